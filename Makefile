@@ -1,0 +1,62 @@
+# Everything the project can do; `make` lists it. VENV may point at an environment that exists.
+PYTHON ?= python3
+VENV ?= .venv
+INPUTS ?= inputs
+OUT ?= gallery
+
+PY := $(VENV)/bin/python
+KEY := $(subst /,_,$(abspath $(VENV)))
+RUNTIME := build/installed$(KEY)
+DEVELOPMENT := build/installed-dev$(KEY)
+OPTIONS = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
+	$(if $(CLASSES),--classes '$(CLASSES)') $(if $(LAYERS),--layers '$(LAYERS)') \
+	$(if $(METHODS),--methods '$(METHODS)') $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help gallery test check format bench clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "gallery takes INPUTS OUT MODEL CHECKPOINT CLASSES LAYERS METHODS ARGS; all take VENV."
+
+gallery: $(RUNTIME) ## explain the images in INPUTS (inputs/) and write the report OUT (gallery/)
+	@$(PY) -m camreport run $(INPUTS) -o '$(OUT)' $(OPTIONS) || { code=$$?; \
+		[ $$code -eq 1 ] && echo "warning: some inputs could not be read, see above" || exit $$code; }
+
+test: check ## run the checks and every test
+	@$(PY) tests/browser.py || $(PY) -m playwright install chromium \
+		|| echo "no Chromium here: the browser tests will be skipped"
+	$(PY) -m pytest $(ARGS)
+
+check: $(DEVELOPMENT) ## lint, types and the direction of imports
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(DEVELOPMENT) ## format the code
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(DEVELOPMENT) ## measure the ratios of the README's table
+	$(PY) benchmarks/ratios.py $(ARGS)
+
+clean: ## remove what was generated, environment included
+	rm -rf build dist gallery .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps lie in this checkout: an environment shared by two checkouts follows the one in use.
+$(RUNTIME): pyproject.toml $(wildcard $(VENV)/pyvenv.cfg) | $(PY)
+	$(PY) -m pip install --quiet --editable .
+	@mkdir -p build && touch $@
+
+$(DEVELOPMENT): pyproject.toml $(wildcard $(VENV)/pyvenv.cfg) | $(PY)
+	$(PY) -m pip install --quiet --editable '.[dev,parity]'
+	$(PY) -m pip install --quiet --no-deps grad-cam==1.5.7
+	@mkdir -p build && touch $@ $(RUNTIME)
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "setting up $(VENV): PyTorch takes a few minutes and about 5 GB, once"
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,5 @@
+"""``python -m camreport``."""
+
+from camreport.cli import main
+
+main()

@@ -1,0 +1,172 @@
+"""``run``: from files to a finished report; what the command line calls."""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from camreport.errors import ClassError, ModelError, suggestion
+from camreport.gallery import render_gallery
+from camreport.images import find_images
+from camreport.methods import DEFAULT_METHODS, resolve_methods
+from camreport.models import LoadedModel, load_model
+from camreport.models.bundled import BUNDLED
+from camreport.pipeline import Progress, Request, Summary, compute, request_layers, run_settings
+from camreport.results import ResultsWriter, check_output
+
+
+def run(
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    model: str | nn.Module | LoadedModel = BUNDLED,
+    checkpoint: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+    classes: str | Sequence[int | str] = "auto",
+    layers: Sequence[str] | None = None,
+    methods: str | Sequence[str] = DEFAULT_METHODS,
+    device: str = "auto",
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda count: None,
+) -> Summary:
+    """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
+
+    Args:
+        inputs: files, folders or glob patterns.
+        out: folder of the report; new, empty, or an earlier report's.
+        model: ``catdog-alexnet``, a torchvision name, a module or a loaded model.
+        checkpoint: a file with weights for the model.
+        class_names: one name per class index.
+        classes: what to explain: ``all``, ``topK``, class indices or class names; ``auto`` is
+            all of up to two classes, else the top 3.
+        layers: addresses; the model's own choice if None.
+        methods: names from the registry, in any spelling.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a module of your own stays where it is
+            with ``auto``.
+        batch_size: images per batch; chosen from a byte budget if None.
+        overwrite: use an output folder that holds something else.
+        progress: told how many more inputs are done.
+
+    Raises:
+        InputError: an input or the output folder is not usable, or no image could be read.
+        ModelError, LayerError, ClassError, MethodError: see ``load_model`` and ``explain``.
+            Nothing is written in any of these cases.
+    """
+    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    folder = Path(out)
+    chosen_methods = resolve_methods(methods)
+    check_output(folder, overwrite)
+    files = find_images(listed, exclude=folder)
+    loaded = load_model(model, checkpoint=checkpoint, class_names=class_names)
+    if isinstance(model, str) or device != "auto":
+        loaded.module.to(choose_device(device))
+    request = Request(
+        layers=request_layers(loaded, layers),
+        methods=chosen_methods,
+        targets=resolve_classes(classes, loaded.class_names),
+        batch_size=batch_size,
+        command=_command(
+            listed,
+            folder,
+            {
+                "--model": loaded.name,
+                "--checkpoint": Path(checkpoint).name if checkpoint else None,
+                "--class-names": ",".join(class_names) if class_names else None,
+                "--classes": _joined(classes),
+                "--layers": ",".join(layers) if layers else None,
+                "--methods": ",".join(method.key for method in chosen_methods),
+                "--batch-size": str(batch_size) if batch_size else None,
+            },
+        ),
+    )
+    writer = ResultsWriter(folder, run_settings(loaded, files, request), overwrite)
+    summary = compute(loaded, files, writer, request, progress)
+    render_gallery(folder)
+    return summary
+
+
+def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) -> list[int] | str:
+    """Return class indices, or ``all``, ``topK`` or ``auto`` as they are.
+
+    Args:
+        classes: one of those words, or indices and names (as text: separated by commas).
+        names: the model's class names; empty where they are not known.
+
+    Raises:
+        ClassError: a name or an index that the model does not have.
+    """
+    listed = classes.replace("，", ",").split(",") if isinstance(classes, str) else list(classes)
+    words = [str(entry).strip() for entry in listed if str(entry).strip()]
+    if len(words) == 1 and (words[0] in ("all", "auto") or _is_top(words[0])):
+        return words[0]
+    if not words:
+        raise ClassError("classes: expected all, top3, indices or names, got nothing.")
+    by_name = {name.casefold(): index for index, name in reversed(list(enumerate(names)))}
+    indices: list[int] = []
+    for word in words:
+        if word.casefold() in by_name:
+            indices.append(by_name[word.casefold()])
+        elif word.isdecimal() and (not names or int(word) < len(names)):
+            indices.append(int(word))
+        else:
+            raise ClassError(
+                f"classes: expected all, top3, an index 0 to {len(names) - 1} or a class name, "
+                f"got {word!r}." + (suggestion(word, names) or _some_names(names))
+            )
+    return list(dict.fromkeys(indices))
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the named device, or with ``auto`` the fastest that is there.
+
+    Raises:
+        ModelError: this machine has no such device.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    there = [name for name, is_there in available.items() if is_there]
+    if device == "auto":
+        return torch.device(there[0])
+    if device.partition(":")[0] not in there:
+        raise ModelError(f"device: expected auto or {' or '.join(there)} here, got {device!r}.")
+    return torch.device(device)
+
+
+def _is_top(word: str) -> bool:
+    return word.startswith("top") and word[3:].isdecimal() and int(word[3:]) > 0
+
+
+def _some_names(names: Sequence[str]) -> str:
+    return f" The model has {', '.join(names[:5])}{', …' if len(names) > 5 else ''}."
+
+
+def _command(inputs: Sequence[str | Path], out: Path, options: Mapping[str, str | None]) -> str:
+    """Return a command line that asks for the same, with no absolute path in it."""
+    words = ["camreport", "run", *map(_shareable, inputs), "-o", _shareable(out)]
+    for flag, value in options.items():
+        words += [] if value is None else [flag, value]
+    return shlex.join(words)
+
+
+def _joined(classes: str | Sequence[int | str]) -> str | None:
+    if classes == "auto":
+        return None
+    return classes if isinstance(classes, str) else ",".join(map(str, classes))
+
+
+def _shareable(path: str | Path) -> str:
+    """Return a path that names nothing of this machine: relative to here, or its last part."""
+    given = Path(path)
+    if given.is_absolute() or ".." in given.parts:
+        try:
+            given = given.resolve().relative_to(Path(os.getcwd()).resolve())
+        except ValueError:
+            return given.resolve().name
+    return given.as_posix()

@@ -1,0 +1,54 @@
+"""The exception tree: one class per thing the user can change.
+
+CamReportError
+├── InputError      an image, a folder or an output location
+├── ModelError      a model name, a weights file or what the model returns
+│   └── MemoryLimitError   one image at a time is still too much for the device
+├── LayerError      a layer address
+├── ClassError      a class index, class name or target
+├── MethodError     a method name or what a method was given
+└── ResultsError    a results folder that cannot be read
+
+Messages follow ``<argument>: expected <rule>, got <value>. <What to do next.>``
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CamReportError(Exception):
+    """Base of every error that a user can mend; the command line shows its message alone."""
+
+
+class InputError(CamReportError):
+    """An input image, an input folder or the output location is not usable."""
+
+
+class ModelError(CamReportError):
+    """The model cannot be loaded, or does not return what is needed."""
+
+
+class MemoryLimitError(ModelError):
+    """A batch of one image does not fit into the device's memory."""
+
+
+class LayerError(CamReportError):
+    """A layer address does not lead to one spatial tensor."""
+
+
+class ClassError(CamReportError):
+    """A class index or class name does not exist in the model."""
+
+
+class MethodError(CamReportError):
+    """A method name is unknown, or its arguments do not fit together."""
+
+
+class ResultsError(CamReportError):
+    """A results folder is missing, incomplete or not ours."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the nearest known word, or an empty string."""
+    nearest = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""

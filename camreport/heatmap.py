@@ -1,0 +1,198 @@
+"""From a raw cam to pixels: the reference that the report's JavaScript repeats bit for bit.
+
+raw cam ─▶ quantise (8 bits, peak kept) ─▶ enlarge (bilinear) ─▶ levels (scale, threshold)
+        ─▶ colours of a 256-entry table ─▶ overlay
+
+Everything up to the colours is the same arithmetic in float64 here and in the browser, and
+every rounding is ``floor(x + 0.5)``. Nothing here imports torch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from camreport.errors import MethodError, suggestion
+
+ZERO = 127
+"""The byte that stands for zero in a signed map; it reaches from 0 (-peak) to 254 (+peak)."""
+
+_OPENCV_COLORMAPS = {
+    "viridis": cv2.COLORMAP_VIRIDIS,
+    "cividis": cv2.COLORMAP_CIVIDIS,
+    "inferno": cv2.COLORMAP_INFERNO,
+    "turbo": cv2.COLORMAP_TURBO,
+    "jet": cv2.COLORMAP_JET,
+}
+COLORMAPS = ("viridis", "cividis", "inferno", "gray", "turbo", "jet")
+"""Colour maps for maps from 0 up: perceptually even ones first, jet last."""
+
+_DIVERGING = "#2b5c8a #4f86b0 #86b1cf #bcd5e4 #f4f3ef #f3cfae #e6a06a #cc6f35 #9d4a1b"
+
+State = Literal["positive", "empty", "undefined"]
+
+
+@dataclass(frozen=True)
+class QuantisedCam:
+    """A cam in 8 bits.
+
+    Attributes:
+        levels: uint8 ``(h, w)``; 0..255 is 0..peak, or for a signed map 0..254 is -peak..+peak.
+        peak: the value of the highest level, in the cam's own unit; 0 for an empty map.
+        state: ``empty`` has no positive value (signed: none but zeros), ``undefined`` is not
+            finite; neither is drawn as colour.
+        signed: whether negative values are kept.
+    """
+
+    levels: NDArray[np.uint8]
+    peak: float
+    state: State
+    signed: bool = False
+
+
+def quantise(cam: NDArray[np.float32], signed: bool = False) -> QuantisedCam:
+    """Store a raw cam in 8 bits without an additive epsilon, so that no scale is special.
+
+    ``floor(relu(cam) / max(cam) * 255 + 0.5)``; signed: ``floor(cam / max|cam| * 127 + 127.5)``.
+
+    Args:
+        cam: raw map ``(h, w)``, unnormalised, before the final ReLU.
+        signed: keep negative values (evidence against the class).
+    """
+    values = np.asarray(cam, dtype=np.float64)
+    if not np.isfinite(values).all():
+        return QuantisedCam(np.zeros(values.shape, np.uint8), 0.0, "undefined", signed)
+    peak = float(np.abs(values).max() if signed else values.max())
+    if peak <= 0:
+        return QuantisedCam(np.zeros(values.shape, np.uint8), 0.0, "empty", signed)
+    levels = values / peak * ZERO + ZERO if signed else np.maximum(values, 0) / peak * 255
+    return QuantisedCam(np.floor(levels + 0.5).astype(np.uint8), peak, "positive", signed)
+
+
+def enlarge(levels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
+    """Interpolate levels to ``(height, width)``: bilinear, half-pixel centres, edges held.
+
+    The same as ``torch.nn.functional.interpolate(..., align_corners=False)``, in float64.
+    """
+    top, bottom, down = _neighbours(levels.shape[0], height)
+    left, right, along = _neighbours(levels.shape[1], width)
+    values = levels.astype(np.float64)
+    upper, lower = values[top], values[bottom]
+    across_upper = upper[:, left] * (1 - along) + upper[:, right] * along
+    across_lower = lower[:, left] * (1 - along) + lower[:, right] * along
+    return across_upper * (1 - down)[:, None] + across_lower * down[:, None]
+
+
+def shade(
+    cam: QuantisedCam,
+    height: int,
+    width: int,
+    *,
+    scale: float | None = None,
+    threshold: float = 0.0,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return the colour table's indices ``(height, width)`` and where the map is visible.
+
+    Args:
+        cam: the quantised map.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+        scale: the value that gets the last colour, in the cam's unit; its own peak if None.
+        threshold: values below this share of ``scale`` (by magnitude) are invisible, 0..1.
+    """
+    gain = 1.0 if scale is None else cam.peak / scale
+    values = enlarge(cam.levels, height, width)
+    if cam.signed:
+        offset = np.clip(np.floor((values - ZERO) * gain + 0.5), -ZERO, ZERO)
+        return (offset + ZERO).astype(np.uint8), np.abs(offset) >= threshold * ZERO
+    index = np.clip(np.floor(values * gain + 0.5), 0, 255)
+    return index.astype(np.uint8), index >= threshold * 255
+
+
+def colour_table(name: str = "viridis") -> NDArray[np.uint8]:
+    """Return the RGB colours ``(256, 3)`` of a colour map.
+
+    Raises:
+        MethodError: no such colour map.
+    """
+    ramp = np.arange(256, dtype=np.uint8)
+    if name == "gray":
+        return np.stack([ramp] * 3, axis=1)
+    if name == "diverging":
+        return _diverging_table()
+    if name not in _OPENCV_COLORMAPS:
+        raise MethodError(
+            f"colormap: expected one of {', '.join(COLORMAPS)}, got {name!r}."
+            + suggestion(name, COLORMAPS)
+        )
+    bgr = np.asarray(cv2.applyColorMap(ramp[:, None], _OPENCV_COLORMAPS[name]), dtype=np.uint8)
+    return np.ascontiguousarray(bgr.reshape(256, 3)[:, ::-1])
+
+
+def overlay(
+    image: NDArray[np.uint8],
+    cam: NDArray[np.float32],
+    *,
+    opacity: float = 0.5,
+    colormap: str = "viridis",
+    threshold: float = 0.0,
+    signed: bool = False,
+) -> NDArray[np.uint8]:
+    """Blend a cam as a heat map over the image it explains.
+
+    The map is normalised as ``relu(cam) / max(cam)`` and enlarged bilinearly to the image. An
+    empty or undefined map leaves the image as it is.
+
+    Args:
+        image: RGB uint8 ``(H, W, 3)``: the part of the photograph that the model saw.
+        cam: raw map ``(h, w)``, any float dtype.
+        opacity: of the heat map, 0 (photograph only) to 1 (heat map only).
+        colormap: one of ``COLORMAPS``; a signed map always takes the diverging one.
+        threshold: share of the maximum below which the photograph shows unchanged, 0..1.
+        signed: draw negative values too, diverging around zero.
+
+    Returns:
+        RGB uint8 ``(H, W, 3)``.
+
+    Raises:
+        MethodError: a shape, the opacity or the colour map is not as stated.
+
+    Example:
+        >>> overlay(np.zeros((2, 2, 3), np.uint8), np.ones((1, 1), np.float32), opacity=1)[0, 0]
+        array([253, 231,  37], dtype=uint8)
+    """
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise MethodError(f"image: expected shape (H, W, 3), got {image.shape}.")
+    if cam.ndim != 2:
+        raise MethodError(f"cam: expected one map (h, w), got shape {cam.shape}. Index it first.")
+    if not 0 <= opacity <= 1:
+        raise MethodError(f"opacity: expected 0 to 1, got {opacity}.")
+    table = colour_table("diverging" if signed else colormap)
+    quantised = quantise(cam, signed)
+    if quantised.state != "positive":
+        return image.copy()
+    index, visible = shade(quantised, *image.shape[:2], threshold=threshold)
+    alpha = np.where(visible, opacity, 0.0)[..., None]
+    blended: NDArray[np.float64] = table[index] * alpha + image * (1 - alpha)
+    return np.floor(blended + 0.5).astype(np.uint8)
+
+
+def _neighbours(
+    source: int, target: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return for each target pixel its two source pixels and the share of the second."""
+    position = (np.arange(target) + 0.5) * source / target - 0.5
+    position = np.clip(position, 0, source - 1)
+    first = np.floor(position).astype(np.intp)
+    return first, np.minimum(first + 1, source - 1), position - first
+
+
+def _diverging_table() -> NDArray[np.uint8]:
+    """Blue (against) through near-white (zero, index 127) to orange-brown (for)."""
+    anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in _DIVERGING.split()])
+    at = np.linspace(0, 2 * ZERO, len(anchors))
+    steps = np.arange(256)
+    columns = [np.interp(steps, at, channel) for channel in anchors.T]
+    return np.floor(np.stack(columns, axis=1) + 0.5).astype(np.uint8)

@@ -1,0 +1,358 @@
+"""Image files: find them, decode them, prepare them for a model, and the way back.
+
+Pixels are RGB everywhere, uint8 0..255 as arrays ``(H, W, 3)``. Files are read as bytes, so a
+name with any characters works on every system. Nothing here imports torch.
+"""
+
+import glob
+import hashlib
+import io
+import os
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from camreport.errors import InputError
+
+READABLE_EXTENSIONS = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split()
+)
+"""Extensions of the formats that are decoded."""
+
+UNREADABLE_EXTENSIONS = frozenset(".heic .heif .avif .jxl .jp2 .svg .psd".split())
+"""Extensions of images that are listed as failed by name rather than passed over in silence."""
+
+MAX_PIXELS = 89_478_485
+"""Largest image that is decoded, in pixels (Pillow's own threshold: 256 MiB of RGB)."""
+
+PHOTO_SIDE = 448
+"""Longer side of the photographs shown in a report, in pixels."""
+
+_header_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One image file: where it lies, and the unique relative name that reports show."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels of the oriented image; right and bottom are exclusive."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photograph becomes a model input, and what part of it the model sees.
+
+    Attributes:
+        size: height and width of the model input, in pixels.
+        resize: ``squash`` scales the whole image to ``size`` (aspect ratio not kept);
+            ``short-side`` scales the shorter side to ``short_side``, then cuts out the centre.
+        short_side: pixels of the shorter side before the cut; only for ``short-side``.
+        interpolation: resampling filter, antialiased.
+        mean: per channel, of pixels in 0..1.
+        std: per channel, of pixels in 0..1.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    resize: Literal["squash", "short-side"] = "squash"
+    short_side: int | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, object]) -> Self:
+        """Rebuild from what ``to_dict`` gave, lists and all."""
+        return cls(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}  # type: ignore[arg-type]
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON-ready values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Say in one line what is done to a photograph."""
+        height, width = self.size
+        how = (
+            f"whole image resized to {width} × {height}"
+            if self.resize == "squash"
+            else f"shorter side resized to {self.short_side}, centre {width} × {height} cut out"
+        )
+        numbers = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
+        mean, std = numbers
+        return f"RGB, {how} ({self.interpolation}), 0..1, mean ({mean}), std ({std})"
+
+    def seen_box(self, width: int, height: int) -> Box:
+        """Return the part of a ``width`` × ``height`` image that the model sees, in pixels."""
+        scaled, offset = self._scaled_size(width, height), self._offset(width, height)
+        x, y = width / scaled[0], height / scaled[1]
+        return Box(
+            left=offset[0] * x,
+            top=offset[1] * y,
+            right=(offset[0] + self.size[1]) * x,
+            bottom=(offset[1] + self.size[0]) * y,
+        )
+
+    def apply(self, image: Image.Image) -> NDArray[np.float32]:
+        """Return the model input of an RGB image, float32 ``(3, H, W)``, standardised."""
+        width, height = self._scaled_size(*image.size)
+        resampling = Image.Resampling[self.interpolation.upper()]
+        left, top = self._offset(*image.size)
+        scaled = image.resize((width, height), resampling)
+        seen = scaled.crop((left, top, left + self.size[1], top + self.size[0]))
+        pixels = np.asarray(seen, dtype=np.float32) / np.float32(255)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        standardised = (pixels - mean) / std
+        return np.ascontiguousarray(standardised.transpose(2, 0, 1))
+
+    def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        if self.resize == "squash" or self.short_side is None:
+            return self.size[1], self.size[0]
+        if width <= height:
+            return self.short_side, int(self.short_side * height / width)
+        return int(self.short_side * width / height), self.short_side
+
+    def _offset(self, width: int, height: int) -> tuple[int, int]:
+        scaled_width, scaled_height = self._scaled_size(width, height)
+        return round((scaled_width - self.size[1]) / 2), round((scaled_height - self.size[0]) / 2)
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A decoded photograph, ready for the model and for the report.
+
+    Attributes:
+        model_input: float32 ``(3, H, W)``, preprocessed.
+        photo: the oriented photograph as JPEG bytes, longer side at most ``PHOTO_SIDE``.
+        width: of the oriented photograph, in pixels.
+        height: of the oriented photograph, in pixels.
+        sha256: of the file, hexadecimal.
+    """
+
+    model_input: NDArray[np.float32]
+    photo: bytes
+    width: int
+    height: int
+    sha256: str
+
+
+def find_images(inputs: Sequence[str | Path], exclude: Path | None = None) -> list[InputFile]:
+    """List the image files that files, folders and glob patterns lead to.
+
+    Folders are read recursively in path order; hidden entries and files without an image
+    extension are passed over. A file that is named itself is always an input.
+
+    Args:
+        inputs: paths or patterns.
+        exclude: a folder to leave out (the report's own), wherever it lies.
+
+    Raises:
+        InputError: an input does not exist, or nothing at all was found.
+    """
+    found: dict[Path, tuple[Path, str]] = {}
+    for given in inputs:
+        for root, path in _expand(str(given), exclude):
+            found.setdefault(path.resolve(), (root, path.relative_to(root).as_posix()))
+    if not found:
+        raise InputError(
+            f"input: expected image files, found none in {_listed(inputs)}. "
+            f"These are read: {' '.join(sorted(READABLE_EXTENSIONS))}"
+        )
+    names = _unique_names(list(found.values()))
+    return [InputFile(path, name) for path, name in zip(found, names, strict=True)]
+
+
+def load_image(data: bytes, preprocessing: Preprocessing) -> LoadedImage:
+    """Decode an image file's bytes and prepare them for the model and the report.
+
+    Raises:
+        InputError: the bytes are no image that can be read; the message says why.
+    """
+    image = decode(data)
+    photo = image.copy()
+    photo.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
+    return LoadedImage(
+        model_input=preprocessing.apply(image),
+        photo=jpeg_bytes(photo),
+        width=image.width,
+        height=image.height,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decode an image file: first frame, upright, RGB, transparency on white.
+
+    Args:
+        data: the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file.
+
+    Raises:
+        InputError: empty, truncated, too large, or not a format that is read.
+    """
+    if not data:
+        raise InputError("the file is empty (0 bytes)")
+    try:
+        with _header_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{image.width} × {image.height} pixels")
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"too large: {error}; at most {MAX_PIXELS // 1_000_000} megapixels are read. "
+            "Scale it down first"
+        ) from error
+    except UnidentifiedImageError as error:
+        if data[:4] in (b"II*\0", b"MM\0*"):
+            return _decode_deep_tiff(data)
+        raise InputError(f"not an image that can be read: {_format_name(data)}") from error
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever the damage leads to
+        raise InputError(f"damaged or truncated: {error}") from error
+
+
+def jpeg_bytes(image: Image.Image, quality: int = 85) -> bytes:
+    """Return an RGB image as JPEG bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _expand(given: str, exclude: Path | None) -> Iterator[tuple[Path, Path]]:
+    """Yield ``(root, file)`` pairs; a file's name in the report is relative to its root."""
+    path = Path(given)
+    if path.is_dir():
+        yield from ((path, file) for file in _walk(path, exclude))
+    elif path.is_file():
+        yield path.parent, path
+    elif any(character in given for character in "*?["):
+        for match in sorted(glob.glob(given, recursive=True)):
+            if Path(match).is_dir():
+                yield from ((Path(match), file) for file in _walk(Path(match), exclude))
+            elif _is_image(match):
+                yield Path(match).parent, Path(match)
+    else:
+        raise InputError(f"input: expected a file, folder or pattern, found nothing at {given!r}.")
+
+
+def _walk(folder: Path, exclude: Path | None) -> list[Path]:
+    files: list[Path] = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and (exclude is None or (Path(where) / name).resolve() != exclude.resolve())
+        ]
+        files += [
+            Path(where) / name for name in names if not name.startswith(".") and _is_image(name)
+        ]
+    return sorted(files)
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in READABLE_EXTENSIONS | UNREADABLE_EXTENSIONS
+
+
+def _unique_names(found: Sequence[tuple[Path, str]]) -> list[str]:
+    """Return printable names, prefixed by their folder and then numbered where they clash."""
+    names = [_printable(name) for _, name in found]
+    clashes = Counter(names)
+    names = [
+        f"{_printable(root.resolve().name)}/{name}" if clashes[name] > 1 else name
+        for (root, _), name in zip(found, names, strict=True)
+    ]
+    taken: set[str] = set()
+    for position, name in enumerate(names):
+        unique, number = name, 2
+        while unique in taken:
+            unique, number = f"{name} ({number})", number + 1
+        taken.add(unique)
+        names[position] = unique
+    return names
+
+
+def _printable(name: str) -> str:
+    """Replace bytes of a file name that are no UTF-8, so that every report can hold it."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
+
+
+def _listed(inputs: Iterable[str | Path]) -> str:
+    return ", ".join(repr(str(given)) for given in inputs)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _from_deep(np.asarray(image))
+    if image.mode == "F":
+        raise InputError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep(pixels: NDArray[np.generic]) -> Image.Image:
+    """Return an RGB image of 16-bit pixels ``(H, W)`` or ``(H, W, 3 or 4)``, RGB(A) order."""
+    values = np.asarray(pixels, dtype=np.float64)
+    if values.min() < 0 or values.max() > 65535:
+        raise InputError("pixels outside 0..65535 have no fixed range; save it with 8 or 16 bits")
+    eight = np.floor(values / 257 + 0.5).astype(np.uint8)
+    return _to_rgb(Image.fromarray(eight))
+
+
+def _decode_deep_tiff(data: bytes) -> Image.Image:
+    """Decode what Pillow cannot (TIFF with 16 bits in several channels) through OpenCV."""
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise InputError("not an image that can be read: a TIFF of an unusual kind")
+    if pixels.ndim == 3:
+        code = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        pixels = cv2.cvtColor(pixels, code)
+    if pixels.dtype == np.uint8:
+        return _to_rgb(Image.fromarray(pixels))
+    return _from_deep(pixels)
+
+
+def _format_name(data: bytes) -> str:
+    """Name what the first bytes look like."""
+    head = data[:512].lstrip().lower()
+    if data[4:8] == b"ftyp":
+        brand = data[8:12]
+        if brand in (b"avif", b"avis"):
+            return "AVIF. Convert it to JPEG or PNG"
+        if brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+            return "HEIC. Convert it to JPEG or PNG"
+        return "a video or another ISO media file"
+    if data[:2] == b"\xff\x0a" or data[4:8] == b"JXL ":
+        return "JPEG XL. Convert it to JPEG or PNG"
+    if data[:4] == b"%PDF":
+        return "PDF. Export the picture as JPEG or PNG"
+    if b"<svg" in head:
+        return "SVG. Export it as PNG"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page, probably an error page saved by a download"
+    return "its first bytes belong to no known image format"

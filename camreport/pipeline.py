@@ -1,0 +1,419 @@
+"""Many images: decoded ahead in threads, explained batch by batch, written shard by shard."""
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from camreport import __version__
+from camreport.engine import (
+    FIRST_BATCH,
+    Cost,
+    Explanation,
+    explain_within_memory,
+    join,
+    next_batch_size,
+    to_model,
+    undisturbed,
+)
+from camreport.errors import ClassError, InputError
+from camreport.images import InputFile, LoadedImage, Preprocessing, load_image
+from camreport.layers import Layer, auto_layers, resolve_layer
+from camreport.methods import Method
+from camreport.models import LoadedModel
+from camreport.models.loaded import numbered_classes
+from camreport.results import (
+    Arrays,
+    Record,
+    ResultsWriter,
+    load_results,
+    shard_name,
+    softmax,
+    stack_arrays,
+)
+
+SHARD_IMAGES = 64
+"""Most inputs that one shard covers."""
+
+SHARD_BYTES = 64 * 1024 * 1024
+"""Most bytes of maps that one shard holds, but at least one image."""
+
+DECODE_AHEAD = 64
+"""Inputs that are decoded while a batch is being explained."""
+
+TOP_PREDICTIONS = 5
+"""Predictions kept for each image in the manifest."""
+
+Progress = Callable[[int], None]
+"""Told how many more inputs are done."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compute.
+
+    Attributes:
+        layers: where to read, by canonical address.
+        methods: the methods, in the order in which tables show them.
+        targets: class indices for every image, ``all`` or ``topK``.
+        batch_size: images per batch; chosen from a byte budget if None.
+        command: how a user could ask for the same; recorded in the manifest.
+    """
+
+    layers: dict[str, Layer]
+    methods: Sequence[Method]
+    targets: Sequence[int] | str
+    batch_size: int | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        out: the folder of report and results.
+        total: number of inputs.
+        failed: records of the inputs that could not be read: ``file`` and ``reason``.
+        reused: number of inputs whose results an earlier run had left.
+        cost: ``forwards``, ``backwards``, ``maps`` and ``seconds``.
+        notes: what the user should be told about the model.
+    """
+
+    out: Path
+    total: int
+    failed: list[Record]
+    reused: int
+    cost: Record
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that could not be read: why, and the file's hash where there are bytes."""
+
+    reason: str
+    sha256: str | None
+
+
+@dataclass
+class _Pending:
+    """What is computed but not written yet, by index of the input."""
+
+    records: dict[int, Record] = field(default_factory=dict)
+    arrays: dict[int, Arrays] = field(default_factory=dict)
+    photos: dict[int, bytes] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
+
+
+def compute(
+    model: LoadedModel,
+    files: Sequence[InputFile],
+    writer: ResultsWriter,
+    request: Request,
+    progress: Progress = lambda count: None,
+) -> Summary:
+    """Compute every map of every input and write the results folder.
+
+    An image that cannot be read is recorded with its reason and costs the others nothing. A
+    run that is interrupted leaves its finished shards; the next one of equal settings goes on.
+
+    Args:
+        model: on the device to compute on.
+        files: the inputs.
+        writer: of the results folder; knows which shards an earlier run has left.
+        request: what to compute.
+        progress: told of inputs as they are done.
+
+    Raises:
+        InputError: no input could be read.
+        LayerError, ClassError, ModelError: as for ``explain``; nothing is written before the
+            first batch has shown that the request can be met.
+    """
+    if writer.is_complete():
+        manifest = load_results(writer.out).manifest
+        progress(len(files))
+        return _summary(writer.out, manifest["images"], manifest["cost"], len(files), model)
+    finished = writer.finished_shards()
+    shards = list(finished.values())
+    reused = sum(len(shard["images"]) for shard in shards)
+    progress(reused)
+    with undisturbed(model.module):
+        shards += _compute_shards(model, files, writer, request, set(finished), progress)
+    records: list[Record] = sorted(
+        (record for shard in shards for record in shard["images"]), key=itemgetter("index")
+    )
+    if all(record["status"] == "failed" for record in records):
+        raise InputError(
+            f"input: expected at least one image that can be read, got none of {len(files)}. "
+            + "; ".join(f"{record['file']}: {record['reason']}" for record in records[:3])
+        )
+    cost = {key: sum(shard["cost"][key] for shard in shards) for key in shards[0]["cost"]}
+    writer.write_manifest(
+        {
+            "command": request.command,
+            "versions": _versions(),
+            "device": _device_name(device_of(model)),
+            "seed": None,
+            "model": {
+                "name": model.name,
+                "source": model.source,
+                "sha256": model.sha256,
+                "parameters": model.parameter_count,
+            },
+            "preprocessing": model.preprocessing.to_dict(),
+            "classes": writer.plan["classes"],
+            "layers": writer.plan["layers"],
+            "methods": [method.key for method in request.methods],
+            "images": records,
+            "cost": cost,
+        }
+    )
+    return _summary(writer.out, records, cost, reused, model)
+
+
+def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Request) -> Record:
+    """Return all that decides a run's results; runs of equal settings may share shards."""
+    inputs = hashlib.sha256()
+    for file in files:
+        facts = file.path.stat()
+        inputs.update(f"{file.name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+    return {
+        "camreport": __version__,
+        "torch": torch.__version__,
+        "device": str(device_of(model)),
+        "model": [model.name, model.sha256],
+        "preprocessing": model.preprocessing.to_dict(),
+        "classes": list(model.class_names),
+        "layers": list(request.layers),
+        "methods": [method.key for method in request.methods],
+        "targets": request.targets if isinstance(request.targets, str) else list(request.targets),
+        "batch_size": request.batch_size or "auto",
+        "inputs": inputs.hexdigest(),
+    }
+
+
+def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str, Layer]:
+    """Resolve addresses, or choose the model's own, under their canonical names.
+
+    Raises:
+        LayerError: as for ``explain``.
+    """
+    if layers is None:
+        blank = torch.zeros(1, 3, *model.preprocessing.size)
+        with undisturbed(model.module):
+            layers = auto_layers(model.module, to_model(model.module, blank))
+    resolved = [resolve_layer(model.module, address) for address in layers]
+    return {layer.address: layer for layer in resolved}
+
+
+def device_of(model: LoadedModel) -> torch.device:
+    """Return the device that a model's parameters are on."""
+    parameter = next(model.module.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _compute_shards(
+    model: LoadedModel,
+    files: Sequence[InputFile],
+    writer: ResultsWriter,
+    request: Request,
+    finished: set[int],
+    progress: Progress,
+) -> Iterator[Record]:
+    """Compute and write the shards that are not finished; yield each one's records and cost."""
+    size = request.batch_size or writer.plan.get("batch", FIRST_BATCH)
+    todo = [i for i in range(len(files)) if i // writer.plan.get("shard", 1) not in finished]
+    pending = _Pending()
+    batch: dict[int, LoadedImage | Failure] = {}
+    started = time.perf_counter()
+    for index, image in _decode_ahead(files, todo, model.preprocessing):
+        batch[index] = image
+        length = writer.plan.get("shard", len(files))
+        if len(batch) < size and (index + 1) % length and index + 1 < len(files):
+            continue
+        size = _explain_batch(model, batch, writer, request, size, pending)
+        for i, decoded in batch.items():
+            pending.records[i] = _record(i, files[i].name, decoded)
+            if i in pending.arrays:
+                pending.records[i]["top"] = _top(pending.arrays[i]["logits"], writer.plan)
+        progress(len(batch))
+        batch.clear()
+        for shard in _full_shards(pending, writer.plan.get("shard", len(files)), len(files)):
+            now = time.perf_counter()
+            yield _finish(writer, shard, pending, now - started)
+            started = now
+
+
+def _explain_batch(
+    model: LoadedModel,
+    batch: Mapping[int, LoadedImage | Failure],
+    writer: ResultsWriter,
+    request: Request,
+    size: int,
+    pending: _Pending,
+) -> int:
+    """Explain the readable images of a batch; return the size of the next one."""
+    loaded = {i: image for i, image in batch.items() if isinstance(image, LoadedImage)}
+    if not loaded:
+        return size
+    inputs = torch.from_numpy(np.stack([image.model_input for image in loaded.values()]))
+    parts = explain_within_memory(
+        model.module, inputs, request.layers, request.methods, request.targets
+    )
+    explanation = join(parts)
+    rows = _rows(explanation)
+    if not writer.plan:
+        size = request.batch_size or next_batch_size(explanation)
+        writer.plan = _plan(model, explanation, rows[0], size)
+    pending.cost += explanation.cost
+    pending.arrays.update(zip(loaded, rows, strict=True))
+    pending.photos.update((i, image.photo) for i, image in loaded.items())
+    return min(size, max(len(part.logits) for part in parts)) if len(parts) > 1 else size
+
+
+def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Record:
+    """Fix what only a first batch can tell: sizes, classes and the layers' shapes.
+
+    Raises:
+        ClassError: the model does not have as many classes as it has class names.
+    """
+    num_classes = first.logits.shape[1]
+    names = model.class_names or numbered_classes(num_classes)
+    if len(names) != num_classes:
+        raise ClassError(
+            f"class names: expected {num_classes}, one per logit of {model.name}, "
+            f"got {len(names)}: {', '.join(names[:5])}."
+        )
+    bytes_per_image = sum(array.nbytes for array in row.values())
+    return {
+        "batch": size,
+        "shard": max(1, min(SHARD_IMAGES, SHARD_BYTES // bytes_per_image)),
+        "classes": [{"index": i, "name": name} for i, name in enumerate(names)],
+        "layers": [
+            {
+                "address": layer.address,
+                "type": layer.type,
+                "tensor": layer.tensor,
+                "shape": list(first.shapes[name]),
+            }
+            for name, layer in first.layers.items()
+        ],
+    }
+
+
+def _rows(explanation: Explanation) -> list[Arrays]:
+    """Return each image's arrays, on the CPU."""
+    arrays: Arrays = {
+        f"{method}/{layer}": cams.cpu().numpy()
+        for method, by_layer in explanation.maps.items()
+        for layer, cams in by_layer.items()
+    }
+    arrays["logits"] = explanation.logits.cpu().numpy()
+    arrays["targets"] = explanation.targets.cpu().numpy()
+    count = len(arrays["logits"])
+    return [{key: array[row] for key, array in arrays.items()} for row in range(count)]
+
+
+def _full_shards(pending: _Pending, length: int, total: int) -> list[int]:
+    """Return the numbers of the pending shards whose last input is done."""
+    shards = sorted({index // length for index in pending.records})
+    return [s for s in shards if min((s + 1) * length, total) - 1 in pending.records]
+
+
+def _finish(writer: ResultsWriter, shard: int, pending: _Pending, seconds: float) -> Record:
+    """Write a shard, if it has any readable image; return its records and cost."""
+    length = writer.plan.get("shard", len(pending.records))
+    indices = [index for index in sorted(pending.records) if index // length == shard]
+    readable = [index for index in indices if index in pending.arrays]
+    records = [pending.records.pop(index) for index in indices]
+    for record in records:
+        if record["status"] == "ok":
+            record |= {"shard": shard_name(shard), "row": readable.index(record["index"])}
+    summary = {"images": records, "cost": {**asdict(pending.cost), "seconds": round(seconds, 3)}}
+    pending.cost = Cost()
+    if readable:
+        arrays = stack_arrays(pending.arrays.pop(index) for index in readable)
+        arrays["image"] = np.array(readable, dtype=np.int64)
+        photos = {index: pending.photos.pop(index) for index in readable}
+        writer.write_shard(shard, arrays, summary, photos)
+    return summary
+
+
+def _decode_ahead(
+    files: Sequence[InputFile],
+    todo: Sequence[int],
+    preprocessing: Preprocessing,
+) -> Iterator[tuple[int, LoadedImage | Failure]]:
+    """Yield decoded inputs in order, while threads decode up to ``DECODE_AHEAD`` more."""
+    waiting: deque[tuple[int, Future[LoadedImage | Failure]]] = deque()
+    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    try:
+        for index in todo:
+            waiting.append((index, pool.submit(_load, files[index].path, preprocessing)))
+            while len(waiting) > DECODE_AHEAD:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _load(path: Path, preprocessing: Preprocessing) -> LoadedImage | Failure:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return Failure(f"the file cannot be opened ({error.strerror})", None)
+    try:
+        return load_image(data, preprocessing)
+    except InputError as error:
+        return Failure(str(error), hashlib.sha256(data).hexdigest())
+
+
+def _record(index: int, name: str, image: LoadedImage | Failure) -> Record:
+    """Return an input's entry in the manifest, without what the model says of it."""
+    record: Record = {"index": index, "file": name, "sha256": image.sha256}
+    if isinstance(image, Failure):
+        return record | {"width": None, "height": None, "status": "failed", "reason": image.reason}
+    return record | {"width": image.width, "height": image.height, "status": "ok"}
+
+
+def _top(logits: NDArray[np.float32], plan: Record) -> list[Record]:
+    """Return the most probable classes of one image, most probable first."""
+    probabilities = softmax(logits)
+    order = np.argsort(-probabilities, kind="stable")[:TOP_PREDICTIONS]
+    return [
+        {**plan["classes"][i], "probability": round(float(probabilities[i]), 6)}
+        for i in order
+        if np.isfinite(probabilities[i])
+    ]
+
+
+def _versions() -> Record:
+    distributions = ("torch", "torchvision", "numpy", "opencv-python", "pillow")
+    return {"camreport": __version__} | {name: version(name) for name in distributions}
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
+
+
+def _summary(
+    out: Path, records: Sequence[Record], cost: Record, reused: int, model: LoadedModel
+) -> Summary:
+    failed = [record for record in records if record["status"] == "failed"]
+    return Summary(out, len(records), failed, reused, cost, model.notes)

@@ -1,0 +1,111 @@
+"""``LayerTrace``: the with-block that captures layer outputs by name."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from torch import Tensor, nn
+
+from camreport.errors import LayerError
+
+
+class LayerTrace:
+    """Capture what modules return during a forward pass, by name and call.
+
+    Each module keeps the tensor it returned; the network goes on with a clone of it, so that
+    nothing later (an in-place ReLU, ``out += identity``) can change what was captured. A
+    tensor that does not require grad yet becomes a leaf that does: with frozen parameters the
+    graph starts at the earliest captured layer.
+
+    Hooks exist between ``__enter__`` and ``__exit__`` only; leaving releases hooks and tensors,
+    whatever happened inside.
+
+    Args:
+        modules: the modules to capture, by the names to look them up with.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+        >>> with LayerTrace({"conv": net[0]}) as trace:
+        ...     _ = net(torch.zeros(1, 3, 8, 8))
+        ...     tuple(trace["conv"].shape)
+        (1, 4, 6, 6)
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self._modules = dict(modules)
+        self._outputs: dict[str, list[object]] = {}
+        self._order: list[tuple[str, int]] = []
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as hooks:
+            for name, module in self._modules.items():
+                handle = module.register_forward_hook(partial(self._keep, name))
+                hooks.callback(handle.remove)
+            self._hooks = hooks.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._hooks.close()
+        self._outputs.clear()
+        self._order.clear()
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return the output captured as ``name``, or as call ``k`` of it for ``name#k``.
+
+        Raises:
+            LayerError: the module did not run, ran several times without a call being named,
+                ran fewer times than that, or returned something other than a tensor.
+        """
+        return self._find(name)[0]
+
+    def position(self, name: str) -> int:
+        """Return the place of ``name`` in the order in which the captured modules finished."""
+        return self._order.index(self._find(name)[1])
+
+    def _find(self, name: str) -> tuple[Tensor, tuple[str, int]]:
+        module, _, call = name.partition("#")
+        outputs = self._outputs.get(module, [])
+        if not outputs:
+            raise LayerError(
+                f"layer: expected one that runs, but {module!r} never ran in the forward pass. "
+                "Choose another."
+            )
+        if not call and len(outputs) > 1:
+            raise LayerError(
+                f"layer: {module!r} ran {len(outputs)} times in the forward pass. Say which call: "
+                + " or ".join(repr(f"{module}#{k}") for k in range(len(outputs)))
+            )
+        number = int(call or 0)
+        if number >= len(outputs):
+            raise LayerError(
+                f"layer: expected a call below {len(outputs)}, got {name!r}. "
+                f"{module!r} ran {len(outputs)} times; calls count from 0."
+            )
+        output = outputs[number]
+        if not isinstance(output, Tensor):
+            raise LayerError(
+                f"layer: expected a module that returns one tensor, but {module!r} returned "
+                f"{type(output).__name__}. Choose a module inside or after it."
+            )
+        return output, (module, number)
+
+    def _keep(
+        self, name: str, module: nn.Module, inputs: tuple[object, ...], output: object
+    ) -> object:
+        calls = self._outputs.setdefault(name, [])
+        self._order.append((name, len(calls)))
+        calls.append(output)
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return output
+        if not output.requires_grad:
+            output.requires_grad_()
+        return output.clone()

@@ -1,13 +1,12 @@
 """What the page shows, as finished values: the template only loops over them."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import count
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.heatmap import COLORMAPS, QuantisedCam, colour_table, overlay, quantise
@@ -53,7 +52,6 @@ class Tile:
 class Cell:
     """One map in a table; ``number`` finds its bytes in the image's data."""
 
-    method: Method
     state: str
     peak: str
     number: int
@@ -143,7 +141,7 @@ def build_page(results: Results) -> Page:
         lede=_lede(len(cards), len(layers), methods, switch),
         facts=(
             ("Model", f"{manifest['model']['name']}, {manifest['model']['source']}"),
-            ("Classes", _shortened(classes)),
+            ("Classes", _joined(classes)),
             ("Layers", ", ".join(layers)),
             ("Methods", ", ".join(method.name for method in methods)),
             ("Cost", format_cost(manifest["cost"])),
@@ -193,20 +191,11 @@ def _card(
     manifest = results.manifest
     index, arrays = record["index"], results.arrays(record["index"])
     photo = Image.open(BytesIO(results.photo(index))).convert("RGB")
-    preprocessing = Preprocessing.from_dict(manifest["preprocessing"])
-    box = preprocessing.seen_box(record["width"], record["height"])
-    seen = (
-        box.left / record["width"],
-        box.top / record["height"],
-        box.right / record["width"],
-        box.bottom / record["height"],
-    )
-    names = {entry["index"]: entry["name"] for entry in manifest["classes"]}
-    probabilities = softmax(arrays["logits"])
+    seen = _seen_share(manifest, record)
+    subject = _Subject(manifest, record, arrays, methods)
     maps = _Maps()
     figures = tuple(
-        _figure(manifest, record, arrays, methods, rank, names, probabilities, maps, next(numbers))
-        for rank in range(len(arrays["targets"]))
+        _figure(subject, rank, maps, next(numbers)) for rank in range(len(arrays["targets"]))
     )
     scale = maps.largest_peak()
     return ImageCard(
@@ -215,7 +204,7 @@ def _card(
         size=f"{record['width']} × {record['height']} px",
         photo=_data_uri(results.photo(index)),
         predictions=tuple(Prediction(p["name"], p["probability"]) for p in record["top"]),
-        tiles=_tiles(photo, seen, arrays, manifest, methods, names),
+        tiles=tuple(_tiles(subject, photo, seen)),
         figures=figures,
         scale=_number(scale),
         data={
@@ -229,6 +218,44 @@ def _card(
         },
         maps=base64.b64encode(b"".join(maps.levels)).decode(),
     )
+
+
+def _seen_share(manifest: Record, record: Record) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of what the model saw, as shares of the photograph."""
+    width, height = record["width"], record["height"]
+    box = Preprocessing.from_dict(manifest["preprocessing"]).seen_box(width, height)
+    return box.left / width, box.top / height, box.right / width, box.bottom / height
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One image's results, as its figures and pictures need them."""
+
+    manifest: Record
+    record: Record
+    arrays: Arrays
+    methods: Sequence[Method]
+
+    def class_name(self, rank: int) -> str:
+        """Name the class explained at a rank."""
+        name: str = self.manifest["classes"][int(self.arrays["targets"][rank])]["name"]
+        return name
+
+    def layers(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return each row's layer and what its head says, ``fused`` last."""
+        rows = [(layer["address"], _row_details(layer)) for layer in self.manifest["layers"]]
+        if any(f"{method.key}/{FUSED}" in self.arrays for method in self.methods):
+            rows.append((FUSED, ("all layers in one",)))
+        return rows
+
+    def twin(self, address: str, earlier: Sequence[str]) -> str | None:
+        """Return an earlier layer with just the same maps (AlexNet: avgpool and features.12)."""
+        keys = [m.key for m in self.methods if f"{m.key}/{address}" in self.arrays]
+        for other in earlier:
+            pairs = [(self.arrays.get(f"{k}/{other}"), self.arrays[f"{k}/{address}"]) for k in keys]
+            if all(one is not None and np.array_equal(one, two) for one, two in pairs):
+                return other
+        return None
 
 
 class _Maps:
@@ -268,61 +295,46 @@ class _Maps:
         return max(self._peaks, default=0.0)
 
 
-def _figure(
-    manifest: Record,
-    record: Record,
-    arrays: Arrays,
-    methods: Sequence[Method],
-    rank: int,
-    names: Mapping[int, str],
-    probabilities: NDArray[np.float64],
-    maps: _Maps,
-    number: int,
-) -> ClassFigure:
-    target = int(arrays["targets"][rank])
-    class_name, probability = names[target], format_probability(float(probabilities[target]))
-    heads = [(layer["address"], _row_details(layer)) for layer in manifest["layers"]]
-    if any(f"{method.key}/{FUSED}" in arrays for method in methods):
-        heads.append((FUSED, ("all layers in one",)))
+def _figure(subject: _Subject, rank: int, maps: _Maps, number: int) -> ClassFigure:
+    logits = subject.arrays["logits"]
+    target = int(subject.arrays["targets"][rank])
+    class_name = subject.class_name(rank)
+    probability = format_probability(float(softmax(logits)[target]))
     rows: list[Row] = []
-    notes: list[str] = []
-    for address, details in heads:
-        cells: list[Cell | None] = []
-        for method in methods:
-            cam = arrays.get(f"{method.key}/{address}")
-            if cam is None:
-                cells.append(None)
-                continue
-            quantised = quantise(cam[rank], method.signed)
-            cells.append(
-                Cell(
-                    method=method,
-                    state=quantised.state,
-                    peak=_number(quantised.peak),
-                    number=maps.add(quantised, address, method, class_name),
-                    label=f"{record['file']}, class {class_name}, {method.name}, {address}",
-                )
-            )
-        twin = _same_maps(arrays, methods, address, [row.address for row in rows])
-        rows.append(
-            Row(address, (*details, f"same maps as {twin}") if twin else details, (*cells,))
-        )
-    if any(cell and cell.state == "empty" for row in rows for cell in row.cells):
-        notes.append(
-            f"No positive evidence: nothing there raises the logit of {class_name}. Only "
-            "differences between logits decide, so this can happen at any probability "
-            f"(here {probability})."
-        )
-    if any(cell and cell.state == "undefined" for row in rows for cell in row.cells):
-        notes.append("Undefined: the map holds values that are not finite.")
+    for address, details in subject.layers():
+        cells = tuple(_cell(subject, rank, method, address, maps) for method in subject.methods)
+        twin = subject.twin(address, [row.address for row in rows])
+        said = (*details, f"same maps as {twin}") if twin else details
+        rows.append(Row(address, said, cells))
+    states = {cell.state for row in rows for cell in row.cells if cell}
+    notes = {
+        "empty": f"No positive evidence: nothing there raises the logit of {class_name}. Only "
+        "differences between logits decide, so this can happen at any probability "
+        f"(here {probability}).",
+        "undefined": "Undefined: the map holds values that are not finite.",
+    }
     return ClassFigure(
         number=number,
         rank=rank,
         class_name=class_name,
         probability=probability,
-        logit=f"{arrays['logits'][target]:+.2f}",
+        logit=f"{logits[target]:+.2f}".replace("-", "−"),
         rows=tuple(rows),
-        notes=tuple(notes),
+        notes=tuple(note for state, note in notes.items() if state in states),
+    )
+
+
+def _cell(subject: _Subject, rank: int, method: Method, address: str, maps: _Maps) -> Cell | None:
+    cams = subject.arrays.get(f"{method.key}/{address}")
+    if cams is None:
+        return None
+    class_name = subject.class_name(rank)
+    quantised = quantise(cams[rank], method.signed)
+    return Cell(
+        state=quantised.state,
+        peak=("±" if method.signed else "") + _number(quantised.peak),
+        number=maps.add(quantised, address, method, class_name),
+        label=f"{subject.record['file']}, class {class_name}, {method.name}, {address}",
     )
 
 
@@ -332,59 +344,31 @@ def _row_details(layer: Record) -> tuple[str, ...]:
     return f"{layer['type']}, {read}", f"{channels} × {height} × {width}"
 
 
-def _same_maps(
-    arrays: Arrays, methods: Sequence[Method], address: str, earlier: Sequence[str]
-) -> str | None:
-    """Return an earlier layer with exactly the same maps (AlexNet: avgpool and features.12)."""
-    return next(
-        (
-            other
-            for other in earlier
-            if all(
-                np.array_equal(arrays[f"{m.key}/{other}"], arrays[f"{m.key}/{address}"])
-                for m in methods
-                if f"{m.key}/{address}" in arrays
-            )
-            and address != FUSED
-        ),
-        None,
-    )
-
-
 def _tiles(
-    photo: Image.Image,
-    seen: tuple[float, float, float, float],
-    arrays: Arrays,
-    manifest: Record,
-    methods: Sequence[Method],
-    names: Mapping[int, str],
-) -> tuple[Tile, ...]:
+    subject: _Subject, photo: Image.Image, seen: tuple[float, float, float, float]
+) -> Iterator[Tile]:
     """Draw the contact sheet's pictures: each class and method at the last layer."""
     small = photo.copy()
     small.thumbnail((TILE_SIDE, TILE_SIDE))
     pixels = np.asarray(small)
     left, right = round(seen[0] * small.width), round(seen[2] * small.width)
     top, bottom = round(seen[1] * small.height), round(seen[3] * small.height)
-    layer = manifest["layers"][-1]["address"]
-    tiles: list[Tile] = []
-    for rank, target in enumerate(arrays["targets"]):
-        for method in methods:
-            cam = arrays[f"{method.key}/{layer}"][rank]
+    layer = subject.manifest["layers"][-1]["address"]
+    for rank in range(len(subject.arrays["targets"])):
+        for method in subject.methods:
+            cam = subject.arrays[f"{method.key}/{layer}"][rank]
             picture = pixels // 3  # what the model did not see stays dark
             picture[top:bottom, left:right] = overlay(
                 pixels[top:bottom, left:right], cam, opacity=OPACITY, signed=method.signed
             )
             state = quantise(cam, method.signed).state
-            label = f"{names[int(target)]}: {method.name}"
+            label = f"{subject.class_name(rank)}: {method.name}"
             label += {"empty": ", no positive evidence", "undefined": ", undefined"}.get(state, "")
-            tiles.append(
-                Tile(
-                    source=_data_uri(jpeg_bytes(Image.fromarray(picture), quality=80)),
-                    label=label,
-                    alt=f"{method.name} at {layer} for class {names[int(target)]}",
-                )
+            yield Tile(
+                source=_data_uri(jpeg_bytes(Image.fromarray(picture), quality=80)),
+                label=label,
+                alt=f"{method.name} at {layer} for class {subject.class_name(rank)}",
             )
-    return tuple(tiles)
 
 
 def _class_switch(cards: Sequence[ImageCard]) -> tuple[str, ...]:
@@ -396,11 +380,18 @@ def _class_switch(cards: Sequence[ImageCard]) -> tuple[str, ...]:
 
 
 def _lede(images: int, layers: int, methods: Sequence[Method], switch: Sequence[str]) -> str:
-    listed = [method.name for method in methods]
-    together = listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
     photographs = "1 photograph" if images == 1 else f"{images} photographs"
     depth = "1 layer" if layers == 1 else f"{layers} layers"
-    return f"{together} at {depth} on {photographs}, explained for {_shortened(switch)}."
+    names = _joined([method.name for method in methods])
+    return f"{names} at {depth} on {photographs}, explained for {_joined(switch)}."
+
+
+def _joined(words: Sequence[str], most: int = 6) -> str:
+    """List words as a sentence does: ``a, b and c``."""
+    listed = list(words[:most])
+    if len(words) > most:
+        listed.append(f"{len(words) - most} more")
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
 
 
 def _provenance(manifest: Record) -> tuple[tuple[str, str], ...]:
@@ -422,11 +413,6 @@ def _provenance(manifest: Record) -> tuple[tuple[str, str], ...]:
         ("Device", manifest["device"]),
         ("Versions", ", ".join(f"{name} {v}" for name, v in manifest["versions"].items())),
     )
-
-
-def _shortened(names: Sequence[str], most: int = 6) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def _number(value: float) -> str:

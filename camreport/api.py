@@ -60,7 +60,7 @@ def run(
     folder = Path(out)
     chosen_methods = resolve_methods(methods)
     check_output(folder, overwrite)
-    files = find_images(listed, exclude=folder)
+    files = find_images(listed, exclude=folder / "results")
     loaded = load_model(model, checkpoint=checkpoint, class_names=class_names)
     if isinstance(model, str) or device != "auto":
         loaded.module.to(choose_device(device))

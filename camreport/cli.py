@@ -104,7 +104,7 @@ def run(
 
     chosen = [method.key for method in resolve_methods(methods)]
     check_output(out, overwrite)
-    total = len(find_images(inputs, exclude=out))
+    total = len(find_images(inputs, exclude=out / "results"))
     names = None if class_names is None else _class_names(class_names)
 
     from tqdm import tqdm

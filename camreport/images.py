@@ -18,7 +18,7 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from camreport.errors import InputError
 
@@ -35,6 +35,8 @@ MAX_PIXELS = 89_478_485
 
 PHOTO_SIDE = 448
 """Longer side of the photographs shown in a report, in pixels."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 
 _header_lock = threading.Lock()
 
@@ -113,8 +115,17 @@ class Preprocessing:
         )
 
     def apply(self, image: Image.Image) -> NDArray[np.float32]:
-        """Return the model input of an RGB image, float32 ``(3, H, W)``, standardised."""
+        """Return the model input of an RGB image, float32 ``(3, H, W)``, standardised.
+
+        Raises:
+            InputError: so long and narrow that scaling its shorter side takes too much memory.
+        """
         width, height = self._scaled_size(*image.size)
+        if width * height > MAX_PIXELS:
+            raise InputError(
+                f"too long and narrow: {image.width} × {image.height} pixels would become "
+                f"{width} × {height}. Cut it to a squarer shape first"
+            )
         resampling = Image.Resampling[self.interpolation.upper()]
         left, top = self._offset(*image.size)
         scaled = image.resize((width, height), resampling)
@@ -163,15 +174,17 @@ def find_images(inputs: Sequence[str | Path], exclude: Path | None = None) -> li
 
     Args:
         inputs: paths or patterns.
-        exclude: a folder to leave out (the report's own), wherever it lies.
+        exclude: a folder to leave out (the report's own results), wherever it lies.
 
     Raises:
         InputError: an input does not exist, or nothing at all was found.
     """
     found: dict[Path, tuple[Path, str]] = {}
     for given in inputs:
-        for root, path in _expand(str(given), exclude):
-            found.setdefault(path.resolve(), (root, path.relative_to(root).as_posix()))
+        for root, path in _expand(str(given)):
+            resolved = path.resolve()
+            if exclude is None or not resolved.is_relative_to(exclude.resolve()):
+                found.setdefault(resolved, (root, path.relative_to(root).as_posix()))
     if not found:
         raise InputError(
             f"input: expected image files, found none in {_listed(inputs)}. "
@@ -213,23 +226,19 @@ def decode(data: bytes) -> Image.Image:
     try:
         with _header_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError(f"{image.width} × {image.height} pixels")
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        _check_size(image.width, image.height)
         return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
-        raise InputError(
-            f"too large: {error}; at most {MAX_PIXELS // 1_000_000} megapixels are read. "
-            "Scale it down first"
-        ) from error
+        raise InputError(_too_large("its header claims too many pixels")) from error
     except UnidentifiedImageError as error:
-        if data[:4] in (b"II*\0", b"MM\0*"):
-            return _decode_deep_tiff(data)
-        raise InputError(f"not an image that can be read: {_format_name(data)}") from error
+        if data[:4] not in (b"II*\0", b"MM\0*"):
+            raise InputError(f"not an image that can be read: {_format_name(data)}") from error
     except InputError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever the damage leads to
         raise InputError(f"damaged or truncated: {error}") from error
+    return _decode_deep_tiff(data)
 
 
 def jpeg_bytes(image: Image.Image, quality: int = 85) -> bytes:
@@ -239,32 +248,27 @@ def jpeg_bytes(image: Image.Image, quality: int = 85) -> bytes:
     return buffer.getvalue()
 
 
-def _expand(given: str, exclude: Path | None) -> Iterator[tuple[Path, Path]]:
+def _expand(given: str) -> Iterator[tuple[Path, Path]]:
     """Yield ``(root, file)`` pairs; a file's name in the report is relative to its root."""
     path = Path(given)
-    if path.is_dir():
-        yield from ((path, file) for file in _walk(path, exclude))
-    elif path.is_file():
+    if os.path.isdir(given):
+        yield from ((path, file) for file in _walk(path))
+    elif os.path.isfile(given):
         yield path.parent, path
     elif any(character in given for character in "*?["):
         for match in sorted(glob.glob(given, recursive=True)):
-            if Path(match).is_dir():
-                yield from ((Path(match), file) for file in _walk(Path(match), exclude))
+            if os.path.isdir(match):
+                yield from ((Path(match), file) for file in _walk(Path(match)))
             elif _is_image(match):
                 yield Path(match).parent, Path(match)
     else:
         raise InputError(f"input: expected a file, folder or pattern, found nothing at {given!r}.")
 
 
-def _walk(folder: Path, exclude: Path | None) -> list[Path]:
+def _walk(folder: Path) -> list[Path]:
     files: list[Path] = []
     for where, folders, names in os.walk(folder):
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".")
-            and (exclude is None or (Path(where) / name).resolve() != exclude.resolve())
-        ]
+        folders[:] = [name for name in folders if not name.startswith(".")]
         files += [
             Path(where) / name for name in names if not name.startswith(".") and _is_image(name)
         ]
@@ -303,7 +307,7 @@ def _listed(inputs: Iterable[str | Path]) -> str:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
+    if image.mode.startswith("I"):  # 16 or 32 bits
         return _from_deep(np.asarray(image))
     if image.mode == "F":
         raise InputError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
@@ -326,7 +330,19 @@ def _decode_deep_tiff(data: bytes) -> Image.Image:
     """Decode what Pillow cannot (TIFF with 16 bits in several channels) through OpenCV."""
     import cv2
 
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        file = io.BytesIO(data)
+        file.seek(directory.next)
+        directory.load(file)
+        _check_size(directory[TiffImagePlugin.IMAGEWIDTH], directory[TiffImagePlugin.IMAGELENGTH])
+        if directory.get(TiffImagePlugin.SAMPLESPERPIXEL) == 2:  # OpenCV drops its alpha
+            raise InputError("a TIFF of 16-bit grey with transparency is not read; save it as PNG")
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except InputError:
+        raise
+    except Exception as error:  # as above: whatever the damage leads to
+        raise InputError(f"damaged or truncated: {error}") from error
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise InputError("not an image that can be read: a TIFF of an unusual kind")
     if pixels.ndim == 3:
@@ -335,6 +351,16 @@ def _decode_deep_tiff(data: bytes) -> Image.Image:
     if pixels.dtype == np.uint8:
         return _to_rgb(Image.fromarray(pixels))
     return _from_deep(pixels)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise InputError(_too_large(f"{width} × {height} pixels"))
+
+
+def _too_large(what: str) -> str:
+    limit = MAX_PIXELS // 1_000_000
+    return f"too large: {what}; at most {limit} megapixels are read. Scale it down first"
 
 
 def _format_name(data: bytes) -> str:

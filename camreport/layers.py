@@ -81,7 +81,7 @@ def resolve_layer(model: nn.Module, asked: str | int | nn.Module) -> Layer:
         if not asked:
             raise LayerError("layer: expected a module of this model, got one that is not in it.")
     address = str(asked).strip()
-    if address.lstrip("-").isdigit():
+    if address.isdecimal() and address not in modules:
         address = f"features.{address}"
     name, _, variant = address.partition(":")
     name, _, call = name.partition("#")
@@ -177,7 +177,7 @@ def _activation_after(modules: Mapping[str, nn.Module], name: str) -> str | None
         modules[name], nn.modules.conv._ConvNd | nn.Linear
     ):
         return None
-    siblings = list(parent.named_children())
+    siblings = [(child, module) for child, module in parent._modules.items() if module]
     place = [child for child, _ in siblings].index(name.rpartition(".")[2])
     following: Sequence[tuple[str, nn.Module]] = siblings[place + 1 : place + 3]
     if following and isinstance(following[0][1], NORMALISATIONS):

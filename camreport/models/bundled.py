@@ -64,6 +64,8 @@ def alexnet_from_state(state: dict[str, Tensor]) -> AlexNet:
             f"weights: expected an AlexNet's, but {error} is missing. Is it another architecture? "
             "Name it with --model."
         ) from error
+    if any(matrix.ndim != 2 for matrix in (first, second, last)):
+        raise ModelError("weights: expected an AlexNet's, but its classifier is not of matrices.")
     with torch.device("meta"):  # the tensors come from the file: initialise nothing
         model = AlexNet(num_classes=last.shape[0])
         model.classifier[1] = nn.Linear(first.shape[1], first.shape[0])

@@ -7,6 +7,7 @@ that torch and torchvision bring: code hidden in a file does not run.
 import hashlib
 import inspect
 import pickle
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from camreport.errors import ModelError
 from camreport.models.bundled import alexnet_from_state, load_state
 from camreport.models.loaded import LoadedModel, numbered_classes
-from camreport.models.zoo import default_weights, preprocessing_of, untrained
+from camreport.models.zoo import count_classes, default_weights, preprocessing_of, untrained
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "model.")
@@ -45,7 +46,7 @@ def load_checkpoint(path: Path, architecture: str) -> LoadedModel:
         raise ModelError(f"checkpoint: {path.name} cannot be read ({error.strerror}).") from error
     except ModelError as error:
         raise ModelError(f"checkpoint: {path.name}: {error}") from error
-    num_classes = _num_classes(state)
+    num_classes = count_classes(architecture, state)
     return LoadedModel(
         module=module,
         preprocessing=preprocessing,
@@ -69,22 +70,27 @@ def _read(path: Path, data: bytes) -> object:
             return safetensors.torch.load(data)
         except safetensors.SafetensorError as error:
             raise ModelError(f"not a readable safetensors file ({error}).") from error
-    try:
-        with torch.serialization.safe_globals(_allowed_classes()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    with torch.serialization.safe_globals(_allowed_classes()):
         try:
-            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except Exception:  # no zip archive: torch cannot list what it asks for
-            names = []
-        refused = f" It asks for {', '.join(names)}." if names else ""
-        raise ModelError(
-            "refused: it is no plain weights file and could run code when opened."
-            f"{refused} Save the weights with torch.save(model.state_dict(), file)."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"damaged, or not a weights file ({reason}).") from error
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            refused = _refused_names(path, str(error))
+            raise ModelError(
+                "refused: it is no plain weights file and could run code when opened."
+                + (f" It asks for {', '.join(refused)}." if refused else "")
+                + " Save the weights with torch.save(model.state_dict(), file)."
+            ) from error
+        except Exception as error:  # torch raises whatever the damage leads to
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(f"damaged, or not a weights file ({reason}).") from error
+
+
+def _refused_names(path: Path, message: str) -> list[str]:
+    """Return the classes and functions that a file asks for beyond those allowed."""
+    try:
+        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # no zip archive: torch lists nothing, but names the first in its message
+        return re.findall(r"GLOBAL (\S+)", message)[:1]
 
 
 def _allowed_classes() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
@@ -128,14 +134,6 @@ def _build(architecture: str, state: dict[str, Tensor]) -> nn.Module:
     if architecture == "alexnet":
         module = alexnet_from_state(state)
     else:
-        module = untrained(architecture, _num_classes(state))
+        module = untrained(architecture, count_classes(architecture, state))
         load_state(module, state)
     return module
-
-
-def _num_classes(state: Mapping[str, Tensor]) -> int:
-    """Return the number of rows of the last weight matrix: one per class."""
-    matrices = [tensor for key, tensor in state.items() if key.endswith("weight")]
-    if not matrices:
-        raise ModelError("expected a classifier's weights, found none.")
-    return int(matrices[-1].shape[0])

@@ -1,10 +1,12 @@
 """torchvision's classifiers, with the preprocessing and category names of their weights."""
 
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 
@@ -22,12 +24,18 @@ def load_torchvision(name: str) -> LoadedModel:
     """
     weights = default_weights(name)
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    try:
+    try:  # torchvision unpickles whatever lies there: read it once without running code
+        weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
         module = models.get_model(name, weights=weights)
     except (URLError, OSError) as error:
         raise ModelError(
             f"model: the weights of {name} cannot be downloaded ({error}). Get {weights.url} on "
             f"another machine and put it into {file.parent}"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ModelError(
+            f"model: {file} does not hold the weights of {name}, or is damaged. Delete it, or "
+            f"replace it by {weights.url}"
         ) from error
     return LoadedModel(
         module=module.eval(),
@@ -67,6 +75,22 @@ def preprocessing_of(weights: WeightsEnum) -> Preprocessing:
         mean=tuple(transform.mean),
         std=tuple(transform.std),
     )
+
+
+def count_classes(name: str, state: Mapping[str, Tensor]) -> int:
+    """Return how many classes a state dict for a torchvision classifier has.
+
+    Raises:
+        ModelError: its last layer is not in the state dict.
+    """
+    with torch.device("meta"):
+        head = [key for key in untrained(name, 2).state_dict() if key.endswith("weight")][-1]
+    if head not in state:
+        raise ModelError(
+            f"expected the weights of {name}, but {head} is missing. "
+            "Is --model the right architecture?"
+        )
+    return int(state[head].shape[0])
 
 
 def untrained(name: str, num_classes: int) -> nn.Module:

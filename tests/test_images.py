@@ -1,0 +1,601 @@
+"""Inputs: formats and modes decoded, damage named, files found and named, preprocessing."""
+
+import hashlib
+import io
+import json
+import os
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision import transforms
+
+from camreport.errors import InputError
+from camreport.images import (
+    MAX_PIXELS,
+    PHOTO_SIDE,
+    Preprocessing,
+    decode,
+    find_images,
+    load_image,
+)
+
+RED, GREEN, BLUE, GREY = (240, 20, 30), (10, 200, 40), (20, 30, 220), (150, 150, 150)
+ANY_CHARACTERS = [
+    "two words.jpg",
+    'it\'s "quoted".jpg',
+    "<b>&amp;.jpg",
+    "100%25 #1?.jpg",
+    "line\nbreak.jpg",
+    "back\\slash.jpg",
+    "chien 🐶.jpg",
+    "שלום עולם.jpg",
+    "猫，狗.jpg",
+    "n" * 196 + ".jpg",
+]
+
+
+def quadrants(width: int = 64, height: int = 32) -> Image.Image:
+    """A non-square picture that looks different in every orientation."""
+    picture = Image.new("RGB", (width, height))
+    w, h = width // 2, height // 2
+    for corner, colour in (((0, 0), RED), ((w, 0), GREEN), ((0, h), BLUE), ((w, h), GREY)):
+        picture.paste(colour, (*corner, corner[0] + w, corner[1] + h))
+    return picture
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture of random pixels."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
+    """Return an image as a file's bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def encoded_by_opencv(pixels: NDArray[np.generic], extension: str) -> bytes:
+    """Return pixels in RGB(A) order as a file's bytes; OpenCV writes 16 bits as they are."""
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    ordered = cv2.cvtColor(pixels, codes[channels]) if channels in codes else pixels
+    return cv2.imencode(extension, ordered)[1].tobytes()
+
+
+def palette_picture() -> Image.Image:
+    """A palette image whose left half has index 0 and whose right half has index 1."""
+    picture = Image.new("P", (8, 4), 0)
+    picture.putpalette([*RED, *GREEN])
+    picture.paste(1, (4, 0, 8, 4))
+    return picture
+
+
+def hollow_png(width: int, height: int) -> bytes:
+    """A tiny PNG whose header claims a size that its data does not have."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0" * 9)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def grey_alpha_tiff(width: int, height: int, data: bytes) -> bytes:
+    """An uncompressed TIFF of 16-bit grey and alpha, which Pillow leaves to OpenCV."""
+    entries = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 2, 16 | 16 << 16),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, 8 + 2 + 12 * 11 + 4),
+        (277, 3, 1, 2),
+        (278, 4, 1, height),
+        (279, 4, 1, len(data)),
+        (284, 3, 1, 1),
+        (338, 3, 1, 2),
+    ]
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + b"\0" * 4 + data
+
+
+def iso_media(brand: bytes) -> bytes:
+    """The first bytes of a HEIC, AVIF or MP4 file."""
+    return struct.pack(">I", 24) + b"ftyp" + brand + b"\0" * 12 + b"x" * 200
+
+
+@pytest.mark.parametrize(
+    ("file_format", "options", "tolerance"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": 0}, 3),
+        ("JPEG", {"quality": 95, "subsampling": 0, "progressive": True}, 3),
+        ("PNG", {}, 0),
+        ("WEBP", {"lossless": True}, 0),
+        ("BMP", {}, 0),
+        ("GIF", {}, 0),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+    ],
+)
+def test_decode_reads_every_format(
+    file_format: str, options: dict[str, object], tolerance: int
+) -> None:
+    decoded = decode(encoded(quadrants(), file_format, **options))
+    assert decoded.mode == "RGB"
+    assert decoded.size == (64, 32)
+    difference = np.asarray(decoded).astype(int) - np.asarray(quadrants())
+    assert abs(difference).max() <= tolerance
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_decode_takes_the_first_frame_when_there_are_several(file_format: str) -> None:
+    later = [Image.new("RGB", (64, 32), BLUE), Image.new("RGB", (64, 32), GREEN)]
+    lossless = {"lossless": True} if file_format == "WEBP" else {}
+    data = encoded(quadrants(), file_format, save_all=True, append_images=later, **lossless)
+    with Image.open(io.BytesIO(data)) as stored:
+        assert stored.n_frames == 3
+    assert np.array_equal(np.asarray(decode(data)), np.asarray(quadrants()))
+
+
+SIXTEEN = np.full((4, 8, 4), [51400, 257, 0, 65535], dtype=np.uint16)  # 200 * 257, 1 * 257, 0
+
+MODES = {
+    "grey": (encoded(Image.new("L", (8, 4), 77), "PNG"), (77, 77, 77)),
+    "grey, opaque": (encoded(Image.new("LA", (8, 4), (0, 255)), "PNG"), (0, 0, 0)),
+    "grey, transparent": (encoded(Image.new("LA", (8, 4), (0, 0)), "PNG"), (255, 255, 255)),
+    "grey, half transparent": (encoded(Image.new("LA", (8, 4), (0, 128)), "PNG"), (127, 127, 127)),
+    "RGBA, transparent": (encoded(Image.new("RGBA", (8, 4), (*RED, 0)), "PNG"), (255, 255, 255)),
+    "RGBA, half": (encoded(Image.new("RGBA", (8, 4), (255, 0, 0, 51)), "PNG"), (255, 204, 204)),
+    "RGBA WebP": (
+        encoded(Image.new("RGBA", (8, 4), (0, 0, 0, 0)), "WEBP", lossless=True),
+        (255, 255, 255),
+    ),
+    "palette": (encoded(palette_picture(), "PNG"), RED),
+    "palette, index transparent": (
+        encoded(palette_picture(), "PNG", transparency=0),
+        (255, 255, 255),
+    ),
+    "palette, another transparent": (encoded(palette_picture(), "PNG", transparency=1), RED),
+    "palette, alpha table": (
+        encoded(palette_picture(), "PNG", transparency=b"\0\xff"),
+        (255, 255, 255),
+    ),
+    "GIF, transparent": (encoded(palette_picture(), "GIF", transparency=0), (255, 255, 255)),
+    "grey with a transparent value": (
+        encoded(Image.new("L", (8, 4), 9), "PNG", transparency=9),
+        (255, 255, 255),
+    ),
+    "CMYK JPEG": (encoded(Image.new("CMYK", (8, 4), (0, 255, 255, 0)), "JPEG"), (255, 0, 0)),
+    "CMYK TIFF": (encoded(Image.new("CMYK", (8, 4), (255, 0, 0, 0)), "TIFF"), (0, 255, 255)),
+    "1 bit": (encoded(Image.new("1", (8, 4), 1), "PNG"), (255, 255, 255)),
+    "16-bit grey PNG": (encoded_by_opencv(SIXTEEN[..., 0], ".png"), (200, 200, 200)),
+    "16-bit grey TIFF": (encoded_by_opencv(SIXTEEN[..., 0], ".tiff"), (200, 200, 200)),
+    "16-bit RGB PNG": (encoded_by_opencv(SIXTEEN[..., :3], ".png"), (200, 1, 0)),
+    "16-bit RGB TIFF": (encoded_by_opencv(SIXTEEN[..., :3], ".tiff"), (200, 1, 0)),
+    "16-bit RGBA TIFF": (encoded_by_opencv(SIXTEEN, ".tiff"), (200, 1, 0)),
+    "16-bit RGBA TIFF, transparent": (
+        encoded_by_opencv(SIXTEEN * np.uint16([1, 1, 1, 0]), ".tiff"),
+        (255, 255, 255),
+    ),
+    "16-bit big-endian TIFF": (
+        encoded(Image.fromarray(SIXTEEN[..., 0].astype(">u2")), "TIFF"),
+        (200, 200, 200),
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_decode_gives_rgb_on_white_for_every_mode(mode: str) -> None:
+    data, expected = MODES[mode]
+    decoded = decode(data)
+    assert decoded.mode == "RGB"
+    assert decoded.size == (8, 4)
+    assert np.allclose(decoded.getpixel((0, 0)), expected, atol=2 if "JPEG" in mode else 1)
+
+
+def stored_as(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Return the pixels that a camera stores so that the EXIF orientation makes them upright."""
+    return {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),  # shown turned clockwise
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_decode_turns_an_image_upright(file_format: str, orientation: int) -> None:
+    upright = np.asarray(quadrants())
+    stored = Image.fromarray(np.ascontiguousarray(stored_as(upright, orientation)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lossless = {"lossless": True} if file_format == "WEBP" else {}
+    decoded = decode(encoded(stored, file_format, exif=exif, **lossless))
+    assert decoded.size == (64, 32)
+    for point, colour in (((8, 8), RED), ((56, 8), GREEN), ((8, 24), BLUE), ((56, 24), GREY)):
+        assert np.allclose(decoded.getpixel(point), colour, atol=4)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_decode_leaves_an_image_as_it_is_when_its_orientation_is_none(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decoded = decode(encoded(quadrants(), "PNG", exif=exif))
+    assert np.array_equal(np.asarray(decoded), np.asarray(quadrants()))
+
+
+JPEG, PNG = encoded(noise(64, 48), "JPEG"), encoded(noise(64, 48), "PNG")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", r"empty \(0 bytes\)"),
+        (JPEG[: len(JPEG) // 2], "truncated"),
+        (JPEG[:-10], "truncated"),
+        (PNG[: len(PNG) // 2], "truncated"),
+        (PNG[:12], "known image format|truncated"),
+        (encoded(noise(64, 48), "WEBP")[:500], "truncated|no known"),
+        (b"Dear diary, this is no image.", "no known image format"),
+        (b"\n<!DOCTYPE html><html><body>404</body></html>", "HTML page"),
+        (b"<html><body>404</body></html>", "HTML page"),
+        (iso_media(b"heic"), "HEIC"),
+        (iso_media(b"mif1"), "HEIC"),
+        (iso_media(b"avif"), "AVIF"),
+        (iso_media(b"isom"), "video"),
+        (b"\xff\x0a" + b"\0" * 50, "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 50, "JPEG XL"),
+        (b"%PDF-1.7\n" + b"x" * 99, "PDF"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'></svg>", "SVG"),
+        (encoded(Image.fromarray(np.eye(8, dtype=np.float32)), "TIFF"), "floating-point"),
+        (encoded_by_opencv(np.ones((8, 8, 3), np.float32), ".tiff"), "TIFF of an unusual kind"),
+        (encoded(Image.fromarray(np.full((4, 4), 70000, np.int32)), "TIFF"), "outside 0..65535"),
+    ],
+)
+def test_decode_says_why_it_cannot_read(data: bytes, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as raised:
+        decode(data)
+    assert "\n" not in str(raised.value)
+    assert "0x" not in str(raised.value), "an address would make equal runs differ"
+
+
+@pytest.mark.parametrize(("width", "height"), [(60000, 60000), (12000, 12000), (MAX_PIXELS + 1, 1)])
+def test_decode_refuses_an_absurdly_large_image_without_using_memory(
+    width: int, height: int
+) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="too large"):
+        decode(hollow_png(width, height))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    assert grown * unit < 50 * 2**20, "the pixels were decoded"
+
+
+def test_decode_says_why_when_opencv_refuses() -> None:
+    with pytest.raises(InputError):
+        decode(grey_alpha_tiff(2**21, 10, b"\0" * 100))
+
+
+def test_decode_refuses_an_absurdly_large_image_when_opencv_reads_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("camreport.images.MAX_PIXELS", 100)
+    deep = np.zeros((20, 30, 3), np.uint16)
+    assert decode(encoded_by_opencv(deep[:4, :5], ".tiff")).size == (5, 4)
+    with pytest.raises(InputError, match="too large: 30 × 20 pixels"):
+        decode(encoded_by_opencv(deep, ".tiff"))
+
+
+def test_decode_refuses_deep_grey_whose_alpha_opencv_would_drop() -> None:
+    with pytest.raises(InputError, match="16-bit grey with transparency"):
+        decode(grey_alpha_tiff(5, 4, bytes(5 * 4 * 4)))
+
+
+def test_decode_leaves_postscript_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **_: started.append(given))
+    with pytest.raises(InputError):
+        decode(encoded(quadrants(), "EPS"))
+    assert not started
+
+
+@pytest.mark.parametrize("length", [0, 30, 400, 2000])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_decode_raises_nothing_but_input_error(file_format: str, length: int) -> None:
+    data = encoded(noise(40, 30), file_format)[:length]
+    for seed in range(8):  # what is left of the file, with some bytes changed
+        random = np.random.default_rng(seed)
+        damaged = bytearray(data)
+        for place in random.integers(0, max(1, len(damaged)), 4) if damaged else []:
+            damaged[place] = random.integers(256)
+        with suppress(InputError):
+            assert decode(bytes(damaged)).mode == "RGB"
+
+
+def test_load_image_prepares_photo_and_model_input() -> None:
+    data = encoded(noise(900, 300), "PNG")
+    loaded = load_image(data, Preprocessing())
+    assert loaded.model_input.dtype == np.float32
+    assert loaded.model_input.shape == (3, 224, 224)
+    assert loaded.model_input.flags.c_contiguous
+    assert (loaded.width, loaded.height) == (900, 300)
+    assert loaded.sha256 == hashlib.sha256(data).hexdigest()
+    with Image.open(io.BytesIO(loaded.photo)) as photo:
+        assert photo.format == "JPEG"
+        assert photo.size == (PHOTO_SIDE, round(PHOTO_SIDE / 3))
+
+
+def test_load_image_turns_photo_and_size_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    loaded = load_image(encoded(noise(60, 20), "JPEG", exif=exif), Preprocessing())
+    assert (loaded.width, loaded.height) == (20, 60)
+    with Image.open(io.BytesIO(loaded.photo)) as photo:
+        assert photo.size == (20, 60)
+
+
+def test_load_image_needs_no_memory_beyond_the_limit_when_an_image_is_very_narrow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resize = Image.Image.resize
+
+    def checked(
+        image: Image.Image, size: tuple[int, int], *rest: object, **options: object
+    ) -> Image.Image:
+        assert size[0] * size[1] <= MAX_PIXELS
+        return resize(image, size, *rest, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", checked)
+    data = encoded(Image.new("L", (1, 20000)), "PNG")
+    with suppress(InputError):
+        load_image(data, Preprocessing(resize="short-side", short_side=256))
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """A folder of pictures with all that is usually lying about between them."""
+    root = tmp_path / "album"
+    for name in (
+        *("b/two.PNG", "b/a/deep.webp", "a.jpg", "c.heic", "b/one.tiff", "ä.gif"),
+        *("ATTRIBUTION.md", "notes", "b/Thumbs.db", "b/clip.mp4", "cat.jpg.txt"),
+        *(".hidden.jpg", ".git/logo.png", "b/.cache/x.jpg", "b/.DS_Store"),
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    (root / "folder.jpg").mkdir()
+    return root
+
+
+IN_ALBUM = ["a.jpg", "b/a/deep.webp", "b/one.tiff", "b/two.PNG", "c.heic", "ä.gif"]
+
+
+def names(*inputs: str | Path, exclude: Path | None = None) -> list[str]:
+    """Return the names of what is found."""
+    return [file.name for file in find_images(inputs, exclude)]
+
+
+def test_find_images_walks_folders_in_path_order(album: Path) -> None:
+    assert names(album) == IN_ALBUM
+    assert names(str(album) + "/") == IN_ALBUM
+    found = find_images([album])
+    assert [file.path for file in found] == [album / name for name in IN_ALBUM]
+
+
+@pytest.mark.parametrize("name", ["ATTRIBUTION.md", "notes", ".hidden.jpg", ".git/logo.png"])
+def test_find_images_takes_every_file_that_is_named(album: Path, name: str) -> None:
+    assert names(album / name) == [Path(name).name]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jpg", ["a.jpg"]),
+        ("*", ["a.jpg", "deep.webp", "one.tiff", "two.PNG", "c.heic", "ä.gif"]),
+        ("**/*.webp", ["deep.webp"]),
+        ("[ac].*", ["a.jpg", "c.heic"]),
+        ("?.jpg", ["a.jpg"]),
+    ],
+)
+def test_find_images_expands_patterns(album: Path, pattern: str, expected: list[str]) -> None:
+    found = names(f"{album}/{pattern}")
+    assert [name.rpartition("/")[2] for name in found] == expected
+
+
+def test_find_images_takes_a_name_as_it_is_when_it_looks_like_a_pattern(tmp_path: Path) -> None:
+    for name in ("cat[1].jpg", "cat1.jpg", "what?.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    assert names(tmp_path / "cat[1].jpg", tmp_path / "what?.jpg") == ["cat[1].jpg", "what?.jpg"]
+
+
+@pytest.mark.parametrize("missing", ["nowhere", "album/none.jpg", "nowhere/a.jpg"])
+def test_find_images_names_a_missing_input(album: Path, missing: str) -> None:
+    with pytest.raises(InputError, match=missing):
+        find_images([album, album.parent / missing])
+
+
+def test_find_images_refuses_to_find_nothing(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    for nothing in (str(tmp_path), f"{tmp_path}/*.jpg"):
+        with pytest.raises(InputError, match="found none"):
+            find_images([nothing])
+
+
+def test_find_images_names_a_missing_input_when_its_name_is_too_long() -> None:
+    with pytest.raises(InputError, match="xxx"):
+        find_images(["x" * 300])
+
+
+def test_find_images_lists_a_file_once(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(album)
+    (album / "link.jpg").symlink_to(album / "b" / "two.PNG")
+    given = [album, "a.jpg", album / "a.jpg", "./b/../a.jpg", f"{album}/*.jpg", album / "b"]
+    assert names(*given) == IN_ALBUM
+
+
+def test_find_images_keeps_names_unique(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("x", "y", "p/in", "q/in")]
+    for folder in folders:
+        (folder / "s").mkdir(parents=True)
+        (folder / "s" / "cat.jpg").write_bytes(b"x")
+    assert names(folders[0], folders[1]) == ["x/s/cat.jpg", "y/s/cat.jpg"]
+    found = names(*folders)
+    assert len(set(found)) == len(found) == 4
+    assert all(name.startswith(("x/", "y/", "in/")) for name in found)
+    assert all("s/cat.jpg" in name for name in found)
+
+
+def test_find_images_leaves_the_output_folder_out(album: Path) -> None:
+    assert names(album, exclude=album / "b") == ["a.jpg", "c.heic", "ä.gif"]
+    assert names(album / "b", exclude=album / "b" / "a") == ["one.tiff", "two.PNG"]
+
+
+@pytest.mark.parametrize("given", ["**/*", "b/*", "b"])
+def test_find_images_leaves_the_output_folder_out_however_it_is_reached(
+    album: Path, given: str
+) -> None:
+    assert not [
+        name
+        for name in names(album / "a.jpg", f"{album}/{given}", exclude=album / "b")
+        if name.endswith(("one.tiff", "two.PNG", "deep.webp"))
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows forbids some of the characters")
+def test_find_images_keeps_names_of_any_characters(tmp_path: Path) -> None:
+    for name in ANY_CHARACTERS:
+        (tmp_path / name).write_bytes(b"x")
+    assert sorted(names(tmp_path)) == sorted(ANY_CHARACTERS)
+    for name in ANY_CHARACTERS:
+        assert names(tmp_path / name) == [name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")
+def test_find_images_gives_printable_names_to_bytes_that_are_no_text(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.jpg", b"caf\xe8.jpg"):
+        Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).write_bytes(b"x")
+    found = find_images([tmp_path])
+    assert len({file.name for file in found}) == 2
+    for file in found:
+        assert file.name.encode()  # no surrogates: it can be written into a report
+        assert "caf\N{REPLACEMENT CHARACTER}.jpg" in file.name
+        assert file.path.read_bytes() == b"x"
+
+
+ODD_SIZES = [(97, 61), (61, 97), (224, 224), (300, 225), (225, 301), (500, 31), (17, 19)]
+
+
+@pytest.mark.parametrize("size", ODD_SIZES)
+@pytest.mark.parametrize(
+    ("preprocessing", "resize"),
+    [
+        pytest.param(Preprocessing(), transforms.Resize((224, 224)), id="squash"),
+        pytest.param(
+            Preprocessing((90, 131)), transforms.Resize((90, 131)), id="squash not square"
+        ),
+        pytest.param(
+            Preprocessing(resize="short-side", short_side=256), transforms.Resize(256), id="256 cut"
+        ),
+        pytest.param(
+            Preprocessing(resize="short-side", short_side=235), transforms.Resize(235), id="235 cut"
+        ),
+        pytest.param(
+            Preprocessing(resize="short-side", short_side=232, interpolation="bicubic"),
+            transforms.Resize(232, transforms.InterpolationMode.BICUBIC),
+            id="bicubic",
+        ),
+        pytest.param(
+            Preprocessing((75, 75), "short-side", 75, mean=(0.5,) * 3, std=(0.3,) * 3),
+            transforms.Resize(75),
+            id="no margin",
+        ),
+    ],
+)
+def test_preprocessing_equals_torchvisions_transforms(
+    preprocessing: Preprocessing, resize: Callable[..., Image.Image], size: tuple[int, int]
+) -> None:
+    picture = noise(*size)
+    expected = transforms.Compose(
+        [
+            resize,
+            transforms.CenterCrop(preprocessing.size),
+            transforms.ToTensor(),
+            transforms.Normalize(preprocessing.mean, preprocessing.std),
+        ]
+    )(picture)
+    np.testing.assert_allclose(preprocessing.apply(picture), expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(640, 427), (427, 640), (300, 300), (1001, 333)])
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        Preprocessing(mean=(0, 0, 0), std=(1, 1, 1)),
+        Preprocessing((224, 224), "short-side", 256, mean=(0, 0, 0), std=(1, 1, 1)),
+        Preprocessing((96, 120), "short-side", 124, mean=(0, 0, 0), std=(1, 1, 1)),
+    ],
+    ids=["squash", "cut", "cut not square"],
+)
+def test_seen_box_is_what_the_model_input_shows(
+    preprocessing: Preprocessing, size: tuple[int, int]
+) -> None:
+    box = preprocessing.seen_box(*size)
+    assert -0.5 <= box.left < box.right <= size[0] + 0.5
+    assert -0.5 <= box.top < box.bottom <= size[1] + 0.5
+    edges = [round(edge) for edge in (box.left, box.top, box.right, box.bottom)]
+    left, top, right, bottom = edges
+    picture = Image.new("RGB", size, "red")  # what is not seen
+    picture.paste("white", (left, top, right, bottom))
+    for x in (left, right - 20):
+        for y in (top, bottom - 20):
+            picture.paste("blue", (x, y, x + 20, y + 20))
+    pixels = preprocessing.apply(picture)  # (3, H, W), 0..1
+    height, width = preprocessing.size
+    scale = width / (box.right - box.left), height / (box.bottom - box.top)
+    markers = (pixels[0] < 0.5) & (pixels[1] < 0.5) & (pixels[2] > 0.5)
+    for rows in (slice(None, height // 2), slice(height // 2, None)):
+        for columns in (slice(None, width // 2), slice(width // 2, None)):
+            quarter = markers[rows, columns]
+            assert abs(quarter.any(0).sum() - 20 * scale[0]) <= 2
+            assert abs(quarter.any(1).sum() - 20 * scale[1]) <= 2
+    assert markers[1, 1]
+    assert markers[1, -2]
+    assert markers[-2, 1]
+    assert markers[-2, -2]
+    inner = pixels[:, 2:-2, 2:-2]
+    assert not ((inner[0] > 0.6) & (inner[1] < 0.4)).any(), "what is not seen shows"
+
+
+def test_seen_box_is_the_whole_image_when_it_is_squashed() -> None:
+    box = Preprocessing().seen_box(640, 427)
+    assert (box.left, box.top, box.right, box.bottom) == (0, 0, 640, 427)
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        Preprocessing(),
+        Preprocessing((299, 280), "short-side", 342, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.1, 0.3)),
+    ],
+)
+def test_preprocessing_survives_json(preprocessing: Preprocessing) -> None:
+    record = json.loads(json.dumps(preprocessing.to_dict()))
+    assert Preprocessing.from_dict(record) == preprocessing

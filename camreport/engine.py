@@ -8,16 +8,24 @@ looped beyond it: batching reads the classifier's weights once (up to a third fa
 images), looping keeps the memory traffic small (up to twice as fast for many).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from camreport.conditions import full_precision, gradients_on, to_model, undisturbed
 from camreport.errors import ClassError, LayerError, MemoryLimitError, ModelError
 from camreport.fusion import fuse
 from camreport.layers import Layer, auto_layers, resolve_layer, spatial_activation
+from camreport.memory import (
+    FIRST_BATCH_ALLOWANCE,
+    BatchTooLarge,
+    budget_of,
+    is_out_of_memory,
+    output_bytes,
+)
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
 from camreport.models import LoadedModel
 from camreport.trace import LayerTrace
@@ -27,43 +35,6 @@ FUSED = "fused"
 
 FIRST_BATCH = 16
 """Images in the first batch; what it needs decides the size of the others."""
-
-MEBIBYTE = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much a batch may take on one type of device; fixed, so that equal runs stay equal.
-
-    Attributes:
-        activations: bytes that the model's innermost modules may return for one batch.
-        gradients: bytes of layer gradients that may exist at once.
-        images: the largest batch; more brings no speed.
-    """
-
-    activations: int
-    gradients: int
-    images: int
-
-
-BUDGETS = {
-    "cpu": Budget(256 * MEBIBYTE, 32 * MEBIBYTE, 32),
-    "cuda": Budget(4096 * MEBIBYTE, 1024 * MEBIBYTE, 512),
-    "mps": Budget(1024 * MEBIBYTE, 128 * MEBIBYTE, 128),
-}
-"""Budgets by device type."""
-
-FIRST_BATCH_ALLOWANCE = 4
-"""How many times the activation budget the first batch may take before it is cut in half."""
-
-
-def budget_of(device: torch.device) -> Budget:
-    """Return the budget of a device; one that is not listed is treated like the CPU."""
-    return BUDGETS.get(device.type, BUDGETS["cpu"])
-
-
-class BatchTooLarge(Exception):
-    """A batch went beyond what it may hold; a smaller one will do."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +117,11 @@ def explain(
     module = model.module if isinstance(model, LoadedModel) else model
     chosen = resolve_methods(methods)
     check_images(images)
+    if isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) != len(images):
+        raise ClassError(
+            f"targets: expected a tensor (N, K) with N = {len(images)}, "
+            f"got shape {tuple(targets.shape)}."
+        )
     with undisturbed(module):
         if layers is None:
             layers = auto_layers(module, to_model(module, images[:1]))
@@ -265,16 +241,6 @@ def next_batch_size(done: Explanation) -> int:
     return max(1, min(budget.images, budget.activations // max(1, done.bytes_per_image)))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an exception means that a smaller batch could succeed."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError | BatchTooLarge):
-        return True
-    message = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in message or "can't allocate memory" in message
-    )
-
-
 def choose_targets(logits: Tensor, targets: Sequence[int] | Tensor | str | None) -> Tensor:
     """Return the class indices to explain, ``(N, K)`` int64.
 
@@ -315,12 +281,6 @@ def choose_targets(logits: Tensor, targets: Sequence[int] | Tensor | str | None)
     return indices.to(logits.device, torch.int64)
 
 
-def to_model(module: nn.Module, images: Tensor) -> Tensor:
-    """Return images on the device and in the float dtype of a module's parameters."""
-    reference = next((p for p in module.parameters() if p.is_floating_point()), images)
-    return images.to(reference.device, reference.dtype)
-
-
 def check_images(images: Tensor) -> None:
     """Refuse what is no batch of images.
 
@@ -335,67 +295,6 @@ def check_images(images: Tensor) -> None:
         )
 
 
-@contextmanager
-def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode without parameter gradients, and back as it was."""
-    modes = [(part, part.training) for part in module.modules()]
-    trainable = [p for p in module.parameters() if p.requires_grad and p.is_leaf]
-    try:
-        module.eval()
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-        for part, training in modes:
-            part.training = training
-
-
-@contextmanager
-def gradients_on() -> Iterator[None]:
-    """Record gradients even where the caller has turned them off."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute in float32 without autocast or TF32, by deterministic convolutions."""
-    with (
-        torch.autocast(device.type, enabled=False),
-        torch.backends.cudnn.flags(
-            enabled=torch.backends.cudnn.enabled,
-            benchmark=False,
-            deterministic=True,
-            allow_tf32=False,
-        ),
-    ):
-        yield
-
-
-@contextmanager
-def output_bytes(module: nn.Module, limit: float) -> Iterator[dict[str, int]]:
-    """Add up the bytes that the innermost modules return: about what a backward pass needs.
-
-    Raises:
-        BatchTooLarge: in the middle of the forward pass, once there are more than ``limit``.
-    """
-    returned = {"bytes": 0}
-
-    def count(_module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor):
-            returned["bytes"] += output.numel() * output.element_size()
-        if returned["bytes"] > limit:
-            raise BatchTooLarge
-
-    with ExitStack() as hooks:
-        for part in module.modules():
-            if not any(True for _ in part.children()):
-                hooks.callback(part.register_forward_hook(count).remove)
-        yield returned
-
-
 def _maps(
     logits: Tensor,
     targets: Tensor,
@@ -406,7 +305,7 @@ def _maps(
     count, ranks = targets.shape
     maps = {
         method.key: {
-            name: torch.empty(count, ranks, *a.shape[-2:], device=a.device)
+            name: torch.empty(count, ranks, *a.shape[-2:], dtype=torch.float32, device=a.device)
             for name, a in activations.items()
         }
         for method in methods

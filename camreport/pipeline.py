@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from camreport import __version__
+from camreport.conditions import to_model, undisturbed
 from camreport.engine import (
     FIRST_BATCH,
     Cost,
@@ -23,8 +24,6 @@ from camreport.engine import (
     explain_within_memory,
     join,
     next_batch_size,
-    to_model,
-    undisturbed,
 )
 from camreport.errors import ClassError, InputError
 from camreport.images import InputFile, LoadedImage, Preprocessing, load_image

@@ -1,0 +1,66 @@
+"""The conditions a model runs under: as it was found afterwards, with gradients, in float32."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def undisturbed(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode without parameter gradients, and back as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    trainable = [p for p in module.parameters() if p.requires_grad and p.is_leaf]
+    try:
+        module.eval()
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        for part, training in modes:
+            part.training = training
+
+
+@contextmanager
+def gradients_on() -> Iterator[None]:
+    """Record gradients even where the caller has turned them off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute in float32 without autocast or TF32, by deterministic convolutions."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    with ExitStack() as stack:
+        _switch(stack, cudnn, "benchmark", False)
+        _switch(stack, cudnn, "deterministic", True)
+        try:
+            _switch(stack, cudnn, "allow_tf32", False)
+        except RuntimeError:  # the caller uses torch's newer switches, which exclude this one
+            for part in ("conv", "rnn"):
+                _switch(stack, getattr(cudnn, part), "fp32_precision", "ieee")
+        try:
+            if matmul.allow_tf32:
+                precision = torch.get_float32_matmul_precision()
+                stack.callback(torch.set_float32_matmul_precision, precision)
+                torch.set_float32_matmul_precision("highest")
+        except RuntimeError:  # likewise
+            _switch(stack, matmul, "fp32_precision", "ieee")
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        yield
+
+
+def _switch(stack: ExitStack, owner: object, name: str, value: object) -> None:
+    """Set an attribute until the stack unwinds."""
+    stack.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
+
+
+def to_model(module: nn.Module, images: Tensor) -> Tensor:
+    """Return a copy of images on the device and in the float dtype of a module's parameters."""
+    reference = next((p for p in module.parameters() if p.is_floating_point()), images)
+    return images.detach().to(reference.device, reference.dtype, copy=True)

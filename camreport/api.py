@@ -10,7 +10,7 @@ from torch import nn
 
 from camreport.errors import ClassError, ModelError, suggestion
 from camreport.gallery import render_gallery
-from camreport.images import find_images
+from camreport.images import find_images, printable
 from camreport.methods import DEFAULT_METHODS, resolve_methods
 from camreport.models import LoadedModel, load_model
 from camreport.models.bundled import BUNDLED
@@ -113,9 +113,10 @@ def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) ->
         elif word.isdecimal() and (not names or int(word) < len(names)):
             indices.append(int(word))
         else:
+            known = f"an index 0 to {len(names) - 1} or a class name" if names else "an index"
             raise ClassError(
-                f"classes: expected all, top3, an index 0 to {len(names) - 1} or a class name, "
-                f"got {word!r}." + (suggestion(word, names) or _some_names(names))
+                f"classes: expected all, top3, {known}, got {word!r}."
+                + (suggestion(word, names) or _some_names(names))
             )
     return list(dict.fromkeys(indices))
 
@@ -144,6 +145,8 @@ def _is_top(word: str) -> bool:
 
 
 def _some_names(names: Sequence[str]) -> str:
+    if not names:
+        return " This model's classes have no names: give them with class_names."
     return f" The model has {', '.join(names[:5])}{', …' if len(names) > 5 else ''}."
 
 
@@ -152,7 +155,7 @@ def _command(inputs: Sequence[str | Path], out: Path, options: Mapping[str, str 
     words = ["camreport", "run", *map(_shareable, inputs), "-o", _shareable(out)]
     for flag, value in options.items():
         words += [] if value is None else [flag, value]
-    return shlex.join(words)
+    return printable(shlex.join(words))
 
 
 def _joined(classes: str | Sequence[int | str]) -> str | None:

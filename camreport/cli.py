@@ -6,6 +6,7 @@ something to compute.
 """
 
 import io
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from camreport import __version__
-from camreport.errors import CamReportError
+from camreport.errors import CamReportError, ClassError
 from camreport.methods import DEFAULT_METHODS, METHODS, resolve_methods
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def run(
             overwrite=overwrite,
             progress=bar.update,
         )
+    _print_failed(summary)
     if not quiet:
         _print_summary(summary, verbose)
     ctx.exit(1 if summary.failed else 0)
@@ -214,14 +216,17 @@ def _print_summary(summary: "Summary", verbose: bool) -> None:
         click.echo(f"... and {len(readable) - LISTED} more images")
     if summary.reused:
         click.echo(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
-    if summary.failed:
-        click.echo(f"{len(summary.failed)} of {summary.total} inputs could not be read:", err=True)
-        for record in summary.failed[:LISTED]:
-            click.echo(f"  {record['file']}: {record['reason']}", err=True)
-        if len(summary.failed) > LISTED:
-            click.echo(f"  ... and {len(summary.failed) - LISTED} more, see the report", err=True)
     click.echo(format_cost(summary.cost))
     _print_report(summary.out / REPORT)
+
+
+def _print_failed(summary: "Summary") -> None:
+    if summary.failed:
+        click.echo(f"{len(summary.failed)} of {summary.total} inputs could not be read:", err=True)
+    for record in summary.failed[:LISTED]:
+        click.echo(f"  {record['file']}: {record['reason']}", err=True)
+    if len(summary.failed) > LISTED:
+        click.echo(f"  ... and {len(summary.failed) - LISTED} more, see the report", err=True)
 
 
 def _print_report(report: Path) -> None:
@@ -239,9 +244,15 @@ def _print_report(report: Path) -> None:
 
 def _class_names(given: str) -> list[str]:
     """Read names from a file (UTF-8, one per line) or from a list (commas of either width)."""
-    if Path(given).is_file():
-        return [line for line in Path(given).read_text("utf-8-sig").splitlines() if line.strip()]
-    return _listed(given)
+    if not os.path.isfile(given):
+        return _listed(given)
+    try:
+        lines = Path(given).read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClassError(
+            f"class names: expected a text file in UTF-8, got {given!r} ({error})."
+        ) from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _listed(text: str) -> list[str]:

@@ -281,10 +281,10 @@ def _is_image(name: str) -> bool:
 
 def _unique_names(found: Sequence[tuple[Path, str]]) -> list[str]:
     """Return printable names, prefixed by their folder and then numbered where they clash."""
-    names = [_printable(name) for _, name in found]
+    names = [printable(name) for _, name in found]
     clashes = Counter(names)
     names = [
-        f"{_printable(root.resolve().name)}/{name}" if clashes[name] > 1 else name
+        f"{printable(root.resolve().name)}/{name}" if clashes[name] > 1 else name
         for (root, _), name in zip(found, names, strict=True)
     ]
     taken: set[str] = set()
@@ -297,8 +297,8 @@ def _unique_names(found: Sequence[tuple[Path, str]]) -> list[str]:
     return names
 
 
-def _printable(name: str) -> str:
-    """Replace bytes of a file name that are no UTF-8, so that every report can hold it."""
+def printable(name: str) -> str:
+    """Replace bytes of a file name that are no UTF-8, so that reports and terminals take it."""
     return os.fsencode(name).decode("utf-8", errors="replace")
 
 

@@ -25,7 +25,7 @@ from camreport.engine import (
     join,
     next_batch_size,
 )
-from camreport.errors import ClassError, InputError
+from camreport.errors import ClassError, InputError, LayerError
 from camreport.images import InputFile, LoadedImage, Preprocessing, load_image
 from camreport.layers import Layer, auto_layers, resolve_layer
 from camreport.methods import Method
@@ -185,8 +185,7 @@ def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Reques
     """Return all that decides a run's results; runs of equal settings may share shards."""
     inputs = hashlib.sha256()
     for file in files:
-        facts = file.path.stat()
-        inputs.update(f"{file.name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        inputs.update(f"{file.name}\0{_file_facts(file.path)}\n".encode())
     return {
         "camreport": __version__,
         "torch": torch.__version__,
@@ -202,6 +201,15 @@ def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Reques
     }
 
 
+def _file_facts(path: Path) -> tuple[int, int] | None:
+    """Return size and time of change of a file; None for one that cannot be looked at."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
+
+
 def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str, Layer]:
     """Resolve addresses, or choose the model's own, under their canonical names.
 
@@ -212,6 +220,8 @@ def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str
         blank = torch.zeros(1, 3, *model.preprocessing.size)
         with undisturbed(model.module):
             layers = auto_layers(model.module, to_model(model.module, blank))
+    if not layers:
+        raise LayerError("layers: expected at least one address, or 'auto', got none.")
     resolved = [resolve_layer(model.module, address) for address in layers]
     return {layer.address: layer for layer in resolved}
 

@@ -11,7 +11,8 @@ Every file is written under a temporary name and then renamed. Nothing here impo
 
 import json
 import os
-import shutil
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,8 +58,18 @@ class Results:
         return list(self.manifest["images"])
 
     def photo(self, index: int) -> bytes:
-        """Return an image's photograph at display size, as JPEG bytes."""
-        return (self.path / "photos" / f"{index}.jpg").read_bytes()
+        """Return an image's photograph at display size, as JPEG bytes.
+
+        Raises:
+            ResultsError: it is missing.
+        """
+        try:
+            return (self.path / "photos" / f"{index}.jpg").read_bytes()
+        except OSError as error:
+            raise ResultsError(
+                f"results: photos/{index}.jpg cannot be read ({error.strerror}). "
+                "Run the same 'camreport run' again."
+            ) from error
 
     def arrays(self, index: int) -> Arrays:
         """Return one image's arrays: maps ``(K, h, w)``, logits ``(num_classes,)``, targets.
@@ -110,8 +121,18 @@ class ResultsWriter:
         return self.out / "results"
 
     def is_complete(self) -> bool:
-        """Say whether an earlier run with equal settings has finished."""
-        return self.resumes and (self.folder / _MANIFEST).exists()
+        """Say whether an earlier run with equal settings has finished and nothing is damaged."""
+        if not self.resumes:
+            return False
+        try:
+            results = load_results(self.out)
+            for record in results.images:
+                if record["status"] == "ok":
+                    results.arrays(record["index"])
+                    results.photo(record["index"])
+        except ResultsError:
+            return False
+        return True
 
     def finished_shards(self) -> dict[int, Record]:
         """Return ``images`` and ``cost`` of the shards an earlier run has finished, by number."""
@@ -158,12 +179,10 @@ class ResultsWriter:
         (self.out / REPORT).unlink(missing_ok=True)
         (self.folder / _MANIFEST).unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.resumes:  # the old marker goes last, so that the folder stays ours
-            for entry in self.folder.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                elif entry.name != _MARKER:
-                    entry.unlink()
+        if not self.resumes:  # the old marker stays until then, so that the folder stays ours
+            for pattern in ("shard-[0-9]*", "photos/[0-9]*.jpg*"):
+                for file in self.folder.glob(pattern):
+                    file.unlink()
         record = {"schema": SCHEMA, "plan": self.plan, "settings": self.settings}
         _write(self.folder / _MARKER, _json(record))
         (self.folder / "photos").mkdir(exist_ok=True)
@@ -174,10 +193,18 @@ def check_output(out: Path, overwrite: bool = False) -> None:
     """Refuse an output folder that holds what is not ours.
 
     Raises:
-        InputError: it is a file, or a folder with something in it that no run has made.
+        InputError: it is a file or lies in one, it cannot be written to, or it is a folder with
+            something in it that no run has made.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"output: expected a folder, got the file {str(out)!r}.")
+    existing = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
+    if not existing.is_dir():
+        raise InputError(f"output: expected a folder, got the file {str(existing)!r}.")
+    try:
+        out.exists()  # not for the answer: names that no file system takes raise here
+    except OSError as error:
+        raise InputError(f"output: {str(out)!r} is no possible name ({error.strerror}).") from error
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"output: {str(existing)!r} cannot be written to. Choose another folder.")
     if overwrite or not out.exists() or (out / "results" / _MARKER).exists():
         return
     entries = sum(1 for entry in out.iterdir() if not _is_empty_results(entry))
@@ -221,8 +248,9 @@ def load_results(path: str | Path) -> Results:
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the probabilities of one image's logits ``(num_classes,)``."""
-    exponentials: NDArray[np.float64] = np.exp(logits.astype(np.float64) - float(logits.max()))
-    probabilities: NDArray[np.float64] = exponentials / exponentials.sum()
+    with np.errstate(invalid="ignore"):  # logits that are not finite have no probabilities
+        exponentials: NDArray[np.float64] = np.exp(logits.astype(np.float64) - float(logits.max()))
+        probabilities: NDArray[np.float64] = exponentials / exponentials.sum()
     return probabilities
 
 
@@ -241,7 +269,7 @@ def _read_shard(path: Path) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as shard:
             return {key: shard[key] for key in shard.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ResultsError(
             f"results: {path.name} cannot be read ({error}). Run 'camreport run' again."
         ) from error

@@ -752,9 +752,8 @@ net = nn.Sequential(
     nn.Linear(48 * 9, 3),
 )
 image = torch.rand(1, 3, 48, 48)
-for count in (64, 512):
-    for _ in range(2):
-        explain(net, image.expand(count, -1, -1, -1), ["0.2", "1.0", "1.2"], targets=[0, 1])
+for count in (64, 64, 512):
+    explain(net, image.expand(count, -1, -1, -1), ["0.2", "1.0", "1.2"], targets=[0, 1])
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -764,7 +763,7 @@ def test_explain_needs_no_more_memory_for_many_images():
     ran = subprocess.run(
         [sys.executable, "-c", MEMORY_SCRIPT], capture_output=True, text=True, check=True
     )
-    few, many = map(int, ran.stdout.split())
+    _, few, many = map(int, ran.stdout.split())
     assert many <= 1.1 * few
 
 

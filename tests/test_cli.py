@@ -1,0 +1,413 @@
+"""The command line: exit codes, what is printed and what is not, and what is never imported."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import INPUTS
+from PIL import Image
+
+import camreport
+from camreport import cli
+from camreport.errors import CamReportError
+
+CAT = str(INPUTS / "cat.jpg")
+QUICK = ("--layers", "12", "--methods", "grad_cam")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Finished]
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Run ``camreport`` in this process, in an empty folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*words: str) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["camreport", *words])
+        capsys.readouterr()
+        return Finished(cli._exit_code(), *capsys.readouterr())
+
+    return run
+
+
+def start(*words: str, cwd: Path, **variables: str) -> subprocess.Popen[bytes]:
+    """Start ``python -m camreport`` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "camreport", *words],
+        cwd=cwd,
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> Finished:
+    """Wait for a process and return what it left."""
+    out, err = process.communicate(timeout=120)
+    return Finished(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+def test_run_explains_images_and_says_where_the_report_is(command: Command) -> None:
+    finished = command("run", str(INPUTS), "-o", "out", "--layers", "12", "--verbose")
+    assert (finished.code, finished.err) == (0, "")
+    assert re.search(r"^both\.jpg: dog 0\.\d\d, cat 0\.\d\d$", finished.out, re.MULTILINE)
+    assert re.search(r"^cat\.jpg: cat ", finished.out, re.MULTILINE)
+    assert re.search(r"^dog\.jpg: dog ", finished.out, re.MULTILINE)
+    assert "features.12: MaxPool2d, own output, 256 x 6 x 6" in finished.out
+    assert re.search(r"1 forward, 2 backwards, 12 maps, \d+\.\d s", finished.out)
+    assert finished.out.rstrip().endswith(f"report: {Path('out/index.html').resolve().as_uri()}")
+    assert "ATTRIBUTION" not in finished.out
+
+
+def test_run_exits_with_1_and_lists_what_failed(command: Command) -> None:
+    Path("empty.jpg").touch()
+    Path("page.png").write_text("<html>404</html>")
+    finished = command("run", CAT, "empty.jpg", "page.png", "-o", "out", *QUICK)
+    assert finished.code == 1
+    assert "2 of 3 inputs could not be read" in finished.err
+    assert "  empty.jpg: the file is empty (0 bytes)\n" in finished.err
+    assert re.search(r"^  page.png: .*HTML page", finished.err, re.MULTILINE)
+    assert "report: file:" in finished.out
+    report = Path("out/index.html").read_text(encoding="utf-8")
+    assert "2 of 3 inputs could not be read" in report
+
+
+def test_run_says_how_much_an_earlier_run_has_left(command: Command) -> None:
+    command("run", CAT, "-o", "out", *QUICK)
+    finished = command("run", CAT, "-o", "out", *QUICK)
+    assert finished.code == 0
+    assert "1 of 1 inputs were kept from an earlier run" in finished.out
+
+
+NAMES = ",".join(f"class {index}" for index in range(99))
+REFUSED = [
+    (("run",), "Missing argument 'INPUT...'"),
+    (("run", CAT), "Missing option '-o'"),
+    (("run", "-o", "out"), "Missing argument 'INPUT...'"),
+    (("run", CAT, "-o", "out", "--opcaity", "1"), "--opcaity"),
+    (("run", CAT, "-o", "out", "--batch-size", "0"), "got '0'"),
+    (("run", CAT, "-o", "out", "--batch-size", "many"), "got 'many'"),
+    (("run", "nowhere.jpg", "-o", "out"), "'nowhere.jpg'"),
+    (("run", CAT, "nowhere", "-o", "out"), "'nowhere'"),
+    (("run", "*.jpg", "-o", "out"), "'*.jpg'"),
+    (("run", "mine", "-o", "out"), "found none in 'mine'"),
+    (("run", "mine/notes.txt", "-o", "out"), "notes.txt: "),
+    (("run", CAT, "-o", "out", "--methods", "gradcma"), "Did you mean 'grad_cam'?"),
+    (("run", CAT, "-o", "out", "--methods", ","), "methods: expected at least one"),
+    (("run", CAT, "-o", "out", "--layers", "featrues.12"), "Did you mean 'features.12'?"),
+    (("run", CAT, "-o", "out", "--layers", "13"), "'features.13'"),
+    (("run", CAT, "-o", "out", "--layers", "classifier.1"), "'classifier.1'"),
+    (("run", CAT, "-o", "out", "--classes", "dgo"), "Did you mean 'dog'?"),
+    (("run", CAT, "-o", "out", "--classes", "2"), "an index 0 to 1"),
+    (("run", CAT, "-o", "out", "--class-names", "a,b,c"), "expected 2"),
+    (("run", CAT, "-o", "out", "--model", "alexnte"), "Did you mean 'alexnet'?"),
+    (("run", CAT, "-o", "out", "--checkpoint", "none.pth"), "none.pth"),
+    (("run", CAT, "-o", "out", "--checkpoint", "mine/notes.txt"), "notes.txt"),
+    (("run", CAT, "-o", "out", "--device", "gpu"), "got 'gpu'"),
+    (("run", CAT, "-o", "mine"), "--overwrite"),
+    (("run", CAT, "-o", "mine/notes.txt"), "the file 'mine/notes.txt'"),
+    (("run", CAT, "-o", "mine/notes.txt", "--overwrite"), "the file 'mine/notes.txt'"),
+    (("render", "mine"), "'mine'"),
+    (("render", "nowhere"), "'nowhere'"),
+    (("rnu",), "'rnu'"),
+    (("run", "x" * 300, "-o", "out"), "xxx"),
+    (("run", "", "-o", "out"), "''"),
+    (("run", CAT, "-o", "mine/notes.txt/out"), "notes.txt"),
+    (("run", CAT, "-o", "x" * 300), "xxx"),
+    (("run", CAT, "-o", "out", "--class-names", NAMES), "got 99"),
+    (("run", CAT, "-o", "out", "--class-names", "mine/latin1"), "UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), REFUSED)
+def test_command_exits_with_2_names_the_trouble_and_writes_nothing(
+    command: Command, words: tuple[str, ...], said: str
+) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("precious")
+    Path("mine/latin1").write_bytes("chat\nété".encode("latin-1"))
+    before = sorted(Path().rglob("*"))
+    finished = command(*words)
+    assert finished.code == 2
+    assert said in finished.err
+    assert finished.out == ""
+    assert "Traceback" not in finished.err
+    assert sorted(Path().rglob("*")) == before
+    assert Path("mine/notes.txt").read_text() == "precious"
+
+
+def failing(error: BaseException) -> Callable[..., None]:
+    """Return a stand-in for ``camreport.run`` that raises."""
+
+    def run(*_inputs: object, **_options: object) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (RuntimeError("boom"), 3, "internal error: RuntimeError: boom"),
+        (ZeroDivisionError(), 3, "internal error: ZeroDivisionError"),
+        (CamReportError("input: expected this, got that."), 2, "error: input: expected this"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_command_shows_a_traceback_only_when_it_is_asked_for(
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    said: str,
+    debug: bool,
+) -> None:
+    monkeypatch.setattr("camreport.api.run", failing(error))
+    finished = command("run", CAT, "-o", "out", *(["--debug"] if debug else []))
+    assert finished.code == code
+    assert said in finished.err
+    assert ("Traceback" in finished.err) == (debug and code != 130)
+
+
+def test_main_exits_with_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["camreport", "render", "nowhere"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+
+
+def test_run_prints_nothing_when_quiet(command: Command) -> None:
+    assert command("run", CAT, "-o", "out", *QUICK, "--quiet") == Finished(0, "", "")
+    assert Path("out/index.html").exists()
+
+
+def test_run_says_what_failed_even_when_quiet(command: Command) -> None:
+    Path("empty.jpg").touch()
+    finished = command("run", CAT, "empty.jpg", "-o", "out", *QUICK, "--quiet")
+    assert (finished.code, finished.out) == (1, "")
+    assert "empty.jpg" in finished.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeff猫\n狗\n".encode(),
+        "猫\n狗".encode(),
+        "猫\r\n\r\n狗\r\n".encode(),
+        "猫，狗",
+        " 猫 , 狗 ",
+    ],
+)
+def test_run_reads_class_names_from_a_file_or_a_list(
+    command: Command, content: bytes | str
+) -> None:
+    if isinstance(content, bytes):
+        Path("names.txt").write_bytes(content)
+    names = "names.txt" if isinstance(content, bytes) else content
+    finished = command("run", CAT, "-o", "out", *QUICK, "--class-names", names, "--classes", "狗")
+    assert finished.code == 0
+    manifest = json.loads(Path("out/results/manifest.json").read_bytes())
+    assert [entry["name"] for entry in manifest["classes"]] == ["猫", "狗"]
+    assert "cat.jpg: 猫 0.99" in finished.out or "cat.jpg: 猫 > 0.99" in finished.out
+    assert "names.txt" not in Path("out/index.html").read_text(encoding="utf-8")
+
+
+def test_run_records_a_command_that_does_the_same(command: Command) -> None:
+    words = (
+        "run",
+        CAT,
+        "-o",
+        "out",
+        "--layers",
+        "12,features.8:pre",
+        "--methods",
+        "Grad-CAM,hirescam",
+    )
+    command(*words, "--classes", "dog", "--batch-size", "2")
+    report = Path("out/results/manifest.json").read_bytes()
+    recorded = json.loads(report)["command"].split()
+    assert recorded[:2] == ["camreport", "run"]
+    assert recorded[2] == "cat.jpg", "no absolute path"
+    recorded[2], recorded[recorded.index("out")] = CAT, "again"
+    assert command(*recorded[1:]).code == 0
+    free = ("command", "versions", "device", "cost")
+    one, two = json.loads(report), json.loads(Path("again/results/manifest.json").read_bytes())
+    assert {k: v for k, v in one.items() if k not in free} == {
+        k: v for k, v in two.items() if k not in free
+    }
+
+
+def test_methods_lists_every_method(command: Command) -> None:
+    finished = command("methods")
+    assert finished.code == 0
+    head, *rows = finished.out.splitlines()
+    assert head.split() == ["key", "name", "needs", "formula", "source"]
+    assert [row.split()[0] for row in rows] == ["grad_cam", "layer_cam", "hires_cam"]
+
+
+def test_render_builds_the_report_again(command: Command) -> None:
+    command("run", CAT, "-o", "out", *QUICK)
+    report = Path("out/index.html")
+    before = report.read_bytes()
+    report.unlink()
+    finished = command("render", "out")
+    assert finished == Finished(0, f"report: {report.resolve().as_uri()}\n", "")
+    assert report.read_bytes() == before
+
+
+def test_render_warns_when_the_report_is_large(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("run", CAT, "-o", "out", *QUICK)
+    monkeypatch.setattr("camreport.gallery.render.SIZE_WARNING", 1000)
+    finished = command("render", "out")
+    assert finished.code == 0
+    assert "warning: the report has" in finished.err
+
+
+def test_public_names_are_all_there() -> None:
+    assert set(camreport.__all__) | {"__version__"} == set(dir(camreport))
+    assert len(set(camreport.__all__)) == len(camreport.__all__)
+    for name in camreport.__all__:
+        assert getattr(camreport, name).__name__ == name
+    assert {"explain", "load_model", "load_results", "overlay", "run"} <= set(camreport.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'rnu'"):
+        camreport.rnu  # noqa: B018
+
+
+NO_TORCH = """
+import sys
+import camreport
+assert "torch" not in sys.modules, "import camreport"
+from camreport import cli
+for words, code in {commands!r}:
+    sys.argv = ["camreport", *words]
+    assert cli._exit_code() == code, words
+    assert "torch" not in sys.modules, words
+"""
+
+
+def test_torch_is_not_imported_before_there_is_something_to_compute(
+    demo: Path, tmp_path: Path
+) -> None:
+    out = str(shutil.copytree(demo, tmp_path / "demo"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    right = ["--help", "-h", "run --help", "render --help", "--version", "methods"]
+    wrong = ["", "rnu", "run", "run {cat}", "run {cat} -o out --nonsense", "run nowhere -o out"]
+    wrong += ["run {cat} -o mine", "run {cat} -o out --methods none", "render mine"]
+    commands = [(words.split(), 0) for words in right] + [(["render", out], 0)]
+    commands += [([word.format(cat=CAT) for word in words.split()], 2) for words in wrong]
+    finished = subprocess.run(
+        [sys.executable, "-c", NO_TORCH.format(commands=commands)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+TERMINALS = {
+    "ascii": {"PYTHONIOENCODING": "ascii"},
+    "strict": {"PYTHONIOENCODING": "ascii:strict"},
+    "latin-1": {"PYTHONIOENCODING": "latin-1"},
+    "gbk": {"PYTHONIOENCODING": "gbk"},
+    "C": {"LC_ALL": "C", "LANG": "C"},
+    "C, as it is": {
+        **{"LC_ALL": "C", "LANG": "C"},
+        **{"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    },
+}
+
+
+@pytest.mark.parametrize("terminal", TERMINALS)
+def test_commands_survive_a_terminal_without_unicode(
+    demo: Path, tmp_path: Path, terminal: str
+) -> None:
+    shutil.copytree(demo, tmp_path / "r🐶port")
+    commands = [("methods",), ("run", "--help"), ("render", "r🐶port"), ("render", "n🐱")]
+    processes = [start(*words, cwd=tmp_path, **TERMINALS[terminal]) for words in commands]
+    finished = [finish(process) for process in processes]
+    assert [each.code for each in finished] == [0, 0, 0, 2]
+    assert not any("Traceback" in each.err for each in finished)
+    assert "layer_cam" in finished[0].out
+    assert "index.html" in finished[2].out
+    if terminal in ("latin-1", "gbk"):
+        assert r"\U0001f431" in finished[3].err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("terminal", ["strict", "gbk", "C, as it is"])
+def test_run_survives_a_terminal_without_unicode(tmp_path: Path, terminal: str) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(CAT, tmp_path / "in" / "chat 🐱.jpg")
+    (tmp_path / "in" / "перо.jpg").touch()
+    (tmp_path / "names").write_text("猫\n狗", encoding="utf-8")
+    words = ("run", "in", "-o", "ört", "--class-names", "names", *QUICK)
+    finished = finish(start(*words, cwd=tmp_path, **TERMINALS[terminal]))
+    assert finished.code == 1
+    assert "Traceback" not in finished.err
+    assert "report: file:" in finished.out
+    manifest = json.loads((tmp_path / "ört" / "results" / "manifest.json").read_bytes())
+    assert [record["file"] for record in manifest["images"]] == ["chat 🐱.jpg", "перо.jpg"]
+    assert [entry["name"] for entry in manifest["classes"]] == ["猫", "狗"]
+    report = (tmp_path / "ört" / "index.html").read_text(encoding="utf-8")
+    assert "chat 🐱.jpg" in report
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C alone there")
+def test_run_exits_with_130_when_interrupted_and_goes_on_afterwards(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for index in range(100):
+        pixels = np.random.default_rng(index).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{index:03}.png")
+    words = ("run", "in", "-o", "out", *QUICK, "--classes", "cat", "--batch-size", "4")
+    process = start(*words, cwd=tmp_path)
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "out" / "results" / "shard-00000.npz").exists():
+        assert process.poll() is None, "finished before it could be interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    interrupted = finish(process)
+    assert interrupted.code == 130
+    assert "interrupted" in interrupted.err
+    assert "Traceback" not in interrupted.err
+    assert interrupted.out == ""
+    assert not (tmp_path / "out" / "index.html").exists()
+    assert not (tmp_path / "out" / "results" / "manifest.json").exists()
+    finished = finish(start(*words, cwd=tmp_path))
+    assert finished.code == 0
+    kept = re.search(r"^(\d+) of 100 inputs were kept", finished.out, re.MULTILINE)
+    assert kept
+    assert int(kept[1]) == 64
+    manifest = json.loads((tmp_path / "out" / "results" / "manifest.json").read_bytes())
+    assert [record["status"] for record in manifest["images"]] == ["ok"] * 100
+    assert manifest["cost"]["forwards"] == 25
+    assert (tmp_path / "out" / "index.html").exists()

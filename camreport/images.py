@@ -299,7 +299,10 @@ def _unique_names(found: Sequence[tuple[Path, str]]) -> list[str]:
 
 def printable(name: str) -> str:
     """Replace bytes of a file name that are no UTF-8, so that reports and terminals take it."""
-    return os.fsencode(name).decode("utf-8", errors="replace")
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # half a character, which Windows allows
+        return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _listed(inputs: Iterable[str | Path]) -> str:

@@ -267,7 +267,7 @@ def stack_arrays(rows: Iterable[Arrays]) -> Arrays:
 
 def _read_shard(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as shard:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
             return {key: shard[key] for key in shard.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ResultsError(

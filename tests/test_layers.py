@@ -209,6 +209,17 @@ def test_auto_layers_names_the_call_of_a_module_that_runs_several_times():
     assert auto_layers(Shared(), torch.zeros(1, 3, 8, 8)) == ["relu#0", "relu#1"]
 
 
+def test_auto_layers_orders_by_the_last_tensor_of_a_resolution():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.Upsample(scale_factor=2),  # back at the resolution of 0
+        nn.Flatten(),
+        nn.Linear(256, 2),
+    )
+    assert auto_layers(model, torch.zeros(1, 3, 8, 8)) == ["1", "2"]
+
+
 def test_auto_layers_leaves_no_hooks_and_names_what_is_missing():
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
     with pytest.raises(LayerError, match="Sequential has no layer with a spatial grid"):

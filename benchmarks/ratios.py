@@ -205,7 +205,8 @@ def peer_rows(settings: Settings) -> Iterator[Row]:
     times = measure(contenders, settings.rounds, settings.device)
     for peer in PEERS:
         name = peer.distribution
-        what = f"{TASK}: {name} {installed(name) or ''} ({peer.how}) ÷ ours"
+        label = f"{name} {installed(name) or ''}".strip()
+        what = f"{TASK}: {label} ({peer.how}) ÷ ours"
         if name not in times:
             yield Row(what, bar=peer.bar, sign="≥", note="not installed")
             continue
@@ -349,6 +350,8 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed")
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device: there is no CUDA device here")
     settings = Settings(options.device, *((1, 1) if options.quick else (5, 3)))
     torch.backends.cudnn.allow_tf32 = False  # peers' maps are compared in float32
     start = time.perf_counter()

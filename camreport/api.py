@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from camreport.errors import ClassError, ModelError, suggestion
+from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.gallery import render_gallery
 from camreport.images import find_images, printable
 from camreport.methods import DEFAULT_METHODS, resolve_methods
@@ -56,6 +56,8 @@ def run(
         ModelError, LayerError, ClassError, MethodError: see ``load_model`` and ``explain``.
             Nothing is written in any of these cases.
     """
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size: expected a number from 1, or None, got {batch_size}.")
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     folder = Path(out)
     chosen_methods = resolve_methods(methods)

@@ -261,7 +261,7 @@ def choose_targets(logits: Tensor, targets: Sequence[int] | Tensor | str | None)
     if isinstance(targets, str):
         if targets == "all":
             targets = range(num_classes)
-        elif targets.startswith("top") and targets[3:].isdigit() and int(targets[3:]) > 0:
+        elif targets.startswith("top") and targets[3:].isdecimal() and int(targets[3:]) > 0:
             return logits.topk(min(int(targets[3:]), num_classes), dim=1).indices
         else:
             raise ClassError(f"targets: expected class indices, 'all' or 'top3', got {targets!r}.")

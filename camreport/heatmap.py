@@ -163,8 +163,10 @@ def overlay(
         >>> overlay(np.zeros((2, 2, 3), np.uint8), np.ones((1, 1), np.float32), opacity=1)[0, 0]
         array([253, 231,  37], dtype=uint8)
     """
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise MethodError(f"image: expected shape (H, W, 3), got {image.shape}.")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise MethodError(
+            f"image: expected uint8 (H, W, 3), 0..255, got {image.dtype} {image.shape}."
+        )
     if cam.ndim != 2:
         raise MethodError(f"cam: expected one map (h, w), got shape {cam.shape}. Index it first.")
     if not 0 <= opacity <= 1:

@@ -380,8 +380,8 @@ def _format_name(data: bytes) -> str:
         return "JPEG XL. Convert it to JPEG or PNG"
     if data[:4] == b"%PDF":
         return "PDF. Export the picture as JPEG or PNG"
-    if b"<svg" in head:
-        return "SVG. Export it as PNG"
     if head.startswith((b"<!doctype html", b"<html")):
         return "an HTML page, probably an error page saved by a download"
+    if b"<svg" in head:
+        return "SVG. Export it as PNG"
     return "its first bytes belong to no known image format"

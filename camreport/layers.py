@@ -81,10 +81,10 @@ def resolve_layer(model: nn.Module, asked: str | int | nn.Module) -> Layer:
         if not asked:
             raise LayerError("layer: expected a module of this model, got one that is not in it.")
     address = str(asked).strip()
-    if address.isdecimal() and address not in modules:
-        address = f"features.{address}"
     name, _, variant = address.partition(":")
     name, _, call = name.partition("#")
+    if name.isdecimal() and name not in modules:
+        name, address = f"features.{name}", f"features.{address}"
     if not name or name not in modules:
         raise LayerError(
             f"layer: expected a module of {type(model).__name__}, got {address!r}."

@@ -11,8 +11,6 @@ Every file is written under a temporary name and then renamed. Nothing here impo
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,7 +160,7 @@ class ResultsWriter:
         _write(path.with_suffix(".json"), _json(summary))
         temporary = path.with_name(path.name + ".part")
         with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         os.replace(temporary, path)
 
     def write_manifest(self, manifest: Record) -> None:
@@ -205,6 +203,12 @@ def check_output(out: Path, overwrite: bool = False) -> None:
         raise InputError(f"output: {str(out)!r} is no possible name ({error.strerror}).") from error
     if not os.access(existing, os.W_OK):
         raise InputError(f"output: {str(existing)!r} cannot be written to. Choose another folder.")
+    for path, is_kind, kind in (
+        (out / "results", Path.is_dir, "a folder"),
+        (out / REPORT, Path.is_file, "a file"),
+    ):
+        if path.exists() and not is_kind(path):
+            raise InputError(f"output: {str(path)!r} must be {kind} or absent. Move it away.")
     if overwrite or not out.exists() or (out / "results" / _MARKER).exists():
         return
     entries = sum(1 for entry in out.iterdir() if not _is_empty_results(entry))
@@ -269,7 +273,7 @@ def _read_shard(path: Path) -> Arrays:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
             return {key: shard[key] for key in shard.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # the archive's readers raise whatever the damage leads to
         raise ResultsError(
             f"results: {path.name} cannot be read ({error}). Run 'camreport run' again."
         ) from error
@@ -277,7 +281,9 @@ def _read_shard(path: Path) -> Arrays:
 
 def _is_empty_results(entry: Path) -> bool:
     """Say whether this is a ``results`` folder left by a run stopped in its first moment."""
-    return entry.name == "results" and entry.is_dir() and not any(entry.iterdir())
+    if entry.name != "results" or not entry.is_dir():
+        return False
+    return all(inside.name.startswith(_MARKER) for inside in entry.iterdir())
 
 
 def _json(record: Record) -> bytes:

@@ -257,7 +257,7 @@ def test_explain_takes_images_of_another_dtype():
     assert_same_maps(e, explain(toy_net(), images.double(), ["0", "3"], "all", [0, 1]))
 
 
-def test_explain_computes_without_reduced_precision_and_puts_the_settings_back():
+def test_explain_computes_without_reduced_precision_and_puts_the_settings_back(monkeypatch):
     def settings() -> dict[str, object]:
         return {
             "matmul": torch.backends.cuda.matmul.allow_tf32,
@@ -269,11 +269,14 @@ def test_explain_computes_without_reduced_precision_and_puts_the_settings_back()
 
     seen: list[dict[str, object]] = []
     net = nn.Sequential(toy_net(), Returns(lambda logits: (seen.append(settings()), logits)[1]))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     torch.set_float32_matmul_precision("high")
     try:
         with torch.autocast("cpu"), torch.no_grad():
             before = settings()
             explain(net, random_images(1), ["0.0"])
+            assert before == dict.fromkeys(before, True) | {"gradients": False}
             assert settings() == before
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -281,16 +284,30 @@ def test_explain_computes_without_reduced_precision_and_puts_the_settings_back()
     assert seen == [off | {"gradients": True}]
 
 
-def test_explain_survives_the_new_precision_settings_of_torch():
-    code = """if True:
-        import sys, torch, camreport
-        from torch import nn
-        if hasattr(torch.backends, "fp32_precision"):
-            torch.backends.fp32_precision = "ieee"
-        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
-        camreport.explain(nn.Sequential(net), torch.rand(2, 3, 4, 4), ["0.0"], targets=[0, 1])
-    """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+PRECISION_SCRIPT = """
+import sys, torch
+from torch import nn
+from camreport import explain
+if hasattr(torch.backends, "fp32_precision"):
+    torch.backends.fp32_precision = sys.argv[1]
+    convolutions = torch.backends.cudnn.conv
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+    seen = []
+    net.register_forward_hook(lambda *_: seen.append(convolutions.fp32_precision))
+    explain(net, torch.rand(2, 3, 4, 4), ["0"], targets=[0, 1])
+    assert "tf32" not in seen, seen
+    assert convolutions.fp32_precision == torch.backends.fp32_precision == sys.argv[1]
+"""
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_explain_copes_with_the_newer_precision_settings_of_torch(precision):
+    ran = subprocess.run(
+        [sys.executable, "-c", PRECISION_SCRIPT, precision],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stderr[-400:]
 
 
@@ -569,7 +586,7 @@ def test_explain_takes_targets_in_every_form(targets, expected):
 
 
 def test_explain_takes_auto_as_all_of_two_classes():
-    net = nn.Sequential(LivedIn(), Returns(lambda logits: logits[:, :2] * torch.tensor([1, -1])))
+    net = nn.Sequential(LivedIn(), Returns(lambda logits: (logits - logits.mean(0))[:, :2]))
     e = explain(net, random_images(8), ["0.features.0"], targets="auto")
     assert e.targets.tolist() == [[0, 1]] * 8
     assert e.logits.argmax(1).unique().tolist() == [0, 1]  # not by probability

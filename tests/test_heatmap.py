@@ -266,8 +266,8 @@ def test_overlay_diverges_when_signed(photo: NDArray[np.uint8]) -> None:
 @pytest.mark.parametrize(
     ("image_shape", "cam_shape", "options", "message"),
     [
-        ((30, 70), (2, 2), {}, r"image: expected shape \(H, W, 3\), got \(30, 70\)"),
-        ((30, 70, 4), (2, 2), {}, "image: expected shape"),
+        ((30, 70), (2, 2), {}, r"image: expected uint8 \(H, W, 3\), 0..255, got uint8 \(30, 70\)"),
+        ((30, 70, 4), (2, 2), {}, "image: expected uint8"),
         ((30, 70, 3), (1, 2, 2), {}, r"cam: expected one map \(h, w\), got shape \(1, 2, 2\)"),
         ((30, 70, 3), (4,), {}, "cam: expected one map"),
         ((30, 70, 3), (2, 2), {"opacity": 1.5}, "opacity: expected 0 to 1, got 1.5"),
@@ -283,3 +283,8 @@ def test_overlay_refuses_what_it_cannot_draw(
 ) -> None:
     with pytest.raises(MethodError, match=message):
         overlay(np.zeros(image_shape, np.uint8), np.ones(cam_shape, np.float32), **options)
+
+
+def test_overlay_refuses_a_float_image() -> None:
+    with pytest.raises(MethodError, match=r"image: expected uint8 .*got float32"):
+        overlay(np.zeros((4, 4, 3), np.float32), np.ones((2, 2), np.float32))  # type: ignore[arg-type]

@@ -478,8 +478,7 @@ def test_run_resumes_when_killed_before_any_file_is_in_place(
     assert not (tmp_path / "out" / "index.html").exists()
     with pytest.raises(ResultsError):
         load_results(tmp_path / "out")
-    overwrite = file == ".camreport"  # killed before the folder was marked as ours
-    run(photos, tmp_path / "out", batch_size=2, overwrite=overwrite)
+    run(photos, tmp_path / "out", batch_size=2)
     assert lasting(tmp_path / "out") == lasting(tmp_path / "whole")
     assert_same_maps(tmp_path / "out", tmp_path / "whole")
     assert not [name for name in files_of(tmp_path / "out") if name.endswith(".part")]
@@ -942,3 +941,25 @@ def test_run_decodes_only_so_far_ahead(tmp_path: Path, monkeypatch: pytest.Monke
     )
     assert len(loaded) == 20
     assert all(ahead - done <= 4 for done, ahead in enumerate(seen, start=1))
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_run_refuses_a_batch_size_below_one(photos: Path, tmp_path: Path, size: int) -> None:
+    with pytest.raises(InputError, match=f"batch_size: expected a number from 1.*got {size}"):
+        run(photos, tmp_path / "out", batch_size=size)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "as_folder"), [("results", False), ("index.html", True)])
+def test_run_refuses_an_output_whose_places_are_taken(
+    photos: Path, tmp_path: Path, name: str, as_folder: bool
+) -> None:
+    taken = tmp_path / "out" / name
+    taken.parent.mkdir()
+    if as_folder:
+        taken.mkdir()
+    else:
+        taken.touch()
+    with pytest.raises(InputError, match=f"{name}.*Move it away"):
+        run(photos, tmp_path / "out", overwrite=True)
+    assert taken.exists()

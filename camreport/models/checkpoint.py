@@ -123,9 +123,8 @@ def _state_of(content: object) -> dict[str, Tensor]:
     if strangers:
         raise ModelError(f"expected a state dict of tensors, but {strangers[0]!r} is none.")
     state = {str(key): value for key, value in content.items()}
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 

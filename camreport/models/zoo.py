@@ -85,7 +85,7 @@ def count_classes(name: str, state: Mapping[str, Tensor]) -> int:
     """
     with torch.device("meta"):
         head = [key for key in untrained(name, 2).state_dict() if key.endswith("weight")][-1]
-    if head not in state:
+    if head not in state or not len(state[head]):
         raise ModelError(
             f"expected the weights of {name}, but {head} is missing. "
             "Is --model the right architecture?"

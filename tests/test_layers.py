@@ -49,6 +49,7 @@ class Mixed(nn.Module):
     ("address", "reads", "tensor"),
     [
         ("features.0", "features.1", "after ReLU"),
+        ("0:pre", "features.0", "own output"),
         ("features.0:pre", "features.0", "own output"),
         ("features.0#0", "features.0#0", "own output"),
         ("features.1", "features.1", "own output"),

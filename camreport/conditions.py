@@ -43,6 +43,9 @@ def full_precision(device: torch.device) -> Iterator[None]:
         except RuntimeError:  # the caller uses torch's newer switches, which exclude this one
             for part in ("conv", "rnn"):
                 _switch(stack, getattr(cudnn, part), "fp32_precision", "ieee")
+        for part in ("conv", "rnn"):  # "tf32" can also be inherited from torch.backends
+            if getattr(getattr(cudnn, part, None), "fp32_precision", "") == "tf32":
+                _switch(stack, getattr(cudnn, part), "fp32_precision", "ieee")
         try:
             if matmul.allow_tf32:
                 precision = torch.get_float32_matmul_precision()

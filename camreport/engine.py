@@ -82,7 +82,7 @@ class Explanation:
 def explain(
     model: nn.Module | LoadedModel,
     images: Tensor,
-    layers: Sequence[str | int | nn.Module] | None = None,
+    layers: str | Sequence[str | int | nn.Module] | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
     targets: Sequence[int] | Tensor | str | None = None,
 ) -> Explanation:
@@ -117,11 +117,11 @@ def explain(
     module = model.module if isinstance(model, LoadedModel) else model
     chosen = resolve_methods(methods)
     check_images(images)
-    if isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) != len(images):
-        raise ClassError(
-            f"targets: expected a tensor (N, K) with N = {len(images)}, "
-            f"got shape {tuple(targets.shape)}."
-        )
+    wanted = _as_indices(targets, len(images))
+    if isinstance(layers, str):
+        layers = [address.strip() for address in layers.split(",")]
+    if layers is not None and not layers:
+        raise LayerError("layers: expected at least one address, or None, got none.")
     with undisturbed(module):
         if layers is None:
             layers = auto_layers(module, to_model(module, images[:1]))
@@ -130,7 +130,7 @@ def explain(
         start, size = 0, FIRST_BATCH
         while start < len(images):
             rows = slice(start, start + size)
-            own = targets[rows] if isinstance(targets, Tensor) and targets.ndim == 2 else targets
+            own = wanted[rows] if isinstance(wanted, Tensor) and wanted.ndim == 2 else wanted
             parts += explain_within_memory(module, images[rows], resolved, chosen, own)
             start, size = rows.stop, next_batch_size(parts[-1])
     return join(parts)
@@ -254,31 +254,46 @@ def choose_targets(logits: Tensor, targets: Sequence[int] | Tensor | str | None)
         ClassError: an index outside 0..num_classes-1, or a tensor for another number of images.
     """
     count, num_classes = logits.shape
-    if targets is None:
-        targets = "top1"
-    if targets == "auto":
-        targets = "all" if num_classes <= 2 else "top3"
-    if isinstance(targets, str):
-        if targets == "all":
-            targets = range(num_classes)
-        elif targets.startswith("top") and targets[3:].isdecimal() and int(targets[3:]) > 0:
-            return logits.topk(min(int(targets[3:]), num_classes), dim=1).indices
-        else:
-            raise ClassError(f"targets: expected class indices, 'all' or 'top3', got {targets!r}.")
-    indices = torch.as_tensor(targets if isinstance(targets, Tensor) else list(targets))
-    if indices.ndim == 1:
-        indices = indices.expand(count, -1)
-    if indices.shape[:-1] != (count,) or indices.shape[-1] == 0 or indices.is_floating_point():
-        raise ClassError(
-            f"targets: expected K class indices or a tensor (N, K) with N = {count}, "
-            f"got shape {tuple(indices.shape)} of {indices.dtype}."
-        )
-    outside = indices[(indices < 0) | (indices >= num_classes)]
+    wanted = _as_indices(targets, count)
+    if wanted == "auto":
+        wanted = "all" if num_classes <= 2 else "top3"
+    if isinstance(wanted, str):
+        if wanted != "all":
+            return logits.topk(min(int(wanted[3:]), num_classes), dim=1).indices
+        wanted = torch.arange(num_classes)
+    outside = wanted[(wanted < 0) | (wanted >= num_classes)]
     if len(outside):
         raise ClassError(
             f"targets: expected class indices 0 to {num_classes - 1}, got {int(outside[0])}."
         )
-    return indices.to(logits.device, torch.int64)
+    return wanted.expand(count, -1).to(logits.device, torch.int64)
+
+
+def _as_indices(targets: Sequence[int] | Tensor | str | None, count: int) -> Tensor | str:
+    """Return targets as indices ``(K,)`` or ``(count, K)``, or as ``all``, ``auto`` or ``topK``.
+
+    Raises:
+        ClassError: they are none of these.
+    """
+    if targets is None:
+        return "top1"
+    if isinstance(targets, str):
+        top = targets.removeprefix("top")
+        if targets in ("all", "auto") or (top != targets and top.isdecimal() and int(top) > 0):
+            return targets
+        raise ClassError(f"targets: expected class indices, 'all' or 'top3', got {targets!r}.")
+    try:
+        indices = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ClassError(f"targets: expected class indices, got {targets!r}.") from error
+    whole = not indices.is_floating_point() and indices.dtype != torch.bool
+    fits = indices.ndim == 1 or (indices.ndim == 2 and len(indices) == count)
+    if not whole or not fits or indices.numel() == 0:
+        raise ClassError(
+            f"targets: expected K class indices or a tensor (N, K) with N = {count}, "
+            f"got shape {tuple(indices.shape)} of {indices.dtype}."
+        )
+    return indices
 
 
 def check_images(images: Tensor) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import reference
 import torch
@@ -599,6 +600,9 @@ def test_explain_takes_auto_as_all_of_two_classes():
         (3, [-1], "class indices 0 to 3, got -1"),
         (3, [], r"K class indices or a tensor \(N, K\) with N = 3"),
         (3, [0.5], "got shape .* of torch.float32"),
+        (3, 1, r"K class indices .* got shape \(\)"),
+        (3, ["cat"], r"class indices, got \['cat'\]"),
+        (3, [True, False], "of torch.bool"),
         (3, "top0", "'all' or 'top3', got 'top0'"),
         (3, "cat", "'all' or 'top3', got 'cat'"),
         (3, torch.zeros(2, 2, dtype=torch.int64), r"with N = 3, got shape \(2, 2\)"),
@@ -612,6 +616,24 @@ def test_explain_takes_auto_as_all_of_two_classes():
 def test_explain_refuses_targets_that_are_no_classes(count, targets, message):
     with pytest.raises(ClassError, match=message):
         explain(toy_net(), random_images(count), ["3"], targets=targets)
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_explain_takes_targets_of_each_image_as_lists_and_arrays(count):
+    rows = [[index % 4, 3 - index % 4] for index in range(count)]
+    images = random_images(count)
+    plain = explain(toy_net(), images, ["3"], targets=torch.tensor(rows))
+    for given in (rows, np.array(rows)):
+        assert_same_maps(explain(toy_net(), images, ["3"], targets=given), plain, exactly=True)
+
+
+def test_explain_takes_layers_in_one_string():
+    images = random_images(1)
+    assert_same_maps(
+        explain(toy_net(), images, "0, 3"), explain(toy_net(), images, ["0", "3"]), exactly=True
+    )
+    with pytest.raises(LayerError, match="at least one"):
+        explain(toy_net(), images, [])
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,6 @@ class Mixed(nn.Module):
     ("address", "reads", "tensor"),
     [
         ("features.0", "features.1", "after ReLU"),
-        ("0:pre", "features.0", "own output"),
         ("features.0:pre", "features.0", "own output"),
         ("features.0#0", "features.0#0", "own output"),
         ("features.1", "features.1", "own output"),
@@ -108,6 +107,10 @@ def test_resolve_layer_describes_the_module_that_was_addressed():
 def test_resolve_layer_reads_a_bare_integer_as_a_feature(asked):
     layer = resolve_layer(Mixed(), asked)
     assert (layer.address, layer.reads) == ("features.0", "features.1")
+
+
+def test_resolve_layer_reads_a_bare_integer_with_a_variant():
+    assert resolve_layer(Mixed(), "0:pre") == resolve_layer(Mixed(), "features.0:pre")
 
 
 @pytest.mark.parametrize("asked", ["0", 0])

@@ -171,7 +171,7 @@ def _exit_code() -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo(
-            "\ninterrupted. Finished shards are kept: the same command goes on from there.",
+            "\ninterrupted. What was finished is kept: the same command goes on from there.",
             err=True,
         )
         return 130
@@ -216,7 +216,10 @@ def _print_summary(summary: "Summary", verbose: bool) -> None:
         click.echo(f"... and {len(readable) - LISTED} more images")
     if summary.reused:
         click.echo(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
-    click.echo(format_cost(summary.cost))
+    if summary.reused == summary.total:
+        click.echo(f"nothing new to compute; it took {format_cost(summary.cost)}")
+    else:
+        click.echo(format_cost(summary.cost))
     _print_report(summary.out / REPORT)
 
 
@@ -245,6 +248,8 @@ def _print_report(report: Path) -> None:
 def _class_names(given: str) -> list[str]:
     """Read names from a file (UTF-8, one per line) or from a list (commas of either width)."""
     if not os.path.isfile(given):
+        if given.endswith(".txt"):
+            raise ClassError(f"class names: there is no file {given!r}.")
         return _listed(given)
     try:
         lines = Path(given).read_text("utf-8-sig").splitlines()

@@ -10,7 +10,7 @@ images), looping keeps the memory traffic small (up to twice as fast for many).
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -70,9 +70,9 @@ class Explanation:
         bytes_per_image: what the model's innermost modules return for one image.
     """
 
-    maps: dict[str, dict[str, Tensor]]
-    logits: Tensor
-    targets: Tensor
+    maps: dict[str, dict[str, Tensor]] = field(repr=False)
+    logits: Tensor = field(repr=False)
+    targets: Tensor = field(repr=False)
     layers: dict[str, Layer]
     shapes: dict[str, tuple[int, int, int]]
     cost: Cost
@@ -302,6 +302,11 @@ def check_images(images: Tensor) -> None:
     Raises:
         ModelError: not a float tensor ``(N, 3, H, W)`` with N > 0.
     """
+    if not isinstance(images, Tensor):
+        raise ModelError(
+            f"images: expected a float tensor (N, 3, H, W), got {type(images).__name__}. "
+            "For files use camreport.run(files, out)."
+        )
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[0] == 0 or not images.is_floating_point():
         raise ModelError(

@@ -163,6 +163,7 @@ def overlay(
         >>> overlay(np.zeros((2, 2, 3), np.uint8), np.ones((1, 1), np.float32), opacity=1)[0, 0]
         array([253, 231,  37], dtype=uint8)
     """
+    image, cam = np.asarray(image), np.asarray(cam)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise MethodError(
             f"image: expected uint8 (H, W, 3), 0..255, got {image.dtype} {image.shape}."

@@ -145,7 +145,8 @@ METHODS: dict[str, Method] = {
             compute=layer_cam,
             meaning="Weighs each position by its own positive gradient, which makes shallow "
             "layers readable.",
-            caution="It shows what would raise the score locally, never what counts against it.",
+            caution="It shows what would raise the score locally, never what counts against it, so "
+            "the maps of two classes can look alike.",
             formula="R = Σₖ relu(Gₖ) ⊙ Aₖ",
             source="Jiang et al. 2021, https://doi.org/10.1109/TIP.2021.3089943",
             fuses=True,

@@ -239,7 +239,7 @@ def load_results(path: str | Path) -> Results:
     manifest = _read_json(folder / _MANIFEST)
     if not manifest:
         raise ResultsError(
-            f"results: {str(path)!r} is incomplete, it has no {_MANIFEST}. "
+            f"results: {str(path)!r} is incomplete, it has no {_MANIFEST} that can be read. "
             "Run the same 'camreport run' again: it goes on where it stopped."
         )
     if manifest.get("schema") != SCHEMA:

@@ -12,7 +12,7 @@
   const tables = Object.fromEntries(
     Object.entries(parse("tables")).map(([name, base64]) => [name, bytes(base64)]),
   );
-  const view = { opacity: 0.55, threshold: 0, colormap: "viridis", scale: "map", rank: 0 };
+  const view = { opacity: 0.5, threshold: 0, colormap: "viridis", scale: "map", rank: 0 };
   const images = new Map();
 
   /** An image's record with its levels, decoded when first asked for. */

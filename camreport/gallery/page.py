@@ -20,7 +20,7 @@ FUSED = "fused"
 TILE_SIDE = 192
 """Longer side of the contact sheet's pictures, in pixels."""
 
-OPACITY = 0.55
+OPACITY = 0.5
 """Opacity of the heat maps when the page opens, and in the contact sheet."""
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
@@ -87,6 +87,7 @@ class ImageCard:
     index: int
     file: str
     size: str
+    aspect: float
     photo: str
     predictions: tuple[Prediction, ...]
     tiles: tuple[Tile, ...]
@@ -202,6 +203,7 @@ def _card(
         index=index,
         file=record["file"],
         size=f"{record['width']} × {record['height']} px",
+        aspect=photo.width / photo.height,
         photo=_data_uri(results.photo(index)),
         predictions=tuple(Prediction(p["name"], p["probability"]) for p in record["top"]),
         tiles=tuple(_tiles(subject, photo, seen)),
@@ -332,7 +334,9 @@ def _cell(subject: _Subject, rank: int, method: Method, address: str, maps: _Map
     quantised = quantise(cams[rank], method.signed)
     return Cell(
         state=quantised.state,
-        peak=("±" if method.signed else "") + _number(quantised.peak),
+        peak=("±" if method.signed else "")
+        + _number(quantised.peak)
+        + (" of 1" if address == FUSED else ""),
         number=maps.add(quantised, address, method, class_name),
         label=f"{subject.record['file']}, class {class_name}, {method.name}, {address}",
     )
@@ -380,10 +384,10 @@ def _class_switch(cards: Sequence[ImageCard]) -> tuple[str, ...]:
 
 
 def _lede(images: int, layers: int, methods: Sequence[Method], switch: Sequence[str]) -> str:
-    photographs = "1 photograph" if images == 1 else f"{images} photographs"
+    pictures = "1 image" if images == 1 else f"{images} images"
     depth = "1 layer" if layers == 1 else f"{layers} layers"
     names = _joined([method.name for method in methods])
-    return f"{names} at {depth} on {photographs}, explained for {_joined(switch)}."
+    return f"{names} at {depth} on {pictures}, explained for {_joined(switch)}."
 
 
 def _joined(words: Sequence[str], most: int = 6) -> str:

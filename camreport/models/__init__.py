@@ -41,7 +41,8 @@ def load_model(
             f"class names: expected {len(loaded.class_names)}, one per class of {loaded.name}, "
             f"got {len(class_names)}: {', '.join(class_names[:5])}."
         )
-    return replace(loaded, class_names=tuple(class_names))
+    notes = tuple(note for note in loaded.notes if not note.startswith("classes:"))
+    return replace(loaded, class_names=tuple(class_names), notes=notes)
 
 
 def _load(model: str | nn.Module | LoadedModel, checkpoint: str | Path | None) -> LoadedModel:

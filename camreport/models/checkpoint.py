@@ -78,7 +78,8 @@ def _read(path: Path, data: bytes) -> object:
             raise ModelError(
                 "refused: it is no plain weights file and could run code when opened."
                 + (f" It asks for {', '.join(refused)}." if refused else "")
-                + " Save the weights with torch.save(model.state_dict(), file)."
+                + " Save the weights with torch.save(model.state_dict(), file); a model of "
+                "your own class goes to camreport.run(inputs, out, model=...) in Python."
             ) from error
         except Exception as error:  # torch raises whatever the damage leads to
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

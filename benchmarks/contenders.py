@@ -6,6 +6,7 @@ Every way takes a model and a batch and returns raw maps under the same names, s
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from torchvision.models import AlexNet
 
 import camreport
 from camreport.methods import METHODS
+
+if TYPE_CHECKING:
+    from pytorch_grad_cam.base_cam import BaseCAM
 
 READS = {
     "features.0": "features.1",
@@ -176,7 +180,7 @@ def deviation(maps: Maps, ours: Maps, rectified: bool = False) -> float:
     return float(torch.stack(worst).max())  # NaN if anything is
 
 
-def _kept_raw(cam: object) -> list[Tensor]:
+def _kept_raw(cam: "BaseCAM") -> list[Tensor]:
     """Return a list that receives the raw maps of a grad-cam object as it computes them."""
     raw: list[Tensor] = []
     compute = cam.get_cam_image

@@ -8,6 +8,7 @@ looped beyond it: batching reads the classifier's weights once (up to a third fa
 images), looping keeps the memory traffic small (up to twice as fast for many).
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -131,8 +132,9 @@ def explain(
         while start < len(images):
             rows = slice(start, start + size)
             own = wanted[rows] if isinstance(wanted, Tensor) and wanted.ndim == 2 else wanted
-            parts += explain_within_memory(module, images[rows], resolved, chosen, own)
-            start, size = rows.stop, next_batch_size(parts[-1])
+            done = explain_within_memory(module, images[rows], resolved, chosen, own)
+            parts += done
+            start, size = rows.stop, min(next_batch_size(done[0]), largest_that_fits(done))
     return join(parts)
 
 
@@ -142,6 +144,7 @@ def explain_within_memory(
     layers: Mapping[str, Layer],
     methods: Sequence[Method],
     targets: Sequence[int] | Tensor | str | None,
+    bounded: bool = True,
 ) -> list[Explanation]:
     """Explain one batch, halved again and again where it does not fit into memory.
 
@@ -151,7 +154,7 @@ def explain_within_memory(
         MemoryLimitError: one image alone is too much.
     """
     try:
-        return [explain_batch(module, images, layers, methods, targets)]
+        return [explain_batch(module, images, layers, methods, targets, bounded)]
     except (MemoryError, RuntimeError, BatchTooLarge) as error:
         if not is_out_of_memory(error):
             raise
@@ -164,7 +167,7 @@ def explain_within_memory(
     parts: list[Explanation] = []
     for rows in (slice(None, half), slice(half, None)):
         own = targets[rows] if isinstance(targets, Tensor) and targets.ndim == 2 else targets
-        parts += explain_within_memory(module, images[rows], layers, methods, own)
+        parts += explain_within_memory(module, images[rows], layers, methods, own, bounded)
     return parts
 
 
@@ -174,6 +177,7 @@ def explain_batch(
     layers: Mapping[str, Layer],
     methods: Sequence[Method],
     targets: Sequence[int] | Tensor | str | None,
+    bounded: bool = True,
 ) -> Explanation:
     """Explain one batch: one forward pass, one backward pass per class.
 
@@ -183,8 +187,11 @@ def explain_batch(
         layers: where to read, by the name the maps are kept under.
         methods: what to compute.
         targets: as for ``explain``.
+        bounded: stop a batch of several images that goes far beyond the byte budget; not where
+            a user has chosen its size.
 
     Raises:
+        BatchTooLarge: it does.
         LayerError, ClassError, ModelError: as for ``explain``.
     """
     with undisturbed(module), gradients_on(), ExitStack() as stack:
@@ -192,7 +199,7 @@ def explain_batch(
         names = {layer.module for layer in layers.values()}
         modules = dict(module.named_modules(remove_duplicate=False))
         allowed = FIRST_BATCH_ALLOWANCE * budget_of(inputs.device).activations
-        limit = allowed if len(images) > 1 else float("inf")
+        limit = allowed if bounded and len(images) > 1 else float("inf")
         trace = stack.enter_context(LayerTrace({name: modules[name] for name in names}))
         with full_precision(inputs.device), output_bytes(module, limit) as returned:
             logits = _checked_logits(module(inputs), len(images))  # (N, num_classes)
@@ -239,6 +246,11 @@ def next_batch_size(done: Explanation) -> int:
     """
     budget = budget_of(done.logits.device)
     return max(1, min(budget.images, budget.activations // max(1, done.bytes_per_image)))
+
+
+def largest_that_fits(parts: Sequence[Explanation]) -> int:
+    """Return the largest batch that memory held, or no bound where none had to be halved."""
+    return max(len(part.logits) for part in parts) if len(parts) > 1 else sys.maxsize
 
 
 def choose_targets(logits: Tensor, targets: Sequence[int] | Tensor | str | None) -> Tensor:

@@ -23,6 +23,7 @@ from camreport.engine import (
     Explanation,
     explain_within_memory,
     join,
+    largest_that_fits,
     next_batch_size,
 )
 from camreport.errors import ClassError, InputError, LayerError
@@ -278,7 +279,12 @@ def _explain_batch(
         return size
     inputs = torch.from_numpy(np.stack([image.model_input for image in loaded.values()]))
     parts = explain_within_memory(
-        model.module, inputs, request.layers, request.methods, request.targets
+        model.module,
+        inputs,
+        request.layers,
+        request.methods,
+        request.targets,
+        bounded=request.batch_size is None,
     )
     explanation = join(parts)
     rows = _rows(explanation)
@@ -288,7 +294,7 @@ def _explain_batch(
     pending.cost += explanation.cost
     pending.arrays.update(zip(loaded, rows, strict=True))
     pending.photos.update((i, image.photo) for i, image in loaded.items())
-    return min(size, max(len(part.logits) for part in parts)) if len(parts) > 1 else size
+    return min(size, largest_that_fits(parts))
 
 
 def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Record:

@@ -963,3 +963,17 @@ def test_run_refuses_an_output_whose_places_are_taken(
     with pytest.raises(InputError, match=f"{name}.*Move it away"):
         run(photos, tmp_path / "out", overwrite=True)
     assert taken.exists()
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(4, [4, 3]), (None, [7, 4, 2, 1])])
+def test_run_halves_a_batch_beyond_the_budget_unless_its_size_was_chosen(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_size: int | None,
+    batches: list[int],
+) -> None:
+    monkeypatch.setitem(BUDGETS, "cpu", Budget(activations=1, gradients=2**20, images=32))
+    model = tiny()
+    run(photos, tmp_path / "out", model, batch_size=batch_size)
+    assert model.module.batches[: len(batches)] == batches

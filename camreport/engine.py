@@ -5,7 +5,7 @@
 
 Backward passes of several classes are batched while their gradients fit a byte budget and
 looped beyond it: batching reads the classifier's weights once (up to a third faster for few
-images), looping keeps the memory traffic small (up to twice as fast for many).
+images), looping keeps the memory traffic small (up to a quarter faster for many).
 """
 
 import sys

@@ -1,11 +1,8 @@
 """Many images: decoded ahead in threads, explained batch by batch, written shard by shard."""
 
 import hashlib
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from operator import itemgetter
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 
 from camreport import __version__
 from camreport.conditions import to_model, undisturbed
+from camreport.decoding import Failure, decode_ahead
 from camreport.engine import (
     FIRST_BATCH,
     Cost,
@@ -27,7 +25,7 @@ from camreport.engine import (
     next_batch_size,
 )
 from camreport.errors import ClassError, InputError, LayerError
-from camreport.images import InputFile, LoadedImage, Preprocessing, load_image
+from camreport.images import InputFile, LoadedImage
 from camreport.layers import Layer, auto_layers, resolve_layer
 from camreport.methods import Method
 from camreport.models import LoadedModel
@@ -47,9 +45,6 @@ SHARD_IMAGES = 64
 
 SHARD_BYTES = 64 * 1024 * 1024
 """Most bytes of maps that one shard holds, but at least one image."""
-
-DECODE_AHEAD = 64
-"""Inputs that are decoded while a batch is being explained."""
 
 TOP_PREDICTIONS = 5
 """Predictions kept for each image in the manifest."""
@@ -96,14 +91,6 @@ class Summary:
     reused: int
     cost: Record
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An input that could not be read: why, and the file's hash where there are bytes."""
-
-    reason: str
-    sha256: str | None
 
 
 @dataclass
@@ -185,13 +172,14 @@ def compute(
 def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Request) -> Record:
     """Return all that decides a run's results; runs of equal settings may share shards."""
     inputs = hashlib.sha256()
+    structure = hashlib.sha256(repr(model.module).encode())  # equal weights may be used otherwise
     for file in files:
         inputs.update(f"{file.name}\0{_file_facts(file.path)}\n".encode())
     return {
         "camreport": __version__,
         "torch": torch.__version__,
         "device": str(device_of(model)),
-        "model": [model.name, model.sha256],
+        "model": [model.name, model.sha256, structure.hexdigest()],
         "preprocessing": model.preprocessing.to_dict(),
         "classes": list(model.class_names),
         "layers": list(request.layers),
@@ -247,7 +235,7 @@ def _compute_shards(
     pending = _Pending()
     batch: dict[int, LoadedImage | Failure] = {}
     started = time.perf_counter()
-    for index, image in _decode_ahead(files, todo, model.preprocessing):
+    for index, image in decode_ahead(files, todo, model.preprocessing):
         batch[index] = image
         length = writer.plan.get("shard", len(files))
         if len(batch) < size and (index + 1) % length and index + 1 < len(files):
@@ -363,38 +351,6 @@ def _finish(writer: ResultsWriter, shard: int, pending: _Pending, seconds: float
         photos = {index: pending.photos.pop(index) for index in readable}
         writer.write_shard(shard, arrays, summary, photos)
     return summary
-
-
-def _decode_ahead(
-    files: Sequence[InputFile],
-    todo: Sequence[int],
-    preprocessing: Preprocessing,
-) -> Iterator[tuple[int, LoadedImage | Failure]]:
-    """Yield decoded inputs in order, while threads decode up to ``DECODE_AHEAD`` more."""
-    waiting: deque[tuple[int, Future[LoadedImage | Failure]]] = deque()
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-    try:
-        for index in todo:
-            waiting.append((index, pool.submit(_load, files[index].path, preprocessing)))
-            while len(waiting) > DECODE_AHEAD:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _load(path: Path, preprocessing: Preprocessing) -> LoadedImage | Failure:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Failure(f"the file cannot be opened ({error.strerror})", None)
-    try:
-        return load_image(data, preprocessing)
-    except InputError as error:
-        return Failure(str(error), hashlib.sha256(data).hexdigest())
 
 
 def _record(index: int, name: str, image: LoadedImage | Failure) -> Record:

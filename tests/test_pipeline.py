@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import camreport
-from camreport import engine, pipeline, results
+from camreport import decoding, engine, pipeline, results
 from camreport.errors import ClassError, InputError, LayerError, MemoryLimitError, ResultsError
 from camreport.gallery import render_gallery
 from camreport.images import Preprocessing, load_image
@@ -924,15 +924,15 @@ def test_render_gallery_gives_the_same_bytes_again(photos: Path, tmp_path: Path)
 
 
 def test_run_decodes_only_so_far_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "DECODE_AHEAD", 2)
+    monkeypatch.setattr(decoding, "DECODE_AHEAD", 2)
     loaded, seen = [], []
-    load = pipeline._load
+    load = decoding._load
 
     def counted(path: Path, preprocessing: Preprocessing) -> object:
         loaded.append(path)
         return load(path, preprocessing)
 
-    monkeypatch.setattr(pipeline, "_load", counted)
+    monkeypatch.setattr(decoding, "_load", counted)
     run(
         write_images(tmp_path / "in", 20),
         tmp_path / "out",
@@ -977,3 +977,15 @@ def test_run_halves_a_batch_beyond_the_budget_unless_its_size_was_chosen(
     model = tiny()
     run(photos, tmp_path / "out", model, batch_size=batch_size)
     assert model.module.batches[: len(batches)] == batches
+
+
+def test_run_computes_again_when_equal_weights_are_used_otherwise(
+    photos: Path, tmp_path: Path
+) -> None:
+    run(photos, tmp_path / "out")
+    other = tiny()
+    other.module.head[2] = nn.Sigmoid()
+    run(photos, tmp_path / "out", other)
+    assert other.module.batches
+    run(photos, tmp_path / "whole", other)
+    assert_same_maps(tmp_path / "out", tmp_path / "whole")

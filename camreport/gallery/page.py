@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from itertools import count
 
@@ -116,7 +116,7 @@ class Page:
     row_count: int
     sheet_layer: str
     provenance: tuple[tuple[str, str], ...]
-    files: tuple[tuple[str, str, str], ...] = field(default=())
+    files: tuple[tuple[str, str, str], ...]
 
 
 def build_page(results: Results) -> Page:

@@ -6,6 +6,7 @@ that torch and torchvision bring: code hidden in a file does not run.
 
 import hashlib
 import inspect
+import io
 import pickle
 import re
 import sys
@@ -72,9 +73,9 @@ def _read(path: Path, data: bytes) -> object:
             raise ModelError(f"not a readable safetensors file ({error}).") from error
     with torch.serialization.safe_globals(_allowed_classes()):
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
-            refused = _refused_names(path, str(error))
+            refused = _refused_names(data, str(error))
             raise ModelError(
                 "refused: it is no plain weights file and could run code when opened."
                 + (f" It asks for {', '.join(refused)}." if refused else "")
@@ -86,10 +87,10 @@ def _read(path: Path, data: bytes) -> object:
             raise ModelError(f"damaged, or not a weights file ({reason}).") from error
 
 
-def _refused_names(path: Path, message: str) -> list[str]:
+def _refused_names(data: bytes, message: str) -> list[str]:
     """Return the classes and functions that a file asks for beyond those allowed."""
     try:
-        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        return torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
     except Exception:  # no zip archive: torch lists nothing, but names the first in its message
         return re.findall(r"GLOBAL (\S+)", message)[:1]
 

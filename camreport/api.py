@@ -2,13 +2,15 @@
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from camreport.conditions import undisturbed
 from camreport.errors import ClassError, InputError, ModelError, suggestion
+from camreport.fusion import GAMMA
 from camreport.gallery import render_gallery
 from camreport.images import find_images, printable
 from camreport.methods import DEFAULT_METHODS, resolve_methods
@@ -16,6 +18,7 @@ from camreport.models import LoadedModel, load_model
 from camreport.models.bundled import BUNDLED
 from camreport.pipeline import Progress, Request, Summary, compute, request_layers, run_settings
 from camreport.results import ResultsWriter, check_output
+from camreport.task import make_task
 
 
 def run(
@@ -30,8 +33,14 @@ def run(
     methods: str | Sequence[str] = DEFAULT_METHODS,
     device: str = "auto",
     batch_size: int | None = None,
+    quantity: str = "logit",
+    gamma: float = GAMMA,
+    stages: int | None = None,
+    smooth: str | Sequence[str] = (),
+    seed: int = 0,
     overwrite: bool = False,
     progress: Progress = lambda count: None,
+    notify: Callable[[str], None] = lambda message: None,
 ) -> Summary:
     """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
 
@@ -48,8 +57,14 @@ def run(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a module of your own stays where it is
             with ``auto``.
         batch_size: images per batch; chosen from a byte budget if None.
+        quantity: ``logit``, ``probability``, ``contrast`` or ``contrast:CLASS`` (index or name).
+        gamma: steepness of the lift in LayerCAM's fusion.
+        stages: how many early stages the fusion lifts.
+        smooth: some of ``noise``, ``aug`` and ``eigen``, see ``explain``.
+        seed: of the noise.
         overwrite: use an output folder that holds something else.
-        progress: told how many more inputs are done.
+        progress: told how many more inputs are done, or which part of one.
+        notify: told before anything is computed which methods cannot be, and why.
 
     Raises:
         InputError: an input or the output folder is not usable, or no image could be read.
@@ -66,9 +81,23 @@ def run(
     loaded = load_model(model, checkpoint=checkpoint, class_names=class_names)
     if isinstance(model, str) or device != "auto":
         loaded.module.to(choose_device(device))
+    chosen_layers = request_layers(loaded, layers)
+    quantity = resolve_quantity(quantity, loaded.class_names)
+    with undisturbed(loaded.module):
+        task = make_task(
+            loaded.module,
+            chosen_layers,
+            chosen_methods,
+            quantity=quantity,
+            gamma=gamma,
+            stages=stages,
+            smooth=smooth,
+            seed=seed,
+        )
+    for reason in dict.fromkeys(skip.reason for skip in task.skipped):
+        notify(reason)
     request = Request(
-        layers=request_layers(loaded, layers),
-        methods=chosen_methods,
+        task=task,
         targets=resolve_classes(classes, loaded.class_names),
         batch_size=batch_size,
         command=_command(
@@ -80,7 +109,12 @@ def run(
                 "--class-names": ",".join(class_names) if class_names else None,
                 "--classes": _joined(classes),
                 "--layers": ",".join(layers) if layers else None,
-                "--methods": ",".join(method.key for method in chosen_methods),
+                "--methods": methods if isinstance(methods, str) else ",".join(methods),
+                "--quantity": quantity if quantity != "logit" else None,
+                "--gamma": str(gamma) if gamma != GAMMA else None,
+                "--stages": None if stages is None else str(stages),
+                "--smooth": ",".join(task.smooth) or None,
+                "--seed": str(seed) if seed else None,
                 "--batch-size": str(batch_size) if batch_size else None,
             },
         ),
@@ -121,6 +155,21 @@ def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) ->
                 + (suggestion(word, names) or _some_names(names))
             )
     return list(dict.fromkeys(indices))
+
+
+def resolve_quantity(quantity: str, names: Sequence[str]) -> str:
+    """Return what is explained, with the class behind ``contrast:`` as its index.
+
+    Raises:
+        ClassError: the model does not have that class.
+    """
+    kind, colon, rival = quantity.partition(":")
+    if not colon:
+        return kind
+    indices = resolve_classes([rival], names)
+    if not isinstance(indices, list):
+        raise ClassError(f"quantity: expected one class behind 'contrast:', got {rival!r}.")
+    return f"{kind}:{indices[0]}"
 
 
 def choose_device(device: str) -> torch.device:

@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,6 +21,9 @@ from camreport.methods import DEFAULT_METHODS, METHODS, resolve_methods
 
 if TYPE_CHECKING:
     from camreport.pipeline import Summary
+
+PROGRESS = "{percentage:3.0f}% |{bar}| {n:.1f} of {total} images, {elapsed} gone, {remaining} to go"
+"""How progress is drawn; a part of an image counts as such."""
 
 LISTED = 10
 """Most lines of predictions or failures that are printed."""
@@ -74,6 +78,26 @@ def cli() -> None:
     metavar="NAMES|all",
     help="Which methods to compare; see 'camreport methods'.",
 )
+@click.option(
+    "--quantity",
+    default="logit",
+    show_default=True,
+    metavar="logit|probability|contrast|contrast:CLASS",
+    help="What of a class is explained; contrast: its lead over the strongest other, or over one.",
+)
+@click.option(
+    "--gamma", default=2.0, show_default=True, help="How far LayerCAM's fusion lifts early layers."
+)
+@click.option(
+    "--stages", type=int, help="How many early stages it lifts.  [default: 3 of 5, else all but 1]"
+)
+@click.option(
+    "--smooth",
+    default="",
+    metavar="noise,aug,eigen",
+    help="Average over noisy, or mirrored and brighter copies; keep the first component.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the noise.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|mps")
 @click.option(
     "--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size
@@ -93,6 +117,11 @@ def run(
     classes: str,
     layers: str,
     methods: str,
+    quantity: str,
+    gamma: float,
+    stages: int | None,
+    smooth: str,
+    seed: int,
     device: str,
     batch_size: int | None,
     overwrite: bool,
@@ -103,7 +132,7 @@ def run(
     from camreport.images import find_images
     from camreport.results import check_output
 
-    chosen = [method.key for method in resolve_methods(methods)]
+    resolve_methods(methods)
     check_output(out, overwrite)
     total = len(find_images(inputs, exclude=out / "results"))
     names = None if class_names is None else _class_names(class_names)
@@ -112,7 +141,16 @@ def run(
 
     import camreport
 
-    with tqdm(total=total, unit="image", disable=True if quiet else None, leave=False) as bar:
+    told: list[str] = []
+
+    def notify(message: str) -> None:
+        told.append(message)
+        if not quiet:
+            bar.write(f"note: {message}", file=sys.stderr)
+
+    with tqdm(
+        total=total, disable=True if quiet else None, leave=False, bar_format=PROGRESS
+    ) as bar:
         summary = camreport.run(
             inputs,
             out,
@@ -121,15 +159,21 @@ def run(
             class_names=names,
             classes=classes,
             layers=None if layers == "auto" else _listed(layers),
-            methods=chosen,
+            methods=methods,
             device=device,
             batch_size=batch_size,
+            quantity=quantity,
+            gamma=gamma,
+            stages=stages,
+            smooth=smooth,
+            seed=seed,
             overwrite=overwrite,
             progress=bar.update,
+            notify=notify,
         )
     _print_failed(summary)
     if not quiet:
-        _print_summary(summary, verbose)
+        _print_summary(summary, verbose, told)
     ctx.exit(1 if summary.failed else 0)
 
 
@@ -145,10 +189,9 @@ def render(out: Path) -> None:
 
 @cli.command()
 def methods() -> None:
-    """List the methods: key, name, what it needs, formula, source."""
-    rows = [("key", "name", "needs", "formula", "source")] + [
-        (method.key, method.name, "1 forward, 1 backward per class", method.formula, method.source)
-        for method in METHODS.values()
+    """List the methods: key, name, what they need and cost, where they make sense, source."""
+    rows = [("key", "name", "needs", "cost", "layers", "source")] + [
+        (m.key, m.name, m.needs.name, m.needs.cost, m.layers, m.source) for m in METHODS.values()
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -194,13 +237,15 @@ def _print_traceback() -> None:
         traceback.print_exc()
 
 
-def _print_summary(summary: "Summary", verbose: bool) -> None:
-    from camreport.gallery.page import format_cost, format_probability
+def _print_summary(summary: "Summary", verbose: bool, told: Sequence[str]) -> None:
+    from camreport.gallery.cards import format_probability
+    from camreport.gallery.page import format_cost, format_families
     from camreport.results import REPORT, load_results
 
     manifest = load_results(summary.out).manifest
     for note in summary.notes:
-        click.echo(f"note: {note}")
+        if note not in told:
+            click.echo(f"note: {note}")
     if verbose:
         for layer in manifest["layers"]:
             shape = " x ".join(map(str, layer["shape"]))
@@ -220,6 +265,10 @@ def _print_summary(summary: "Summary", verbose: bool) -> None:
         click.echo(f"nothing new to compute; it took {format_cost(summary.cost)}")
     else:
         click.echo(format_cost(summary.cost))
+    families = format_families(summary.cost)
+    if len(families) > 1:
+        for name, said in families:
+            click.echo(f"  {name}: {said}")
     _print_report(summary.out / REPORT)
 
 

@@ -1,58 +1,51 @@
-"""The engine: one forward pass per batch, one backward pass per class, all maps from those.
+"""The engine: every map of a batch of images, from as few passes as there can be.
 
-    images (N, 3, H, W) ─ forward ─▶ logits (N, num_classes), activations (N, C, h, w)
-    class k ─ backward ─▶ gradients at all layers ─ every method ─▶ cams (N, h, w), then freed
-
-Backward passes of several classes are batched while their gradients fit a byte budget and
-looped beyond it: batching reads the classifier's weights once (up to a third faster for few
-images), looping keeps the memory traffic small (up to a quarter faster for many).
+images ─▶ task (checked before any pass) ─▶ passes, perturbations ─▶ raw maps ─▶ Explanation
 """
 
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from camreport.conditions import full_precision, gradients_on, to_model, undisturbed
+from camreport.cost import Cost
 from camreport.errors import ClassError, LayerError, MemoryLimitError, ModelError
-from camreport.fusion import fuse
+from camreport.fusion import GAMMA, fuse
 from camreport.layers import Layer, auto_layers, resolve_layer, spatial_activation
 from camreport.memory import (
     FIRST_BATCH_ALLOWANCE,
     BatchTooLarge,
     budget_of,
     is_out_of_memory,
-    output_bytes,
 )
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
+from camreport.methods.registry import GUIDED, LOOK_ALIKES, NOISE, PASSES, SHARED
 from camreport.models import LoadedModel
-from camreport.trace import LayerTrace
+from camreport.passes import (
+    Captured,
+    Maps,
+    averaged_maps,
+    captured_pass,
+    guided_maps,
+    look_alike_maps,
+    noise_maps,
+    shared_maps,
+)
+from camreport.perturb import Meter, Progress, count_variants, large_grids, perturbation_maps
+from camreport.task import Skip, Task, make_task
 
 FUSED = "fused"
 """The name under which a method's maps of all layers, fused into one, are kept."""
 
+COPIES = "smoothing copies"
+"""The passes over changed copies of the images that smoothing takes."""
+
 FIRST_BATCH = 16
 """Images in the first batch; what it needs decides the size of the others."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What was computed: passes over batches, and maps."""
-
-    forwards: int = 0
-    backwards: int = 0
-    maps: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        """Add up the costs of two batches."""
-        return Cost(
-            self.forwards + other.forwards,
-            self.backwards + other.backwards,
-            self.maps + other.maps,
-        )
 
 
 @dataclass(frozen=True)
@@ -62,22 +55,32 @@ class Explanation:
     Attributes:
         maps: ``maps[method][layer]`` is a Tensor ``(N, K, h, w)``, float32: raw, that is
             unnormalised and before the final ReLU. Layers stand under the names they were
-            asked by; ``maps["layer_cam"]["fused"]`` is there from two layers on.
+            asked by; ``maps["layer_cam"]["fused"]`` is there from two layers on. Methods on
+            the input's grid: ``guided_backprop`` ``(N, K, 3, H, W)`` and ``full_grad``
+            ``(N, K, H, W)`` under the layer ``input``, ``guided_grad_cam`` ``(N, K, 3, H, W)``
+            per layer. ``gradient_x_activation`` is ``(N, K, C, h, w)``.
         logits: ``(N, num_classes)`` float32.
         targets: class indices explained, ``(N, K)`` int64.
         layers: where each map was read, by the name it was asked by, in network order.
         shapes: ``(C, h, w)`` of each layer, under the same names.
-        cost: passes and maps.
+        skipped: what was asked for and is not defined here, with the reason.
+        costs: passes and maps, by family of methods.
         bytes_per_image: what the model's innermost modules return for one image.
     """
 
-    maps: dict[str, dict[str, Tensor]] = field(repr=False)
+    maps: Maps = field(repr=False)
     logits: Tensor = field(repr=False)
     targets: Tensor = field(repr=False)
     layers: dict[str, Layer]
-    shapes: dict[str, tuple[int, int, int]]
-    cost: Cost
+    shapes: dict[str, tuple[int, ...]]
+    skipped: tuple[Skip, ...]
+    costs: dict[str, Cost]
     bytes_per_image: int
+
+    @property
+    def cost(self) -> Cost:
+        """Passes and maps of all families together."""
+        return sum(self.costs.values(), Cost())
 
 
 def explain(
@@ -86,6 +89,12 @@ def explain(
     layers: str | Sequence[str | int | nn.Module] | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
     targets: Sequence[int] | Tensor | str | None = None,
+    *,
+    quantity: str = "logit",
+    gamma: float = GAMMA,
+    stages: int | None = None,
+    smooth: str | Sequence[str] = (),
+    seed: int = 0,
 ) -> Explanation:
     """Compute the class-activation maps of a batch: every layer, method and class at once.
 
@@ -101,11 +110,22 @@ def explain(
         methods: names from the registry, in any spelling.
         targets: K class indices for every image, a tensor ``(N, K)``, ``"all"``, ``"top3"``,
             or None for the most probable class.
+        quantity: what of a class is explained: its ``logit``, its ``probability``, its
+            ``contrast`` (this logit minus the strongest other) or ``contrast:INDEX``. Score-CAM
+            and Finer-CAM have a score of their own and keep it.
+        gamma: steepness of the lift in LayerCAM's fusion.
+        stages: how many early stages the fusion lifts; three of five, else all but the last.
+        smooth: ``noise`` averages over 4 noisy copies of each image, ``aug`` over mirrored and
+            brighter or darker ones, ``eigen`` keeps the first principal component of the
+            channels' contributions instead of their sum. They apply to the methods that are
+            sums over channels of activation and gradient.
+        seed: of the noise.
 
     Raises:
         LayerError: an address leads to no module, or to no spatial tensor.
-        MethodError: an unknown method.
-        ClassError: a target that is no class of the model.
+        MethodError: an unknown method or option, or none of the methods is defined here; where
+            only some are not, ``skipped`` says why.
+        ClassError: a target that is no class of the model, or an unknown quantity.
         ModelError: images or logits of the wrong shape.
 
     Example:
@@ -127,12 +147,22 @@ def explain(
         if layers is None:
             layers = auto_layers(module, to_model(module, images[:1]))
         resolved = {_asked_name(module, asked): resolve_layer(module, asked) for asked in layers}
+        task = make_task(
+            module,
+            resolved,
+            chosen,
+            quantity=quantity,
+            gamma=gamma,
+            stages=stages,
+            smooth=smooth,
+            seed=seed,
+        )
         parts: list[Explanation] = []
         start, size = 0, FIRST_BATCH
         while start < len(images):
             rows = slice(start, start + size)
             own = wanted[rows] if isinstance(wanted, Tensor) and wanted.ndim == 2 else wanted
-            done = explain_within_memory(module, images[rows], resolved, chosen, own)
+            done = explain_within_memory(module, images[rows], task, own)
             parts += done
             start, size = rows.stop, min(next_batch_size(done[0]), largest_that_fits(done))
     return join(parts)
@@ -141,10 +171,10 @@ def explain(
 def explain_within_memory(
     module: nn.Module,
     images: Tensor,
-    layers: Mapping[str, Layer],
-    methods: Sequence[Method],
+    task: Task,
     targets: Sequence[int] | Tensor | str | None,
     bounded: bool = True,
+    progress: Progress = lambda share: None,
 ) -> list[Explanation]:
     """Explain one batch, halved again and again where it does not fit into memory.
 
@@ -154,7 +184,7 @@ def explain_within_memory(
         MemoryLimitError: one image alone is too much.
     """
     try:
-        return [explain_batch(module, images, layers, methods, targets, bounded)]
+        return [explain_batch(module, images, task, targets, bounded, progress)]
     except (MemoryError, RuntimeError, BatchTooLarge) as error:
         if not is_out_of_memory(error):
             raise
@@ -167,76 +197,131 @@ def explain_within_memory(
     parts: list[Explanation] = []
     for rows in (slice(None, half), slice(half, None)):
         own = targets[rows] if isinstance(targets, Tensor) and targets.ndim == 2 else targets
-        parts += explain_within_memory(module, images[rows], layers, methods, own, bounded)
+        parts += explain_within_memory(module, images[rows], task, own, bounded, progress)
     return parts
 
 
 def explain_batch(
     module: nn.Module,
     images: Tensor,
-    layers: Mapping[str, Layer],
-    methods: Sequence[Method],
+    task: Task,
     targets: Sequence[int] | Tensor | str | None,
     bounded: bool = True,
+    progress: Progress = lambda share: None,
 ) -> Explanation:
-    """Explain one batch: one forward pass, one backward pass per class.
+    """Explain one batch: one forward pass, one backward pass per class, and what else is asked.
 
     Args:
         module: the classifier; comes back as it was found.
         images: ``(N, 3, H, W)``, preprocessed.
-        layers: where to read, by the name the maps are kept under.
-        methods: what to compute.
+        task: what to compute.
         targets: as for ``explain``.
         bounded: stop a batch of several images that goes far beyond the byte budget; not where
             a user has chosen its size.
+        progress: told which share of the further forward passes is done, if there are any.
 
     Raises:
         BatchTooLarge: it does.
         LayerError, ClassError, ModelError: as for ``explain``.
     """
-    with undisturbed(module), gradients_on(), ExitStack() as stack:
+    with undisturbed(module), gradients_on():
         inputs = to_model(module, images)
-        names = {layer.module for layer in layers.values()}
-        modules = dict(module.named_modules(remove_duplicate=False))
         allowed = FIRST_BATCH_ALLOWANCE * budget_of(inputs.device).activations
         limit = allowed if bounded and len(images) > 1 else float("inf")
-        trace = stack.enter_context(LayerTrace({name: modules[name] for name in names}))
-        with full_precision(inputs.device), output_bytes(module, limit) as returned:
-            logits = _checked_logits(module(inputs), len(images))  # (N, num_classes)
-            chosen = choose_targets(logits, targets)  # (N, K)
-            activations = {layer.reads: trace[layer.reads] for layer in layers.values()}
-            order = sorted(layers, key=lambda name: trace.position(layers[name].reads))
-            ordered = {name: layers[name] for name in order}
-            for name in ordered:
-                spatial_activation(
-                    ordered[name],
-                    activations[ordered[name].reads],
-                    {other: activations[ordered[other].reads] for other in ordered},
-                )
-            read_maps = _maps(logits, chosen, activations, methods)
-    maps: dict[str, dict[str, Tensor]] = {}
-    for method in methods:
-        by_read = read_maps[method.key]
-        maps[method.key] = {name: by_read[layers[name].reads] for name in layers}
-        if method.fuses and len(by_read) > 1:
-            reads = dict.fromkeys(layer.reads for layer in ordered.values())
-            maps[method.key][FUSED] = fuse([by_read[read] for read in reads])
+        started = time.perf_counter()
+        with (
+            full_precision(inputs.device),
+            captured_pass(module, inputs, task, limit) as captured,
+        ):
+            chosen = choose_targets(captured.logits.detach(), targets)  # (N, K)
+            layers = _spatial_layers(captured, task)
+            skipped = (*task.skipped, *large_grids(task, captured.activations))
+            task = replace(task, layers=layers, skipped=skipped)
+            forward = Cost(seconds=time.perf_counter() - started)
+            found, costs = _family_maps(module, captured, chosen, task, progress)
+            costs[SHARED] += forward
+    maps = {
+        method.key: _by_name(found.get(method.key, {}), method, task) for method in task.methods
+    }
+    for method in task.methods:
+        count = chosen.numel() * len(maps[method.key])
+        costs[_passes(method, task)] += Cost(maps=count)
     return Explanation(
         maps=maps,
-        logits=logits.detach().float(),
+        logits=captured.logits.detach().float(),
         targets=chosen,
-        layers=ordered,
+        layers=layers,
         shapes={
-            name: (int(a.shape[1]), int(a.shape[2]), int(a.shape[3]))
-            for name, a in ((name, activations[layer.reads]) for name, layer in ordered.items())
+            name: tuple(captured.activations[layer.reads].shape[1:])
+            for name, layer in layers.items()
         },
-        cost=Cost(
-            forwards=1,
-            backwards=chosen.shape[1],
-            maps=chosen.numel() * sum(len(by_layer) for by_layer in maps.values()),
-        ),
-        bytes_per_image=returned["bytes"] // len(images),
+        skipped=task.skipped,
+        costs=costs,
+        bytes_per_image=captured.bytes_per_image,
     )
+
+
+def _family_maps(
+    module: nn.Module, captured: Captured, targets: Tensor, task: Task, progress: Progress
+) -> tuple[Maps, dict[str, Cost]]:
+    """Compute the maps by method and what was read, one kind of passes after the other."""
+    inputs, logits = captured.inputs.detach(), captured.logits.detach()
+    meter = Meter(count_variants(task, captured.activations), progress)
+    maps: Maps = {}
+    costs: dict[str, Cost] = {}
+    for passes in (PASSES[0], COPIES, *PASSES[1:]):
+        methods = [method for method in task.methods if _passes(method, task) == passes]
+        if not methods and passes != SHARED:
+            continue
+        own = replace(task, methods=methods)
+        started = time.perf_counter()
+        if passes == SHARED:
+            guided = [method for method in task.methods if method.needs is GUIDED]
+            own = replace(task, methods=[*methods, *guided])
+            found, cost = shared_maps(captured, targets, own, logits)
+        elif passes == COPIES:
+            found, cost = averaged_maps(module, inputs, targets, own, logits)
+        elif passes == LOOK_ALIKES.passes:
+            found, cost = look_alike_maps(captured, targets, own, logits)
+        elif passes == NOISE.passes:
+            found, cost = noise_maps(module, inputs, captured, targets, own)
+        elif passes == GUIDED.passes:
+            found, cost = guided_maps(module, inputs, targets, own, maps)
+        else:
+            found, cost = perturbation_maps(module, captured, targets, own, meter)
+        maps |= found
+        costs[passes] = cost + Cost(seconds=time.perf_counter() - started)
+    return maps, costs
+
+
+def _passes(method: Method, task: Task) -> str:
+    """Return the kind of passes that a method's maps come from."""
+    copied = method.smooths and {"noise", "aug"} & set(task.smooth)
+    return COPIES if copied else method.needs.passes
+
+
+def _spatial_layers(captured: Captured, task: Task) -> dict[str, Layer]:
+    """Return the layers in network order.
+
+    Raises:
+        LayerError: one of them has no spatial grid.
+    """
+    order = sorted(task.layers, key=lambda name: captured.order.index(task.layers[name].reads))
+    tensors = {name: captured.activations[task.layers[name].reads] for name in order}
+    for name in order:
+        spatial_activation(task.layers[name], tensors[name], tensors)
+    return {name: task.layers[name] for name in order}
+
+
+def _by_name(by_read: dict[str, Tensor], method: Method, task: Task) -> dict[str, Tensor]:
+    """Return a method's maps by the names the layers were asked by, and the fused map."""
+    if not method.per_layer:
+        return dict(by_read)
+    maps = {name: by_read[reads] for name, reads in task.wanted(method).items()}
+    if method.fuses and len(by_read) > 1:
+        reads = dict.fromkeys(task.wanted(method).values())
+        maps[FUSED] = fuse([by_read[read] for read in reads], task.gamma, task.stages)
+    return maps
 
 
 def next_batch_size(done: Explanation) -> int:
@@ -327,72 +412,6 @@ def check_images(images: Tensor) -> None:
         )
 
 
-def _maps(
-    logits: Tensor,
-    targets: Tensor,
-    activations: Mapping[str, Tensor],
-    methods: Sequence[Method],
-) -> dict[str, dict[str, Tensor]]:
-    """Return raw maps ``(N, K, h, w)`` float32 by method and by the name a tensor was read as."""
-    count, ranks = targets.shape
-    maps = {
-        method.key: {
-            name: torch.empty(count, ranks, *a.shape[-2:], dtype=torch.float32, device=a.device)
-            for name, a in activations.items()
-        }
-        for method in methods
-    }
-    per_class = sum(a.numel() * a.element_size() for a in activations.values())
-    step = max(1, budget_of(logits.device).gradients // max(1, per_class))
-    for start in range(0, ranks, step):
-        chunk = targets[:, start : start + step].T  # (k, N)
-        cotangent = torch.zeros(len(chunk), *logits.shape, dtype=logits.dtype).to(logits.device)
-        cotangent.scatter_(2, chunk.unsqueeze(2), 1)  # (k, N, num_classes), one-hot
-        gradients = _gradients(logits, activations, cotangent)
-        for name, activation in activations.items():
-            gradient = gradients.pop(name)  # (k, N, C, h, w), freed before the next layer's turn
-            repeated = activation.detach().expand_as(gradient)
-            for method in methods:
-                cam = method.compute(repeated, gradient)  # (k, N, h, w)
-                maps[method.key][name][:, start : start + len(chunk)] = cam.transpose(0, 1)
-    return maps
-
-
-def _gradients(
-    logits: Tensor, activations: Mapping[str, Tensor], cotangent: Tensor
-) -> dict[str, Tensor]:
-    """Return d target_logit / d activation, ``(k, N, C, h, w)``, for k classes in one pass."""
-    tensors = list(activations.values())
-    if not logits.requires_grad:
-        raise LayerError(f"layer: the logits do not depend on {' or '.join(activations)}.")
-    batched = len(cotangent) > 1
-    gradients = torch.autograd.grad(
-        logits,
-        tensors,
-        cotangent if batched else cotangent[0],
-        retain_graph=True,
-        allow_unused=True,
-        is_grads_batched=batched,
-    )
-    for name, gradient in zip(activations, gradients, strict=True):
-        if gradient is None:
-            raise LayerError(f"layer: the logits do not depend on {name!r}. Choose another.")
-    return {
-        name: gradient if batched else gradient.unsqueeze(0)
-        for name, gradient in zip(activations, gradients, strict=True)
-    }
-
-
-def _checked_logits(output: object, count: int) -> Tensor:
-    if isinstance(output, Tensor) and output.ndim == 2 and len(output) == count:
-        return output
-    got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    raise ModelError(
-        f"model: expected logits (N, num_classes) with N = {count}, got {got}. "
-        "Wrap the model so that its forward returns the logits."
-    )
-
-
 def _asked_name(module: nn.Module, asked: str | int | nn.Module) -> str:
     return asked if isinstance(asked, str) else resolve_layer(module, asked).address
 
@@ -412,5 +431,7 @@ def join(parts: Sequence[Explanation]) -> Explanation:
         },
         logits=torch.cat([part.logits for part in parts]),
         targets=torch.cat([part.targets for part in parts]),
-        cost=sum((part.cost for part in parts), Cost()),
+        costs={
+            passes: sum((part.costs[passes] for part in parts), Cost()) for passes in first.costs
+        },
     )

@@ -23,7 +23,7 @@ def normalise(cam: Tensor) -> Tensor:
     return torch.where(finite, scaled, torch.full_like(scaled, torch.nan))
 
 
-def shallow_stages(sizes: Sequence[tuple[int, int]]) -> list[bool]:
+def shallow_stages(sizes: Sequence[tuple[int, int]], stages: int | None = None) -> list[bool]:
     """Say which layers belong to shallow stages, whose maps the fusion lifts.
 
     The stages are the distinct spatial sizes from early to late; five layers are five stages,
@@ -32,14 +32,16 @@ def shallow_stages(sizes: Sequence[tuple[int, int]]) -> list[bool]:
 
     Args:
         sizes: ``(h, w)`` of each layer, in network order.
+        stages: how many early stages are shallow, if not those.
     """
-    stages = list(range(5)) if len(sizes) == 5 else [sizes.index(size) for size in sizes]
-    distinct = sorted(set(stages))
-    shallow = set(distinct[: 3 if len(distinct) >= 5 else len(distinct) - 1])
-    return [stage in shallow for stage in stages]
+    own = list(range(5)) if len(sizes) == 5 else [sizes.index(size) for size in sizes]
+    distinct = sorted(set(own))
+    if stages is None:
+        stages = 3 if len(distinct) >= 5 else len(distinct) - 1
+    return [stage in distinct[:stages] for stage in own]
 
 
-def fuse(cams: Sequence[Tensor], gamma: float = GAMMA) -> Tensor:
+def fuse(cams: Sequence[Tensor], gamma: float = GAMMA, stages: int | None = None) -> Tensor:
     """Fuse the maps of several layers by the brightest value at each position.
 
     Each map is normalised; shallow stages are lifted by ``tanh(gamma * M)``; all are enlarged
@@ -48,6 +50,7 @@ def fuse(cams: Sequence[Tensor], gamma: float = GAMMA) -> Tensor:
     Args:
         cams: raw maps ``(N, K, h, w)``, one per layer in network order; h, w may differ.
         gamma: steepness of the lift.
+        stages: how many early stages are lifted; three of five, else all but the last, if None.
 
     Returns:
         ``(N, K, H, W)`` on the largest grid, 0..1; zeros where every map is empty.
@@ -57,7 +60,7 @@ def fuse(cams: Sequence[Tensor], gamma: float = GAMMA) -> Tensor:
     sizes = [(cam.shape[-2], cam.shape[-1]) for cam in cams]
     grid = max(sizes, key=lambda size: size[0] * size[1])
     fused: Tensor | None = None
-    for cam, shallow in zip(cams, shallow_stages(sizes), strict=True):
+    for cam, shallow in zip(cams, shallow_stages(sizes, stages), strict=True):
         scaled = normalise(cam)
         lifted = torch.tanh(gamma * scaled) if shallow else scaled
         large = interpolate(lifted, size=grid, mode="bilinear", align_corners=False)

@@ -19,6 +19,9 @@ from camreport.errors import MethodError, suggestion
 ZERO = 127
 """The byte that stands for zero in a signed map; it reaches from 0 (-peak) to 254 (+peak)."""
 
+PICTURE_REACH = 0.995
+"""Share of a signed picture's values that are not clipped."""
+
 _OPENCV_COLORMAPS = {
     "viridis": cv2.COLORMAP_VIRIDIS,
     "cividis": cv2.COLORMAP_CIVIDIS,
@@ -180,6 +183,24 @@ def overlay(
     alpha = np.where(visible, opacity, 0.0)[..., None]
     blended: NDArray[np.float64] = table[index] * alpha + image * (1 - alpha)
     return np.floor(blended + 0.5).astype(np.uint8)
+
+
+def signed_picture(saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Draw a saliency in colour around mid-grey, which is zero.
+
+    Black and white stand for -/+ the magnitude that 99.5 % of the values stay below: single
+    extreme pixels would leave the rest grey.
+
+    Args:
+        saliency: one value per colour and pixel, ``(3, H, W)``, signed.
+
+    Returns:
+        RGB uint8 ``(H, W, 3)``; all grey where the saliency is zero or not finite.
+    """
+    values = np.nan_to_num(np.asarray(saliency, dtype=np.float64), posinf=0, neginf=0)
+    reach = float(np.quantile(np.abs(values), PICTURE_REACH)) or float(np.abs(values).max()) or 1.0
+    levels = np.clip(values / reach, -1, 1) * ZERO + ZERO
+    return np.ascontiguousarray(np.floor(levels + 0.5).astype(np.uint8).transpose(1, 2, 0))
 
 
 def _neighbours(

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from camreport import __version__
 from camreport.conditions import to_model, undisturbed
+from camreport.cost import Cost
 from camreport.decoding import Failure, decode_ahead
 from camreport.engine import (
     FIRST_BATCH,
-    Cost,
     Explanation,
     explain_within_memory,
     join,
@@ -27,7 +27,6 @@ from camreport.engine import (
 from camreport.errors import ClassError, InputError, LayerError
 from camreport.images import InputFile, LoadedImage
 from camreport.layers import Layer, auto_layers, resolve_layer
-from camreport.methods import Method
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
 from camreport.results import (
@@ -39,6 +38,7 @@ from camreport.results import (
     softmax,
     stack_arrays,
 )
+from camreport.task import Task
 
 SHARD_IMAGES = 64
 """Most inputs that one shard covers."""
@@ -46,11 +46,15 @@ SHARD_IMAGES = 64
 SHARD_BYTES = 64 * 1024 * 1024
 """Most bytes of maps that one shard holds, but at least one image."""
 
+SHARD_VARIANTS = 1024
+"""Most changed images or layers (Score-CAM and the like) that one shard costs: what an
+interruption can lose, but at least one image."""
+
 TOP_PREDICTIONS = 5
 """Predictions kept for each image in the manifest."""
 
-Progress = Callable[[int], None]
-"""Told how many more inputs are done."""
+Progress = Callable[[float], None]
+"""Told how many more inputs are done, or which part of one."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,13 @@ class Request:
     """What to compute.
 
     Attributes:
-        layers: where to read, by canonical address.
-        methods: the methods, in the order in which tables show them.
+        task: what to compute for every image, layers by canonical address.
         targets: class indices for every image, ``all`` or ``topK``.
         batch_size: images per batch; chosen from a byte budget if None.
         command: how a user could ask for the same; recorded in the manifest.
     """
 
-    layers: dict[str, Layer]
-    methods: Sequence[Method]
+    task: Task
     targets: Sequence[int] | str
     batch_size: int | None = None
     command: str = ""
@@ -81,8 +83,9 @@ class Summary:
         total: number of inputs.
         failed: records of the inputs that could not be read: ``file`` and ``reason``.
         reused: number of inputs whose results an earlier run had left.
-        cost: ``forwards``, ``backwards``, ``maps`` and ``seconds``.
-        notes: what the user should be told about the model.
+        cost: ``forwards``, ``backwards``, ``variants``, ``maps`` and ``seconds``; ``families``
+            has the same for each kind of passes.
+        notes: what the user should be told about the model and the methods.
     """
 
     out: Path
@@ -100,7 +103,7 @@ class _Pending:
     records: dict[int, Record] = field(default_factory=dict)
     arrays: dict[int, Arrays] = field(default_factory=dict)
     photos: dict[int, bytes] = field(default_factory=dict)
-    cost: Cost = field(default_factory=Cost)
+    costs: dict[str, Cost] = field(default_factory=dict)
 
 
 def compute(
@@ -130,7 +133,7 @@ def compute(
     if writer.is_complete():
         manifest = load_results(writer.out).manifest
         progress(len(files))
-        return _summary(writer.out, manifest["images"], manifest["cost"], len(files), model)
+        return _summary(writer, manifest["images"], manifest["cost"], len(files), model)
     finished = writer.finished_shards()
     shards = list(finished.values())
     reused = sum(len(shard["images"]) for shard in shards)
@@ -145,13 +148,14 @@ def compute(
             f"input: expected at least one image that can be read, got none of {len(files)}. "
             + "; ".join(f"{record['file']}: {record['reason']}" for record in records[:3])
         )
-    cost = {key: sum(shard["cost"][key] for shard in shards) for key in shards[0]["cost"]}
+    cost = _total_cost([shard["cost"] for shard in shards])
+    task = request.task
     writer.write_manifest(
         {
             "command": request.command,
             "versions": _versions(),
             "device": _device_name(device_of(model)),
-            "seed": None,
+            "seed": task.seed if _draws_noise(task) else None,
             "model": {
                 "name": model.name,
                 "source": model.source,
@@ -161,12 +165,16 @@ def compute(
             "preprocessing": model.preprocessing.to_dict(),
             "classes": writer.plan["classes"],
             "layers": writer.plan["layers"],
-            "methods": [method.key for method in request.methods],
+            "methods": [method.key for method in task.methods],
+            "quantity": task.quantity,
+            "fusion": {"gamma": task.gamma, "stages": task.stages},
+            "smooth": list(task.smooth),
+            "skipped": writer.plan["skipped"],
             "images": records,
             "cost": cost,
         }
     )
-    return _summary(writer.out, records, cost, reused, model)
+    return _summary(writer, records, cost, reused, model)
 
 
 def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Request) -> Record:
@@ -182,8 +190,11 @@ def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Reques
         "model": [model.name, model.sha256, structure.hexdigest()],
         "preprocessing": model.preprocessing.to_dict(),
         "classes": list(model.class_names),
-        "layers": list(request.layers),
-        "methods": [method.key for method in request.methods],
+        "layers": list(request.task.layers),
+        "methods": [[method.key, method.largest_grid] for method in request.task.methods],
+        "quantity": request.task.quantity,
+        "fusion": [request.task.gamma, request.task.stages],
+        "smooth": [*request.task.smooth, request.task.seed],
         "targets": request.targets if isinstance(request.targets, str) else list(request.targets),
         "batch_size": request.batch_size or "auto",
         "inputs": inputs.hexdigest(),
@@ -230,7 +241,8 @@ def _compute_shards(
     progress: Progress,
 ) -> Iterator[Record]:
     """Compute and write the shards that are not finished; yield each one's records and cost."""
-    size = request.batch_size or writer.plan.get("batch", FIRST_BATCH)
+    first = 1 if any(method.needs.changes for method in request.task.methods) else FIRST_BATCH
+    size = request.batch_size or writer.plan.get("batch", first)
     todo = [i for i in range(len(files)) if i // writer.plan.get("shard", 1) not in finished]
     pending = _Pending()
     batch: dict[int, LoadedImage | Failure] = {}
@@ -240,12 +252,20 @@ def _compute_shards(
         length = writer.plan.get("shard", len(files))
         if len(batch) < size and (index + 1) % length and index + 1 < len(files):
             continue
-        size = _explain_batch(model, batch, writer, request, size, pending)
+        told = 0.0  # of this batch, in inputs
+
+        def tell(share: float, inputs: int = len(batch)) -> None:
+            nonlocal told
+            if share * inputs > told:
+                progress(share * inputs - told)
+                told = share * inputs
+
+        size = _explain_batch(model, batch, writer, request, size, pending, tell)
         for i, decoded in batch.items():
             pending.records[i] = _record(i, files[i].name, decoded)
             if i in pending.arrays:
                 pending.records[i]["top"] = _top(pending.arrays[i]["logits"], writer.plan)
-        progress(len(batch))
+        progress(len(batch) - told)
         batch.clear()
         for shard in _full_shards(pending, writer.plan.get("shard", len(files)), len(files)):
             now = time.perf_counter()
@@ -260,8 +280,12 @@ def _explain_batch(
     request: Request,
     size: int,
     pending: _Pending,
+    tell: Progress,
 ) -> int:
-    """Explain the readable images of a batch; return the size of the next one."""
+    """Explain the readable images of a batch; return the size of the next one.
+
+    ``tell`` hears which share of the batch is done, as far as that takes a while.
+    """
     loaded = {i: image for i, image in batch.items() if isinstance(image, LoadedImage)}
     if not loaded:
         return size
@@ -269,17 +293,18 @@ def _explain_batch(
     parts = explain_within_memory(
         model.module,
         inputs,
-        request.layers,
-        request.methods,
+        request.task,
         request.targets,
         bounded=request.batch_size is None,
+        progress=tell,
     )
     explanation = join(parts)
     rows = _rows(explanation)
     if not writer.plan:
         size = request.batch_size or next_batch_size(explanation)
         writer.plan = _plan(model, explanation, rows[0], size)
-    pending.cost += explanation.cost
+    for passes, cost in explanation.costs.items():
+        pending.costs[passes] = pending.costs.get(passes, Cost()) + cost
     pending.arrays.update(zip(loaded, rows, strict=True))
     pending.photos.update((i, image.photo) for i, image in loaded.items())
     return min(size, largest_that_fits(parts))
@@ -299,9 +324,11 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
             f"got {len(names)}: {', '.join(names[:5])}."
         )
     bytes_per_image = sum(array.nbytes for array in row.values())
+    variants_per_image = max(1, first.cost.variants // len(first.logits))
+    shard = min(SHARD_IMAGES, SHARD_BYTES // bytes_per_image, SHARD_VARIANTS // variants_per_image)
     return {
         "batch": size,
-        "shard": max(1, min(SHARD_IMAGES, SHARD_BYTES // bytes_per_image)),
+        "shard": max(1, shard),
         "classes": [{"index": i, "name": name} for i, name in enumerate(names)],
         "layers": [
             {
@@ -312,6 +339,7 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
             }
             for name, layer in first.layers.items()
         ],
+        "skipped": [asdict(skip) for skip in first.skipped],
     }
 
 
@@ -343,8 +371,10 @@ def _finish(writer: ResultsWriter, shard: int, pending: _Pending, seconds: float
     for record in records:
         if record["status"] == "ok":
             record |= {"shard": shard_name(shard), "row": readable.index(record["index"])}
-    summary = {"images": records, "cost": {**asdict(pending.cost), "seconds": round(seconds, 3)}}
-    pending.cost = Cost()
+    families = {passes: _rounded(asdict(cost)) for passes, cost in pending.costs.items()}
+    total = asdict(sum(pending.costs.values(), Cost())) | {"seconds": round(seconds, 3)}
+    summary = {"images": records, "cost": total | {"families": families}}
+    pending.costs = {}
     if readable:
         arrays = stack_arrays(pending.arrays.pop(index) for index in readable)
         arrays["image"] = np.array(readable, dtype=np.int64)
@@ -372,6 +402,28 @@ def _top(logits: NDArray[np.float32], plan: Record) -> list[Record]:
     ]
 
 
+def _total_cost(costs: Sequence[Record]) -> Record:
+    """Add up the costs of shards, in all and by kind of passes."""
+    names = dict.fromkeys(name for cost in costs for name in cost["families"])
+    families = {
+        name: _added([cost["families"][name] for cost in costs if name in cost["families"]])
+        for name in names
+    }
+    return _added([{**cost, "families": 0} for cost in costs]) | {"families": families}
+
+
+def _added(records: Sequence[Record]) -> Record:
+    return _rounded({key: sum(record[key] for record in records) for key in records[0]})
+
+
+def _rounded(cost: Record) -> Record:
+    return cost | {"seconds": round(cost["seconds"], 3)}
+
+
+def _draws_noise(task: Task) -> bool:
+    return "noise" in task.smooth or any(method.needs.random for method in task.methods)
+
+
 def _versions() -> Record:
     distributions = ("torch", "torchvision", "numpy", "opencv-python", "pillow")
     return {"camreport": __version__} | {name: version(name) for name in distributions}
@@ -384,7 +436,9 @@ def _device_name(device: torch.device) -> str:
 
 
 def _summary(
-    out: Path, records: Sequence[Record], cost: Record, reused: int, model: LoadedModel
+    writer: ResultsWriter, records: Sequence[Record], cost: Record, reused: int, model: LoadedModel
 ) -> Summary:
     failed = [record for record in records if record["status"] == "failed"]
-    return Summary(out, len(records), failed, reused, cost, model.notes)
+    reasons = (skip["reason"] for skip in writer.plan["skipped"])
+    notes = (*model.notes, *dict.fromkeys(reasons))
+    return Summary(writer.out, len(records), failed, reused, cost, notes)

@@ -67,6 +67,10 @@ class LayerTrace:
         """
         return self._find(name)[0]
 
+    def calls(self, name: str) -> list[Tensor]:
+        """Return the tensors that every call of a module returned; none if it never ran."""
+        return [output for output in self._outputs.get(name, []) if isinstance(output, Tensor)]
+
     def position(self, name: str) -> int:
         """Return the place of ``name`` in the order in which the captured modules finished."""
         return self._order.index(self._find(name)[1])

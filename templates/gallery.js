@@ -263,7 +263,7 @@
     const image = imageOfCell(cell);
     const map = mapOfCell(cell);
     const [width, height] = seenSize(image, Math.max(image.width, image.height));
-    const values = enlarge(levelsOf(image, map), map, width, height);
+    const values = map.picture ? null : enlarge(levelsOf(image, map), map, width, height);
     Object.assign(shown, { image, map, width, height, values });
     byId("enlarged-title").textContent =
       `${image.file} · ${map.class} · ${map.method} · ${map.layer}`;
@@ -278,7 +278,11 @@
     probe.querySelector(".label").textContent =
       { empty: "no positive evidence", undefined: "undefined" }[map.state] ?? "";
     placeSeen(probe, image);
-    if (positive) paint(probe.querySelector("canvas"), image, map, width, height);
+    const picture = probe.querySelector(".picture");
+    picture.hidden = !map.picture;
+    if (map.picture) picture.src = cell.querySelector(".picture")?.src ?? "";
+    probe.querySelector("canvas").hidden = map.picture;
+    if (positive && !map.picture) paint(probe.querySelector("canvas"), image, map, width, height);
     showBar(image, map);
     showFacts(image, map);
     showReading();
@@ -299,14 +303,15 @@
     }
     context.putImageData(pixels, 0, 0);
     const top = map.peak / gainOf(image, map) || 0;
-    dialog.querySelector(".bar-top").textContent = number(top);
-    dialog.querySelector(".bar-bottom").textContent = map.signed ? number(-top) : "0";
+    byId("bar").parentElement.hidden = map.picture;
+    dialog.querySelector(".bar-top").textContent = number(map.base + top);
+    dialog.querySelector(".bar-bottom").textContent = number(map.signed ? -top : map.base);
   }
 
   function showFacts(image, map) {
     const facts = [
-      ["Grid of the map", `${map.width} × ${map.height} cells`],
-      ["Largest value", map.state === "positive" ? number(map.peak) : map.state],
+      ["Grid of the map", `${map.grid} cells`],
+      ["Largest value", map.state === "positive" ? number(map.base + map.peak) : map.state],
       ["Scale", view.scale === "map" || map.own ? "this map’s own maximum" : "shared by the image"],
     ];
     byId("facts").replaceChildren(
@@ -333,12 +338,14 @@
     const row = Math.floor(((y - top) / (bottom - top)) * height);
     const place = `x ${Math.floor(x * image.width)}, y ${Math.floor(y * image.height)}`;
     let reading = "not seen by the model";
-    if (column >= 0 && row >= 0 && column < width && row < height) {
+    if (map.picture) {
+      reading = "a picture of gradients: grey is zero";
+    } else if (column >= 0 && row >= 0 && column < width && row < height) {
       const level = values[row * width + column];
       const share = map.signed ? (level - ZERO) / ZERO : level / 255;
       reading =
         map.state === "positive"
-          ? `${number(share * map.peak)}\n${Math.round(share * 100)} % of the map’s maximum`
+          ? `${number(map.base + share * map.peak)}\n${Math.round(share * 100)} % of the map’s maximum`
           : map.state;
     }
     byId("reading").textContent = `${place}\n${reading}`;

@@ -1,100 +1,25 @@
 """What the page shows, as finished values: the template only loops over them."""
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import count
 
-import numpy as np
-from PIL import Image
-
-from camreport.heatmap import COLORMAPS, QuantisedCam, colour_table, overlay, quantise
-from camreport.images import Preprocessing, jpeg_bytes
+from camreport.gallery.cards import (
+    OPACITY,
+    WIDEST,
+    ImageCard,
+    build_card,
+    shown_methods,
+    tile_methods,
+)
+from camreport.heatmap import COLORMAPS, colour_table
+from camreport.images import Preprocessing
 from camreport.methods import METHODS, Method
-from camreport.results import Arrays, Record, Results, softmax
+from camreport.results import Record, Results
 
-FUSED = "fused"
-"""Name of the layer that holds maps fused over all layers."""
-
-TILE_SIDE = 192
-"""Longer side of the contact sheet's pictures, in pixels."""
-
-OPACITY = 0.5
-"""Opacity of the heat maps when the page opens, and in the contact sheet."""
-
-JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A class with its probability 0..1, in words for the reader."""
-
-    name: str
-    probability: float
-
-    @property
-    def percent(self) -> str:
-        """The probability as text; extremes are not rounded to certainty."""
-        return format_probability(self.probability)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One picture of the contact sheet."""
-
-    source: str
-    label: str
-    alt: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One map in a table; ``number`` finds its bytes in the image's data."""
-
-    state: str
-    peak: str
-    number: int
-    label: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """A layer's maps of one class, and what its row head says."""
-
-    address: str
-    details: tuple[str, ...]
-    cells: tuple[Cell | None, ...]
-
-
-@dataclass(frozen=True)
-class ClassFigure:
-    """The table of one image and class: rows are layers, columns are methods."""
-
-    number: int
-    rank: int
-    class_name: str
-    probability: str
-    logit: str
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ImageCard:
-    """All that the page shows of one image."""
-
-    index: int
-    file: str
-    size: str
-    aspect: float
-    photo: str
-    predictions: tuple[Prediction, ...]
-    tiles: tuple[Tile, ...]
-    figures: tuple[ClassFigure, ...]
-    scale: str
-    data: dict[str, JsonValue]
-    maps: str
+PAIRED = 3
+"""Most methods with which two classes stand side by side."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +35,15 @@ class Page:
     opacity: int
     cards: tuple[ImageCard, ...]
     failed: tuple[tuple[str, str], ...]
+    left_out: tuple[str, ...]
     class_switch: tuple[str, ...]
     side_by_side: bool
     has_signed: bool
+    has_pictures: bool
     row_count: int
-    sheet_layer: str
+    widest: int
+    sheet: str
+    quantity: str
     provenance: tuple[tuple[str, str], ...]
     files: tuple[tuple[str, str, str], ...]
 
@@ -122,10 +51,10 @@ class Page:
 def build_page(results: Results) -> Page:
     """Turn a results folder into the values of its page."""
     manifest = results.manifest
-    methods = tuple(METHODS[key] for key in manifest["methods"])
+    methods = shown_methods(manifest)
     numbers = count(1)
     cards = tuple(
-        _card(results, record, methods, numbers)
+        build_card(results, record, numbers)
         for record in results.images
         if record["status"] == "ok"
     )
@@ -137,6 +66,7 @@ def build_page(results: Results) -> Page:
     switch = _class_switch(cards)
     layers = [layer["address"] for layer in manifest["layers"]]
     classes = [entry["name"] for entry in manifest["classes"]]
+    in_sheet = [method.name for method in tile_methods(methods)]
     return Page(
         title=f"Where {manifest['model']['name']} looks",
         lede=_lede(len(cards), len(layers), methods, switch),
@@ -144,7 +74,8 @@ def build_page(results: Results) -> Page:
             ("Model", f"{manifest['model']['name']}, {manifest['model']['source']}"),
             ("Classes", _joined(classes)),
             ("Layers", ", ".join(layers)),
-            ("Methods", ", ".join(method.name for method in methods)),
+            ("Methods", _joined([method.name for method in methods])),
+            ("Explained", _quantity(manifest)),
             ("Cost", format_cost(manifest["cost"])),
         ),
         methods=methods,
@@ -157,10 +88,16 @@ def build_page(results: Results) -> Page:
         cards=cards,
         failed=failed,
         class_switch=switch,
-        side_by_side=len(switch) == 2,
-        has_signed=any(method.signed for method in methods),
-        row_count=max(len(figure.rows) for card in cards for figure in card.figures),
-        sheet_layer=layers[-1],
+        left_out=_left_out(manifest),
+        side_by_side=len(switch) == 2 and len(methods) <= PAIRED,
+        has_signed=any(method.signed and not _is_picture(method) for method in methods),
+        has_pictures=any(_is_picture(method) for method in methods),
+        row_count=max(
+            len(table.rows) for card in cards for f in card.figures for table in f.tables
+        ),
+        widest=WIDEST,
+        sheet=f"{_joined(in_sheet)} at the last layer, {layers[-1]}" if in_sheet else "",
+        quantity=_quantity(manifest),
         provenance=_provenance(manifest),
         files=tuple(
             (record["file"], f"{record['width']} × {record['height']}", record["sha256"])
@@ -172,212 +109,28 @@ def build_page(results: Results) -> Page:
 
 def format_cost(cost: Mapping[str, float]) -> str:
     """Say what a run took: ``1 forward, 2 backwards, 66 maps, 0.4 s``."""
-    counted = [
-        f"{cost[key]:,} {word if cost[key] == 1 else word + 's'}"
-        for key, word in (("forwards", "forward"), ("backwards", "backward"), ("maps", "map"))
-    ]
-    return ", ".join([*counted, f"{cost['seconds']:.1f} s"])
-
-
-def format_probability(probability: float) -> str:
-    """Return a probability with two digits, or a bound where that would claim certainty."""
-    if probability < 0.005:
-        return "< 0.01"
-    return "> 0.99" if probability > 0.995 else f"{probability:.2f}"
-
-
-def _card(
-    results: Results, record: Record, methods: Sequence[Method], numbers: "count[int]"
-) -> ImageCard:
-    manifest = results.manifest
-    index, arrays = record["index"], results.arrays(record["index"])
-    photo = Image.open(BytesIO(results.photo(index))).convert("RGB")
-    seen = _seen_share(manifest, record)
-    subject = _Subject(manifest, record, arrays, methods)
-    maps = _Maps()
-    figures = tuple(
-        _figure(subject, rank, maps, next(numbers)) for rank in range(len(arrays["targets"]))
-    )
-    scale = maps.largest_peak()
-    return ImageCard(
-        index=index,
-        file=record["file"],
-        size=f"{record['width']} × {record['height']} px",
-        aspect=photo.width / photo.height,
-        photo=_data_uri(results.photo(index)),
-        predictions=tuple(Prediction(p["name"], p["probability"]) for p in record["top"]),
-        tiles=tuple(_tiles(subject, photo, seen)),
-        figures=figures,
-        scale=_number(scale),
-        data={
-            "index": index,
-            "file": record["file"],
-            "width": photo.width,
-            "height": photo.height,
-            "seen": list(seen),
-            "scale": scale,
-            "cells": list(maps.cells),
-        },
-        maps=base64.b64encode(b"".join(maps.levels)).decode(),
-    )
-
-
-def _seen_share(manifest: Record, record: Record) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of what the model saw, as shares of the photograph."""
-    width, height = record["width"], record["height"]
-    box = Preprocessing.from_dict(manifest["preprocessing"]).seen_box(width, height)
-    return box.left / width, box.top / height, box.right / width, box.bottom / height
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """One image's results, as its figures and pictures need them."""
-
-    manifest: Record
-    record: Record
-    arrays: Arrays
-    methods: Sequence[Method]
-
-    def class_name(self, rank: int) -> str:
-        """Name the class explained at a rank."""
-        name: str = self.manifest["classes"][int(self.arrays["targets"][rank])]["name"]
-        return name
-
-    def layers(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Return each row's layer and what its head says, ``fused`` last."""
-        rows = [(layer["address"], _row_details(layer)) for layer in self.manifest["layers"]]
-        if any(f"{method.key}/{FUSED}" in self.arrays for method in self.methods):
-            rows.append((FUSED, ("all layers in one",)))
-        return rows
-
-    def twin(self, address: str, earlier: Sequence[str]) -> str | None:
-        """Return an earlier layer with just the same maps (AlexNet: avgpool and features.12)."""
-        keys = [m.key for m in self.methods if f"{m.key}/{address}" in self.arrays]
-        for other in earlier:
-            pairs = [(self.arrays.get(f"{k}/{other}"), self.arrays[f"{k}/{address}"]) for k in keys]
-            if all(one is not None and np.array_equal(one, two) for one, two in pairs):
-                return other
-        return None
-
-
-class _Maps:
-    """Collects one image's quantised maps and where each lies among their bytes."""
-
-    def __init__(self) -> None:
-        self.levels: list[bytes] = []
-        self.cells: list[JsonValue] = []
-        self._peaks: list[float] = []
-        self._offset = 0
-
-    def add(self, cam: QuantisedCam, layer: str, method: Method, class_name: str) -> int:
-        """Add a map; return its number."""
-        height, width = cam.levels.shape
-        self.cells.append(
-            {
-                "offset": self._offset,
-                "height": height,
-                "width": width,
-                "peak": cam.peak,
-                "state": cam.state,
-                "signed": cam.signed,
-                "own": layer == FUSED,
-                "layer": layer,
-                "method": method.name,
-                "class": class_name,
-            }
-        )
-        self.levels.append(cam.levels.tobytes())
-        self._offset += cam.levels.size
-        if layer != FUSED:
-            self._peaks.append(cam.peak)
-        return len(self.cells) - 1
-
-    def largest_peak(self) -> float:
-        """Return the largest peak; fused maps are relative already and do not count."""
-        return max(self._peaks, default=0.0)
-
-
-def _figure(subject: _Subject, rank: int, maps: _Maps, number: int) -> ClassFigure:
-    logits = subject.arrays["logits"]
-    target = int(subject.arrays["targets"][rank])
-    class_name = subject.class_name(rank)
-    probability = format_probability(float(softmax(logits)[target]))
-    rows: list[Row] = []
-    for address, details in subject.layers():
-        cells = tuple(_cell(subject, rank, method, address, maps) for method in subject.methods)
-        twin = subject.twin(address, [row.address for row in rows])
-        said = (*details, f"same maps as {twin}") if twin else details
-        rows.append(Row(address, said, cells))
-    states = {cell.state for row in rows for cell in row.cells if cell}
-    notes = {
-        "empty": f"No positive evidence: nothing there raises the logit of {class_name}. Only "
-        "differences between logits decide, so this can happen at any probability "
-        f"(here {probability}).",
-        "undefined": "Undefined: the map holds values that are not finite.",
+    words = {"forwards": "forward", "backwards": "backward", "maps": "map"}
+    counted = {
+        key: f"{cost[key]:,} {word if cost[key] == 1 else word + 's'}"
+        for key, word in words.items()
+        if cost[key]
     }
-    return ClassFigure(
-        number=number,
-        rank=rank,
-        class_name=class_name,
-        probability=probability,
-        logit=f"{logits[target]:+.2f}".replace("-", "−"),
-        rows=tuple(rows),
-        notes=tuple(note for state, note in notes.items() if state in states),
-    )
+    if cost["variants"]:
+        counted["forwards"] += f" with {cost['variants']:,} changed images or layers"
+    return ", ".join([*counted.values(), f"{cost['seconds']:.1f} s"])
 
 
-def _cell(subject: _Subject, rank: int, method: Method, address: str, maps: _Maps) -> Cell | None:
-    cams = subject.arrays.get(f"{method.key}/{address}")
-    if cams is None:
-        return None
-    class_name = subject.class_name(rank)
-    quantised = quantise(cams[rank], method.signed)
-    return Cell(
-        state=quantised.state,
-        peak=("±" if method.signed else "")
-        + _number(quantised.peak)
-        + (" of 1" if address == FUSED else ""),
-        number=maps.add(quantised, address, method, class_name),
-        label=f"{subject.record['file']}, class {class_name}, {method.name}, {address}",
-    )
-
-
-def _row_details(layer: Record) -> tuple[str, ...]:
-    channels, height, width = layer["shape"]
-    read = "own output" if layer["tensor"] == "own output" else f"read {layer['tensor']}"
-    return f"{layer['type']}, {read}", f"{channels} × {height} × {width}"
-
-
-def _tiles(
-    subject: _Subject, photo: Image.Image, seen: tuple[float, float, float, float]
-) -> Iterator[Tile]:
-    """Draw the contact sheet's pictures: each class and method at the last layer."""
-    small = photo.copy()
-    small.thumbnail((TILE_SIDE, TILE_SIDE))
-    pixels = np.asarray(small)
-    left, right = round(seen[0] * small.width), round(seen[2] * small.width)
-    top, bottom = round(seen[1] * small.height), round(seen[3] * small.height)
-    layer = subject.manifest["layers"][-1]["address"]
-    for rank in range(len(subject.arrays["targets"])):
-        for method in subject.methods:
-            cam = subject.arrays[f"{method.key}/{layer}"][rank]
-            picture = pixels // 3  # what the model did not see stays dark
-            picture[top:bottom, left:right] = overlay(
-                pixels[top:bottom, left:right], cam, opacity=OPACITY, signed=method.signed
-            )
-            state = quantise(cam, method.signed).state
-            label = f"{subject.class_name(rank)}: {method.name}"
-            label += {"empty": ", no positive evidence", "undefined": ", undefined"}.get(state, "")
-            yield Tile(
-                source=_data_uri(jpeg_bytes(Image.fromarray(picture), quality=80)),
-                label=label,
-                alt=f"{method.name} at {layer} for class {subject.class_name(rank)}",
-            )
+def format_families(cost: Record) -> list[tuple[str, str]]:
+    """Say what each kind of passes took: ``shared passes``, ``1 forward, 2 backwards, …``."""
+    return [(name, format_cost(own)) for name, own in cost["families"].items()]
 
 
 def _class_switch(cards: Sequence[ImageCard]) -> tuple[str, ...]:
     """Name the ranks: by class where all images explain the same ones, else by place."""
-    explained = {tuple(figure.class_name for figure in card.figures) for card in cards}
+    explained = {
+        tuple(figure.class_name for figure in card.figures if figure.rank is not None)
+        for card in cards
+    }
     if len(explained) == 1:
         return explained.pop()
     return tuple(f"prediction {rank + 1}" for rank in range(max(map(len, explained))))
@@ -387,7 +140,36 @@ def _lede(images: int, layers: int, methods: Sequence[Method], switch: Sequence[
     pictures = "1 image" if images == 1 else f"{images} images"
     depth = "1 layer" if layers == 1 else f"{layers} layers"
     names = _joined([method.name for method in methods])
-    return f"{names} at {depth} on {pictures}, explained for {_joined(switch)}."
+    return f"{names} at {depth} on {pictures}" + (
+        f", explained for {_joined(switch)}." if switch else "."
+    )
+
+
+def _is_picture(method: Method) -> bool:
+    return method.on_input and method.signed
+
+
+def _left_out(manifest: Record) -> tuple[str, ...]:
+    """Say why methods of the run have no column at all."""
+    shown = shown_methods(manifest)
+    return tuple(
+        dict.fromkeys(
+            skip["reason"] for skip in manifest["skipped"] if METHODS[skip["method"]] not in shown
+        )
+    )
+
+
+def _quantity(manifest: Record) -> str:
+    """Say which score of a class is explained."""
+    kind, _, rival = manifest["quantity"].partition(":")
+    if rival:
+        name = manifest["classes"][int(rival)]["name"]
+        return f"contrast: the class’s logit minus that of {name}"
+    return {
+        "logit": "the class’s logit (before the softmax)",
+        "probability": "the class’s probability",
+        "contrast": "contrast: the class’s logit minus the strongest other",
+    }[kind]
 
 
 def _joined(words: Sequence[str], most: int = 6) -> str:
@@ -411,17 +193,31 @@ def _provenance(manifest: Record) -> tuple[tuple[str, str], ...]:
         ("Weights", f"sha256 {model['sha256']}"),
         ("Preprocessing", str(Preprocessing.from_dict(manifest["preprocessing"]))),
         ("Layers", "; ".join(layers)),
-        ("Target", "logit (before the softmax), one backward pass per class"),
+        ("Explained", _quantity(manifest)),
+        ("Fusion", _fusion(manifest)),
+        *([("Smoothing", _smoothing(manifest))] if _smoothing(manifest) else []),
         ("Maps", "raw float32 in results/; here relu(R) / max(R) in 8 bits, enlarged bilinearly"),
         ("Cost", format_cost(manifest["cost"])),
+        *((f"of it {name}", said) for name, said in format_families(manifest["cost"])),
         ("Device", manifest["device"]),
         ("Versions", ", ".join(f"{name} {v}" for name, v in manifest["versions"].items())),
     )
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}"
+def _fusion(manifest: Record) -> str:
+    fusion = manifest["fusion"]
+    stages = "the early stages" if fusion["stages"] is None else f"{fusion['stages']} early stages"
+    return f"tanh({fusion['gamma']:g} · M) on {stages}, then the brightest value"
 
 
-def _data_uri(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+def _smoothing(manifest: Record) -> str:
+    """Say how maps were smoothed, with the seed of the noise; nothing where they were not."""
+    kinds = {
+        "noise": "mean over noisy copies",
+        "aug": "mean over mirrored, darker and brighter copies",
+        "eigen": "first principal component of the channels’ contributions",
+    }
+    said = [kinds[kind] for kind in manifest["smooth"]]
+    if manifest["seed"] is not None:
+        said.append(f"seed {manifest['seed']}")
+    return ", ".join(said)

@@ -1,0 +1,116 @@
+"""Methods made of activations and linear algebra, or of the classifier's own weights."""
+
+from typing import TYPE_CHECKING
+
+from camreport.methods.gradient import gradient_x_activation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def cam(activation: "Tensor", weight: "Tensor") -> "Tensor":
+    """Weigh the last feature maps by the classifier's own weights for the class.
+
+    R = sum_k W_ck A_k, for networks that end in global average pooling and one linear layer.
+
+    Args:
+        activation: the tensor that is pooled, ``(..., C, h, w)``, any float dtype.
+        weight: the linear layer's row of each class, ``(..., K, C)``.
+
+    Returns:
+        cams ``(..., K, h, w)``, unnormalised, signed, same dtype and device.
+
+    Source: Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, eq. 2,
+        https://arxiv.org/abs/1512.04150
+
+    Example:
+        >>> import torch
+        >>> cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[3.0], [-1.0]]))
+        tensor([[[ 3.,  6.]],
+        <BLANKLINE>
+                [[-1., -2.]]])
+    """
+    flat = weight @ activation.flatten(-2)  # (..., K, h * w)
+    return flat.reshape(*flat.shape[:-1], *activation.shape[-2:])
+
+
+def eigen_cam(activation: "Tensor") -> "Tensor":
+    """Draw the main pattern that all channels share, whatever the class.
+
+    R = X v with X = A as ``(h * w, C)`` and v its first right singular vector: the projection of
+    each position on the direction in which activations are strongest. As in the paper, X is not
+    centred. The sign of v is arbitrary; it is chosen so that the map agrees with the sum of the
+    channels (their scalar product is not negative).
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+
+    Returns:
+        cam ``(..., h, w)``, unnormalised, >= 0 where the activation is, same dtype and device.
+
+    Source: Muhammad and Yeasin, Eigen-CAM, 2020, https://arxiv.org/abs/2008.00299
+
+    Example:
+        >>> import torch
+        >>> eigen_cam(torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]]]))
+        tensor([[3., 4.]])
+    """
+    return first_component(activation)
+
+
+def eigen_grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
+    """Draw the main pattern of gradient times activation.
+
+    R = X v with X = G * A as ``(h * w, C)`` and v its first right singular vector; not centred.
+    The sign is chosen so that the map agrees with HiResCAM, the sum of the channels.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+        gradient: d score / d activation, same shape; unit score per activation unit.
+
+    Returns:
+        cam ``(..., h, w)``, unnormalised, signed, same dtype and device.
+
+    Raises:
+        MethodError: the two shapes differ.
+
+    Source: Gildenblat et al., EigenGradCAM of https://github.com/jacobgil/pytorch-grad-cam, after
+        Muhammad and Yeasin 2020, https://arxiv.org/abs/2008.00299
+
+    Example:
+        >>> import torch
+        >>> eigen_grad_cam(torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[1.0, -1.0]]]))
+        tensor([[ 3., -4.]])
+    """
+    return first_component(gradient_x_activation(activation, gradient))
+
+
+def first_component(channels: "Tensor") -> "Tensor":
+    """Project the positions on the first right singular vector of ``(h * w, C)``.
+
+    Taken from the eigenvectors of the smaller of the two Gram matrices. The sign is the one
+    whose scalar product with the sum of the channels is not negative.
+
+    Args:
+        channels: ``(..., C, h, w)``.
+
+    Returns:
+        ``(..., h, w)``; NaN where the channels hold values that are not finite.
+    """
+    import torch
+
+    rows = channels.flatten(-2).float() if channels.element_size() < 4 else channels.flatten(-2)
+    peak = rows.abs().amax((-2, -1), keepdim=True)  # squares must neither overflow nor vanish
+    rows = rows / torch.where(peak > 0, peak, 1.0)  # (..., C, h * w)
+    broken = ~rows.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
+    rows = rows.masked_fill(broken, 0)
+    if rows.shape[-2] <= rows.shape[-1]:
+        vector = torch.linalg.eigh(rows @ rows.mT).eigenvectors[..., -1:]  # (..., C, 1)
+        component = vector.mT @ rows
+    else:
+        vector = torch.linalg.eigh(rows.mT @ rows).eigenvectors[..., -1:]  # (..., h * w, 1)
+        component = (rows @ vector).norm(dim=-2, keepdim=True) * vector.mT
+    agreement = (component * rows.sum(-2, keepdim=True)).sum(-1, keepdim=True)
+    component = torch.where(agreement < 0, -component, component) * peak
+    component = component.masked_fill(broken, torch.nan).to(channels.dtype)
+    return component.reshape(*channels.shape[:-3], *channels.shape[-2:])

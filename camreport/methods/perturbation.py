@@ -1,0 +1,158 @@
+"""Methods that ask the network again: with masked images, without a channel, at one position.
+
+Each needs no gradient and serves all classes with the same passes: the functions here take the
+scores of those passes, ``(..., jobs, num_classes)``, and return a map for every class.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Size = tuple[int, int]
+
+
+def scaled_after_enlarging(activation: "Tensor", size: Size) -> "Tensor":
+    """Make Score-CAM's masks as its authors do: enlarge, then stretch to 0..1.
+
+    Args:
+        activation: channels, ``(M, h, w)``.
+        size: ``(H, W)`` of the image.
+
+    Returns:
+        masks ``(M, H, W)``; zeros for a channel that is constant.
+    """
+    return _stretch(_enlarge(activation, size, align_corners=False))
+
+
+def scaled_after_enlarging_by_corners(activation: "Tensor", size: Size) -> "Tensor":
+    """Make masks as pytorch-grad-cam does: enlarged with corners aligned, epsilon 1e-8."""
+    return _stretch(_enlarge(activation, size, align_corners=True), epsilon=1e-8)
+
+
+def enlarged_after_scaling(activation: "Tensor", size: Size) -> "Tensor":
+    """Make masks as torchcam does: stretched on the layer's grid (epsilon 1e-8), then enlarged."""
+    return _enlarge(_stretch(activation, epsilon=1e-8), size, align_corners=False)
+
+
+def score_cam(activation: "Tensor", logits: "Tensor") -> "Tensor":
+    """Weigh each channel by the class's probability when only what it highlights is shown.
+
+    R = sum_k p_c(x * H_k) A_k with H_k the channel enlarged to the image and stretched to 0..1.
+    As in the authors' code: the weight is the softmax probability itself, there is no baseline
+    and no softmax over channels, and constant channels have no weight.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+        logits: of the image under each channel's mask, ``(..., C, num_classes)``.
+
+    Returns:
+        cams ``(..., num_classes, h, w)``, unnormalised, >= 0 where the activation is.
+
+    Source: Wang et al., Score-CAM, 2020, and scorecam.py of
+        https://github.com/haofanwang/Score-CAM; https://arxiv.org/abs/1910.01279
+
+    Example:
+        >>> import torch
+        >>> score_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[0.0, 0.0]]))
+        tensor([[[0.5000, 1.0000]],
+        <BLANKLINE>
+                [[0.5000, 1.0000]]])
+    """
+    live = activation.amax((-2, -1)) > activation.amin((-2, -1))  # (..., C)
+    return _combine(logits.softmax(-1) * live.unsqueeze(-1), activation)
+
+
+def score_cam_softmax(activation: "Tensor", logits: "Tensor") -> "Tensor":
+    """Weigh each channel by the softmax over channels of the class's logit under its mask.
+
+    R = sum_k softmax_k(s_c(x * H_k)) A_k, as pytorch-grad-cam and torchcam compute it (the
+    baseline that torchcam subtracts cancels in the softmax).
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+        logits: of the image under each channel's mask, ``(..., C, num_classes)``.
+
+    Returns:
+        cams ``(..., num_classes, h, w)``, unnormalised, >= 0 where the activation is.
+
+    Source: ScoreCAM of https://github.com/jacobgil/pytorch-grad-cam 1.5.7 and of
+        https://github.com/frgfm/torch-cam 0.5.0
+
+    Example:
+        >>> import torch
+        >>> score_cam_softmax(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[7.0, 0.0]]))
+        tensor([[[1., 2.]],
+        <BLANKLINE>
+                [[1., 2.]]])
+    """
+    return _combine(logits.softmax(-2), activation)
+
+
+def ablation_cam(activation: "Tensor", scores: "Tensor", ablated: "Tensor") -> "Tensor":
+    """Weigh each channel by how far the class's score drops when the channel is switched off.
+
+    R = sum_k (s_c - s_c without A_k) A_k. The paper divides the drop by s_c; that only rescales
+    a positive score and turns the map of a negative one upside down, so it is left undivided.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+        scores: of the image, ``(..., num_classes)``.
+        ablated: with one channel set to zero each, ``(..., C, num_classes)``.
+
+    Returns:
+        cams ``(..., num_classes, h, w)``, unnormalised, signed.
+
+    Source: Desai and Ramaswamy, Ablation-CAM, WACV 2020 (undivided),
+        https://doi.org/10.1109/WACV45572.2020.9093360
+
+    Example:
+        >>> import torch
+        >>> activation = torch.tensor([[[1.0, 2.0]]])
+        >>> ablation_cam(activation, torch.tensor([5.0]), torch.tensor([[2.0]]))
+        tensor([[[3., 6.]]])
+    """
+    return _combine(scores.unsqueeze(-2) - ablated, activation)
+
+
+def recipro_cam(activation: "Tensor", kept: "Tensor") -> "Tensor":
+    """Read the class's score when a single position of the layer is kept.
+
+    R(p) = s_c(A at p, zero elsewhere). The score of an empty layer is part of every value, so
+    only differences within a map have a meaning; it is drawn from its least value up.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``; gives the grid.
+        kept: scores with one position kept each, row by row, ``(..., h * w, num_classes)``.
+
+    Returns:
+        cams ``(..., num_classes, h, w)``, in units of the score, signed.
+
+    Source: Byun and Lee, Recipro-CAM, CVPRW 2024 (without its optional Gaussian),
+        https://arxiv.org/abs/2209.14074
+
+    Example:
+        >>> import torch
+        >>> recipro_cam(torch.zeros(1, 1, 2), torch.tensor([[1.0], [3.0]]))
+        tensor([[[1., 3.]]])
+    """
+    return kept.mT.reshape(*kept.mT.shape[:-1], *activation.shape[-2:])
+
+
+def _combine(weight: "Tensor", activation: "Tensor") -> "Tensor":
+    """Return sum_k w_kc A_k, ``(..., num_classes, h, w)``, of weights ``(..., C, classes)``."""
+    flat = weight.mT @ activation.flatten(-2)  # (..., num_classes, h * w)
+    return flat.reshape(*flat.shape[:-1], *activation.shape[-2:])
+
+
+def _enlarge(maps: "Tensor", size: Size, align_corners: bool) -> "Tensor":
+    from torch.nn.functional import interpolate
+
+    return interpolate(maps[:, None], size, mode="bilinear", align_corners=align_corners)[:, 0]
+
+
+def _stretch(maps: "Tensor", epsilon: float = 0.0) -> "Tensor":
+    """Return maps ``(M, h, w)`` from 0 to 1 each; zeros where one is constant."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    span = high - low
+    return (maps - low).div_(span.masked_fill(span == 0, 1) + epsilon)

@@ -1,0 +1,434 @@
+"""The passes of one batch and the maps that come from them.
+
+    images (N, 3, H, W) ─ forward ─▶ logits (N, num_classes), activations (N, C, h, w)
+    class k ─ backward ─▶ gradients at all layers ─ every method ─▶ cams (N, h, w), then freed
+
+Backward passes of several classes are batched while their gradients fit a byte budget and
+looped beyond it: batching reads the classifier's weights once (up to a third faster for few
+images), looping keeps the memory traffic small (up to a quarter faster for many).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from camreport.cost import Cost
+from camreport.errors import LayerError, ModelError
+from camreport.memory import budget_of, output_bytes
+from camreport.methods import Method
+from camreport.methods.activation import first_component
+from camreport.methods.gradient import contributions, grad_cam
+from camreport.methods.registry import (
+    ACTIVATION,
+    GRADIENT,
+    GUIDED,
+    HEAD,
+    INPUT_GRADIENT,
+    LOOK_ALIKES,
+    NOISE,
+    POOL_GRADIENT,
+)
+from camreport.quantity import cotangents, look_alike_cotangents
+from camreport.task import Task
+from camreport.trace import LayerTrace
+
+Maps = dict[str, dict[str, Tensor]]
+"""Raw maps ``(N, K, ...)`` float32, by method and by what they were read from."""
+
+INPUT = "input"
+"""The layer name of maps that belong to no layer."""
+
+SAMPLES = 4
+"""Noisy copies of each image that are averaged."""
+
+NOISE_LEVEL = 0.3
+"""Standard deviation of the noise, in units of the preprocessed image."""
+
+AUGMENTATIONS = tuple((flipped, factor) for flipped in (False, True) for factor in (0.9, 1.0, 1.1))
+"""The copies that ``aug`` averages: mirrored or not, and scaled in brightness."""
+
+_SHARED = (GRADIENT, ACTIVATION, HEAD, POOL_GRADIENT, INPUT_GRADIENT)
+_RELUS = {
+    torch.relu,
+    torch.relu_,
+    functional.relu,
+    functional.relu_,
+    Tensor.relu,
+    Tensor.relu_,
+}
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What one forward pass leaves for the backward passes.
+
+    Attributes:
+        inputs: the images, ``(N, 3, H, W)``; in the graph if a method needs their gradient.
+        logits: ``(N, num_classes)``.
+        activations: ``(N, C, h, w)`` by what was read.
+        pools: the tensors behind the pooling that follows a layer, by what that layer reads.
+        biases: outputs of the layers with a bias and that bias, ``(C, 1, 1)``; for FullGrad.
+        order: what was read, in the order in which the modules finished.
+        bytes_per_image: what the model's innermost modules returned for one image.
+    """
+
+    inputs: Tensor
+    logits: Tensor
+    activations: dict[str, Tensor]
+    pools: dict[str, Tensor]
+    biases: list[tuple[Tensor, Tensor]]
+    order: list[str]
+    bytes_per_image: int
+
+
+@contextmanager
+def captured_pass(
+    module: nn.Module, inputs: Tensor, task: Task, limit: float = float("inf")
+) -> Iterator[Captured]:
+    """Run the forward pass and keep what the task needs of it, until the block ends.
+
+    Raises:
+        BatchTooLarge: the model's modules returned more than ``limit`` bytes.
+        LayerError: a layer did not run, or returned something else than one tensor.
+        ModelError: the model did not return logits.
+    """
+    modules = dict(module.named_modules(remove_duplicate=False))
+    down_to_input = any(method.needs is INPUT_GRADIENT for method in task.methods)
+    biased = _biased_modules(module) if down_to_input else {}
+    names = {layer.module for layer in task.layers.values()} | set(task.pools.values())
+    reads = dict.fromkeys(layer.reads for layer in task.layers.values())
+    with LayerTrace({name: modules[name] for name in (*names, *biased)}) as trace:
+        inputs = inputs.detach().requires_grad_(down_to_input)
+        with output_bytes(module, limit) as returned:
+            logits = checked_logits(module(inputs), len(inputs))
+        yield Captured(
+            inputs=inputs,
+            logits=logits,
+            activations={name: trace[name] for name in reads},
+            pools={name: trace[pool] for name, pool in task.pools.items()},
+            biases=[
+                (output, bias)
+                for name, bias in biased.items()
+                for output in trace.calls(name)
+                if output.ndim == 4
+            ],
+            order=sorted(reads, key=trace.position),
+            bytes_per_image=returned["bytes"] // len(inputs),
+        )
+
+
+def checked_logits(output: object, count: int) -> Tensor:
+    """Return a model's output if it is logits of ``count`` images.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if isinstance(output, Tensor) and output.ndim == 2 and len(output) == count:
+        return output
+    got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    raise ModelError(
+        f"model: expected logits (N, num_classes) with N = {count}, got {got}. "
+        "Wrap the model so that its forward returns the logits."
+    )
+
+
+def shared_maps(
+    captured: Captured, targets: Tensor, task: Task, clean: Tensor
+) -> tuple[Maps, Cost]:
+    """Compute every map that comes from one forward and one backward pass per class.
+
+    Args:
+        captured: of the forward pass.
+        targets: ``(N, K)``.
+        task: what to compute; methods of other needs are left alone, but for Grad-CAM's part
+            of Guided Grad-CAM.
+        clean: logits of the images as they are: they name the strongest other class.
+    """
+    methods = [m for m in task.methods if m.needs in _SHARED or _is_guided_grad_cam(m)]
+    maps: Maps = {method.key: {} for method in methods}
+    for method in methods:
+        for reads in dict.fromkeys(task.wanted(method).values()):
+            activation = captured.activations[reads]
+            if method.needs is ACTIVATION:
+                cam = method.compute(activation.detach()).float()
+                maps[method.key][reads] = cam.unsqueeze(1).repeat(1, targets.shape[1], 1, 1)
+            elif method.needs is HEAD:
+                head = task.heads[reads]
+                pooled = activation.detach().clamp(min=0) if head.rectified else activation.detach()
+                maps[method.key][reads] = method.compute(pooled, head.weight[targets]).float()
+    with_gradient = [m for m in methods if m.needs not in (ACTIVATION, HEAD)]
+    if with_gradient:
+        rows = cotangents(captured.logits, targets, task.quantity, clean)
+        _fill_from_gradients(maps, captured, rows, task, with_gradient)
+    return maps, Cost(forwards=1, backwards=len(rows) if with_gradient else 0)
+
+
+def look_alike_maps(
+    captured: Captured, targets: Tensor, task: Task, clean: Tensor
+) -> tuple[Maps, Cost]:
+    """Compute the maps whose gradient is that of a class minus its look-alikes."""
+    methods = [method for method in task.methods if method.needs is LOOK_ALIKES]
+    maps: Maps = {method.key: {} for method in methods}
+    if methods:
+        _fill_from_gradients(maps, captured, look_alike_cotangents(clean, targets), task, methods)
+    return maps, Cost(backwards=targets.shape[1] if methods else 0)
+
+
+def averaged_maps(
+    module: nn.Module, inputs: Tensor, targets: Tensor, task: Task, clean: Tensor
+) -> tuple[Maps, Cost]:
+    """Compute the methods that smooth, averaged over changed copies of the images."""
+    totals: Maps = {}
+    cost = Cost()
+    copies = list(_copies(inputs, task))
+    for copy, mirrored in copies:
+        with captured_pass(module, copy, task) as captured:
+            maps, own = shared_maps(captured, targets, task, clean)
+            further, extra = look_alike_maps(captured, targets, task, clean)
+        cost += own + extra
+        for key, by_read in (maps | further).items():
+            for reads, cams in by_read.items():
+                share = (cams.flip(-1) if mirrored else cams) / len(copies)
+                sums = totals.setdefault(key, {})
+                sums[reads] = sums[reads].add_(share) if reads in sums else share
+    return totals, cost
+
+
+def _copies(inputs: Tensor, task: Task) -> Iterator[tuple[Tensor, bool]]:
+    """Yield the copies of the images that smoothing averages, and whether each is mirrored."""
+    noises = noise_like(inputs, task.seed) if "noise" in task.smooth else [torch.zeros(())]
+    augmentations = AUGMENTATIONS if "aug" in task.smooth else ((False, 1.0),)
+    for noise in noises:
+        for flipped, factor in augmentations:
+            copy = (inputs + noise.to(inputs)) * factor
+            yield (copy.flip(-1) if flipped else copy), flipped
+
+
+def noise_like(inputs: Tensor, seed: int) -> list[Tensor]:
+    """Return the samples' noise, ``(3, H, W)`` each: the same for every image and batch."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = inputs.shape[1:]
+    return [torch.randn(shape, generator=generator) * NOISE_LEVEL for _ in range(SAMPLES)]
+
+
+def noise_maps(
+    module: nn.Module, inputs: Tensor, captured: Captured, targets: Tensor, task: Task
+) -> tuple[Maps, Cost]:
+    """Compute the maps made of derivatives averaged over noisy copies of the images.
+
+    The sums of the derivatives exist for few images at a time, within the gradient budget.
+    """
+    methods = [method for method in task.methods if method.needs is NOISE]
+    maps = {m.key: _empty_maps(m, captured, task, targets.shape[1]) for m in methods}
+    per_image = sum(a[0].numel() for a in captured.activations.values()) * targets.shape[1] * 12
+    step = max(1, budget_of(inputs.device).gradients // max(1, per_image))
+    for start in range(0, len(inputs), step):
+        part = slice(start, start + step)
+        moments: dict[str, list[Tensor]] = {}  # G, G^2 and G^3, (K, n, C, h, w) each
+        for noise in noise_like(inputs, task.seed):
+            with captured_pass(module, inputs[part] + noise.to(inputs), task) as noisy:
+                rows = cotangents(noisy.logits, targets[part], task.quantity, captured.logits[part])
+                for k, gradients in class_gradients(noisy.logits, noisy.activations, rows):
+                    for reads, gradient in gradients.items():
+                        sums = moments.setdefault(
+                            reads,
+                            [gradient.new_zeros(len(rows), *gradient.shape[1:]) for _ in "123"],
+                        )
+                        for power, total in enumerate(sums, 1):
+                            total[k] += gradient**power / SAMPLES
+        for method in methods:
+            for reads, cams in maps[method.key].items():
+                activation = captured.activations[reads].detach()[part]
+                for rank in range(targets.shape[1]):
+                    derivatives = [total[rank] for total in moments[reads]]
+                    cams[part, rank] = method.compute(activation, *derivatives).float()
+    passes = SAMPLES * len(range(0, len(inputs), step))
+    return maps, Cost(forwards=passes, backwards=passes * targets.shape[1])
+
+
+def guided_maps(
+    module: nn.Module, inputs: Tensor, targets: Tensor, task: Task, shared: Maps
+) -> tuple[Maps, Cost]:
+    """Compute guided backpropagation, and its product with Grad-CAM, ``(N, K, 3, H, W)``.
+
+    The rule is applied to every ReLU, module or function, while the forward pass runs; the
+    model's modules are not touched.
+
+    Args:
+        module: with ReLU as its only activation.
+        inputs: ``(N, 3, H, W)``.
+        targets: ``(N, K)``.
+        task: what to compute.
+        shared: holds raw Grad-CAM under the key of Guided Grad-CAM.
+    """
+    leaf = inputs.detach().clone().requires_grad_()
+    with _GuidedReLU():
+        logits = checked_logits(module(leaf), len(leaf))
+    rows = cotangents(logits, targets, task.quantity)
+    parts = [part[INPUT] for _, part in class_gradients(logits, {INPUT: leaf}, rows)]
+    gradient = torch.cat(parts).transpose(0, 1).float()  # (N, K, 3, H, W)
+    maps: Maps = {}
+    for method in task.methods:
+        if _is_guided_grad_cam(method):
+            cams = shared[method.key]
+            maps[method.key] = {k: method.compute(gradient, cam) for k, cam in cams.items()}
+        elif method.needs is GUIDED:
+            maps[method.key] = {INPUT: method.compute(gradient)}
+    return maps, Cost(forwards=1, backwards=len(rows))
+
+
+def class_gradients(
+    logits: Tensor, tensors: Mapping[str, Tensor], rows: Tensor
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    """Yield d score / d tensor, ``(k, N, ...)``, for as many classes at a time as fit.
+
+    Args:
+        logits: ``(N, num_classes)``.
+        tensors: what to differentiate to.
+        rows: cotangents, ``(K, N, num_classes)``.
+
+    Raises:
+        LayerError: the logits do not depend on one of the tensors.
+    """
+    per_class = sum(t.numel() * t.element_size() for t in tensors.values())
+    step = max(1, budget_of(logits.device).gradients // max(1, per_class))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        yield part, _gradients(logits, tensors, rows[part])
+
+
+class _GuidedReLU(TorchFunctionMode):
+    """Lets only positive gradients through every ReLU that runs inside the block."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        output = func(*args, **(kwargs or {}))
+        if func in _RELUS and isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(_positive)  # type: ignore[no-untyped-call]
+        return output
+
+
+def _positive(gradient: Tensor) -> Tensor:
+    return gradient.clamp(min=0)
+
+
+def _fill_from_gradients(
+    maps: Maps, captured: Captured, rows: Tensor, task: Task, methods: Sequence[Method]
+) -> None:
+    """Compute the maps of gradient methods, class by class and image by image.
+
+    One image's activation and gradient at one layer stay in the cache while all methods read
+    them; whole batches would go through memory once per method.
+    """
+    jobs: dict[str, list[Method]] = {}
+    for method in methods:
+        if method.per_layer:
+            maps[method.key] = _empty_maps(method, captured, task, len(rows))
+            for reads in maps[method.key]:
+                jobs.setdefault(reads, []).append(method)
+    whole = [method for method in methods if method.needs is INPUT_GRADIENT]
+    tensors = {reads: captured.activations[reads] for reads in jobs}
+    pools = {
+        reads: captured.pools.get(reads, captured.activations[reads])
+        for reads in jobs
+        if any(method.needs is POOL_GRADIENT for method in jobs[reads])
+    }
+    tensors |= {f"pool {reads}": tensor for reads, tensor in pools.items()}
+    if whole:
+        tensors |= {INPUT: captured.inputs}
+        tensors |= {f"bias {i}": output for i, (output, _) in enumerate(captured.biases)}
+        for method in whole:
+            maps[method.key][INPUT] = captured.inputs.new_empty(
+                len(captured.inputs), len(rows), *captured.inputs.shape[-2:], dtype=torch.float32
+            )
+    for part, gradients in class_gradients(captured.logits, tensors, rows):
+        for method in whole:
+            shares = [b * gradients[f"bias {i}"] for i, (_, b) in enumerate(captured.biases)]
+            saliency = method.compute(captured.inputs.detach(), gradients[INPUT], shares)
+            maps[method.key][INPUT][:, part] = saliency.transpose(0, 1).float()
+        for reads, wanted in jobs.items():
+            gradient = gradients.pop(reads)  # (k, N, C, h, w), freed before the next layer's turn
+            behind = gradients.get(f"pool {reads}", gradient)
+            activation = captured.activations[reads].detach()
+            for n in range(len(activation)):
+                for k in range(len(gradient)):
+                    for method in wanted:
+                        source = behind if method.needs is POOL_GRADIENT else gradient
+                        cam = _compute(method, activation[n], source[k, n], task)
+                        maps[method.key][reads][n, part.start + k] = cam
+
+
+def _compute(method: Method, activation: Tensor, gradient: Tensor, task: Task) -> Tensor:
+    """Return one raw map of a gradient method, smoothed by its first component if asked."""
+    if _is_guided_grad_cam(method):
+        return grad_cam(activation, gradient)
+    if method.smooths and "eigen" in task.smooth:
+        return first_component(contributions(method.compute, activation, gradient))
+    return method.compute(activation, gradient)
+
+
+def _empty_maps(method: Method, captured: Captured, task: Task, classes: int) -> dict[str, Tensor]:
+    """Return room for a method's maps, ``(N, K, h, w)``; per channel ``(N, K, C, h, w)``."""
+    found = {}
+    for reads in dict.fromkeys(task.wanted(method).values()):
+        activation = captured.activations[reads]
+        count, channels, *grid = activation.shape
+        shape = [channels, *grid] if method.per_channel else grid
+        found[reads] = activation.new_empty(count, classes, *shape, dtype=torch.float32)
+    return found
+
+
+def _gradients(
+    logits: Tensor, tensors: Mapping[str, Tensor], cotangent: Tensor
+) -> dict[str, Tensor]:
+    """Return d score / d tensor, ``(k, N, ...)``, for k classes in one pass."""
+    if not logits.requires_grad:
+        raise LayerError(f"layer: the logits do not depend on {' or '.join(tensors)}.")
+    batched = len(cotangent) > 1
+    gradients = torch.autograd.grad(
+        logits,
+        list(tensors.values()),
+        cotangent if batched else cotangent[0],
+        retain_graph=True,
+        allow_unused=True,
+        is_grads_batched=batched,
+    )
+    found = {}
+    for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
+        if gradient is None and not name.startswith("bias "):
+            raise LayerError(f"layer: the logits do not depend on {name!r}. Choose another.")
+        if gradient is None:  # a biased module beside the way to the logits has no share
+            gradient = tensor.new_zeros(len(cotangent), *tensor.shape)
+            gradient = gradient if batched else gradient[0]
+        found[name] = gradient if batched else gradient.unsqueeze(0)
+    return found
+
+
+def _biased_modules(module: nn.Module) -> dict[str, Tensor]:
+    """Return the bias ``(C, 1, 1)`` that convolutions and normalisations add, by module."""
+    found = {}
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Conv2d) and part.bias is not None:
+            found[name] = part.bias.detach()[:, None, None]
+        elif isinstance(part, nn.BatchNorm2d) and part.running_var is not None:
+            assert part.running_mean is not None
+            scale = (part.running_var + part.eps).rsqrt()
+            scale = scale if part.weight is None else scale * part.weight
+            bias = -part.running_mean * scale
+            bias = bias if part.bias is None else bias + part.bias
+            found[name] = bias.detach()[:, None, None]
+    return found
+
+
+def _is_guided_grad_cam(method: Method) -> bool:
+    return method.needs is GUIDED and method.per_layer

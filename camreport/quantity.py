@@ -1,0 +1,122 @@
+"""What of a class is explained: its logit, its probability, or its lead over another class.
+
+Every choice is one row of cotangents for the backward pass, and one way to read the scores of
+a changed forward pass.
+"""
+
+import torch
+from torch import Tensor
+
+from camreport.errors import ClassError
+
+LOOK_ALIKES = 3
+"""Classes that Finer-CAM compares with (Zhang et al. 2025)."""
+
+LOOK_ALIKE_SHARE = 0.6
+"""How much of their mean logit Finer-CAM subtracts."""
+
+
+def check_quantity(quantity: str) -> str:
+    """Return ``logit``, ``probability``, ``contrast`` or ``contrast:INDEX`` as it is.
+
+    Raises:
+        ClassError: it is none of these.
+    """
+    kind, colon, rival = quantity.partition(":")
+    if (kind == "contrast" and rival.isdecimal()) or (
+        not colon and kind in ("logit", "probability", "contrast")
+    ):
+        return quantity
+    raise ClassError(
+        f"quantity: expected logit, probability, contrast or contrast:CLASS, got {quantity!r}."
+    )
+
+
+def cotangents(
+    logits: Tensor, targets: Tensor, quantity: str, reference: Tensor | None = None
+) -> Tensor:
+    """Return d score / d logits of each target, ``(K, N, num_classes)``.
+
+    logit: e_c; probability: p_c (e_c - p); contrast: e_c - e_d, with d the strongest other class
+    or the named one.
+
+    Args:
+        logits: ``(N, num_classes)``.
+        targets: class indices, ``(N, K)``.
+        quantity: as for ``check_quantity``.
+        reference: the logits that say which class is the strongest other, if not these.
+    """
+    logits = logits.detach()
+    rows = _one_hot(targets, logits)  # (K, N, num_classes)
+    if quantity == "logit":
+        return rows
+    if quantity == "probability":
+        probabilities = logits.softmax(1)
+        return (rows * probabilities).sum(2, keepdim=True) * (rows - probabilities)
+    reference = logits if reference is None else reference.detach()
+    rivals = _rivals(reference, quantity).gather(1, targets)
+    return rows - _one_hot(rivals, logits)
+
+
+def look_alike_cotangents(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return Finer-CAM's cotangents, ``(K, N, num_classes)``: e_c - 0.6 mean(e_d).
+
+    The look-alikes d are the three classes (or all others, if there are fewer) whose logits
+    are nearest to the target's.
+
+    Source: Zhang et al., Finer-CAM, CVPR 2025, https://arxiv.org/abs/2501.11309
+    """
+    logits = logits.detach()
+    rows = _one_hot(targets, logits)
+    own = logits.gather(1, targets).T.unsqueeze(2)  # (K, N, 1)
+    distance = (logits - own).abs().masked_fill(rows.bool(), torch.inf)
+    count = min(LOOK_ALIKES, logits.shape[1] - 1)
+    nearest = distance.argsort(dim=2, stable=True)[..., :count]
+    return rows.scatter(2, nearest, -LOOK_ALIKE_SHARE / max(1, count))
+
+
+def scores(logits: Tensor, reference: Tensor, quantity: str) -> Tensor:
+    """Return the scores of every class in changed forward passes.
+
+    Args:
+        logits: of those passes, ``(N, ..., num_classes)``.
+        reference: logits of the images as they are, ``(N, num_classes)``: they say which class
+            is the strongest other.
+        quantity: as for ``check_quantity``.
+    """
+    if quantity == "logit":
+        return logits
+    if quantity == "probability":
+        return logits.softmax(-1)
+    rivals = _rivals(reference, quantity)
+    rivals = rivals.view(len(logits), *[1] * (logits.ndim - 2), -1).expand_as(logits)
+    return logits - logits.gather(-1, rivals)
+
+
+def _rivals(logits: Tensor, quantity: str) -> Tensor:
+    """Return for every image and class the class it is compared with, ``(N, num_classes)``.
+
+    Raises:
+        ClassError: there is no other class, or not the one that was named.
+    """
+    num_classes = logits.shape[1]
+    if num_classes < 2:
+        raise ClassError("quantity: contrast needs a model with at least two classes, got one.")
+    first, second = logits.topk(2, dim=1).indices.unbind(1)
+    classes = torch.arange(num_classes, device=logits.device).expand_as(logits)
+    strongest = torch.where(classes == first[:, None], second[:, None], first[:, None])
+    named = quantity.partition(":")[2]
+    if not named:
+        return strongest
+    if int(named) >= num_classes:
+        raise ClassError(
+            f"quantity: expected a class index 0 to {num_classes - 1} behind 'contrast:', "
+            f"got {named}."
+        )
+    return torch.where(classes == int(named), strongest, int(named))
+
+
+def _one_hot(targets: Tensor, logits: Tensor) -> Tensor:
+    """Return ``(K, N, num_classes)`` of targets ``(N, K)``, in the dtype of the logits."""
+    rows = logits.new_zeros(targets.shape[1], *logits.shape)
+    return rows.scatter_(2, targets.T.unsqueeze(2), 1)

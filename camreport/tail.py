@@ -1,0 +1,311 @@
+"""The tail of a network: what it does behind one layer, as a function of that layer's output.
+
+Perturbation methods change a layer and ask for the logits, hundreds of times. What lies in
+front of the layer does not change, so only the tail is run. It is found by following the
+model's own code symbolically (``torch.fx``); where that cannot be done, the whole model runs
+with the layer's output exchanged, which is slower and gives the same.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from camreport.layers import ACTIVATIONS
+
+Node = fx.Node
+
+_POINTWISE_MODULES = (*ACTIVATIONS, nn.Dropout, nn.Dropout2d, nn.Identity, nn.BatchNorm2d)
+_POOLING_MODULES = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_POINTWISE_FUNCTIONS = (torch.relu, functional.relu, functional.dropout)
+_POOLING_FUNCTIONS = (
+    functional.adaptive_avg_pool2d,
+    functional.avg_pool2d,
+    functional.max_pool2d,
+)
+_FLATTENING = (torch.flatten, "flatten")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a tail begins: channels kept apart, then one operation that is linear in them.
+
+    Attributes:
+        channelwise: from the layer's output to the input of ``linear``; every channel of its
+            result depends on the same channel of the layer alone.
+        linear: a convolution without groups, or a linear layer behind a flattening.
+        rest: from the output of ``linear`` (and the saved tensors) to the logits.
+    """
+
+    channelwise: Callable[[Tensor], Tensor]
+    linear: nn.Conv2d | nn.Linear
+    rest: Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What a model does behind one layer.
+
+    Attributes:
+        after: from the layer's output and the saved tensors to the logits.
+        before: from the images to the saved tensors, those that skip the layer on their way;
+            None where there are none.
+        entry: how the tail begins, where that can be used.
+    """
+
+    after: Callable[..., Tensor]
+    before: Callable[[Tensor], tuple[Tensor, ...]] | None
+    entry: Entry | None
+
+
+@dataclass(frozen=True)
+class Head:
+    """Global average pooling and one linear layer, behind a layer.
+
+    Attributes:
+        weight: of the linear layer, ``(num_classes, C)``.
+        rectified: a ReLU stands between the layer and the pooling.
+    """
+
+    weight: Tensor
+    rectified: bool
+
+
+def trace_model(module: nn.Module, whole: Sequence[str] = ()) -> fx.Graph | None:
+    """Follow a model's forward symbolically; None where its code does not allow that.
+
+    Args:
+        module: in evaluation mode; its attributes are as before afterwards.
+        whole: modules that stay one step each, by name.
+    """
+    with _attributes_kept(module):
+        try:
+            graph: fx.Graph = _Tracer(whole).trace(module)
+        except Exception:  # whatever a model's code does with something that is no tensor
+            return None
+    return graph
+
+
+def find_tail(module: nn.Module, reads: str) -> Tail | None:
+    """Return what follows the output of a module (``name``, or ``name#k`` for its call k).
+
+    None where the model's code cannot be followed or does not return one tensor.
+    """
+    found = _locate(module, reads)
+    if found is None:
+        return None
+    graph, layer, result = found
+    nodes = list(graph.nodes)
+    source = next(node for node in nodes if node.op == "placeholder")
+    of_images, behind = _reached(nodes, source), _reached(nodes, layer)
+    if result not in behind:
+        return None
+    order = {node: place for place, node in enumerate(nodes)}
+    saved = sorted(
+        {i for n in behind - {layer} for i in n.all_input_nodes if i in of_images - behind},
+        key=order.__getitem__,
+    )
+    upstream = [n for n in nodes if n not in behind and n is not source and n.op != "output"]
+    constants = [n for n in nodes if n not in of_images and n.op not in ("placeholder", "output")]
+    steps = [*constants, *(n for n in nodes if n in behind - {layer} and n.op != "output")]
+    return Tail(
+        after=_part(module, [layer, *saved], steps, result),
+        before=_part(module, [source], upstream, saved) if saved else None,
+        entry=_entry(module, layer, result, saved, constants, steps),
+    )
+
+
+def find_head(module: nn.Module, reads: str) -> Head | None:
+    """Return the pooling and the one linear layer that follow a module, if nothing else does."""
+    found = _locate(module, reads)
+    if found is None:
+        return None
+    _, node, result = found
+    modules = dict(module.named_modules(remove_duplicate=False))
+    pooled = rectified = False
+    while len(node.users) == 1:
+        (node,) = node.users
+        step = _step(modules, node)
+        if isinstance(step, nn.Linear):
+            ends = pooled and node is result
+            return Head(step.weight.detach(), rectified) if ends else None
+        if not pooled and (isinstance(step, nn.ReLU) or step in (functional.relu, torch.relu)):
+            rectified = True
+        elif _averages_globally(step, node):
+            pooled = True
+        elif not (_flattens(step) or isinstance(step, nn.Dropout | nn.Identity)):
+            return None
+    return None
+
+
+def functional_steps(module: nn.Module) -> set[object]:
+    """Return the functions and tensor methods that a model's own code calls, if it can be seen."""
+    graph = trace_model(module)
+    nodes: Iterable[Node] = [] if graph is None else graph.nodes
+    return {node.target for node in nodes if node.op in ("call_function", "call_method")}
+
+
+def whole_model(module: nn.Module, reads: str, images: Tensor) -> Callable[..., Tensor]:
+    """Return a function like a tail's that runs the whole model with the layer exchanged.
+
+    Args:
+        module: the model.
+        reads: the layer, ``name`` or ``name#k``.
+        images: ``(N, 3, H, W)``.
+
+    Returns:
+        a function of values ``(M, C, h, w)`` and the rows ``(M,)`` of the images they belong to.
+    """
+    name, _, call = reads.partition("#")
+    layer = module.get_submodule(name)
+
+    def run(values: Tensor, rows: Tensor) -> Tensor:
+        calls = 0
+
+        def exchange(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return values.clone() if calls - 1 == int(call or 0) else output
+
+        handle = layer.register_forward_hook(exchange)
+        try:
+            logits: Tensor = module(images[rows])
+        finally:
+            handle.remove()
+        return logits
+
+    return run
+
+
+class _Tracer(fx.Tracer):
+    """Follows a model's code into every module but torch's own and those that stay whole."""
+
+    def __init__(self, whole: Sequence[str]) -> None:
+        super().__init__()
+        self._whole = set(whole)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Say whether a module stays one step."""
+        return module_qualified_name in self._whole or super().is_leaf_module(
+            m, module_qualified_name
+        )
+
+
+@contextmanager
+def _attributes_kept(module: nn.Module) -> Iterator[None]:
+    """Undo what a model's forward does to its own attributes."""
+    kept = [(part, dict(part.__dict__)) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, attributes in kept:
+            part.__dict__.clear()
+            part.__dict__.update(attributes)
+
+
+def _locate(module: nn.Module, reads: str) -> tuple[fx.Graph, Node, Node] | None:
+    """Return the model's graph, the step that gives the layer's output, and the logits' step."""
+    name, _, call = reads.partition("#")
+    graph = trace_model(module, [name])
+    if graph is None:
+        return None
+    steps = [node for node in graph.nodes if node.op == "call_module" and node.target == name]
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    result = output.args[0]
+    if int(call or 0) >= len(steps) or not isinstance(result, Node):
+        return None
+    return graph, steps[int(call or 0)], result
+
+
+def _reached(nodes: Sequence[Node], start: Node) -> set[Node]:
+    """Return the nodes whose values depend on one node, itself included."""
+    reached = {start}
+    for node in nodes:
+        if any(one in reached for one in node.all_input_nodes):
+            reached.add(node)
+    return reached
+
+
+def _part(
+    module: nn.Module,
+    inputs: Sequence[Node],
+    steps: Sequence[Node],
+    result: Node | Sequence[Node],
+) -> fx.GraphModule:
+    """Cut a part out of a model's graph: a function of some of its values."""
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(f"value_{place}") for place, node in enumerate(inputs)}
+    for node in steps:
+        if all(one in copies for one in node.all_input_nodes):
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    output = copies[result] if isinstance(result, Node) else tuple(copies[n] for n in result)
+    graph.output(output)
+    return fx.GraphModule(module, graph)
+
+
+def _entry(
+    module: nn.Module,
+    layer: Node,
+    result: Node,
+    saved: Sequence[Node],
+    constants: Sequence[Node],
+    steps: Sequence[Node],
+) -> Entry | None:
+    """Return how the tail begins, if channels stay apart up to one linear operation."""
+    modules = dict(module.named_modules(remove_duplicate=False))
+    node, chain, flat = layer, list[Node](), False
+    while len(node.users) == 1:
+        (node,) = node.users
+        step = _step(modules, node)
+        if node.all_input_nodes != [node.args[0]]:
+            return None
+        splits = isinstance(step, nn.Linear) and flat
+        if isinstance(step, nn.Conv2d) and not flat:
+            splits = step.groups == 1 and step.padding_mode == "zeros"
+        if splits:
+            assert isinstance(step, nn.Linear | nn.Conv2d)
+            rest = [n for n in steps if n not in chain and n is not node]
+            return Entry(
+                channelwise=_part(module, [layer], chain, chain[-1] if chain else layer),
+                linear=step,
+                rest=_part(module, [node, *saved], rest, result),
+            )
+        if _flattens(step):
+            flat = True
+        elif not _keeps_channels_apart(step) or (flat and not _is_pointwise(step)):
+            return None
+        chain.append(node)
+    return None
+
+
+def _step(modules: dict[str, nn.Module], node: Node) -> object:
+    """Return what a node calls: a module, a function, or a tensor method's name."""
+    return modules[str(node.target)] if node.op == "call_module" else node.target
+
+
+def _is_pointwise(step: object) -> bool:
+    return isinstance(step, _POINTWISE_MODULES) or step in (*_POINTWISE_FUNCTIONS, "relu", "relu_")
+
+
+def _keeps_channels_apart(step: object) -> bool:
+    return _is_pointwise(step) or isinstance(step, _POOLING_MODULES) or step in _POOLING_FUNCTIONS
+
+
+def _flattens(step: object) -> bool:
+    return isinstance(step, nn.Flatten) or step in _FLATTENING
+
+
+def _averages_globally(step: object, node: Node) -> bool:
+    """Say whether a step is the mean over both spatial axes."""
+    if isinstance(step, nn.AdaptiveAvgPool2d):
+        return step.output_size in (1, (1, 1))
+    arguments = [*node.args[1:], *node.kwargs.values()]
+    if step is functional.adaptive_avg_pool2d:
+        return arguments in ([1], [(1, 1)], [[1, 1]])
+    if step in (torch.mean, "mean"):
+        axes = arguments[0] if arguments else None
+        return isinstance(axes, list | tuple) and sorted(axes) in ([2, 3], [-2, -1])
+    return False

@@ -1,0 +1,214 @@
+"""What is asked of a model, checked before any forward pass."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn import functional
+
+from camreport.errors import MethodError
+from camreport.fusion import GAMMA
+from camreport.layers import ACTIVATIONS, Layer
+from camreport.methods import Method
+from camreport.methods.registry import ABLATED, GUIDED, HEAD, KEPT, POOL_GRADIENT
+from camreport.quantity import check_quantity
+from camreport.tail import Head, Tail, find_head, find_tail, functional_steps
+
+SMOOTHINGS = ("noise", "aug", "eigen")
+"""Ways of smoothing that ``smooth`` takes."""
+
+_POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
+_OTHER_ACTIVATIONS = tuple(kind for kind in ACTIVATIONS if kind is not nn.ReLU)
+_OTHER_FUNCTIONS = {
+    getattr(functional, name): name
+    for name in (
+        *("celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish"),
+        *("prelu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus", "tanh"),
+    )
+} | {"sigmoid": "sigmoid", "tanh": "tanh"}
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A method that is not computed, everywhere or at one layer, and why.
+
+    Attributes:
+        method: its key.
+        layer: the name the layer was asked by; None for all.
+        reason: one sentence for the reader.
+    """
+
+    method: str
+    layer: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to compute for every image.
+
+    Attributes:
+        layers: where to read, by the name the maps are kept under.
+        methods: what to compute, in the order in which tables show them.
+        quantity: ``logit``, ``probability``, ``contrast`` or ``contrast:INDEX``.
+        gamma: steepness of the fusion's lift.
+        stages: how many early stages the fusion lifts; None for its own rule.
+        smooth: which of ``SMOOTHINGS`` apply to the methods that take them.
+        seed: of the noise.
+        skipped: what cannot be computed, known before any forward pass.
+        tails: what follows each layer, by what it reads; for methods that need it.
+        heads: pooling and classifier behind each layer, by what it reads; for CAM.
+        pools: name of the pooling module right behind what a layer reads.
+    """
+
+    layers: Mapping[str, Layer]
+    methods: Sequence[Method]
+    quantity: str
+    gamma: float
+    stages: int | None
+    smooth: tuple[str, ...]
+    seed: int
+    skipped: tuple[Skip, ...]
+    tails: Mapping[str, Tail | None]
+    heads: Mapping[str, Head]
+    pools: Mapping[str, str]
+
+    def is_skipped(self, method: Method, layer: str | None) -> bool:
+        """Say whether a method is not computed at a layer (None: at its one map)."""
+        return any(
+            skip.method == method.key and skip.layer in (None, layer) for skip in self.skipped
+        )
+
+    def wanted(self, method: Method) -> dict[str, str]:
+        """Return the layers at which a method is computed: what each reads, by its name."""
+        return {
+            name: layer.reads
+            for name, layer in self.layers.items()
+            if not self.is_skipped(method, name)
+        }
+
+
+def make_task(
+    module: nn.Module,
+    layers: Mapping[str, Layer],
+    methods: Sequence[Method],
+    *,
+    quantity: str = "logit",
+    gamma: float = GAMMA,
+    stages: int | None = None,
+    smooth: str | Sequence[str] = (),
+    seed: int = 0,
+) -> Task:
+    """Check what is asked against the model's code, without running it.
+
+    Args:
+        module: in evaluation mode.
+        layers: where to read, by the name the maps are kept under.
+        methods: what to compute.
+        quantity: as for ``explain``.
+        gamma: steepness of the fusion's lift, above 0.
+        stages: how many early stages the fusion lifts, from 0.
+        smooth: some of ``SMOOTHINGS``, as a sequence or separated by commas.
+        seed: of the noise.
+
+    Raises:
+        MethodError: an option is out of range, or nothing of what is asked can be computed.
+        ClassError: an unknown quantity.
+    """
+    if not gamma > 0:
+        raise MethodError(f"gamma: expected a number above 0, got {gamma}.")
+    if stages is not None and stages < 0:
+        raise MethodError(f"stages: expected a number from 0, or None, got {stages}.")
+    needs = {method.needs for method in methods}
+    reads = {layer.reads for layer in layers.values()}
+    heads = {read: find_head(module, read) for read in reads} if HEAD in needs else {}
+    tails = needs & {ABLATED, KEPT}
+    task = Task(
+        layers=layers,
+        methods=methods,
+        quantity=check_quantity(quantity),
+        gamma=gamma,
+        stages=stages,
+        smooth=_checked_smoothings(smooth),
+        seed=seed,
+        skipped=tuple(_skips(module, layers, methods, heads)),
+        tails={read: find_tail(module, read) for read in reads} if tails else {},
+        heads={read: head for read, head in heads.items() if head},
+        pools=_pools(module, reads) if POOL_GRADIENT in needs else {},
+    )
+    if all(
+        task.is_skipped(method, None) if not method.per_layer else not task.wanted(method)
+        for method in methods
+    ):
+        raise MethodError(
+            "methods: none of those asked for can be computed here. "
+            + " ".join(dict.fromkeys(skip.reason for skip in task.skipped))
+        )
+    return task
+
+
+def _skips(
+    module: nn.Module,
+    layers: Mapping[str, Layer],
+    methods: Sequence[Method],
+    heads: Mapping[str, Head | None],
+) -> list[Skip]:
+    found = list[Skip]()
+    for method in methods:
+        if method.needs is GUIDED and (others := _other_activations(module)):
+            reason = f"{method.name} needs ReLU alone, but the model has {', '.join(others[:3])}."
+            found.append(Skip(method.key, None, reason))
+        if method.needs is HEAD and not any(heads.values()):
+            reason = (
+                f"{method.name} is not defined for this model"
+                + (" at these layers" if _single_linear(module) else "")
+                + ": it needs global average pooling and one linear layer right behind the layer."
+            )
+            found.append(Skip(method.key, None, reason))
+            continue
+        for name, layer in layers.items():
+            if method.non_negative and layer.address.endswith(":pre"):
+                reason = f"{method.name} needs A ≥ 0; {name} is read in front of the activation."
+                found.append(Skip(method.key, name, reason))
+            if method.needs is HEAD and not heads[layer.reads]:
+                reason = (
+                    f"{method.name} is defined in front of the global average pooling only, "
+                    f"not at {name}."
+                )
+                found.append(Skip(method.key, name, reason))
+    return found
+
+
+def _other_activations(module: nn.Module) -> list[str]:
+    """Name the activations of a model that are not ReLU, by their classes and functions."""
+    modules = [type(m).__name__ for m in module.modules() if isinstance(m, _OTHER_ACTIVATIONS)]
+    functions = [_OTHER_FUNCTIONS.get(step) for step in functional_steps(module)]
+    return list(dict.fromkeys([*modules, *sorted(filter(None, functions))]))
+
+
+def _single_linear(module: nn.Module) -> bool:
+    return sum(isinstance(part, nn.Linear) for part in module.modules()) == 1
+
+
+def _pools(module: nn.Module, reads: set[str]) -> dict[str, str]:
+    """Return the pooling module that directly follows each module in its ``Sequential``."""
+    found = {}
+    for read in reads:
+        parent_name, _, child = read.rpartition(".")
+        parent = module.get_submodule(parent_name)
+        if "#" in read or not isinstance(parent, nn.Sequential):
+            continue
+        names = list(parent._modules)
+        following = names[names.index(child) + 1 :][:1]
+        if following and isinstance(parent._modules[following[0]], _POOLINGS):
+            found[read] = f"{parent_name}.{following[0]}" if parent_name else following[0]
+    return found
+
+
+def _checked_smoothings(smooth: str | Sequence[str]) -> tuple[str, ...]:
+    listed = smooth.replace("，", ",").split(",") if isinstance(smooth, str) else smooth
+    words = [word.strip().lower() for word in listed if word.strip()]
+    for word in words:
+        if word not in SMOOTHINGS:
+            raise MethodError(f"smooth: expected some of {', '.join(SMOOTHINGS)}, got {word!r}.")
+    return tuple(kind for kind in SMOOTHINGS if kind in words)

@@ -13,7 +13,7 @@ OPTIONS = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(C
 	$(if $(METHODS),--methods '$(METHODS)') $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help gallery test check format bench clean
+.PHONY: help gallery test check format bench docs clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ format: $(DEVELOPMENT) ## format the code
 
 bench: $(DEVELOPMENT) ## measure the ratios of the README's table
 	$(PY) benchmarks/ratios.py $(ARGS)
+
+docs: $(DEVELOPMENT) ## write the README's table of methods from the registry
+	$(PY) docs/methods_table.py
 
 clean: ## remove what was generated, environment included
 	rm -rf build dist gallery .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -38,6 +39,8 @@ OPACITY = 0.5
 """Opacity of the heat maps when the page opens, and in the contact sheet."""
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
+
+Column = TypeVar("Column")
 
 Numbers = Iterator[int]
 """Gives every figure of the page its number."""
@@ -85,19 +88,27 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A layer's maps, and what its row head says."""
+class Head:
+    """The head of a row or column: a method, or a layer with what is to be said of it."""
 
-    address: str
-    details: tuple[str, ...]
+    name: str
+    method: str | None = None
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of maps."""
+
+    head: Head
     cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of maps: rows are layers, columns are methods."""
+    """A table of maps: layers × methods, or the other way round where no class is looked at."""
 
-    methods: tuple[Method, ...]
+    columns: tuple[Head, ...]
     rows: tuple[Row, ...]
 
 
@@ -211,12 +222,16 @@ class _Subject:
         name: str = self.manifest["classes"][int(self.arrays["targets"][rank])]["name"]
         return name
 
-    def layers(self, methods: Sequence[Method]) -> list[tuple[str, tuple[str, ...]]]:
-        """Return each row's layer and what its head says, ``fused`` last."""
-        rows = [(layer["address"], _row_details(layer)) for layer in self.manifest["layers"]]
+    def layers(self, methods: Sequence[Method]) -> list[Head]:
+        """Return the heads of the layers, ``fused`` last."""
+        heads: list[Head] = []
+        for layer in self.manifest["layers"]:
+            twin = self.twin(layer["address"], [head.name for head in heads])
+            said = (f"same maps as {twin}",) if twin else ()
+            heads.append(Head(layer["address"], details=(*_layer_details(layer), *said)))
         if any(f"{method.key}/{FUSED}" in self.arrays for method in methods):
-            rows.append((FUSED, ("all layers in one",)))
-        return rows
+            heads.append(Head(FUSED, details=("all layers in one",)))
+        return heads
 
     def reason(self, method: Method, address: str) -> str | None:
         """Say why a method has no map at a layer, if it was left out."""
@@ -311,7 +326,7 @@ def _figures(subject: _Subject, maps: _Maps, numbers: Numbers) -> Iterator[Figur
             notes=tuple(_notes(tables, subject.class_name(rank), probability)),
         )
     if of_none:
-        tables = tuple(_tables(subject, 0, of_none, maps, "any"))
+        tables = tuple(_tables_of_no_class(subject, of_none, maps))
         yield Figure(
             number=next(numbers),
             rank=None,
@@ -344,24 +359,41 @@ def _tables(
     """Build the tables of one class, none wider than a page, and one of the whole network."""
     of_layers = [method for method in methods if method.per_layer]
     for block in _blocks(of_layers):
-        rows: list[Row] = []
-        for address, details in subject.layers(block):
-            cells = tuple(_cell(subject, rank, m, address, maps, class_name) for m in block)
-            twin = subject.twin(address, [row.address for row in rows])
-            said = (*details, f"same maps as {twin}") if twin else details
-            rows.append(Row(address, said, cells))
-        yield Table(tuple(block), tuple(rows))
-    of_network = [method for method in methods if not method.per_layer]
-    for block in _blocks(of_network):
+        rows = tuple(
+            Row(head, tuple(_cell(subject, rank, m, head.name, maps, class_name) for m in block))
+            for head in subject.layers(block)
+        )
+        yield Table(tuple(map(_method_head, block)), rows)
+    for block in _blocks([method for method in methods if not method.per_layer]):
+        head = Head(INPUT, details=("the whole network, at the pixels",))
         cells = tuple(_cell(subject, rank, m, INPUT, maps, class_name) for m in block)
-        yield Table(tuple(block), (Row(INPUT, ("the whole network, at the pixels",), cells),))
+        yield Table(tuple(map(_method_head, block)), (Row(head, cells),))
 
 
-def _blocks(methods: Sequence[Method]) -> list[Sequence[Method]]:
-    """Cut methods into as few blocks of about equal length as a page allows."""
-    count_of_blocks = -(-len(methods) // WIDEST)
-    ends = [round(i * len(methods) / max(1, count_of_blocks)) for i in range(count_of_blocks + 1)]
-    return [methods[a:b] for a, b in pairwise(ends)]
+def _tables_of_no_class(
+    subject: _Subject, methods: Sequence[Method], maps: _Maps
+) -> Iterator[Table]:
+    """Build the tables of methods that look at no class: one row for each of the few methods."""
+    for block in _blocks(subject.layers(methods)):
+        rows = tuple(
+            Row(
+                _method_head(method),
+                tuple(_cell(subject, 0, method, head.name, maps, "any") for head in block),
+            )
+            for method in methods
+        )
+        yield Table(tuple(block), rows)
+
+
+def _method_head(method: Method) -> Head:
+    return Head(method.name, method=method.key)
+
+
+def _blocks(columns: Sequence[Column]) -> list[Sequence[Column]]:
+    """Cut columns into as few blocks of about equal length as a page allows."""
+    blocks = -(-len(columns) // WIDEST)
+    ends = [round(i * len(columns) / max(1, blocks)) for i in range(blocks + 1)]
+    return [columns[a:b] for a, b in pairwise(ends)]
 
 
 def _cell(
@@ -414,7 +446,7 @@ def _smaller(cam: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
     return smaller
 
 
-def _row_details(layer: Record) -> tuple[str, ...]:
+def _layer_details(layer: Record) -> tuple[str, ...]:
     channels, height, width = layer["shape"]
     read = "own output" if layer["tensor"] == "own output" else f"read {layer['tensor']}"
     return f"{layer['type']}, {read}", f"{channels} × {height} × {width}"

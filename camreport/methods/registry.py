@@ -310,7 +310,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             key="eigen_grad_cam",
-            name="EigenGradCAM",
+            name="EigenGrad-CAM",
             compute=activation.eigen_grad_cam,
             needs=GRADIENT,
             meaning="Draws the main pattern of gradient × activation: class-aware and tidy.",

@@ -3,11 +3,16 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+import numpy as np
+from numpy.typing import NDArray
+from playwright.sync_api import Browser, Page, sync_playwright
+
+Open = Callable[..., Page]
+"""Opens the report in a folder."""
 
 FLAGS = [
     "--no-sandbox",
@@ -44,6 +49,27 @@ def launched() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def canvas_pixels(page: Page, selector: str) -> NDArray[np.uint8]:
+    """Return a canvas's RGBA pixels ``(H, W, 4)``."""
+    width, height, values = page.eval_on_selector(
+        selector,
+        """canvas => {
+            const copy = new OffscreenCanvas(canvas.width, canvas.height);
+            const context = copy.getContext("2d", {willReadFrequently: true});
+            context.drawImage(canvas, 0, 0);
+            const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+            return [canvas.width, canvas.height, Array.from(pixels.data)];
+        }""",
+    )
+    return np.array(values, np.uint8).reshape(height, width, 4)
+
+
+def draw(page: Page, cell: str) -> None:
+    """Bring a cell into view and wait until it is drawn."""
+    page.eval_on_selector(cell, "cell => cell.scrollIntoView({behavior: 'instant'})")
+    page.wait_for_selector(f"{cell}[data-drawn]")
 
 
 if __name__ == "__main__":

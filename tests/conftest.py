@@ -1,6 +1,8 @@
 """Shared fixtures: the bundled model, the demo photographs and a finished demo report."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,6 +12,10 @@ from torch import Tensor, nn
 import camreport
 from camreport.images import load_image
 from camreport.models import LoadedModel, load_model
+
+if TYPE_CHECKING:
+    from browser import Open
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parents[1]
 INPUTS = ROOT / "inputs"
@@ -32,10 +38,52 @@ def photographs(catdog: LoadedModel) -> Tensor:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report on the demo photographs, all methods; not to be changed."""
+    """The folder of a report on the demo photographs, three methods; not to be changed."""
     out = tmp_path_factory.mktemp("demo") / "gallery"
-    camreport.run(INPUTS, out, methods="all")
+    camreport.run(INPUTS, out, methods="grad_cam,layer_cam,hires_cam")
     return out
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report on one photograph, all methods at two layers; not to be changed."""
+    out = tmp_path_factory.mktemp("everything") / "gallery"
+    camreport.run(INPUTS / "both.jpg", out, layers=["9", "12"], methods="all")
+    return out
+
+
+@pytest.fixture(scope="session")
+def chromium() -> "Iterator[Browser]":
+    """A running browser."""
+    import browser
+
+    with browser.launched() as running:
+        yield running
+
+
+@pytest.fixture
+def open_report(chromium: "Browser") -> "Iterator[Open]":
+    """Open a report and fail afterwards if it asked for anything or said anything."""
+    contexts = []
+    said: list[str] = []
+    requested: list[str] = []
+
+    def open_(out: Path, *, width: int = 1400, **options: object) -> "Page":
+        context = chromium.new_context(viewport={"width": width, "height": 1000}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto((out / "index.html").resolve().as_uri())
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert [url for url in requested if not url.startswith(("file:", "data:"))] == []
+    assert sum(url.startswith("file:") for url in requested) == len(contexts)
 
 
 def toy_net(seed: int = 0) -> nn.Sequential:

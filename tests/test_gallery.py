@@ -2,17 +2,17 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import browser
 import numpy as np
 import pytest
 import torch
+from browser import Open, canvas_pixels, draw
 from conftest import INPUTS
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 from pypdf import PdfReader
 from torch import nn
 
@@ -37,40 +37,6 @@ pytestmark = [
     ),
 ]
 
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A running browser."""
-    with browser.launched() as running:
-        yield running
-
-
-@pytest.fixture
-def open_report(chromium: Browser) -> Iterator[Open]:
-    """Open a report and fail afterwards if it asked for anything or said anything."""
-    contexts = []
-    said: list[str] = []
-    requested: list[str] = []
-
-    def open_(out: Path, *, width: int = 1400, **options: object) -> Page:
-        context = chromium.new_context(viewport={"width": width, "height": 1000}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: requested.append(request.url))
-        page.goto((out / "index.html").resolve().as_uri())
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert [url for url in requested if not url.startswith(("file:", "data:"))] == []
-    assert sum(url.startswith("file:") for url in requested) == len(contexts)
-
 
 class SmallNet(nn.Module):
     """A seeded net with any number of classes, for reports about something else."""
@@ -93,21 +59,6 @@ def small_model(names: tuple[str, ...], preprocessing: Preprocessing | None = No
     return LoadedModel(SmallNet(len(names)).eval(), chosen, names, "small", "seeded", "0" * 64)
 
 
-def canvas_pixels(page: Page, selector: str) -> NDArray[np.uint8]:
-    """Return a canvas's RGBA pixels ``(H, W, 4)``."""
-    width, height, values = page.eval_on_selector(
-        selector,
-        """canvas => {
-            const copy = new OffscreenCanvas(canvas.width, canvas.height);
-            const context = copy.getContext("2d", {willReadFrequently: true});
-            context.drawImage(canvas, 0, 0);
-            const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
-            return [canvas.width, canvas.height, Array.from(pixels.data)];
-        }""",
-    )
-    return np.array(values, np.uint8).reshape(height, width, 4)
-
-
 def cell_selector(page: Page, image: int, rank: int, method: str, layer: str) -> str:
     """Return the selector of the cell with that map."""
     data = json.loads(page.inner_text(f"#data-{image}") or page.text_content(f"#data-{image}"))
@@ -118,12 +69,6 @@ def cell_selector(page: Page, image: int, rank: int, method: str, layer: str) ->
         if (cell["method"], cell["layer"]) == (names[method], layer)
     ]
     return f'#image-{image} .cell[data-cell="{matches[rank]}"]'
-
-
-def draw(page: Page, cell: str) -> None:
-    """Bring a cell into view and wait until it is drawn."""
-    page.eval_on_selector(cell, "cell => cell.scrollIntoView({behavior: 'instant'})")
-    page.wait_for_selector(f"{cell}[data-drawn]")
 
 
 def expected_pixels(
@@ -364,7 +309,7 @@ def test_maps_without_positive_or_finite_values_are_labelled_not_drawn(
     page = open_report(tmp_path / "g")
     figure = page.locator("#image-0 .class-figure")
     assert figure.locator(".frame canvas").count() == 0
-    assert label in figure.locator("td").first.inner_text()
+    assert label in figure.locator("tbody td").first.inner_text()
     assert note in figure.locator(".note").inner_text()
     assert label in page.locator(".tiles figcaption").nth(1).inner_text()
 
@@ -456,6 +401,8 @@ def test_links_inside_the_page_lead_somewhere(open_report: Open, demo: Path) -> 
     targets = page.eval_on_selector_all("a", "all => all.map(e => e.getAttribute('href'))")
     assert targets
     for target in targets:
+        if target.startswith("https://"):  # for reading; nothing is loaded from there
+            continue
         assert target.startswith("#")
         assert page.locator(f'[id="{target[1:]}"]').count() == 1
 

@@ -17,6 +17,7 @@ from camreport.heatmap import (
     overlay,
     quantise,
     shade,
+    signed_picture,
 )
 
 GRIDS = [
@@ -288,3 +289,30 @@ def test_overlay_refuses_what_it_cannot_draw(
 def test_overlay_refuses_a_float_image() -> None:
     with pytest.raises(MethodError, match=r"image: expected uint8 .*got float32"):
         overlay(np.zeros((4, 4, 3), np.float32), np.ones((2, 2), np.float32))  # type: ignore[arg-type]
+
+
+def test_signed_picture_is_grey_at_zero_and_clips_the_last_half_percent():
+    saliency = np.zeros((3, 20, 50), np.float32)
+    saliency[0, 0, :10] = np.linspace(1, 2, 10)  # 0.33 % of the values: clipped
+    saliency[1] = np.linspace(-1, 1, 1000).reshape(20, 50)
+    picture = signed_picture(saliency)
+    reach = np.quantile(np.abs(saliency.astype(np.float64)), 0.995)
+    assert picture.shape == (20, 50, 3)
+    assert (picture[..., 2] == 127).all()
+    assert (picture[0, :10, 0] == 254).all()
+    expected = np.floor(np.clip(saliency[1].astype(np.float64) / reach, -1, 1) * 127 + 127.5)
+    np.testing.assert_array_equal(picture[..., 1], expected)
+    np.testing.assert_array_equal(signed_picture(saliency * 1e-12), picture)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_signed_picture_of_nothing_is_grey(value):
+    assert (signed_picture(np.full((3, 4, 5), value, np.float32)) == 127).all()
+
+
+def test_signed_picture_of_few_pixels_is_not_all_grey():
+    saliency = np.zeros((3, 40, 40), np.float32)
+    saliency[0, 3, 4] = -1e-9
+    picture = signed_picture(saliency)
+    assert picture[3, 4, 0] == 0
+    assert (np.delete(picture.ravel(), picture.argmin()) == 127).all()

@@ -100,9 +100,10 @@ def captured_pass(
     modules = dict(module.named_modules(remove_duplicate=False))
     down_to_input = any(method.needs is INPUT_GRADIENT for method in task.methods)
     biased = _biased_modules(module) if down_to_input else {}
-    names = {layer.module for layer in task.layers.values()} | set(task.pools.values())
+    names = [layer.module for layer in task.layers.values()]
     reads = dict.fromkeys(layer.reads for layer in task.layers.values())
-    with LayerTrace({name: modules[name] for name in (*names, *biased)}) as trace:
+    captured = (*names, *task.pools.values(), *biased)
+    with LayerTrace({name: modules[name] for name in captured}) as trace:
         inputs = inputs.detach().requires_grad_(down_to_input)
         with output_bytes(module, limit) as returned:
             logits = checked_logits(module(inputs), len(inputs))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from camreport.errors import InputError, ResultsError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the folder's layout."""
 
 REPORT = "index.html"

@@ -6,7 +6,7 @@ model's own code symbolically (``torch.fx``); where that cannot be done, the who
 with the layer's output exchanged, which is slower and gives the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -141,11 +141,15 @@ def find_head(module: nn.Module, reads: str) -> Head | None:
     return None
 
 
-def functional_steps(module: nn.Module) -> set[object]:
-    """Return the functions and tensor methods that a model's own code calls, if it can be seen."""
+def functional_steps(module: nn.Module) -> set[object] | None:
+    """Return the functions and tensor methods that a model's own code calls.
+
+    None where the code cannot be followed.
+    """
     graph = trace_model(module)
-    nodes: Iterable[Node] = [] if graph is None else graph.nodes
-    return {node.target for node in nodes if node.op in ("call_function", "call_method")}
+    if graph is None:
+        return None
+    return {node.target for node in graph.nodes if node.op in ("call_function", "call_method")}
 
 
 def whole_model(module: nn.Module, reads: str, images: Tensor) -> Callable[..., Tensor]:

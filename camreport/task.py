@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules import activation
 
 from camreport.errors import MethodError
 from camreport.fusion import GAMMA
-from camreport.layers import ACTIVATIONS, Layer
+from camreport.layers import Layer
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, GUIDED, HEAD, KEPT, POOL_GRADIENT
 from camreport.quantity import check_quantity
@@ -18,7 +19,12 @@ SMOOTHINGS = ("noise", "aug", "eigen")
 """Ways of smoothing that ``smooth`` takes."""
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
-_OTHER_ACTIVATIONS = tuple(kind for kind in ACTIVATIONS if kind is not nn.ReLU)
+_SOFTMAXES = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
+_OTHER_ACTIVATIONS = tuple(
+    getattr(activation, name)
+    for name in activation.__all__
+    if getattr(activation, name) not in (nn.ReLU, *_SOFTMAXES)
+)
 _OTHER_FUNCTIONS = {
     getattr(functional, name): name
     for name in (
@@ -155,8 +161,8 @@ def _skips(
 ) -> list[Skip]:
     found = list[Skip]()
     for method in methods:
-        if method.needs is GUIDED and (others := _other_activations(module)):
-            reason = f"{method.name} needs ReLU alone, but the model has {', '.join(others[:3])}."
+        if method.needs is GUIDED and (obstacle := _obstacle_to_guiding(module)):
+            reason = f"{method.name} needs ReLU as the only activation, but {obstacle}."
             found.append(Skip(method.key, None, reason))
         if method.needs is HEAD and not any(heads.values()):
             reason = (
@@ -179,11 +185,15 @@ def _skips(
     return found
 
 
-def _other_activations(module: nn.Module) -> list[str]:
-    """Name the activations of a model that are not ReLU, by their classes and functions."""
+def _obstacle_to_guiding(module: nn.Module) -> str | None:
+    """Name the activations of a model that are not ReLU, or say that they cannot be seen."""
     modules = [type(m).__name__ for m in module.modules() if isinstance(m, _OTHER_ACTIVATIONS)]
-    functions = [_OTHER_FUNCTIONS.get(step) for step in functional_steps(module)]
-    return list(dict.fromkeys([*modules, *sorted(filter(None, functions))]))
+    steps = functional_steps(module)
+    if steps is None and not modules:
+        return "the model’s code cannot be followed to see that"
+    functions = sorted(_OTHER_FUNCTIONS[step] for step in _OTHER_FUNCTIONS.keys() & (steps or ()))
+    others = list(dict.fromkeys([*modules, *functions]))
+    return f"the model has {', '.join(others[:3])}" if others else None
 
 
 def _single_linear(module: nn.Module) -> bool:

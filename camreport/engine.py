@@ -244,8 +244,9 @@ def explain_batch(
         method.key: _by_name(found.get(method.key, {}), method, task) for method in task.methods
     }
     for method in task.methods:
-        count = chosen.numel() * len(maps[method.key])
-        costs[_passes(method, task)] += Cost(maps=count)
+        if maps[method.key]:
+            count = chosen.numel() * len(maps[method.key])
+            costs[_passes(method, task)] += Cost(maps=count)
     return Explanation(
         maps=maps,
         logits=captured.logits.detach().float(),
@@ -265,6 +266,7 @@ def _family_maps(
     module: nn.Module, captured: Captured, targets: Tensor, task: Task, progress: Progress
 ) -> tuple[Maps, dict[str, Cost]]:
     """Compute the maps by method and what was read, one kind of passes after the other."""
+    task = replace(task, methods=[m for m in task.methods if not task.is_skipped(m, None)])
     inputs, logits = captured.inputs.detach(), captured.logits.detach()
     meter = Meter(count_variants(task, captured.activations), progress)
     maps: Maps = {}

@@ -229,10 +229,8 @@ def explain_batch(
         allowed = FIRST_BATCH_ALLOWANCE * budget_of(inputs.device).activations
         limit = allowed if bounded and len(images) > 1 else float("inf")
         started = time.perf_counter()
-        with (
-            full_precision(inputs.device),
-            captured_pass(module, inputs, task, limit) as captured,
-        ):
+        with full_precision(inputs.device):
+            captured = captured_pass(module, inputs, task, limit)
             chosen = choose_targets(captured.logits.detach(), targets)  # (N, K)
             layers = _spatial_layers(captured, task)
             skipped = (*task.skipped, *large_grids(task, captured.activations))

@@ -9,7 +9,6 @@ images), looping keeps the memory traffic small (up to a quarter faster for many
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -86,11 +85,10 @@ class Captured:
     bytes_per_image: int
 
 
-@contextmanager
 def captured_pass(
     module: nn.Module, inputs: Tensor, task: Task, limit: float = float("inf")
-) -> Iterator[Captured]:
-    """Run the forward pass and keep what the task needs of it, until the block ends.
+) -> Captured:
+    """Run the forward pass and keep what the task needs of it; the hooks are gone afterwards.
 
     Raises:
         BatchTooLarge: the model's modules returned more than ``limit`` bytes.
@@ -102,12 +100,12 @@ def captured_pass(
     biased = _biased_modules(module) if down_to_input else {}
     names = [layer.module for layer in task.layers.values()]
     reads = dict.fromkeys(layer.reads for layer in task.layers.values())
-    captured = (*names, *task.pools.values(), *biased)
-    with LayerTrace({name: modules[name] for name in captured}) as trace:
+    wanted = (*names, *task.pools.values(), *biased)
+    with LayerTrace({name: modules[name] for name in wanted}) as trace:
         inputs = inputs.detach().requires_grad_(down_to_input)
         with output_bytes(module, limit) as returned:
             logits = checked_logits(module(inputs), len(inputs))
-        yield Captured(
+        return Captured(
             inputs=inputs,
             logits=logits,
             activations={name: trace[name] for name in reads},
@@ -188,9 +186,9 @@ def averaged_maps(
     cost = Cost()
     copies = list(_copies(inputs, task))
     for copy, mirrored in copies:
-        with captured_pass(module, copy, task) as captured:
-            maps, own = shared_maps(captured, targets, task, clean)
-            further, extra = look_alike_maps(captured, targets, task, clean)
+        captured = captured_pass(module, copy, task)
+        maps, own = shared_maps(captured, targets, task, clean)
+        further, extra = look_alike_maps(captured, targets, task, clean)
         cost += own + extra
         for key, by_read in (maps | further).items():
             for reads, cams in by_read.items():
@@ -222,26 +220,28 @@ def noise_maps(
 ) -> tuple[Maps, Cost]:
     """Compute the maps made of derivatives averaged over noisy copies of the images.
 
-    The sums of the derivatives exist for few images at a time, within the gradient budget.
+    The sums of the derivatives exist for so many images at a time as their budget allows.
     """
     methods = [method for method in task.methods if method.needs is NOISE]
     maps = {m.key: _empty_maps(m, captured, task, targets.shape[1]) for m in methods}
     per_image = sum(a[0].numel() for a in captured.activations.values()) * targets.shape[1] * 12
-    step = max(1, budget_of(inputs.device).gradients // max(1, per_image))
+    step = max(1, budget_of(inputs.device).activations // max(1, per_image))
     for start in range(0, len(inputs), step):
         part = slice(start, start + step)
         moments: dict[str, list[Tensor]] = {}  # G, G^2 and G^3, (K, n, C, h, w) each
         for noise in noise_like(inputs, task.seed):
-            with captured_pass(module, inputs[part] + noise.to(inputs), task) as noisy:
-                rows = cotangents(noisy.logits, targets[part], task.quantity, captured.logits[part])
-                for k, gradients in class_gradients(noisy.logits, noisy.activations, rows):
-                    for reads, gradient in gradients.items():
-                        sums = moments.setdefault(
-                            reads,
-                            [gradient.new_zeros(len(rows), *gradient.shape[1:]) for _ in "123"],
-                        )
-                        for power, total in enumerate(sums, 1):
-                            total[k] += gradient**power / SAMPLES
+            noisy = captured_pass(module, inputs[part] + noise.to(inputs), task)
+            rows = cotangents(noisy.logits, targets[part], task.quantity, captured.logits[part])
+            for k, gradients in class_gradients(noisy.logits, noisy.activations, rows):
+                for reads, gradient in gradients.items():
+                    sums = moments.setdefault(
+                        reads,
+                        [gradient.new_zeros(len(rows), *gradient.shape[1:]) for _ in range(3)],
+                    )
+                    square = gradient.square()
+                    sums[0][k].add_(gradient, alpha=1 / SAMPLES)
+                    sums[1][k].add_(square, alpha=1 / SAMPLES)
+                    sums[2][k].addcmul_(square, gradient, value=1 / SAMPLES)
         for method in methods:
             for reads, cams in maps[method.key].items():
                 activation = captured.activations[reads].detach()[part]
@@ -326,10 +326,11 @@ def _positive(gradient: Tensor) -> Tensor:
 def _fill_from_gradients(
     maps: Maps, captured: Captured, rows: Tensor, task: Task, methods: Sequence[Method]
 ) -> None:
-    """Compute the maps of gradient methods, class by class and image by image.
+    """Compute the maps of gradient methods, a few images at a time.
 
-    One image's activation and gradient at one layer stay in the cache while all methods read
-    them; whole batches would go through memory once per method.
+    Their activations and gradients at one layer stay in the cache while all methods read them;
+    whole batches would go through memory once per method, and single images would make cores
+    exchange what each of them has computed.
     """
     jobs: dict[str, list[Method]] = {}
     for method in methods:
@@ -360,13 +361,20 @@ def _fill_from_gradients(
         for reads, wanted in jobs.items():
             gradient = gradients.pop(reads)  # (k, N, C, h, w), freed before the next layer's turn
             behind = gradients.get(f"pool {reads}", gradient)
-            activation = captured.activations[reads].detach()
-            for n in range(len(activation)):
-                for k in range(len(gradient)):
-                    for method in wanted:
-                        source = behind if method.needs is POOL_GRADIENT else gradient
-                        cam = _compute(method, activation[n], source[k, n], task)
-                        maps[method.key][reads][n, part.start + k] = cam
+            activation = captured.activations[reads].detach().expand_as(gradient)
+            for few in _few_images(gradient):
+                for method in wanted:
+                    source = behind if method.needs is POOL_GRADIENT else gradient
+                    cams = _compute(method, activation[:, few], source[:, few], task)
+                    maps[method.key][reads][few, part] = cams.transpose(0, 1)
+
+
+def _few_images(gradient: Tensor) -> Iterator[slice]:
+    """Cut the images of a gradient ``(k, N, C, h, w)`` into parts that a cache holds."""
+    per_image = gradient[:, 0].numel() * gradient.element_size()
+    step = max(1, budget_of(gradient.device).cached // max(1, per_image))
+    for start in range(0, gradient.shape[1], step):
+        yield slice(start, start + step)
 
 
 def _compute(method: Method, activation: Tensor, gradient: Tensor, task: Task) -> Tensor:

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from camreport.cost import Cost
-from camreport.memory import budget_of
+from camreport.memory import budget_of, output_bytes
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, KEPT, MASKED
 from camreport.passes import Captured, Maps, checked_logits
 from camreport.quantity import scores
 from camreport.tail import Entry, Tail, whole_model
 from camreport.task import Skip, Task
+
+TAIL_VARIANTS = 8
+"""How many times more variants of a tail than images run at once: its weights are read once."""
 
 Progress = Callable[[float], None]
 """Told which share of a batch's further passes is done, 0..1."""
@@ -81,8 +84,7 @@ def perturbation_maps(
         meter: counts on.
     """
     inputs, logits = captured.inputs.detach(), captured.logits.detach()
-    budget = budget_of(inputs.device)
-    chunk = max(1, min(budget.images, budget.activations // max(1, captured.bytes_per_image)))
+    chunk = _chunk(captured.bytes_per_image, inputs)
     maps: Maps = {}
     before = meter.passes, meter.done
     with torch.no_grad():
@@ -92,9 +94,9 @@ def perturbation_maps(
                 masked = _masked_logits(module, inputs, activation, method, chunk, meter)
                 cams = method.compute(activation, masked)
             else:
-                tail = _BoundTail.bind(module, inputs, logits, activation, task, reads)
+                tail = _BoundTail.bind(module, captured, task.tails.get(reads), reads)
                 run = _ablated_logits if method.needs is ABLATED else _kept_logits
-                changed = scores(run(tail, activation, chunk, meter), logits, task.quantity)
+                changed = scores(run(tail, activation, meter), logits, task.quantity)
                 plain = scores(logits, logits, task.quantity)
                 unchanged = (plain,) if method.needs is ABLATED else ()
                 cams = method.compute(activation, *unchanged, changed)
@@ -102,35 +104,56 @@ def perturbation_maps(
     return maps, Cost(forwards=meter.passes - before[0], variants=meter.done - before[1])
 
 
+def _chunk(bytes_per_variant: int, inputs: Tensor, most: int = 1) -> int:
+    """Return how many variants run at once: a fixed byte budget's worth, at least one.
+
+    Args:
+        bytes_per_variant: what the modules that run return for one of them.
+        inputs: the images.
+        most: how many times the largest batch of images it may be.
+    """
+    budget = budget_of(inputs.device)
+    return max(1, min(most * budget.images, budget.activations // max(1, bytes_per_variant)))
+
+
 @dataclass(frozen=True)
 class _BoundTail:
-    """A tail with what it needs of one batch of images."""
+    """A tail with what it needs of one batch of images.
+
+    Attributes:
+        run: from values ``(M, C, h, w)`` and the rows of their images to logits.
+        entry: how it begins, where that can be used.
+        saved: what skips the layer, one tensor per image each.
+        logits: of the images as they are.
+        chunk: how many variants run at once.
+    """
 
     run: Callable[[Tensor, Tensor], Tensor]
     entry: Entry | None
     saved: tuple[Tensor, ...]
+    logits: Tensor
+    chunk: int
 
     @classmethod
     def bind(
-        cls,
-        module: nn.Module,
-        inputs: Tensor,
-        logits: Tensor,
-        activation: Tensor,
-        task: Task,
-        reads: str,
+        cls, module: nn.Module, captured: Captured, tail: Tail | None, reads: str
     ) -> "_BoundTail":
         """Return the layer's tail if it gives the model's logits, else the whole model."""
-        tail = task.tails.get(reads)
-        rows = torch.arange(len(inputs), device=inputs.device)
+        inputs, logits = captured.inputs.detach(), captured.logits.detach()
+        activation = captured.activations[reads].detach()
         if tail is not None and (saved := _saved(tail, inputs)) is not None:
 
             def run(values: Tensor, rows: Tensor) -> Tensor:
                 return tail.after(values, *(tensor[rows] for tensor in saved))
 
-            if _agrees(run(activation.clone(), rows), logits):
-                return cls(run, tail.entry, saved)
-        return cls(whole_model(module, reads, inputs), None, ())
+            with output_bytes(module, float("inf")) as returned:
+                found = run(activation.clone(), torch.arange(len(inputs), device=inputs.device))
+            if _agrees(found, logits):
+                own = activation[0].numel() * activation.element_size()
+                chunk = _chunk(own + returned["bytes"] // len(inputs), inputs, TAIL_VARIANTS)
+                return cls(run, tail.entry, saved, logits, chunk)
+        whole = whole_model(module, reads, inputs)
+        return cls(whole, None, (), logits, _chunk(captured.bytes_per_image, inputs))
 
 
 def _saved(tail: Tail, inputs: Tensor) -> tuple[Tensor, ...] | None:
@@ -194,35 +217,61 @@ def _masked_logits(
     return logits.view(count, channels, -1)
 
 
-def _ablated_logits(tail: _BoundTail, activation: Tensor, chunk: int, meter: Meter) -> Tensor:
+def _ablated_logits(tail: _BoundTail, activation: Tensor, meter: Meter) -> Tensor:
     """Return the logits without each channel, ``(N, C, num_classes)``.
 
     Where channels stay apart up to a linear operation, what one of them adds to that
     operation's result is computed by itself and taken away: the operation runs once in all.
     """
-    count, channels = activation.shape[:2]
-    parts = [(n, part) for n in range(count) for part in _slices(channels, chunk)]
-    found = []
     without = _without_channels(tail.entry, activation) if tail.entry else None
-    for n, part in parts:
-        size = part.stop - part.start
-        rows = torch.full((size,), n, device=activation.device)
+
+    def run(images: slice, part: slice, rows: Tensor) -> Tensor:
         if tail.entry and without:
             saved = (tensor[rows] for tensor in tail.saved)
-            found.append(tail.entry.rest(without(n, part), *saved))
-        else:
-            values = activation[n].repeat(size, 1, 1, 1)
-            values[torch.arange(size), torch.arange(part.start, part.stop)] = 0
-            found.append(tail.run(values, rows))
-        meter.add(size)
-    return torch.cat(found).view(count, channels, -1)
+            return tail.entry.rest(without(images, part).flatten(0, 1), *saved)
+        chosen = torch.arange(part.start, part.stop)
+        values = activation[images, None].repeat(1, len(chosen), 1, 1, 1)  # (n, m, C, h, w)
+        values[:, torch.arange(len(chosen)), chosen] = 0
+        return tail.run(values.flatten(0, 1), rows)
+
+    return _logits_of_variants(tail, activation.shape[1], run, meter)
 
 
-def _without_channels(entry: Entry, activation: Tensor) -> Callable[[int, slice], Tensor] | None:
+def _logits_of_variants(
+    tail: _BoundTail,
+    variants: int,
+    run: Callable[[slice, slice, Tensor], Tensor],
+    meter: Meter,
+) -> Tensor:
+    """Return the logits of every image's variants, ``(N, variants, num_classes)``.
+
+    Few variants of many images at a time rather than the other way round: what they share,
+    such as a channel's weights, is then used for all images at once.
+
+    Args:
+        tail: what runs.
+        variants: of each image.
+        run: gives the logits ``(n * m, num_classes)`` of n images and m variants; it is told
+            the rows of the images they belong to, too.
+        meter: counts on.
+    """
+    count, num_classes = tail.logits.shape
+    found = tail.logits.new_empty(count, variants, num_classes)
+    for images in _slices(count, tail.chunk):
+        rows = torch.arange(images.start, images.stop, device=found.device)
+        for part in _slices(variants, max(1, tail.chunk // len(rows))):
+            size = part.stop - part.start
+            logits = run(images, part, rows.repeat_interleave(size))
+            found[images, part] = logits.view(len(rows), size, num_classes)
+            meter.add(len(logits))
+    return found
+
+
+def _without_channels(entry: Entry, activation: Tensor) -> Callable[[slice, slice], Tensor] | None:
     """Return a function that gives the linear operation's result without some channels each.
 
-    It takes the image's row and the channels, ``m`` of them, and returns ``(m, ...)``. None if
-    the operation's input does not hold the layer's channels one after the other.
+    It takes ``n`` images and ``m`` channels and returns ``(n, m, ...)``. None if the
+    operation's input does not hold the layer's channels one after the other.
     """
     channels = activation.shape[1]
     inner = entry.channelwise(activation.clone())
@@ -233,11 +282,12 @@ def _without_channels(entry: Entry, activation: Tensor) -> Callable[[int, slice]
         if inner.ndim != 2 or inner.shape[1] % channels:
             return None
         base = linear(inner)
-        weight = linear.weight.view(-1, channels, inner.shape[1] // channels)  # (O, C, p)
+        weight = linear.weight.view(len(linear.weight), channels, -1)  # (O, C, p)
+        shares = share.view(len(share), channels, -1)  # (N, C, p)
 
-        def without_inputs(n: int, part: slice) -> Tensor:
-            own = share[n].view(channels, -1, 1)[part]  # (m, p, 1)
-            without: Tensor = base[n] - (weight[:, part].transpose(0, 1) @ own).squeeze(-1)
+        def without_inputs(images: slice, part: slice) -> Tensor:
+            own = torch.einsum("ocp,ncp->nco", weight[:, part], shares[images, part])
+            without: Tensor = base[images, None] - own
             return without
 
         return without_inputs
@@ -245,36 +295,35 @@ def _without_channels(entry: Entry, activation: Tensor) -> Callable[[int, slice]
     if inner.ndim != 4 or inner.shape[1] != channels or isinstance(padding, str):
         return None
     base = linear(inner)
-    kernel = linear.weight.flatten(2)  # (O, C, kh * kw)
+    kernel = linear.weight.flatten(2).transpose(0, 1)  # (C, O, kh * kw)
 
-    def without_maps(n: int, part: slice) -> Tensor:
+    def without_maps(images: slice, part: slice) -> Tensor:
+        own = share[images, part]  # (n, m, h', w')
         patches = functional.unfold(
-            share[n, part].unsqueeze(1),
+            own.flatten(0, 1).unsqueeze(1),
             linear.kernel_size,
             dilation=linear.dilation,
             padding=padding,
             stride=linear.stride,
-        )  # (m, kh * kw, L)
-        own = kernel[:, part].transpose(0, 1) @ patches  # (m, O, L)
-        without: Tensor = base[n] - own.view(-1, *base.shape[1:])
+        )  # (n * m, kh * kw, L)
+        products = kernel[part] @ patches.view(*own.shape[:2], *patches.shape[1:])  # (n, m, O, L)
+        without: Tensor = base[images, None] - products.view(*products.shape[:-1], *base.shape[-2:])
         return without
 
     return without_maps
 
 
-def _kept_logits(tail: _BoundTail, activation: Tensor, chunk: int, meter: Meter) -> Tensor:
+def _kept_logits(tail: _BoundTail, activation: Tensor, meter: Meter) -> Tensor:
     """Return the logits with one position kept each, ``(N, h * w, num_classes)``."""
-    count, _, height, width = activation.shape
+    height, width = activation.shape[-2:]
     positions = torch.eye(height * width, dtype=torch.bool, device=activation.device)
-    keep = positions.view(-1, 1, height, width)  # (h * w, 1, h, w)
-    found = []
-    for n in range(count):
-        for part in _slices(height * width, chunk):
-            values = activation[n].masked_fill(~keep[part], 0)
-            rows = torch.full((len(values),), n, device=activation.device)
-            found.append(tail.run(values, rows))
-            meter.add(len(values))
-    return torch.cat(found).view(count, height * width, -1)
+    others = ~positions.view(-1, 1, height, width)  # (h * w, 1, h, w)
+
+    def run(images: slice, part: slice, rows: Tensor) -> Tensor:
+        values = activation[images, None].masked_fill(others[part], 0)
+        return tail.run(values.flatten(0, 1), rows)
+
+    return _logits_of_variants(tail, height * width, run, meter)
 
 
 def _slices(length: int, step: int) -> Iterator[slice]:

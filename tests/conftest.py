@@ -1,5 +1,6 @@
 """Shared fixtures: the bundled model, the demo photographs and a finished demo report."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,3 +101,11 @@ def toy_net(seed: int = 0) -> nn.Sequential:
         nn.Tanh(),
         nn.Linear(10, 4),
     ).double()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how far the maps are from the peers', as docs/parity.md lists it."""
+    peers = sys.modules.get("peers")
+    if peers is not None and peers.WORST:
+        terminalreporter.section("parity")
+        terminalreporter.write_line("\n".join(peers.table()))

@@ -264,7 +264,7 @@ def _family_maps(
     module: nn.Module, captured: Captured, targets: Tensor, task: Task, progress: Progress
 ) -> tuple[Maps, dict[str, Cost]]:
     """Compute the maps by method and what was read, one kind of passes after the other."""
-    task = replace(task, methods=[m for m in task.methods if not task.is_skipped(m, None)])
+    task = replace(task, methods=[m for m in task.methods if task.computes(m)])
     inputs, logits = captured.inputs.detach(), captured.logits.detach()
     meter = Meter(count_variants(task, captured.activations), progress)
     maps: Maps = {}

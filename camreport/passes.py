@@ -150,19 +150,20 @@ def shared_maps(
     """
     methods = [m for m in task.methods if m.needs in _SHARED or _is_guided_grad_cam(m)]
     maps: Maps = {method.key: {} for method in methods}
+    rows = cotangents(captured.logits, targets, task.quantity, clean)  # (K, N, num_classes)
     for method in methods:
         for reads in dict.fromkeys(task.wanted(method).values()):
-            activation = captured.activations[reads]
+            activation = captured.activations[reads].detach()
             if method.needs is ACTIVATION:
-                cam = method.compute(activation.detach()).float()
+                cam = method.compute(activation).float()
                 maps[method.key][reads] = cam.unsqueeze(1).repeat(1, targets.shape[1], 1, 1)
             elif method.needs is HEAD:
                 head = task.heads[reads]
-                pooled = activation.detach().clamp(min=0) if head.rectified else activation.detach()
-                maps[method.key][reads] = method.compute(pooled, head.weight[targets]).float()
+                pooled = activation.clamp(min=0) if head.rectified else activation
+                weight = rows.transpose(0, 1) @ head.weight  # (N, K, C)
+                maps[method.key][reads] = method.compute(pooled, weight).float()
     with_gradient = [m for m in methods if m.needs not in (ACTIVATION, HEAD)]
     if with_gradient:
-        rows = cotangents(captured.logits, targets, task.quantity, clean)
         _fill_from_gradients(maps, captured, rows, task, with_gradient)
     return maps, Cost(forwards=1, backwards=len(rows) if with_gradient else 0)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from camreport.cost import Cost
-from camreport.memory import budget_of, output_bytes
+from camreport.memory import budget_of, is_out_of_memory, output_bytes
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, KEPT, MASKED
 from camreport.passes import Captured, Maps, checked_logits
@@ -91,7 +91,8 @@ def perturbation_maps(
         for method, reads in _jobs(task):
             activation = captured.activations[reads].detach()
             if method.needs is MASKED:
-                masked = _masked_logits(module, inputs, activation, method, chunk, meter)
+                assert method.masks is not None
+                masked = _masked_logits(module, inputs, activation, method.masks, chunk, meter)
                 cams = method.compute(activation, masked)
             else:
                 tail = _BoundTail.bind(module, captured, task.tails.get(reads), reads)
@@ -141,16 +142,17 @@ class _BoundTail:
         """Return the layer's tail if it gives the model's logits, else the whole model."""
         inputs, logits = captured.inputs.detach(), captured.logits.detach()
         activation = captured.activations[reads].detach()
+        rows = torch.arange(len(inputs) + 1, device=inputs.device) % len(inputs)
         if tail is not None and (saved := _saved(tail, inputs)) is not None:
 
             def run(values: Tensor, rows: Tensor) -> Tensor:
                 return tail.after(values, *(tensor[rows] for tensor in saved))
 
             with output_bytes(module, float("inf")) as returned:
-                found = run(activation.clone(), torch.arange(len(inputs), device=inputs.device))
-            if _agrees(found, logits):
+                trusted = _agrees(lambda: run(activation[rows], rows), logits[rows])
+            if trusted:
                 own = activation[0].numel() * activation.element_size()
-                chunk = _chunk(own + returned["bytes"] // len(inputs), inputs, TAIL_VARIANTS)
+                chunk = _chunk(own + returned["bytes"] // len(rows), inputs, TAIL_VARIANTS)
                 return cls(run, tail.entry, saved, logits, chunk)
         whole = whole_model(module, reads, inputs)
         return cls(whole, None, (), logits, _chunk(captured.bytes_per_image, inputs))
@@ -165,11 +167,20 @@ def _saved(tail: Tail, inputs: Tensor) -> tuple[Tensor, ...] | None:
     return saved if all(per_image) else None
 
 
-def _agrees(found: object, logits: Tensor) -> bool:
-    """Say whether a tail's logits are the model's, up to rounding."""
+def _agrees(run: Callable[[], object], logits: Tensor) -> bool:
+    """Say whether a tail gives the model's logits, up to rounding, for one image too many.
+
+    What a model's code makes of a number of images that it took for a constant shows here.
+    """
+    try:
+        found = run()
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return False
     if not isinstance(found, Tensor) or found.shape != logits.shape:
         return False
-    scale = float(logits.abs().max())
+    scale = float(logits.nan_to_num(posinf=0, neginf=0).abs().max())
     return bool(torch.isclose(found, logits, rtol=0, atol=1e-4 * scale, equal_nan=True).all())
 
 
@@ -193,7 +204,7 @@ def _masked_logits(
     module: nn.Module,
     inputs: Tensor,
     activation: Tensor,
-    method: Method,
+    make_masks: Callable[[Tensor, tuple[int, int]], Tensor],
     chunk: int,
     meter: Meter,
 ) -> Tensor:
@@ -201,19 +212,21 @@ def _masked_logits(
 
     Channels that are constant have no mask but zero: one blank image stands for all of them.
     """
-    assert method.masks is not None
     count, channels = activation.shape[:2]
     flat = activation.flatten(0, 1)  # (N * C, h, w)
     live = (flat.amax((-2, -1)) > flat.amin((-2, -1))).nonzero().squeeze(1)
     blank = checked_logits(module(torch.zeros_like(inputs[:1])), 1)
     logits = blank.repeat(len(flat), 1)  # (N * C, num_classes)
     meter.add(len(flat) - len(live))
-    for chosen in _slices(len(live), chunk):
+
+    def run(chosen: slice) -> None:
         part = live[chosen]
-        masks = method.masks(flat[part], (inputs.shape[-2], inputs.shape[-1]))
+        masks = make_masks(flat[part], (inputs.shape[-2], inputs.shape[-1]))
         masked = inputs[part // channels].mul_(masks[:, None])
         logits[part] = checked_logits(module(masked), len(part))
         meter.add(len(part))
+
+    _in_chunks(len(live), chunk, run)
     return logits.view(count, channels, -1)
 
 
@@ -259,11 +272,14 @@ def _logits_of_variants(
     found = tail.logits.new_empty(count, variants, num_classes)
     for images in _slices(count, tail.chunk):
         rows = torch.arange(images.start, images.stop, device=found.device)
-        for part in _slices(variants, max(1, tail.chunk // len(rows))):
+
+        def run_part(part: slice, images: slice = images, rows: Tensor = rows) -> None:
             size = part.stop - part.start
             logits = run(images, part, rows.repeat_interleave(size))
             found[images, part] = logits.view(len(rows), size, num_classes)
             meter.add(len(logits))
+
+        _in_chunks(variants, max(1, tail.chunk // len(rows)), run_part)
     return found
 
 
@@ -324,6 +340,21 @@ def _kept_logits(tail: _BoundTail, activation: Tensor, meter: Meter) -> Tensor:
         return tail.run(values.flatten(0, 1), rows)
 
     return _logits_of_variants(tail, height * width, run, meter)
+
+
+def _in_chunks(length: int, chunk: int, run: Callable[[slice], None]) -> None:
+    """Run over one part of a length after the other, smaller ones where memory runs out."""
+    start = 0
+    while start < length:
+        part = slice(start, min(start + chunk, length))
+        try:
+            run(part)
+        except (MemoryError, RuntimeError) as error:
+            if chunk == 1 or not is_out_of_memory(error):
+                raise
+            chunk = max(1, min(chunk, length) // 2)
+        else:
+            start = part.stop
 
 
 def _slices(length: int, step: int) -> Iterator[slice]:

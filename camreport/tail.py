@@ -8,6 +8,7 @@ with the layer's output exchanged, which is slower and gives the same.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -200,14 +201,26 @@ class _Tracer(fx.Tracer):
 
 @contextmanager
 def _attributes_kept(module: nn.Module) -> Iterator[None]:
-    """Undo what a model's forward does to its own attributes."""
+    """Undo what a model's forward does to its own attributes, lists and dictionaries."""
     kept = [(part, dict(part.__dict__)) for part in module.modules()]
+    contents = [
+        (value, copy(value))
+        for _, attributes in kept
+        for value in attributes.values()
+        if isinstance(value, list | dict | set)
+    ]
     try:
         yield
     finally:
         for part, attributes in kept:
             part.__dict__.clear()
             part.__dict__.update(attributes)
+        for value, content in contents:
+            value.clear()
+            if isinstance(value, list):
+                value.extend(content)
+            else:
+                value.update(content)
 
 
 def _locate(module: nn.Module, reads: str) -> tuple[fx.Graph, Node, Node] | None:
@@ -269,7 +282,7 @@ def _entry(
         splits = isinstance(step, nn.Linear) and flat
         if isinstance(step, nn.Conv2d) and not flat:
             splits = step.groups == 1 and step.padding_mode == "zeros"
-        if splits:
+        if splits and not _is_hooked(step):
             assert isinstance(step, nn.Linear | nn.Conv2d)
             rest = [n for n in steps if n not in chain and n is not node]
             return Entry(
@@ -288,6 +301,11 @@ def _entry(
 def _step(modules: dict[str, nn.Module], node: Node) -> object:
     """Return what a node calls: a module, a function, or a tensor method's name."""
     return modules[str(node.target)] if node.op == "call_module" else node.target
+
+
+def _is_hooked(step: object) -> bool:
+    """Say whether a hook may change what a module takes or returns."""
+    return isinstance(step, nn.Module) and bool(step._forward_hooks or step._forward_pre_hooks)
 
 
 def _is_pointwise(step: object) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.modules import activation
@@ -31,7 +32,12 @@ _OTHER_FUNCTIONS = {
         *("celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish"),
         *("prelu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus", "tanh"),
     )
-} | {"sigmoid": "sigmoid", "tanh": "tanh"}
+} | {
+    torch.sigmoid: "sigmoid",
+    torch.tanh: "tanh",
+    "sigmoid": "sigmoid",
+    "tanh": "tanh",
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,12 @@ class Task:
         return any(
             skip.method == method.key and skip.layer in (None, layer) for skip in self.skipped
         )
+
+    def computes(self, method: Method) -> bool:
+        """Say whether a method has any map."""
+        if method.per_layer:
+            return bool(self.wanted(method))
+        return not self.is_skipped(method, None)
 
     def wanted(self, method: Method) -> dict[str, str]:
         """Return the layers at which a method is computed: what each reads, by its name."""
@@ -142,10 +154,7 @@ def make_task(
         heads={read: head for read, head in heads.items() if head},
         pools=_pools(module, reads) if POOL_GRADIENT in needs else {},
     )
-    if all(
-        task.is_skipped(method, None) if not method.per_layer else not task.wanted(method)
-        for method in methods
-    ):
+    if not any(task.computes(method) for method in methods):
         raise MethodError(
             "methods: none of those asked for can be computed here. "
             + " ".join(dict.fromkeys(skip.reason for skip in task.skipped))

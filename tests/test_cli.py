@@ -116,7 +116,17 @@ REFUSED = [
     (("run", "mine", "-o", "out"), "found none in 'mine'"),
     (("run", "mine/notes.txt", "-o", "out"), "notes.txt: "),
     (("run", CAT, "-o", "out", "--methods", "gradcma"), "Did you mean 'grad_cam'?"),
+    (("run", CAT, "-o", "out", "--methods", "score-camm"), "Did you mean 'score_cam'?"),
     (("run", CAT, "-o", "out", "--methods", ","), "methods: expected at least one"),
+    (("run", CAT, "-o", "out", "--methods", "cam"), "CAM is not defined for this model"),
+    (("run", CAT, "-o", "out", "--quantity", "logits"), "contrast:CLASS, got 'logits'"),
+    (("run", CAT, "-o", "out", "--quantity", "contrast:dgo"), "Did you mean 'dog'?"),
+    (("run", CAT, "-o", "out", "--quantity", "logit:dog"), "got 'logit:1'"),
+    (("run", CAT, "-o", "out", "--gamma", "0"), "gamma: expected a number above 0, got 0.0"),
+    (("run", CAT, "-o", "out", "--gamma", "steep"), "'steep'"),
+    (("run", CAT, "-o", "out", "--stages", "-1"), "stages: expected a number from 0"),
+    (("run", CAT, "-o", "out", "--smooth", "noisy"), "noise, aug, eigen, got 'noisy'"),
+    (("run", CAT, "-o", "out", "--seed", "x"), "'x'"),
     (("run", CAT, "-o", "out", "--layers", "featrues.12"), "Did you mean 'features.12'?"),
     (("run", CAT, "-o", "out", "--layers", "13"), "'features.13'"),
     (("run", CAT, "-o", "out", "--layers", "classifier.1"), "'classifier.1'"),
@@ -238,16 +248,9 @@ def test_run_reads_class_names_from_a_file_or_a_list(
 
 
 def test_run_records_a_command_that_does_the_same(command: Command) -> None:
-    words = (
-        "run",
-        CAT,
-        "-o",
-        "out",
-        "--layers",
-        "12,features.8:pre",
-        "--methods",
-        "Grad-CAM,hirescam",
-    )
+    words = ["run", CAT, "-o", "out", "--layers", "12,features.8:pre", "--methods"]
+    words += ["Grad-CAM,hirescam,layer_cam", "--quantity", "contrast:cat", "--gamma", "1.5"]
+    words += ["--stages", "1", "--smooth", "eigen,noise", "--seed", "3"]
     command(*words, "--classes", "dog", "--batch-size", "2")
     report = Path("out/results/manifest.json").read_bytes()
     recorded = json.loads(report)["command"].split()
@@ -257,17 +260,11 @@ def test_run_records_a_command_that_does_the_same(command: Command) -> None:
     assert command(*recorded[1:]).code == 0
     free = ("command", "versions", "device", "cost")
     one, two = json.loads(report), json.loads(Path("again/results/manifest.json").read_bytes())
+    assert (one["quantity"], one["fusion"]) == ("contrast:0", {"gamma": 1.5, "stages": 1})
+    assert (one["smooth"], one["seed"]) == (["noise", "eigen"], 3)
     assert {k: v for k, v in one.items() if k not in free} == {
         k: v for k, v in two.items() if k not in free
     }
-
-
-def test_methods_lists_every_method(command: Command) -> None:
-    finished = command("methods")
-    assert finished.code == 0
-    head, *rows = finished.out.splitlines()
-    assert head.split() == ["key", "name", "needs", "formula", "source"]
-    assert [row.split()[0] for row in rows] == ["grad_cam", "layer_cam", "hires_cam"]
 
 
 def test_render_builds_the_report_again(command: Command) -> None:

@@ -25,11 +25,44 @@ from camreport.errors import (
     ModelError,
 )
 from camreport.layers import auto_layers
-from camreport.memory import BUDGETS, FIRST_BATCH_ALLOWANCE, Budget
+from camreport.memory import BUDGETS, FIRST_BATCH_ALLOWANCE
 from camreport.methods import METHODS
+from camreport.methods.registry import ABLATED, ACTIVATION, GRADIENT, KEPT, LOOK_ALIKES, SHARED
 
 READS = {"0": 1, "0:pre": 0, "2": 2, "3": 4, "3:pre": 3}
 """Addresses in toy_net, and the place of the module whose output each one reads."""
+
+EVERY = tuple(METHODS)
+"""Every method, also those that ``all`` leaves out."""
+
+SHARING = tuple(key for key in METHODS if METHODS[key].needs.passes == SHARED)
+"""The methods that are made of one forward pass and one backward pass per class."""
+
+WITH_TAIL = tuple(key for key in METHODS if METHODS[key].needs in (ABLATED, KEPT))
+"""The methods that ask what follows a layer."""
+
+
+def pooled_net() -> nn.Sequential:
+    """toy_net's features with a head of ReLU alone that CAM is defined for: every method is."""
+    net = toy_net()
+    torch.manual_seed(2)
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4).double())
+    return nn.Sequential(*net[:5], *head)
+
+
+NETS = {net.__name__: net for net in (toy_net, pooled_net)}
+
+
+def defined_at(name: str, key: str) -> list[str]:
+    """Return where a method has a map of one of the nets, by the names of its layers."""
+    method = METHODS[key]
+    if name == "toy_net" and key in ("cam", "guided_backprop", "guided_grad_cam"):
+        return []
+    if not method.per_layer:
+        return ["input"]
+    if key == "cam":
+        return ["3", "3:pre"]
+    return [layer for layer in READS if not (method.non_negative and layer.endswith(":pre"))]
 
 
 def random_images(count: int = 3, seed: int = 1) -> Tensor:
@@ -47,9 +80,14 @@ def oracle(image: Tensor, target: int, place: int, key: str) -> Tensor:
     """Return the map of one image and class, by cutting toy_net in two behind a place."""
     net = toy_net()
     activation = net[: place + 1](image[None]).detach().requires_grad_()
-    logits = net[place + 1 :](activation.clone())  # a ReLU in place may come next
-    (gradient,) = torch.autograd.grad(logits[0, target], activation)
-    return getattr(reference, key)(activation[0].detach(), gradient[0])
+    logits = net[place + 1 :](activation.clone())[0]  # a ReLU in place may come next
+    slopes = [torch.autograd.grad(logit, activation, retain_graph=True)[0][0] for logit in logits]
+    given: dict[object, tuple[object, ...]] = {
+        GRADIENT: (slopes[target],),
+        ACTIVATION: (),
+        LOOK_ALIKES: (torch.stack(slopes), logits, target),
+    }
+    return getattr(reference, key)(activation[0].detach(), *given[METHODS[key].needs])
 
 
 def assert_same_maps(one: Explanation, other: Explanation, exactly: bool = False) -> None:
@@ -72,8 +110,15 @@ def record_batches(net: nn.Module) -> tuple[list[int], list[int]]:
 # What the maps are
 
 
-@pytest.mark.parametrize("key", METHODS)
-@pytest.mark.parametrize("layer", READS)
+@pytest.mark.parametrize(
+    ("key", "layer"),
+    [
+        (key, layer)
+        for key, method in METHODS.items()
+        if method.needs in (GRADIENT, ACTIVATION, LOOK_ALIKES)
+        for layer in defined_at("toy_net", key)
+    ],
+)
 def test_explain_matches_an_oracle_that_cuts_the_network(key, layer):
     images, targets = random_images(2), random_targets(2)
     maps = explain(toy_net(), images, [layer], [key], targets).maps[key][layer]
@@ -102,8 +147,8 @@ def test_explain_returns_what_was_asked_for():
     net, images = toy_net(), random_images(3)
     e = explain(net, images, ["3", net[2], "0:pre"], ["LayerCAM", "grad_cam"], [3, 1])
     assert list(e.maps) == ["layer_cam", "grad_cam"]
-    assert list(e.maps["grad_cam"]) == ["3", "2", "0:pre"]
-    assert list(e.maps["layer_cam"]) == ["3", "2", "0:pre", FUSED]
+    assert list(e.maps["grad_cam"]) == ["0:pre", "2", "3"]
+    assert list(e.maps["layer_cam"]) == ["0:pre", "2", "3", FUSED]
     sizes = {"3": (6, 6), "2": (6, 6), "0:pre": (12, 12), FUSED: (12, 12)}
     for by_layer in e.maps.values():
         for name, cam in by_layer.items():
@@ -138,9 +183,11 @@ def test_explain_chooses_layers_by_itself():
     assert list(explain(net, images).maps["grad_cam"]) == names == ["1", "4"]
 
 
-def test_explain_gives_the_same_map_for_two_names_of_one_tensor():
-    e = explain(toy_net(), random_images(2), ["1", "0"])
-    assert torch.equal(e.maps["grad_cam"]["0"], e.maps["grad_cam"]["1"])
+@pytest.mark.parametrize("key", [key for key in EVERY if METHODS[key].per_layer])
+def test_explain_gives_the_same_map_for_two_names_of_one_tensor(key):
+    maps = explain(pooled_net(), random_images(2), ["4", "1", "0", "3"], [key], "all").maps[key]
+    for one, other in [("3", "4")] if key == "cam" else [("0", "1"), ("3", "4")]:
+        assert torch.equal(maps[one], maps[other])
 
 
 def test_explain_gives_float32_whatever_the_default_dtype_is():
@@ -156,70 +203,109 @@ def test_explain_gives_float32_whatever_the_default_dtype_is():
 # What the maps do not depend on
 
 
+@pytest.fixture(scope="module", params=NETS)
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of a net."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def together() -> Explanation:
+def together(name: str) -> Explanation:
     """All layers, methods and classes of five images in one call."""
-    return explain(toy_net(), random_images(5), list(READS), "all", "all")
+    return explain(NETS[name](), random_images(5), list(READS), EVERY, "all")
 
 
-def test_explain_gives_one_by_one_what_it_gives_for_a_batch(together):
+def test_explain_computes_every_method_wherever_it_is_defined(name, together):
+    assert list(together.maps) == list(EVERY)
+    for key, by_layer in together.maps.items():
+        method, where = METHODS[key], defined_at(name, key)
+        if key == "guided_backprop" and not where:
+            continue  # see test_task.py
+        names = [n for n in by_layer if n != FUSED]
+        assert sorted(names) == sorted(where), key
+        assert (FUSED in by_layer) == method.fuses
+        for layer, cam in by_layer.items():
+            assert cam.dtype == torch.float32
+            assert cam.isfinite().all(), (key, layer)
+            assert cam.abs().amax() > 0, (key, layer)
+            grid = (12, 12) if layer == FUSED or method.on_input else together.shapes[layer][1:]
+            channels = (3,) if "guided" in key else ()
+            channels = together.shapes[layer][:1] if method.per_channel else channels
+            assert cam.shape == (5, 4, *channels, *grid), (key, layer)
+            same = torch.equal(cam[:, 0], cam[:, 1])
+            assert same != method.class_specific, (key, layer)
+
+
+def test_explain_gives_one_by_one_what_it_gives_for_a_batch(name, together):
     for n, image in enumerate(random_images(5)):
-        alone = explain(toy_net(), image[None], list(READS), "all", "all")
+        alone = explain(NETS[name](), image[None], list(READS), EVERY, "all")
         for key, by_layer in alone.maps.items():
             for layer, cam in by_layer.items():
                 expected = together.maps[key][layer][n : n + 1]
                 assert_close(cam, expected, rtol=1e-5, atol=1e-9)
 
 
-def test_explain_permutes_with_the_batch(together):
+def test_explain_permutes_with_the_batch(name, together):
     order = torch.tensor([3, 0, 4, 2, 1])
-    permuted = explain(toy_net(), random_images(5)[order], list(READS), "all", "all")
+    permuted = explain(NETS[name](), random_images(5)[order], list(READS), EVERY, "all")
     for key, by_layer in permuted.maps.items():
         for layer, cam in by_layer.items():
             assert_close(cam, together.maps[key][layer][order], rtol=1e-5, atol=1e-9)
 
 
-def test_explain_keeps_an_undefined_image_to_itself(together):
+@pytest.mark.parametrize(
+    "keys",
+    [
+        tuple(key for key in EVERY if key not in WITH_TAIL),
+        WITH_TAIL,
+    ],
+    ids=["others", "with tail"],
+)
+def test_explain_keeps_an_undefined_image_to_itself(name, together, keys):
     images = random_images(5)
     images[2, 0, 5, 5] = torch.nan
-    e = explain(toy_net(), images, list(READS), "all", "all")
+    e = explain(NETS[name](), images, list(READS), keys, "all")
     others = [0, 1, 3, 4]
     for key, by_layer in e.maps.items():
         for layer, cam in by_layer.items():
             assert_close(cam[others], together.maps[key][layer][others], rtol=1e-5, atol=1e-9)
-    assert e.maps["layer_cam"][FUSED][2].isnan().all()
+    assert not e.logits[2].isfinite().any()
+    if "layer_cam" in keys:
+        assert e.maps["layer_cam"][FUSED][2].isnan().all()
 
 
-def test_explain_does_not_depend_on_the_order_of_layers_methods_and_classes(together):
-    keys = list(METHODS)[::-1]
-    e = explain(toy_net(), random_images(5), list(READS)[::-1], keys, [3, 2, 1, 0])
+def test_explain_does_not_depend_on_the_order_of_layers_methods_and_classes(name, together):
+    e = explain(NETS[name](), random_images(5), list(READS)[::-1], EVERY[::-1], [3, 2, 1, 0])
+    assert list(e.maps) == list(EVERY[::-1])
     for key, by_layer in e.maps.items():
         for layer, cam in by_layer.items():
             assert_close(cam.flip(1), together.maps[key][layer], rtol=1e-5, atol=1e-9)
     assert list(e.layers) == list(together.layers)
 
 
-@pytest.mark.parametrize("key", METHODS)
-@pytest.mark.parametrize("layer", READS)
-def test_explain_gives_alone_what_it_gives_in_company(together, key, layer):
-    alone = explain(toy_net(), random_images(5), [layer], [key], [2])
-    cam = together.maps[key][layer][:, 2:3]
-    assert_close(alone.maps[key][layer], cam, rtol=1e-5, atol=1e-9)
+@pytest.mark.parametrize("key", EVERY)
+def test_explain_gives_alone_what_it_gives_in_company(name, together, key):
+    for layer in defined_at(name, key):
+        asked = "0" if layer == "input" else layer
+        alone = explain(NETS[name](), random_images(5), [asked], [key], [2])
+        cam = together.maps[key][layer][:, 2:3]
+        assert_close(alone.maps[key][layer], cam, rtol=1e-5, atol=1e-9)
 
 
-def test_explain_repeats_itself_exactly(together):
-    again = explain(toy_net(), random_images(5), list(READS), "all", "all")
+def test_explain_repeats_itself_exactly(name, together):
+    again = explain(NETS[name](), random_images(5), list(READS), EVERY, "all")
     assert_same_maps(again, together, exactly=True)
 
 
-@pytest.mark.parametrize("classes_at_once", [1, 3])
+@pytest.mark.parametrize(("classes_at_once", "cached"), [(1, 1), (1, 10**9), (3, 1), (3, 20_000)])
 def test_explain_gives_the_same_by_batched_and_by_looped_backward_passes(
-    monkeypatch, together, classes_at_once
+    monkeypatch, name, together, classes_at_once, cached
 ):
     values = sum(c * h * w for c, h, w in together.shapes.values())
-    budget = Budget(BUDGETS["cpu"].activations, 5 * 8 * values * classes_at_once, 32)
+    gradients = 5 * 8 * values * classes_at_once
+    budget = replace(BUDGETS["cpu"], gradients=gradients, cached=cached)
     monkeypatch.setitem(BUDGETS, "cpu", budget)
-    looped = explain(toy_net(), random_images(5), list(READS), "all", "all")
+    looped = explain(NETS[name](), random_images(5), list(READS), EVERY, "all")
     assert_same_maps(looped, together)
 
 
@@ -234,11 +320,11 @@ def test_explain_gives_the_same_by_batched_and_by_looped_backward_passes(
 )
 def test_explain_works_the_same_inside(context: Callable[[], AbstractContextManager[object]]):
     net, images = toy_net().float(), random_images(3).float()
-    plain = explain(net, images, ["0", "3"], "all", [0, 1])
+    plain = explain(net, images, ["0", "3"], EVERY, [0, 1])
     with context():
         outside = net(images)
-        inside = explain(net, images, ["0", "3"], "all", [0, 1])
-        own = explain(net, images.clone(), ["0", "3"], "all", [0, 1])  # made in that mode
+        inside = explain(net, images, ["0", "3"], EVERY, [0, 1])
+        own = explain(net, images.clone(), ["0", "3"], EVERY, [0, 1])  # made in that mode
         assert net(images).dtype == outside.dtype
         assert net(images).requires_grad == outside.requires_grad
     assert_same_maps(inside, plain, exactly=True)
@@ -247,15 +333,15 @@ def test_explain_works_the_same_inside(context: Callable[[], AbstractContextMana
 
 def test_explain_works_the_same_for_a_frozen_model():
     images = random_images()
-    plain = explain(toy_net(), images, ["0", "3"], "all", [0, 1])
-    frozen = explain(toy_net().requires_grad_(False), images, ["0", "3"], "all", [0, 1])
+    plain = explain(toy_net(), images, ["0", "3"], EVERY, [0, 1])
+    frozen = explain(toy_net().requires_grad_(False), images, ["0", "3"], EVERY, [0, 1])
     assert_same_maps(frozen, plain, exactly=True)
 
 
 def test_explain_takes_images_of_another_dtype():
     images = random_images().float()
-    e = explain(toy_net(), images, ["0", "3"], "all", [0, 1])
-    assert_same_maps(e, explain(toy_net(), images.double(), ["0", "3"], "all", [0, 1]))
+    e = explain(toy_net(), images, ["0", "3"], EVERY, [0, 1])
+    assert_same_maps(e, explain(toy_net(), images.double(), ["0", "3"], EVERY, [0, 1]))
 
 
 def test_explain_computes_without_reduced_precision_and_puts_the_settings_back(monkeypatch):
@@ -417,9 +503,9 @@ class FailsBackward(torch.autograd.Function):
 def test_explain_returns_the_model_as_it_was_found(targets):
     net = LivedIn()
     before = state_of(net)
-    explain(net, random_images(), ["features.0", "features.5:pre"], "all", targets)
+    explain(net, random_images(), ["features.0", "features.5:pre"], EVERY, targets)
     assert_as_found(net, before)
-    explain(net, random_images(), None, "all", targets)
+    explain(net, random_images(), None, EVERY, targets)
     assert_as_found(net, before)
 
 
@@ -479,7 +565,7 @@ def test_explain_returns_the_model_as_it_was_found_when_a_pass_fails(layers, las
     net.last = Returns(last)
     before = state_of(net)
     with pytest.raises(error):
-        explain(net, random_images(), layers, "all", [0, 1])
+        explain(net, random_images(), layers, EVERY, [0, 1])
     assert_as_found(net, before)
 
 
@@ -495,8 +581,8 @@ def test_explain_returns_the_model_as_it_was_found_when_a_method_fails(monkeypat
 
 def test_explain_gives_in_training_mode_what_it_gives_in_evaluation_mode():
     images = random_images()
-    training = explain(LivedIn(), images, ["features.0", "features.5"], "all", [0, 1])
-    evaluation = explain(LivedIn().eval(), images, ["features.0", "features.5"], "all", [0, 1])
+    training = explain(LivedIn(), images, ["features.0", "features.5"], EVERY, [0, 1])
+    evaluation = explain(LivedIn().eval(), images, ["features.0", "features.5"], EVERY, [0, 1])
     assert_same_maps(training, evaluation, exactly=True)
     assert not torch.equal(LivedIn()(images).float(), training.logits)  # dropout would show
 
@@ -530,7 +616,7 @@ def test_explain_leaves_the_images_as_they_were_when_the_model_writes_to_its_inp
 def test_explain_takes_one_forward_and_one_backward_pass_per_class(
     monkeypatch, gradient_bytes, backward_calls
 ):
-    monkeypatch.setitem(BUDGETS, "cpu", Budget(10**9, gradient_bytes, 32))
+    monkeypatch.setitem(BUDGETS, "cpu", replace(BUDGETS["cpu"], gradients=gradient_bytes))
     net, calls, trainable = LivedIn(), [], []
 
     def note(_module: nn.Module, _inputs: object, logits: Tensor) -> None:
@@ -540,7 +626,7 @@ def test_explain_takes_one_forward_and_one_backward_pass_per_class(
 
     net.last.register_forward_hook(note)
     layers = ["features.0", "features.3", "features.5", "features.5:pre"]
-    e = explain(net, random_images(4), layers, "all", [3, 0, 1])
+    e = explain(net, random_images(4), layers, SHARING, [3, 0, 1])
     assert calls == ["forward"] + ["backward"] * backward_calls
     assert not trainable  # so that no backward pass computes a parameter's gradient
     assert (e.cost.forwards, e.cost.backwards) == (1, 3)
@@ -548,10 +634,10 @@ def test_explain_takes_one_forward_and_one_backward_pass_per_class(
 
 def test_explain_makes_no_parameter_gradients():
     net = toy_net()
-    explain(net, random_images(), ["0", "3"], "all", "all")
+    explain(net, random_images(), ["0", "3"], EVERY, "all")
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
     net.requires_grad_(False)
-    explain(net, random_images(), ["0", "3"], "all", "all")
+    explain(net, random_images(), ["0", "3"], EVERY, "all")
     assert all(p.grad is None and not p.requires_grad for p in net.parameters())
 
 
@@ -685,16 +771,18 @@ def test_explain_refuses_an_empty_list_of_layers():
 
 def test_explain_cuts_many_images_into_batches_without_a_change(monkeypatch):
     images, targets = random_images(8), random_targets(8)
-    plain = explain(toy_net(), images, ["0", "3"], "all", targets)
-    net = toy_net()
-    tried, _ = record_batches(net)
+    plain = explain(pooled_net(), images, ["0", "3"], EVERY, targets)
     monkeypatch.setattr(engine, "FIRST_BATCH", 3)
     monkeypatch.setitem(BUDGETS, "cpu", replace(BUDGETS["cpu"], images=2))
-    cut = explain(net, images, ["0", "3"], "all", targets)
+    cut = explain(pooled_net(), images, ["0", "3"], EVERY, targets)
+    assert cut.cost.maps == plain.cost.maps
+    assert cut.cost.variants == plain.cost.variants
+    assert_same_maps(cut, plain)
+    net = pooled_net()
+    tried, _ = record_batches(net)
+    cut = explain(net, images, ["0", "3"], SHARING, targets)
     assert tried == [3, 2, 2, 1]
     assert (cut.cost.forwards, cut.cost.backwards) == (4, 8)
-    assert cut.cost.maps == plain.cost.maps
-    assert_same_maps(cut, plain)
 
 
 def test_explain_cuts_more_images_than_the_first_batch_takes():
@@ -713,7 +801,8 @@ def test_explain_cuts_more_images_than_the_first_batch_takes():
 )
 def test_next_batch_takes_a_byte_budgets_worth(monkeypatch, activations, most, expected):
     e = explain(toy_net(), random_images(2), ["0"])
-    budget = Budget(int(activations * e.bytes_per_image), 1, most)
+    bytes_ = int(activations * e.bytes_per_image)
+    budget = replace(BUDGETS["cpu"], activations=bytes_, images=most)
     monkeypatch.setitem(BUDGETS, "cpu", budget)
     assert next_batch_size(e) == expected
 
@@ -732,11 +821,11 @@ def test_next_batch_takes_a_byte_budgets_worth(monkeypatch, activations, most, e
 )
 def test_explain_halves_a_batch_that_does_not_fit(error):
     images, targets = random_images(7), random_targets(7)
-    plain = explain(nn.Sequential(toy_net()), images, ["0.0", "0.3"], "all", targets)
+    plain = explain(nn.Sequential(toy_net()), images, ["0.0", "0.3"], SHARING, targets)
     net = nn.Sequential(toy_net())
     tried, done = record_batches(net)
     net.append(Returns(lambda logits: logits if len(logits) <= 2 else raise_(error)()))
-    e = explain(net, images, ["0.0", "0.3"], "all", targets)
+    e = explain(net, images, ["0.0", "0.3"], SHARING, targets)
     assert tried[0] == 7
     assert sum(done) == 7
     assert max(done) == 2
@@ -766,13 +855,14 @@ def test_explain_does_not_try_again_after_another_error():
 @pytest.mark.parametrize(("images_allowed", "batches"), [(4, [3, 2, 3, 2]), (0, [1] * 10)])
 def test_explain_cuts_a_first_batch_that_is_far_too_large(monkeypatch, images_allowed, batches):
     images = random_images(10)
-    plain = explain(toy_net(), images, ["0", "3"], "all", [0, 1])
+    plain = explain(toy_net(), images, ["0", "3"], SHARING, [0, 1])
     allowance = FIRST_BATCH_ALLOWANCE
-    budget = Budget(images_allowed * plain.bytes_per_image // allowance, 10**9, 32)
+    bytes_ = images_allowed * plain.bytes_per_image // allowance
+    budget = replace(BUDGETS["cpu"], activations=bytes_)
     monkeypatch.setitem(BUDGETS, "cpu", budget)
     net = toy_net()
     tried, done = record_batches(net)
-    e = explain(net, images, ["0", "3"], "all", [0, 1])
+    e = explain(net, images, ["0", "3"], SHARING, [0, 1])
     assert tried[0] == 10
     assert done == batches
     assert_same_maps(e, plain)

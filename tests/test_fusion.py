@@ -3,9 +3,11 @@
 import pytest
 import reference
 import torch
+from conftest import toy_net
 from torch import Tensor
 from torch.testing import assert_close
 
+from camreport import explain
 from camreport.fusion import fuse, normalise, shallow_stages
 
 ALEXNET = [(55, 55), (27, 27), (13, 13), (13, 13), (6, 6)]
@@ -44,6 +46,24 @@ def test_shallow_stages_are_the_first_three_of_five_else_all_but_the_last(sizes,
 
 
 @pytest.mark.parametrize(
+    ("sizes", "stages", "shallow"),
+    [
+        (ALEXNET, 0, [False] * 5),
+        (ALEXNET, 1, [True, False, False, False, False]),
+        (ALEXNET, 4, [True, True, True, True, False]),
+        (ALEXNET, 5, [True] * 5),
+        (ALEXNET, 9, [True] * 5),
+        ([(14, 14), (14, 14), (7, 7)], 1, [True, True, False]),
+        ([(14, 14), (14, 14), (7, 7)], 2, [True, True, True]),
+        ([(13, 13), (13, 13)], 1, [True, True]),
+        ([(13, 13)], 1, [True]),
+    ],
+)
+def test_shallow_stages_are_as_many_as_are_asked_for(sizes, stages, shallow):
+    assert shallow_stages(sizes, stages) == shallow
+
+
+@pytest.mark.parametrize(
     ("sizes", "shallow"),
     [
         (FEW, [True, True, True, False, False]),
@@ -70,6 +90,31 @@ def test_fuse_lifts_shallow_maps_by_tanh_of_gamma():
     expected = torch.tensor([[0.25, 0.5], [0.0, 1.0]], dtype=torch.float64)
     assert_close(fuse([cam, deep])[0, 0], torch.tanh(2 * expected))
     assert_close(fuse([cam, deep], gamma=0.5)[0, 0], torch.tanh(0.5 * expected))
+
+
+@pytest.mark.parametrize("stages", [0, 1, 2, 4, 5])
+def test_fuse_lifts_as_many_stages_as_are_asked_for(stages):
+    cams = random_cams(FEW)
+    fused = fuse(cams, stages=stages)
+    for n in range(2):
+        expected = reference.fuse([cam[n, 0] for cam in cams], [at < stages for at in range(5)])
+        assert_close(fused[n, 0], expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("key", ["layer_cam", "layer_cam_pool_gradient"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"gamma": 0.5}, {"stages": 0}, {"gamma": 7.0, "stages": 2}, {"smooth": "eigen"}],
+    ids=str,
+)
+def test_explain_fuses_as_it_is_asked_to(key, options):
+    images = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1)).double()
+    maps = explain(toy_net(), images, ["3", "1", "2"], [key], [0, 3], **options).maps[key]
+    given = {name: value for name, value in options.items() if name != "smooth"}
+    expected = fuse([maps[layer] for layer in ("1", "2", "3")], **given)
+    assert_close(maps["fused"], expected, rtol=0, atol=0)
+    if given:
+        assert not torch.equal(maps["fused"], fuse([maps[layer] for layer in ("1", "2", "3")]))
 
 
 def test_fuse_stays_within_zero_and_one_and_reaches_the_peak_of_a_deep_map():

@@ -18,6 +18,17 @@ from camreport.tail import Tail, find_tail, whole_model
 KEYS = ("ablation_cam", "recipro_cam")
 
 
+class DilatedNet(nn.Sequential):
+    """A convolution whose stride, padding and dilation differ by axis, behind a padded pool."""
+
+    def __init__(self) -> None:
+        wide = nn.Conv2d(6, 5, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 3))
+        super().__init__(
+            *(nn.Conv2d(3, 6, 3), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)),
+            *(wide, nn.ReLU(), nn.Flatten(), nn.Linear(105, 10)),
+        )
+
+
 class BranchedNet(nn.Module):
     """A stem, two branches that are put side by side, and a residual sum."""
 
@@ -58,6 +69,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "ResNet-18": (lambda: random_net("ResNet-18"), 64),
     "DenseNet": (lambda: seeded(small_densenet), 64),
     "branches": (lambda: seeded(BranchedNet), 16),
+    "dilated": (lambda: seeded(DilatedNet), 16),
 }
 LAYERS = [
     ("AlexNet", "features.2", True),
@@ -76,6 +88,9 @@ LAYERS = [
     ("branches", "left", False),
     ("branches", "right", False),
     ("branches", "join:pre", False),
+    ("dilated", "1", True),
+    ("dilated", "0:pre", True),
+    ("dilated", "2", True),
 ]
 """Net, layer, and whether its channels stay apart up to one linear operation."""
 
@@ -142,14 +157,17 @@ def test_whole_model_exchanges_one_call_of_a_module_and_leaves_no_hook():
 
 
 @pytest.mark.parametrize("images_at_once", [1, 7, 64])
-def test_maps_do_not_depend_on_how_variants_are_cut_into_chunks(monkeypatch, images_at_once):
+@pytest.mark.parametrize("share", [1.0, 0.25], ids=["four images", "one image"])
+def test_maps_do_not_depend_on_how_variants_are_cut_into_chunks(monkeypatch, images_at_once, share):
     keys = (*KEYS, "score_cam", "score_cam_pgc", "score_cam_torchcam")
-    model, images = NETS["branches"][0](), images_of("branches", 3)
-    plain = explain(model, images, ["stem", "left"], keys, "all").maps
-    budget = BUDGETS["cpu"]
-    monkeypatch.setitem(BUDGETS, "cpu", replace(budget, images=images_at_once))
-    cut = explain(model, images, ["stem", "left"], keys, "all").maps
-    assert_close(cut, plain, rtol=1e-4, atol=1e-5)
+    model, images = NETS["branches"][0](), images_of("branches", 4)
+    plain = explain(model, images, ["stem", "left"], keys, "all")
+    fitting = int(4 * share * plain.bytes_per_image)
+    small = replace(BUDGETS["cpu"], activations=fitting, images=images_at_once)
+    monkeypatch.setitem(BUDGETS, "cpu", small)
+    cut = explain(model, images, ["stem", "left"], keys, "all")
+    assert cut.cost.forwards > plain.cost.forwards
+    assert_close(cut.maps, plain.maps, rtol=1e-4, atol=1e-5)
 
 
 def test_a_tail_that_does_not_give_the_models_logits_is_not_used(monkeypatch):

@@ -35,6 +35,8 @@ def test_wheel_holds_templates_and_weights_and_nothing_of_the_workshop(wheel: Pa
     inside = names(wheel)
     templates = {f"camreport/templates/{file.name}" for file in (ROOT / "templates").iterdir()}
     assert templates <= inside
+    modules = {str(file.relative_to(ROOT)) for file in (ROOT / "camreport").rglob("*.py")}
+    assert {name for name in inside if name.endswith(".py")} == modules
     assert "camreport/models/catdog_alexnet.safetensors" in inside
     top = {name.split("/")[0] for name in inside}
     assert {name for name in top if not name.endswith(".dist-info")} == {"camreport"}

@@ -22,8 +22,7 @@ from camreport import decoding, engine, pipeline, results
 from camreport.errors import ClassError, InputError, LayerError, MemoryLimitError, ResultsError
 from camreport.gallery import render_gallery
 from camreport.images import Preprocessing, load_image
-from camreport.memory import BUDGETS, Budget
-from camreport.methods import METHODS
+from camreport.memory import BUDGETS
 from camreport.models.loaded import LoadedModel, wrap_module
 from camreport.pipeline import Summary
 from camreport.results import load_results
@@ -31,6 +30,9 @@ from camreport.results import load_results
 Arrays = dict[str, NDArray[np.generic]]
 
 LAYERS = {"features.0": (4, 8, 10), "features.2": (6, 4, 5)}
+QUICK = ("grad_cam", "layer_cam", "hires_cam")
+"""Methods of one forward pass and one backward pass per class; the first is signed, one fuses."""
+
 FREE = ("command", "versions", "device", "cost")
 """Fields of the manifest that may differ between two equal runs."""
 
@@ -71,8 +73,8 @@ def tiny(classes: int = 2, seed: int = 0) -> LoadedModel:
 
 
 def run(inputs: object, out: Path | str, model: LoadedModel | None = None, **options) -> Summary:
-    """Run on a Tiny, at both its layers and with all methods unless told otherwise."""
-    given = {"layers": ["0", "2"], "methods": "all", **options}
+    """Run on a Tiny, at both its layers and with three quick methods unless told otherwise."""
+    given = {"layers": ["0", "2"], "methods": QUICK, **options}
     return camreport.run(inputs, out, model=model or tiny(), **given)
 
 
@@ -165,12 +167,12 @@ def test_run_writes_the_manifest_of_the_contract(photos: Path, tmp_path: Path) -
     model, out = tiny(3), tmp_path / "out"
     summary = run(photos, out, model, classes=[2, 0], class_names=["a", "b", "c"])
     manifest = manifest_of(out)
-    assert manifest["schema"] == 1
+    assert manifest["schema"] == 2
     assert manifest["command"].startswith("camreport run ")
     assert manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert {"camreport", "torchvision", "numpy"} <= manifest["versions"].keys()
     assert manifest["device"] == "cpu"
-    assert "seed" in manifest
+    assert manifest["seed"] is None, "nothing is drawn"
     assert manifest["model"] == {
         "name": "Tiny",
         "source": "a module passed from Python",
@@ -183,10 +185,15 @@ def test_run_writes_the_manifest_of_the_contract(photos: Path, tmp_path: Path) -
         {"address": name, "type": "Conv2d", "tensor": "after ReLU", "shape": list(shape)}
         for name, shape in LAYERS.items()
     ]
-    assert manifest["methods"] == list(METHODS)
-    maps = 7 * 2 * (2 * len(METHODS) + 1)  # images, classes, layers and fused
-    assert manifest["cost"].pop("seconds") > 0
-    assert manifest["cost"] == {"forwards": 1, "backwards": 2, "maps": maps}
+    assert manifest["methods"] == list(QUICK)
+    assert (manifest["quantity"], manifest["smooth"], manifest["skipped"]) == ("logit", [], [])
+    assert manifest["fusion"] == {"gamma": 2.0, "stages": None}
+    maps = 7 * 2 * (2 * len(QUICK) + 1)  # images, classes, layers and fused
+    families = manifest["cost"].pop("families")
+    assert families.keys() == {"shared passes"}
+    for cost in (manifest["cost"], *families.values()):
+        assert cost.pop("seconds") > 0
+        assert cost == {"forwards": 1, "backwards": 2, "variants": 0, "maps": maps}
     assert (summary.total, summary.reused, summary.out) == (8, 0, out)
     assert [record["file"] for record in summary.failed] == ["bad.jpg"]
 
@@ -228,7 +235,7 @@ def test_run_writes_the_shards_of_the_contract(photos: Path, tmp_path: Path) -> 
     model = tiny(3)
     run(photos, tmp_path / "out", model, classes=[2, 0])
     (arrays,) = shards_of(tmp_path / "out").values()
-    maps = {f"{key}/{layer}": shape for key in METHODS for layer, shape in LAYERS.items()}
+    maps = {f"{key}/{layer}": shape for key in QUICK for layer, shape in LAYERS.items()}
     maps["layer_cam/fused"] = LAYERS["features.0"]
     assert arrays.keys() == {*maps, "logits", "targets", "image"}
     for key, (_, height, width) in maps.items():
@@ -256,9 +263,10 @@ def test_run_keeps_raw_maps(photos: Path, tmp_path: Path) -> None:
         model,
         torch.from_numpy(np.stack([image.model_input for image in data])),
         ["features.0", "features.2"],
-        "all",
+        QUICK,
         "all",
     )
+    assert set(explained.maps) == set(QUICK)
     for method, by_layer in explained.maps.items():
         for layer, cams in by_layer.items():
             np.testing.assert_allclose(arrays[f"{method}/{layer}"], cams.numpy(), atol=1e-6)
@@ -661,7 +669,8 @@ def test_auto_batch_size_follows_the_budget(
 ) -> None:
     folder, model = write_images(tmp_path / "in", 20), tiny()
     run(folder, tmp_path / "reference")
-    monkeypatch.setitem(BUDGETS, "cpu", Budget(activations, 2**20, images))
+    budget = replace(BUDGETS["cpu"], activations=activations, images=images)
+    monkeypatch.setitem(BUDGETS, "cpu", budget)
     run(folder, tmp_path / "out", model)
     assert model.module.batches[0] == 16
     assert model.module.batches[-len(later) :] == later
@@ -749,7 +758,7 @@ def test_run_calls_maps_undefined_when_the_model_gives_no_numbers(
         for block in blocks
         for cell in json.loads(block, parse_constant=fail).get("cells", [])
     ]
-    assert len(states) == 7 * 2 * (2 * len(METHODS) + 1)
+    assert len(states) == 7 * 2 * (2 * len(QUICK) + 1)
     assert set(states) == {"undefined"}
     assert "undefined" in html
 
@@ -836,10 +845,10 @@ def test_load_results_gives_every_images_arrays(photos: Path, tmp_path: Path) ->
         (lambda folder: (folder / ".camreport").unlink(), "expected a folder made by"),
         (lambda folder: (folder / "manifest.json").unlink(), "incomplete"),
         (
-            lambda folder: (folder / "manifest.json").write_text('{"schema": 2}'),
-            "expected schema 1",
+            lambda folder: (folder / "manifest.json").write_text('{"schema": 1}'),
+            "expected schema 2, got 1",
         ),
-        (lambda folder: (folder / "manifest.json").write_text('{"schema": 1, "ima'), "incomplete"),
+        (lambda folder: (folder / "manifest.json").write_text('{"schema": 2, "ima'), "incomplete"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "incomplete"),
     ],
 )
@@ -973,7 +982,7 @@ def test_run_halves_a_batch_beyond_the_budget_unless_its_size_was_chosen(
     batch_size: int | None,
     batches: list[int],
 ) -> None:
-    monkeypatch.setitem(BUDGETS, "cpu", Budget(activations=1, gradients=2**20, images=32))
+    monkeypatch.setitem(BUDGETS, "cpu", replace(BUDGETS["cpu"], activations=1))
     model = tiny()
     run(photos, tmp_path / "out", model, batch_size=batch_size)
     assert model.module.batches[: len(batches)] == batches

@@ -153,6 +153,19 @@ def test_trace_finds_each_call_of_a_module_that_runs_twice(images):
         assert torch.equal(trace["relu#1"], returned)
 
 
+def test_trace_gives_the_tensors_of_every_call(images):
+    net = RunsTwice()
+    with LayerTrace(
+        {"conv": net.conv, "spare": net.spare, "pair": (pair := ReturnsPair())}
+    ) as trace:
+        net(images)
+        pair(images)
+        first, second = trace.calls("conv")
+        assert torch.equal(first, net.conv(images))
+        assert torch.equal(second, net.conv(first.relu()))
+        assert trace.calls("spare") == trace.calls("pair") == trace.calls("unknown") == []
+
+
 def test_trace_tells_the_place_of_each_call_in_the_forward_pass(images):
     net = RunsTwice()
     with LayerTrace({"relu": net.relu, "conv": net.conv, "whole": net}) as trace:

@@ -1,0 +1,284 @@
+"""What of a class is explained: scores by hand, their gradients by autograd, names and errors."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import reference
+import torch
+from conftest import toy_net
+from test_engine import EVERY, pooled_net
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+import camreport
+from camreport import explain
+from camreport.api import resolve_quantity
+from camreport.errors import ClassError
+from camreport.methods import METHODS
+from camreport.quantity import check_quantity, cotangents, look_alike_cotangents, scores
+
+LOGITS = torch.tensor(
+    [[1.0, -2.0, 0.5, 3.0], [2.0, 2.5, -1.0, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64
+)
+TARGETS = torch.tensor([[0, 3], [2, 1], [3, 0]])
+QUANTITIES = ("logit", "probability", "contrast", "contrast:1", "contrast:3")
+
+
+def score(logits: list[float], target: int, quantity: str, reference: list[float]) -> float:
+    """Return a class's score, by the words of the documentation.
+
+    The logits ``reference`` say which other class is the strongest.
+    """
+    if quantity == "logit":
+        return logits[target]
+    if quantity == "probability":
+        return math.exp(logits[target]) / math.fsum(math.exp(logit) for logit in logits)
+    others = [index for index in range(len(logits)) if index != target]
+    rival = max(others, key=lambda index: reference[index])
+    named = quantity.removeprefix("contrast").removeprefix(":")
+    if named and int(named) != target:
+        rival = int(named)
+    return logits[target] - logits[rival]
+
+
+def gradient_by_differences(logits: Tensor, target: int, quantity: str) -> Tensor:
+    """Return d score / d logits of one image, each by a central difference."""
+    step, plain = 1e-6, logits.tolist()
+    slopes = []
+    for index in range(len(plain)):
+        up, down = plain.copy(), plain.copy()
+        up[index] += step
+        down[index] -= step
+        difference = score(up, target, quantity, plain) - score(down, target, quantity, plain)
+        slopes.append(difference / (2 * step))
+    return torch.tensor(slopes, dtype=torch.float64)
+
+
+def differentiable(logits: Tensor, target: int, quantity: str) -> Tensor:
+    """Return the score of one image as autograd can follow it."""
+    if quantity == "logit":
+        return logits[target]
+    if quantity == "probability":
+        return logits.softmax(0)[target]
+    others = torch.cat([logits[:target], logits[target + 1 :]])
+    named = quantity.partition(":")[2]
+    rival = logits[int(named)] if named and int(named) != target else others.max()
+    return logits[target] - rival
+
+
+# The functions
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_cotangents_are_the_scores_gradients(quantity):
+    rows = cotangents(LOGITS, TARGETS, quantity)
+    assert rows.shape == (2, 3, 4)
+    for n, logits in enumerate(LOGITS):
+        for k, target in enumerate(TARGETS[n].tolist()):
+            expected = gradient_by_differences(logits, target, quantity)
+            assert_close(rows[k, n], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_cotangents_of_contrast_keep_to_the_class_that_a_reference_says_is_strongest():
+    other = LOGITS.flip(1)
+    rows = cotangents(LOGITS, TARGETS, "contrast", reference=other)
+    assert torch.equal(rows, cotangents(other, TARGETS, "contrast"))
+    assert not torch.equal(rows, cotangents(LOGITS, TARGETS, "contrast"))
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_scores_of_changed_passes_equal_those_by_hand(quantity):
+    generator = torch.Generator().manual_seed(0)
+    changed = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64) * 3
+    for logits in (changed, LOGITS):
+        found = scores(logits, LOGITS, quantity)
+        expected = [
+            [score(row, target, quantity, plain) for target in range(4)]
+            for image, plain in zip(logits, LOGITS.tolist(), strict=True)
+            for row in image.reshape(-1, 4).tolist()
+        ]
+        assert_close(found.reshape(-1, 4), torch.tensor(expected, dtype=torch.float64))
+        assert found.shape == logits.shape
+
+
+@pytest.mark.parametrize(
+    ("classes", "alike"), [(6, [[4, 2, 5], [0, 4, 5]]), (3, [[1, 2], [2, 0]]), (2, [[1], [0]])]
+)
+def test_look_alikes_are_the_classes_of_the_nearest_logits(classes, alike):
+    logits = torch.tensor([[3.0, 8.0, 1.0, -7.0, 4.0, 5.0]])[:, :classes]
+    targets = torch.tensor([[0, 2 if classes == 6 else 1]])
+    if classes == 3:
+        logits = torch.tensor([[3.0, 4.0, 1.0]])
+    rows = look_alike_cotangents(logits, targets)
+    for k, target in enumerate(targets[0].tolist()):
+        expected = torch.zeros(classes)
+        expected[target] = 1
+        expected[alike[k]] = -0.6 / len(alike[k])
+        assert_close(rows[k, 0], expected)
+
+
+def test_look_alikes_of_a_single_class_are_none():
+    assert look_alike_cotangents(torch.tensor([[2.0]]), torch.tensor([[0]])).tolist() == [[[1.0]]]
+
+
+@pytest.mark.parametrize("quantity", ["logit", "probability", "contrast", "contrast:0"])
+def test_check_quantity_returns_what_it_knows(quantity):
+    assert check_quantity(quantity) == quantity
+
+
+# In a network
+
+
+def images(count: int = 2) -> Tensor:
+    """Inputs of toy_net, float64."""
+    generator = torch.Generator().manual_seed(4)
+    return torch.randn(count, 3, 12, 12, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("targets", [[0, 1, 2, 3], [3]])
+def test_explain_takes_the_gradient_of_the_quantity(quantity, targets):
+    maps = explain(toy_net(), images(), ["3"], "hires_cam", targets, quantity=quantity).maps
+    net = toy_net()
+    for n, image in enumerate(images()):
+        for k, target in enumerate(targets):
+            activation = net[:5](image[None]).detach().requires_grad_()
+            value = differentiable(net[5:](activation)[0], target, quantity)
+            (gradient,) = torch.autograd.grad(value, activation)
+            expected = reference.hires_cam(activation[0].detach(), gradient[0])
+            assert_close(maps["hires_cam"]["3"][n, k].double(), expected, rtol=1e-5, atol=1e-9)
+
+
+def asked(net: nn.Module, image: Tensor, changed: Tensor) -> list[float]:
+    """Return the logits of an image with another output of the second ReLU."""
+    with reference.exchanged(net[4], changed):
+        return reference.logits_of(net, image).tolist()
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_explain_reads_the_quantity_from_changed_passes(quantity):
+    keys = ("ablation_cam", "recipro_cam")
+    found = explain(toy_net(), images(), ["3"], keys, "all", quantity=quantity).maps
+    net = toy_net()
+    for n, image in enumerate(images()):
+        activation = reference.output_of(net, net[4], image)
+        plain = reference.logits_of(net, image).tolist()
+        ablated, kept = [], []
+        for channel in range(len(activation)):
+            without = activation.clone()
+            without[channel] = 0
+            ablated.append(asked(net, image, without))
+        for place in range(activation[0].numel()):
+            mask = torch.zeros(activation[0].numel(), dtype=activation.dtype)
+            mask[place] = 1
+            kept.append(asked(net, image, activation * mask.view_as(activation[0])))
+        for target in range(4):
+            own = score(plain, target, quantity, plain)
+            drops = [own - score(logits, target, quantity, plain) for logits in ablated]
+            expected = torch.einsum("c,chw->hw", torch.tensor(drops).double(), activation)
+            assert_close(
+                found["ablation_cam"]["3"][n, target].double(), expected, rtol=1e-5, atol=1e-8
+            )
+            values = [score(logits, target, quantity, plain) for logits in kept]
+            expected = torch.tensor(values).view_as(activation[0])
+            assert_close(found["recipro_cam"]["3"][n, target], expected, rtol=1e-5, atol=1e-6)
+
+
+OWN_SCORE = ("score_cam", "score_cam_pgc", "score_cam_torchcam", "finer_cam")
+"""Methods that keep their own score, as the documentation says."""
+
+
+@pytest.mark.parametrize("key", EVERY)
+@pytest.mark.parametrize("quantity", ["probability", "contrast", "contrast:2"])
+def test_quantity_changes_every_map_of_a_class_but_those_with_a_score_of_their_own(key, quantity):
+    given = (pooled_net(), images(), ["3"], [key], [0, 1])
+    (plain,), (other,) = (
+        explain(*given, quantity=q).maps[key].values() for q in ("logit", quantity)
+    )
+    changes = METHODS[key].class_specific and key not in OWN_SCORE
+    for k in range(2):
+        assert torch.equal(plain[:, k], other[:, k]) != changes
+
+
+# What there is not
+
+
+def one_class(make_net: Callable[[], nn.Sequential]) -> nn.Sequential:
+    """A net with a single logit."""
+    net = make_net()
+    net[-1] = nn.Linear(net[-1].in_features, 1).double()
+    return net
+
+
+@pytest.mark.parametrize(
+    "key", ["grad_cam", "smooth_grad_cam_plus_plus", "guided_backprop", "ablation_cam"]
+)
+@pytest.mark.parametrize(
+    ("make_net", "quantity", "message"),
+    [
+        (lambda: one_class(pooled_net), "contrast", "at least two classes, got one"),
+        (lambda: one_class(pooled_net), "contrast:0", "at least two classes, got one"),
+        (pooled_net, "contrast:4", "class index 0 to 3 behind 'contrast:', got 4"),
+        (pooled_net, "contrast:99", "class index 0 to 3 behind 'contrast:', got 99"),
+    ],
+    ids=["one class", "one class named", "one too many", "far too many"],
+)
+def test_explain_refuses_a_contrast_with_a_class_that_is_not_there(
+    key, make_net, quantity, message
+):
+    with pytest.raises(ClassError, match=message):
+        explain(make_net(), images(), ["3"], [key], [0], quantity=quantity)
+
+
+@pytest.mark.parametrize("quantity", ["logit", "probability"])
+def test_explain_takes_a_model_of_one_class(quantity):
+    net = one_class(toy_net)
+    e = explain(net, images(), ["3"], ["hires_cam", "finer_cam"], "all", quantity=quantity)
+    hires = e.maps["hires_cam"]["3"]
+    assert (hires.abs().amax() == 0) == (quantity == "probability"), "which is always 1"
+    plain = explain(net, images(), ["3"], ["grad_cam"], "all").maps["grad_cam"]["3"]
+    assert torch.equal(e.maps["finer_cam"]["3"], plain)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "names", "resolved"),
+    [
+        ("logit", (), "logit"),
+        ("contrast", ("cat", "dog"), "contrast"),
+        ("contrast:dog", ("cat", "dog"), "contrast:1"),
+        ("contrast:DOG", ("cat", "dog"), "contrast:1"),
+        ("contrast: dog ", ("cat", "dog"), "contrast:1"),
+        ("contrast:1", ("cat", "dog"), "contrast:1"),
+        ("contrast:7", (), "contrast:7"),
+        ("contrast:ox: wild, old", ("cat", "ox: wild, old"), "contrast:1"),
+        ("contrast:猫", ("狗", "猫"), "contrast:1"),
+    ],
+)
+def test_resolve_quantity_finds_the_class(quantity, names, resolved):
+    assert resolve_quantity(quantity, names) == resolved
+
+
+@pytest.mark.parametrize(
+    ("quantity", "names", "message"),
+    [
+        ("contrast:dgo", ("cat", "dog"), "Did you mean 'dog'"),
+        ("contrast:2", ("cat", "dog"), "an index 0 to 1"),
+        ("contrast:", ("cat", "dog"), "got nothing"),
+        ("contrast:all", ("cat", "dog"), "expected one class behind 'contrast:', got 'all'"),
+        ("contrast:dog", (), "have no names"),
+    ],
+)
+def test_resolve_quantity_says_what_is_wrong(quantity, names, message):
+    with pytest.raises(ClassError, match=message):
+        resolve_quantity(quantity, names)
+
+
+def test_explain_of_two_classes_contrasts_them(catdog, photographs):
+    keys = ("hires_cam", "ablation_cam")
+    given = (catdog, photographs[:1], ["features.12"], keys, [0, 1])
+    plain, contrast = (camreport.explain(*given, quantity=q).maps for q in ("logit", "contrast"))
+    for key in keys:
+        cat, dog = plain[key]["features.12"][0]
+        assert_close(contrast[key]["features.12"][0, 0], cat - dog, rtol=1e-4, atol=1e-4)
+        assert_close(contrast[key]["features.12"][0, 1], dog - cat, rtol=1e-4, atol=1e-4)

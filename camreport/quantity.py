@@ -10,10 +10,10 @@ from torch import Tensor
 from camreport.errors import ClassError
 
 LOOK_ALIKES = 3
-"""Classes that Finer-CAM compares with (Zhang et al. 2025)."""
+"""Classes that Finer-CAM compares with, as in torchcam."""
 
 LOOK_ALIKE_SHARE = 0.6
-"""How much of their mean logit Finer-CAM subtracts."""
+"""How much of their mean logit Finer-CAM subtracts, as in torchcam."""
 
 
 def check_quantity(quantity: str) -> str:

@@ -1,5 +1,6 @@
 """What is asked of a model, checked before any forward pass."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,18 +27,15 @@ _OTHER_ACTIVATIONS = tuple(
     for name in activation.__all__
     if getattr(activation, name) not in (nn.ReLU, *_SOFTMAXES)
 )
-_OTHER_FUNCTIONS = {
+_OTHER_FUNCTIONS: dict[object, str] = {
     getattr(functional, name): name
     for name in (
         *("celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish"),
         *("prelu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus", "tanh"),
     )
-} | {
-    torch.sigmoid: "sigmoid",
-    torch.tanh: "tanh",
-    "sigmoid": "sigmoid",
-    "tanh": "tanh",
 }
+_OTHER_FUNCTIONS |= {getattr(torch, name): name for name in ("clamp", "sigmoid", "tanh")}
+_OTHER_FUNCTIONS |= {name: name for name in ("clamp", "clamp_min", "sigmoid", "tanh")}
 
 
 @dataclass(frozen=True)
@@ -210,7 +208,11 @@ def _single_linear(module: nn.Module) -> bool:
 
 
 def _pools(module: nn.Module, reads: set[str]) -> dict[str, str]:
-    """Return the pooling module that directly follows each module in its ``Sequential``."""
+    """Return the pooling module that directly follows each module in its ``Sequential``.
+
+    A module that stands in several places does not say behind which of them it ran.
+    """
+    places = Counter(part for _, part in module.named_modules(remove_duplicate=False))
     found = {}
     for read in reads:
         parent_name, _, child = read.rpartition(".")
@@ -219,7 +221,8 @@ def _pools(module: nn.Module, reads: set[str]) -> dict[str, str]:
             continue
         names = list(parent._modules)
         following = names[names.index(child) + 1 :][:1]
-        if following and isinstance(parent._modules[following[0]], _POOLINGS):
+        behind = parent._modules[following[0]] if following else None
+        if isinstance(behind, _POOLINGS) and places[behind] == 1:
             found[read] = f"{parent_name}.{following[0]}" if parent_name else following[0]
     return found
 

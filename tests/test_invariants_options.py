@@ -114,6 +114,13 @@ def test_grad_cam_of_a_contrast_is_a_difference_of_maps(c, rival):
         assert_close(asked[n, 0], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_cam_of_a_quantity_is_its_grad_cam_times_the_positions(quantity):
+    maps = explain(pooled_net(), IMAGES, ["3"], "cam,grad_cam", "all", quantity=quantity).maps
+    cam, grad_cam = maps["cam"]["3"], maps["grad_cam"]["3"]
+    assert_close(cam, cam[0, 0].numel() * grad_cam, rtol=1e-4, atol=1e-6)
+
+
 # Smoothing: averages over copies that are explained one by one
 
 

@@ -246,7 +246,8 @@ def smooth_grad_cam_plus_plus(
 
     R = sum_k w_k A_k with w_k = sum over space of alpha * relu(D1_k) and
     alpha = D2 / (2 D2 + S_k D3), where D1, D2, D3 are the means over the copies of G, G^2, G^3.
-    A and S_k = sum over space of A_k belong to the image without noise. Where the denominator
+    A and S_k = sum over space of A_k belong to the image without noise. D2 in the numerator is
+    what Grad-CAM++ leads to (its eq. 19); the paper prints D1. Where the denominator
     is not positive the expansion behind alpha has no meaning and the position gets no weight.
 
     Args:

@@ -20,7 +20,7 @@ def scaled_after_enlarging(activation: "Tensor", size: Size) -> "Tensor":
         size: ``(H, W)`` of the image.
 
     Returns:
-        masks ``(M, H, W)``; zeros for a channel that is constant.
+        masks ``(M, H, W)``. Channels that are constant have none: what is left of them is rounding.
     """
     return _stretch(_enlarge(activation, size, align_corners=False))
 

@@ -240,7 +240,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             key="layer_cam_pool_gradient",
-            name="LayerCAM, pool gradient",
+            name="LayerCAM (pool gradient)",
             compute=gradient.layer_cam_pool_gradient,
             needs=POOL_GRADIENT,
             meaning="LayerCAM with the gradient behind the following pooling layer, enlarged: "
@@ -380,7 +380,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             key="score_cam_pgc",
-            name="Score-CAM, as in grad-cam",
+            name="Score-CAM (grad-cam)",
             compute=perturbation.score_cam_softmax,
             needs=MASKED,
             masks=perturbation.scaled_after_enlarging_by_corners,
@@ -395,7 +395,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             key="score_cam_torchcam",
-            name="Score-CAM, as in torchcam",
+            name="Score-CAM (torchcam)",
             compute=perturbation.score_cam_softmax,
             needs=MASKED,
             masks=perturbation.enlarged_after_scaling,
@@ -478,4 +478,4 @@ def resolve_methods(names: str | Iterable[str]) -> list[Method]:
 
 
 def _spelling(name: str) -> str:
-    return re.sub(r"[\s_,-]", "", name.strip().lower()).replace("+", "plus").replace("×", "x")
+    return re.sub(r"[\s_()-]", "", name.strip().lower()).replace("+", "plus").replace("×", "x")

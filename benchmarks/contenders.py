@@ -4,7 +4,7 @@ Every way takes a model and a batch and returns raw maps under the same names, s
 ``deviation`` can tell whether two of them did the same work.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torchvision.models import AlexNet
 
 import camreport
+from camreport.engine import FUSED
 from camreport.methods import METHODS
+from camreport.methods.registry import ACTIVATION
 
 if TYPE_CHECKING:
     from pytorch_grad_cam.base_cam import BaseCAM
@@ -28,6 +30,21 @@ READS = {
 """The course's layers and the modules whose outputs camreport reads there: peers get these."""
 
 TARGETS = (0, 1)
+
+PAIR = ("grad_cam", "layer_cam")
+"""The methods that every peer has."""
+
+GRADIENT_METHODS = (
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "xgrad_cam",
+    "hires_cam",
+    "grad_cam_elementwise",
+    "layer_cam",
+)
+"""Those made of activation and gradient by sums and products, one map per layer and class."""
+
+EIGEN_PAIR = ("eigen_cam", "eigen_grad_cam")
 
 Maps = dict[tuple[str, str], Tensor]
 """Maps ``(N, K, h, w)`` by method and by the module read."""
@@ -52,13 +69,14 @@ class Peer:
     rectified: bool = False
 
 
-def our_maps(model: nn.Module, images: Tensor) -> Maps:
+def our_maps(model: nn.Module, images: Tensor, methods: Sequence[str] = PAIR) -> Maps:
     """Compute every map by camreport's engine."""
-    explanation = camreport.explain(model, images, layers=list(READS), targets=TARGETS)
+    explanation = camreport.explain(model, images, list(READS), methods, TARGETS)
     return {
-        (method, read): by_layer[layer]
+        (method, READS.get(layer, layer)): maps
         for method, by_layer in explanation.maps.items()
-        for layer, read in READS.items()
+        for layer, maps in by_layer.items()
+        if layer != FUSED
     }
 
 
@@ -71,7 +89,7 @@ def gradcam_maps(model: nn.Module, images: Tensor) -> Maps:
     for method, peer in (("grad_cam", GradCAM), ("layer_cam", LayerCAM)):
         for read in READS.values():
             with peer(model=model, target_layers=[model.get_submodule(read)]) as cam:
-                raw = _kept_raw(cam)
+                raw = kept_raw(cam)
                 for target in TARGETS:
                     cam(images, [ClassifierOutputTarget(target)] * len(images))
             maps[method, read] = torch.stack(raw, 1)
@@ -151,17 +169,19 @@ def bare_passes(model: AlexNet, images: Tensor, batched: bool) -> list[tuple[Ten
     return list(zip(activations, gradients, strict=True))
 
 
-def bare_maps(model: AlexNet, images: Tensor, batched: bool) -> Maps:
+def bare_maps(model: AlexNet, images: Tensor, batched: bool, methods: Sequence[str] = PAIR) -> Maps:
     """Reduce the bare passes to maps, to see that they are the same passes."""
-    return {
-        (method, read): torch.stack(
-            [METHODS[method].compute(activation.detach(), gradient) for gradient in gradients], 1
-        )
-        for read, (activation, gradients) in zip(
-            READS.values(), bare_passes(model, images, batched), strict=True
-        )
-        for method in ("grad_cam", "layer_cam")
-    }
+    maps: Maps = {}
+    found = bare_passes(model, images, batched)
+    for read, (activation, gradients) in zip(READS.values(), found, strict=True):
+        for method in methods:
+            one = METHODS[method]
+            cams = [
+                one.compute(activation.detach(), *([] if one.needs is ACTIVATION else [gradient]))
+                for gradient in gradients
+            ]
+            maps[method, read] = torch.stack(cams, 1)
+    return maps
 
 
 def deviation(maps: Maps, ours: Maps, rectified: bool = False) -> float:
@@ -180,7 +200,7 @@ def deviation(maps: Maps, ours: Maps, rectified: bool = False) -> float:
     return float(torch.stack(worst).max())  # NaN if anything is
 
 
-def _kept_raw(cam: "BaseCAM") -> list[Tensor]:
+def kept_raw(cam: "BaseCAM") -> list[Tensor]:
     """Return a list that receives the raw maps of a grad-cam object as it computes them."""
     raw: list[Tensor] = []
     compute = cam.get_cam_image

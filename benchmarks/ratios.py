@@ -5,39 +5,63 @@ contenders alternate round by round; printed are the medians of both sides, thei
 the range of the rounds' own ratios. Before any time is taken, every contender's maps are compared
 with ours: a benchmark of different results would measure nothing.
 
-    python benchmarks/ratios.py [--quick] [--memory] [--device cuda] [--strict]
+    python benchmarks/ratios.py [--quick] [--only bare,score] [--memory] [--device cuda] [--strict]
 """
 
 import argparse
 import os
 import platform
-import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
+import further
 import torch
-from contenders import PEERS, TARGETS, bare_maps, bare_passes, deviation, our_maps
+from contenders import (
+    EIGEN_PAIR,
+    GRADIENT_METHODS,
+    PAIR,
+    PEERS,
+    bare_maps,
+    bare_passes,
+    deviation,
+    our_maps,
+)
+from measuring import (
+    LOOSE_TOLERANCE,
+    TOLERANCE,
+    Row,
+    Settings,
+    build_images,
+    build_model,
+    compare,
+    digits,
+    installed,
+    measure,
+    python,
+    verify,
+)
 from PIL import Image
-from torch import Tensor
-from torchvision.models import AlexNet, alexnet
 
 import camreport
+from camreport.methods import METHODS
 
 INPUTS = Path(__file__).resolve().parent.parent / "inputs"
 
 TASK = "3 images × 2 classes × 5 layers × {Grad-CAM, LayerCAM}"
 
-TOLERANCE = 1e-5
-"""Largest deviation from our raw map, as part of its peak, that is still the same map."""
+APART = {
+    "gradient_x_activation": "one map per channel",
+    "full_grad": "down to the pixels",
+    "finer_cam": "one more backward pass per class",
+    "guided_backprop": "passes of its own, down to the pixels",
+    "smooth_grad_cam_plus_plus": "four noisy copies",
+}
+"""Methods made of gradients whose time is another matter, with the reason."""
 
 SIZES = (8, 16, 32, 64, 256)
 """Numbers of images; the fastest per image among them is what the large ones are held to."""
@@ -51,144 +75,6 @@ camreport.run(sys.argv[1], sys.argv[2], device="cpu", progress=lambda _: peaks.a
 print(peaks[-1], peak())
 """
 """A process of its own that prints the most KiB it held until the last map, and at the end."""
-
-Times = dict[str, list[float]]
-"""Milliseconds of every round, by contender."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    Attributes:
-        what: what is measured, and which way round the ratio is.
-        ours: our side of it, in milliseconds unless it names a unit.
-        other: the other side.
-        value: what the bar is for; None if it was not measured.
-        spread: the same of every round.
-        bar: the limit; None if the row is there for information.
-        sign: whether the bar is the least or the most.
-        note: stands in place of a value that is missing.
-    """
-
-    what: str
-    ours: str = "–"
-    other: str = "–"
-    value: float | None = None
-    spread: Sequence[float] = ()
-    bar: float | None = None
-    sign: Literal["≥", "≤"] = "≤"
-    note: str = "–"
-
-    @property
-    def verdict(self) -> str:
-        """``met``, ``missed``, or a dash if there is nothing to judge."""
-        if self.bar is None or self.value is None:
-            return "–"
-        met = self.value >= self.bar if self.sign == "≥" else self.value <= self.bar
-        return "met" if met else "missed"
-
-    def __str__(self) -> str:
-        """Return the line in Markdown."""
-        value = self.note if self.value is None else digits(self.value)
-        if len(self.spread) > 1:
-            value += f" ({digits(min(self.spread))}–{digits(max(self.spread))})"
-        bar = "–" if self.bar is None else f"{self.sign} {self.bar:g}"
-        return f"| {self.what} | {self.ours} | {self.other} | {value} | {bar} | {self.verdict} |"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to measure.
-
-    Attributes:
-        device: ``cpu`` or ``cuda``.
-        rounds: of the short measurements.
-        long_rounds: of the long ones.
-    """
-
-    device: str
-    rounds: int
-    long_rounds: int
-
-
-def measure(contenders: Mapping[str, Callable[[], object]], rounds: int, device: str) -> Times:
-    """Time every contender once in each round; whoever calls has warmed them up.
-
-    Their order is drawn anew for each round (seeded): who comes after whom matters, for caches
-    and for the memory that the allocator holds.
-    """
-    times: Times = {name: [] for name in contenders}
-    draw = random.Random(0)
-    for _ in range(rounds):
-        for name in draw.sample(list(contenders), len(contenders)):
-            synchronise(device)
-            start = time.perf_counter()
-            contenders[name]()
-            synchronise(device)
-            times[name].append((time.perf_counter() - start) * 1000)
-    return times
-
-
-def synchronise(device: str) -> None:
-    """Wait until the device has finished what it was given."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def compare(
-    what: str,
-    ours: Sequence[float],
-    other: Sequence[float],
-    bar: float | None,
-    sign: Literal["≥", "≤"] = "≤",
-) -> Row:
-    """Return the row of two contenders: ``≥`` divides the other's times by ours, ``≤`` ours."""
-    dividend, divisor = (other, ours) if sign == "≥" else (ours, other)
-    return Row(
-        what,
-        digits(statistics.median(ours)),
-        digits(statistics.median(other)),
-        statistics.median(dividend) / statistics.median(divisor),
-        [a / b for a, b in zip(dividend, divisor, strict=True)],
-        bar,
-        sign,
-    )
-
-
-def digits(value: float) -> str:
-    """Return a number in digits that mean something: 0.974, 1.04, 32.6, 4,322."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
-
-
-def verify(name: str, found: float) -> float:
-    """Return a deviation that is small enough.
-
-    Raises:
-        SystemExit: it is not: the times would belong to different maps.
-    """
-    if not found <= TOLERANCE:
-        sys.exit(f"{name}: maps deviate by {found:.1e} of their peak, more than {TOLERANCE:.0e}")
-    return found
-
-
-def build_model(device: str) -> AlexNet:
-    """Build torchvision's AlexNet, 4,096 wide, with two classes and seeded random weights."""
-    torch.manual_seed(0)
-    return alexnet(num_classes=len(TARGETS)).eval().to(device)
-
-
-def build_images(count: int, device: str) -> Tensor:
-    """Draw a batch of seeded noise, ``(N, 3, 224, 224)``."""
-    return torch.randn(count, 3, 224, 224, generator=torch.Generator().manual_seed(1)).to(device)
-
-
-def installed(distribution: str) -> str | None:
-    """Return the version of an installed distribution."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def peer_rows(settings: Settings) -> Iterator[Row]:
@@ -216,30 +102,73 @@ def peer_rows(settings: Settings) -> Iterator[Row]:
 
 def bare_row(settings: Settings, count: int, bar: float | None) -> Row:
     """Compare the engine with the faster of the bare passes."""
+    (row,) = shared_rows(settings, count, {"the same layers and methods": (PAIR, bar)})
+    return row
+
+
+def shared_rows(
+    settings: Settings, count: int, bars: Mapping[str, tuple[Sequence[str], float | None]]
+) -> Iterator[Row]:
+    """Compare the engine with the faster of the bare passes, for several sets of methods.
+
+    Args:
+        settings: how to measure.
+        count: of images.
+        bars: the methods of each set and their bar, by what the set is called.
+    """
     model = build_model(settings.device).requires_grad_(False)
     images = build_images(count, settings.device)
-    ours = our_maps(model, images)
-    worst = max(
-        verify("bare passes", deviation(bare_maps(model, images, batched), ours))
-        for batched in (True, False)
-    )
-    times = measure(
-        {
-            "ours": partial(our_maps, model, images),
-            "batched": partial(bare_passes, model, images, batched=True),
-            "looped": partial(bare_passes, model, images, batched=False),
-        },
-        settings.rounds,
-        settings.device,
-    )
+    contenders: dict[str, Callable[[], object]] = {
+        "batched": partial(bare_passes, model, images, batched=True),
+        "looped": partial(bare_passes, model, images, batched=False),
+    }
+    worst = {}
+    for name, (methods, _) in bars.items():
+        ours = our_maps(model, images, methods)
+        tolerance = LOOSE_TOLERANCE if set(EIGEN_PAIR) & set(methods) else TOLERANCE
+        worst[name] = max(
+            verify(name, deviation(bare_maps(model, images, batched, methods), ours), tolerance)
+            for batched in (True, False)
+        )
+        contenders[name] = partial(our_maps, model, images, methods)
+    times = measure(contenders, settings.rounds, settings.device)
     faster = min(("batched", "looped"), key=lambda name: statistics.median(times[name]))
-    return compare(
-        f"engine, N = {count}, 2 classes, the same layers and methods ÷ bare passes to the same "
-        f"tensors ({faster}); maps within {worst:.0g}",
-        times["ours"],
-        times[faster],
-        bar,
+    for name, (_, bar) in bars.items():
+        yield compare(
+            f"engine, N = {count}, 2 classes, {name} ÷ bare passes to the same tensors ({faster}); "
+            f"maps within {worst[name]:.0g}",
+            times[name],
+            times[faster],
+            bar,
+        )
+
+
+def family_rows(settings: Settings, count: int) -> Iterator[Row]:
+    """Compare every method made of gradients with the faster of the bare passes.
+
+    Those that take passes of their own, or their passes further down, are counted apart.
+    """
+    six, every = GRADIENT_METHODS, (*GRADIENT_METHODS, *EIGEN_PAIR)
+    yield from shared_rows(
+        settings,
+        count,
+        {
+            f"5 layers, the {len(six)} gradient methods": (six, 1.3),
+            "5 layers, those, Eigen-CAM and EigenGradCAM": (every, 3),
+        },
     )
+    model = build_model(settings.device).requires_grad_(False)
+    images = build_images(count, settings.device)
+    contenders: dict[str, Callable[[], object]] = {
+        "bare": partial(bare_passes, model, images, batched=False)
+    }
+    for method in APART:
+        contenders[method] = partial(our_maps, model, images, (method,))
+        contenders[method]()
+    times = measure(contenders, settings.long_rounds, settings.device)
+    for method, remark in APART.items():
+        what = f"engine, N = {count}, 2 classes, {METHODS[method].name} alone ({remark})"
+        yield compare(f"{what} ÷ bare passes", times[method], times["bare"], None)
 
 
 def size_rows(settings: Settings) -> Iterator[Row]:
@@ -271,12 +200,6 @@ def process_row(settings: Settings, folder: Path) -> Row:
     return compare(what, times["ours"], times["imports"], 2)
 
 
-def python(*arguments: str | Path) -> str:
-    """Run this Python as a process of its own; return what it printed."""
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
 def report_row(settings: Settings, folder: Path) -> Row:
     """Weigh the report of the demo with every method."""
     out = tempfile.mkdtemp(dir=folder)
@@ -285,7 +208,7 @@ def report_row(settings: Settings, folder: Path) -> Row:
     return Row("report of `inputs` with `--methods all`", f"{digits(size)} MB", value=size, bar=1.5)
 
 
-def memory_rows(folder: Path) -> Iterator[Row]:
+def memory_rows(settings: Settings) -> Iterator[Row]:
     """Compare the peak memory of a run over 1,024 images with that over 64."""
     what = "`camreport.run` over 1,024 images ÷ over 64, peak memory"
     if not Path("/proc/self/status").exists():
@@ -293,10 +216,9 @@ def memory_rows(folder: Path) -> Iterator[Row]:
         return
     peaks = []
     for count in (1024, 64):
-        images = folder / f"images-{count}"
-        images.mkdir()
-        write_copies(images, count)
-        printed = python("-c", PEAK_MEMORY, images, tempfile.mkdtemp(dir=folder))
+        with tempfile.TemporaryDirectory() as images, tempfile.TemporaryDirectory() as out:
+            write_copies(Path(images), count)
+            printed = python("-c", PEAK_MEMORY, images, out)
         peaks.append([int(kibibytes) / 1024 for kibibytes in printed.split()])
     for until, bar, (many, few) in zip(
         ("until the last map", "report included"),
@@ -317,17 +239,31 @@ def write_copies(folder: Path, count: int) -> None:
         photos[number % len(photos)].save(folder / f"{number:04}.jpg", quality=85)
 
 
-def rows(settings: Settings, memory: bool) -> Iterator[Row]:
-    """Measure row after row."""
-    yield from peer_rows(settings)
-    yield bare_row(settings, 16, 1.15)
-    yield bare_row(settings, 3, None)
-    yield from size_rows(settings)
+def report_rows(settings: Settings) -> Iterator[Row]:
+    """Measure the whole command."""
     with tempfile.TemporaryDirectory() as folder:
         yield process_row(settings, Path(folder))
         yield report_row(settings, Path(folder))
-        if memory:
-            yield from memory_rows(Path(folder))
+
+
+def bare_rows(settings: Settings) -> Iterator[Row]:
+    """Compare the two default methods with the bare passes."""
+    yield bare_row(settings, 16, 1.15)
+    yield bare_row(settings, 3, None)
+
+
+SECTIONS: dict[str, Callable[[Settings], Iterator[Row]]] = {
+    "peers": peer_rows,
+    "bare": bare_rows,
+    "sizes": size_rows,
+    "gradients": partial(family_rows, count=32),
+    "score": further.score_rows,
+    "ablation": further.ablation_rows,
+    "recipro": further.recipro_rows,
+    "report": report_rows,
+    "memory": memory_rows,
+}
+"""Parts of the table by the names that ``--only`` takes; memory only when asked for."""
 
 
 def describe(settings: Settings) -> str:
@@ -346,10 +282,15 @@ def main() -> int:
     """Print the table; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one round of each, to try it out")
+    parser.add_argument("--only", help=f"some of {','.join(SECTIONS)}")
     parser.add_argument("--memory", action="store_true", help="also run over 1,024 images")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed")
     options = parser.parse_args()
+    usual = [name for name in SECTIONS if name != "memory" or options.memory]
+    sections = options.only.split(",") if options.only else usual
+    if unknown := set(sections) - set(SECTIONS):
+        parser.error(f"--only: expected some of {','.join(SECTIONS)}, got {','.join(unknown)}")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device: there is no CUDA device here")
     settings = Settings(options.device, *((1, 1) if options.quick else (5, 3)))
@@ -358,9 +299,10 @@ def main() -> int:
     print(describe(settings), end="\n\n")
     print("| what | ours (ms) | other (ms) | ratio | bar | |\n|---|---:|---:|---:|---:|---|")
     verdicts = []
-    for row in rows(settings, options.memory):
-        print(row, flush=True)
-        verdicts.append(row.verdict)
+    for section in sections:
+        for row in SECTIONS[section](settings):
+            print(row, flush=True)
+            verdicts.append(row.verdict)
     print(f"\nmeasured in {time.perf_counter() - start:.0f} s")
     return int(options.strict and "missed" in verdicts)
 

@@ -23,6 +23,9 @@ from camreport.task import Skip, Task
 TAIL_VARIANTS = 8
 """How many times more variants of a tail than images run at once: its weights are read once."""
 
+FEWEST_FOR_SORTED_WEIGHTS = 4
+"""Images from which on a linear layer's weights are sorted by position for Recipro-CAM."""
+
 Progress = Callable[[float], None]
 """Told which share of a batch's further passes is done, 0..1."""
 
@@ -335,11 +338,39 @@ def _kept_logits(tail: _BoundTail, activation: Tensor, meter: Meter) -> Tensor:
     positions = torch.eye(height * width, dtype=torch.bool, device=activation.device)
     others = ~positions.view(-1, 1, height, width)  # (h * w, 1, h, w)
 
+    only = _only_positions(tail.entry, activation) if tail.entry else None
+
     def run(images: slice, part: slice, rows: Tensor) -> Tensor:
+        if tail.entry and only is not None:
+            saved = (tensor[rows] for tensor in tail.saved)
+            return tail.entry.rest(only[images, part].flatten(0, 1), *saved)
         values = activation[images, None].masked_fill(others[part], 0)
         return tail.run(values.flatten(0, 1), rows)
 
     return _logits_of_variants(tail, height * width, run, meter)
+
+
+def _only_positions(entry: Entry, activation: Tensor) -> Tensor | None:
+    """Return the linear layer's result with one position kept each, ``(N, h * w, O)``.
+
+    Each weight is used for one position alone. None if the operation is no linear layer, if its
+    input does not hold the layer's positions, or where sorting the weights costs more.
+    """
+    linear = entry.linear
+    few = len(activation) < FEWEST_FOR_SORTED_WEIGHTS
+    if not isinstance(linear, nn.Linear) or not entry.pointwise or few:
+        return None
+    inner = entry.channelwise(activation.clone())
+    if inner.numel() != activation.numel():
+        return None
+    empty = entry.channelwise(torch.zeros_like(activation[:1]))
+    shares = (inner - empty).view(*activation.shape[:2], -1).permute(2, 0, 1)  # (h * w, N, C)
+    weight = linear.weight.view(len(linear.weight), activation.shape[1], -1)  # (O, C, h * w)
+    parts = [  # rows few enough to be sorted by position within the cache
+        shares @ weight[rows].permute(2, 0, 1).contiguous().mT for rows in _slices(len(weight), 64)
+    ]
+    kept: Tensor = torch.cat(parts, -1).transpose(0, 1) + linear(empty)
+    return kept
 
 
 def _in_chunks(length: int, chunk: int, run: Callable[[slice], None]) -> None:

@@ -21,6 +21,7 @@ Node = fx.Node
 
 _POINTWISE_MODULES = (*ACTIVATIONS, nn.Dropout, nn.Dropout2d, nn.Identity, nn.BatchNorm2d)
 _POOLING_MODULES = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_ADAPTIVE_MODULES = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _POINTWISE_FUNCTIONS = (torch.relu, functional.relu, functional.dropout)
 _POOLING_FUNCTIONS = (
     functional.adaptive_avg_pool2d,
@@ -39,11 +40,13 @@ class Entry:
             result depends on the same channel of the layer alone.
         linear: a convolution without groups, or a linear layer behind a flattening.
         rest: from the output of ``linear`` (and the saved tensors) to the logits.
+        pointwise: ``channelwise`` keeps positions apart as well, unless it changes their number.
     """
 
     channelwise: Callable[[Tensor], Tensor]
     linear: nn.Conv2d | nn.Linear
     rest: Callable[..., Tensor]
+    pointwise: bool
 
 
 @dataclass(frozen=True)
@@ -289,6 +292,7 @@ def _entry(
                 channelwise=_part(module, [layer], chain, chain[-1] if chain else layer),
                 linear=step,
                 rest=_part(module, [node, *saved], rest, result),
+                pointwise=_keep_positions_apart([_step(modules, one) for one in chain]),
             )
         if _flattens(step):
             flat = True
@@ -314,6 +318,15 @@ def _is_pointwise(step: object) -> bool:
 
 def _keeps_channels_apart(step: object) -> bool:
     return _is_pointwise(step) or isinstance(step, _POOLING_MODULES) or step in _POOLING_FUNCTIONS
+
+
+def _keep_positions_apart(steps: Sequence[object]) -> bool:
+    """Say whether steps act on each position by itself; adaptive pooling does to its own size."""
+    others = [step for step in steps if not (_is_pointwise(step) or _flattens(step))]
+    return len(others) <= 1 and all(
+        isinstance(step, _ADAPTIVE_MODULES) or step is functional.adaptive_avg_pool2d
+        for step in others
+    )
 
 
 def _flattens(step: object) -> bool:

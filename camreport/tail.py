@@ -280,12 +280,12 @@ def _entry(
     while len(node.users) == 1:
         (node,) = node.users
         step = _step(modules, node)
-        if node.all_input_nodes != [node.args[0]]:
+        if node.all_input_nodes != [node.args[0]] or _is_hooked(step):
             return None
         splits = isinstance(step, nn.Linear) and flat
         if isinstance(step, nn.Conv2d) and not flat:
             splits = step.groups == 1 and step.padding_mode == "zeros"
-        if splits and not _is_hooked(step):
+        if splits:
             assert isinstance(step, nn.Linear | nn.Conv2d)
             rest = [n for n in steps if n not in chain and n is not node]
             return Entry(

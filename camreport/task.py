@@ -125,16 +125,18 @@ def make_task(
         gamma: steepness of the fusion's lift, above 0.
         stages: how many early stages the fusion lifts, from 0.
         smooth: some of ``SMOOTHINGS``, as a sequence or separated by commas.
-        seed: of the noise.
+        seed: of the noise, from 0.
 
     Raises:
         MethodError: an option is out of range, or nothing of what is asked can be computed.
         ClassError: an unknown quantity.
     """
-    if not gamma > 0:
+    if not 0 < gamma < float("inf"):
         raise MethodError(f"gamma: expected a number above 0, got {gamma}.")
     if stages is not None and stages < 0:
         raise MethodError(f"stages: expected a number from 0, or None, got {stages}.")
+    if not 0 <= seed < 2**63:
+        raise MethodError(f"seed: expected a whole number from 0 to 2**63 - 1, got {seed}.")
     needs = {method.needs for method in methods}
     reads = {layer.reads for layer in layers.values()}
     heads = {read: find_head(module, read) for read in reads} if HEAD in needs else {}

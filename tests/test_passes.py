@@ -49,32 +49,39 @@ def copies(image: Tensor, smooth: str, seed: int) -> Iterator[tuple[Tensor, bool
 
 
 def activation_and_gradients(net: nn.Sequential, place: int, image: Tensor) -> tuple[Tensor, ...]:
-    """Return a layer's output ``(C, h, w)`` and the gradients of all four logits to it."""
+    """Return a layer's output ``(C, h, w)`` and the gradients of all logits to it."""
     activation = net[: place + 1](image[None]).detach().requires_grad_()
     logits = net[place + 1 :](activation.clone())[0]
     slopes = [torch.autograd.grad(logit, activation, retain_graph=True)[0][0] for logit in logits]
     return activation.detach()[0], torch.stack(slopes)
 
 
-def rivals(logits: Tensor, target: int, key: str, quantity: str) -> Tensor:
+def rivals(logits: list[float], target: int, key: str, quantity: str) -> Tensor:
     """Return how much of each class's gradient there is in the score's."""
-    shares = torch.zeros(4, dtype=torch.float64)
-    others = [index for index in range(4) if index != target]
+    shares = torch.zeros(len(logits), dtype=torch.float64)
+    others = [index for index in range(len(logits)) if index != target]
     if key == "finer_cam":
-        shares[others] = -0.6 / 3
+        shares[sorted(others, key=lambda index: abs(logits[index] - logits[target]))[:3]] = -0.6 / 3
     elif quantity == "contrast":
-        shares[max(others, key=lambda index: float(logits[index]))] = -1
+        shares[max(others, key=logits.__getitem__)] = -1
     shares[target] = 1
     return shares
 
 
 def smoothed(
-    key: str, image: Tensor, target: int, place: int, smooth: str, seed: int, quantity: str
+    net: nn.Sequential,
+    image: Tensor,
+    place: int,
+    target: int,
+    key: str,
+    *,
+    smooth: str,
+    seed: int,
+    quantity: str,
 ) -> Tensor:
     """Return the smoothed map of one image, layer and class."""
-    net = toy_net()
     oracle = getattr(reference, "grad_cam" if key == "finer_cam" else key)
-    shares = rivals(reference.logits_of(net, image), target, key, quantity)
+    shares = rivals(reference.logits_of(net, image).tolist(), target, key, quantity)
     cams = []
     for copy, mirrored in copies(image, smooth, seed):
         activation, slopes = activation_and_gradients(net, place, copy)
@@ -92,15 +99,57 @@ def smoothed(
 @pytest.mark.parametrize("key", SMOOTHED)
 @pytest.mark.parametrize("smooth", ["noise", "aug", "eigen", "aug,eigen", "noise,aug,eigen"])
 def test_smoothing_equals_its_oracle(key, smooth):
-    seed, quantity = 3, "contrast" if smooth == "noise" else "logit"
-    options = {"smooth": smooth, "seed": seed, "quantity": quantity}
+    quantity = "contrast" if smooth == "noise" else "logit"
+    options = {"smooth": smooth, "seed": 3, "quantity": quantity}
     maps = explain(toy_net(), images(1), list(PLACES), [key], [1, 2], **options).maps[key]
     for layer, place in PLACES.items():
         for k, target in enumerate((1, 2)):
-            expected = smoothed(key, images(1)[0], target, place, smooth, seed, quantity)
+            expected = smoothed(toy_net(), images(1)[0], place, target, key, **options)
             size = float(expected.abs().amax())
             assert size > 0
             assert_close(maps[layer][0, k].double(), expected, rtol=1e-5, atol=1e-5 * size)
+
+
+def ambiguous() -> tuple[nn.Sequential, Tensor]:
+    """A net of six classes and an image whose copies disagree about the nearest other ones."""
+    net = toy_net()
+    torch.manual_seed(3)
+    net[8] = nn.Linear(10, 6).double()
+    generator = torch.Generator().manual_seed(9)
+    return net, torch.randn(3, 12, 12, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("smooth", ["noise", "aug"])
+@pytest.mark.parametrize(("key", "target"), [("grad_cam", 0), ("finer_cam", 0), ("finer_cam", 2)])
+def test_smoothing_compares_with_the_classes_that_the_image_itself_names(key, smooth, target):
+    net, image = ambiguous()
+    options = {"smooth": smooth, "seed": 3, "quantity": "contrast"}
+    compared = [
+        rivals(reference.logits_of(net, one).tolist(), target, key, "contrast")
+        for one in (image, *(copy for copy, _ in copies(image, smooth, 3)))
+    ]
+    assert any(not torch.equal(one, compared[0]) for one in compared)
+    found = explain(net, image[None], ["3"], [key], [target], **options).maps[key]["3"][0, 0]
+    assert_close(
+        found.double(), smoothed(net, image, 4, target, key, **options), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_derivatives_under_noise_compare_with_the_class_that_the_image_itself_names():
+    net, image = ambiguous()
+    key, shares = "smooth_grad_cam_plus_plus", []
+    slopes = []
+    for copy in (image, *(copy for copy, _ in copies(image, "noise", 3))):
+        logits = reference.logits_of(net, copy).tolist()
+        shares.append(rivals(logits, 0, key, "contrast"))
+        slopes.append(
+            torch.einsum("k,kchw->chw", shares[0], activation_and_gradients(net, 4, copy)[1])
+        )
+    assert any(not torch.equal(one, shares[0]) for one in shares)
+    activation = activation_and_gradients(net, 4, image)[0]
+    expected = reference.smooth_grad_cam_plus_plus(activation, slopes[1:])
+    maps = explain(net, image[None], ["3"], [key], [0], quantity="contrast", seed=3).maps
+    assert_close(maps[key]["3"][0, 0].double(), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_augmentation_averages_six_copies():

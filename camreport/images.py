@@ -12,15 +12,15 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from camreport.errors import InputError
+from camreport.errors import InputError, ModelError
 
 READABLE_EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split()
@@ -59,6 +59,26 @@ class Box:
     bottom: float
 
 
+class PreprocessingChanges(TypedDict, total=False):
+    """What a user may change in a model's own preprocessing; None leaves it as it is.
+
+    Attributes:
+        image_size: of the model input, in pixels: one number, or height and width.
+        resize: as for ``Preprocessing``.
+        mean: one number per channel of the model input, in units of ``scale``.
+        std: likewise.
+        channel_order: ``rgb`` or ``bgr``; the model's own mean and std go with their colours.
+        scale: the value of white, 1 or 255.
+    """
+
+    image_size: int | Sequence[int] | None
+    resize: str | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    channel_order: str | None
+    scale: int | None
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How a photograph becomes a model input, and what part of it the model sees.
@@ -66,19 +86,24 @@ class Preprocessing:
     Attributes:
         size: height and width of the model input, in pixels.
         resize: ``squash`` scales the whole image to ``size`` (aspect ratio not kept);
-            ``short-side`` scales the shorter side to ``short_side``, then cuts out the centre.
+            ``short-side`` scales the shorter side to ``short_side``, then cuts out the centre;
+            ``none`` takes images that have that size already, and refuses others.
         short_side: pixels of the shorter side before the cut; only for ``short-side``.
         interpolation: resampling filter, antialiased.
-        mean: per channel, of pixels in 0..1.
-        std: per channel, of pixels in 0..1.
+        mean: per channel of the model input, in units of ``scale``.
+        std: per channel of the model input, in units of ``scale``.
+        channel_order: of the model input.
+        scale: the value of white, 1 or 255, before ``mean`` is subtracted.
     """
 
     size: tuple[int, int] = (224, 224)
-    resize: Literal["squash", "short-side"] = "squash"
+    resize: Literal["squash", "short-side", "none"] = "squash"
     short_side: int | None = None
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    scale: Literal[1, 255] = 1
 
     @classmethod
     def from_dict(cls, record: dict[str, object]) -> Self:
@@ -91,17 +116,54 @@ class Preprocessing:
         """Return the fields as JSON-ready values."""
         return asdict(self)
 
+    def changed(self, changes: PreprocessingChanges) -> Self:
+        """Return this preprocessing with some of its steps changed.
+
+        Raises:
+            ModelError: a value that makes no sense, or none where the unit of mean and std
+                changes with ``scale``.
+        """
+        given = {key: value for key, value in changes.items() if value is not None}
+        new: dict[str, object] = {
+            name: given[name]
+            for name, allowed in _CHOICES.items()
+            if name in given and _is_one_of(name, given[name], allowed)
+        }
+        for name in ("mean", "std"):
+            if name in given:
+                new[name] = _three_numbers(name, given[name])
+        if new.get("scale", self.scale) != self.scale and not {"mean", "std"} <= new.keys():
+            raise ModelError(
+                f"scale: pixels up to {new['scale']} change the unit of mean and std: give both. "
+                "--mean 0,0,0 --std 1,1,1 leaves the pixels as they are."
+            )
+        if new.get("channel_order", self.channel_order) != self.channel_order:
+            new.setdefault("mean", self.mean[::-1])
+            new.setdefault("std", self.std[::-1])
+        resize = new.get("resize", self.resize)
+        size = _height_and_width(given["image_size"]) if "image_size" in given else self.size
+        new["size"], new["short_side"] = size, None
+        if resize == "short-side":
+            if size[0] != size[1]:
+                raise ModelError(
+                    f"image_size: the rule short-side takes one number, got {size[0]} × {size[1]}. "
+                    "Choose the rule squash, or one number."
+                )
+            new["short_side"] = round(size[0] * (self.short_side or self.size[0]) / self.size[0])
+        return replace(self, **new)  # type: ignore[arg-type]
+
     def __str__(self) -> str:
         """Say in one line what is done to a photograph."""
         height, width = self.size
-        how = (
-            f"whole image resized to {width} × {height}"
-            if self.resize == "squash"
-            else f"shorter side resized to {self.short_side}, centre {width} × {height} cut out"
-        )
-        numbers = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
-        mean, std = numbers
-        return f"RGB, {how} ({self.interpolation}), 0..1, mean ({mean}), std ({std})"
+        how = {
+            "squash": f"whole image resized to {width} × {height} ({self.interpolation})",
+            "short-side": f"shorter side resized to {self.short_side}, "
+            f"centre {width} × {height} cut out ({self.interpolation})",
+            "none": f"{width} × {height} as it is",
+        }[self.resize]
+        mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
+        order = self.channel_order.upper()
+        return f"{order}, {how}, 0..{self.scale}, mean ({mean}), std ({std})"
 
     def seen_box(self, width: int, height: int) -> Box:
         """Return the part of a ``width`` × ``height`` image that the model sees, in pixels."""
@@ -118,8 +180,14 @@ class Preprocessing:
         """Return the model input of an RGB image, float32 ``(3, H, W)``, standardised.
 
         Raises:
-            InputError: so long and narrow that scaling its shorter side takes too much memory.
+            InputError: so long and narrow that scaling its shorter side takes too much memory,
+                or not of the one size that is taken without resizing.
         """
+        if self.resize == "none" and image.size != self.size[::-1]:
+            raise InputError(
+                f"{image.width} × {image.height} pixels, but without resizing all images have "
+                f"{self.size[1]} × {self.size[0]}. Explain it by itself, or choose a resize rule"
+            )
         width, height = self._scaled_size(*image.size)
         if width * height > MAX_PIXELS:
             raise InputError(
@@ -130,13 +198,17 @@ class Preprocessing:
         left, top = self._offset(*image.size)
         scaled = image.resize((width, height), resampling)
         seen = scaled.crop((left, top, left + self.size[1], top + self.size[0]))
-        pixels = np.asarray(seen, dtype=np.float32) / np.float32(255)
+        pixels = np.asarray(seen, dtype=np.float32)
+        if self.scale == 1:
+            pixels = pixels / np.float32(255)
+        if self.channel_order == "bgr":
+            pixels = pixels[..., ::-1]
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         standardised = (pixels - mean) / std
         return np.ascontiguousarray(standardised.transpose(2, 0, 1))
 
     def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        if self.resize == "squash" or self.short_side is None:
+        if self.resize != "short-side" or self.short_side is None:
             return self.size[1], self.size[0]
         if width <= height:
             return self.short_side, int(self.short_side * height / width)
@@ -145,6 +217,40 @@ class Preprocessing:
     def _offset(self, width: int, height: int) -> tuple[int, int]:
         scaled_width, scaled_height = self._scaled_size(width, height)
         return round((scaled_width - self.size[1]) / 2), round((scaled_height - self.size[0]) / 2)
+
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "resize": ("squash", "short-side", "none"),
+    "channel_order": ("rgb", "bgr"),
+    "scale": (1, 255),
+}
+
+
+def _is_one_of(name: str, value: object, allowed: tuple[object, ...]) -> bool:
+    if value not in allowed:
+        raise ModelError(f"{name}: expected {' or '.join(map(str, allowed))}, got {value!r}.")
+    return True
+
+
+def _three_numbers(name: str, values: object) -> tuple[float, ...]:
+    """Return a mean or a standard deviation, one finite number per channel."""
+    listed = tuple(values) if isinstance(values, Sequence) else ()
+    numeric = all(isinstance(v, int | float) and np.isfinite(v) for v in listed)
+    if len(listed) != 3 or not numeric or (name == "std" and min(listed) <= 0):
+        above = " above 0" if name == "std" else ""
+        raise ModelError(f"{name}: expected three numbers{above}, got {values!r}.")
+    return tuple(map(float, listed))
+
+
+def _height_and_width(given: object) -> tuple[int, int]:
+    sides = (given, given) if isinstance(given, int) else given
+    if isinstance(sides, Sequence) and len(sides) == 2:
+        height, width = sides
+        if isinstance(height, int) and isinstance(width, int) and min(sides) > 0:
+            return height, width
+    raise ModelError(
+        f"image_size: expected a number of pixels from 1, or height and width, got {given!r}."
+    )
 
 
 @dataclass(frozen=True)

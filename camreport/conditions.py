@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def gradients_on() -> Iterator[None]:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute in float32 without autocast or TF32, by deterministic convolutions."""
+    """Compute in float32 without autocast or TF32, by deterministic kernels."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     with ExitStack() as stack:
         _switch(stack, cudnn, "benchmark", False)
@@ -54,6 +55,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
         except RuntimeError:  # likewise
             _switch(stack, matmul, "fp32_precision", "ieee")
         stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels' order may vary
         yield
 
 

@@ -15,7 +15,7 @@ from camreport.conditions import full_precision, gradients_on, to_model, undistu
 from camreport.cost import Cost
 from camreport.errors import ClassError, LayerError, MemoryLimitError, ModelError
 from camreport.fusion import GAMMA, fuse
-from camreport.layers import Layer, auto_layers, resolve_layer, spatial_activation
+from camreport.layers import Layer
 from camreport.memory import (
     FIRST_BATCH_ALLOWANCE,
     BatchTooLarge,
@@ -36,7 +36,9 @@ from camreport.passes import (
     shared_maps,
 )
 from camreport.perturb import Meter, Progress, count_variants, large_grids, perturbation_maps
+from camreport.survey import choose_layers, nearest_layers, survey
 from camreport.task import Skip, Task, make_task
+from camreport.trace import NotSpatialError
 
 FUSED = "fused"
 """The name under which a method's maps of all layers, fused into one, are kept."""
@@ -63,6 +65,8 @@ class Explanation:
         targets: class indices explained, ``(N, K)`` int64.
         layers: where each map was read, by the name it was asked by, in network order.
         shapes: ``(C, h, w)`` of each layer, under the same names.
+        twins: layers that read just the tensor of an earlier one, and which; ``avgpool`` and
+            ``features.12`` of AlexNet at 224 px.
         skipped: what was asked for and is not defined here, with the reason.
         costs: passes and maps, by family of methods.
         bytes_per_image: what the model's innermost modules return for one image.
@@ -73,6 +77,7 @@ class Explanation:
     targets: Tensor = field(repr=False)
     layers: dict[str, Layer]
     shapes: dict[str, tuple[int, ...]]
+    twins: dict[str, str]
     skipped: tuple[Skip, ...]
     costs: dict[str, Cost]
     bytes_per_image: int
@@ -95,6 +100,7 @@ def explain(
     stages: int | None = None,
     smooth: str | Sequence[str] = (),
     seed: int = 0,
+    output: str | None = None,
 ) -> Explanation:
     """Compute the class-activation maps of a batch: every layer, method and class at once.
 
@@ -105,8 +111,8 @@ def explain(
     Args:
         model: a classifier from ``(N, 3, H, W)`` to logits, or what ``load_model`` returns.
         images: ``(N, 3, H, W)``, preprocessed; moved to the model's device.
-        layers: addresses such as ``features.12``, or module objects; the model's own choice
-            of up to five if None.
+        layers: addresses such as ``features.12``, patterns such as ``layer*``, or module
+            objects; the model's own choice of up to five if None.
         methods: names from the registry, in any spelling.
         targets: K class indices for every image, a tensor ``(N, K)``, ``"all"``, ``"top3"``,
             or None for the most probable class.
@@ -120,6 +126,8 @@ def explain(
             channels' contributions instead of their sum. They apply to the methods that are
             sums over channels of activation and gradient.
         seed: of the noise.
+        output: which part of what the model returns holds the logits: a key, an attribute or a
+            number. One logit per image, a binary head, becomes two classes.
 
     Raises:
         LayerError: an address leads to no module, or to no spatial tensor.
@@ -136,17 +144,15 @@ def explain(
         (5, 2, 6, 6)
     """
     module = model.module if isinstance(model, LoadedModel) else model
+    if output is None and isinstance(model, LoadedModel):
+        output = model.output
     chosen = resolve_methods(methods)
     check_images(images)
     wanted = _as_indices(targets, len(images))
     if isinstance(layers, str):
         layers = [address.strip() for address in layers.split(",")]
-    if layers is not None and not layers:
-        raise LayerError("layers: expected at least one address, or None, got none.")
     with undisturbed(module):
-        if layers is None:
-            layers = auto_layers(module, to_model(module, images[:1]))
-        resolved = {_asked_name(module, asked): resolve_layer(module, asked) for asked in layers}
+        resolved = choose_layers(module, layers, images[:1], output)
         task = make_task(
             module,
             resolved,
@@ -156,6 +162,7 @@ def explain(
             stages=stages,
             smooth=smooth,
             seed=seed,
+            output=output,
         )
         parts: list[Explanation] = []
         start, size = 0, FIRST_BATCH
@@ -230,9 +237,17 @@ def explain_batch(
         limit = allowed if bounded and len(images) > 1 else float("inf")
         started = time.perf_counter()
         with full_precision(inputs.device):
-            captured = captured_pass(module, inputs, task, limit)
+            try:
+                captured = captured_pass(module, inputs, task, limit)
+            except NotSpatialError as error:
+                asked = [name for name, layer in task.layers.items() if layer.module == error.name]
+                near = nearest_layers(survey(module, inputs[:1], task.output), error.name)
+                raise LayerError(
+                    f"layer: expected a spatial output, but {asked[0]!r} gives {error.reason}. "
+                    f"Nearest with a grid: {', '.join(near) or 'none'}."
+                ) from error
             chosen = choose_targets(captured.logits.detach(), targets)  # (N, K)
-            layers = _spatial_layers(captured, task)
+            layers = _read_layers(captured, task)
             skipped = (*task.skipped, *large_grids(task, captured.activations))
             task = replace(task, layers=layers, skipped=skipped)
             forward = Cost(seconds=time.perf_counter() - started)
@@ -254,6 +269,7 @@ def explain_batch(
             name: tuple(captured.activations[layer.reads].shape[1:])
             for name, layer in layers.items()
         },
+        twins=_twins(captured, layers),
         skipped=task.skipped,
         costs=costs,
         bytes_per_image=captured.bytes_per_image,
@@ -300,17 +316,30 @@ def _passes(method: Method, task: Task) -> str:
     return COPIES if copied else method.needs.passes
 
 
-def _spatial_layers(captured: Captured, task: Task) -> dict[str, Layer]:
-    """Return the layers in network order.
-
-    Raises:
-        LayerError: one of them has no spatial grid.
-    """
+def _read_layers(captured: Captured, task: Task) -> dict[str, Layer]:
+    """Return the layers in network order, with what was done to tokens."""
     order = sorted(task.layers, key=lambda name: captured.order.index(task.layers[name].reads))
-    tensors = {name: captured.activations[task.layers[name].reads] for name in order}
+    layers = {}
     for name in order:
-        spatial_activation(task.layers[name], tensors[name], tensors)
-    return {name: task.layers[name] for name in order}
+        layer = task.layers[name]
+        how = str(captured.grids[layer.reads])
+        layers[name] = replace(layer, tensor=f"{layer.tensor}, {how}") if how else layer
+    return layers
+
+
+def _twins(captured: Captured, layers: dict[str, Layer]) -> dict[str, str]:
+    """Return the layers whose tensor is that of an earlier one, and which."""
+    twins: dict[str, str] = {}
+    for name, layer in layers.items():
+        own = captured.activations[layer.reads]
+        for earlier in layers:
+            if earlier == name:
+                break
+            other = captured.activations[layers[earlier].reads]
+            if earlier not in twins and own.shape == other.shape and torch.equal(own, other):
+                twins[name] = earlier
+                break
+    return twins
 
 
 def _by_name(by_read: dict[str, Tensor], method: Method, task: Task) -> dict[str, Tensor]:
@@ -412,10 +441,6 @@ def check_images(images: Tensor) -> None:
         )
 
 
-def _asked_name(module: nn.Module, asked: str | int | nn.Module) -> str:
-    return asked if isinstance(asked, str) else resolve_layer(module, asked).address
-
-
 def join(parts: Sequence[Explanation]) -> Explanation:
     """Put the batches of one call together, in order."""
     if len(parts) == 1:
@@ -431,6 +456,11 @@ def join(parts: Sequence[Explanation]) -> Explanation:
         },
         logits=torch.cat([part.logits for part in parts]),
         targets=torch.cat([part.targets for part in parts]),
+        twins={
+            name: earlier
+            for name, earlier in first.twins.items()
+            if all(part.twins.get(name) == earlier for part in parts)
+        },
         costs={
             passes: sum((part.costs[passes] for part in parts), Cost()) for passes in first.costs
         },

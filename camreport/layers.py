@@ -5,15 +5,15 @@
 reads the tensor after that activation; everywhere else the module's own output. The methods
 assume A >= 0, and in-place activations make libraries disagree exactly there.
 ``features.0:pre`` reads the module's own output, ``name#k`` call k of a module that runs
-several times, and a bare ``0`` is short for ``features.0``.
+several times. A bare ``0`` is short for ``features.0``, ``features.-1`` is its last child, and
+``layer*`` or ``features.*`` are patterns for names, part by part between the dots.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
-import torch
-from torch import Tensor, nn
-from torchvision.models import AlexNet
+from torch import nn
 
 from camreport.errors import LayerError, suggestion
 
@@ -42,9 +42,6 @@ NORMALISATIONS = (
     nn.modules.instancenorm._InstanceNorm,
 )
 """Normalisation layers, one of which may stand between a layer and its activation."""
-
-ALEXNET_LAYERS = tuple(f"features.{index}" for index in (0, 3, 6, 9, 12))
-"""The layers the course compares."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,10 @@ def resolve_layer(model: nn.Module, asked: str | int | nn.Module) -> Layer:
     address = str(asked).strip()
     name, _, variant = address.partition(":")
     name, _, call = name.partition("#")
-    if name.isdecimal() and name not in modules:
+    if _is_number(name) and name not in modules and "features" in modules:
         name, address = f"features.{name}", f"features.{address}"
+    counted = _from_the_end(modules, name)
+    name, address = counted, counted + address.removeprefix(name)
     if not name or name not in modules:
         raise LayerError(
             f"layer: expected a module of {type(model).__name__}, got {address!r}."
@@ -104,69 +103,37 @@ def resolve_layer(model: nn.Module, asked: str | int | nn.Module) -> Layer:
     )
 
 
-def auto_layers(model: nn.Module, image: Tensor) -> list[str]:
-    """Choose layers to compare: one per spatial resolution, early to late, five at most.
+def is_pattern(asked: object) -> bool:
+    """Say whether an address stands for any number of modules."""
+    return isinstance(asked, str) and any(character in asked for character in "*?[")
 
-    AlexNet's are the course's 0, 3, 6, 9 and 12. Elsewhere they are the last tensors of the
-    latest five resolutions above 1 × 1, under the outermost module that returns each.
 
-    Args:
-        model: in evaluation mode.
-        image: one model input, ``(1, 3, H, W)``; read by one forward pass unless AlexNet.
-
-    Raises:
-        LayerError: the model has no spatial layer.
-    """
-    if isinstance(model, AlexNet):
-        return list(ALEXNET_LAYERS)
-    last: dict[tuple[int, ...], tuple[int, str]] = {}
-    calls: dict[str, int] = {}
-
-    def note(name: str, output: object) -> None:
-        call = calls.get(name, 0)
-        calls[name] = call + 1
-        if isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
-            # An enclosing module finishes after its last child with the very same tensor.
-            last.pop(tuple(output.shape[-2:]), None)
-            last[tuple(output.shape[-2:])] = (call, name)
-
-    hooks = [
-        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
-        for name, module in model.named_modules()
-        if name
+def matching_names(names: Iterable[str], pattern: str) -> list[str]:
+    """Return the names that a pattern matches part by part: ``*`` does not reach over a dot."""
+    wanted = pattern.split(".")
+    return [
+        name
+        for name in names
+        if len(parts := name.split(".")) == len(wanted)
+        and all(fnmatchcase(part, one) for part, one in zip(parts, wanted, strict=True))
     ]
-    try:
-        with torch.no_grad():
-            model(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not last:
-        raise LayerError(
-            f"layer: {type(model).__name__} has no layer with a spatial grid (N, C, h, w)."
-        )
-    chosen = [name if calls[name] == 1 else f"{name}#{call}" for call, name in last.values()]
-    return chosen[-5:]
 
 
-def spatial_activation(layer: Layer, tensor: Tensor, candidates: Mapping[str, Tensor]) -> Tensor:
-    """Return the tensor if it has a spatial grid.
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
 
-    Raises:
-        LayerError: it is not ``(N, C, h, w)``; the spatial ones among the candidates are named.
-    """
-    if tensor.ndim == 4:
-        return tensor
-    others = [name for name, other in candidates.items() if other.ndim == 4]
-    raise LayerError(
-        f"layer: expected a spatial output (N, C, h, w), but {layer.address!r} gives "
-        f"{tuple(tensor.shape)}. "
-        + (
-            f"Spatial among those chosen: {', '.join(others)}."
-            if others
-            else "Choose a convolution, pooling layer or block."
-        )
-    )
+
+def _from_the_end(modules: Mapping[str, nn.Module], name: str) -> str:
+    """Return a name with numbers below zero, ``features.-1``, as the children they count to."""
+    found = ""
+    for part in name.split("."):
+        children = list(modules[found]._modules) if found in modules else []
+        if part[:1] == "-" and part not in children and _is_number(part):
+            if int(part) < -len(children):
+                return name
+            part = children[int(part)]
+        found = f"{found}.{part}" if found else part
+    return found
 
 
 def _activation_after(modules: Mapping[str, nn.Module], name: str) -> str | None:

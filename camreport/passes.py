@@ -17,7 +17,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from camreport.cost import Cost
-from camreport.errors import LayerError, ModelError
+from camreport.errors import LayerError
+from camreport.grid import Grid
 from camreport.memory import budget_of, output_bytes
 from camreport.methods import Method
 from camreport.methods.activation import first_component
@@ -32,6 +33,7 @@ from camreport.methods.registry import (
     NOISE,
     POOL_GRADIENT,
 )
+from camreport.outputs import logits_of
 from camreport.quantity import cotangents, look_alike_cotangents
 from camreport.task import Task
 from camreport.trace import LayerTrace
@@ -70,6 +72,7 @@ class Captured:
         inputs: the images, ``(N, 3, H, W)``; in the graph if a method needs their gradient.
         logits: ``(N, num_classes)``.
         activations: ``(N, C, h, w)`` by what was read.
+        grids: how each of them lay in the module's output.
         pools: the tensors behind the pooling that follows a layer, by what that layer reads.
         biases: outputs of the layers with a bias and that bias, ``(C, 1, 1)``; for FullGrad.
         order: what was read, in the order in which the modules finished.
@@ -79,6 +82,7 @@ class Captured:
     inputs: Tensor
     logits: Tensor
     activations: dict[str, Tensor]
+    grids: dict[str, Grid]
     pools: dict[str, Tensor]
     biases: list[tuple[Tensor, Tensor]]
     order: list[str]
@@ -93,6 +97,7 @@ def captured_pass(
     Raises:
         BatchTooLarge: the model's modules returned more than ``limit`` bytes.
         LayerError: a layer did not run, or returned something else than one tensor.
+        NotSpatialError: its output has no spatial grid.
         ModelError: the model did not return logits.
     """
     modules = dict(module.named_modules(remove_duplicate=False))
@@ -101,14 +106,16 @@ def captured_pass(
     names = [layer.module for layer in task.layers.values()]
     reads = dict.fromkeys(layer.reads for layer in task.layers.values())
     wanted = (*names, *task.pools.values(), *biased)
-    with LayerTrace({name: modules[name] for name in wanted}) as trace:
+    image = (inputs.shape[-2], inputs.shape[-1])
+    with LayerTrace({name: modules[name] for name in wanted}, image) as trace:
         inputs = inputs.detach().requires_grad_(down_to_input)
         with output_bytes(module, limit) as returned:
-            logits = checked_logits(module(inputs), len(inputs))
+            logits = logits_of(module(inputs), len(inputs), task.output)
         return Captured(
             inputs=inputs,
             logits=logits,
             activations={name: trace[name] for name in reads},
+            grids={name: trace.grid(name) for name in reads},
             pools={name: trace[pool] for name, pool in task.pools.items()},
             biases=[
                 (output, bias)
@@ -119,21 +126,6 @@ def captured_pass(
             order=sorted(reads, key=trace.position),
             bytes_per_image=returned["bytes"] // len(inputs),
         )
-
-
-def checked_logits(output: object, count: int) -> Tensor:
-    """Return a model's output if it is logits of ``count`` images.
-
-    Raises:
-        ModelError: it is not.
-    """
-    if isinstance(output, Tensor) and output.ndim == 2 and len(output) == count:
-        return output
-    got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    raise ModelError(
-        f"model: expected logits (N, num_classes) with N = {count}, got {got}. "
-        "Wrap the model so that its forward returns the logits."
-    )
 
 
 def shared_maps(
@@ -270,7 +262,7 @@ def guided_maps(
     """
     leaf = inputs.detach().clone().requires_grad_()
     with _GuidedReLU():
-        logits = checked_logits(module(leaf), len(leaf))
+        logits = logits_of(module(leaf), len(leaf), task.output)
     rows = cotangents(logits, targets, task.quantity)
     parts = [part[INPUT] for _, part in class_gradients(logits, {INPUT: leaf}, rows)]
     gradient = torch.cat(parts).transpose(0, 1).float()  # (N, K, 3, H, W)

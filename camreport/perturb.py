@@ -15,7 +15,8 @@ from camreport.cost import Cost
 from camreport.memory import budget_of, is_out_of_memory, output_bytes
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, KEPT, MASKED
-from camreport.passes import Captured, Maps, checked_logits
+from camreport.outputs import logits_of
+from camreport.passes import Captured, Maps
 from camreport.quantity import scores
 from camreport.tail import Entry, Tail, whole_model
 from camreport.task import Skip, Task
@@ -90,15 +91,19 @@ def perturbation_maps(
     chunk = _chunk(captured.bytes_per_image, inputs)
     maps: Maps = {}
     before = meter.passes, meter.done
+
+    def model(images: Tensor) -> Tensor:
+        return logits_of(module(images), len(images), task.output)
+
     with torch.no_grad():
         for method, reads in _jobs(task):
             activation = captured.activations[reads].detach()
             if method.needs is MASKED:
                 assert method.masks is not None
-                masked = _masked_logits(module, inputs, activation, method.masks, chunk, meter)
+                masked = _masked_logits(model, inputs, activation, method.masks, chunk, meter)
                 cams = method.compute(activation, masked)
             else:
-                tail = _BoundTail.bind(module, captured, task.tails.get(reads), reads)
+                tail = _BoundTail.bind(module, captured, task, reads)
                 run = _ablated_logits if method.needs is ABLATED else _kept_logits
                 changed = scores(run(tail, activation, meter), logits, task.quantity)
                 plain = scores(logits, logits, task.quantity)
@@ -139,10 +144,10 @@ class _BoundTail:
     chunk: int
 
     @classmethod
-    def bind(
-        cls, module: nn.Module, captured: Captured, tail: Tail | None, reads: str
-    ) -> "_BoundTail":
+    def bind(cls, module: nn.Module, captured: Captured, task: Task, reads: str) -> "_BoundTail":
         """Return the layer's tail if it gives the model's logits, else the whole model."""
+        grid = captured.grids[reads]
+        tail = task.tails.get(reads) if grid.plain else None
         inputs, logits = captured.inputs.detach(), captured.logits.detach()
         activation = captured.activations[reads].detach()
         rows = torch.arange(len(inputs) + 1, device=inputs.device) % len(inputs)
@@ -157,7 +162,11 @@ class _BoundTail:
                 own = activation[0].numel() * activation.element_size()
                 chunk = _chunk(own + returned["bytes"] // len(rows), inputs, TAIL_VARIANTS)
                 return cls(run, tail.entry, saved, logits, chunk)
-        whole = whole_model(module, reads, inputs)
+        exchanged = whole_model(module, reads, inputs, grid)
+
+        def whole(values: Tensor, rows: Tensor) -> Tensor:
+            return logits_of(exchanged(values, rows), len(rows), task.output)
+
         return cls(whole, None, (), logits, _chunk(captured.bytes_per_image, inputs))
 
 
@@ -204,7 +213,7 @@ def _variants(method: Method, activation: Tensor) -> int:
 
 
 def _masked_logits(
-    module: nn.Module,
+    model: Callable[[Tensor], Tensor],
     inputs: Tensor,
     activation: Tensor,
     make_masks: Callable[[Tensor, tuple[int, int]], Tensor],
@@ -218,7 +227,7 @@ def _masked_logits(
     count, channels = activation.shape[:2]
     flat = activation.flatten(0, 1)  # (N * C, h, w)
     live = (flat.amax((-2, -1)) > flat.amin((-2, -1))).nonzero().squeeze(1)
-    blank = checked_logits(module(torch.zeros_like(inputs[:1])), 1)
+    blank = model(torch.zeros_like(inputs[:1]))
     logits = blank.repeat(len(flat), 1)  # (N * C, num_classes)
     meter.add(len(flat) - len(live))
 
@@ -226,7 +235,7 @@ def _masked_logits(
         part = live[chosen]
         masks = make_masks(flat[part], (inputs.shape[-2], inputs.shape[-1]))
         masked = inputs[part // channels].mul_(masks[:, None])
-        logits[part] = checked_logits(module(masked), len(part))
+        logits[part] = model(masked)
         meter.add(len(part))
 
     _in_chunks(len(live), chunk, run)

@@ -1,6 +1,7 @@
 """Many images: decoded ahead in threads, explained batch by batch, written shard by shard."""
 
 import hashlib
+import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from camreport import __version__
-from camreport.conditions import to_model, undisturbed
+from camreport.conditions import undisturbed
 from camreport.cost import Cost
 from camreport.decoding import Failure, decode_ahead
 from camreport.engine import (
@@ -24,9 +25,9 @@ from camreport.engine import (
     largest_that_fits,
     next_batch_size,
 )
-from camreport.errors import ClassError, InputError, LayerError
+from camreport.errors import ClassError, InputError
 from camreport.images import InputFile, LoadedImage
-from camreport.layers import Layer, auto_layers, resolve_layer
+from camreport.layers import Layer
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
 from camreport.results import (
@@ -38,6 +39,7 @@ from camreport.results import (
     softmax,
     stack_arrays,
 )
+from camreport.survey import choose_layers, sample_image
 from camreport.task import Task
 
 SHARD_IMAGES = 64
@@ -161,6 +163,9 @@ def compute(
                 "source": model.source,
                 "sha256": model.sha256,
                 "parameters": model.parameter_count,
+                "output": model.output,
+                "warning": model.warning,
+                "notes": list(model.notes),
             },
             "preprocessing": model.preprocessing.to_dict(),
             "classes": writer.plan["classes"],
@@ -181,13 +186,15 @@ def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Reques
     """Return all that decides a run's results; runs of equal settings may share shards."""
     inputs = hashlib.sha256()
     structure = hashlib.sha256(repr(model.module).encode())  # equal weights may be used otherwise
+    for kind in dict.fromkeys(map(type, model.module.modules())):
+        structure.update(_own_source(kind))
     for file in files:
         inputs.update(f"{file.name}\0{_file_facts(file.path)}\n".encode())
     return {
         "camreport": __version__,
         "torch": torch.__version__,
         "device": str(device_of(model)),
-        "model": [model.name, model.sha256, structure.hexdigest()],
+        "model": [model.name, model.sha256, structure.hexdigest(), model.output],
         "preprocessing": model.preprocessing.to_dict(),
         "classes": list(model.class_names),
         "layers": list(request.task.layers),
@@ -201,6 +208,16 @@ def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Reques
     }
 
 
+def _own_source(kind: type) -> bytes:
+    """Return the code of a class that comes with no library, as far as it can be found."""
+    if kind.__module__.partition(".")[0] in ("torch", "torchvision", "timm"):
+        return b""
+    try:
+        return inspect.getsource(kind).encode()
+    except (OSError, TypeError):
+        return b""
+
+
 def _file_facts(path: Path) -> tuple[int, int] | None:
     """Return size and time of change of a file; None for one that cannot be looked at."""
     try:
@@ -211,19 +228,15 @@ def _file_facts(path: Path) -> tuple[int, int] | None:
 
 
 def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str, Layer]:
-    """Resolve addresses, or choose the model's own, under their canonical names.
+    """Resolve addresses and patterns, or choose the model's own, under their canonical names.
 
     Raises:
         LayerError: as for ``explain``.
     """
-    if layers is None:
-        blank = torch.zeros(1, 3, *model.preprocessing.size)
-        with undisturbed(model.module):
-            layers = auto_layers(model.module, to_model(model.module, blank))
-    if not layers:
-        raise LayerError("layers: expected at least one address, or 'auto', got none.")
-    resolved = [resolve_layer(model.module, address) for address in layers]
-    return {layer.address: layer for layer in resolved}
+    sample = sample_image(model.preprocessing.size)
+    with undisturbed(model.module):
+        chosen = choose_layers(model.module, layers, sample, model.output)
+    return {layer.address: layer for layer in chosen.values()}
 
 
 def device_of(model: LoadedModel) -> torch.device:
@@ -336,6 +349,7 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
                 "type": layer.type,
                 "tensor": layer.tensor,
                 "shape": list(first.shapes[name]),
+                **({"same_as": first.twins[name]} if name in first.twins else {}),
             }
             for name, layer in first.layers.items()
         ],

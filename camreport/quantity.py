@@ -72,7 +72,7 @@ def look_alike_cotangents(logits: Tensor, targets: Tensor) -> Tensor:
     distance = (logits - own).abs().masked_fill(rows.bool(), torch.inf)
     count = min(LOOK_ALIKES, logits.shape[1] - 1)
     nearest = distance.argsort(dim=2, stable=True)[..., :count]
-    return rows.scatter(2, nearest, -LOOK_ALIKE_SHARE / max(1, count))
+    return rows.scatter(2, nearest, -LOOK_ALIKE_SHARE / count)
 
 
 def scores(logits: Tensor, reference: Tensor, quantity: str) -> Tensor:
@@ -97,11 +97,9 @@ def _rivals(logits: Tensor, quantity: str) -> Tensor:
     """Return for every image and class the class it is compared with, ``(N, num_classes)``.
 
     Raises:
-        ClassError: there is no other class, or not the one that was named.
+        ClassError: there is no class of the number that was named.
     """
     num_classes = logits.shape[1]
-    if num_classes < 2:
-        raise ClassError("quantity: contrast needs a model with at least two classes, got one.")
     first, second = logits.topk(2, dim=1).indices.unbind(1)
     classes = torch.arange(num_classes, device=logits.device).expand_as(logits)
     strongest = torch.where(classes == first[:, None], second[:, None], first[:, None])

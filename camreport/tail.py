@@ -15,7 +15,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from camreport.errors import ModelError
+from camreport.grid import Grid
 from camreport.layers import ACTIVATIONS
+from camreport.outputs import logits_of, part_of
 
 Node = fx.Node
 
@@ -93,12 +96,18 @@ def trace_model(module: nn.Module, whole: Sequence[str] = ()) -> fx.Graph | None
     return graph
 
 
-def find_tail(module: nn.Module, reads: str) -> Tail | None:
+def find_tail(module: nn.Module, reads: str, output: str | None = None) -> Tail | None:
     """Return what follows the output of a module (``name``, or ``name#k`` for its call k).
 
-    None where the model's code cannot be followed or does not return one tensor.
+    None where the model's code cannot be followed, or what it returns holds no logits that are
+    known by name.
+
+    Args:
+        module: in evaluation mode.
+        reads: the layer.
+        output: which part of what the model returns holds the logits.
     """
-    found = _locate(module, reads)
+    found = _locate(module, reads, output)
     if found is None:
         return None
     graph, layer, result = found
@@ -116,15 +125,18 @@ def find_tail(module: nn.Module, reads: str) -> Tail | None:
     constants = [n for n in nodes if n not in of_images and n.op not in ("placeholder", "output")]
     steps = [*constants, *(n for n in nodes if n in behind - {layer} and n.op != "output")]
     return Tail(
-        after=_part(module, [layer, *saved], steps, result),
+        after=_to_logits(_part(module, [layer, *saved], steps, result)),
         before=_part(module, [source], upstream, saved) if saved else None,
         entry=_entry(module, layer, result, saved, constants, steps),
     )
 
 
-def find_head(module: nn.Module, reads: str) -> Head | None:
-    """Return the pooling and the one linear layer that follow a module, if nothing else does."""
-    found = _locate(module, reads)
+def find_head(module: nn.Module, reads: str, output: str | None = None) -> Head | None:
+    """Return the pooling and the one linear layer that follow a module, if nothing else does.
+
+    Takes what ``find_tail`` takes.
+    """
+    found = _locate(module, reads, output)
     if found is None:
         return None
     _, node, result = found
@@ -135,7 +147,8 @@ def find_head(module: nn.Module, reads: str) -> Head | None:
         step = _step(modules, node)
         if isinstance(step, nn.Linear):
             ends = pooled and node is result
-            return Head(step.weight.detach(), rectified) if ends else None
+            weight = logits_of(step.weight.detach().T, step.in_features).T
+            return Head(weight, rectified) if ends else None
         if not pooled and (isinstance(step, nn.ReLU) or step in (functional.relu, torch.relu)):
             rectified = True
         elif _averages_globally(step, node):
@@ -156,34 +169,37 @@ def functional_steps(module: nn.Module) -> set[object] | None:
     return {node.target for node in graph.nodes if node.op in ("call_function", "call_method")}
 
 
-def whole_model(module: nn.Module, reads: str, images: Tensor) -> Callable[..., Tensor]:
-    """Return a function like a tail's that runs the whole model with the layer exchanged.
+def whole_model(
+    module: nn.Module, reads: str, images: Tensor, grid: Grid
+) -> Callable[[Tensor, Tensor], object]:
+    """Return a function that runs the whole model with the layer exchanged.
 
     Args:
         module: the model.
         reads: the layer, ``name`` or ``name#k``.
         images: ``(N, 3, H, W)``.
+        grid: how the layer's output lies.
 
     Returns:
-        a function of values ``(M, C, h, w)`` and the rows ``(M,)`` of the images they belong to.
+        a function of values ``(M, C, h, w)`` and the rows ``(M,)`` of the images they belong to,
+        to what the model returns.
     """
     name, _, call = reads.partition("#")
     layer = module.get_submodule(name)
 
-    def run(values: Tensor, rows: Tensor) -> Tensor:
+    def run(values: Tensor, rows: Tensor) -> object:
         calls = 0
 
         def exchange(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
-            return values.clone() if calls - 1 == int(call or 0) else output
+            return grid.restore(values, output).clone() if calls - 1 == int(call or 0) else output
 
         handle = layer.register_forward_hook(exchange)
         try:
-            logits: Tensor = module(images[rows])
+            return module(images[rows])
         finally:
             handle.remove()
-        return logits
 
     return run
 
@@ -226,15 +242,29 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
                 value.update(content)
 
 
-def _locate(module: nn.Module, reads: str) -> tuple[fx.Graph, Node, Node] | None:
+def _to_logits(part: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a function return two classes' logits where it returns one for each image."""
+
+    def run(values: Tensor, *saved: Tensor) -> Tensor:
+        return logits_of(part(values, *saved), len(values))
+
+    return run
+
+
+def _locate(
+    module: nn.Module, reads: str, output: str | None
+) -> tuple[fx.Graph, Node, Node] | None:
     """Return the model's graph, the step that gives the layer's output, and the logits' step."""
     name, _, call = reads.partition("#")
     graph = trace_model(module, [name])
     if graph is None:
         return None
     steps = [node for node in graph.nodes if node.op == "call_module" and node.target == name]
-    (output,) = (node for node in graph.nodes if node.op == "output")
-    result = output.args[0]
+    (end,) = (node for node in graph.nodes if node.op == "output")
+    try:
+        result = part_of(end.args[0], output)
+    except ModelError:
+        return None
     if int(call or 0) >= len(steps) or not isinstance(result, Node):
         return None
     return graph, steps[int(call or 0)], result
@@ -291,7 +321,7 @@ def _entry(
             return Entry(
                 channelwise=_part(module, [layer], chain, chain[-1] if chain else layer),
                 linear=step,
-                rest=_part(module, [node, *saved], rest, result),
+                rest=_to_logits(_part(module, [node, *saved], rest, result)),
                 pointwise=_keep_positions_apart([_step(modules, one) for one in chain]),
             )
         if _flattens(step):

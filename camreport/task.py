@@ -65,6 +65,7 @@ class Task:
         stages: how many early stages the fusion lifts; None for its own rule.
         smooth: which of ``SMOOTHINGS`` apply to the methods that take them.
         seed: of the noise.
+        output: which part of what the model returns holds the logits.
         skipped: what cannot be computed, known before any forward pass.
         tails: what follows each layer, by what it reads; for methods that need it.
         heads: pooling and classifier behind each layer, by what it reads; for CAM.
@@ -78,6 +79,7 @@ class Task:
     stages: int | None
     smooth: tuple[str, ...]
     seed: int
+    output: str | None
     skipped: tuple[Skip, ...]
     tails: Mapping[str, Tail | None]
     heads: Mapping[str, Head]
@@ -114,6 +116,7 @@ def make_task(
     stages: int | None = None,
     smooth: str | Sequence[str] = (),
     seed: int = 0,
+    output: str | None = None,
 ) -> Task:
     """Check what is asked against the model's code, without running it.
 
@@ -126,6 +129,7 @@ def make_task(
         stages: how many early stages the fusion lifts, from 0.
         smooth: some of ``SMOOTHINGS``, as a sequence or separated by commas.
         seed: of the noise, from 0.
+        output: which part of what the model returns holds the logits, where that is not plain.
 
     Raises:
         MethodError: an option is out of range, or nothing of what is asked can be computed.
@@ -139,7 +143,7 @@ def make_task(
         raise MethodError(f"seed: expected a whole number from 0 to 2**63 - 1, got {seed}.")
     needs = {method.needs for method in methods}
     reads = {layer.reads for layer in layers.values()}
-    heads = {read: find_head(module, read) for read in reads} if HEAD in needs else {}
+    heads = {read: find_head(module, read, output) for read in reads} if HEAD in needs else {}
     tails = needs & {ABLATED, KEPT}
     task = Task(
         layers=layers,
@@ -149,8 +153,9 @@ def make_task(
         stages=stages,
         smooth=_checked_smoothings(smooth),
         seed=seed,
+        output=output,
         skipped=tuple(_skips(module, layers, methods, heads)),
-        tails={read: find_tail(module, read) for read in reads} if tails else {},
+        tails={read: find_tail(module, read, output) for read in reads} if tails else {},
         heads={read: head for read, head in heads.items() if head},
         pools=_pools(module, reads) if POOL_GRADIENT in needs else {},
     )

@@ -9,12 +9,28 @@ from typing import Self
 from torch import Tensor, nn
 
 from camreport.errors import LayerError
+from camreport.grid import Grid, grid_of
+
+
+class NotSpatialError(LayerError):
+    """A module's output has no spatial grid.
+
+    Attributes:
+        name: of the module.
+        reason: why.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"layer: expected a spatial output, but {name!r} gives {reason}.")
+        self.name = name
+        self.reason = reason
 
 
 class LayerTrace:
     """Capture what modules return during a forward pass, by name and call.
 
-    Each module keeps the tensor it returned; the network goes on with a clone of it, so that
+    Each module keeps the tensor it returned, as ``(N, C, h, w)`` where the size of the image says
+    how tokens or channels-last outputs become that; the network goes on with a clone of it, so that
     nothing later (an in-place ReLU, ``out += identity``) can change what was captured. A
     tensor that does not require grad yet becomes a leaf that does: with frozen parameters the
     graph starts at the earliest captured layer.
@@ -24,6 +40,7 @@ class LayerTrace:
 
     Args:
         modules: the modules to capture, by the names to look them up with.
+        image: height and width of the model's input; None captures outputs as they are.
 
     Example:
         >>> import torch
@@ -34,8 +51,12 @@ class LayerTrace:
         (1, 4, 6, 6)
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self, modules: Mapping[str, nn.Module], image: tuple[int, int] | None = None
+    ) -> None:
         self._modules = dict(modules)
+        self._image = image
+        self._grids: dict[tuple[str, int], Grid | LayerError] = {}
         self._outputs: dict[str, list[object]] = {}
         self._order: list[tuple[str, int]] = []
         self._hooks = ExitStack()
@@ -56,6 +77,7 @@ class LayerTrace:
     ) -> None:
         self._hooks.close()
         self._outputs.clear()
+        self._grids.clear()
         self._order.clear()
 
     def __getitem__(self, name: str) -> Tensor:
@@ -64,8 +86,24 @@ class LayerTrace:
         Raises:
             LayerError: the module did not run, ran several times without a call being named,
                 ran fewer times than that, or returned something other than a tensor.
+            NotSpatialError: its output has no spatial grid, and the image's size is known.
         """
-        return self._find(name)[0]
+        output, call = self._find(name)
+        grid = self._grids.get(call)
+        if isinstance(grid, LayerError):
+            raise NotSpatialError(call[0], str(grid))
+        return output
+
+    def grid(self, name: str) -> Grid:
+        """Return how the output captured under a name was read; only with the image's size.
+
+        Raises:
+            LayerError: as for looking it up.
+        """
+        self[name]
+        grid = self._grids[self._find(name)[1]]
+        assert isinstance(grid, Grid)
+        return grid
 
     def calls(self, name: str) -> list[Tensor]:
         """Return the tensors that every call of a module returned; none if it never ran."""
@@ -106,10 +144,18 @@ class LayerTrace:
         self, name: str, module: nn.Module, inputs: tuple[object, ...], output: object
     ) -> object:
         calls = self._outputs.setdefault(name, [])
-        self._order.append((name, len(calls)))
+        call = (name, len(calls))
+        self._order.append(call)
         calls.append(output)
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return output
-        if not output.requires_grad:
-            output.requires_grad_()
-        return output.clone()
+        captured, grid = output, None
+        if self._image is not None:
+            try:
+                grid = self._grids[call] = grid_of(output, module, self._image)
+                captured = calls[-1] = grid.read(output)
+            except LayerError as error:
+                self._grids[call] = error
+        if not captured.requires_grad:
+            captured.requires_grad_()
+        return grid.restore(captured.clone(), output) if grid else captured.clone()

@@ -24,10 +24,10 @@ from camreport.errors import (
     MethodError,
     ModelError,
 )
-from camreport.layers import auto_layers
 from camreport.memory import BUDGETS, FIRST_BATCH_ALLOWANCE
 from camreport.methods import METHODS
 from camreport.methods.registry import ABLATED, ACTIVATION, GRADIENT, KEPT, LOOK_ALIKES, SHARED
+from camreport.survey import auto_layers
 
 READS = {"0": 1, "0:pre": 0, "2": 2, "3": 4, "3:pre": 3}
 """Addresses in toy_net, and the place of the module whose output each one reads."""
@@ -180,7 +180,7 @@ def test_explain_fuses_from_two_tensors_on():
 def test_explain_chooses_layers_by_itself():
     net, images = toy_net(), random_images(2)
     names = auto_layers(net.eval(), images[:1])
-    assert list(explain(net, images).maps["grad_cam"]) == names == ["1", "4"]
+    assert list(explain(net, images).maps["grad_cam"]) == names == ["4"]
 
 
 @pytest.mark.parametrize("key", [key for key in EVERY if METHODS[key].per_layer])
@@ -725,16 +725,19 @@ def test_explain_takes_layers_in_one_string():
 @pytest.mark.parametrize(
     ("make", "got"),
     [
-        (lambda logits: (logits, logits), "got tuple"),
-        (lambda logits: {"out": logits}, "got dict"),
-        (lambda logits: logits[:, :, None, None], r"got \(3, 4, 1, 1\)"),
-        (lambda logits: logits[:, 0], r"got \(3,\)"),
-        (lambda logits: logits[:1], r"got \(1, 4\)"),
+        (lambda logits: (logits, logits), r"a tuple of 0 \(3, 4\), 1 \(3, 4\).*--output 0"),
+        (lambda logits: {"a": logits[0], "b": 3}, r"a dict of a \(4,\), b int.*--output a"),
+        (lambda logits: {"logits": logits[:1]}, r"with N = 3, got \(1, 4\)"),
+        (lambda logits: logits[:, :, None, None].expand(-1, -1, 2, 2), r"got \(3, 4, 2, 2\)"),
+        (lambda logits: logits[:2, 0], r"got \(2,\)"),
+        (lambda logits: logits[:1], r"got \(1, 4\).*Wrap the model"),
+        (lambda logits: logits.argmax(1), r"got \(3,\)"),
+        (lambda logits: None, "got NoneType"),
     ],
 )
 def test_explain_refuses_what_are_no_logits(make, got):
     net = nn.Sequential(toy_net(), Returns(make))
-    message = rf"logits \(N, num_classes\) with N = 3, {got}.*Wrap the model"
+    message = rf"expected logits \(N, num_classes\).*{got}"
     with pytest.raises(ModelError, match=message):
         explain(net, random_images(3), ["0.0"])
 

@@ -131,7 +131,7 @@ def test_guided_grad_cam_is_guided_backpropagation_under_enlarged_grad_cam():
         assert_close(maps["guided_grad_cam"][layer], expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("num_classes", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("num_classes", [2, 3, 4, 7])
 def test_finer_cam_is_linear_in_the_classes_it_compares(num_classes):
     net = piecewise_linear_net(num_classes)
     e = explain(net, random_images(), ["0", "1"], "grad_cam,finer_cam", "all")
@@ -141,9 +141,7 @@ def test_finer_cam_is_linear_in_the_classes_it_compares(num_classes):
                 distance = (logits - logits[c]).abs()
                 distance[c] = torch.inf
                 alike = distance.argsort()[: min(3, num_classes - 1)]
-                expected = plain[n, c]
-                if len(alike):
-                    expected = expected - 0.6 * plain[n, alike].mean(0)
+                expected = plain[n, c] - 0.6 * plain[n, alike].mean(0)
                 assert_close(e.maps["finer_cam"][layer][n, c], expected, rtol=1e-4, atol=1e-6)
 
 

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from torchvision.models import DenseNet
 
 from camreport import explain, perturb, task
+from camreport.grid import Grid
 from camreport.memory import BUDGETS
 from camreport.tail import Tail, find_tail, whole_model
 
@@ -106,8 +107,8 @@ def test_tail_gives_what_the_whole_model_gives(monkeypatch, net, layer, _splits)
     model, images = NETS[net][0](), images_of(net)
     found: list[Tail | None] = []
 
-    def note(module: nn.Module, reads: str) -> Tail | None:
-        found.append(find_tail(module, reads))
+    def note(module: nn.Module, reads: str, output: str | None) -> Tail | None:
+        found.append(find_tail(module, reads, output))
         return found[-1]
 
     monkeypatch.setattr(task, "find_tail", note)
@@ -136,8 +137,8 @@ def test_tail_is_a_function_of_the_layer_alone(net, layer, _splits):
     with torch.no_grad():
         saved = tail.before(images) if tail.before else ()
         rows = torch.tensor([1, 0, 1])
-        run = whole_model(model, reads, images)
         shape = explain(model, images, [layer], "grad_cam").shapes[layer]
+        run = whole_model(model, reads, images, Grid(shape[1:]))
         values = torch.randn(3, *shape, generator=torch.Generator().manual_seed(8))
         found = tail.after(values.clone(), *(tensor[rows] for tensor in saved))
         assert_close(found, run(values, rows), rtol=1e-4, atol=1e-4)
@@ -149,7 +150,8 @@ def test_whole_model_exchanges_one_call_of_a_module_and_leaves_no_hook():
         plain = model(images)
         rows, values = torch.arange(2), torch.randn(2, 64, 16, 16)
         first, second = (
-            whole_model(model, f"layer1.0.relu#{call}", images)(values, rows) for call in (0, 1)
+            whole_model(model, f"layer1.0.relu#{call}", images, Grid((16, 16)))(values, rows)
+            for call in (0, 1)
         )
         assert torch.equal(model(images), plain)
     assert not torch.allclose(first, second)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torchvision.models import alexnet, resnet18, vgg11
 
 from camreport.errors import LayerError
-from camreport.layers import ACTIVATIONS, auto_layers, resolve_layer, spatial_activation
+from camreport.layers import ACTIVATIONS, resolve_layer
+from camreport.survey import auto_layers, sample_image
 
 
 class Mixed(nn.Module):
@@ -170,26 +171,20 @@ def test_resolve_layer_refuses_a_module_of_another_model():
         resolve_layer(Mixed(), nn.Conv2d(3, 4, 3))
 
 
-def on_meta(build, image: int) -> tuple[nn.Module, Tensor]:
-    """A model without weights, and an image without pixels: shapes are all that is looked at."""
-    with torch.device("meta"):
-        return build(weights=None).eval(), torch.empty(1, 3, image, image)
-
-
 def test_auto_layers_gives_the_course_layers_for_alexnet():
-    assert auto_layers(*on_meta(alexnet, 224)) == COURSE_LAYERS
+    assert auto_layers(alexnet(), torch.zeros(1, 3, 224, 224)) == COURSE_LAYERS
 
 
 @pytest.mark.parametrize(
     ("build", "image", "layers"),
     [
-        (resnet18, 64, ["relu", "layer1", "layer2", "layer3", "layer4"]),
-        (vgg11, 224, ["features.4", "features.9", "features.14", "features.19", "avgpool"]),
+        (resnet18, 64, ["layer1", "layer2", "layer3", "layer4"]),
+        (vgg11, 224, ["features.2", "features.5", "features.10", "features.15", "features.20"]),
     ],
     ids=["resnet18", "vgg11"],
 )
 def test_auto_layers_chooses_one_layer_per_resolution_early_to_late(build, image, layers):
-    assert auto_layers(*on_meta(build, image)) == layers
+    assert auto_layers(build(), sample_image((image, image))) == layers
 
 
 class Shared(nn.Module):
@@ -229,14 +224,3 @@ def test_auto_layers_leaves_no_hooks_and_names_what_is_missing():
     with pytest.raises(LayerError, match="Sequential has no layer with a spatial grid"):
         auto_layers(model, torch.zeros(1, 3, 4, 4))
     assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_spatial_activation_names_the_spatial_ones_among_those_chosen():
-    model = Mixed()
-    layer = resolve_layer(model, "head.0")
-    grid, vector = torch.zeros(1, 4, 3, 3), torch.zeros(1, 4)
-    assert spatial_activation(layer, grid, {}) is grid
-    with pytest.raises(LayerError, match=r"'head.0' gives \(1, 4\).*those chosen: features.0\."):
-        spatial_activation(layer, vector, {"head.0": vector, "features.0": grid})
-    with pytest.raises(LayerError, match="Choose a convolution, pooling layer or block"):
-        spatial_activation(layer, vector, {"head.0": vector})

@@ -178,6 +178,9 @@ def test_run_writes_the_manifest_of_the_contract(photos: Path, tmp_path: Path) -
         "source": "a module passed from Python",
         "sha256": model.sha256,
         "parameters": model.parameter_count,
+        "output": None,
+        "warning": "",
+        "notes": ["preprocessing: none is known, ImageNet's is assumed"],
     }
     assert Preprocessing.from_dict(manifest["preprocessing"]) == model.preprocessing
     assert manifest["classes"] == [{"index": i, "name": n} for i, n in enumerate("abc")]

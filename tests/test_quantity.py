@@ -1,7 +1,6 @@
 """What of a class is explained: scores by hand, their gradients by autograd, names and errors."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 import reference
@@ -118,10 +117,6 @@ def test_look_alikes_are_the_classes_of_the_nearest_logits(classes, alike):
         assert_close(rows[k, 0], expected)
 
 
-def test_look_alikes_of_a_single_class_are_none():
-    assert look_alike_cotangents(torch.tensor([[2.0]]), torch.tensor([[0]])).tolist() == [[[1.0]]]
-
-
 @pytest.mark.parametrize("quantity", ["logit", "probability", "contrast", "contrast:0"])
 def test_check_quantity_returns_what_it_knows(quantity):
     assert check_quantity(quantity) == quantity
@@ -204,41 +199,22 @@ def test_quantity_changes_every_map_of_a_class_but_those_with_a_score_of_their_o
 # What there is not
 
 
-def one_class(make_net: Callable[[], nn.Sequential]) -> nn.Sequential:
-    """A net with a single logit."""
-    net = make_net()
-    net[-1] = nn.Linear(net[-1].in_features, 1).double()
-    return net
-
-
 @pytest.mark.parametrize(
     "key", ["grad_cam", "smooth_grad_cam_plus_plus", "guided_backprop", "ablation_cam"]
 )
 @pytest.mark.parametrize(
     ("make_net", "quantity", "message"),
     [
-        (lambda: one_class(pooled_net), "contrast", "at least two classes, got one"),
-        (lambda: one_class(pooled_net), "contrast:0", "at least two classes, got one"),
         (pooled_net, "contrast:4", "class index 0 to 3 behind 'contrast:', got 4"),
         (pooled_net, "contrast:99", "class index 0 to 3 behind 'contrast:', got 99"),
     ],
-    ids=["one class", "one class named", "one too many", "far too many"],
+    ids=["one too many", "far too many"],
 )
 def test_explain_refuses_a_contrast_with_a_class_that_is_not_there(
     key, make_net, quantity, message
 ):
     with pytest.raises(ClassError, match=message):
         explain(make_net(), images(), ["3"], [key], [0], quantity=quantity)
-
-
-@pytest.mark.parametrize("quantity", ["logit", "probability"])
-def test_explain_takes_a_model_of_one_class(quantity):
-    net = one_class(toy_net)
-    e = explain(net, images(), ["3"], ["hires_cam", "finer_cam"], "all", quantity=quantity)
-    hires = e.maps["hires_cam"]["3"]
-    assert (hires.abs().amax() == 0) == (quantity == "probability"), "which is always 1"
-    plain = explain(net, images(), ["3"], ["grad_cam"], "all").maps["grad_cam"]["3"]
-    assert torch.equal(e.maps["finer_cam"]["3"], plain)
 
 
 @pytest.mark.parametrize(

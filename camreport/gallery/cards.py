@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import pairwise
 from typing import TypeVar
@@ -223,15 +223,18 @@ class _Subject:
         return name
 
     def layers(self, methods: Sequence[Method]) -> list[Head]:
-        """Return the heads of the layers, ``fused`` last."""
-        heads: list[Head] = []
+        """Return the heads of the layers, ``fused`` last; layers of one tensor share a head."""
+        heads: dict[str, Head] = {}
         for layer in self.manifest["layers"]:
-            twin = self.twin(layer["address"], [head.name for head in heads])
-            said = (f"same maps as {twin}",) if twin else ()
-            heads.append(Head(layer["address"], details=(*_layer_details(layer), *said)))
+            address, twin = layer["address"], layer.get("same_as")
+            if twin in heads and self.equal_maps(address, twin):
+                said = f"and {address}: the same tensor"
+                heads[twin] = replace(heads[twin], details=(*heads[twin].details, said))
+            else:
+                heads[address] = Head(address, details=_layer_details(layer))
         if any(f"{method.key}/{FUSED}" in self.arrays for method in methods):
-            heads.append(Head(FUSED, details=("all layers in one",)))
-        return heads
+            heads[FUSED] = Head(FUSED, details=("all layers in one",))
+        return list(heads.values())
 
     def reason(self, method: Method, address: str) -> str | None:
         """Say why a method has no map at a layer, if it was left out."""
@@ -241,14 +244,16 @@ class _Subject:
                 return reason
         return None
 
-    def twin(self, address: str, earlier: Sequence[str]) -> str | None:
-        """Return an earlier layer with just the same maps (AlexNet: avgpool and features.12)."""
-        keys = [m.key for m in self.methods if f"{m.key}/{address}" in self.arrays]
-        for other in earlier:
-            pairs = [(self.arrays.get(f"{k}/{other}"), self.arrays[f"{k}/{address}"]) for k in keys]
-            if all(one is not None and np.array_equal(one, two) for one, two in pairs):
-                return other
-        return None
+    def equal_maps(self, one: str, other: str) -> bool:
+        """Say whether two layers have the same maps by every method."""
+        pairs = [
+            (self.arrays.get(f"{method.key}/{one}"), self.arrays.get(f"{method.key}/{other}"))
+            for method in self.methods
+        ]
+        return all(
+            a is b or (a is not None and b is not None and np.array_equal(a, b, equal_nan=True))
+            for a, b in pairs
+        )
 
 
 class _Maps:
@@ -448,7 +453,7 @@ def _smaller(cam: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
 
 def _layer_details(layer: Record) -> tuple[str, ...]:
     channels, height, width = layer["shape"]
-    read = "own output" if layer["tensor"] == "own output" else f"read {layer['tensor']}"
+    read = layer["tensor"] if layer["tensor"].startswith("own") else f"read {layer['tensor']}"
     return f"{layer['type']}, {read}", f"{channels} × {height} × {width}"
 
 

@@ -28,6 +28,7 @@ class Page:
 
     title: str
     lede: str
+    warning: str
     facts: tuple[tuple[str, str], ...]
     methods: tuple[Method, ...]
     colormaps: tuple[str, ...]
@@ -70,6 +71,7 @@ def build_page(results: Results) -> Page:
     return Page(
         title=f"Where {manifest['model']['name']} looks",
         lede=_lede(len(cards), len(layers), methods, switch),
+        warning=manifest["model"].get("warning", ""),
         facts=(
             ("Model", f"{manifest['model']['name']}, {manifest['model']['source']}"),
             ("Classes", _joined(classes)),
@@ -192,6 +194,7 @@ def _provenance(manifest: Record) -> tuple[tuple[str, str], ...]:
         ("Model", f"{model['name']}: {model['source']}; {model['parameters']:,} parameters"),
         ("Weights", f"sha256 {model['sha256']}"),
         ("Preprocessing", str(Preprocessing.from_dict(manifest["preprocessing"]))),
+        *([("How it was loaded", ". ".join(model["notes"]))] if model.get("notes") else []),
         ("Layers", "; ".join(layers)),
         ("Explained", _quantity(manifest)),
         ("Fusion", _fusion(manifest)),

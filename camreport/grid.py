@@ -1,0 +1,136 @@
+"""Where the spatial grid of a layer's output lies: channels first, channels last, or tokens.
+
+Convolutional networks give ``(N, C, h, w)``. Swin and the like keep channels last,
+``(N, h, w, C)``; vision transformers give tokens ``(N, tokens, C)``, row by row, behind a class
+token or a few. All are read as ``(N, C, h, w)``, and given back to the network as they were.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from camreport.errors import LayerError
+
+MOST_PREFIX_TOKENS = 5
+"""Class, distillation and register tokens that may stand in front of those of the image."""
+
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.Upsample,
+    nn.PixelShuffle,
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a tensor becomes ``(N, C, h, w)``, and back.
+
+    Attributes:
+        size: h and w.
+        channels_last: the tensor is ``(N, h, w, C)`` or ``(N, tokens, C)``.
+        prefix: tokens in front of those of the grid; None where the tensor has no tokens.
+    """
+
+    size: tuple[int, int]
+    channels_last: bool = False
+    prefix: int | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the tensor is ``(N, C, h, w)`` already."""
+        return not self.channels_last
+
+    def read(self, tensor: Tensor) -> Tensor:
+        """Return the tensor as ``(N, C, h, w)``, without the tokens in front."""
+        if self.plain:
+            return tensor
+        if self.prefix is not None:
+            tensor = tensor[:, self.prefix :].reshape(len(tensor), *self.size, -1)
+        return tensor.permute(0, 3, 1, 2).contiguous()
+
+    def restore(self, values: Tensor, original: Tensor) -> Tensor:
+        """Return ``(N, C, h, w)`` in the form of the original, with the tokens it had in front."""
+        if self.plain:
+            return values
+        values = values.permute(0, 2, 3, 1)
+        if self.prefix is None:
+            return values
+        return torch.cat([original[:, : self.prefix], values.flatten(1, 2)], 1)
+
+    def __str__(self) -> str:
+        """Say what was done to the tensor; nothing where it is plain."""
+        if self.plain:
+            return ""
+        if self.prefix is None:
+            return "channels last"
+        height, width = self.size
+        tokens = f"{height * width} tokens as {width} × {height}"
+        dropped = {0: "", 1: ", class token left out"}.get(
+            self.prefix, f", {self.prefix} tokens in front left out"
+        )
+        return tokens + dropped
+
+
+def grid_of(tensor: Tensor, module: nn.Module, image: tuple[int, int]) -> Grid:
+    """Find the grid in what a module returned.
+
+    A grid has the proportions of the image, up to what rounding at strides takes away.
+
+    Args:
+        tensor: the module's output.
+        module: what returned it.
+        image: height and width of the model's input.
+
+    Raises:
+        LayerError: it has none; the message says why.
+    """
+    shape = tuple(tensor.shape[1:])
+    if tensor.ndim == 4:
+        first, second, third = shape
+        if is_like(second, third, image) or isinstance(module, _CHANNELS_FIRST):
+            return Grid((second, third))
+        if is_like(first, second, image):
+            return Grid((first, second), channels_last=True)
+        if not _works_on_last_axis(module):
+            return Grid((second, third))
+        raise LayerError(
+            f"{shape}, neither (C, h, w) nor (h, w, C) of a grid like the image's "
+            f"{image[0]} × {image[1]}: windows, perhaps"
+        )
+    if tensor.ndim == 3:
+        return _token_grid(shape[0], image)
+    raise LayerError(f"{shape}, without height and width")
+
+
+def _token_grid(tokens: int, image: tuple[int, int]) -> Grid:
+    height, width = image
+    for prefix in range(MOST_PREFIX_TOKENS + 1):
+        rows = round(((tokens - prefix) * height / width) ** 0.5) if tokens > prefix else 0
+        columns = (tokens - prefix) // rows if rows else 0
+        if rows * columns == tokens - prefix and rows * width == columns * height and rows:
+            return Grid((rows, columns), channels_last=True, prefix=prefix)
+    raise LayerError(
+        f"{tokens} tokens, no grid like the image's {height} × {width}, nor one with up to "
+        f"{MOST_PREFIX_TOKENS} tokens in front of it"
+    )
+
+
+def is_like(rows: int, columns: int, image: tuple[int, int]) -> bool:
+    """Say whether a grid has the image's proportions, each side rounded by up to one."""
+    return abs(rows * image[1] - columns * image[0]) <= image[0] + image[1]
+
+
+def _works_on_last_axis(module: nn.Module) -> bool:
+    """Say whether a module is of the kind that keeps channels last, or windows."""
+    parts = list(module.modules())
+    if any(isinstance(part, _CHANNELS_FIRST) for part in parts):
+        return False
+    kinds = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention)
+    unknown = len(parts) == 1 and not type(module).__module__.startswith("torch.nn.")
+    return unknown or any(isinstance(part, kinds) for part in parts)

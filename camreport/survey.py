@@ -1,0 +1,301 @@
+"""A survey of a network: one pass that shows what every module returns, and what it is worth.
+
+It chooses the layers that ``auto`` stands for, finds those that a pattern means, names the
+neighbours of one that has no map, and prints as ``camreport layers``.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import AlexNet
+from torchvision.ops.misc import Permute
+
+from camreport.conditions import full_precision, gradients_on, to_model, undisturbed
+from camreport.errors import LayerError
+from camreport.grid import Grid, grid_of, is_like
+from camreport.layers import Layer, is_pattern, matching_names, resolve_layer
+from camreport.outputs import logits_of
+
+ALEXNET_LAYERS = tuple(f"features.{index}" for index in (0, 3, 6, 9, 12))
+"""The layers the course compares."""
+
+MOST_LAYERS = 5
+"""Most layers that ``auto`` takes."""
+
+NEAREST = 3
+"""Most neighbours that are named for a layer without a map."""
+
+_POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
+_SAME_TENSOR = (nn.Dropout, nn.Dropout2d, nn.Identity, Permute)
+_ADAPTIVE = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
+
+@dataclass
+class Call:
+    """One run of one module.
+
+    Attributes:
+        name: of the module.
+        module: itself.
+        number: which of its runs this is, from 0.
+        depth: how many modules it runs inside, the model itself not counted.
+        children: what runs inside it.
+        shape: of what it returned, without the images' axis; None if that is no tensor.
+        grid: where the map's grid lies; None if there is none above 1 × 1 with the image's
+            proportions.
+        used: share of its grid's values that the gradient of the top class reaches; None if
+            that was not measured.
+        repeated: the module runs several times.
+    """
+
+    name: str
+    module: nn.Module
+    number: int
+    depth: int
+    children: list["Call"] = field(default_factory=list)
+    shape: tuple[int, ...] | None = None
+    grid: Grid | None = None
+    used: float | None = None
+    repeated: bool = False
+
+    @property
+    def address(self) -> str:
+        """How the run is asked for."""
+        return f"{self.name}#{self.number}" if self.repeated else self.name
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of its grid, if it has one."""
+        return self.grid.size if self.grid else None
+
+    def inside(self) -> Iterator["Call"]:
+        """Yield itself and everything that ran inside it, in the order of starting."""
+        yield self
+        for child in self.children:
+            yield from child.inside()
+
+
+def survey(module: nn.Module, image: Tensor, output: str | None = None) -> list[Call]:
+    """Run a model on one image and return what ran, in order: the calls in the model itself.
+
+    Args:
+        module: comes back as it was found.
+        image: ``(1, 3, H, W)``, preprocessed.
+        output: which part of what the model returns holds the logits.
+
+    Raises:
+        ModelError: the model does not return logits.
+    """
+    with undisturbed(module), gradients_on():
+        inputs = to_model(module, image).requires_grad_().clone()  # a model may write to it
+        with full_precision(inputs.device):
+            root = _Recorder(module, (inputs.shape[-2], inputs.shape[-1]))
+            with root:
+                logits = logits_of(module(inputs), 1, output)
+            root.measure(logits)
+    return root.calls
+
+
+def sample_image(size: tuple[int, int]) -> Tensor:
+    """Return noise in the place of a photograph, ``(1, 3, H, W)``: the same every time."""
+    return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+def auto_layers(module: nn.Module, image: Tensor, output: str | None = None) -> list[str]:
+    """Choose layers to compare: one per spatial resolution, early to late, five at most.
+
+    AlexNet's are the course's 0, 3, 6, 9 and 12. Elsewhere it is the last tensor of each of the
+    latest five resolutions above 1 × 1 that the logits depend on; the pooling that ends a stage
+    still belongs to it, and a block that changes the resolution counts as one. So VGG's are its
+    five pools and ResNet's ``layer1`` to ``layer4``.
+
+    Args:
+        module: comes back as it was found.
+        image: one model input, ``(1, 3, H, W)``; read by one pass unless AlexNet.
+        output: which part of what the model returns holds the logits.
+
+    Raises:
+        LayerError: the model has no spatial layer.
+    """
+    if isinstance(module, AlexNet):
+        return list(ALEXNET_LAYERS)
+    return choose_stages(module, survey(module, image, output))
+
+
+def choose_stages(module: nn.Module, calls: Sequence[Call]) -> list[str]:
+    """Return the addresses that ``auto_layers`` chooses, from a survey.
+
+    Raises:
+        LayerError: the model has no spatial layer.
+    """
+    if isinstance(module, AlexNet):
+        return list(ALEXNET_LAYERS)
+    units = list(_units(calls, alive=True)) or list(_units(calls, alive=False))
+    if not units:
+        raise LayerError(
+            f"layer: {type(module).__name__} has no layer with a spatial grid (N, C, h, w)."
+        )
+    ends: dict[tuple[int, int] | None, Call] = {}
+    for unit, following in zip(units, [*units[1:], None], strict=True):
+        if following is not None and following.size == unit.size:
+            continue
+        pooled = following is not None and isinstance(following.module, _POOLINGS)
+        end = following if following is not None and pooled else unit
+        ends.pop(end.size, None)
+        ends[end.size] = end
+    return [end.address for end in ends.values()][-MOST_LAYERS:]
+
+
+def choose_layers(
+    module: nn.Module,
+    asked: Sequence[str | int | nn.Module] | None,
+    image: Tensor,
+    output: str | None = None,
+) -> dict[str, Layer]:
+    """Resolve what a user asked for, or choose layers, by the names they were asked by.
+
+    Args:
+        module: comes back as it was found.
+        asked: addresses, patterns, numbers or module objects; None for ``auto_layers``.
+        image: one model input, for what only a pass can tell.
+        output: which part of what the model returns holds the logits.
+
+    Raises:
+        LayerError: an address leads nowhere, or a pattern to no spatial layer.
+    """
+    if asked is None:
+        asked = auto_layers(module, image, output)
+    if not asked:
+        raise LayerError("layers: expected at least one address, or 'auto', got none.")
+    calls: list[Call] = []
+    found: dict[str, Layer] = {}
+    for one in asked:
+        if isinstance(one, str) and is_pattern(one):
+            calls = calls or survey(module, image, output)
+            found |= {name: resolve_layer(module, name) for name in _matches(calls, one)}
+        else:
+            layer = resolve_layer(module, one)
+            found[one if isinstance(one, str) else layer.address] = layer
+    return found
+
+
+def nearest_layers(calls: Sequence[Call], name: str) -> list[str]:
+    """Return the addresses with a grid that run nearest to a module, nearest first."""
+    order = [call for child in calls for call in child.inside()]
+    places = [place for place, call in enumerate(order) if call.name == name] or [len(order)]
+    spatial = [place for place, call in enumerate(order) if call.size]
+    spatial.sort(key=lambda place: abs(place - places[0]))
+    return [order[place].address for place in spatial[:NEAREST]]
+
+
+def _matches(calls: Sequence[Call], pattern: str) -> list[str]:
+    """Return the addresses with a grid that a pattern leads to, in order.
+
+    Raises:
+        LayerError: there are none.
+    """
+    pattern, colon, variant = pattern.partition(":")
+    spatial = [call for child in calls for call in child.inside() if call.size]
+    matched = set(matching_names([call.name for call in spatial], pattern))
+    found = [call.address + colon + variant for call in spatial if call.name in matched]
+    if not found:
+        names = ", ".join(call.address for call in spatial[:6])
+        raise LayerError(
+            f"layer: expected a pattern that leads to a layer with a spatial grid, got "
+            f"{pattern!r}. There are {names}, …; a * does not reach over a dot."
+        )
+    return found
+
+
+def _units(calls: Sequence[Call], alive: bool) -> Iterator[Call]:
+    """Yield the calls that stand for themselves, without what runs inside them.
+
+    Args:
+        calls: in order.
+        alive: pass over what the gradient does not reach.
+    """
+    for call in calls:
+        dead = alive and call.used == 0
+        if call.size is None or dead or _is_trunk(call):
+            yield from _units(call.children, alive)
+        elif not isinstance(call.module, (*_SAME_TENSOR, *_ADAPTIVE)):
+            yield call
+
+
+def _is_trunk(call: Call) -> bool:
+    """Say whether the resolution changes so often inside a module that it is no single stage.
+
+    A block may change it once. A plain sequence of stages changes it before its last one.
+    """
+    sizes = {one.size for one in call.inside() if one.size}
+    if len(sizes) > 2:
+        return True
+    in_turn = [child.size for child in call.children if child.size]
+    return type(call.module) is nn.Sequential and len(set(in_turn[:-1])) > 1
+
+
+class _Recorder:
+    """Notes what every module of a model returns while it is entered."""
+
+    def __init__(self, module: nn.Module, image: tuple[int, int]) -> None:
+        self.calls: list[Call] = []
+        self._image = image
+        self._open: list[Call] = []
+        self._runs: dict[str, list[Call]] = {}
+        self._tensors: list[tuple[Call, Tensor]] = []
+        self._modules = [(name, part) for name, part in module.named_modules() if name]
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> "_Recorder":
+        with ExitStack() as hooks:
+            for name, part in self._modules:
+                start = part.register_forward_pre_hook(partial(self._start, name))
+                hooks.callback(start.remove)
+                hooks.callback(part.register_forward_hook(self._end).remove)
+            self._hooks = hooks.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hooks.close()
+
+    def measure(self, logits: Tensor) -> None:
+        """Fill in which share of each tensor the gradient of the top class reaches."""
+        tensors = [tensor for _, tensor in self._tensors]
+        if not logits.requires_grad or logits.is_meta or not tensors:
+            return
+        gradients = torch.autograd.grad(logits.max(), tensors, allow_unused=True)
+        for (call, _), gradient in zip(self._tensors, gradients, strict=True):
+            if gradient is None:
+                call.used = 0.0
+            else:
+                reached = gradient if call.grid is None else call.grid.read(gradient)
+                call.used = float(reached.count_nonzero()) / max(1, reached.numel())
+
+    def _start(self, name: str, module: nn.Module, inputs: tuple[object, ...]) -> None:
+        runs = self._runs.setdefault(name, [])
+        call = Call(name, module, len(runs), len(self._open))
+        runs.append(call)
+        for run in runs:
+            run.repeated = len(runs) > 1
+        (self._open[-1].children if self._open else self.calls).append(call)
+        self._open.append(call)
+
+    def _end(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> object:
+        call = self._open.pop()
+        if not isinstance(output, Tensor):
+            return output
+        call.shape = tuple(output.shape[1:])
+        try:
+            grid = grid_of(output, module, self._image)
+        except LayerError:
+            grid = None
+        if grid and grid.size != (1, 1) and is_like(*grid.size, self._image):
+            call.grid = grid
+        if not output.requires_grad:
+            return output
+        self._tensors.append((call, output))
+        return output.clone()

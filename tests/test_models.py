@@ -140,7 +140,7 @@ def test_load_model_suggests_a_close_name(name: str, near: str) -> None:
 
 @pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "raft_small", "", "../alexnet"])
 def test_load_model_refuses_what_is_no_classifier(name: str) -> None:
-    with pytest.raises(ModelError, match="expected 'catdog-alexnet' or a torchvision classifier"):
+    with pytest.raises(ModelError, match=r"expected 'catdog-alexnet', .* a torchvision classifier"):
         load_model(name)
 
 
@@ -314,7 +314,6 @@ EVIL: dict[str, Callable[[object, Path], None]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")  # torch says more of it
 @pytest.mark.parametrize("way", EVIL)
 def test_checkpoint_runs_no_code(tmp_path: Path, way: str) -> None:
     EVIL[way](RunsCode(tmp_path / "ran"), tmp_path / "evil.pth")
@@ -384,10 +383,10 @@ def test_checkpoint_names_the_file_when_it_is_truncated(
     ("content", "message"),
     [
         ([1, 2], "expected a state dict, got list"),
-        ({}, "expected a state dict, got dict"),
+        ({}, "expected a state dict, got an empty one"),
         (torch.zeros(3), "expected a state dict, got Tensor"),
-        ({"epoch": 3}, "'epoch' is none"),
-        ({"a.bias": torch.zeros(3)}, "classifier.1.weight"),
+        ({"epoch": 3}, r"it holds 'epoch' \(int\)"),
+        ({"a.bias": torch.zeros(3)}, "classifier.6.weight is missing"),
     ],
 )
 def test_checkpoint_says_what_it_found_instead_of_weights(
@@ -405,7 +404,8 @@ def test_checkpoint_names_keys_when_the_architecture_is_another(
     torch.save(squeezenet.state_dict(), tmp_path / "squeeze.pth")
     with pytest.raises(ModelError, match=r"^checkpoint: squeeze.pth.*--model") as raised:
         load_model(architecture, checkpoint=tmp_path / "squeeze.pth")
-    assert "missing" in str(raised.value)
+    expected = "AlexNet, VGG or ResNet" if architecture == "catdog-alexnet" else "missing"
+    assert expected in str(raised.value)
 
 
 @pytest.mark.parametrize("trouble", ["missing", "unexpected", "of another shape"])

@@ -1,39 +1,79 @@
-"""Where a model comes from: bundled, torchvision, or a user's checkpoint."""
+"""Where a model comes from: bundled, torchvision, timm, a package, a file, a user's own code."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from torch import nn
 
-from camreport.errors import ClassError
+from camreport.errors import ClassError, ModelError
+from camreport.images import PreprocessingChanges
 from camreport.models.bundled import BUNDLED, load_bundled
 from camreport.models.checkpoint import load_checkpoint
-from camreport.models.loaded import LoadedModel, wrap_module
-from camreport.models.zoo import load_torchvision
+from camreport.models.imagenet import (
+    EFFICIENTNET_LITE0,
+    efficientnet_lite0_architecture,
+    load_efficientnet_lite0,
+)
+from camreport.models.loaded import (
+    Architecture,
+    LoadedModel,
+    count_classes,
+    numbered_classes,
+    wrap_module,
+)
+from camreport.models.own_code import is_own_code, load_own_code, own_architecture
+from camreport.models.timm_zoo import PREFIX as TIMM
+from camreport.models.timm_zoo import load_timm, timm_architecture
+from camreport.models.zoo import load_torchvision, torchvision_architecture
 
 __all__ = ["LoadedModel", "load_model"]
+
+WEIGHTS = ("default", "none")
+"""What ``weights`` takes: the model's own, or random ones."""
 
 
 def load_model(
     model: str | nn.Module | LoadedModel = BUNDLED,
     *,
     checkpoint: str | Path | None = None,
+    weights: str = "default",
+    trust_checkpoint: bool = False,
+    output: str | None = None,
     class_names: Sequence[str] | None = None,
+    **changes: Unpack[PreprocessingChanges],
 ) -> LoadedModel:
     """Load a classifier with its preprocessing, class names and provenance.
 
     Args:
-        model: ``catdog-alexnet`` (bundled), a torchvision name, or a module of your own, which
-            gets ImageNet's preprocessing (224 × 224, squashed).
-        checkpoint: a file with weights for it; the bundled name then stands for AlexNet.
+        model: ``catdog-alexnet`` (bundled), ``efficientnet-lite0``, a torchvision name,
+            ``timm:NAME``, your own code as ``file.py:build`` or ``package.module:build``, or a
+            module, which gets ImageNet's preprocessing (224 × 224, squashed).
+        checkpoint: a file with weights for it: a state dict, bare or wrapped, a whole model, a
+            TorchScript archive, safetensors, or a Keras VGG16. Under the bundled name, an
+            AlexNet, VGG or ResNet is told by its tensors.
+        weights: ``default``, or ``none`` for the architecture with random weights.
+        trust_checkpoint: open a file that could run code.
+        output: which part of what the model returns holds the logits.
         class_names: one name per class index, instead of the model's own.
+        changes: what to change in the model's own preprocessing: ``image_size``, ``resize``
+            (``squash``, ``short-side``, ``none``), ``mean``, ``std``, ``channel_order`` (``rgb``,
+            ``bgr``), ``scale`` (1, 255).
 
     Raises:
-        ModelError: unknown name, missing or refused weights.
+        ModelError: unknown name, missing or refused weights, or a model that does not run.
         ClassError: not one class name per class.
     """
-    loaded = _load(model, checkpoint)
+    loaded = _load(model, checkpoint, weights, trust_checkpoint)
+    preprocessing = loaded.preprocessing.changed(changes)
+    if preprocessing != loaded.preprocessing:
+        notes = tuple(note for note in loaded.notes if not note.startswith("preprocessing:"))
+        loaded = replace(loaded, preprocessing=preprocessing, notes=notes)
+    if output is not None:
+        loaded = replace(loaded, output=output)
+    if isinstance(model, str) and not loaded.class_names:
+        loaded = _with_counted_classes(loaded)
     if class_names is None:
         return loaded
     if loaded.class_names and len(class_names) != len(loaded.class_names):
@@ -45,13 +85,55 @@ def load_model(
     return replace(loaded, class_names=tuple(class_names), notes=notes)
 
 
-def _load(model: str | nn.Module | LoadedModel, checkpoint: str | Path | None) -> LoadedModel:
-    if isinstance(model, LoadedModel):
-        return model
-    if isinstance(model, nn.Module):
-        return wrap_module(model)
+def _load(
+    model: str | nn.Module | LoadedModel,
+    checkpoint: str | Path | None,
+    weights: str,
+    trusted: bool,
+) -> LoadedModel:
+    if weights not in WEIGHTS:
+        raise ModelError(f"weights: expected {' or '.join(WEIGHTS)}, got {weights!r}.")
+    if not isinstance(model, str):
+        if checkpoint is not None or weights != "default":
+            raise ModelError(
+                "model: a module brings its own weights: give a name with checkpoint or weights."
+            )
+        return model if isinstance(model, LoadedModel) else wrap_module(model)
     if checkpoint is not None:
-        return load_checkpoint(Path(checkpoint), "alexnet" if model == BUNDLED else model)
+        if weights != "default":
+            raise ModelError("weights: a checkpoint brings them: leave --weights none out.")
+        return load_checkpoint(Path(checkpoint), _architecture(model), trusted)
     if model == BUNDLED:
+        if weights == "none":
+            raise ModelError(f"weights: {BUNDLED} comes with its own; --model alexnet has none.")
         return load_bundled()
-    return load_torchvision(model)
+    if model == EFFICIENTNET_LITE0:
+        return load_efficientnet_lite0(weights)
+    if model.startswith(TIMM):
+        return load_timm(model, weights)
+    if is_own_code(model):
+        return load_own_code(model)
+    return load_torchvision(model, weights)
+
+
+def _architecture(name: str) -> Architecture | None:
+    """Return where a file's weights go; None where the file itself has to tell."""
+    if name == BUNDLED:
+        return None
+    if name == EFFICIENTNET_LITE0:
+        return efficientnet_lite0_architecture()
+    if name.startswith(TIMM):
+        return timm_architecture(name)
+    if is_own_code(name):
+        return own_architecture(name)
+    return torchvision_architecture(name)
+
+
+def _with_counted_classes(loaded: LoadedModel) -> LoadedModel:
+    """Return a model with numbers for class names, as many as it has logits."""
+    count = count_classes(loaded.module, loaded.preprocessing, loaded.output)
+    note = (
+        f"classes: {loaded.name} brings no names, they are called 'class 0' to "
+        f"'class {count - 1}'; name them with --class-names"
+    )
+    return replace(loaded, class_names=numbered_classes(count), notes=(*loaded.notes, note))

@@ -1,140 +1,141 @@
-"""A user's weights file: a state dict, bare or wrapped, or a whole pickled torchvision model.
-
-A file is only ever read with ``weights_only=True``, inside an allow-list of the module classes
-that torch and torchvision bring: code hidden in a file does not run.
-"""
+"""A user's weights file: a state dict, bare or wrapped, a whole model, or a Keras file."""
 
 import hashlib
-import inspect
-import io
-import pickle
-import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from camreport.errors import ModelError
-from camreport.models.bundled import alexnet_from_state, load_state
-from camreport.models.loaded import LoadedModel, numbered_classes
-from camreport.models.zoo import count_classes, default_weights, preprocessing_of, untrained
+from camreport.images import Preprocessing
+from camreport.models.keras_vgg import load_keras
+from camreport.models.loaded import Architecture, LoadedModel
+from camreport.models.state import as_state, load_state, misfits, unwrapped, without_prefixes
+from camreport.models.weights_file import is_keras, read_file, read_weights
+from camreport.models.zoo import guess_architecture, torchvision_architecture
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "model.")
+TRUSTED = "its weights file was opened with --trust-checkpoint: code in it has run on this machine"
+"""What is said of a file that was not read safely."""
 
 
-def load_checkpoint(path: Path, architecture: str) -> LoadedModel:
-    """Load a weights file into a torchvision architecture of as many classes as it holds.
+def load_checkpoint(
+    path: Path, architecture: Architecture | None = None, trusted: bool = False
+) -> LoadedModel:
+    """Load a weights file into an architecture of as many classes as it holds.
 
     Args:
-        path: a ``.safetensors`` file, a state dict (bare or wrapped) or a whole pickled model.
-        architecture: a torchvision name, for instance ``alexnet``.
+        path: a PyTorch file with a state dict (bare or wrapped) or a whole model, a TorchScript
+            archive, a ``.safetensors`` file, or a Keras VGG16.
+        architecture: where the weights go; found from their names and shapes if None.
+        trusted: run the code that a pickle asks for.
 
     Raises:
         ModelError: the file is missing, unreadable, refused or made for another architecture.
     """
-    preprocessing = preprocessing_of(default_weights(architecture))
+    data = read_file(path)
+    if is_keras(data):
+        if architecture is not None and architecture.name != "vgg16":
+            raise ModelError(
+                f"checkpoint: {path.name}: a Keras file becomes a VGG16, "
+                f"but --model says {architecture.name}. Leave --model out."
+            )
+        return load_keras(path)
     try:
-        data = path.read_bytes()
-        state = _state_of(_read(path, data))
-        module = _build(architecture, state)
-    except OSError as error:
-        raise ModelError(f"checkpoint: {path.name} cannot be read ({error.strerror}).") from error
+        content, notes = unwrapped(read_weights(data, trusted))
+        loaded = _assembled(path.name, content, architecture)
     except ModelError as error:
         raise ModelError(f"checkpoint: {path.name}: {error}") from error
-    num_classes = count_classes(architecture, state)
-    return LoadedModel(
-        module=module,
-        preprocessing=preprocessing,
-        class_names=numbered_classes(num_classes),
-        name=architecture,
-        source=f"checkpoint {path.name}",
+    return replace(
+        loaded,
         sha256=hashlib.sha256(data).hexdigest(),
-        notes=(
-            f"preprocessing: {path.name} holds none, {architecture}'s own is used "
-            f"({preprocessing})",
-            f"classes: {path.name} holds no names, they are called 'class 0' to "
-            f"'class {num_classes - 1}'; name them with --class-names",
-        ),
+        notes=(*notes, *loaded.notes, *([TRUSTED] if trusted else [])),
     )
 
 
-def _read(path: Path, data: bytes) -> object:
-    """Return what the file holds, without running code from it."""
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load(data)
-        except safetensors.SafetensorError as error:
-            raise ModelError(f"not a readable safetensors file ({error}).") from error
-    with torch.serialization.safe_globals(_allowed_classes()):
-        try:
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            refused = _refused_names(data, str(error))
-            raise ModelError(
-                "refused: it is no plain weights file and could run code when opened."
-                + (f" It asks for {', '.join(refused)}." if refused else "")
-                + " Save the weights with torch.save(model.state_dict(), file); a model of "
-                "your own class goes to camreport.run(inputs, out, model=...) in Python."
-            ) from error
-        except Exception as error:  # torch raises whatever the damage leads to
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"damaged, or not a weights file ({reason}).") from error
-
-
-def _refused_names(data: bytes, message: str) -> list[str]:
-    """Return the classes and functions that a file asks for beyond those allowed."""
-    try:
-        return torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
-    except Exception:  # no zip archive: torch lists nothing, but names the first in its message
-        return re.findall(r"GLOBAL (\S+)", message)[:1]
-
-
-def _allowed_classes() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """Return every module class that torch.nn and torchvision's classifiers are made of."""
-    sources = [
-        module
-        for name, module in sys.modules.items()
-        if name.startswith(("torch.nn.modules.", "torchvision.models.", "torchvision.ops.misc"))
-    ]
-    return [
-        member
-        for source in sources
-        for _, member in inspect.getmembers(source, inspect.isclass)
-        if issubclass(member, nn.Module)
-    ]
-
-
-def _state_of(content: object) -> dict[str, Tensor]:
-    """Find the state dict in what a checkpoint holds, its wrappers and prefixes taken off."""
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _WRAPPERS if key in content), None)
-        if not isinstance(inner, Mapping | nn.Module):
-            break
-        content = inner
+def _assembled(file: str, content: object, architecture: Architecture | None) -> LoadedModel:
+    """Return the model that a file's content makes, in float32 and evaluation mode."""
     if isinstance(content, nn.Module):
-        content = dict(content.state_dict())
-    if not isinstance(content, Mapping) or not content:
-        raise ModelError(f"expected a state dict, got {type(content).__name__}.")
-    strangers = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if strangers:
-        raise ModelError(f"expected a state dict of tensors, but {strangers[0]!r} is none.")
-    state = {str(key): value for key, value in content.items()}
-    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
-def _build(architecture: str, state: dict[str, Tensor]) -> nn.Module:
-    module: nn.Module
-    if architecture == "alexnet":
-        module = alexnet_from_state(state)
+        module, architecture = _whole_model(content, architecture)
     else:
-        module = untrained(architecture, count_classes(architecture, state))
+        states = without_prefixes(as_state(content))
+        if architecture is None:
+            name, state = guess_architecture(states)
+            architecture = torchvision_architecture(name)
+        else:
+            state = _fitting(states, architecture)
+        module = architecture.build(state)
         load_state(module, state)
-    return module
+    if architecture is None:
+        name, preprocessing = type(module).__name__, Preprocessing()
+        whose = "ImageNet's"
+    else:
+        name, preprocessing = architecture.name, architecture.preprocessing
+        whose = architecture.preprocessing_source
+    return LoadedModel(
+        module=module,
+        preprocessing=preprocessing,
+        class_names=(),
+        name=name,
+        source=f"checkpoint {file}",
+        sha256="",
+        notes=(f"preprocessing: {file} holds none, {whose} is used",),
+    )
+
+
+def _whole_model(
+    module: nn.Module, architecture: Architecture | None
+) -> tuple[nn.Module, Architecture | None]:
+    """Return a pickled module, or its current rebuilding, and which architecture it is.
+
+    Raises:
+        ModelError: it is not the architecture that was named, or does not run here.
+    """
+    if isinstance(module, nn.DataParallel):
+        module = module.module
+    module = module.float().eval()
+    state = dict(module.state_dict())
+    if architecture is None:
+        try:
+            architecture = torchvision_architecture(guess_architecture([state])[0])
+        except ModelError:
+            architecture = None
+    elif type(module) is not type(architecture.build(state)):
+        raise ModelError(
+            f"holds a whole {type(module).__name__}, but --model says {architecture.name}. "
+            "Leave --model out."
+        )
+    if error := _outdated(module, architecture.preprocessing if architecture else Preprocessing()):
+        if architecture is None:
+            raise ModelError(
+                f"holds a {type(module).__name__} saved by another version of its library, which "
+                f"does not run here ({error}). Save its weights with "
+                "torch.save(model.state_dict(), file) and name it with --model."
+            )
+        module = architecture.build(state)
+        load_state(module, state)
+    return module, architecture
+
+
+def _outdated(module: nn.Module, preprocessing: Preprocessing) -> str:
+    """Say what a module lacks that was saved by an older version of its library, or nothing."""
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, 3, *preprocessing.size))
+    except AttributeError as error:
+        return str(error)
+    except Exception:  # a matter of its input size, say: told when its classes are counted
+        return ""
+    return ""
+
+
+def _fitting(states: Sequence[dict[str, Tensor]], architecture: Architecture) -> dict[str, Tensor]:
+    """Return the state dict that fits, with as many wrappers' prefixes taken off as it takes."""
+    for state in states[:-1]:
+        try:
+            if not misfits(architecture.build(state), state):
+                return state
+        except ModelError:  # its last layer is not there under that name
+            continue
+    return states[-1]

@@ -1,12 +1,15 @@
 """``LoadedModel``: a classifier together with what is needed to use and to cite it."""
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from camreport.errors import ModelError
 from camreport.images import Preprocessing
+from camreport.outputs import logits_of
 
 
 @dataclass(frozen=True)
@@ -14,13 +17,17 @@ class LoadedModel:
     """A classifier, its preprocessing, class names and provenance.
 
     Attributes:
-        module: in evaluation mode; maps ``(N, 3, H, W)`` to logits ``(N, num_classes)``.
+        module: maps ``(N, 3, H, W)`` to logits ``(N, num_classes)``, or to something that holds
+            them.
         preprocessing: from a photograph to a model input.
         class_names: one per class index; empty where they are not known before a forward pass.
         name: as on the command line.
         source: where the weights come from, in words; no path of the user's machine.
         sha256: of the weights, hexadecimal.
         notes: what the user should be told about how it was loaded.
+        warning: what every reader of a report must know, or nothing.
+        output: which part of what the module returns holds the logits: a key, an attribute or
+            a number; None where that is plain.
     """
 
     module: nn.Module
@@ -30,11 +37,30 @@ class LoadedModel:
     source: str
     sha256: str
     notes: tuple[str, ...] = field(default=())
+    warning: str = ""
+    output: str | None = None
 
     @property
     def parameter_count(self) -> int:
         """Number of parameters."""
         return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A classifier without its weights.
+
+    Attributes:
+        name: as on the command line.
+        preprocessing: its own, where a weights file brings none.
+        build: makes one for the tensors of a state dict: as many classes, as wide a classifier.
+        preprocessing_source: whose preprocessing that is, in words.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    build: Callable[[Mapping[str, Tensor]], nn.Module]
+    preprocessing_source: str
 
 
 def wrap_module(module: nn.Module) -> LoadedModel:
@@ -46,7 +72,7 @@ def wrap_module(module: nn.Module) -> LoadedModel:
         name=type(module).__name__,
         source="a module passed from Python",
         sha256=state_sha256(module),
-        notes=(f"preprocessing: ImageNet's is assumed ({Preprocessing()})",),
+        notes=("preprocessing: none is known, ImageNet's is assumed",),
     )
 
 
@@ -54,6 +80,9 @@ def state_sha256(module: nn.Module) -> str:
     """Return a digest of a module's parameters and buffers: their names, shapes and bytes."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
+        if not isinstance(tensor, Tensor):  # a module's extra state
+            digest.update(f"{name}{tensor!r}".encode())
+            continue
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         values = tensor.detach().cpu().contiguous().flatten()
         digest.update(values.view(torch.uint8).numpy().data if values.numel() else b"")
@@ -63,3 +92,34 @@ def state_sha256(module: nn.Module) -> str:
 def numbered_classes(count: int) -> tuple[str, ...]:
     """Return ``class 0``, ``class 1``, …: names for classes nobody has named."""
     return tuple(f"class {index}" for index in range(count))
+
+
+def first_line(error: BaseException) -> str:
+    """Return an exception's kind and the first line of what it says."""
+    said = str(error).splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
+def count_classes(
+    module: nn.Module, preprocessing: Preprocessing, output: str | None = None
+) -> int:
+    """Return how many classes a model in evaluation mode tells apart, by running it once.
+
+    Raises:
+        ModelError: it returns no logits, or its own code fails on an image of that size.
+    """
+    parameter = next(module.parameters(), torch.empty(0))
+    blank = parameter.new_zeros(1, 3, *preprocessing.size)
+    try:
+        with torch.no_grad():
+            returned = module(blank)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a model's own code raises
+        height, width = preprocessing.size
+        raise ModelError(
+            f"model: {type(module).__name__} fails on an image of {width} × {height}: "
+            f"{first_line(error)}. "
+            "Is that its size? --image-size changes it."
+        ) from error
+    return logits_of(returned, 1, output).shape[1]

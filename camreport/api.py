@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from camreport.conditions import undisturbed
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.fusion import GAMMA
 from camreport.gallery import render_gallery
-from camreport.images import find_images, printable
+from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
 from camreport.methods import DEFAULT_METHODS, resolve_methods
 from camreport.models import LoadedModel, load_model
 from camreport.models.bundled import BUNDLED
@@ -27,6 +28,9 @@ def run(
     *,
     model: str | nn.Module | LoadedModel = BUNDLED,
     checkpoint: str | Path | None = None,
+    weights: str = "default",
+    trust_checkpoint: bool = False,
+    output: str | None = None,
     class_names: Sequence[str] | None = None,
     classes: str | Sequence[int | str] = "auto",
     layers: Sequence[str] | None = None,
@@ -41,18 +45,22 @@ def run(
     overwrite: bool = False,
     progress: Progress = lambda count: None,
     notify: Callable[[str], None] = lambda message: None,
+    **changes: Unpack[PreprocessingChanges],
 ) -> Summary:
     """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
 
     Args:
         inputs: files, folders or glob patterns.
         out: folder of the report; new, empty, or an earlier report's.
-        model: ``catdog-alexnet``, a torchvision name, a module or a loaded model.
+        model: a name, as for ``load_model``, a module or a loaded model.
         checkpoint: a file with weights for the model.
+        weights: ``default``, or ``none`` for random ones.
+        trust_checkpoint: open a file that could run code.
+        output: which part of what the model returns holds the logits.
         class_names: one name per class index.
         classes: what to explain: ``all``, ``topK``, class indices or class names; ``auto`` is
             all of up to two classes, else the top 3.
-        layers: addresses; the model's own choice if None.
+        layers: addresses and patterns; the model's own choice if None.
         methods: names from the registry, in any spelling.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a module of your own stays where it is
             with ``auto``.
@@ -65,6 +73,7 @@ def run(
         overwrite: use an output folder that holds something else.
         progress: told how many more inputs are done, or which part of one.
         notify: told before anything is computed which methods cannot be, and why.
+        changes: what to change in the model's own preprocessing, as for ``load_model``.
 
     Raises:
         InputError: an input or the output folder is not usable, or no image could be read.
@@ -78,7 +87,17 @@ def run(
     chosen_methods = resolve_methods(methods)
     check_output(folder, overwrite)
     files = find_images(listed, exclude=folder / "results")
-    loaded = load_model(model, checkpoint=checkpoint, class_names=class_names)
+    if changes.get("resize") == "none" and changes.get("image_size") is None:
+        changes["image_size"] = _size_of_first(files)
+    loaded = load_model(
+        model,
+        checkpoint=checkpoint,
+        weights=weights,
+        trust_checkpoint=trust_checkpoint,
+        output=output,
+        class_names=class_names,
+        **changes,
+    )
     if isinstance(model, str) or device != "auto":
         loaded.module.to(choose_device(device))
     chosen_layers = request_layers(loaded, layers)
@@ -93,7 +112,10 @@ def run(
             stages=stages,
             smooth=smooth,
             seed=seed,
+            output=loaded.output,
         )
+    if loaded.warning:
+        notify(loaded.warning)
     for reason in dict.fromkeys(skip.reason for skip in task.skipped):
         notify(reason)
     request = Request(
@@ -106,6 +128,9 @@ def run(
             {
                 "--model": loaded.name,
                 "--checkpoint": Path(checkpoint).name if checkpoint else None,
+                "--weights": weights if weights != "default" else None,
+                "--trust-checkpoint": "" if trust_checkpoint else None,
+                "--output": output,
                 "--class-names": ",".join(class_names) if class_names else None,
                 "--classes": _joined(classes),
                 "--layers": ",".join(layers) if layers else None,
@@ -116,6 +141,7 @@ def run(
                 "--smooth": ",".join(task.smooth) or None,
                 "--seed": str(seed) if seed else None,
                 "--batch-size": str(batch_size) if batch_size else None,
+                **{f"--{key.replace('_', '-')}": _option(v) for key, v in changes.items()},
             },
         ),
     )
@@ -205,8 +231,27 @@ def _command(inputs: Sequence[str | Path], out: Path, options: Mapping[str, str 
     """Return a command line that asks for the same, with no absolute path in it."""
     words = ["camreport", "run", *map(_shareable, inputs), "-o", _shareable(out)]
     for flag, value in options.items():
-        words += [] if value is None else [flag, value]
+        words += [] if value is None else [flag, *([value] if value else [])]
     return printable(shlex.join(words))
+
+
+def _option(value: object) -> str | None:
+    """Return a change of the preprocessing as the command line writes it."""
+    if value is None or isinstance(value, str | int):
+        return None if value is None else str(value)
+    assert isinstance(value, Sequence)
+    return ",".join(f"{number:g}" for number in value)
+
+
+def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:
+    """Return height and width of the first image that can be read, if any can."""
+    for file in files:
+        try:
+            image = decode(file.path.read_bytes())
+        except (OSError, InputError):
+            continue
+        return image.height, image.width
+    return None
 
 
 def _joined(classes: str | Sequence[int | str]) -> str | None:

@@ -9,9 +9,9 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Unpack
 
 import click
 
@@ -20,7 +20,11 @@ from camreport.errors import CamReportError, ClassError
 from camreport.methods import DEFAULT_METHODS, METHODS, resolve_methods
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from camreport.images import PreprocessingChanges
     from camreport.pipeline import Summary
+    from camreport.survey import Call
 
 PROGRESS = "{percentage:3.0f}% |{bar}| {n:.1f} of {total} images, {elapsed} gone, {remaining} to go"
 """How progress is drawn; a part of an image counts as such."""
@@ -40,6 +44,92 @@ def _batch_size(_ctx: click.Context, _parameter: click.Parameter, value: str) ->
     raise click.BadParameter(f"expected 'auto' or a number from 1, got {value!r}.")
 
 
+def _numbers(
+    _ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> list[float] | None:
+    """Read numbers with commas between them."""
+    if value is None:
+        return None
+    try:
+        return [float(number) for number in _listed(value)]
+    except ValueError as error:
+        raise click.BadParameter(f"expected three numbers, got {value!r}.") from error
+
+
+def _image_size(
+    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+) -> int | list[int] | None:
+    """Read one number of pixels, or height and width."""
+    if value is None:
+        return None
+    sides = value.lower().replace("×", "x").replace("，", ",").replace(",", "x").split("x")
+    if not all(side.strip().isdecimal() for side in sides) or len(sides) > 2:
+        raise click.BadParameter(
+            f"expected pixels such as 224, or 224x320 (high x wide), got {value!r}."
+        )
+    return int(sides[0]) if len(sides) == 1 else [int(side) for side in sides]
+
+
+_MODEL_OPTIONS = (
+    click.option(
+        "--model",
+        default="catdog-alexnet",
+        show_default=True,
+        metavar="NAME",
+        help="catdog-alexnet (bundled), efficientnet-lite0, a torchvision classifier such as "
+        "resnet18, timm:NAME, or your own code as file.py:build or package.module:build.",
+    ),
+    click.option(
+        "--checkpoint",
+        type=click.Path(path_type=Path),
+        help="File with weights: PyTorch, safetensors, TorchScript, or a Keras VGG16. Without "
+        "--model, an AlexNet, VGG or ResNet is told by its tensors.",
+    ),
+    click.option(
+        "--weights",
+        default="default",
+        show_default=True,
+        type=click.Choice(["default", "none"]),
+        help="none: the architecture with random weights.",
+    ),
+    click.option(
+        "--trust-checkpoint",
+        is_flag=True,
+        help="Open a checkpoint that can run code on this machine. Only for files you made.",
+    ),
+    click.option(
+        "--output", metavar="KEY", help="Which part of what the model returns holds the logits."
+    ),
+    click.option(
+        "--image-size", metavar="N|HxW", callback=_image_size, help="Of the model input, in pixels."
+    ),
+    click.option(
+        "--resize",
+        type=click.Choice(["squash", "short-side", "none"]),
+        help="squash the whole image; fit its shorter side and cut out the centre; or take images "
+        "that have the size already.",
+    ),
+    click.option(
+        "--mean", metavar="A,B,C", callback=_numbers, help="Subtracted from each channel."
+    ),
+    click.option("--std", metavar="A,B,C", callback=_numbers, help="Divides each channel."),
+    click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), help="Of the model input."),
+    click.option(
+        "--scale",
+        type=click.Choice(["1", "255"]),
+        callback=lambda _ctx, _parameter, value: value and int(value),
+        help="The value of white, in whose unit mean and std are.",
+    ),
+)
+
+
+def _model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which model is meant, and how it takes images."""
+    for option in reversed(_MODEL_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="camreport")
 def cli() -> None:
@@ -49,13 +139,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Report folder.")
-@click.option(
-    "--model",
-    default="catdog-alexnet",
-    show_default=True,
-    help="catdog-alexnet (bundled) or a torchvision classifier such as resnet18.",
-)
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="File with weights for it.")
+@_model_options
 @click.option(
     "--class-names", metavar="A,B|FILE", help="One name per class index; a file has one per line."
 )
@@ -113,6 +197,9 @@ def run(
     out: Path,
     model: str,
     checkpoint: Path | None,
+    weights: str,
+    trust_checkpoint: bool,
+    output: str | None,
     class_names: str | None,
     classes: str,
     layers: str,
@@ -127,6 +214,7 @@ def run(
     overwrite: bool,
     quiet: bool,
     verbose: bool,
+    **changes: Unpack["PreprocessingChanges"],
 ) -> None:
     """Explain images (files, folders or patterns) and write OUT/index.html and OUT/results/."""
     from camreport.images import find_images
@@ -156,6 +244,9 @@ def run(
             out,
             model=model,
             checkpoint=checkpoint,
+            weights=weights,
+            trust_checkpoint=trust_checkpoint,
+            output=output,
             class_names=names,
             classes=classes,
             layers=None if layers == "auto" else _listed(layers),
@@ -170,6 +261,7 @@ def run(
             overwrite=overwrite,
             progress=bar.update,
             notify=notify,
+            **changes,
         )
     _print_failed(summary)
     if not quiet:
@@ -188,14 +280,53 @@ def render(out: Path) -> None:
 
 
 @cli.command()
+@_model_options
+@click.option("--tree", is_flag=True, help="Show what lies inside what.")
+@_debug
+def layers(
+    model: str,
+    checkpoint: Path | None,
+    weights: str,
+    trust_checkpoint: bool,
+    output: str | None,
+    tree: bool,
+    **changes: Unpack["PreprocessingChanges"],
+) -> None:
+    """List a model's layers in the order in which they run: what a map of each would read."""
+    import camreport
+    from camreport.survey import choose_stages, sample_image, survey
+
+    loaded = camreport.load_model(
+        model,
+        checkpoint=checkpoint,
+        weights=weights,
+        trust_checkpoint=trust_checkpoint,
+        output=output,
+        **changes,
+    )
+    size = loaded.preprocessing.size
+    calls = survey(loaded.module, sample_image(size), loaded.output)
+    chosen = choose_stages(loaded.module, calls)
+    head = ("", "address", "type", "output", "stride", "parameters", "a map reads", "gradient")
+    rows: list[tuple[str, ...]] = [head]
+    ran = {call.address: call for child in calls for call in child.inside()}
+    for address, call in ran.items():
+        rows.append(_layer_row(loaded.module, call, ran, size, address in chosen, tree))
+    _print_table(rows, right=(5, 7))
+    click.echo(
+        f"\n* is taken by --layers auto. Outputs are those for an image of {size[0]} x {size[1]}.\n"
+        "Gradient: share of the values read that the top class's gradient reaches, for noise as\n"
+        "an image. A layer without a map has -."
+    )
+
+
+@cli.command()
 def methods() -> None:
     """List the methods: key, name, what they need and cost, where they make sense, source."""
     rows = [("key", "name", "needs", "cost", "layers", "source")] + [
         (m.key, m.name, m.needs.name, m.needs.cost, m.layers, m.source) for m in METHODS.values()
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+    _print_table(rows)
 
 
 def main() -> NoReturn:
@@ -232,6 +363,57 @@ def _exit_code() -> int:
         return 3
 
 
+def _print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Print rows in columns; those of the given numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _layer_row(
+    module: "nn.Module",
+    call: "Call",
+    ran: Mapping[str, "Call"],
+    image: tuple[int, int],
+    chosen: bool,
+    tree: bool,
+) -> tuple[str, ...]:
+    """Return one line of the table of layers."""
+    from camreport.layers import resolve_layer
+
+    used, address = call.used, call.address
+    if tree:
+        address = "  " * call.depth + address.rpartition(".")[2]
+    shape, stride, reads = "-", "", "-"
+    if call.shape is not None:
+        shape = " x ".join(map(str, call.shape)) or "1"
+    if call.grid:
+        strides = [f"{side / own:.3g}" for side, own in zip(image, call.grid.size, strict=True)]
+        stride = " x ".join(dict.fromkeys(strides))
+        layer = resolve_layer(module, call.address)
+        reads = layer.tensor
+        if not call.grid.plain:
+            reads += f" as {call.grid.size[0]} x {call.grid.size[1]}"
+        if layer.reads != call.address:
+            reads += f" ({layer.reads})"
+            used = ran[layer.reads].used if layer.reads in ran else None
+    own = sum(parameter.numel() for parameter in call.module.parameters())
+    return (
+        "*" if chosen else "",
+        address,
+        type(call.module).__name__,
+        shape,
+        stride,
+        f"{own:,}" if own else "",
+        reads,
+        "" if used is None else f"{used:.0%}",
+    )
+
+
 def _print_traceback() -> None:
     if "--debug" in sys.argv:
         traceback.print_exc()
@@ -240,9 +422,11 @@ def _print_traceback() -> None:
 def _print_summary(summary: "Summary", verbose: bool, told: Sequence[str]) -> None:
     from camreport.gallery.cards import format_probability
     from camreport.gallery.page import format_cost, format_families
+    from camreport.images import Preprocessing
     from camreport.results import REPORT, load_results
 
     manifest = load_results(summary.out).manifest
+    click.echo(f"preprocessing: {Preprocessing.from_dict(manifest['preprocessing'])}")
     for note in summary.notes:
         if note not in told:
             click.echo(f"note: {note}")

@@ -89,6 +89,8 @@ def run(
     files = find_images(listed, exclude=folder / "results")
     if changes.get("resize") == "none" and changes.get("image_size") is None:
         changes["image_size"] = _size_of_first(files)
+    if trust_checkpoint and checkpoint is not None:
+        notify(f"warning: {Path(checkpoint).name} is trusted: code in it runs on this machine")
     loaded = load_model(
         model,
         checkpoint=checkpoint,
@@ -115,7 +117,7 @@ def run(
             output=loaded.output,
         )
     if loaded.warning:
-        notify(loaded.warning)
+        notify(f"warning: {loaded.warning}")
     for reason in dict.fromkeys(skip.reason for skip in task.skipped):
         notify(reason)
     request = Request(

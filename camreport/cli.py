@@ -234,7 +234,8 @@ def run(
     def notify(message: str) -> None:
         told.append(message)
         if not quiet:
-            bar.write(f"note: {message}", file=sys.stderr)
+            said = message if message.startswith("warning:") else f"note: {message}"
+            bar.write(said, file=sys.stderr)
 
     with tqdm(
         total=total, disable=True if quiet else None, leave=False, bar_format=PROGRESS

@@ -10,9 +10,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode without parameter gradients, and back as it was."""
+    """Put a module into evaluation mode without parameter gradients, and back as it was.
+
+    Buffers that its own code changes, a counter of its runs perhaps, get their values back.
+    """
     modes = [(part, part.training) for part in module.modules()]
     trainable = [p for p in module.parameters() if p.requires_grad and p.is_leaf]
+    buffers = [
+        (part, name, buffer, buffer.clone())
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
     try:
         module.eval()
         for parameter in trainable:
@@ -23,6 +31,11 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
         for part, training in modes:
             part.training = training
+        for part, name, buffer, values in buffers:
+            part._buffers[name] = buffer
+            if not torch.equal(buffer, values):
+                with torch.no_grad():
+                    buffer.copy_(values)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from camreport.passes import (
     shared_maps,
 )
 from camreport.perturb import Meter, Progress, count_variants, large_grids, perturbation_maps
-from camreport.survey import choose_layers, nearest_layers, survey
+from camreport.survey import choose_layers, nearest_layers, sample_image, survey
 from camreport.task import Skip, Task, make_task
 from camreport.trace import NotSpatialError
 
@@ -151,8 +151,9 @@ def explain(
     wanted = _as_indices(targets, len(images))
     if isinstance(layers, str):
         layers = [address.strip() for address in layers.split(",")]
+    sample = sample_image((images.shape[-2], images.shape[-1]))
     with undisturbed(module):
-        resolved = choose_layers(module, layers, images[:1], output)
+        resolved = choose_layers(module, layers, sample, output)
         task = make_task(
             module,
             resolved,

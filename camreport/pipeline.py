@@ -201,7 +201,7 @@ def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Reques
         "methods": [[method.key, method.largest_grid] for method in request.task.methods],
         "quantity": request.task.quantity,
         "fusion": [request.task.gamma, request.task.stages],
-        "smooth": [*request.task.smooth, request.task.seed],
+        "smooth": [*request.task.smooth, request.task.seed if _draws_noise(request.task) else None],
         "targets": request.targets if isinstance(request.targets, str) else list(request.targets),
         "batch_size": request.batch_size or "auto",
         "inputs": inputs.hexdigest(),

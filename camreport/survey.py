@@ -30,8 +30,11 @@ NEAREST = 3
 """Most neighbours that are named for a layer without a map."""
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
-_SAME_TENSOR = (nn.Dropout, nn.Dropout2d, nn.Identity, Permute)
-_ADAPTIVE = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_NO_STAGES = (
+    *(nn.Dropout, nn.Dropout2d, nn.Identity, Permute),
+    *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+    *(nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
+)
 
 
 @dataclass
@@ -222,7 +225,7 @@ def _units(calls: Sequence[Call], alive: bool) -> Iterator[Call]:
         dead = alive and call.used == 0
         if call.size is None or dead or _is_trunk(call):
             yield from _units(call.children, alive)
-        elif not isinstance(call.module, (*_SAME_TENSOR, *_ADAPTIVE)):
+        elif not isinstance(call.module, _NO_STAGES):
             yield call
 
 
@@ -231,7 +234,9 @@ def _is_trunk(call: Call) -> bool:
 
     A block may change it once. A plain sequence of stages changes it before its last one.
     """
-    sizes = {one.size for one in call.inside() if one.size}
+    sizes = {
+        one.size for one in call.inside() if one.size and not isinstance(one.module, _NO_STAGES)
+    }
     if len(sizes) > 2:
         return True
     in_turn = [child.size for child in call.children if child.size]

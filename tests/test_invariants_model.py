@@ -28,6 +28,8 @@ class TrainedNet(nn.Module):
             )
             self.pool = nn.AdaptiveAvgPool2d(1)
             self.fc = nn.Linear(4, 3)
+        self.register_buffer("runs", torch.zeros(1))
+        self.register_buffer("replaced", torch.zeros(1))
         self.train()
         self.features[1].eval()
         self.features[0].weight.requires_grad_(False)
@@ -42,7 +44,9 @@ class TrainedNet(nn.Module):
             raise Broken
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
+        """Return the logits, and change buffers on the way."""
+        self.runs += 1
+        self.replaced = self.replaced + 1
         return self.fc(self.pool(self.features(x)).flatten(1))
 
 

@@ -133,6 +133,16 @@ def test_manifest_has_a_seed_where_numbers_were_drawn(
     assert manifest_of(tmp_path / "out")["seed"] == seed
 
 
+@pytest.mark.parametrize(("smooth", "reused"), [("noise", 0), ("aug", 1)])
+def test_another_seed_recomputes_only_what_draws_numbers(
+    photos: Path, tmp_path: Path, smooth: str, reused: int
+) -> None:
+    model = tiny(3)
+    for seed in (1, 2):
+        summary = run(photos / "00.png", tmp_path / "out", model, smooth=smooth, seed=seed)
+    assert summary.reused == reused
+
+
 def test_manifest_adds_up_the_costs_of_each_kind_of_passes(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,8 +78,8 @@ def load_model(
         return loaded
     if loaded.class_names and len(class_names) != len(loaded.class_names):
         raise ClassError(
-            f"class names: expected {len(loaded.class_names)}, one per class of {loaded.name}, "
-            f"got {len(class_names)}: {', '.join(class_names[:5])}."
+            f"class names: expected {len(loaded.class_names)}, one per class of {loaded.name} "
+            f"({loaded.source}), got {len(class_names)}: {', '.join(class_names[:5])}."
         )
     notes = tuple(note for note in loaded.notes if not note.startswith("classes:"))
     return replace(loaded, class_names=tuple(class_names), notes=notes)
@@ -112,6 +112,8 @@ def _load(
     if model.startswith(TIMM):
         return load_timm(model, weights)
     if is_own_code(model):
+        if weights == "none":
+            raise ModelError("weights: code of your own makes them: leave --weights none out.")
         return load_own_code(model)
     return load_torchvision(model, weights)
 

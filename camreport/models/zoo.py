@@ -132,6 +132,14 @@ def preprocessing_of(weights: WeightsEnum) -> Preprocessing:
     )
 
 
+def family_preprocessing(module: nn.Module) -> Preprocessing | None:
+    """Return the preprocessing of the first torchvision classifier made by the same code."""
+    for name in models.list_models(module=models):
+        if models.get_model_builder(name).__module__ == type(module).__module__:
+            return preprocessing_of(default_weights(name))
+    return None
+
+
 def guess_architecture(states: Sequence[dict[str, Tensor]]) -> tuple[str, dict[str, Tensor]]:
     """Find the AlexNet, VGG or ResNet that a state dict fits, by its keys and shapes.
 

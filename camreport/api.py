@@ -242,7 +242,7 @@ def _option(value: object) -> str | None:
     if value is None or isinstance(value, str | int):
         return None if value is None else str(value)
     assert isinstance(value, Sequence)
-    return ",".join(f"{number:g}" for number in value)
+    return ",".join(f"{number:.9g}" for number in value)
 
 
 def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:

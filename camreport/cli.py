@@ -152,8 +152,9 @@ def cli() -> None:
 @click.option(
     "--layers",
     default="auto",
-    metavar="0,3|features.12,layer4|auto",
-    help="Where to look; ':pre' reads in front of the activation.  [AlexNet: 0,3,6,9,12]",
+    metavar="0,3|features.12|layer*|auto",
+    help="Where to look; ':pre' reads in front of the activation; see 'camreport layers'.  "
+    "[AlexNet: 0,3,6,9,12]",
 )
 @click.option(
     "--methods",

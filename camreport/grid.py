@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops.misc import Permute
 
 from camreport.errors import LayerError
 
@@ -93,10 +94,13 @@ def grid_of(tensor: Tensor, module: nn.Module, image: tuple[int, int]) -> Grid:
     shape = tuple(tensor.shape[1:])
     if tensor.ndim == 4:
         first, second, third = shape
-        if is_like(second, third, image) or isinstance(module, _CHANNELS_FIRST):
+        last = is_like(first, second, image) and not isinstance(module, _CHANNELS_FIRST)
+        if is_like(second, third, image) and not (last and _ends_on_last_axis(module)):
             return Grid((second, third))
-        if is_like(first, second, image):
+        if last:
             return Grid((first, second), channels_last=True)
+        if isinstance(module, _CHANNELS_FIRST):
+            return Grid((second, third))
         if not _works_on_last_axis(module):
             return Grid((second, third))
         raise LayerError(
@@ -124,6 +128,21 @@ def _token_grid(tokens: int, image: tuple[int, int]) -> Grid:
 def is_like(rows: int, columns: int, image: tuple[int, int]) -> bool:
     """Say whether a grid has the image's proportions, each side rounded by up to one."""
     return abs(rows * image[1] - columns * image[0]) <= image[0] + image[1]
+
+
+def _ends_on_last_axis(module: nn.Module) -> bool:
+    """Say whether the last part of a module that tells has its channels on the last axis.
+
+    It decides where there are about as many channels as rows and columns.
+    """
+    for part in reversed(list(module.modules())):
+        if isinstance(part, Permute):
+            return bool(part.dims[-1] == 1)
+        if type(part) in (nn.LayerNorm, nn.Linear):  # a LayerNorm2d is another class
+            return True
+        if isinstance(part, _CHANNELS_FIRST):
+            return False
+    return False
 
 
 def _works_on_last_axis(module: nn.Module) -> bool:

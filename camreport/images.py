@@ -88,7 +88,8 @@ class Preprocessing:
         resize: ``squash`` scales the whole image to ``size`` (aspect ratio not kept);
             ``short-side`` scales the shorter side to ``short_side``, then cuts out the centre;
             ``none`` takes images that have that size already, and refuses others.
-        short_side: pixels of the shorter side before the cut; only for ``short-side``.
+        short_side: pixels of the shorter side before the cut; for ``squash`` of both sides, or
+            None to cut nothing out.
         interpolation: resampling filter, antialiased.
         mean: per channel of the model input, in units of ``scale``.
         std: per channel of the model input, in units of ``scale``.
@@ -142,7 +143,9 @@ class Preprocessing:
             new.setdefault("std", self.std[::-1])
         resize = new.get("resize", self.resize)
         size = _height_and_width(given["image_size"]) if "image_size" in given else self.size
-        new["size"], new["short_side"] = size, None
+        new["size"] = size
+        if resize != self.resize or size != self.size:
+            new["short_side"] = None
         if resize == "short-side":
             if size[0] != size[1]:
                 raise ModelError(
@@ -155,8 +158,11 @@ class Preprocessing:
     def __str__(self) -> str:
         """Say in one line what is done to a photograph."""
         height, width = self.size
+        scaled = f"{width} × {height}"
+        if self.short_side is not None and self.short_side != width:
+            scaled = f"{self.short_side} × {self.short_side}, centre {scaled} cut out"
         how = {
-            "squash": f"whole image resized to {width} × {height} ({self.interpolation})",
+            "squash": f"whole image resized to {scaled} ({self.interpolation})",
             "short-side": f"shorter side resized to {self.short_side}, "
             f"centre {width} × {height} cut out ({self.interpolation})",
             "none": f"{width} × {height} as it is",
@@ -208,8 +214,10 @@ class Preprocessing:
         return np.ascontiguousarray(standardised.transpose(2, 0, 1))
 
     def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        if self.resize != "short-side" or self.short_side is None:
+        if self.resize == "none" or self.short_side is None:
             return self.size[1], self.size[0]
+        if self.resize == "squash":
+            return self.short_side, self.short_side
         if width <= height:
             return self.short_side, int(self.short_side * height / width)
         return int(self.short_side * width / height), self.short_side

@@ -28,7 +28,7 @@ def logits_of(output: object, count: int, key: str | None = None) -> Tensor:
         ModelError: it is none of these, or it is not clear which part is meant.
     """
     picked = part_of(output, key)
-    if picked is None and _parts(output):
+    if picked is None and key is None and _parts(output):
         picked = _only_logits(output, count)
     if not isinstance(picked, Tensor) or not picked.is_floating_point():
         raise ModelError(f"model: expected logits (N, num_classes), got {_described(picked)}.")

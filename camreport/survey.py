@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -112,9 +113,10 @@ def auto_layers(module: nn.Module, image: Tensor, output: str | None = None) -> 
     """Choose layers to compare: one per spatial resolution, early to late, five at most.
 
     AlexNet's are the course's 0, 3, 6, 9 and 12. Elsewhere it is the last tensor of each of the
-    latest five resolutions above 1 × 1 that the logits depend on; the pooling that ends a stage
-    still belongs to it, and a block that changes the resolution counts as one. So VGG's are its
-    five pools and ResNet's ``layer1`` to ``layer4``.
+    latest five resolutions above 1 × 1 that the logits depend on. A block that changes the
+    resolution counts as one. The pooling that ends a stage stands for it, unless a later tensor
+    has that resolution: then the tensor in front of the pooling does, but for the stem. So VGG's
+    are its five pools and ResNet's ``layer1`` to ``layer4``.
 
     Args:
         module: comes back as it was found.
@@ -143,14 +145,13 @@ def choose_stages(module: nn.Module, calls: Sequence[Call]) -> list[str]:
             f"layer: {type(module).__name__} has no layer with a spatial grid (N, C, h, w)."
         )
     ends: dict[tuple[int, int] | None, Call] = {}
-    for unit, following in zip(units, [*units[1:], None], strict=True):
-        if following is not None and following.size == unit.size:
-            continue
-        pooled = following is not None and isinstance(following.module, _POOLINGS)
-        end = following if following is not None and pooled else unit
-        ends.pop(end.size, None)
-        ends[end.size] = end
-    return [end.address for end in ends.values()][-MOST_LAYERS:]
+    stages = _stages(units)
+    for stage in reversed(stages):
+        *before, last = stage[-2:]
+        if last.size in ends and before and _closes(last) and stage is not stages[0]:
+            last = before[0]
+        ends.setdefault(last.size, last)
+    return [end.address for end in ends.values()][:MOST_LAYERS][::-1]
 
 
 def choose_layers(
@@ -178,6 +179,7 @@ def choose_layers(
     found: dict[str, Layer] = {}
     for one in asked:
         if isinstance(one, str) and is_pattern(one):
+            one = one.strip()
             calls = calls or survey(module, image, output)
             found |= {name: resolve_layer(module, name) for name in _matches(calls, one)}
         else:
@@ -223,10 +225,29 @@ def _units(calls: Sequence[Call], alive: bool) -> Iterator[Call]:
     """
     for call in calls:
         dead = alive and call.used == 0
+        if call.shape is not None and call.shape[1:] == (1, 1) and not _opens(call):
+            continue
         if call.size is None or dead or _is_trunk(call):
             yield from _units(call.children, alive)
         elif not isinstance(call.module, _NO_STAGES):
             yield call
+
+
+def _stages(units: Sequence[Call]) -> list[list[Call]]:
+    """Cut units where the resolution changes; a pooling still belongs to what it makes smaller."""
+    stages = [[units[0]]]
+    for before, unit in pairwise(units):
+        if unit.size == before.size and not _closes(before):
+            stages[-1].append(unit)
+        elif unit.size != before.size and _closes(unit) and not _closes(before):
+            stages[-1].append(unit)
+        else:
+            stages.append([unit])
+    return stages
+
+
+def _closes(call: Call) -> bool:
+    return isinstance(call.module, _POOLINGS)
 
 
 def _is_trunk(call: Call) -> bool:
@@ -234,13 +255,22 @@ def _is_trunk(call: Call) -> bool:
 
     A block may change it once. A plain sequence of stages changes it before its last one.
     """
-    sizes = {
-        one.size for one in call.inside() if one.size and not isinstance(one.module, _NO_STAGES)
-    }
-    if len(sizes) > 2:
+    if _has_many_sizes(call):
         return True
     in_turn = [child.size for child in call.children if child.size]
     return type(call.module) is nn.Sequential and len(set(in_turn[:-1])) > 1
+
+
+def _has_many_sizes(call: Call) -> bool:
+    """Say whether a module, or one inside it, goes through more than two resolutions."""
+    stages = [child for child in call.children if not isinstance(child.module, _NO_STAGES)]
+    sizes = {one.size for one in (call, *stages) if one.size}
+    return len(sizes) > 2 or any(map(_has_many_sizes, stages))
+
+
+def _opens(call: Call) -> bool:
+    """Say whether a module that ends at 1 × 1 is more than one block."""
+    return type(call.module) is nn.Sequential or _is_trunk(call)
 
 
 class _Recorder:

@@ -69,8 +69,11 @@ def _assembled(file: str, content: object, architecture: Architecture | None) ->
             architecture = torchvision_architecture(name)
         else:
             state = _fitting(states, architecture)
-        module = architecture.build(state)
-        load_state(module, state)
+        try:
+            module = architecture.build(state)
+            load_state(module, state)
+        except ModelError as error:
+            raise ModelError(f"{error}{_hint(states, architecture)}") from error
     if architecture is None:
         name, known = type(module).__name__, family_preprocessing(module)
         preprocessing = known or Preprocessing()
@@ -81,11 +84,12 @@ def _assembled(file: str, content: object, architecture: Architecture | None) ->
     return LoadedModel(
         module=module,
         preprocessing=preprocessing,
-        class_names=(),
+        class_names=architecture.class_names if architecture else (),
         name=name,
         source=f"checkpoint {file}",
         sha256="",
         notes=(f"preprocessing: {file} holds none, {whose} is used",),
+        output=architecture.output if architecture else None,
     )
 
 
@@ -106,7 +110,7 @@ def _whole_model(
             architecture = torchvision_architecture(guess_architecture([state])[0])
         except ModelError:
             architecture = None
-    elif type(module) is not type(architecture.build(state)):
+    elif not _is_a(module, architecture, state):
         raise ModelError(
             f"holds a whole {type(module).__name__}, but --model says {architecture.name}. "
             "Leave --model out."
@@ -121,6 +125,23 @@ def _whole_model(
         module = architecture.build(state)
         load_state(module, state)
     return module, architecture
+
+
+def _is_a(module: nn.Module, architecture: Architecture, state: dict[str, Tensor]) -> bool:
+    """Say whether a whole model is of an architecture's class."""
+    try:
+        return type(module) is type(architecture.build(state))
+    except ModelError:  # not even its last layer is there
+        return False
+
+
+def _hint(states: Sequence[dict[str, Tensor]], architecture: Architecture) -> str:
+    """Say which architecture a state dict fits instead, if that is known."""
+    try:
+        name, _ = guess_architecture(states)
+    except ModelError:
+        return ""
+    return f" Its tensors fit {name}." if name != architecture.name else ""
 
 
 def _outdated(module: nn.Module) -> str:

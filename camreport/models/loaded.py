@@ -55,12 +55,16 @@ class Architecture:
         preprocessing: its own, where a weights file brings none.
         build: makes one for the tensors of a state dict: as many classes, as wide a classifier.
         preprocessing_source: whose preprocessing that is, in words.
+        class_names: one per class index, where it brings them.
+        output: as for ``LoadedModel``.
     """
 
     name: str
     preprocessing: Preprocessing
     build: Callable[[Mapping[str, Tensor]], nn.Module]
     preprocessing_source: str
+    class_names: tuple[str, ...] = ()
+    output: str | None = None
 
 
 def wrap_module(module: nn.Module) -> LoadedModel:

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from torch import nn
 
 from camreport.errors import ModelError, suggestion
 from camreport.images import Preprocessing
-from camreport.models.loaded import Architecture, LoadedModel, state_sha256
+from camreport.models.loaded import Architecture, LoadedModel, first_line, state_sha256
 
 
 def is_own_code(name: str) -> bool:
@@ -35,7 +34,8 @@ def load_own_code(name: str) -> LoadedModel:
     """
     where, _, attribute = name.rpartition(":")
     shown = f"{Path(where).name}:{attribute}"
-    with _importable(where), _blamed(shown):
+    folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
+    with _importable(folder), _blamed(shown, folder):
         code = (
             _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
         )
@@ -77,40 +77,42 @@ def own_architecture(name: str) -> Architecture:
         preprocessing=loaded.preprocessing,
         build=lambda state: loaded.module,
         preprocessing_source=f"that of {loaded.name}",
+        class_names=loaded.class_names,
+        output=loaded.output,
     )
 
 
 @contextmanager
-def _importable(where: str) -> Iterator[None]:
-    """Let imports find what lies beside a file, or in the folder the user is in."""
-    folder = str(Path(where).resolve().parent) if where.endswith(".py") else os.getcwd()
-    sys.path.insert(0, folder)
+def _importable(folder: Path) -> Iterator[None]:
+    """Let imports find what lies in a folder."""
+    sys.path.insert(0, str(folder))
     try:
         yield
     finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
 
 
 @contextmanager
-def _blamed(shown: str) -> Iterator[None]:
-    """Say of an error in the user's code where it happened."""
+def _blamed(shown: str, folder: Path) -> Iterator[None]:
+    """Say of an error in the user's code where in their folder it happened."""
     try:
         yield
     except ModelError:
         raise
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+        place = f"{Path(own[-1].filename).name}, line {own[-1].lineno}; " if own else ""
         raise ModelError(
-            f"model: {shown} fails: {type(error).__name__}: {error} "
-            f"({Path(last.filename).name}, line {last.lineno}; --debug shows the traceback)"
+            f"model: {shown} fails: {first_line(error)} ({place}--debug shows the traceback)"
         ) from error
 
 
 def _import_file(path: Path) -> ModuleType:
     """Run a Python file as a module of its own name."""
     if not path.is_file():
-        raise ModelError(f"model: there is no file {path.name!r} where {str(path)!r} says.")
+        raise ModelError(f"model: there is no file {str(path)!r}.")
     name = f"own_{path.stem}" if path.stem in sys.modules else path.stem
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None

@@ -8,12 +8,25 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from camreport.errors import ModelError
+
+_STORAGES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
 
 
 def scripted_state(data: bytes) -> dict[str, Tensor]:
@@ -31,14 +44,15 @@ def scripted_state(data: bytes) -> dict[str, Tensor]:
 
 
 class _Scripted:
-    """What stands for an object of a class that the archive defines: its attributes."""
+    """What stands for an object of a class that the archive defines: its attributes.
 
-    def __init__(self) -> None:
-        self.attributes: dict[str, object] = {}
+    An object that brings its state in another form, for code of its own, has none.
+    """
+
+    attributes: Mapping[str, object] = {}
 
     def __setstate__(self, state: object) -> None:
-        if isinstance(state, dict):
-            self.attributes = state
+        self.attributes = state if isinstance(state, dict) else {}
 
 
 class _Unpickler(pickle.Unpickler):
@@ -57,8 +71,8 @@ class _Unpickler(pickle.Unpickler):
         """
         if module == "__torch__" or module.startswith("__torch__."):
             return type("Scripted", (_Scripted,), {})
-        if module == "torch" and name.endswith("Storage") and hasattr(torch, name):
-            return getattr(torch, name).dtype
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
         known = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,

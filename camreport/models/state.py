@@ -66,8 +66,16 @@ def as_state(content: object) -> dict[str, Tensor]:
 
 
 def without_prefixes(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Return a state dict as it is, and with one wrapper's prefix after the other taken off."""
-    found = [dict(state)]
+    """Return a state dict as it is, and what it is without the prefixes of wrappers.
+
+    Where some keys lie outside a wrapper's prefix (a loss with weights of its own), those inside
+    are tried by themselves.
+    """
+    inside = [
+        {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        for prefix in PREFIXES
+    ]
+    found = [*(part for part in inside if 0 < len(part) < len(state)), dict(state)]
     while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in found[-1])), None):
         found.append({key.removeprefix(prefix): value for key, value in found[-1].items()})
     return found

@@ -95,7 +95,15 @@ def _timm() -> ModuleType:
 def _known(timm: ModuleType, name: str) -> str:
     """Return a name as timm says it, if timm knows it."""
     own = name.removeprefix(PREFIX)
-    if not timm.is_model(own.partition(".")[0]):
+    plain, _, tag = own.partition(".")
+    known = timm.is_model(plain)
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{plain}.*")] if known else []
+    if known and tag and tag not in tags:
+        raise ModelError(
+            f"model: expected weights that timm {timm.__version__} knows for {plain}, got {own!r}. "
+            f"It knows {', '.join(tags[:5])}."
+        )
+    if not known:
         raise ModelError(
             f"model: expected a classifier that timm {timm.__version__} knows, got {own!r}."
             + suggestion(own, timm.list_models())
@@ -121,7 +129,7 @@ def _preprocessing(timm: ModuleType, module: nn.Module) -> Preprocessing:
     return Preprocessing(
         size=(height, width),
         resize="squash" if squash else "short-side",
-        short_side=None if squash else int(min(height, width) / config["crop_pct"]),
+        short_side=int(min(height, width) / config["crop_pct"]),
         interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),

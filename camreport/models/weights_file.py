@@ -75,6 +75,12 @@ def _unpickled(data: bytes, trusted: bool) -> object:
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             refused = _refused_names(data, str(error))
+            if not refused and "Unsupported operand" in str(error):
+                raise ModelError(
+                    "saved with a pickle protocol that is not read safely. Save it again with "
+                    "torch.save(model.state_dict(), file); if you made the file yourself or trust "
+                    "who did, --trust-checkpoint opens it."
+                ) from error
             if not refused:
                 raise
             raise ModelError(
@@ -96,8 +102,13 @@ def _unpickled_with_code(data: bytes) -> object:
 
 def _refused_names(data: bytes, message: str) -> list[str]:
     """Return the classes and functions that a file asks for beyond those allowed."""
-    if zipfile.is_zipfile(io.BytesIO(data)):
-        return torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
+    pickled = [name for name in _members(data) if name.endswith("data.pkl")]
+    if pickled:
+        try:
+            return torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
+        except pickle.UnpicklingError:  # a pickle protocol that torch does not look into
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                data = archive.read(pickled[0])
     allowed = {f"{one.__module__}.{one.__qualname__}" for one in _allowed_classes()} | _HARMLESS
     asked = [name for name in _asked_names(data) if name not in allowed]
     refused = [name for name in asked if not re.fullmatch(r"torch\.\w+Storage", name)]

@@ -1,0 +1,967 @@
+"""Weights files of every kind: they give the original's logits, or a sentence, and run no code."""
+
+import contextlib
+import importlib
+import io
+import pickle
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import INPUTS
+from test_models import EVIL, FORBIDDEN, RunsCode, UnknownToCamreport, dump, legacy, prefixed
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.testing import assert_close
+from torchvision import models
+from torchvision.models import VisionTransformer
+
+from camreport import cli
+from camreport.errors import ClassError, ModelError
+from camreport.models import load_model
+
+Builder = Callable[[], nn.Module]
+
+ignores_torchscript_warnings = pytest.mark.filterwarnings(r"ignore:`?torch\.jit\.\w+")
+
+
+def filled(build: Builder, seed: int = 0) -> nn.Module:
+    """Return a network whose parameters and averages are noise of sensible size."""
+    with torch.device("meta"):
+        module = build()
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for key, tensor in module.state_dict().items():
+        if not tensor.is_floating_point():
+            state[key] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+            continue
+        fan_in = max(1, tensor[0].numel()) if tensor.ndim > 1 else 16
+        values = torch.randn(tensor.shape, generator=generator) / fan_in**0.5
+        norm = tensor.ndim == 1 and key.endswith(("weight", "running_var"))
+        state[key] = values.abs() + 0.5 if norm else values
+    module.load_state_dict(state, assign=True)
+    return module.eval()
+
+
+def logits_of(model: nn.Module, size: int = 64) -> Tensor:
+    """Return a model's logits of two fixed images."""
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = model(images)
+    assert logits.std() > 1e-3, "logits that are all alike show nothing"
+    return logits
+
+
+def assert_same_model(loaded: nn.Module, original: nn.Module, size: int = 64) -> None:
+    """Compare logits, and see that nothing is in training mode."""
+    assert not any(module.training for module in loaded.modules())
+    assert_close(logits_of(loaded, size), logits_of(original.eval(), size), rtol=0, atol=1e-6)
+
+
+def slim_alexnet() -> nn.Module:
+    """An AlexNet of two classes with a classifier of 16 and 12 units."""
+    model = models.AlexNet(num_classes=2)
+    model.classifier[1] = nn.Linear(9216, 16)
+    model.classifier[4] = nn.Linear(16, 12)
+    model.classifier[6] = nn.Linear(12, 2)
+    return model
+
+
+def small_vit() -> nn.Module:
+    return VisionTransformer(
+        image_size=32,
+        patch_size=16,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        mlp_dim=32,
+        num_classes=3,
+    )
+
+
+def resnet_with_dropout() -> nn.Module:
+    model = models.resnet18()
+    model.fc = nn.Sequential(nn.Dropout(0.5), nn.Linear(512, 2))
+    return model
+
+
+def plain() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=4),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 3),
+    )
+
+
+@pytest.fixture(scope="module")
+def alexnet() -> nn.Module:
+    return filled(slim_alexnet, seed=1)
+
+
+@pytest.fixture(scope="module")
+def other(alexnet: nn.Module) -> nn.Module:
+    """A second AlexNet of the same shapes and other weights."""
+    return filled(slim_alexnet, seed=2)
+
+
+@pytest.fixture(scope="module")
+def squeezenet() -> nn.Module:
+    return filled(lambda: models.squeezenet1_1(num_classes=3), seed=3)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> nn.Module:
+    return filled(lambda: models.resnet18(num_classes=3), seed=4)
+
+
+@pytest.fixture
+def as_found() -> Iterator[None]:
+    """Fail if what torch keeps for the whole process has changed."""
+
+    def kept() -> tuple[object, ...]:
+        return (
+            sorted(map(repr, torch.serialization.get_safe_globals())),
+            torch.get_rng_state().tolist(),
+            torch.get_default_dtype(),
+            torch.get_default_device(),
+            torch.is_grad_enabled(),
+            list(sys.path),
+        )
+
+    before = kept()
+    yield
+    assert kept() == before
+
+
+# TorchScript
+
+
+def scripted(module: nn.Module) -> torch.jit.ScriptModule:
+    return torch.jit.script(module)
+
+
+def traced(module: nn.Module) -> torch.jit.ScriptModule:
+    return torch.jit.trace(module, torch.zeros(1, 3, 64, 64))
+
+
+@ignores_torchscript_warnings
+@pytest.mark.parametrize("model", ["", "squeezenet1_1"])
+@pytest.mark.parametrize("made", [scripted, traced])
+def test_torchscript_archive_gives_the_original_logits(
+    tmp_path: Path,
+    alexnet: nn.Module,
+    squeezenet: nn.Module,
+    as_found: None,
+    made: Callable[[nn.Module], torch.jit.ScriptModule],
+    model: str,
+) -> None:
+    original = squeezenet if model else alexnet
+    torch.jit.save(made(original), tmp_path / "scripted.pt")
+    loaded = load_model(model or "catdog-alexnet", checkpoint=tmp_path / "scripted.pt")
+    assert_same_model(loaded.module, original)
+    assert type(loaded.module) is type(original)
+    assert len(loaded.class_names) == (3 if model else 2)
+
+
+@ignores_torchscript_warnings
+def test_torchscript_archive_gives_buffers_and_half_precision(
+    tmp_path: Path, resnet: nn.Module
+) -> None:
+    half = filled(lambda: models.resnet18(num_classes=3), seed=4).half()
+    torch.jit.save(scripted(half), tmp_path / "half.pt")
+    loaded = load_model(checkpoint=tmp_path / "half.pt")
+    assert loaded.name == "resnet18"
+    assert_same_model(loaded.module, half.float())
+
+
+class Prints(nn.Module):
+    """Scripted, it prints when its archive is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.zeros(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the images."""
+        return x
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[Tensor, bool]:
+        return self.weight, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[Tensor, bool]) -> None:
+        print("the archive's code has run")
+        self.weight = state[0]
+        self.training = state[1]
+
+
+@ignores_torchscript_warnings
+def test_torchscript_archive_runs_none_of_its_code(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "prints.pt"
+    torch.jit.save(scripted(Prints()), file)
+    capfd.readouterr()
+    with pytest.raises(ModelError, match=r"^checkpoint: prints\.pt: expected a state dict"):
+        load_model("alexnet", checkpoint=file, trust_checkpoint=True)
+    with pytest.raises(ModelError, match=r"^checkpoint: prints\.pt: expected a state dict"):
+        load_model("alexnet", checkpoint=file)
+    assert capfd.readouterr().out == ""
+    torch.jit.load(file)
+    assert "has run" in capfd.readouterr().out, "the archive was harmless: the test shows nothing"
+
+
+def replaced(file: Path, ending: str, data: bytes) -> None:
+    """Put other bytes into a member of an archive."""
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    assert sum(name.endswith(ending) for name in members) == 1
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, data if name.endswith(ending) else content)
+
+
+@ignores_torchscript_warnings
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_torchscript_archive_that_asks_for_a_stranger_is_refused(
+    tmp_path: Path, alexnet: nn.Module, protocol: int
+) -> None:
+    file = tmp_path / "evil.pt"
+    torch.jit.save(traced(alexnet), file)
+    replaced(file, "/data.pkl", pickle.dumps(RunsCode(tmp_path / "ran"), protocol))
+    with pytest.raises(ModelError, match=rf"^checkpoint: evil\.pt: refused.*{FORBIDDEN}"):
+        load_model("alexnet", checkpoint=file)
+    assert not (tmp_path / "ran").exists()
+
+
+@ignores_torchscript_warnings
+def test_torchscript_archive_never_reads_its_constants(tmp_path: Path, alexnet: nn.Module) -> None:
+    file = tmp_path / "evil.pt"
+    torch.jit.save(traced(alexnet), file)
+    replaced(file, "/constants.pkl", pickle.dumps(RunsCode(tmp_path / "ran"), 2))
+    assert_same_model(load_model("alexnet", checkpoint=file).module, alexnet)
+    assert not (tmp_path / "ran").exists()
+
+
+# Wrappers of state dicts
+
+
+def averaged(module: nn.Module) -> dict[str, Tensor]:
+    return AveragedModel(module).state_dict()
+
+
+WRAPPED: dict[str, Callable[[nn.Module], object]] = {
+    "net": lambda m: {"net": m.state_dict(), "acc": 93.1, "epoch": 7},
+    "network": lambda m: {"network": m.state_dict()},
+    "state_dict_ema alone": lambda m: {"state_dict_ema": m.state_dict(), "epoch": 7},
+    "model_ema alone": lambda m: {"model_ema": m.state_dict()},
+    "averaged": averaged,
+    "averaged, wrapped": lambda m: {"model_ema": averaged(m)},
+    "compiled": lambda m: prefixed(m.state_dict(), "_orig_mod."),
+    "compiled, in parallel": lambda m: prefixed(m.state_dict(), "module._orig_mod."),
+    "Lightning, model": lambda m: {
+        "pytorch-lightning_version": "2.4.0",
+        "epoch": 1,
+        "state_dict": prefixed(m.state_dict(), "model."),
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(3)}}}],
+        "hyper_parameters": {"lr": 1e-3},
+    },
+    "Lightning, net": lambda m: {"state_dict": prefixed(m.state_dict(), "net."), "epoch": 1},
+    "unknown key": lambda m: {"weights": m.state_dict(), "epoch": 7},
+    "unknown key alone": lambda m: {"best": m.state_dict()},
+    "optimizer beside": lambda m: {
+        "model_state_dict": m.state_dict(),
+        "optimizer_state_dict": {
+            "state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(3)}},
+            "param_groups": [{"lr": 0.1, "params": [0]}],
+        },
+        "loss": 0.3,
+    },
+    "parameters": lambda m: dict(m.named_parameters()),
+}
+
+
+@pytest.mark.parametrize("way", WRAPPED)
+def test_wrapped_weights_give_the_original_logits(
+    tmp_path: Path, alexnet: nn.Module, way: str
+) -> None:
+    torch.save(WRAPPED[way](alexnet), tmp_path / "w.pth")
+    for model in ("alexnet", "catdog-alexnet"):
+        loaded = load_model(model, checkpoint=tmp_path / "w.pth")
+        assert loaded.name == "alexnet"
+        assert_same_model(loaded.module, alexnet)
+        assert not any(note.startswith("weights:") for note in loaded.notes)
+
+
+@pytest.mark.parametrize("average", ["state_dict_ema", "model_ema"])
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_plain_weights_are_used_beside_an_average_and_that_is_said(
+    tmp_path: Path, alexnet: nn.Module, other: nn.Module, key: str, average: str
+) -> None:
+    content = {average: other.state_dict(), key: alexnet.state_dict()}
+    torch.save(content, tmp_path / "w.pth")
+    loaded = load_model("alexnet", checkpoint=tmp_path / "w.pth")
+    assert_same_model(loaded.module, alexnet)
+    assert f"weights: the file holds '{key}' and the average '{average}'; '{key}' is used" in (
+        loaded.notes
+    )
+
+
+def test_weights_are_not_guessed_between_two_unknown_keys(
+    tmp_path: Path, alexnet: nn.Module, other: nn.Module
+) -> None:
+    torch.save({"teacher": other.state_dict(), "student": alexnet.state_dict()}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"w\.pth: expected a state dict.*'teacher'.*'student'"):
+        load_model("alexnet", checkpoint=tmp_path / "w.pth")
+
+
+# Whole modules
+
+WHOLE: dict[str, tuple[Builder, int, str]] = {
+    "AlexNet of two classes": (slim_alexnet, 64, "alexnet"),
+    "ResNet18": (lambda: models.resnet18(num_classes=3), 64, "resnet18"),
+    "ResNet18 with a head of its own": (resnet_with_dropout, 64, "ResNet"),
+    "small ViT": (small_vit, 32, "VisionTransformer"),
+    "Sequential": (plain, 64, "Sequential"),
+    "MobileNet": (lambda: models.mobilenet_v3_small(num_classes=3), 64, "MobileNetV3"),
+}
+BEFORE: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "bare": lambda module: module,
+    "in training mode": lambda module: module.train(),
+    "in parallel": nn.DataParallel,
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("which", WHOLE)
+def test_whole_module_gives_the_original_logits(
+    tmp_path: Path, as_found: None, which: str, before: str
+) -> None:
+    build, size, name = WHOLE[which]
+    original = filled(build, seed=5)
+    torch.save(BEFORE[before](original), tmp_path / "whole.pth")
+    loaded = load_model(checkpoint=tmp_path / "whole.pth", image_size=size)
+    assert_same_model(loaded.module, original, size)
+    assert type(loaded.module) is type(original)
+    assert loaded.name == name
+    assert len(loaded.class_names) == logits_of(original, size).shape[1]
+
+
+def test_whole_module_of_a_fixed_size_says_which_flag_changes_it(tmp_path: Path) -> None:
+    torch.save(filled(small_vit), tmp_path / "vit.pth")
+    with pytest.raises(ModelError, match=r"VisionTransformer fails on .*224 × 224.*--image-size"):
+        load_model(checkpoint=tmp_path / "vit.pth")
+
+
+def test_whole_module_is_float32_when_it_was_saved_in_half_precision(tmp_path: Path) -> None:
+    original = filled(plain).half()
+    torch.save(original, tmp_path / "half.pth")
+    loaded = load_model(checkpoint=tmp_path / "half.pth")
+    assert {p.dtype for p in loaded.module.parameters()} == {torch.float32}
+    assert_same_model(loaded.module, original.float())
+
+
+def test_whole_module_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    torch.save(filled(slim_alexnet), tmp_path / "alex.pth")
+    with pytest.raises(ModelError, match=r"^checkpoint: alex\.pth: holds a whole AlexNet"):
+        load_model("resnet18", checkpoint=tmp_path / "alex.pth")
+
+
+# Architectures, told by their tensors
+
+
+def constant_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return a state dict of constants; one number is stored for each tensor."""
+    return {
+        key: torch.full((), 1e-3, dtype=tensor.dtype).expand(tensor.shape)
+        for key, tensor in module.state_dict().items()
+    }
+
+
+def slim_vgg(name: str) -> nn.Module:
+    model = models.get_model(name, num_classes=3)
+    model.classifier[0] = nn.Linear(512 * 49, 20)
+    model.classifier[3] = nn.Linear(20, 10)
+    model.classifier[6] = nn.Linear(10, 3)
+    return model
+
+
+GUESSED: dict[str, Builder] = {
+    "alexnet": slim_alexnet,
+    **{
+        name: partial(models.get_model, name, num_classes=3)
+        for name in ("resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2")
+    },
+    **{name: partial(slim_vgg, name) for name in ("vgg11", "vgg13_bn", "vgg16", "vgg16_bn")},
+}
+
+
+@pytest.mark.parametrize("name", GUESSED)
+def test_architecture_is_told_by_the_tensors(tmp_path: Path, name: str) -> None:
+    with torch.device("meta"):
+        original = GUESSED[name]()
+    torch.save(constant_state(original), tmp_path / "w.pth")
+    loaded = load_model(checkpoint=tmp_path / "w.pth", image_size=64)
+    assert loaded.name == name
+    assert repr(loaded.module) == repr(original)
+    assert len(loaded.class_names) == (2 if name == "alexnet" else 3)
+
+
+def test_architecture_is_told_behind_a_prefix(tmp_path: Path, resnet: nn.Module) -> None:
+    torch.save({"state_dict": prefixed(resnet.state_dict(), "module.")}, tmp_path / "w.pth")
+    loaded = load_model(checkpoint=tmp_path / "w.pth")
+    assert loaded.name == "resnet18"
+    assert_same_model(loaded.module, resnet)
+
+
+def test_nearest_architecture_is_named_when_none_fits(tmp_path: Path, resnet: nn.Module) -> None:
+    state = {**resnet.state_dict(), "attention.weight": torch.zeros(3)}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(
+        ModelError, match=r"w\.pth.*nearest is resnet18.*attention\.weight unexpected.*--model"
+    ):
+        load_model(checkpoint=tmp_path / "w.pth")
+
+
+# What state dicts leave out, and how they were stored
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_of_another_precision_are_used_as_float32(
+    tmp_path: Path, resnet: nn.Module, dtype: torch.dtype, suffix: str
+) -> None:
+    state = {
+        key: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for key, tensor in resnet.state_dict().items()
+    }
+    file = tmp_path / f"w.{suffix}"
+    (torch.save if suffix == "pth" else safetensors.torch.save_file)(state, file)
+    loaded = load_model("resnet18", checkpoint=file)
+    kept = loaded.module.state_dict()
+    assert {t.dtype for t in kept.values() if t.is_floating_point()} == {torch.float32}
+    assert_close(
+        {key: kept[key] for key in state},
+        {key: t.float() if t.is_floating_point() else t for key, t in state.items()},
+        rtol=0,
+        atol=0,
+    )
+    assert logits_of(loaded.module).dtype == torch.float32
+
+
+@pytest.mark.parametrize("saved", ["state dict", "state dict, legacy", "whole"])
+def test_weights_saved_on_cuda_are_loaded_on_the_cpu(
+    tmp_path: Path, alexnet: nn.Module, monkeypatch: pytest.MonkeyPatch, saved: str
+) -> None:
+    file = tmp_path / "cuda.pth"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        if saved == "whole":
+            torch.save(alexnet, file)
+        else:
+            (legacy if "legacy" in saved else torch.save)(alexnet.state_dict(), file)
+    assert b"cuda:0" in file.read_bytes()
+    loaded = load_model("alexnet", checkpoint=file)
+    assert {tensor.device.type for tensor in loaded.module.state_dict().values()} == {"cpu"}
+    assert_same_model(loaded.module, alexnet)
+
+
+@pytest.mark.parametrize("model", ["resnet18", "catdog-alexnet"])
+def test_counters_of_batches_may_be_missing(tmp_path: Path, resnet: nn.Module, model: str) -> None:
+    state = {k: t for k, t in resnet.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert len(state) < len(resnet.state_dict())
+    torch.save(state, tmp_path / "w.pth")
+    assert_same_model(load_model(model, checkpoint=tmp_path / "w.pth").module, resnet)
+
+
+def test_averages_of_batches_may_not_be_missing(tmp_path: Path, resnet: nn.Module) -> None:
+    state = {k: t for k, t in resnet.state_dict().items() if k != "bn1.running_mean"}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"w\.pth.*bn1\.running_mean missing"):
+        load_model("resnet18", checkpoint=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("auxiliary", [True, False])
+@pytest.mark.parametrize(
+    ("name", "size", "prefix"),
+    [
+        ("googlenet", 64, "aux"),
+        pytest.param("inception_v3", 128, "AuxLogits", marks=pytest.mark.slow),
+    ],
+)
+def test_auxiliary_heads_may_be_there_or_not(
+    tmp_path: Path, name: str, size: int, prefix: str, auxiliary: bool
+) -> None:
+    original = filled(
+        partial(models.get_model, name, num_classes=3, aux_logits=auxiliary, init_weights=False)
+    )
+    state = original.state_dict()
+    assert any(key.startswith(prefix) for key in state) is auxiliary
+    torch.save(state, tmp_path / "w.pth")
+    loaded = load_model(name, checkpoint=tmp_path / "w.pth")
+    assert len(loaded.class_names) == 3
+    assert_same_model(loaded.module, original, size)
+
+
+def test_half_of_the_auxiliary_heads_are_named(tmp_path: Path) -> None:
+    original = filled(partial(models.googlenet, num_classes=3, init_weights=False))
+    state = {k: t for k, t in original.state_dict().items() if not k.startswith("aux2.")}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"w\.pth.*aux2\.conv\.conv\.weight.*missing"):
+        load_model("googlenet", checkpoint=tmp_path / "w.pth")
+
+
+# Trusted files
+
+
+class Own(nn.Module):
+    """A class that camreport does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = plain()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the body's logits."""
+        return self.body(images)
+
+
+def test_own_class_is_refused_by_name_and_opened_when_trusted(
+    tmp_path: Path, as_found: None
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        original = Own().train()
+    torch.save(original, tmp_path / "own.pth")
+    with pytest.raises(
+        ModelError,
+        match=r"^checkpoint: own\.pth: refused.*test_checkpoints\.Own.*--trust-checkpoint",
+    ) as raised:
+        load_model(checkpoint=tmp_path / "own.pth")
+    assert "Conv2d" not in str(raised.value)
+    loaded = load_model(checkpoint=tmp_path / "own.pth", trust_checkpoint=True)
+    assert_same_model(loaded.module, original)
+    assert type(loaded.module) is Own
+    assert len(loaded.class_names) == 3
+    said = [note for note in loaded.notes if "--trust-checkpoint" in note]
+    assert len(said) == 1
+    assert "code in it has run" in said[0]
+
+
+def test_trust_is_needed_for_the_evil_and_nothing_is_noted_without_it(
+    tmp_path: Path, alexnet: nn.Module
+) -> None:
+    torch.save({"model": alexnet.state_dict(), "x": RunsCode(tmp_path / "ran")}, tmp_path / "w.pth")
+    loaded = load_model("alexnet", checkpoint=tmp_path / "w.pth", trust_checkpoint=True)
+    assert (tmp_path / "ran").exists(), "trusted, the file's code runs"
+    assert_same_model(loaded.module, alexnet)
+    torch.save(alexnet.state_dict(), tmp_path / "good.pth")
+    loaded = load_model("alexnet", checkpoint=tmp_path / "good.pth")
+    assert "trust" not in " ".join(loaded.notes)
+
+
+def test_trust_is_noted_by_the_command_and_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.save(Own(), tmp_path / "own.pth")
+    monkeypatch.chdir(tmp_path)
+    words = ["run", str(INPUTS / "cat.jpg"), "-o", "out", "--checkpoint", "own.pth"]
+    words += ["--layers", "body.2", "--methods", "grad_cam", "--image-size", "64"]
+    monkeypatch.setattr(sys, "argv", ["camreport", *words])
+    assert cli._exit_code() == 2
+    monkeypatch.setattr(sys, "argv", ["camreport", *words, "--trust-checkpoint"])
+    assert cli._exit_code() == 0
+    out, err = capsys.readouterr()
+    said = "opened with --trust-checkpoint: code in it has run on this machine"
+    assert said in out + err
+    assert said in (tmp_path / "out" / "index.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("lost", ["module", "class"])
+def test_class_that_is_not_here_gets_a_sentence_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "lost_architecture.py"
+    source.write_text("from torch import nn\n\nclass Lost(nn.Module):\n    pass\n")
+    module = importlib.import_module("lost_architecture")
+    torch.save(module.Lost(), tmp_path / "lost.pth")
+    if lost == "module":
+        monkeypatch.delitem(sys.modules, "lost_architecture")
+        source.unlink()
+        importlib.invalidate_caches()
+    else:
+        monkeypatch.delattr(module, "Lost")
+    with pytest.raises(ModelError, match=r"^checkpoint: lost\.pth: refused.*Lost"):
+        load_model(checkpoint=tmp_path / "lost.pth")
+    with pytest.raises(
+        ModelError,
+        match=r"^checkpoint: lost\.pth: asks for code that is not here .*[Ll]ost.*file\.py:",
+    ):
+        load_model(checkpoint=tmp_path / "lost.pth", trust_checkpoint=True)
+
+
+# Evil
+
+
+def evil_in_legacy_module(evil: object, file: Path) -> None:
+    """Write a whole module as before PyTorch 1.6, its classes' source code with it."""
+    module = plain()
+    module.register_buffer("found", torch.zeros(1))
+    module.extra = evil
+    legacy({"model": module}, file)
+
+
+def archive(file: Path, members: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(file, "w") as written:
+        for name, data in members.items():
+            written.writestr(name, data)
+
+
+def harmless_pickle() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"a": 1}, buffer)
+    with zipfile.ZipFile(buffer) as saved:
+        return saved.read(next(name for name in saved.namelist() if name.endswith("data.pkl")))
+
+
+def two_pickles(evil: object, file: Path, evil_first: bool) -> None:
+    """Write two members of one name: readers of zip files differ in which they take."""
+    members = [pickle.dumps(evil, 2), harmless_pickle()]
+    with zipfile.ZipFile(file, "w") as written:
+        for data in members if evil_first else members[::-1]:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(zipfile.ZipFile, "_writecheck", lambda *_: None)
+                written.writestr("archive/data.pkl", data)
+        written.writestr("archive/version", b"3\n")
+        written.writestr("archive/byteorder", b"little")
+
+
+def two_roots(evil: object, file: Path, root: str) -> None:
+    archive(
+        file,
+        {
+            "archive/data.pkl": harmless_pickle(),
+            "archive/version": b"3\n",
+            f"{root}/data.pkl": pickle.dumps(evil, 2),
+        },
+    )
+
+
+def legacy_tar(evil: object, file: Path) -> None:
+    """Write the tar file that PyTorch wrote before 0.1.10; its first bytes look like a pickle."""
+    data = pickle.dumps(evil, 2)
+    with tarfile.open(file, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as written:
+        for name in ("\x80", "sys_info", "pickle", "storages", "tensors"):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            written.addfile(member, io.BytesIO(data))
+
+
+def pickle_and_archive(evil: object, file: Path) -> None:
+    """Write a pickle with a harmless archive behind it: it is read as one or as the other."""
+    torch.save({"a": torch.zeros(1)}, file)
+    file.write_bytes(pickle.dumps(evil, 2) + file.read_bytes())
+
+
+MORE_EVIL: dict[str, Callable[[object, Path], None]] = {
+    **EVIL,
+    "pickle 0": lambda evil, f: dump(evil, f, 0),
+    "pickle 3": lambda evil, f: dump(evil, f, 3),
+    "pickle 4": lambda evil, f: dump(evil, f, 4),
+    "legacy whole module": evil_in_legacy_module,
+    "legacy, wrapped": lambda evil, f: legacy({"model_ema": {"x": evil}}, f),
+    "zip, protocol 4": lambda evil, f: torch.save({"net": evil}, f, pickle_protocol=4),
+    "zip, a key": lambda evil, f: torch.save({"state_dict": [({"n": (evil,)},)]}, f),
+    "TorchScript-like": lambda evil, f: archive(
+        f,
+        {
+            "x/data.pkl": pickle.dumps({"state_dict": evil}, 2),
+            "x/code/__torch__.py": b"",
+            "x/constants.pkl": pickle.dumps(evil, 2),
+            "x/version": b"3\n",
+        },
+    ),
+    "TorchScript-like, constants alone": lambda evil, f: archive(
+        f, {"x/constants.pkl": pickle.dumps(evil, 2), "x/version": b"3\n"}
+    ),
+    "two data.pkl, evil first": lambda evil, f: two_pickles(evil, f, True),
+    "two data.pkl, evil last": lambda evil, f: two_pickles(evil, f, False),
+    "two roots": lambda evil, f: two_roots(evil, f, "other"),
+    "two roots, sorted first": lambda evil, f: two_roots(evil, f, "a"),
+    "behind harmless pickles": lambda evil, f: f.write_bytes(
+        pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+        + pickle.dumps(1001, 2)
+        + pickle.dumps({"little_endian": True}, 2)
+        + pickle.dumps(evil, 2)
+    ),
+    "tar": legacy_tar,
+    "pickle and archive": pickle_and_archive,
+    "Keras-like": lambda evil, f: archive(
+        f,
+        {
+            "config.json": b"{}",
+            "model.weights.h5": pickle.dumps(evil, 2),
+            "archive/data.pkl": pickle.dumps(evil, 2),
+            "archive/version": b"3\n",
+        },
+    ),
+    "a partial": lambda evil, f: torch.save({"x": partial(nn.Linear, evil)}, f),
+    "in a module": lambda evil, f: torch.save(_with_hook(evil), f),
+}
+NAMELESS = (
+    "pickle 0",
+    "zip, protocol 4",
+    "TorchScript-like, constants alone",
+    "two",
+    "legacy whole",
+    "tar",
+    "pickle and",
+    "Keras",
+)
+
+
+def _with_hook(evil: object) -> nn.Module:
+    module = plain()
+    module.__dict__["_forward_hooks"][0] = evil
+    return module
+
+
+@pytest.mark.parametrize("way", MORE_EVIL)
+def test_no_code_runs_in_any_format_or_wrapper(tmp_path: Path, as_found: None, way: str) -> None:
+    file, ran = tmp_path / "evil.pth", tmp_path / "ran"
+    with torch.random.fork_rng(devices=[]):
+        MORE_EVIL[way](RunsCode(ran), file)
+    for model in ("alexnet", "catdog-alexnet"):
+        with pytest.raises(ModelError, match=r"^checkpoint: evil\.pth: ") as raised:
+            load_model(model, checkpoint=file)
+        assert not ran.exists()
+        assert "\n" not in str(raised.value)
+        if not way.startswith(NAMELESS):
+            assert "refused" in str(raised.value)
+            assert FORBIDDEN in str(raised.value)
+
+
+def test_tar_runs_code_when_torch_reads_it_without_care(tmp_path: Path) -> None:
+    legacy_tar(RunsCode(tmp_path / "ran"), tmp_path / "evil.pth")
+    assert (tmp_path / "evil.pth").read_bytes()[:1] == b"\x80"
+    with contextlib.suppress(Exception):
+        torch.load(tmp_path / "evil.pth", weights_only=False)
+    assert (tmp_path / "ran").exists(), "the file was harmless: the tests show nothing"
+
+
+def test_forbidden_name_is_the_one_that_is_called(tmp_path: Path) -> None:
+    for name in ("pickle 0", "pickle 3", "pickle 4", "behind harmless pickles"):
+        MORE_EVIL[name](RunsCode(tmp_path / name), tmp_path / "evil.pth")
+        stream = io.BytesIO((tmp_path / "evil.pth").read_bytes())
+        for _ in range(4 if name.startswith("behind") else 1):
+            pickle.load(stream)
+        assert (tmp_path / name).exists(), "the file was harmless: the tests show nothing"
+
+
+def test_newer_pickle_protocol_is_not_called_damage(tmp_path: Path, squeezenet: nn.Module) -> None:
+    """Reading without code takes protocols 2 and 3 only, but the file is as it should be."""
+    torch.save(squeezenet.state_dict(), tmp_path / "w.pth", pickle_protocol=4)
+    with pytest.raises(ModelError, match=r"^checkpoint: w\.pth: .*protocol") as raised:
+        load_model("squeezenet1_1", checkpoint=tmp_path / "w.pth")
+    assert "damaged" not in str(raised.value)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_what_torch_allows_is_as_before_also_after_a_refusal(
+    tmp_path: Path, as_found: None, trusted: bool
+) -> None:
+    torch.save(UnknownToCamreport(), tmp_path / "own.pth")
+    with pytest.raises(ModelError, match=r"own\.pth"):
+        load_model("alexnet", checkpoint=tmp_path / "own.pth", trust_checkpoint=trusted)
+
+
+def test_allowed_classes_are_not_added_to_those_of_the_user(
+    tmp_path: Path, alexnet: nn.Module
+) -> None:
+    with torch.serialization.safe_globals([Own]):
+        before = list(torch.serialization.get_safe_globals())
+        torch.save(alexnet, tmp_path / "w.pth")
+        load_model(checkpoint=tmp_path / "w.pth")
+        assert set(torch.serialization.get_safe_globals()) == set(before)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "alexnet", "efficientnet-lite0", "timm:test_resnet"])
+def test_random_weights_leave_torchs_seed_alone(as_found: None, name: str) -> None:
+    if name == "efficientnet-lite0":
+        pytest.importorskip("efficientnet_lite_pytorch")
+    if name.startswith("timm:"):
+        pytest.importorskip("timm")
+    load_model(name, weights="none")
+
+
+def test_checkpoint_leaves_torchs_seed_alone(
+    tmp_path: Path, squeezenet: nn.Module, as_found: None
+) -> None:
+    torch.save(squeezenet.state_dict(), tmp_path / "w.pth")
+    load_model("squeezenet1_1", checkpoint=tmp_path / "w.pth")
+
+
+def test_checkpoint_of_what_cannot_be_built_without_values_leaves_torchs_seed_alone(
+    tmp_path: Path,
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        state = models.swin_t(num_classes=3).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    before = torch.get_rng_state()
+    load_model("swin_t", checkpoint=tmp_path / "w.pth", image_size=64)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# On the command line
+
+
+@pytest.mark.parametrize("names", [["one"], ["a", "b", "c"]])
+def test_wrong_number_of_class_names_is_refused(
+    tmp_path: Path, alexnet: nn.Module, names: list[str]
+) -> None:
+    torch.save(alexnet.state_dict(), tmp_path / "two.pth")
+    with pytest.raises(ClassError, match=rf"expected 2, .* got {len(names)}"):
+        load_model(checkpoint=tmp_path / "two.pth", class_names=names)
+    assert load_model(checkpoint=tmp_path / "two.pth", class_names=["x", "y"]).class_names == (
+        "x",
+        "y",
+    )
+
+
+def state_bytes(module: nn.Module) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(module.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def random_bytes() -> bytes:
+    noise = torch.randint(0, 256, (5000,), generator=torch.Generator().manual_seed(0))
+    return b"\x01" + bytes(noise.tolist())
+
+
+BROKEN: dict[str, tuple[Callable[[nn.Module, nn.Module], bytes | None], str]] = {
+    "truncated.pth": (lambda a, s: state_bytes(a)[:-900], "damaged or truncated"),
+    "empty.pth": (lambda a, s: b"", r"the file is empty \(0 bytes\)"),
+    "page.pth": (lambda a, s: b"\n<!doctype html><p>404", "an HTML page"),
+    "pointer.pth": (
+        lambda a, s: (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 244408911\n"
+        ),
+        "a Git LFS pointer",
+    ),
+    "noise.pth": (lambda a, s: random_bytes(), "no weights file: its first bytes"),
+    "squeezenet.pth": (lambda a, s: state_bytes(s), r"classifier\.6\.weight is missing"),
+    "missing.pth": (lambda a, s: None, "cannot be read"),
+}
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Run ``camreport`` in this process and return its exit code and what it said of errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["camreport", *words])
+        capsys.readouterr()
+        code = cli._exit_code()
+        out, err = capsys.readouterr()
+        assert "report:" not in out
+        return code, err
+
+    return run
+
+
+def assert_one_line(said: str, file: str, message: str) -> None:
+    """See that one line says what is wrong with a file, and how."""
+    assert re.fullmatch(rf"error: checkpoint: {re.escape(file)}.*{message}.*\n", said), said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_file_ends_the_command_with_one_line(
+    tmp_path: Path,
+    alexnet: nn.Module,
+    squeezenet: nn.Module,
+    command: Callable[..., tuple[int, str]],
+    name: str,
+) -> None:
+    make, message = BROKEN[name]
+    data = make(alexnet, squeezenet)
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    words = ("run", str(INPUTS), "-o", "out", "--model", "alexnet", "--checkpoint", name)
+    code, said = command(*words)
+    assert code == 2
+    assert_one_line(said, name, message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_ends_the_command_with_one_line(
+    tmp_path: Path, command: Callable[..., tuple[int, str]]
+) -> None:
+    (tmp_path / "weights.pth").mkdir()
+    code, said = command("run", str(INPUTS), "-o", "out", "--checkpoint", "weights.pth")
+    assert code == 2
+    assert_one_line(said, "weights.pth", "cannot be read")
+
+
+def test_wrong_number_of_classes_ends_the_command_with_one_line(
+    tmp_path: Path, alexnet: nn.Module, command: Callable[..., tuple[int, str]]
+) -> None:
+    torch.save(alexnet.state_dict(), tmp_path / "two.pth")
+    words = ("run", str(INPUTS), "-o", "out", "--checkpoint", "two.pth")
+    code, said = command(*words, "--class-names", "a,b,c")
+    assert code == 2
+    assert re.fullmatch(r"error: .*expected 2, .*got 3.*\n", said)
+    assert "two.pth" in said, "the file is to be named"
+    assert not (tmp_path / "out").exists()
+
+
+def test_head_of_contradicting_class_counts_ends_the_command_with_one_line(
+    tmp_path: Path, alexnet: nn.Module, command: Callable[..., tuple[int, str]]
+) -> None:
+    torch.save({**alexnet.state_dict(), "classifier.6.bias": torch.zeros(5)}, tmp_path / "odd.pth")
+    words = ("run", str(INPUTS), "-o", "out", "--model", "alexnet", "--checkpoint", "odd.pth")
+    code, said = command(*words)
+    assert code == 2
+    assert_one_line(said, "odd.pth", r"classifier\.6\.bias \(5,\) instead of \(2,\)")
+
+
+def test_broken_files_get_different_sentences() -> None:
+    assert len({message for _, message in BROKEN.values()}) == len(BROKEN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["page.pth", "truncated.pth", "squeezenet.pth"])
+def test_broken_file_ends_the_process_with_code_2_and_no_traceback(
+    tmp_path: Path, alexnet: nn.Module, squeezenet: nn.Module, name: str
+) -> None:
+    data = BROKEN[name][0](alexnet, squeezenet)
+    assert data is not None
+    (tmp_path / name).write_bytes(data)
+    words = ["run", str(INPUTS), "-o", "out", "--model", "alexnet", "--checkpoint", name]
+    finished = subprocess.run(
+        [sys.executable, "-m", "camreport", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert_one_line(finished.stderr, name, BROKEN[name][1])

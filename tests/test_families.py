@@ -1,0 +1,211 @@
+"""Every family of torchvision's classifiers, end to end, with random weights at its own layers."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import camreport
+from camreport.images import load_image
+from camreport.layers import resolve_layer
+from camreport.models import LoadedModel, load_model
+from camreport.models.zoo import RANDOM
+from camreport.results import load_results
+
+METHODS = ("grad_cam", "layer_cam")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family and what its layers are expected to be.
+
+    Attributes:
+        model: its smallest member.
+        size: of the image, in pixels.
+        stages: modules whose children run one after the other, or single modules; the last of
+            each resolution among them is a layer, unless ``layers`` says which.
+        layers: where poolings end stages.
+        channels_last: up to the layer of this name, and there.
+    """
+
+    model: str
+    size: int
+    stages: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    channels_last: bool = False
+
+
+FAMILIES = [
+    Family("alexnet", 96, layers=tuple(f"features.{index}" for index in (0, 3, 6, 9, 12))),
+    Family("vgg16", 64, layers=tuple(f"features.{index}" for index in (4, 9, 16, 23, 30))),
+    Family("resnet18", 64, layers=("layer1", "layer2", "layer3", "layer4")),
+    Family("resnext50_32x4d", 64, layers=("layer1", "layer2", "layer3", "layer4")),
+    Family(
+        "densenet121",
+        64,
+        layers=(*(f"features.denseblock{stage}" for stage in (1, 2, 3)), "features.norm5"),
+    ),
+    # Where later tensors have a pooling's resolution, the stage is what is in front of the pooling.
+    Family("googlenet", 64, layers=("conv3", "inception3b", "inception4e", "inception5b")),
+    Family(
+        "inception_v3",
+        107,
+        layers=("Conv2d_3b_1x1", "Conv2d_4a_3x3", "Mixed_5d", "Mixed_6e", "Mixed_7c"),
+    ),
+    Family("squeezenet1_1", 64, layers=("features.4", "features.7", "classifier.2")),
+    Family("mobilenet_v2", 64, stages=("features",)),
+    Family("mobilenet_v3_small", 64, stages=("features",)),
+    Family("shufflenet_v2_x0_5", 64, layers=("maxpool", "stage2", "stage3", "conv5")),
+    Family("efficientnet_b0", 64, stages=("features",)),
+    Family("efficientnet_v2_s", 64, stages=("features",)),
+    Family("regnet_y_400mf", 64, stages=("stem", "trunk_output")),
+    Family("convnext_tiny", 64, stages=("features",)),
+    Family("mnasnet0_5", 64, stages=("layers",)),
+    Family("vit_b_16", 224, layers=("encoder.layers.encoder_layer_11.ln_1",)),
+    Family("swin_t", 64, stages=("features", "norm"), channels_last=True),
+    Family("swin_v2_t", 64, stages=("features", "norm"), channels_last=True),
+    Family("maxvit_t", 224, stages=("stem", "blocks")),
+]
+SLOW = {"vgg16", "vit_b_16", "maxvit_t"}
+
+
+def names_of_stages(module: nn.Module, stages: tuple[str, ...]) -> list[str]:
+    """Return the stages by name: containers by their children, others as they are."""
+    names: list[str] = []
+    for stage in stages:
+        part = module.get_submodule(stage)
+        container = isinstance(part, nn.ModuleList) or type(part) is nn.Sequential
+        split = container and stage != "stem"
+        names += [f"{stage}.{child}" for child, _ in part.named_children()] if split else [stage]
+    return names
+
+
+def shapes_of(module: nn.Module, image: Tensor, names: list[str]) -> dict[str, tuple[int, ...]]:
+    """Return what modules give for one image, by plain hooks, in the order of running."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            shapes[name] = tuple(output.shape[1:])
+
+        return keep
+
+    with ExitStack() as hooks, torch.no_grad():
+        for name in names:
+            handle = module.get_submodule(name).register_forward_hook(note(name))
+            hooks.callback(handle.remove)
+        module(image)
+    return shapes
+
+
+def as_grid(shape: tuple[int, ...], family: Family) -> tuple[int, ...]:
+    """Return a module's output shape as ``(C, h, w)``."""
+    if len(shape) == 2:  # tokens, one of them for the class
+        side = round((shape[0] - 1) ** 0.5)
+        assert side * side == shape[0] - 1
+        return (shape[1], side, side)
+    return (shape[2], *shape[:2]) if family.channels_last else shape
+
+
+def expected_layers(family: Family, loaded: LoadedModel, image: Tensor) -> list[str]:
+    """Return the last stage of each resolution above 1 × 1, or what the family says."""
+    if family.layers:
+        return list(family.layers)
+    names = names_of_stages(loaded.module, family.stages)
+    last: dict[tuple[int, ...], str] = {}
+    for name, shape in shapes_of(loaded.module, image, names).items():
+        grid = as_grid(shape, family)[1:]
+        last.pop(grid, None)
+        last[grid] = name
+    last.pop((1, 1), None)
+    return list(last.values())[-5:]
+
+
+def state_of(module: nn.Module) -> list[object]:
+    """Return all of a model that a run may not change, but for its tensors' values."""
+    hooks = [
+        len(value)
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if name.endswith("_hooks")
+    ]
+    parameters = [(p.requires_grad, p.grad is None, id(p)) for p in module.parameters()]
+    return [[part.training for part in module.modules()], parameters, hooks]
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph of no thing: soft spots of colour."""
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    file = tmp_path_factory.mktemp("photograph") / "spots.png"
+    Image.fromarray(coarse).resize((160, 120), Image.Resampling.BICUBIC).save(file)
+    return file
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(
+            family, marks=pytest.mark.slow if family.model in SLOW else (), id=family.model
+        )
+        for family in FAMILIES
+    ],
+)
+def test_family_runs_end_to_end_at_its_own_layers(family, photograph, tmp_path):
+    camreport.run(
+        photograph,
+        tmp_path / "out",
+        model=family.model,
+        weights="none",
+        image_size=family.size,
+        classes="top1",
+        methods=METHODS,
+    )
+    loaded = load_model(family.model, weights="none", image_size=family.size)
+    image = load_image(photograph.read_bytes(), loaded.preprocessing).model_input
+    inputs = torch.from_numpy(image)[None]
+    layers = expected_layers(family, loaded, inputs)
+
+    results = load_results(tmp_path / "out")
+    shown = {layer["address"]: tuple(layer["shape"]) for layer in results.manifest["layers"]}
+    assert list(shown) == layers
+    reads = [resolve_layer(loaded.module, layer).reads for layer in layers]
+    found = shapes_of(loaded.module, inputs, reads)
+    assert list(shown.values()) == [as_grid(found[name], family) for name in reads]
+
+    arrays = results.arrays(0)
+    assert len(arrays["targets"]) == 1
+    for layer, (_, height, width) in shown.items():
+        for method in METHODS:
+            cam = arrays[f"{method}/{layer}"]
+            assert cam.shape == (1, height, width)
+            assert np.isfinite(cam).all()
+            assert cam.any()
+        assert (arrays[f"layer_cam/{layer}"] > 0).any()
+
+    assert results.manifest["model"]["warning"] == RANDOM
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert f'<p class="notice alarm"><strong>Warning:</strong> {RANDOM}.' in page
+
+    # The same weights again, on a model in the midst of its training.
+    module = loaded.module.train()
+    next(iter(module.children())).eval()
+    list(module.parameters())[-1].requires_grad_(False)
+    before, tensors = state_of(module), {k: t.clone() for k, t in module.state_dict().items()}
+    explained = camreport.explain(module, inputs, methods=METHODS)
+    assert state_of(module) == before
+    after = module.state_dict()
+    assert list(after) == list(tensors)
+    assert all(torch.equal(after[key], tensor) for key, tensor in tensors.items())
+    assert list(explained.layers) == layers
+    for method in METHODS:
+        for layer in layers:
+            cams = explained.maps[method][layer][0].numpy()
+            scale = np.abs(cams).max()
+            np.testing.assert_allclose(arrays[f"{method}/{layer}"], cams, atol=1e-5 * scale)

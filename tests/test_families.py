@@ -15,7 +15,7 @@ import camreport
 from camreport.images import load_image
 from camreport.layers import resolve_layer
 from camreport.models import LoadedModel, load_model
-from camreport.models.zoo import RANDOM
+from camreport.models.loaded import RANDOM
 from camreport.results import load_results
 
 METHODS = ("grad_cam", "layer_cam")

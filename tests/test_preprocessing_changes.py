@@ -3,9 +3,7 @@
 import json
 import math
 import shlex
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -13,15 +11,17 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
+from test_cli import Command
+from test_cli import command as empty_folder
 from torch import nn
 
 import camreport
-from camreport import cli
 from camreport.errors import InputError, ModelError
 from camreport.gallery import render_gallery
 from camreport.images import Preprocessing
 from camreport.models import load_model
 
+__all__ = ["empty_folder"]
 QUICK = {"layers": ["12"], "methods": "grad_cam"}
 QUICK_FLAGS = ("--layers", "12", "--methods", "grad_cam")
 MEAN, STD = (0.1, 0.2, 0.4), (0.5, 0.25, 0.125)
@@ -40,32 +40,12 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What a command left: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Finished]
-
-
 @pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+def command(empty_folder: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run ``camreport`` in this process, in a folder with one photograph."""
     monkeypatch.chdir(tmp_path)
     noise(240, 200).save(tmp_path / "photo.png")
-
-    def run(*words: str) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["camreport", *words])
-        capsys.readouterr()
-        return Finished(cli._exit_code(), *capsys.readouterr())
-
-    return run
+    return empty_folder
 
 
 def manifest_of(out: Path) -> dict[str, object]:

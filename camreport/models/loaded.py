@@ -11,6 +11,12 @@ from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.outputs import logits_of
 
+RANDOM = "random weights: nothing was learned, the maps show the architecture at work and no more"
+"""What a report on an untrained network says."""
+
+SEED = 0
+"""Seed of random weights, so that equal runs are equal."""
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -77,6 +83,31 @@ def wrap_module(module: nn.Module) -> LoadedModel:
         source="a module passed from Python",
         sha256=state_sha256(module),
         notes=("preprocessing: none is known, ImageNet's is assumed",),
+    )
+
+
+def with_random_weights(
+    architecture: Architecture, whose: str, num_classes: int, build: Callable[[], nn.Module]
+) -> LoadedModel:
+    """Return an architecture with random weights, the same every time, and a warning.
+
+    Args:
+        architecture: its name and preprocessing.
+        whose: who wrote it.
+        num_classes: of the last layer.
+        build: draws the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        module = build().eval()
+    return LoadedModel(
+        module=module,
+        preprocessing=architecture.preprocessing,
+        class_names=numbered_classes(num_classes),
+        name=architecture.name,
+        source=f"{whose} architecture with random weights (seed {SEED})",
+        sha256=state_sha256(module),
+        warning=RANDOM,
     )
 
 

@@ -15,8 +15,8 @@ from camreport.models.loaded import (
     first_line,
     numbered_classes,
     state_sha256,
+    with_random_weights,
 )
-from camreport.models.zoo import RANDOM, SEED
 
 PREFIX = "timm:"
 """How timm's names begin on the command line."""
@@ -34,10 +34,15 @@ def load_timm(name: str, weights: str = "default") -> LoadedModel:
     """
     timm = _timm()
     own = _known(timm, name)
+    if weights == "none":
+        return with_random_weights(
+            timm_architecture(name),
+            "timm's",
+            timm.get_pretrained_cfg(own).num_classes,
+            partial(timm.create_model, own, pretrained=False),
+        )
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            module = timm.create_model(own, pretrained=weights != "none").eval()
+        module = timm.create_model(own, pretrained=True).eval()
     except Exception as error:  # huggingface_hub and its network libraries raise their own
         hub = timm.get_pretrained_cfg(own).hf_hub_id
         raise ModelError(
@@ -45,21 +50,13 @@ def load_timm(name: str, weights: str = "default") -> LoadedModel:
             f"internet, fetch model.safetensors from https://huggingface.co/{hub} and give it "
             "with --checkpoint, or see the architecture at work with --weights none"
         ) from error
-    count = module.num_classes
     return LoadedModel(
         module=module,
         preprocessing=_preprocessing(timm, module),
-        class_names=numbered_classes(count)
-        if weights == "none"
-        else _class_names(timm, module, count),
+        class_names=_class_names(timm, module, module.num_classes),
         name=name,
-        source=(
-            f"timm's architecture with random weights (seed {SEED})"
-            if weights == "none"
-            else f"timm, {module.pretrained_cfg.get('hf_hub_id') or own}"
-        ),
+        source=f"timm, {module.pretrained_cfg.get('hf_hub_id') or own}",
         sha256=state_sha256(module),
-        warning=RANDOM if weights == "none" else "",
     )
 
 

@@ -13,14 +13,13 @@ from torchvision.models import WeightsEnum
 
 from camreport.errors import ModelError, suggestion
 from camreport.images import Preprocessing
-from camreport.models.loaded import Architecture, LoadedModel, numbered_classes, state_sha256
+from camreport.models.loaded import (
+    Architecture,
+    LoadedModel,
+    state_sha256,
+    with_random_weights,
+)
 from camreport.models.state import misfits
-
-RANDOM = "random weights: nothing was learned, the maps show the architecture at work and no more"
-"""What a report on an untrained network says."""
-
-SEED = 0
-"""Seed of random weights, so that equal runs are equal."""
 
 _FAMILIES = (
     "alexnet",
@@ -46,18 +45,10 @@ def load_torchvision(name: str, weights: str = "default") -> LoadedModel:
     """
     entry = default_weights(name)
     if weights == "none":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            module = untrained(name, len(entry.meta["categories"]))
-            _wake_head(module)
-        return LoadedModel(
-            module=module.eval(),
-            preprocessing=preprocessing_of(entry),
-            class_names=numbered_classes(len(entry.meta["categories"])),
-            name=name,
-            source=f"torchvision's architecture with random weights (seed {SEED})",
-            sha256=state_sha256(module),
-            warning=RANDOM,
+        count = len(entry.meta["categories"])
+        architecture = torchvision_architecture(name)
+        return with_random_weights(
+            architecture, "torchvision's", count, lambda: _awake(untrained(name, count))
         )
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:  # torchvision unpickles whatever lies there: read it once without running code
@@ -237,12 +228,13 @@ def _widen(module: nn.Module, state: Mapping[str, Tensor]) -> None:
             setattr(module.get_submodule(parent), child, widened)
 
 
-def _wake_head(module: nn.Module) -> None:
+def _awake(module: nn.Module) -> nn.Module:
     """Draw the weights of a last layer that starts with zeros: its logits would all be equal."""
     last = [part for part in module.modules() if isinstance(part, nn.Linear)][-1:]
     for linear in last:
         if not linear.weight.any():
             nn.init.trunc_normal_(linear.weight, std=0.02)
+    return module
 
 
 def _items(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -13,7 +13,7 @@ from camreport.errors import MethodError
 from camreport.fusion import GAMMA
 from camreport.layers import Layer
 from camreport.methods import Method
-from camreport.methods.registry import ABLATED, GUIDED, HEAD, KEPT, POOL_GRADIENT
+from camreport.methods.registry import ABLATED, GUIDED, HEAD, INPUT_GRADIENT, KEPT, POOL_GRADIENT
 from camreport.quantity import check_quantity
 from camreport.tail import Head, Tail, find_head, find_tail, functional_steps
 
@@ -178,6 +178,12 @@ def _skips(
         if method.needs is GUIDED and (obstacle := _obstacle_to_guiding(module)):
             reason = f"{method.name} needs ReLU as the only activation, but {obstacle}."
             found.append(Skip(method.key, None, reason))
+        if method.needs is INPUT_GRADIENT and (others := _other_biases(module)):
+            reason = (
+                f"{method.name} adds up what the biases of convolutions and batch normalisation "
+                f"contribute, but the model has {others}: most would be left out."
+            )
+            found.append(Skip(method.key, None, reason))
         if method.needs is HEAD and not any(heads.values()):
             reason = (
                 f"{method.name} is not defined for this model"
@@ -208,6 +214,13 @@ def _obstacle_to_guiding(module: nn.Module) -> str | None:
     functions = sorted(_OTHER_FUNCTIONS[step] for step in _OTHER_FUNCTIONS.keys() & (steps or ()))
     others = list(dict.fromkeys([*modules, *functions]))
     return f"the model has {', '.join(others[:3])}" if others else None
+
+
+def _other_biases(module: nn.Module) -> str:
+    """Name the kinds of modules on a transformer's way that add biases of their own."""
+    kinds = (nn.LayerNorm, nn.MultiheadAttention)
+    names = [type(part).__name__ for part in module.modules() if isinstance(part, kinds)]
+    return " and ".join(dict.fromkeys(names))
 
 
 def _single_linear(module: nn.Module) -> bool:

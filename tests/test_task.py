@@ -295,3 +295,17 @@ def test_task_refuses_options_out_of_range(options, error, message):
 )
 def test_task_takes_smoothings_in_every_form(smooth, taken):
     assert task_of(toy_net(), ["0"], ["grad_cam"], smooth=smooth).smooth == taken
+
+
+def test_full_grad_is_left_out_where_layer_norms_add_biases_of_their_own():
+    net = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 6, 6]), nn.ReLU()),
+        nn.Flatten(),
+        nn.Linear(144, 2),
+    )
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    e = explain(net, images, ["0"], ["grad_cam", "full_grad"])
+    assert e.maps["full_grad"] == {}
+    (skip,) = e.skipped
+    assert (skip.method, skip.layer) == ("full_grad", None)
+    assert "the model has LayerNorm" in skip.reason

@@ -11,6 +11,7 @@ from torch import nn
 
 from camreport.conditions import undisturbed
 from camreport.errors import ClassError, InputError, ModelError, suggestion
+from camreport.export import export_figures
 from camreport.fusion import GAMMA
 from camreport.gallery import render_gallery
 from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
@@ -43,6 +44,7 @@ def run(
     smooth: str | Sequence[str] = (),
     seed: int = 0,
     overwrite: bool = False,
+    figures: bool = False,
     progress: Progress = lambda count: None,
     notify: Callable[[str], None] = lambda message: None,
     **changes: Unpack[PreprocessingChanges],
@@ -71,6 +73,7 @@ def run(
         smooth: some of ``noise``, ``aug`` and ``eigen``, see ``explain``.
         seed: of the noise.
         overwrite: use an output folder that holds something else.
+        figures: write ``OUT/figures`` too, a picture for each map and a sheet for each image.
         progress: told how many more inputs are done, or which part of one.
         notify: told before anything is computed which methods cannot be, and why.
         changes: what to change in the model's own preprocessing, as for ``load_model``.
@@ -150,6 +153,8 @@ def run(
     writer = ResultsWriter(folder, run_settings(loaded, files, request), overwrite)
     summary = compute(loaded, files, writer, request, progress)
     render_gallery(folder)
+    if figures:
+        export_figures(folder)
     return summary
 
 

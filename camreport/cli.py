@@ -187,6 +187,7 @@ def cli() -> None:
 @click.option(
     "--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size
 )
+@click.option("--figures", is_flag=True, help="Write OUT/figures/ too: a PNG for each map.")
 @click.option("--overwrite", is_flag=True, help="Use an output folder that holds something else.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--verbose", is_flag=True, help="Print what each map was read from.")
@@ -212,6 +213,7 @@ def run(
     seed: int,
     device: str,
     batch_size: int | None,
+    figures: bool,
     overwrite: bool,
     quiet: bool,
     verbose: bool,
@@ -261,6 +263,7 @@ def run(
             smooth=smooth,
             seed=seed,
             overwrite=overwrite,
+            figures=figures,
             progress=bar.update,
             notify=notify,
             **changes,
@@ -279,6 +282,30 @@ def render(out: Path) -> None:
     from camreport.gallery import render_gallery
 
     _print_report(render_gallery(out))
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--pdf", is_flag=True, help="OUT/report.pdf, printed by an installed Chromium.")
+@click.option("--figures", is_flag=True, help="OUT/figures/: a sheet per image, a PNG per map.")
+@click.option("--csv", "table", is_flag=True, help="OUT/maps.csv: one line per map.")
+@click.option("--zip", "archive", is_flag=True, help="OUT.zip: report, figures and table.")
+@_debug
+def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool) -> None:
+    """Write the report in OUT in other forms, without computing anything."""
+    from camreport import export as forms
+
+    if not (pdf or figures or table or archive):
+        raise click.UsageError("choose a form: --pdf, --figures, --csv or --zip.")
+    if pdf:
+        click.echo(f"document: {forms.export_document(out).resolve().as_uri()}")
+    if figures:
+        written = forms.export_figures(out)
+        click.echo(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
+    if table:
+        click.echo(f"table: {forms.export_table(out).resolve().as_uri()}")
+    if archive:
+        click.echo(f"archive: {forms.export_archive(out).resolve().as_uri()}")
 
 
 @cli.command()
@@ -422,7 +449,7 @@ def _print_traceback() -> None:
 
 
 def _print_summary(summary: "Summary", verbose: bool, told: Sequence[str]) -> None:
-    from camreport.gallery.cards import format_probability
+    from camreport.drawing import format_probability
     from camreport.gallery.page import format_cost, format_families
     from camreport.images import Preprocessing
     from camreport.results import REPORT, load_results

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camreport.heatmap import QuantisedCam, overlay, quantise, signed_picture
-from camreport.images import Preprocessing, jpeg_bytes
+from camreport.drawing import drawable, drawn_over, format_probability, seen_share
+from camreport.heatmap import QuantisedCam, quantise, signed_picture
+from camreport.images import jpeg_bytes
 from camreport.methods import DEFAULT_METHODS, METHODS, Method
 from camreport.results import Arrays, Record, Results, softmax
 
@@ -34,9 +35,6 @@ SALIENCY_SIDE = 112
 
 WIDEST = 7
 """Most columns of a table: what a screen and a sheet of paper hold."""
-
-OPACITY = 0.5
-"""Opacity of the heat maps when the page opens, and in the contact sheet."""
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 
@@ -147,7 +145,7 @@ def build_card(results: Results, record: Record, numbers: Numbers) -> ImageCard:
     manifest = results.manifest
     index, arrays = record["index"], results.arrays(record["index"])
     photo = Image.open(BytesIO(results.photo(index))).convert("RGB")
-    seen = _seen_share(manifest, record)
+    seen = seen_share(manifest, record)
     subject = _Subject(manifest, record, arrays, shown_methods(manifest))
     maps = _Maps()
     figures = tuple(_figures(subject, maps, numbers))
@@ -192,20 +190,6 @@ def tile_methods(methods: Sequence[Method]) -> tuple[Method, ...]:
     drawn = [m for m in methods if m.per_layer and not m.on_input and not m.per_channel]
     usual = [m for m in drawn if m.key in DEFAULT_METHODS]
     return tuple(dict.fromkeys([*usual, *drawn]))[:TILE_METHODS]
-
-
-def format_probability(probability: float) -> str:
-    """Return a probability with two digits, or a bound where that would claim certainty."""
-    if probability < 0.005:
-        return "< 0.01"
-    return "> 0.99" if probability > 0.995 else f"{probability:.2f}"
-
-
-def _seen_share(manifest: Record, record: Record) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of what the model saw, as shares of the photograph."""
-    width, height = record["width"], record["height"]
-    box = Preprocessing.from_dict(manifest["preprocessing"]).seen_box(width, height)
-    return box.left / width, box.top / height, box.right / width, box.bottom / height
 
 
 @dataclass(frozen=True)
@@ -411,7 +395,7 @@ def _cell(
         if reason:
             return Cell("skipped", reason, None, f"{label}: not computed")
         return Cell("absent", "", None, f"{label}: not fused by this method")
-    cam, said = _drawable(cams[rank], method)
+    cam, channel = drawable(cams[rank], method)
     base = float(np.min(cam)) if method.from_least and np.isfinite(cam).all() else 0.0
     picture = None
     if cam.ndim == 3:  # colours
@@ -426,19 +410,13 @@ def _cell(
     peak = f"{_number(base)} to {peak}" if method.from_least else f"max {peak}"
     return Cell(
         state=quantised.state,
-        peak=said + peak + (" of 1" if address == FUSED else ""),
+        peak=("" if channel is None else f"channel {channel}, ")
+        + peak
+        + (" of 1" if address == FUSED else ""),
         number=number,
         label=label,
         picture=picture if quantised.state == "positive" else None,
     )
-
-
-def _drawable(cam: NDArray[np.float32], method: Method) -> tuple[NDArray[np.float32], str]:
-    """Return the map to draw, and what is to be said of it: of channels the strongest."""
-    if not method.per_channel:
-        return cam, ""
-    channel = int(np.nan_to_num(cam).sum((1, 2)).argmax())
-    return cam[channel], f"channel {channel}, "
 
 
 def _smaller(cam: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
@@ -464,20 +442,15 @@ def _tiles(
     small = photo.copy()
     small.thumbnail((TILE_SIDE, TILE_SIDE))
     pixels = np.asarray(small)
-    left, right = round(seen[0] * small.width), round(seen[2] * small.width)
-    top, bottom = round(seen[1] * small.height), round(seen[3] * small.height)
     layer = subject.manifest["layers"][-1]["address"]
     for rank in range(len(subject.arrays["targets"])):
         for method in tile_methods(subject.methods):
             cams = subject.arrays.get(f"{method.key}/{layer}")
             if cams is None or (rank and not method.class_specific):
                 continue
-            cam = cams[rank] - (np.min(cams[rank]) if method.from_least else 0)
-            picture = pixels // 3  # what the model did not see stays dark
-            picture[top:bottom, left:right] = overlay(
-                pixels[top:bottom, left:right], cam, opacity=OPACITY, signed=method.signed
-            )
-            state = quantise(cam, method.signed).state
+            picture = drawn_over(pixels, cams[rank], seen, method)
+            base = np.min(cams[rank]) if method.from_least else 0
+            state = quantise(cams[rank] - base, method.signed).state
             class_name = subject.class_name(rank) if method.class_specific else "any class"
             label = f"{class_name}: {method.name}"
             label += {"empty": ", no positive evidence", "undefined": ", undefined"}.get(state, "")

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from camreport.drawing import OPACITY
 from camreport.gallery.cards import (
-    OPACITY,
     WIDEST,
     ImageCard,
     build_card,

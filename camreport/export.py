@@ -1,0 +1,357 @@
+"""A report on disk for other programs: figures, a table, one archive, one document.
+
+Everything is made from ``OUT/results`` and ``OUT/index.html``, without torch.
+"""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unicodedata
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from camreport.drawing import Share, drawable, drawn_over, format_probability, seen_share
+from camreport.errors import ResultsError
+from camreport.heatmap import QuantisedCam, quantise, shade
+from camreport.methods import METHODS, Method
+from camreport.results import REPORT, Arrays, Record, Results, load_results, softmax
+
+FIGURES = "figures"
+"""The folder of the figures, beside the report."""
+
+TABLE = "maps.csv"
+"""The table of every map, beside the report."""
+
+DOCUMENT = "report.pdf"
+"""The printed report, beside it."""
+
+BROWSERS = (
+    *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"),
+    *("msedge", "microsoft-edge"),
+)
+"""Commands of the browsers that print; the first that is there is used."""
+
+PRINTING_SECONDS = 300
+"""How long a browser may take to print."""
+
+COLUMNS = (
+    *("image", "class_index", "class", "probability", "logit", "layer", "method", "state"),
+    *("raw_maximum", "area_above_half"),
+)
+"""Of the table. The area is the share of what the model saw where the map is at least half of its
+maximum, enlarged as the report draws it; both are empty for a map without positive values."""
+
+_TILE = 176
+_MARGIN = 12
+_LINE = 18
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One map of one image.
+
+    Attributes:
+        method: whose it is.
+        layer: its address.
+        rank: place of its class among those explained.
+        cam: raw; ``(h, w)``, or ``(3, h, w)`` with one value per colour.
+    """
+
+    method: Method
+    layer: str
+    rank: int
+    cam: NDArray[np.float32]
+
+
+def export_figures(out: str | Path) -> list[Path]:
+    """Write ``OUT/figures``: for each image a contact sheet, and for each map a picture.
+
+    Names are short and ASCII, such as ``both_class0-cat_layer_cam_features.12.png`` and
+    ``both_sheet.png``; a number tells apart what would have the same name. The folder is made
+    anew.
+
+    Args:
+        out: the folder of the report.
+
+    Returns:
+        The files.
+
+    Raises:
+        ResultsError: the results are missing, incomplete or damaged, or the folder holds what
+            is no figure of ours.
+    """
+    results = load_results(out)
+    folder = results.path.parent / FIGURES
+    _claim(folder)
+    taken: set[str] = set()
+    written: list[Path] = []
+    for record in _readable(results):
+        photo = np.asarray(Image.open(BytesIO(results.photo(record["index"]))))
+        seen = seen_share(results.manifest, record)
+        cells = list(_cells(results, results.arrays(record["index"])))
+        image = _unique(_short(Path(record["file"]).with_suffix("").as_posix(), 40), taken)
+        for cell in cells:
+            name = "_".join([image, _class_part(results, record, cell), cell.method.key])
+            path = folder / (_unique(f"{name}_{_short(cell.layer, 60)}", taken) + ".png")
+            _picture(photo, seen, cell).save(path)
+            written.append(path)
+        path = folder / (_unique(f"{image}_sheet", taken) + ".png")
+        _sheet(results, record, photo, seen, cells).save(path)
+        written.append(path)
+    return written
+
+
+def export_table(out: str | Path) -> Path:
+    """Write ``OUT/maps.csv``: one line for each map, in UTF-8 with a mark that Excel reads.
+
+    Raises:
+        ResultsError: as for ``export_figures``.
+    """
+    results = load_results(out)
+    path = results.path.parent / TABLE
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for record in _readable(results):
+            arrays = results.arrays(record["index"])
+            for cell in _cells(results, arrays):
+                writer.writerow(_row(results, record, arrays, cell))
+    os.replace(temporary, path)
+    return path
+
+
+def export_archive(out: str | Path) -> Path:
+    """Write ``OUT.zip`` beside the report: the page, its figures and its table.
+
+    Raises:
+        ResultsError: as for ``export_figures``, or the report is not rendered.
+    """
+    folder = load_results(out).path.parent
+    report = _report(folder)
+    files = [report, export_table(out), *export_figures(out)]
+    path = folder.with_name(folder.name + ".zip")
+    temporary = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
+    os.replace(temporary, path)
+    return path
+
+
+def export_document(out: str | Path) -> Path:
+    """Print the report to ``OUT/report.pdf`` by a Chromium, Chrome or Edge of this machine.
+
+    Raises:
+        ResultsError: there is no such browser, it fails, or the report is not rendered.
+    """
+    folder = load_results(out).path.parent
+    report = _report(folder)
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise ResultsError(
+            "export: expected an installed Chromium, Chrome or Edge to print with, found none. "
+            "Install one, or open the report in your browser and print it to a file there."
+        )
+    path = folder / DOCUMENT
+    with tempfile.TemporaryDirectory() as profile:
+        printed = Path(profile, DOCUMENT)
+        command = [
+            *(browser, "--headless", "--disable-gpu", f"--user-data-dir={profile}"),
+            *("--no-pdf-header-footer", "--virtual-time-budget=20000"),
+            *(["--no-sandbox"] if _is_root() else []),
+            *(f"--print-to-pdf={printed}", report.resolve().as_uri()),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=PRINTING_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ResultsError(f"export: {Path(browser).name} did not print ({error}).") from error
+        if done.returncode or not printed.is_file():
+            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            raise ResultsError(f"export: {Path(browser).name} did not print. {' '.join(said)}")
+        shutil.copyfile(printed, path)
+    return path
+
+
+def _report(folder: Path) -> Path:
+    report = folder / REPORT
+    if not report.is_file():
+        raise ResultsError(
+            f"export: expected {REPORT} in {folder.name}, found none. "
+            f"Make it with: camreport render {folder.name}"
+        )
+    return report
+
+
+def _is_root() -> bool:
+    return sys.platform != "win32" and os.geteuid() == 0
+
+
+def _readable(results: Results) -> list[Record]:
+    return [record for record in results.images if record["status"] == "ok"]
+
+
+def _cells(results: Results, arrays: Arrays) -> Iterator[Cell]:
+    """Yield an image's maps, class by class; those of no class once."""
+    for rank in range(len(arrays["targets"])):
+        for key, cams in arrays.items():
+            name, _, layer = key.partition("/")
+            if not layer:
+                continue
+            method = METHODS[name]
+            if rank and not method.class_specific:
+                continue
+            yield Cell(method, layer, rank, drawable(cams[rank], method)[0])
+
+
+def _class_part(results: Results, record: Record, cell: Cell) -> str:
+    """Return the class's part of a name: ``class0-cat``."""
+    if not cell.method.class_specific:
+        return "any-class"
+    target = int(results.arrays(record["index"])["targets"][cell.rank])
+    name = _short(results.manifest["classes"][target]["name"], 20)
+    return f"class{target}-{name}" if name != "x" else f"class{target}"
+
+
+def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[object]:
+    """Return one line of the table."""
+    target = int(arrays["targets"][cell.rank])
+    of_class = cell.method.class_specific
+    cam, base = _quantised(cell)
+    measured: list[object] = ["", ""]
+    if cam.state == "positive":
+        height, width = results.manifest["preprocessing"]["size"]
+        _, strong = shade(cam, height, width, threshold=0.5)
+        measured = [f"{cam.peak + base:.9g}", f"{np.mean(strong):.4f}"]
+    return [
+        record["file"],
+        target if of_class else "",
+        results.manifest["classes"][target]["name"] if of_class else "",
+        f"{softmax(arrays['logits'])[target]:.6f}" if of_class else "",
+        f"{arrays['logits'][target]:.6g}" if of_class else "",
+        cell.layer,
+        cell.method.key,
+        cam.state,
+        *measured,
+    ]
+
+
+def _sheet(
+    results: Results,
+    record: Record,
+    photo: NDArray[np.uint8],
+    seen: Share,
+    cells: Sequence[Cell],
+) -> Image.Image:
+    """Draw an image's contact sheet: layers from top to bottom, classes and methods beside."""
+    font = ImageFont.load_default(size=13)
+    columns = list(dict.fromkeys((cell.rank, cell.method) for cell in cells))
+    rows = list(dict.fromkeys(cell.layer for cell in cells))
+    arrays = results.arrays(record["index"])
+    small = Image.fromarray(photo)
+    small.thumbnail((_TILE, _TILE))
+    pixels = np.asarray(small)
+    head = 2 * _LINE + _MARGIN
+    wide, high = small.width + _MARGIN, small.height + _LINE + _MARGIN
+    sheet = Image.new(
+        "RGB", (_MARGIN + wide * (1 + len(columns)), head + high * len(rows) + _LINE), "white"
+    )
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, _MARGIN / 2), _latin(record["file"]), fill="black", font=font)
+    sheet.paste(small, (_MARGIN, head))
+    for place, (rank, method) in enumerate(columns, start=1):
+        at = _MARGIN + place * wide
+        title = "any class"
+        if method.class_specific:
+            target = int(arrays["targets"][rank])
+            probability = format_probability(float(softmax(arrays["logits"])[target]))
+            name = _latin(results.manifest["classes"][target]["name"], f"class {target}")
+            title = f"{probability} {name}"
+        draw.text((at, _MARGIN / 2), _cut(title, font), fill="black", font=font)
+        draw.text((at, _MARGIN / 2 + _LINE), _cut(method.name, font), fill="black", font=font)
+    for cell in cells:
+        left = _MARGIN + (1 + columns.index((cell.rank, cell.method))) * wide
+        top = head + rows.index(cell.layer) * high
+        sheet.paste(_picture(pixels, seen, cell), (left, top))
+        draw.text((left, top + small.height), _cut(cell.layer, font), fill="black", font=font)
+    return sheet
+
+
+def _picture(photo: NDArray[np.uint8], seen: Share, cell: Cell) -> Image.Image:
+    """Draw a map over its photograph; one without positive values is labelled instead."""
+    picture = Image.fromarray(drawn_over(photo, cell.cam, seen, cell.method))
+    state = _quantised(cell)[0].state
+    if state != "positive":
+        draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=13)
+        label = {"empty": "no positive evidence", "undefined": "undefined"}[state]
+        box = draw.textbbox((6, picture.height - 24), label, font=font)
+        draw.rectangle((box[0] - 4, box[1] - 3, box[2] + 4, box[3] + 3), fill="white")
+        draw.text((6, picture.height - 24), label, fill="black", font=font)
+    return picture
+
+
+def _quantised(cell: Cell) -> tuple[QuantisedCam, float]:
+    """Return a map as it is drawn, and the value of its lowest level; of colours the strongest."""
+    cam = cell.cam if cell.cam.ndim == 2 else np.abs(cell.cam).max(0)
+    base = float(np.min(cam)) if cell.method.from_least and np.isfinite(cam).all() else 0.0
+    return quantise(cam - base, cell.method.signed and cell.cam.ndim == 2), base
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Return as much of a text as fits over one picture."""
+    while font.getlength(text) > _TILE and len(text) > 4:
+        text = text[:-2].rstrip("…") + "…"
+    return text
+
+
+def _latin(text: str, instead: str | None = None) -> str:
+    """Return a text if Pillow's own font has its letters, else what stands for it."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return _short(text, 60) if instead is None else instead
+    return text
+
+
+def _short(text: str, most: int) -> str:
+    """Return letters, digits, dots and dashes of ASCII for a file's name; ``x`` if none is left."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9.]+", "-", plain).strip("-.")[:most].strip("-.") or "x"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """Return a name that no other has, in capitals or not."""
+    number, unique = 2, name
+    while unique.lower() in taken:
+        number, unique = number + 1, f"{name}-{number}"
+    taken.add(unique.lower())
+    return unique
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder of the figures, or empty it if it is ours.
+
+    Raises:
+        ResultsError: it holds something else.
+    """
+    marker = folder / ".camreport"
+    if folder.is_dir() and any(folder.iterdir()) and not marker.is_file():
+        raise ResultsError(
+            f"export: expected {FIGURES}/ to be new, empty or ours, but it holds something else. "
+            "Move that away."
+        )
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    marker.touch()

@@ -1,0 +1,230 @@
+"""Reports in other forms: figures, the table, the archive, the printed document."""
+
+import csv
+import subprocess
+import sys
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import INPUTS
+from numpy.typing import NDArray
+from PIL import Image
+from pypdf import PdfReader
+from test_cli import Command, command
+from torch import nn
+from torch.nn.functional import interpolate
+
+import camreport
+from camreport import export
+from camreport.errors import ResultsError
+from camreport.images import Preprocessing
+from camreport.models import LoadedModel
+
+__all__ = ["command"]
+
+
+def tiny(names: tuple[str, ...] = ("cat", "dog")) -> LoadedModel:
+    """A net of two classes; the first has no positive evidence anywhere."""
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        nn.Linear(4, 2),
+    )
+    generator = torch.Generator().manual_seed(0)
+    net[0].weight.data = torch.randn(4, 3, 3, 3, generator=generator)
+    net[0].bias.data = torch.zeros(4)
+    net[4].weight.data = torch.tensor([[-1.0, -2.0, -1.0, -0.5], [1.0, 0.5, 2.0, 1.0]])
+    return LoadedModel(net, Preprocessing(size=(32, 32)), names, "tiny", "a test", "0" * 64)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Photographs whose names are hostile, alike, or alike but for capitals."""
+    folder = tmp_path / "photos"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    for name in ("cat.png", "Cat.png", "sub/cat.png", "猫.png", "狗.png", "a b; c&d.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def report(photos: Path, tmp_path: Path) -> Path:
+    """A report on them, three methods."""
+    out = tmp_path / "out"
+    methods = ["grad_cam", "eigen_cam", "hires_cam"]
+    camreport.run(photos, out, model=tiny(), layers=["0", "0:pre"], methods=methods)
+    return out
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def pixels_of(path: Path) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(path))
+
+
+def test_figures_have_short_names_of_their_own_in_ascii(report: Path) -> None:
+    files = export.export_figures(report)
+    names = [path.name for path in files]
+    assert sorted(names) == sorted(p.name for p in (report / "figures").glob("*.png"))
+    assert len({name.lower() for name in names}) == len(names)
+    assert all(name.isascii() and len(name) < 120 and " " not in name for name in names)
+    assert len(files) == 6 * (2 * 2 * 2 + 2 + 1), "classes × layers × methods, Eigen-CAM, a sheet"
+    assert {"Cat_class0-cat_grad_cam_0.png", "Cat_any-class_eigen_cam_0-pre.png"} <= set(names)
+    assert {"cat-2_class0-cat_grad_cam_0.png", "x_sheet.png", "x-2_sheet.png"} <= set(names)
+    assert {"sub-cat_class1-dog_hires_cam_0.png", "sub-cat_sheet.png"} <= set(names)
+
+
+def test_figures_are_the_overlays_of_the_raw_maps(demo: Path, tmp_path: Path) -> None:
+    results = camreport.load_results(demo)
+    arrays = results.arrays(0)
+    photo = np.asarray(Image.open(BytesIO(results.photo(0))))
+    copy = tmp_path / "copy"
+    (copy / "results").parent.mkdir()
+    (copy / "results").symlink_to(demo / "results")
+    export.export_figures(copy)
+    for method, signed in (("layer_cam", False), ("hires_cam", True)):
+        expected = camreport.overlay(photo, arrays[f"{method}/features.9"][1], signed=signed)
+        drawn = pixels_of(copy / "figures" / f"both_class1-dog_{method}_features.9.png")
+        np.testing.assert_array_equal(drawn, expected)
+    sheet = pixels_of(copy / "figures" / "both_sheet.png")
+    assert (sheet == 255).all(2).mean() > 0.1, "white between the pictures"
+    assert sheet.shape[1] > 7 * 176, "the photograph, and two classes of three methods"
+
+
+def test_what_the_model_did_not_see_is_dark_in_figures(photos: Path, tmp_path: Path) -> None:
+    model = tiny()
+    cut = Preprocessing(size=(32, 32), resize="short-side", short_side=32)
+    model = LoadedModel(model.module, cut, ("cat", "dog"), "tiny", "a test", "0" * 64)
+    out = tmp_path / "cut"
+    camreport.run(photos / "猫.png", out, model=model, layers=["0"], figures=True)
+    (drawn,) = (out / "figures").glob("*class1*_grad_cam_*.png")
+    pixels = pixels_of(drawn)
+    assert pixels[:, :9].max() <= 255 // 3
+    assert pixels[:, 11:-11].max() > 100
+
+
+def test_maps_without_positive_evidence_are_labelled(report: Path) -> None:
+    export.export_figures(report)
+    rows = rows_of(export.export_table(report))
+    states = {(row["class"], row["method"]): row["state"] for row in rows if row["layer"] == "0"}
+    assert states["cat", "grad_cam"] == "empty"
+    assert states["dog", "grad_cam"] == "positive"
+    empty = pixels_of(report / "figures" / "Cat_class0-cat_grad_cam_0.png")
+    label = empty[-24:, :60]
+    assert (label == 255).all(2).any(), "white behind the label"
+    assert (label == 0).all(2).any(), "and its letters"
+
+
+def test_table_has_the_numbers_of_every_map(demo: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "results").symlink_to(demo / "results")
+    rows = rows_of(export.export_table(copy))
+    results = camreport.load_results(demo)
+    assert [row["image"] for row in rows[:1]] == ["both.jpg"]
+    assert len(rows) == 3 * 2 * (3 * 5 + 1)
+    for record in results.images:
+        arrays = results.arrays(record["index"])
+        probabilities = torch.from_numpy(arrays["logits"]).softmax(0)
+        own = [row for row in rows if row["image"] == record["file"]]
+        for row in own:
+            rank = int(row["class_index"])
+            cam = torch.from_numpy(arrays[f"{row['method']}/{row['layer']}"][rank]).double()
+            size = cam.abs() if row["method"] == "hires_cam" else cam.clamp(min=0)
+            assert float(row["raw_maximum"]) == pytest.approx(float(size.max()), rel=1e-6)
+            assert float(row["probability"]) == pytest.approx(float(probabilities[rank]), abs=1e-5)
+            assert row["class"] == ("cat", "dog")[rank]
+            signed = cam if row["method"] == "hires_cam" else size
+            large = interpolate(signed[None, None], (224, 224), mode="bilinear")[0, 0].abs()
+            share = float((large >= size.max() / 2).double().mean())
+            assert float(row["area_above_half"]) == pytest.approx(share, abs=0.01)
+
+
+def test_table_says_nothing_of_a_class_where_there_is_none(report: Path) -> None:
+    rows = [r for r in rows_of(export.export_table(report)) if r["method"] == "eigen_cam"]
+    assert len(rows) == 6 * 2
+    assert {(r["class_index"], r["class"], r["probability"]) for r in rows} == {("", "", "")}
+
+
+def test_archive_holds_report_table_and_figures(report: Path) -> None:
+    path = export.export_archive(report)
+    assert path == report.parent / "out.zip"
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        names = set(archive.namelist())
+        assert archive.read("out/index.html") == (report / "index.html").read_bytes()
+    figures = {f"out/figures/{p.name}" for p in (report / "figures").glob("*.png")}
+    assert names == figures | {"out/index.html", "out/maps.csv"}
+
+
+def test_figures_are_made_anew_but_never_over_anothers_files(report: Path) -> None:
+    folder = report / "figures"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(ResultsError, match=r"it holds something else. Move that away"):
+        export.export_figures(report)
+    (folder / "mine.txt").unlink()
+    export.export_figures(report)
+    (folder / "old.png").write_bytes(b"")
+    export.export_figures(report)
+    assert not (folder / "old.png").exists()
+
+
+def test_document_shows_every_image_and_both_classes(demo: Path, tmp_path: Path) -> None:
+    browser = next(filter(None, map(export.shutil.which, export.BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no browser to print with")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "results").symlink_to(demo / "results")
+    (copy / "index.html").write_bytes((demo / "index.html").read_bytes())
+    pages = PdfReader(export.export_document(copy)).pages
+    text = " ".join(page.extract_text() for page in pages)
+    for words in ("both.jpg", "cat.jpg", "dog.jpg", "Figure 6", "Provenance"):
+        assert words in text
+    assert len(pages) >= 4
+
+
+def test_document_says_what_is_missing(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "BROWSERS", ())
+    with pytest.raises(ResultsError, match=r"an installed Chromium, Chrome or Edge .* found none"):
+        export.export_document(report)
+    monkeypatch.setattr(export, "BROWSERS", ("false",))
+    with pytest.raises(ResultsError, match="false did not print"):
+        export.export_document(report)
+    (report / "index.html").unlink()
+    with pytest.raises(ResultsError, match=r"expected index.html in out, .* camreport render out"):
+        export.export_document(report)
+
+
+def test_command_exports_what_is_asked_for(command: Command) -> None:
+    made = ("run", str(INPUTS / "cat.jpg"), "-o", "out", "--layers", "12", "--figures", "--quiet")
+    assert command(*made).code == 0
+    assert len(list(Path("out/figures").glob("*.png"))) == 5
+    finished = command("export", "out", "--csv", "--zip")
+    assert (finished.code, finished.err) == (0, "")
+    assert "table: file://" in finished.out
+    assert "archive: file://" in finished.out
+    assert Path("out.zip").is_file()
+    nothing = command("export", "out")
+    assert nothing.code == 2
+    assert "choose a form" in nothing.err
+    nowhere = command("export", "elsewhere", "--csv")
+    assert nowhere.code == 2
+    assert "Traceback" not in nowhere.err
+
+
+def test_export_does_not_import_torch(report: Path) -> None:
+    code = (
+        "import sys; from camreport.cli import cli; "
+        f"cli.main(['export', {str(report)!r}, '--csv', '--figures'], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

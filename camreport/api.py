@@ -15,6 +15,7 @@ from camreport.export import export_figures
 from camreport.fusion import GAMMA
 from camreport.gallery import render_gallery
 from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
+from camreport.labels import true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
 from camreport.models import LoadedModel, load_model
 from camreport.models.bundled import BUNDLED
@@ -34,6 +35,7 @@ def run(
     output: str | None = None,
     class_names: Sequence[str] | None = None,
     classes: str | Sequence[int | str] = "auto",
+    labels: str | Path | Mapping[str, int | str] | None = None,
     layers: Sequence[str] | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
     device: str = "auto",
@@ -62,6 +64,8 @@ def run(
         class_names: one name per class index.
         classes: what to explain: ``all``, ``topK``, class indices or class names; ``auto`` is
             all of up to two classes, else the top 3.
+        labels: the images' true classes, for a badge: ``folder``, a table's file, or a mapping
+            from the images' names; see ``true_classes``.
         layers: addresses and patterns; the model's own choice if None.
         methods: names from the registry, in any spelling.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a module of your own stays where it is
@@ -119,13 +123,16 @@ def run(
             seed=seed,
             output=loaded.output,
         )
+    targets = resolve_classes(classes, loaded.class_names)
+    truth = {} if labels is None else true_classes(labels, files, loaded.class_names)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
     for reason in dict.fromkeys(skip.reason for skip in task.skipped):
         notify(reason)
     request = Request(
         task=task,
-        targets=resolve_classes(classes, loaded.class_names),
+        targets=targets,
+        labels=truth,
         batch_size=batch_size,
         command=_command(
             listed,
@@ -138,6 +145,7 @@ def run(
                 "--output": output,
                 "--class-names": ",".join(class_names) if class_names else None,
                 "--classes": _joined(classes),
+                "--labels": Path(labels).name if isinstance(labels, str | Path) else None,
                 "--layers": ",".join(layers) if layers else None,
                 "--methods": methods if isinstance(methods, str) else ",".join(methods),
                 "--quantity": quantity if quantity != "logit" else None,

@@ -150,6 +150,11 @@ def cli() -> None:
     help="What to explain.  [default: all of up to 2 classes, else top3]",
 )
 @click.option(
+    "--labels",
+    metavar="folder|FILE",
+    help="True classes, for a badge: the folders' names, or a CSV of image and class.",
+)
+@click.option(
     "--layers",
     default="auto",
     metavar="0,3|features.12|layer*|auto",
@@ -204,6 +209,7 @@ def run(
     output: str | None,
     class_names: str | None,
     classes: str,
+    labels: str | None,
     layers: str,
     methods: str,
     quantity: str,
@@ -253,6 +259,7 @@ def run(
             output=output,
             class_names=names,
             classes=classes,
+            labels=labels,
             layers=None if layers == "auto" else _listed(layers),
             methods=methods,
             device=device,

@@ -66,12 +66,14 @@ class Request:
     Attributes:
         task: what to compute for every image, layers by canonical address.
         targets: class indices for every image, ``all`` or ``topK``.
+        labels: true class of the inputs that have one, by their place.
         batch_size: images per batch; chosen from a byte budget if None.
         command: how a user could ask for the same; recorded in the manifest.
     """
 
     task: Task
     targets: Sequence[int] | str
+    labels: Mapping[int, int] = field(default_factory=dict)
     batch_size: int | None = None
     command: str = ""
 
@@ -203,6 +205,7 @@ def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Reques
         "fusion": [request.task.gamma, request.task.stages],
         "smooth": [*request.task.smooth, request.task.seed if _draws_noise(request.task) else None],
         "targets": request.targets if isinstance(request.targets, str) else list(request.targets),
+        "labels": sorted(request.labels.items()),
         "batch_size": request.batch_size or "auto",
         "inputs": inputs.hexdigest(),
     }
@@ -276,6 +279,8 @@ def _compute_shards(
         size = _explain_batch(model, batch, writer, request, size, pending, tell)
         for i, decoded in batch.items():
             pending.records[i] = _record(i, files[i].name, decoded)
+            if i in request.labels:
+                pending.records[i]["label"] = request.labels[i]
             if i in pending.arrays:
                 pending.records[i]["top"] = _top(pending.arrays[i]["logits"], writer.plan)
         progress(len(batch) - told)

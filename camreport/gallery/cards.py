@@ -58,6 +58,14 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Badge:
+    """Whether the first prediction is the true class, in words."""
+
+    right: bool
+    text: str
+
+
+@dataclass(frozen=True)
 class Tile:
     """One picture of the contact sheet."""
 
@@ -133,6 +141,7 @@ class ImageCard:
     aspect: float
     photo: str
     predictions: tuple[Prediction, ...]
+    badge: Badge | None
     tiles: tuple[Tile, ...]
     figures: tuple[Figure, ...]
     scale: str
@@ -156,6 +165,7 @@ def build_card(results: Results, record: Record, numbers: Numbers) -> ImageCard:
         size=f"{record['width']} × {record['height']} px",
         aspect=photo.width / photo.height,
         photo=_data_uri(results.photo(index)),
+        badge=_badge(manifest, record),
         predictions=tuple(Prediction(p["name"], p["probability"]) for p in record["top"]),
         tiles=tuple(_tiles(subject, photo, seen)),
         figures=figures,
@@ -171,6 +181,15 @@ def build_card(results: Results, record: Record, numbers: Numbers) -> ImageCard:
         },
         maps=base64.b64encode(b"".join(maps.levels)).decode(),
     )
+
+
+def _badge(manifest: Record, record: Record) -> Badge | None:
+    """Compare the first prediction with the true class, where that is known."""
+    if record.get("label") is None or not record["top"]:
+        return None
+    right = record["top"][0]["index"] == record["label"]
+    name = manifest["classes"][record["label"]]["name"]
+    return Badge(right, f"right: it is {name}" if right else f"wrong: it is {name}")
 
 
 def shown_methods(manifest: Record) -> tuple[Method, ...]:

@@ -78,6 +78,7 @@ def build_page(results: Results) -> Page:
             ("Layers", ", ".join(layers)),
             ("Methods", _joined([method.name for method in methods])),
             ("Explained", _quantity(manifest)),
+            *_score(cards),
             ("Cost", format_cost(manifest["cost"])),
         ),
         methods=methods,
@@ -125,6 +126,12 @@ def format_cost(cost: Mapping[str, float]) -> str:
 def format_families(cost: Record) -> list[tuple[str, str]]:
     """Say what each kind of passes took: ``shared passes``, ``1 forward, 2 backwards, …``."""
     return [(name, format_cost(own)) for name, own in cost["families"].items()]
+
+
+def _score(cards: Sequence[ImageCard]) -> list[tuple[str, str]]:
+    """Count the right predictions, where true classes are known."""
+    judged = [card.badge.right for card in cards if card.badge]
+    return [("Predictions", f"{sum(judged)} of {len(judged)} are right")] if judged else []
 
 
 def _class_switch(cards: Sequence[ImageCard]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import os
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, TypedDict
@@ -35,6 +35,9 @@ MAX_PIXELS = 89_478_485
 
 PHOTO_SIDE = 448
 """Longer side of the photographs shown in a report, in pixels."""
+
+LARGEST_MEAN = 5
+"""Largest mean that is believed of pixels up to 1."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 
@@ -138,6 +141,7 @@ class Preprocessing:
                 f"scale: pixels up to {new['scale']} change the unit of mean and std: give both. "
                 "--mean 0,0,0 --std 1,1,1 leaves the pixels as they are."
             )
+        self._check_units(new)
         if new.get("channel_order", self.channel_order) != self.channel_order:
             new.setdefault("mean", self.mean[::-1])
             new.setdefault("std", self.std[::-1])
@@ -154,6 +158,26 @@ class Preprocessing:
                 )
             new["short_side"] = round(size[0] * (self.short_side or self.size[0]) / self.size[0])
         return replace(self, **new)  # type: ignore[arg-type]
+
+    def _check_units(self, new: Mapping[str, object]) -> None:
+        """Refuse a mean that is in the unit of the other scale.
+
+        Raises:
+            ModelError: it is.
+        """
+        mean = new.get("mean")
+        if not isinstance(mean, tuple):
+            return
+        if new.get("scale", self.scale) == 1 and max(map(abs, mean)) > LARGEST_MEAN:
+            raise ModelError(
+                f"mean: expected numbers for pixels up to 1, got {max(mean, key=abs):g}. For "
+                "pixels up to 255 say --scale 255."
+            )
+        if new.get("scale", self.scale) == 255 and 0 < max(map(abs, mean)) <= 1:
+            raise ModelError(
+                f"mean: expected numbers for pixels up to 255, got {max(mean, key=abs):g}. For "
+                "pixels up to 1 say --scale 1."
+            )
 
     def __str__(self) -> str:
         """Say in one line what is done to a photograph."""

@@ -24,6 +24,9 @@ from camreport.outputs import logits_of
 ALEXNET_LAYERS = tuple(f"features.{index}" for index in (0, 3, 6, 9, 12))
 """The layers the course compares."""
 
+AUTO = "auto"
+"""The address that stands for the layers chosen by the rule."""
+
 MOST_LAYERS = 5
 """Most layers that ``auto`` takes."""
 
@@ -164,7 +167,8 @@ def choose_layers(
 
     Args:
         module: comes back as it was found.
-        asked: addresses, patterns, numbers or module objects; None for ``auto_layers``.
+        asked: addresses, patterns, numbers or module objects; ``auto`` among them, or None, for
+            ``auto_layers``.
         image: one model input, for what only a pass can tell.
         output: which part of what the model returns holds the logits.
 
@@ -178,7 +182,10 @@ def choose_layers(
     calls: list[Call] = []
     found: dict[str, Layer] = {}
     for one in asked:
-        if isinstance(one, str) and is_pattern(one):
+        if isinstance(one, str) and one.strip() == AUTO:
+            addresses = auto_layers(module, image, output)
+            found |= {address: resolve_layer(module, address) for address in addresses}
+        elif isinstance(one, str) and is_pattern(one):
             one = one.strip()
             calls = calls or survey(module, image, output)
             found |= {name: resolve_layer(module, name) for name in _matches(calls, one)}
@@ -200,11 +207,14 @@ def nearest_layers(calls: Sequence[Call], name: str) -> list[str]:
 def _matches(calls: Sequence[Call], pattern: str) -> list[str]:
     """Return the addresses with a grid that a pattern leads to, in order.
 
+    Layers that the logits do not depend on are passed over.
+
     Raises:
         LayerError: there are none.
     """
     pattern, colon, variant = pattern.partition(":")
-    spatial = [call for child in calls for call in child.inside() if call.size]
+    ran = [call for child in calls for call in child.inside()]
+    spatial = [call for call in ran if call.size and call.used != 0]
     matched = set(matching_names([call.name for call in spatial], pattern))
     found = [call.address + colon + variant for call in spatial if call.name in matched]
     if not found:

@@ -344,14 +344,15 @@ BEFORE: dict[str, Callable[[nn.Module], nn.Module]] = {
 }
 
 
+@pytest.mark.parametrize("save", [torch.save, legacy], ids=["zip", "before PyTorch 1.6"])
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("which", WHOLE)
 def test_whole_module_gives_the_original_logits(
-    tmp_path: Path, as_found: None, which: str, before: str
+    tmp_path: Path, as_found: None, which: str, before: str, save: Callable[..., None]
 ) -> None:
     build, size, name = WHOLE[which]
     original = filled(build, seed=5)
-    torch.save(BEFORE[before](original), tmp_path / "whole.pth")
+    save(BEFORE[before](original), tmp_path / "whole.pth")
     loaded = load_model(checkpoint=tmp_path / "whole.pth", image_size=size)
     assert_same_model(loaded.module, original, size)
     assert type(loaded.module) is type(original)
@@ -371,6 +372,32 @@ def test_whole_module_is_float32_when_it_was_saved_in_half_precision(tmp_path: P
     loaded = load_model(checkpoint=tmp_path / "half.pth")
     assert {p.dtype for p in loaded.module.parameters()} == {torch.float32}
     assert_same_model(loaded.module, original.float())
+
+
+def test_module_inside_a_wrapper_is_found(tmp_path: Path) -> None:
+    original = filled(slim_alexnet)
+    state = {f"backbone.{key}": value for key, value in original.state_dict().items()}
+    torch.save(state, tmp_path / "backbone.pth")
+    assert_same_model(load_model(checkpoint=tmp_path / "backbone.pth").module, original)
+
+
+def test_another_head_is_named_with_what_is_missing_and_what_is_left(tmp_path: Path) -> None:
+    model = models.resnet18(num_classes=3)
+    model.fc = nn.Sequential(nn.Dropout(0.2), nn.Linear(512, 3))
+    torch.save(model.state_dict(), tmp_path / "head.pth")
+    message = r"fc\.weight, fc\.bias missing; fc\.1\.weight, fc\.1\.bias unexpected"
+    with pytest.raises(ModelError, match=rf"head\.pth.* nearest is resnet18.* {message}"):
+        load_model(checkpoint=tmp_path / "head.pth")
+    with pytest.raises(ModelError, match=rf"head\.pth.* {message}.*--model file\.py:build"):
+        load_model("resnet18", checkpoint=tmp_path / "head.pth")
+
+
+def test_archive_of_other_files_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    archive(tmp_path / "weights.zip", {"weights.pth": b"...", "readme.txt": b""})
+    with pytest.raises(
+        ModelError, match=r"weights\.zip: a zip archive, .* holds weights\.pth, readme"
+    ):
+        load_model(checkpoint=tmp_path / "weights.zip")
 
 
 def test_whole_module_of_another_architecture_is_refused(tmp_path: Path) -> None:
@@ -608,7 +635,7 @@ def test_class_that_is_not_here_gets_a_sentence_of_its_own(
         load_model(checkpoint=tmp_path / "lost.pth")
     with pytest.raises(
         ModelError,
-        match=r"^checkpoint: lost\.pth: asks for code that is not here .*[Ll]ost.*file\.py:",
+        match=r"^checkpoint: lost\.pth: asks for code that cannot be imported here: .*[Ll]ost.*script\.py:",
     ):
         load_model(checkpoint=tmp_path / "lost.pth", trust_checkpoint=True)
 
@@ -853,7 +880,10 @@ def random_bytes() -> bytes:
 
 
 BROKEN: dict[str, tuple[Callable[[nn.Module, nn.Module], bytes | None], str]] = {
-    "truncated.pth": (lambda a, s: state_bytes(a)[:-900], "damaged or truncated"),
+    "truncated.pth": (
+        lambda a, s: state_bytes(a)[:-900],
+        "truncated: it begins like a PyTorch file",
+    ),
     "empty.pth": (lambda a, s: b"", r"the file is empty \(0 bytes\)"),
     "page.pth": (lambda a, s: b"\n<!doctype html><p>404", "an HTML page"),
     "pointer.pth": (
@@ -863,7 +893,10 @@ BROKEN: dict[str, tuple[Callable[[nn.Module, nn.Module], bytes | None], str]] = 
         "a Git LFS pointer",
     ),
     "noise.pth": (lambda a, s: random_bytes(), "no weights file: its first bytes"),
-    "squeezenet.pth": (lambda a, s: state_bytes(s), r"classifier\.6\.weight is missing"),
+    "squeezenet.pth": (
+        lambda a, s: state_bytes(s),
+        r"9 more missing; .*unexpected; .* of another shape",
+    ),
     "missing.pth": (lambda a, s: None, "cannot be read"),
 }
 

@@ -320,12 +320,14 @@ def test_changes_reach_the_logits(tmp_path: Path) -> None:
     assert tops[0] != tops[2]
 
 
-def test_note_on_an_assumed_preprocessing_is_dropped_when_it_is_changed() -> None:
+def test_note_on_an_assumed_preprocessing_says_when_it_is_changed() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     assert any(note.startswith("preprocessing:") for note in load_model(module).notes)
     changed = load_model(module, image_size=2)
     assert changed.preprocessing == Preprocessing(size=(2, 2))
-    assert not any(note.startswith("preprocessing:") for note in changed.notes)
+    (note,) = changed.notes
+    assert note.startswith("preprocessing:")
+    assert note.endswith("but for what was said of it")
 
 
 def test_changes_do_not_touch_the_model_they_are_made_to() -> None:
@@ -334,6 +336,27 @@ def test_changes_do_not_touch_the_model_they_are_made_to() -> None:
     changed = load_model(loaded, channel_order="bgr")
     assert loaded.preprocessing.channel_order == "rgb"
     assert changed.preprocessing == loaded.preprocessing.changed({"channel_order": "bgr"})
+
+
+@pytest.mark.parametrize(
+    ("scale", "mean", "message"),
+    [
+        (1, (123.7, 116.8, 103.9), r"mean: .* pixels up to 1, got 123.7. .* say --scale 255"),
+        (255, (0.485, 0.456, 0.406), r"mean: .* pixels up to 255, got 0.485. .* say --scale 1"),
+    ],
+)
+def test_mean_in_the_unit_of_the_other_scale_is_refused(
+    scale: int, mean: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        Preprocessing().changed({"scale": scale, "mean": mean, "std": (1, 1, 1)})
+
+
+@pytest.mark.parametrize(("model", "size"), [("catdog-alexnet", 16), ("vit_b_32", 100)])
+def test_size_that_a_model_does_not_take_is_refused_with_the_flag(model: str, size: int) -> None:
+    weights = "default" if model == "catdog-alexnet" else "none"
+    with pytest.raises(ModelError, match=rf"fails on .* {size} × {size}: .*--image-size"):
+        load_model(model, weights=weights, image_size=size)
 
 
 # No resizing
@@ -411,7 +434,7 @@ def test_old_record_without_the_new_fields_still_loads() -> None:
 
 def test_changed_preprocessing_survives_its_record() -> None:
     changed = POINT.changed(
-        {"channel_order": "bgr", "scale": 255, "mean": CLIP[0], "std": CLIP[1], "image_size": 3}
+        {"channel_order": "bgr", "scale": 255, "mean": (103.9, 116.8, 0), "std": CLIP[1]}
     )
     assert Preprocessing.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
 

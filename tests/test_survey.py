@@ -813,3 +813,24 @@ def test_layers_marks_what_explain_takes_for_any_model_of_equal_code():
     explained = camreport.explain(model, image, methods="grad_cam")
     assert list(explained.layers) == auto_layers(model, image)
     assert_close(explained.logits, model(image).detach())
+
+
+def test_auto_may_stand_among_addresses() -> None:
+    found = choose_layers(resnet18(), ["layer1.0", "auto", "conv1"], sample_image((32, 32)))
+    assert list(found) == ["layer1.0", "layer1", "layer2", "layer3", "conv1"]
+
+
+def test_patterns_pass_over_what_the_logits_do_not_depend_on() -> None:
+    class Aside(nn.Module):
+        """One block whose result is thrown away, and one that counts."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.block_aside = nn.Conv2d(3, 4, 3)
+            self.block_used = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.block_aside(x)
+            return self.block_used(x).mean((2, 3))
+
+    assert list(choose_layers(Aside(), ["block_*"], sample_image((8, 8)))) == ["block_used"]

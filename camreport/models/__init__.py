@@ -67,12 +67,16 @@ def load_model(
     """
     loaded = _load(model, checkpoint, weights, trust_checkpoint)
     preprocessing = loaded.preprocessing.changed(changes)
+    resized = preprocessing.size != loaded.preprocessing.size
     if preprocessing != loaded.preprocessing:
-        notes = tuple(note for note in loaded.notes if not note.startswith("preprocessing:"))
+        notes = tuple(
+            f"{note}, but for what was said of it" if note.startswith("preprocessing:") else note
+            for note in loaded.notes
+        )
         loaded = replace(loaded, preprocessing=preprocessing, notes=notes)
     if output is not None:
         loaded = replace(loaded, output=output)
-    if isinstance(model, str) and not loaded.class_names:
+    if isinstance(model, str) and (resized or not loaded.class_names):
         loaded = _with_counted_classes(loaded)
     if class_names is None:
         return loaded
@@ -80,6 +84,7 @@ def load_model(
         raise ClassError(
             f"class names: expected {len(loaded.class_names)}, one per class of {loaded.name} "
             f"({loaded.source}), got {len(class_names)}: {', '.join(class_names[:5])}."
+            + (" Put commas between them." if len(class_names) == 1 else "")
         )
     notes = tuple(note for note in loaded.notes if not note.startswith("classes:"))
     return replace(loaded, class_names=tuple(class_names), notes=notes)
@@ -132,8 +137,10 @@ def _architecture(name: str) -> Architecture | None:
 
 
 def _with_counted_classes(loaded: LoadedModel) -> LoadedModel:
-    """Return a model with numbers for class names, as many as it has logits."""
+    """Return a model with numbers for class names, as many as it has logits, if it has none."""
     count = count_classes(loaded.module, loaded.preprocessing, loaded.output)
+    if loaded.class_names:
+        return loaded
     note = (
         f"classes: {loaded.name} brings no names, they are called 'class 0' to "
         f"'class {count - 1}'; name them with --class-names"

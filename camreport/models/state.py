@@ -12,7 +12,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 AVERAGED_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "model_ema_state_dict")
 """Keys under which they save an average of the weights over time."""
 
-PREFIXES = ("module.", "model.", "net.", "network.", "_orig_mod.")
+PREFIXES = ("module.", "model.", "net.", "network.", "backbone.", "_orig_mod.")
 """What data-parallel, averaging, compiling and Lightning wrappers put in front of every key."""
 
 _COUNTERS = ("num_batches_tracked", "n_averaged")
@@ -81,16 +81,21 @@ def without_prefixes(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     return found
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_state(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Put a state dict into a module, in float32, and set the module to evaluation mode.
+
+    Args:
+        module: takes the tensors over.
+        state: what it has to hold, and nothing else.
+        name: of the module, for the message.
 
     Raises:
         ModelError: keys are missing, unexpected or of another shape; the first few are named.
     """
     if found := misfits(module, state):
         raise ModelError(
-            f"expected the weights of {type(module).__name__}, got a file with "
-            f"{'; '.join(found)}. Is --model the right architecture?"
+            f"expected the weights of {name}, got a file with {'; '.join(found)}. Is --model the "
+            "right architecture? A head of your own needs your own code: --model file.py:build."
         )
     own = module.state_dict()
     tensors = {k: t.float() if t.is_floating_point() else t for k, t in state.items()}

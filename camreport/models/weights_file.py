@@ -21,12 +21,14 @@ import torch
 from torch import nn
 
 from camreport.errors import ModelError
+from camreport.models.legacy import without_sources
 from camreport.models.scripted import scripted_state
 
 _KERAS = ("model.weights.h5", "config.json")
 _HOMES = ("torch.nn.modules.", "torch.nn.parallel.", "torchvision.models.", "torchvision.ops.")
 _HARMLESS = {
     "collections.OrderedDict",
+    "__builtin__.set",
     *(f"torch._utils.{name}" for name in ("_rebuild_tensor_v2", "_rebuild_parameter")),
     *("torch.Size", "torch.device"),
 }
@@ -62,8 +64,24 @@ def read_weights(data: bytes, trusted: bool = False) -> object:
     except ModelError:
         raise
     except Exception as error:  # torch, zip and pickle raise whatever the damage leads to
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"damaged or truncated ({reason}). Download or copy it again.") from error
+        raise ModelError(_damage(data, error)) from error
+
+
+def _damage(data: bytes, error: Exception) -> str:
+    """Say what is wrong with a file that cannot be read to its end."""
+    members = _members(data)
+    if members and not any(name.endswith("data.pkl") for name in members):
+        return (
+            f"a zip archive, but not PyTorch's: it holds {', '.join(members[:3])}. Unpack it, and "
+            "give the weights file in it."
+        )
+    if data.startswith(b"PK") and not members:
+        return (
+            "truncated: it begins like a PyTorch file, but its end is missing. Download or copy it "
+            "again."
+        )
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"damaged or truncated ({reason}). Download or copy it again."
 
 
 def _unpickled(data: bytes, trusted: bool) -> object:
@@ -72,9 +90,9 @@ def _unpickled(data: bytes, trusted: bool) -> object:
     with torch.serialization.safe_globals([*_allowed_classes()]), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # on pickle protocols; the error says more
         try:
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return _loaded_safely(data)
         except pickle.UnpicklingError as error:
-            refused = _refused_names(data, str(error))
+            refused = _refused_names(data)
             if not refused and "Unsupported operand" in str(error):
                 raise ModelError(
                     "saved with a pickle protocol that is not read safely. Save it again with "
@@ -86,35 +104,53 @@ def _unpickled(data: bytes, trusted: bool) -> object:
             raise ModelError(
                 f"refused: it asks for {', '.join(refused)}, which could run code when opened. "
                 "Save the weights alone with torch.save(model.state_dict(), file); if you made "
-                "the file yourself or trust who did, --trust-checkpoint opens it."
+                "the file yourself or trust who did, --trust-checkpoint opens it where that code "
+                "can be imported."
             ) from error
+
+
+def _loaded_safely(data: bytes) -> object:
+    """Return what a pickle holds, if that is tensors and modules of the allow-list."""
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "persistent_load" not in str(error):
+            raise
+    plain = without_sources(data)  # a whole model, as PyTorch saved it before version 1.6
+    return torch.load(io.BytesIO(plain), map_location="cpu", weights_only=True)
 
 
 def _unpickled_with_code(data: bytes) -> object:
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
     except (AttributeError, ImportError) as error:
+        asked = ", ".join(_refused_names(data)[:3])
         raise ModelError(
-            f"asks for code that is not here ({error}). Save the weights alone with "
-            "torch.save(model.state_dict(), file) and name the code with --model file.py:build."
+            f"asks for code that cannot be imported here: {asked}. In the script that has it, "
+            "save the weights alone with torch.save(model.state_dict(), file); then give both: --model script.py:Class --checkpoint file."
         ) from error
 
 
-def _refused_names(data: bytes, message: str) -> list[str]:
+def _refused_names(data: bytes) -> list[str]:
     """Return the classes and functions that a file asks for beyond those allowed."""
-    pickled = [name for name in _members(data) if name.endswith("data.pkl")]
-    if pickled:
+    if data.startswith(b"PK"):
         try:
             return torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
         except pickle.UnpicklingError:  # a pickle protocol that torch does not look into
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                data = archive.read(pickled[0])
+            pass
     allowed = {f"{one.__module__}.{one.__qualname__}" for one in _allowed_classes()} | _HARMLESS
-    asked = [name for name in _asked_names(data) if name not in allowed]
+    asked = [name for name in _asked_names(_pickle_of(data)) if name not in allowed]
     refused = [name for name in asked if not re.fullmatch(r"torch\.\w+Storage", name)]
-    if not refused and "persistent_load" in message:
-        refused = ["the source code of a whole model, as PyTorch saved it before version 1.6"]
     return refused
+
+
+def _pickle_of(data: bytes) -> bytes:
+    """Return the pickle in a file: the one in a zip archive, or the file itself."""
+    pickled = [name for name in _members(data) if name.endswith("data.pkl")]
+    if not pickled:
+        return data
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.read(pickled[0])
 
 
 def _asked_names(data: bytes) -> list[str]:

@@ -101,7 +101,8 @@ def default_weights(name: str) -> WeightsEnum:
             "model: expected 'catdog-alexnet', 'efficientnet-lite0', a torchvision classifier, "
             f"'timm:NAME' or 'file.py:build', got {name!r}."
             + (
-                suggestion(name, ["catdog-alexnet", "efficientnet-lite0", *classifiers])
+                (f" Say what builds it: {name}:build." if name.endswith(".py") else "")
+                or suggestion(name, ["catdog-alexnet", "efficientnet-lite0", *classifiers])
                 or " For instance 'resnet18'."
             )
         )
@@ -148,8 +149,9 @@ def guess_architecture(states: Sequence[dict[str, Tensor]]) -> tuple[str, dict[s
         for name in _FAMILIES:
             try:
                 own = _shaped_like(name, state, torch.device("meta"))
-            except ModelError:  # not even its last layer is there
-                continue
+            except ModelError:  # another head, at least
+                with torch.device("meta"):
+                    own = untrained(name, 2, init=False)
             found = misfits(own, state)
             if not found:
                 return name, state
@@ -203,8 +205,9 @@ def _shaped_like(name: str, state: Mapping[str, Tensor], device: torch.device) -
         last = [key for key in module.state_dict() if key.endswith("weight")][-1]
         if last not in state or not len(state[last]):
             raise ModelError(
-                f"expected the weights of {name}, but {last} is missing. "
-                "Is --model the right architecture?"
+                f"expected the weights of {name}, got a file with "
+                f"{'; '.join(misfits(module, state))}. Is --model the right architecture? A head "
+                "of your own needs your own code: --model file.py:build."
             )
         module = untrained(name, len(state[last]), init=False, auxiliary=auxiliary)
         _widen(module, state)

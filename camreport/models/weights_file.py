@@ -126,8 +126,9 @@ def _unpickled_with_code(data: bytes) -> object:
     except (AttributeError, ImportError) as error:
         asked = ", ".join(_refused_names(data)[:3])
         raise ModelError(
-            f"asks for code that cannot be imported here: {asked}. In the script that has it, "
-            "save the weights alone with torch.save(model.state_dict(), file); then give both: --model script.py:Class --checkpoint file."
+            f"asks for code that cannot be imported here: {asked}. In the script that has it, save "
+            "the weights alone with torch.save(model.state_dict(), file); then give both: "
+            "--model script.py:Class --checkpoint file."
         ) from error
 
 

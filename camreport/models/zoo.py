@@ -178,7 +178,8 @@ def build_torchvision(name: str, state: Mapping[str, Tensor]) -> nn.Module:
     try:
         return _shaped_like(name, state, torch.device("meta"))
     except (NotImplementedError, RuntimeError):  # some compute with values while they are built
-        return _shaped_like(name, state, torch.device("cpu"))
+        with torch.random.fork_rng(devices=[]):
+            return _shaped_like(name, state, torch.device("cpu"))
 
 
 def untrained(

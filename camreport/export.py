@@ -99,15 +99,16 @@ def export_figures(out: str | Path) -> list[Path]:
     for record in _readable(results):
         photo = np.asarray(Image.open(BytesIO(results.photo(record["index"]))))
         seen = seen_share(results.manifest, record)
-        cells = list(_cells(results, results.arrays(record["index"])))
+        arrays = results.arrays(record["index"])
+        cells = list(_cells(arrays))
         image = _unique(_short(Path(record["file"]).with_suffix("").as_posix(), 40), taken)
         for cell in cells:
-            name = "_".join([image, _class_part(results, record, cell), cell.method.key])
+            name = "_".join([image, _class_part(results, arrays, cell), cell.method.key])
             path = folder / (_unique(f"{name}_{_short(cell.layer, 60)}", taken) + ".png")
             _picture(photo, seen, cell).save(path)
             written.append(path)
         path = folder / (_unique(f"{image}_sheet", taken) + ".png")
-        _sheet(results, record, photo, seen, cells).save(path)
+        _sheet(results, record, arrays, photo, seen, cells).save(path)
         written.append(path)
     return written
 
@@ -126,7 +127,7 @@ def export_table(out: str | Path) -> Path:
         writer.writerow(COLUMNS)
         for record in _readable(results):
             arrays = results.arrays(record["index"])
-            for cell in _cells(results, arrays):
+            for cell in _cells(arrays):
                 writer.writerow(_row(results, record, arrays, cell))
     os.replace(temporary, path)
     return path
@@ -202,7 +203,7 @@ def _readable(results: Results) -> list[Record]:
     return [record for record in results.images if record["status"] == "ok"]
 
 
-def _cells(results: Results, arrays: Arrays) -> Iterator[Cell]:
+def _cells(arrays: Arrays) -> Iterator[Cell]:
     """Yield an image's maps, class by class; those of no class once."""
     for rank in range(len(arrays["targets"])):
         for key, cams in arrays.items():
@@ -215,11 +216,11 @@ def _cells(results: Results, arrays: Arrays) -> Iterator[Cell]:
             yield Cell(method, layer, rank, drawable(cams[rank], method)[0])
 
 
-def _class_part(results: Results, record: Record, cell: Cell) -> str:
+def _class_part(results: Results, arrays: Arrays, cell: Cell) -> str:
     """Return the class's part of a name: ``class0-cat``."""
     if not cell.method.class_specific:
         return "any-class"
-    target = int(results.arrays(record["index"])["targets"][cell.rank])
+    target = int(arrays["targets"][cell.rank])
     name = _short(results.manifest["classes"][target]["name"], 20)
     return f"class{target}-{name}" if name != "x" else f"class{target}"
 
@@ -250,6 +251,7 @@ def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[o
 def _sheet(
     results: Results,
     record: Record,
+    arrays: Arrays,
     photo: NDArray[np.uint8],
     seen: Share,
     cells: Sequence[Cell],
@@ -258,7 +260,6 @@ def _sheet(
     font = ImageFont.load_default(size=13)
     columns = list(dict.fromkeys((cell.rank, cell.method) for cell in cells))
     rows = list(dict.fromkeys(cell.layer for cell in cells))
-    arrays = results.arrays(record["index"])
     small = Image.fromarray(photo)
     small.thumbnail((_TILE, _TILE))
     pixels = np.asarray(small)

@@ -99,8 +99,6 @@ def grid_of(tensor: Tensor, module: nn.Module, image: tuple[int, int]) -> Grid:
             return Grid((second, third))
         if last:
             return Grid((first, second), channels_last=True)
-        if isinstance(module, _CHANNELS_FIRST):
-            return Grid((second, third))
         if not _works_on_last_axis(module):
             return Grid((second, third))
         raise LayerError(

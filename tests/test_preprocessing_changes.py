@@ -359,6 +359,17 @@ def test_size_that_a_model_does_not_take_is_refused_with_the_flag(model: str, si
         load_model(model, weights=weights, image_size=size)
 
 
+def test_page_says_how_much_of_a_photograph_the_model_saw(tmp_path: Path) -> None:
+    noise(240, 200).save(tmp_path / "photo.png")
+    for resize, words in (
+        ("squash", "240 × 200 px<"),
+        # 224 of the 268 columns to which 240 are resized
+        ("short-side", "240 × 200 px, of which the model saw 201 × 200; the rest is dark<"),
+    ):
+        camreport.run(tmp_path / "photo.png", tmp_path / "out", resize=resize, **QUICK)
+        assert words in (tmp_path / "out" / "index.html").read_text("utf-8")
+
+
 # No resizing
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camreport.drawing import drawable, drawn_over, format_probability, seen_share
+from camreport.drawing import Share, drawable, drawn_over, format_probability, seen_share
 from camreport.heatmap import QuantisedCam, quantise, signed_picture
 from camreport.images import jpeg_bytes
 from camreport.methods import DEFAULT_METHODS, METHODS, Method
@@ -162,7 +162,7 @@ def build_card(results: Results, record: Record, numbers: Numbers) -> ImageCard:
     return ImageCard(
         index=index,
         file=record["file"],
-        size=f"{record['width']} × {record['height']} px",
+        size=_size(record, seen),
         aspect=photo.width / photo.height,
         photo=_data_uri(results.photo(index)),
         badge=_badge(manifest, record),
@@ -181,6 +181,16 @@ def build_card(results: Results, record: Record, numbers: Numbers) -> ImageCard:
         },
         maps=base64.b64encode(b"".join(maps.levels)).decode(),
     )
+
+
+def _size(record: Record, seen: Share) -> str:
+    """Say how large an image is, and how much of it the model saw."""
+    width, height = record["width"], record["height"]
+    own = f"{width} × {height} px"
+    across, down = round((seen[2] - seen[0]) * width), round((seen[3] - seen[1]) * height)
+    if (across, down) == (width, height):
+        return own
+    return f"{own}, of which the model saw {across} × {down}; the rest is dark"
 
 
 def _badge(manifest: Record, record: Record) -> Badge | None:

@@ -5,7 +5,7 @@ images ─▶ task (checked before any pass) ─▶ passes, perturbations ─▶
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -26,6 +26,7 @@ from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
 from camreport.methods.registry import GUIDED, LOOK_ALIKES, NOISE, PASSES, SHARED
 from camreport.models import LoadedModel
 from camreport.passes import (
+    CHANNEL_WEIGHTS,
     Captured,
     Maps,
     averaged_maps,
@@ -51,6 +52,21 @@ FIRST_BATCH = 16
 
 
 @dataclass(frozen=True)
+class Channels:
+    """One layer's channels, and what each weighs: Grad-CAM is their weighted sum.
+
+    Attributes:
+        layer: where they were read.
+        features: what the layer's maps read, ``(N, C, h, w)`` float32, on the CPU.
+        weights: spatial means of the gradient of what is explained, ``(N, K, C)`` float32.
+    """
+
+    layer: Layer
+    features: Tensor = field(repr=False)
+    weights: Tensor = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Explanation:
     """The maps of one call.
 
@@ -70,6 +86,7 @@ class Explanation:
         skipped: what was asked for and is not defined here, with the reason.
         costs: passes and maps, by family of methods.
         bytes_per_image: what the model's innermost modules return for one image.
+        channels: of the layers whose channels were asked for, by address, in network order.
     """
 
     maps: Maps = field(repr=False)
@@ -81,6 +98,7 @@ class Explanation:
     skipped: tuple[Skip, ...]
     costs: dict[str, Cost]
     bytes_per_image: int
+    channels: dict[str, Channels]
 
     @property
     def cost(self) -> Cost:
@@ -241,14 +259,15 @@ def explain_batch(
             try:
                 captured = captured_pass(module, inputs, task, limit)
             except NotSpatialError as error:
-                asked = [name for name, layer in task.layers.items() if layer.module == error.name]
+                named = (*task.layers.items(), *task.channels.items())
+                asked = [name for name, layer in named if layer.module == error.name]
                 near = nearest_layers(survey(module, inputs[:1], task.output), error.name)
                 raise LayerError(
                     f"layer: expected a spatial output, but {asked[0]!r} gives {error.reason}. "
                     f"Nearest with a grid: {', '.join(near) or 'none'}."
                 ) from error
             chosen = choose_targets(captured.logits.detach(), targets)  # (N, K)
-            layers = _read_layers(captured, task)
+            layers = _read_layers(captured, task.layers)
             skipped = (*task.skipped, *large_grids(task, captured.activations))
             task = replace(task, layers=layers, skipped=skipped)
             forward = Cost(seconds=time.perf_counter() - started)
@@ -274,13 +293,29 @@ def explain_batch(
         skipped=task.skipped,
         costs=costs,
         bytes_per_image=captured.bytes_per_image,
+        channels=_channels(captured, found.get(CHANNEL_WEIGHTS, {}), task),
     )
+
+
+def _channels(captured: Captured, weights: Mapping[str, Tensor], task: Task) -> dict[str, Channels]:
+    """Return the channels that the task keeps, by address, in network order."""
+    return {
+        name: Channels(
+            layer=layer,
+            features=captured.activations[layer.reads].detach().float().cpu(),
+            weights=weights[layer.reads],
+        )
+        for name, layer in _read_layers(captured, task.channels).items()
+    }
 
 
 def _family_maps(
     module: nn.Module, captured: Captured, targets: Tensor, task: Task, progress: Progress
 ) -> tuple[Maps, dict[str, Cost]]:
-    """Compute the maps by method and what was read, one kind of passes after the other."""
+    """Compute the maps by method and what was read, one kind of passes after the other.
+
+    Only the shared passes see the task's channels: their weights are those of the plain images.
+    """
     task = replace(task, methods=[m for m in task.methods if task.computes(m)])
     inputs, logits = captured.inputs.detach(), captured.logits.detach()
     meter = Meter(count_variants(task, captured.activations), progress)
@@ -290,7 +325,7 @@ def _family_maps(
         methods = [method for method in task.methods if _passes(method, task) == passes]
         if not methods and passes != SHARED:
             continue
-        own = replace(task, methods=methods)
+        own = replace(task, methods=methods, channels={})
         started = time.perf_counter()
         if passes == SHARED:
             guided = [method for method in task.methods if method.needs is GUIDED]
@@ -317,12 +352,12 @@ def _passes(method: Method, task: Task) -> str:
     return COPIES if copied else method.needs.passes
 
 
-def _read_layers(captured: Captured, task: Task) -> dict[str, Layer]:
+def _read_layers(captured: Captured, asked: Mapping[str, Layer]) -> dict[str, Layer]:
     """Return the layers in network order, with what was done to tokens."""
-    order = sorted(task.layers, key=lambda name: captured.order.index(task.layers[name].reads))
+    order = sorted(asked, key=lambda name: captured.order.index(asked[name].reads))
     layers = {}
     for name in order:
-        layer = task.layers[name]
+        layer = asked[name]
         how = str(captured.grids[layer.reads])
         layers[name] = replace(layer, tensor=f"{layer.tensor}, {how}") if how else layer
     return layers
@@ -464,5 +499,13 @@ def join(parts: Sequence[Explanation]) -> Explanation:
         },
         costs={
             passes: sum((part.costs[passes] for part in parts), Cost()) for passes in first.costs
+        },
+        channels={
+            name: replace(
+                channels,
+                features=torch.cat([part.channels[name].features for part in parts]),
+                weights=torch.cat([part.channels[name].weights for part in parts]),
+            )
+            for name, channels in first.channels.items()
         },
     )

@@ -208,11 +208,9 @@ def _cells(arrays: Arrays) -> Iterator[Cell]:
     for rank in range(len(arrays["targets"])):
         for key, cams in arrays.items():
             name, _, layer = key.partition("/")
-            if not layer:
-                continue
-            method = METHODS[name]
-            if rank and not method.class_specific:
-                continue
+            method = METHODS.get(name)
+            if method is None or (rank and not method.class_specific):
+                continue  # logits, targets, the channels' feature maps and weights
             yield Cell(method, layer, rank, drawable(cams[rank], method)[0])
 
 

@@ -41,6 +41,9 @@ from camreport.trace import LayerTrace
 Maps = dict[str, dict[str, Tensor]]
 """Raw maps ``(N, K, ...)`` float32, by method and by what they were read from."""
 
+CHANNEL_WEIGHTS = "channel_weights"
+"""The key of Grad-CAM's weights, ``(N, K, C)``, beside the maps; where channels are kept."""
+
 INPUT = "input"
 """The layer name of maps that belong to no layer."""
 
@@ -103,8 +106,8 @@ def captured_pass(
     modules = dict(module.named_modules(remove_duplicate=False))
     down_to_input = any(method.needs is INPUT_GRADIENT for method in task.methods)
     biased = _biased_modules(module) if down_to_input else {}
-    names = [layer.module for layer in task.layers.values()]
-    reads = dict.fromkeys(layer.reads for layer in task.layers.values())
+    names = [layer.module for layer in task.read_layers]
+    reads = dict.fromkeys(layer.reads for layer in task.read_layers)
     wanted = (*names, *task.pools.values(), *biased)
     image = (inputs.shape[-2], inputs.shape[-1])
     with LayerTrace({name: modules[name] for name in wanted}, image) as trace:
@@ -139,6 +142,9 @@ def shared_maps(
         task: what to compute; methods of other needs are left alone, but for Grad-CAM's part
             of Guided Grad-CAM.
         clean: logits of the images as they are: they name the strongest other class.
+
+    Returns:
+        The maps, with the weights of the task's channels under ``CHANNEL_WEIGHTS``, and the cost.
     """
     methods = [m for m in task.methods if m.needs in _SHARED or _is_guided_grad_cam(m)]
     maps: Maps = {method.key: {} for method in methods}
@@ -155,9 +161,12 @@ def shared_maps(
                 weight = rows.transpose(0, 1) @ head.weight  # (N, K, C)
                 maps[method.key][reads] = method.compute(pooled, weight).float()
     with_gradient = [m for m in methods if m.needs not in (ACTIVATION, HEAD)]
-    if with_gradient:
+    if task.channels:
+        maps[CHANNEL_WEIGHTS] = _empty_weights(captured, task, len(rows))
+    differentiates = bool(with_gradient or task.channels)
+    if differentiates:
         _fill_from_gradients(maps, captured, rows, task, with_gradient)
-    return maps, Cost(forwards=1, backwards=len(rows) if with_gradient else 0)
+    return maps, Cost(forwards=1, backwards=len(rows) if differentiates else 0)
 
 
 def look_alike_maps(
@@ -217,7 +226,9 @@ def noise_maps(
     """
     methods = [method for method in task.methods if method.needs is NOISE]
     maps = {m.key: _empty_maps(m, captured, task, targets.shape[1]) for m in methods}
-    per_image = sum(a[0].numel() for a in captured.activations.values()) * targets.shape[1] * 12
+    tensors = {layer.reads: captured.activations[layer.reads] for layer in task.layers.values()}
+    values = sum(tensor[0].numel() for tensor in tensors.values())
+    per_image = values * targets.shape[1] * 12
     step = max(1, budget_of(inputs.device).activations // max(1, per_image))
     for start in range(0, len(inputs), step):
         part = slice(start, start + step)
@@ -319,7 +330,7 @@ def _positive(gradient: Tensor) -> Tensor:
 def _fill_from_gradients(
     maps: Maps, captured: Captured, rows: Tensor, task: Task, methods: Sequence[Method]
 ) -> None:
-    """Compute the maps of gradient methods, a few images at a time.
+    """Compute the maps of gradient methods, a few images at a time, and the channels' weights.
 
     Their activations and gradients at one layer stay in the cache while all methods read them;
     whole batches would go through memory once per method, and single images would make cores
@@ -331,6 +342,9 @@ def _fill_from_gradients(
             maps[method.key] = _empty_maps(method, captured, task, len(rows))
             for reads in maps[method.key]:
                 jobs.setdefault(reads, []).append(method)
+    weights = maps.get(CHANNEL_WEIGHTS, {})
+    for reads in weights:
+        jobs.setdefault(reads, [])
     whole = [method for method in methods if method.needs is INPUT_GRADIENT]
     tensors = {reads: captured.activations[reads] for reads in jobs}
     pools = {
@@ -353,6 +367,8 @@ def _fill_from_gradients(
             maps[method.key][INPUT][:, part] = saliency.transpose(0, 1).float()
         for reads, wanted in jobs.items():
             gradient = gradients.pop(reads)  # (k, N, C, h, w), freed before the next layer's turn
+            if reads in weights:
+                weights[reads][:, part] = gradient.mean((-2, -1)).transpose(0, 1)
             behind = gradients.get(f"pool {reads}", gradient)
             activation = captured.activations[reads].detach().expand_as(gradient)
             for few in _few_images(gradient):
@@ -387,6 +403,16 @@ def _empty_maps(method: Method, captured: Captured, task: Task, classes: int) ->
         count, channels, *grid = activation.shape
         shape = [channels, *grid] if method.per_channel else grid
         found[reads] = activation.new_empty(count, classes, *shape, dtype=torch.float32)
+    return found
+
+
+def _empty_weights(captured: Captured, task: Task, classes: int) -> dict[str, Tensor]:
+    """Return room for the weights of the task's channels, ``(N, K, C)``, by what is read."""
+    found = {}
+    for layer in task.channels.values():
+        activation = captured.activations[layer.reads]
+        count, channels = activation.shape[:2]
+        found[layer.reads] = activation.new_empty(count, classes, channels, dtype=torch.float32)
     return found
 
 

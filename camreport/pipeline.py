@@ -172,6 +172,7 @@ def compute(
             "preprocessing": model.preprocessing.to_dict(),
             "classes": writer.plan["classes"],
             "layers": writer.plan["layers"],
+            "channels": writer.plan["channels"],
             "methods": [method.key for method in task.methods],
             "quantity": task.quantity,
             "fusion": {"gamma": task.gamma, "stages": task.stages},
@@ -200,6 +201,7 @@ def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Reques
         "preprocessing": model.preprocessing.to_dict(),
         "classes": list(model.class_names),
         "layers": list(request.task.layers),
+        "channels": list(request.task.channels),
         "methods": [[method.key, method.largest_grid] for method in request.task.methods],
         "quantity": request.task.quantity,
         "fusion": [request.task.gamma, request.task.stages],
@@ -349,16 +351,25 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
         "shard": max(1, shard),
         "classes": [{"index": i, "name": name} for i, name in enumerate(names)],
         "layers": [
-            {
-                "address": layer.address,
-                "type": layer.type,
-                "tensor": layer.tensor,
-                "shape": list(first.shapes[name]),
-                **({"same_as": first.twins[name]} if name in first.twins else {}),
-            }
+            _layer_record(layer, first.shapes[name])
+            | ({"same_as": first.twins[name]} if name in first.twins else {})
             for name, layer in first.layers.items()
         ],
+        "channels": [
+            _layer_record(channels.layer, channels.features.shape[1:])
+            for channels in first.channels.values()
+        ],
         "skipped": [asdict(skip) for skip in first.skipped],
+    }
+
+
+def _layer_record(layer: Layer, shape: Sequence[int]) -> Record:
+    """Return a layer's entry in the manifest; ``shape`` is ``(C, h, w)``."""
+    return {
+        "address": layer.address,
+        "type": layer.type,
+        "tensor": layer.tensor,
+        "shape": list(shape),
     }
 
 
@@ -369,6 +380,9 @@ def _rows(explanation: Explanation) -> list[Arrays]:
         for method, by_layer in explanation.maps.items()
         for layer, cams in by_layer.items()
     }
+    for address, channels in explanation.channels.items():
+        arrays[f"feature_maps/{address}"] = channels.features.numpy()
+        arrays[f"channel_weights/{address}"] = channels.weights.cpu().numpy()
     arrays["logits"] = explanation.logits.cpu().numpy()
     arrays["targets"] = explanation.targets.cpu().numpy()
     count = len(arrays["logits"])

@@ -70,6 +70,8 @@ class Task:
         tails: what follows each layer, by what it reads; for methods that need it.
         heads: pooling and classifier behind each layer, by what it reads; for CAM.
         pools: name of the pooling module right behind what a layer reads.
+        channels: layers whose channels are kept with their weights, by canonical address;
+            they need not be among ``layers``.
     """
 
     layers: Mapping[str, Layer]
@@ -84,6 +86,12 @@ class Task:
     tails: Mapping[str, Tail | None]
     heads: Mapping[str, Head]
     pools: Mapping[str, str]
+    channels: Mapping[str, Layer]
+
+    @property
+    def read_layers(self) -> tuple[Layer, ...]:
+        """Every layer that is read, for its maps or for its channels."""
+        return (*self.layers.values(), *self.channels.values())
 
     def is_skipped(self, method: Method, layer: str | None) -> bool:
         """Say whether a method is not computed at a layer (None: at its one map)."""
@@ -117,6 +125,7 @@ def make_task(
     smooth: str | Sequence[str] = (),
     seed: int = 0,
     output: str | None = None,
+    channels: Mapping[str, Layer] | None = None,
 ) -> Task:
     """Check what is asked against the model's code, without running it.
 
@@ -130,6 +139,7 @@ def make_task(
         smooth: some of ``SMOOTHINGS``, as a sequence or separated by commas.
         seed: of the noise, from 0.
         output: which part of what the model returns holds the logits, where that is not plain.
+        channels: layers whose channels are kept with their weights, by canonical address.
 
     Raises:
         MethodError: an option is out of range, or nothing of what is asked can be computed.
@@ -158,6 +168,7 @@ def make_task(
         tails={read: find_tail(module, read, output) for read in reads} if tails else {},
         heads={read: head for read, head in heads.items() if head},
         pools=_pools(module, reads) if POOL_GRADIENT in needs else {},
+        channels=channels or {},
     )
     if not any(task.computes(method) for method in methods):
         raise MethodError(

@@ -13,6 +13,10 @@ EXTRA := $(if $(filter %.h5 %.keras,$(CHECKPOINT)),keras,$(EXTRA))
 INSTALLED := build/installed$(KEY)
 RUNTIME := $(INSTALLED)$(EXTRA:%=-%)
 DEVELOPMENT := build/installed-dev$(KEY)
+# Set where both are there.
+NPM := $(and $(shell command -v node 2>/dev/null),$(shell command -v npm 2>/dev/null))
+# What checks the page's script and its accessibility.
+PAGE_TOOLS := $(if $(NPM),node_modules/.installed)
 OPTIONS = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') \
 	$(if $(CLASSES),--classes '$(CLASSES)') $(if $(LAYERS),--layers '$(LAYERS)') \
 	$(if $(METHODS),--methods '$(METHODS)') $(ARGS)
@@ -33,11 +37,18 @@ test: check ## run the checks and every test
 		|| echo "no Chromium here: the browser tests will be skipped"
 	$(PY) -m pytest $(ARGS)
 
-check: $(DEVELOPMENT) ## lint, types and the direction of imports
+check: $(DEVELOPMENT) $(PAGE_TOOLS) ## lint, types and the direction of imports
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
+ifneq ($(NPM),)
+	node_modules/.bin/tsc
+else ifeq ($(CI),true)
+	@echo "node and npm are missing: the type check of the page's script cannot run"; exit 1
+else
+	@echo "no node and npm here: the type check of the page's script is skipped"
+endif
 
 format: $(DEVELOPMENT) ## format the code
 	$(PY) -m ruff check --fix .
@@ -50,7 +61,7 @@ docs: $(DEVELOPMENT) ## write the README's table of methods from the registry
 	$(PY) docs/methods_table.py
 
 clean: ## remove what was generated, environment included
-	rm -rf build dist gallery .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf build dist gallery node_modules .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps lie in this checkout: an environment shared by two checkouts follows the one in use.
@@ -62,6 +73,11 @@ $(DEVELOPMENT): pyproject.toml $(wildcard $(VENV)/pyvenv.cfg) | $(PY)
 	$(PY) -m pip install --quiet --editable '.[dev,parity]'
 	$(PY) -m pip install --quiet --no-deps grad-cam==1.5.7
 	@mkdir -p build && touch $@ $(INSTALLED) $(INSTALLED)-imagenet $(INSTALLED)-timm $(INSTALLED)-keras
+
+node_modules/.installed: package.json
+	npm install --no-package-lock --no-audit --no-fund --ignore-scripts --silent \
+		|| { echo "npm install failed; without --silent it says why"; exit 1; }
+	@touch $@
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

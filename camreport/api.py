@@ -13,7 +13,7 @@ from camreport.conditions import undisturbed
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures
 from camreport.fusion import GAMMA
-from camreport.gallery import render_gallery
+from camreport.gallery import Layout, check_language, render_gallery
 from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
 from camreport.labels import true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
@@ -37,6 +37,7 @@ def run(
     classes: str | Sequence[int | str] = "auto",
     labels: str | Path | Mapping[str, int | str] | None = None,
     layers: Sequence[str] | None = None,
+    channels: Sequence[str] | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
     device: str = "auto",
     batch_size: int | None = None,
@@ -46,6 +47,8 @@ def run(
     smooth: str | Sequence[str] = (),
     seed: int = 0,
     overwrite: bool = False,
+    layout: Layout = "auto",
+    language: str = "en",
     figures: bool = False,
     progress: Progress = lambda count: None,
     notify: Callable[[str], None] = lambda message: None,
@@ -67,6 +70,8 @@ def run(
         labels: the images' true classes, for a badge: ``folder``, a table's file, or a mapping
             from the images' names; see ``true_classes``.
         layers: addresses and patterns; the model's own choice if None.
+        channels: addresses and patterns of the layers whose feature maps the report ships, with
+            Grad-CAM's weight of each channel; they need not be among ``layers``.
         methods: names from the registry, in any spelling.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a module of your own stays where it is
             with ``auto``.
@@ -77,6 +82,9 @@ def run(
         smooth: some of ``noise``, ``aug`` and ``eigen``, see ``explain``.
         seed: of the noise.
         overwrite: use an output folder that holds something else.
+        layout: ``single``, a report in one file; ``folder``, a page with its data beside it;
+            ``auto``, a folder where one file would pass 15 MB.
+        language: that the report opens in, ``en`` or ``zh``.
         figures: write ``OUT/figures`` too, a picture for each map and a sheet for each image.
         progress: told how many more inputs are done, or which part of one.
         notify: told before anything is computed which methods cannot be, and why.
@@ -89,6 +97,7 @@ def run(
     """
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size: expected a number from 1, or None, got {batch_size}.")
+    check_language(language)
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     folder = Path(out)
     chosen_methods = resolve_methods(methods)
@@ -110,6 +119,7 @@ def run(
     if isinstance(model, str) or device != "auto":
         loaded.module.to(choose_device(device))
     chosen_layers = request_layers(loaded, layers)
+    chosen_channels = {} if channels is None else request_layers(loaded, channels)
     quantity = resolve_quantity(quantity, loaded.class_names)
     with undisturbed(loaded.module):
         task = make_task(
@@ -122,6 +132,7 @@ def run(
             smooth=smooth,
             seed=seed,
             output=loaded.output,
+            channels=chosen_channels,
         )
     targets = resolve_classes(classes, loaded.class_names)
     truth = {} if labels is None else true_classes(labels, files, loaded.class_names)
@@ -147,6 +158,7 @@ def run(
                 "--classes": _joined(classes),
                 "--labels": Path(labels).name if isinstance(labels, str | Path) else None,
                 "--layers": ",".join(layers) if layers else None,
+                "--channels": ",".join(channels) if channels else None,
                 "--methods": methods if isinstance(methods, str) else ",".join(methods),
                 "--quantity": quantity if quantity != "logit" else None,
                 "--gamma": str(gamma) if gamma != GAMMA else None,
@@ -154,13 +166,16 @@ def run(
                 "--smooth": ",".join(task.smooth) or None,
                 "--seed": str(seed) if seed else None,
                 "--batch-size": str(batch_size) if batch_size else None,
+                "--single-file": "" if layout == "single" else None,
+                "--folder": "" if layout == "folder" else None,
+                "--lang": language if language != "en" else None,
                 **{f"--{key.replace('_', '-')}": _option(v) for key, v in changes.items()},
             },
         ),
     )
     writer = ResultsWriter(folder, run_settings(loaded, files, request), overwrite)
     summary = compute(loaded, files, writer, request, progress)
-    render_gallery(folder)
+    render_gallery(folder, layout=layout, language=language)
     if figures:
         export_figures(folder)
     return summary

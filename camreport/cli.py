@@ -22,6 +22,7 @@ from camreport.methods import DEFAULT_METHODS, METHODS, resolve_methods
 if TYPE_CHECKING:
     from torch import nn
 
+    from camreport.gallery.render import Layout
     from camreport.images import PreprocessingChanges
     from camreport.pipeline import Summary
     from camreport.survey import Call
@@ -130,6 +131,29 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_layout_option = click.option(
+    "--single-file/--folder",
+    "single",
+    default=None,
+    help="One HTML file, or a page with a folder of data beside it, for many images.  [default: a "
+    "folder above 15 MB]",
+)
+_language_option = click.option(
+    "--lang",
+    "language",
+    default="en",
+    show_default=True,
+    type=click.Choice(["en", "zh"]),
+    help="Language that the report opens in; readers can switch.",
+)
+
+
+def _layout(single: bool | None) -> "Layout":
+    if single is None:
+        return "auto"
+    return "single" if single else "folder"
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="camreport")
 def cli() -> None:
@@ -162,6 +186,11 @@ def cli() -> None:
     "[AlexNet: 0,3,6,9,12]",
 )
 @click.option(
+    "--channels",
+    metavar="LAYERS",
+    help="Ship the feature maps of these layers for the channel view, named as for --layers.",
+)
+@click.option(
     "--methods",
     default=",".join(DEFAULT_METHODS),
     show_default=True,
@@ -192,6 +221,8 @@ def cli() -> None:
 @click.option(
     "--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size
 )
+@_layout_option
+@_language_option
 @click.option("--figures", is_flag=True, help="Write OUT/figures/ too: a PNG for each map.")
 @click.option("--overwrite", is_flag=True, help="Use an output folder that holds something else.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
@@ -211,6 +242,7 @@ def run(
     classes: str,
     labels: str | None,
     layers: str,
+    channels: str | None,
     methods: str,
     quantity: str,
     gamma: float,
@@ -219,6 +251,8 @@ def run(
     seed: int,
     device: str,
     batch_size: int | None,
+    single: bool | None,
+    language: str,
     figures: bool,
     overwrite: bool,
     quiet: bool,
@@ -261,6 +295,7 @@ def run(
             classes=classes,
             labels=labels,
             layers=None if layers == "auto" else _listed(layers),
+            channels=None if channels is None else _listed(channels),
             methods=methods,
             device=device,
             batch_size=batch_size,
@@ -270,6 +305,8 @@ def run(
             smooth=smooth,
             seed=seed,
             overwrite=overwrite,
+            layout=_layout(single),
+            language=language,
             figures=figures,
             progress=bar.update,
             notify=notify,
@@ -283,12 +320,18 @@ def run(
 
 @cli.command()
 @click.argument("out", type=click.Path(path_type=Path))
+@_layout_option
+@_language_option
 @_debug
-def render(out: Path) -> None:
+def render(out: Path, single: bool | None, language: str) -> None:
     """Build OUT/index.html again from OUT/results/, without computing anything."""
+    from tqdm import tqdm
+
     from camreport.gallery import render_gallery
 
-    _print_report(render_gallery(out))
+    with tqdm(disable=None, leave=False, unit=" images") as bar:
+        report = render_gallery(out, layout=_layout(single), language=language, progress=bar.update)
+    _print_report(report)
 
 
 @cli.command()
@@ -457,7 +500,8 @@ def _print_traceback() -> None:
 
 def _print_summary(summary: "Summary", verbose: bool, told: Sequence[str]) -> None:
     from camreport.drawing import format_probability
-    from camreport.gallery.page import format_cost, format_families
+    from camreport.gallery.language import words_of
+    from camreport.gallery.prose import format_cost, format_families
     from camreport.images import Preprocessing
     from camreport.results import REPORT, load_results
 
@@ -482,10 +526,10 @@ def _print_summary(summary: "Summary", verbose: bool, told: Sequence[str]) -> No
     if summary.reused:
         click.echo(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
     if summary.reused == summary.total:
-        click.echo(f"nothing new to compute; it took {format_cost(summary.cost)}")
+        click.echo(f"nothing new to compute; it took {format_cost(summary.cost, words_of('en'))}")
     else:
-        click.echo(format_cost(summary.cost))
-    families = format_families(summary.cost)
+        click.echo(format_cost(summary.cost, words_of("en")))
+    families = format_families(summary.cost, words_of("en"))
     if len(families) > 1:
         for name, said in families:
             click.echo(f"  {name}: {said}")
@@ -502,15 +546,17 @@ def _print_failed(summary: "Summary") -> None:
 
 
 def _print_report(report: Path) -> None:
-    from camreport.gallery.render import SIZE_WARNING
+    from camreport.gallery.render import DATA, SINGLE_LIMIT
 
     size = report.stat().st_size
-    if size > SIZE_WARNING:
+    if size > SINGLE_LIMIT:
         click.echo(
-            f"warning: the report has {size / 2**20:.0f} MB. It opens slowly and many portals "
-            "refuse it: explain fewer images, layers or methods at a time.",
+            f"warning: the report has {size / 2**20:.0f} MB in one file. It opens slowly and many "
+            "portals refuse it: without --single-file it becomes a folder.",
             err=True,
         )
+    if report.with_name(DATA).is_dir():
+        click.echo(f"the report needs the folder {DATA}/ beside it: keep them together")
     click.echo(f"report: {report.resolve().as_uri()}")
 
 

@@ -22,6 +22,9 @@ ZERO = 127
 PICTURE_REACH = 0.995
 """Share of a signed picture's values that are not clipped."""
 
+CONTOURS = (0.25, 0.5, 0.75)
+"""Shares of the scale at which contours run."""
+
 _OPENCV_COLORMAPS = {
     "viridis": cv2.COLORMAP_VIRIDIS,
     "cividis": cv2.COLORMAP_CIVIDIS,
@@ -74,11 +77,21 @@ def quantise(cam: NDArray[np.float32], signed: bool = False) -> QuantisedCam:
     return QuantisedCam(np.floor(levels + 0.5).astype(np.uint8), peak, "positive", signed)
 
 
-def enlarge(levels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
+def enlarge(
+    levels: NDArray[np.uint8], height: int, width: int, smooth: bool = True
+) -> NDArray[np.float64]:
     """Interpolate levels to ``(height, width)``: bilinear, half-pixel centres, edges held.
 
-    The same as ``torch.nn.functional.interpolate(..., align_corners=False)``, in float64.
+    The same as ``torch.nn.functional.interpolate(..., align_corners=False)``, in float64. Not
+    smooth: each pixel takes the level of the cell that its centre lies in.
     """
+    if not smooth:
+        rows, columns = (
+            np.floor((np.arange(target) + 0.5) * source / target).astype(np.intp)
+            for source, target in zip(levels.shape, (height, width), strict=True)
+        )
+        own: NDArray[np.float64] = levels[rows][:, columns].astype(np.float64)
+        return own
     top, bottom, down = _neighbours(levels.shape[0], height)
     left, right, along = _neighbours(levels.shape[1], width)
     values = levels.astype(np.float64)
@@ -95,6 +108,7 @@ def shade(
     *,
     scale: float | None = None,
     threshold: float = 0.0,
+    smooth: bool = True,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return the colour table's indices ``(height, width)`` and where the map is visible.
 
@@ -104,14 +118,77 @@ def shade(
         width: of the result, in pixels.
         scale: the value that gets the last colour, in the cam's unit; its own peak if None.
         threshold: values below this share of ``scale`` (by magnitude) are invisible, 0..1.
+        smooth: bilinear; otherwise the map's own cells show.
     """
     gain = 1.0 if scale is None else cam.peak / scale
-    values = enlarge(cam.levels, height, width)
+    values = enlarge(cam.levels, height, width, smooth)
     if cam.signed:
         offset = np.clip(np.floor((values - ZERO) * gain + 0.5), -ZERO, ZERO)
         return (offset + ZERO).astype(np.uint8), np.abs(offset) >= threshold * ZERO
     index = np.clip(np.floor(values * gain + 0.5), 0, 255)
     return index.astype(np.uint8), index >= threshold * 255
+
+
+def heat_pixels(
+    cam: QuantisedCam,
+    height: int,
+    width: int,
+    *,
+    colormap: str = "viridis",
+    scale: float | None = None,
+    threshold: float = 0.0,
+    smooth: bool = True,
+    by_value: bool = False,
+) -> NDArray[np.uint8]:
+    """Return a map's own picture, before it is laid over a photograph.
+
+    Args:
+        cam: the quantised map.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+        colormap: one of ``COLORMAPS``; a signed map always takes the diverging one.
+        scale: as for ``shade``.
+        threshold: as for ``shade``.
+        smooth: as for ``shade``.
+        by_value: the larger a value (by magnitude), the less transparent.
+
+    Returns:
+        RGBA uint8 ``(H, W, 4)``; zero in every channel where nothing is drawn.
+
+    Raises:
+        MethodError: no such colour map.
+    """
+    index, visible = shade(cam, height, width, scale=scale, threshold=threshold, smooth=smooth)
+    strength = np.abs(index.astype(np.float64) - ZERO) / ZERO if cam.signed else index / 255
+    alpha = np.floor(strength * 255 + 0.5) if by_value else np.full(index.shape, 255.0)
+    table = colour_table("diverging" if cam.signed else colormap)
+    pixels = np.dstack([table[index], alpha.astype(np.uint8)])
+    drawn: NDArray[np.uint8] = pixels * visible[..., None].astype(np.uint8)
+    return drawn
+
+
+def contour_lines(
+    index: NDArray[np.uint8], signed: bool = False
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the two sides of the lines at 25, 50 and 75 % of a map's colours.
+
+    Args:
+        index: the colour table's indices ``(H, W)``, as ``shade`` returns them.
+        signed: lines at these shares of the magnitude, for and against.
+
+    Returns:
+        Pixels within that have a neighbour without, and pixels without that have one within.
+    """
+    strength = np.abs(index.astype(np.int64) - ZERO) if signed else index.astype(np.int64)
+    inner = np.zeros(index.shape, dtype=np.bool_)
+    outer = np.zeros(index.shape, dtype=np.bool_)
+    for share in CONTOURS:
+        within = strength >= share * (ZERO if signed else 255)
+        edged = np.pad(within, 1, mode="edge")
+        beside = [edged[:-2, 1:-1], edged[2:, 1:-1], edged[1:-1, :-2], edged[1:-1, 2:]]
+        inner |= within & ~np.logical_and.reduce(beside)
+        outer |= ~within & np.logical_or.reduce(beside)
+    return inner, outer & ~inner
 
 
 def colour_table(name: str = "viridis") -> NDArray[np.uint8]:

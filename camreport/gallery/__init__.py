@@ -1,5 +1,6 @@
-"""The gallery: a results folder becomes one HTML file that needs nothing else."""
+"""The gallery: a results folder becomes a report that needs no network and no server."""
 
-from camreport.gallery.render import render_gallery
+from camreport.gallery.language import check_language
+from camreport.gallery.render import Layout, render_gallery
 
-__all__ = ["render_gallery"]
+__all__ = ["Layout", "check_language", "render_gallery"]

@@ -1,0 +1,178 @@
+// All feature maps of a layer, and how their weighted sum becomes the map.
+import { classOf, imageOf, report, tables } from "./data.js";
+import { announce, button, h, select, slider } from "./dom.js";
+import { SIDES, placeSeen, seenSize } from "./frames.js";
+import { enableGrid } from "./grid.js";
+import { ZERO, enlarge, indices, paint } from "./heat.js";
+import { chooser, strip } from "./matrix.js";
+import { change, state } from "./state.js";
+import { layerDetails, number, t } from "./words.js";
+
+/** @param {HTMLElement} root */
+export async function channelsView(root) {
+  root.append(h("h2", {}, t("view.channels")));
+  if (!report.channels.length) {
+    root.append(h("p", {}, t("channels.none")), h("p", {}, h("code", {}, `--channels ${report.layers[report.layers.length - 1].address}`)));
+    return;
+  }
+  const image = await imageOf(state.image);
+  const layer = image?.channels[state.channelLayer];
+  if (!image || !layer) {
+    root.append(h("p", { class: "note" }, t("cell.missing")));
+    return;
+  }
+  if (report.images.index.length <= 12) root.append(strip());
+  const order = ordered(layer);
+  const picked = pickedIn(layer);
+  root.append(
+    h(
+      "div",
+      { class: "switches" },
+      chooser("image"),
+      report.ranks > 1 ? chooser("class") : null,
+      select(t("axis.layer"), "channelLayer", report.channels.map((address) => [address, address]), state.channelLayer, (channelLayer) => change({ channelLayer, picked: "" }, true)),
+      select(
+        t("channels.sort"),
+        "channelSort",
+        /** @type {[string, string][]} */ (["index", "activation", "contribution"].map((key) => [key, t(`channels.by.${key}`)])),
+        state.channelSort,
+        (channelSort) => change({ channelSort: /** @type {State["channelSort"]} */ (channelSort) }),
+      ),
+      slider(
+        t("channels.first"),
+        "top",
+        { min: 0, max: layer.shape[0], step: 1, value: picked.size },
+        (count) => t("channels.count", { count, all: layer.shape[0] }),
+        (count) => change({ picked: order.slice(0, count).sort((a, b) => a - b).join("-") }),
+        false,
+      ),
+      button(t("channels.all"), "pick-all", () => change({ picked: order.map((_, i) => i).join("-") })),
+      button(t("channels.clear"), "pick-none", () => change({ picked: "" })),
+    ),
+    h("p", { class: "hint" }, [state.channelLayer, ...layerDetails(state.channelLayer)].join(" · ")),
+  );
+  root.append(h("div", { class: "channels" }, grid(image, layer, order, picked), sum(image, layer, picked)));
+}
+
+/** Which channels are picked. @param {LayerChannels} layer */
+function pickedIn(layer) {
+  const numbers = state.picked === "" ? [] : state.picked.split("-").map(Number);
+  return new Set(numbers.filter((channel) => channel >= 0 && channel < layer.shape[0]));
+}
+
+/** What a channel adds to the class's score, as Grad-CAM weighs it. @param {LayerChannels} layer @param {number} channel */
+const contribution = (layer, channel) => (layer.weights[state.rank]?.[channel] ?? 0) * (layer.means[channel] ?? 0) * layer.shape[1] * layer.shape[2];
+
+/** Channels in the chosen order. @param {LayerChannels} layer */
+function ordered(layer) {
+  const numbers = Array.from({ length: layer.shape[0] }, (_, i) => i);
+  if (state.channelSort === "activation") numbers.sort((a, b) => (layer.means[b] ?? 0) - (layer.means[a] ?? 0));
+  if (state.channelSort === "contribution") numbers.sort((a, b) => contribution(layer, b) - contribution(layer, a));
+  return numbers;
+}
+
+/** One channel's levels. @param {ImageRecord} image @param {LayerChannels} layer @param {number} channel */
+function levels(image, layer, channel) {
+  const size = layer.shape[1] * layer.shape[2];
+  const from = layer.offset + channel * size;
+  return image.bytes.subarray(from, from + size);
+}
+
+/**
+ * @param {ImageRecord} image
+ * @param {LayerChannels} layer
+ * @param {number[]} order
+ * @param {Set<number>} picked
+ */
+function grid(image, layer, order, picked) {
+  const [, height, width] = layer.shape;
+  const side = Math.max(height, width);
+  const size = [Math.round((SIDES.channel * height) / side), Math.round((SIDES.channel * width) / side)];
+  const cells = order.map((channel) => {
+    const canvas = h("canvas");
+    const peak = layer.peaks[channel] ?? 0;
+    const values = enlarge(levels(image, layer, channel), { height, width }, size[0], size[1], !state.cells);
+    const table = tables[layer.signed ? "diverging" : state.colormap];
+    if (peak) paint(canvas, indices(values, layer.signed, 1), size[0], size[1], { table, signed: layer.signed, threshold: 0, byValue: false });
+    const words = t("channels.one", { channel, mean: number(layer.means[channel] ?? 0), share: number(contribution(layer, channel)) });
+    return h(
+      "button",
+      {
+        type: "button",
+        class: "cell channel",
+        tabindex: "-1",
+        "aria-pressed": String(picked.has(channel)),
+        "aria-label": words,
+        title: words,
+        "data-focus": `channel ${channel}`,
+        onclick: () => toggle(layer, channel),
+      },
+      peak ? canvas : h("span", { class: "flat" }, "0"),
+      h("span", { class: "number" }, channel),
+    );
+  });
+  const across = Math.max(1, Math.round(Math.sqrt(order.length)));
+  const root = h("div", { class: "feature-maps", role: "group", "aria-label": t("channels.grid", { count: order.length, layer: state.channelLayer }) }, ...cells);
+  root.style.setProperty("--across", String(across));
+  root.style.setProperty("--shape", `${width} / ${height}`);
+  enableGrid(root);
+  return root;
+}
+
+/** @param {LayerChannels} layer @param {number} channel */
+function toggle(layer, channel) {
+  const picked = pickedIn(layer);
+  if (!picked.delete(channel)) picked.add(channel);
+  change({ picked: [...picked].sort((a, b) => a - b).join("-") });
+  announce(t("channels.count", { count: picked.size, all: layer.shape[0] }));
+}
+
+/**
+ * The picked channels' weighted sum: with all of them Grad-CAM's map.
+ * @param {ImageRecord} image
+ * @param {LayerChannels} layer
+ * @param {Set<number>} picked
+ */
+export function weightedSum(image, layer, picked) {
+  const sum = new Float64Array(layer.shape[1] * layer.shape[2]);
+  for (const channel of picked) {
+    const weight = (layer.weights[state.rank]?.[channel] ?? 0) * (layer.peaks[channel] ?? 0);
+    const own = levels(image, layer, channel);
+    for (let i = 0; i < sum.length; i++) sum[i] += weight * (layer.signed ? (own[i] - ZERO) / ZERO : own[i] / 255);
+  }
+  return sum;
+}
+
+/** @param {ImageRecord} image @param {LayerChannels} layer @param {Set<number>} picked */
+function sum(image, layer, picked) {
+  const values = weightedSum(image, layer, picked);
+  const peak = values.reduce((most, value) => Math.max(most, value), 0);
+  const name = classOf(image, state.rank);
+  const photo = h("img", { src: image.photo, alt: image.file });
+  const frame = h("span", { class: "frame" }, photo);
+  frame.classList.toggle("grey", state.grey);
+  frame.classList.toggle("only-heat", state.show === "heat");
+  frame.classList.toggle("only-photo", state.show === "photo");
+  frame.style.aspectRatio = `${image.width} / ${image.height}`;
+  if (peak > 0) {
+    const [, height, width] = layer.shape;
+    const own = Uint8Array.from(values, (value) => Math.floor((Math.max(value, 0) / peak) * 255 + 0.5));
+    const [high, wide] = seenSize(image, Math.max(image.width, image.height));
+    const canvas = h("canvas", { class: "heat" });
+    const index = indices(enlarge(own, { height, width }, high, wide, !state.cells), false, 1);
+    paint(canvas, index, high, wide, { table: tables[state.colormap], signed: false, threshold: state.threshold / 100, byValue: state.byValue });
+    const seen = h("span", { class: "seen" }, canvas);
+    placeSeen(seen, image.seen);
+    frame.append(seen);
+  } else {
+    frame.classList.add("empty");
+    frame.append(h("span", { class: "label" }, t(picked.size ? "cell.empty" : "channels.pick")));
+  }
+  const words = picked.size === layer.shape[0] ? "channels.whole" : "channels.sum";
+  return h(
+    "figure",
+    { class: "sum" },
+    frame,
+    h("figcaption", {}, t(words, { count: picked.size, all: layer.shape[0], name }), peak > 0 ? ` ${t("cell.peak", { peak: number(peak) })}.` : ""),
+  );
+}

@@ -1,0 +1,191 @@
+// The report's data: shipped in this page, or in the folder beside it and fetched as classic
+// scripts when a view asks for it (no other way works from file://).
+
+/** Most images whose maps stay unpacked; a page of the overview needs 100. */
+const KEPT = 160;
+
+/** @type {Report} */
+export let report;
+
+/** @type {Map<number, ImageRecord>} */
+const images = new Map();
+/** @type {Map<number, OverviewRecord & {bytes: Uint8Array, byKey: Map<string, CamCell>}>} */
+const small = new Map();
+/** @type {Map<string, Promise<void>>} */
+const scripts = new Map();
+/** @type {Map<string, unknown>} */
+const arrived = new Map();
+/** @type {Record<string, Uint8Array>} */
+export const tables = {};
+
+/** Files that could not be read. */
+export const missing = new Set();
+
+/** @param {Report} shipped */
+export function setReport(shipped) {
+  report = shipped;
+  for (const [name, base64] of Object.entries(report.tables)) tables[name] = bytesOf(base64);
+}
+
+/** @param {string} base64 */
+function bytesOf(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
+/** @param {string} base64 */
+async function unpack(base64) {
+  const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/**
+ * What a chunk's script calls.
+ * @param {string} name
+ * @param {unknown} content
+ */
+export function receive(name, content) {
+  arrived.set(name, content);
+}
+
+/**
+ * The content of a chunk in the folder beside the page.
+ * @param {string} name
+ */
+async function chunk(name) {
+  const loading = scripts.get(name);
+  if (loading) return loading;
+  const done = new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = `data/${name}.js`;
+    script.onload = () => resolve(undefined);
+    script.onerror = () => {
+      missing.add(`data/${name}.js`);
+      document.dispatchEvent(new CustomEvent("missing"));
+      reject(new Error(name));
+    };
+    document.head.append(script);
+  }).finally(() => scripts.delete(name));
+  scripts.set(name, /** @type {Promise<void>} */ (done));
+  return done;
+}
+
+/** @param {number} number @param {number} digits */
+const padded = (number, digits) => String(number).padStart(digits, "0");
+
+/** Place of an image among those that could be read. @param {number} index */
+export const placeOf = (index) => report.images.index.indexOf(index);
+
+/** @param {CellId | CamCell} cell */
+const keyOf = (cell) => `${cell.rank}.${cell.method}.${cell.layer}`;
+
+/** @param {CamCell[]} cells */
+const byKey = (cells) => new Map(cells.map((cell) => [keyOf(cell), cell]));
+
+/**
+ * An image with its maps; null where its file is missing.
+ * @param {number} index
+ * @returns {Promise<ImageRecord | null>}
+ */
+export async function imageOf(index) {
+  const known = images.get(index);
+  if (known) {
+    images.delete(index); // the last to be asked for is the last to go
+    images.set(index, known);
+    return known;
+  }
+  let record = /** @type {ImageRecord | undefined} */ (undefined);
+  if (report.folder) {
+    const name = `images-${padded(Math.floor(placeOf(index) / report.perChunk), 4)}`;
+    try {
+      if (!arrived.has(name)) await chunk(name);
+    } catch {
+      return null;
+    }
+    const records = /** @type {ImageRecord[]} */ (arrived.get(name) ?? []);
+    record = records.find((one) => one.index === index);
+    if (arrived.size > 2 + KEPT / report.perChunk) arrived.delete([...arrived.keys()][0]);
+  } else {
+    record = JSON.parse(document.getElementById(`image-${index}`)?.textContent ?? "null");
+  }
+  if (!record) return null;
+  if (!record.bytes) {
+    record = { ...record, bytes: await unpack(record.levels), levels: "" };
+    record.byKey = byKey(record.cells);
+    record.scale = record.cells.reduce((most, cell) => (cell.own ? most : Math.max(most, cell.peak)), 0);
+    record.picture = new Image();
+    record.picture.src = record.photo;
+    await record.picture.decode().catch(() => undefined);
+  }
+  if (!images.has(index)) images.set(index, record);
+  if (report.folder && images.size > KEPT) images.delete([...images.keys()][0]);
+  return images.get(index) ?? record;
+}
+
+/** An image that was asked for before. @param {number} index */
+export const knownImage = (index) => images.get(index);
+
+/**
+ * What the overview needs of an image in folder mode, without its own chunk; null where that
+ * is not shipped.
+ * @param {number} index
+ * @param {CellId} id
+ */
+export async function overviewOf(index, id) {
+  const place = placeOf(index);
+  const first = report.methods[0];
+  if (!report.folder || id.method !== first.key || id.layer !== report.layers[report.layers.length - 1].address) {
+    return null;
+  }
+  const name = `overview-${padded(Math.floor(place / report.perOverview), 4)}`;
+  try {
+    if (!arrived.has(name)) await chunk(name);
+  } catch {
+    return null;
+  }
+  let record = small.get(index);
+  if (!record) {
+    const shipped = /** @type {OverviewRecord[]} */ (arrived.get(name) ?? [])[place % report.perOverview];
+    if (!shipped) return null;
+    record = { ...shipped, bytes: bytesOf(shipped.levels), byKey: byKey(shipped.cells) };
+    small.set(index, record);
+    if (small.size > 400) small.delete([...small.keys()][0]);
+  }
+  return record;
+}
+
+/**
+ * A map of an image; of a method that looks at no class always the one.
+ * @param {{byKey: Map<string, CamCell>}} image
+ * @param {CellId} id
+ */
+export function camOf(image, id) {
+  const method = report.methods.find((one) => one.key === id.method);
+  return image.byKey.get(keyOf({ ...id, rank: method?.classSpecific ? id.rank : 0 }));
+}
+
+/**
+ * @param {{bytes: Uint8Array}} image
+ * @param {CamCell} cam
+ */
+export function levelsOf(image, cam) {
+  const from = cam.offset ?? 0;
+  return image.bytes.subarray(from, from + cam.height * cam.width);
+}
+
+/** The method's facts. @param {string} key */
+export const methodOf = (key) => report.methods.find((one) => one.key === key) ?? report.methods[0];
+
+/** Name of the class at a place among an image's explained ones. @param {ImageRecord} image @param {number} rank */
+export const classOf = (image, rank) => report.classes[image.targets[rank]] ?? "";
+
+/** @param {CellId} id */
+export const idText = (id) => `${id.image}.${id.rank}.${id.method}.${id.layer}`;
+
+/** @param {string} text @returns {CellId} */
+export function idOf(text) {
+  const [image, rank, method, ...layer] = text.split(".");
+  return { image: Number(image), rank: Number(rank), method, layer: layer.join(".") };
+}

@@ -1,0 +1,58 @@
+// One tab stop for a grid of cells; arrows, Home, End and the page keys move in it, as they lie.
+import { all } from "./dom.js";
+
+/** @param {HTMLElement} element */
+function middle(element) {
+  const box = element.getBoundingClientRect();
+  return { x: box.left + box.width / 2, y: box.top + box.height / 2, height: box.height };
+}
+
+/**
+ * The cell where a key leads.
+ * @param {HTMLElement[]} cells
+ * @param {HTMLElement} from
+ * @param {string} key
+ */
+function target(cells, from, key) {
+  const own = middle(from);
+  const placed = cells.map((cell) => ({ cell, ...middle(cell) }));
+  const row = placed.filter((one) => Math.abs(one.y - own.y) < own.height / 2);
+  row.sort((a, b) => a.x - b.x);
+  const place = row.findIndex((one) => one.cell === from);
+  if (key === "Home") return row[0].cell;
+  if (key === "End") return row[row.length - 1].cell;
+  if (key === "ArrowLeft") return row[place - 1]?.cell;
+  if (key === "ArrowRight") return row[place + 1]?.cell;
+  const down = key === "ArrowDown" || key === "PageDown";
+  const beyond = placed.filter((one) => (down ? one.y - own.y : own.y - one.y) >= own.height / 2);
+  const far = key.startsWith("Page") ? 4 : 0;
+  const heights = [...new Set(beyond.map((one) => Math.round(one.y)))].sort((a, b) => (down ? a - b : b - a));
+  const wanted = heights[Math.min(far, heights.length - 1)];
+  const there = beyond.filter((one) => Math.abs(one.y - wanted) < own.height / 2);
+  return there.sort((a, b) => Math.abs(a.x - own.x) - Math.abs(b.x - own.x))[0]?.cell;
+}
+
+const KEYS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"];
+
+/**
+ * Make the cells in an element one stop of the tab key.
+ * @param {HTMLElement} root
+ */
+export function enableGrid(root) {
+  const cells = () => all(".cell", root).filter((cell) => cell.offsetParent !== null);
+  const first = root.querySelector(".cell");
+  if (first) first.setAttribute("tabindex", "0");
+  root.addEventListener("focusin", (event) => {
+    const cell = /** @type {HTMLElement} */ (event.target).closest(".cell");
+    if (!cell) return;
+    for (const other of all(".cell[tabindex='0']", root)) other.tabIndex = -1;
+    /** @type {HTMLElement} */ (cell).tabIndex = 0;
+  });
+  root.addEventListener("keydown", (event) => {
+    const from = /** @type {HTMLElement | null} */ (/** @type {HTMLElement} */ (event.target).closest(".cell"));
+    if (!from || !KEYS.includes(event.key) || event.altKey || event.metaKey) return;
+    const next = target(cells(), from, event.key);
+    event.preventDefault();
+    next?.focus();
+  });
+}

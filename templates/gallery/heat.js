@@ -1,0 +1,234 @@
+// From 8-bit levels to pixels, with the arithmetic of camreport/heatmap.py: float64, half-pixel
+// centres, floor(x + 0.5). A browser test holds the two equal.
+
+/** The level of zero in a signed map: 0 is -peak, 254 is +peak. */
+export const ZERO = 127;
+
+/** Shares of the scale at which contours run. */
+const CONTOURS = [0.25, 0.5, 0.75];
+
+/**
+ * For each target pixel its two source pixels and the share of the second.
+ * @param {number} source
+ * @param {number} target
+ */
+function neighbours(source, target) {
+  const first = new Int32Array(target);
+  const second = new Int32Array(target);
+  const share = new Float64Array(target);
+  for (let i = 0; i < target; i++) {
+    const position = Math.min(Math.max(((i + 0.5) * source) / target - 0.5, 0), source - 1);
+    first[i] = Math.floor(position);
+    second[i] = Math.min(first[i] + 1, source - 1);
+    share[i] = position - first[i];
+  }
+  return { first, second, share };
+}
+
+/**
+ * Levels enlarged to height × width: bilinear, or each pixel its cell's own level.
+ * @param {ArrayLike<number>} levels
+ * @param {{height: number, width: number}} grid
+ * @param {number} height
+ * @param {number} width
+ * @param {boolean} smooth
+ */
+export function enlarge(levels, grid, height, width, smooth = true) {
+  const out = new Float64Array(width * height);
+  if (!smooth) {
+    for (let row = 0; row < height; row++) {
+      const from = Math.floor(((row + 0.5) * grid.height) / height) * grid.width;
+      for (let column = 0; column < width; column++) {
+        out[row * width + column] = levels[from + Math.floor(((column + 0.5) * grid.width) / width)];
+      }
+    }
+    return out;
+  }
+  const x = neighbours(grid.width, width);
+  const y = neighbours(grid.height, height);
+  const across = new Float64Array(grid.height * width); // each source row, enlarged along x
+  for (let row = 0; row < grid.height; row++) {
+    for (let column = 0; column < width; column++) {
+      const along = x.share[column];
+      across[row * width + column] =
+        levels[row * grid.width + x.first[column]] * (1 - along) +
+        levels[row * grid.width + x.second[column]] * along;
+    }
+  }
+  for (let row = 0; row < height; row++) {
+    const down = y.share[row];
+    const upper = y.first[row] * width;
+    const lower = y.second[row] * width;
+    for (let column = 0; column < width; column++) {
+      out[row * width + column] = across[upper + column] * (1 - down) + across[lower + column] * down;
+    }
+  }
+  return out;
+}
+
+/**
+ * The colour table's index of every pixel.
+ * @param {Float64Array} values enlarged levels
+ * @param {boolean} signed
+ * @param {number} gain what the map's own maximum is multiplied by under the chosen scale
+ */
+export function indices(values, signed, gain) {
+  const index = new Uint8Array(values.length);
+  if (signed) {
+    for (let i = 0; i < values.length; i++) {
+      const offset = Math.floor((values[i] - ZERO) * gain + 0.5);
+      index[i] = Math.min(Math.max(offset, -ZERO), ZERO) + ZERO;
+    }
+  } else {
+    for (let i = 0; i < values.length; i++) {
+      index[i] = Math.min(Math.max(Math.floor(values[i] * gain + 0.5), 0), 255);
+    }
+  }
+  return index;
+}
+
+/**
+ * A colour for each index as the bytes of RGBA; nothing below the threshold.
+ * @param {Uint8Array} table RGB
+ * @param {boolean} signed
+ * @param {number} threshold
+ * @param {boolean} byValue the larger a value, the less transparent
+ */
+function colours(table, signed, threshold, byValue) {
+  const bytes = new Uint8ClampedArray(4 * 256);
+  for (let i = 0; i < (signed ? 2 * ZERO + 1 : 256); i++) {
+    const strength = signed ? Math.abs(i - ZERO) : i;
+    const most = signed ? ZERO : 255;
+    if (strength < threshold * most) continue;
+    const alpha = byValue ? Math.floor((strength / most) * 255 + 0.5) : 255;
+    bytes.set([table[3 * i], table[3 * i + 1], table[3 * i + 2], alpha], 4 * i);
+  }
+  return new Uint32Array(bytes.buffer);
+}
+
+/**
+ * Colour a map into a canvas.
+ * @param {HTMLCanvasElement} canvas
+ * @param {Uint8Array} index
+ * @param {number} height
+ * @param {number} width
+ * @param {{table: Uint8Array, signed: boolean, threshold: number, byValue: boolean}} look
+ */
+export function paint(canvas, index, height, width, look) {
+  const pixels = new ImageData(width, height);
+  const colour = colours(look.table, look.signed, look.threshold, look.byValue);
+  const out = new Uint32Array(pixels.data.buffer);
+  for (let i = 0; i < index.length; i++) out[i] = colour[index[i]];
+  put(canvas, pixels);
+}
+
+/**
+ * Draw the lines at 25, 50 and 75 % into a canvas: black within, white without.
+ * @param {HTMLCanvasElement} canvas
+ * @param {Uint8Array} index
+ * @param {number} height
+ * @param {number} width
+ * @param {boolean} signed
+ */
+export function paintContours(canvas, index, height, width, signed) {
+  const pixels = new ImageData(width, height);
+  const out = new Uint32Array(pixels.data.buffer);
+  const [inner, outer] = new Uint32Array(new Uint8Array([0, 0, 0, 255, 255, 255, 255, 255]).buffer);
+  for (const share of CONTOURS) {
+    const least = share * (signed ? ZERO : 255);
+    const within = Uint8Array.from(index, (i) => Number((signed ? Math.abs(i - ZERO) : i) >= least));
+    for (let row = 0; row < height; row++) {
+      for (let column = 0; column < width; column++) {
+        const i = row * width + column;
+        const beside =
+          (row > 0 && within[i - width] !== within[i]) ||
+          (row < height - 1 && within[i + width] !== within[i]) ||
+          (column > 0 && within[i - 1] !== within[i]) ||
+          (column < width - 1 && within[i + 1] !== within[i]);
+        if (beside && (within[i] || out[i] !== inner)) out[i] = within[i] ? inner : outer;
+      }
+    }
+  }
+  put(canvas, pixels);
+}
+
+/**
+ * Paint a colour table into a canvas as a bar from left to right.
+ * @param {HTMLCanvasElement} canvas
+ * @param {Uint8Array} table
+ * @param {number} count
+ * @param {boolean} upright from bottom to top instead
+ */
+export function paintBar(canvas, table, count, upright = false) {
+  const pixels = upright ? new ImageData(1, count) : new ImageData(count, 1);
+  for (let i = 0; i < count; i++) {
+    const from = 3 * (upright ? count - 1 - i : i);
+    pixels.data.set([table[from], table[from + 1], table[from + 2], 255], 4 * i);
+  }
+  put(canvas, pixels);
+}
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {ImageData} pixels
+ */
+function put(canvas, pixels) {
+  canvas.width = pixels.width;
+  canvas.height = pixels.height;
+  /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).putImageData(pixels, 0, 0);
+}
+
+/**
+ * The rank of every value, equal ones sharing the mean of theirs.
+ * @param {Float64Array} values
+ */
+function ranks(values) {
+  const order = Uint32Array.from(values, (_, i) => i).sort((a, b) => values[a] - values[b]);
+  const rank = new Float64Array(values.length);
+  for (let start = 0; start < order.length; ) {
+    let end = start;
+    while (end < order.length && values[order[end]] === values[order[start]]) end++;
+    for (let i = start; i < end; i++) rank[order[i]] = (start + end - 1) / 2;
+    start = end;
+  }
+  return rank;
+}
+
+/**
+ * Spearman's rank correlation of two maps on one grid; NaN where one is flat.
+ * @param {Float64Array} one
+ * @param {Float64Array} other
+ */
+export function rankCorrelation(one, other) {
+  const [a, b] = [ranks(one), ranks(other)];
+  const mean = (a.length - 1) / 2;
+  let product = 0;
+  let squareA = 0;
+  let squareB = 0;
+  for (let i = 0; i < a.length; i++) {
+    product += (a[i] - mean) * (b[i] - mean);
+    squareA += (a[i] - mean) ** 2;
+    squareB += (b[i] - mean) ** 2;
+  }
+  return product / Math.sqrt(squareA * squareB);
+}
+
+/**
+ * Overlap of the highest values of two maps on one grid: intersection over union, 0 to 1.
+ * @param {Float64Array} one
+ * @param {Float64Array} other
+ * @param {number} share of the positions that count as highest
+ */
+export function topOverlap(one, other, share = 0.2) {
+  const count = Math.max(1, Math.round(share * one.length));
+  const least = [one, other].map((values) => Float64Array.from(values).sort()[values.length - count]);
+  let both = 0;
+  let either = 0;
+  for (let i = 0; i < one.length; i++) {
+    const a = one[i] >= least[0];
+    const b = other[i] >= least[1];
+    both += Number(a && b);
+    either += Number(a || b);
+  }
+  return both / either;
+}

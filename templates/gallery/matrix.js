@@ -1,0 +1,368 @@
+// The heart: any two of layers, methods, classes and images on rows and columns, a third beside.
+import { classOf, imageOf, knownImage, methodOf, placeOf, report } from "./data.js";
+import { bdi, button, h, select } from "./dom.js";
+import { availability, cellButton, photoOf } from "./frames.js";
+import { enableGrid } from "./grid.js";
+import { chosenImages, pageOf } from "./overview.js";
+import { change, link, state } from "./state.js";
+import { layerDetails, number, percent, probability, prose, rankName, t } from "./words.js";
+
+/** Most images on one axis at a time. */
+const IMAGES_AT_ONCE = 20;
+
+/** Most images that a strip of photographs shows above the matrix. */
+const IN_STRIP = 12;
+
+/** Narrowest column of maps before the table scrolls by itself, in rem. */
+const NARROWEST = 6;
+
+/** @typedef {{image: number, rank: number, method: string, layer: string}} Fixed */
+
+/** The state's field that holds the fixed value of an axis. @type {Record<Axis, "image" | "rank" | "method" | "layer">} */
+const FIELD = { image: "image", class: "rank", method: "method", layer: "layer" };
+
+/** Layers as the tables list them. */
+export const layerList = () => [
+  ...report.layers.map((layer) => layer.address),
+  ...(report.fused ? ["fused"] : []),
+  ...(report.input ? ["input"] : []),
+];
+
+/** @param {Axis} axis @returns {(string | number)[]} */
+function valuesOf(axis) {
+  if (axis === "layer") return layerList();
+  if (axis === "method") return report.methods.map((method) => method.key);
+  if (axis === "class") return Array.from({ length: report.ranks }, (_, i) => i);
+  return pageOf(chosenImages(), IMAGES_AT_ONCE);
+}
+
+/** @param {Axis} axis @param {string | number} value @param {Fixed} fixed */
+function nameOf(axis, value, fixed) {
+  if (axis === "layer") return String(value);
+  if (axis === "method") return methodOf(String(value)).name;
+  if (axis === "image") return report.images.file[placeOf(Number(value))];
+  const image = knownImage(fixed.image);
+  return image ? classOf(image, Number(value)) : rankName(Number(value));
+}
+
+/** Show a row or column across all images; of an image all its maps. @param {Axis} axis @param {string | number} value @returns {Partial<State>} */
+function focusOn(axis, value) {
+  if (axis === "image") {
+    const beside = report.ranks === 2 && report.methods.length <= 3 ? "class" : "none";
+    return { image: Number(value), rows: "layer", columns: "method", beside };
+  }
+  const other = state.rows === axis ? state.columns : state.rows;
+  const columns = other === "image" ? (axis === "layer" ? "method" : "layer") : other;
+  const beside = [axis, "image", columns].includes(state.beside) ? "none" : state.beside;
+  return { [FIELD[axis]]: value, rows: "image", columns, beside, page: 0 };
+}
+
+/**
+ * The head of a row or column.
+ * @param {Axis} axis
+ * @param {string | number} value
+ * @param {Fixed} fixed
+ * @param {"row" | "col"} scope
+ * @param {boolean} live with a button that focuses it
+ */
+function head(axis, value, fixed, scope, live) {
+  const name = nameOf(axis, value, fixed);
+  const shown = axis === "layer" ? h("code", {}, name) : bdi(name);
+  const details = [];
+  if (axis === "layer") details.push(...layerDetails(name));
+  if (axis === "method" && !methodOf(String(value)).classSpecific) details.push(t("matrix.anyClass"));
+  const image = knownImage(axis === "image" ? Number(value) : fixed.image);
+  if (axis === "class" && image && state.rows !== "image" && state.columns !== "image") {
+    details.push(scores(image, Number(value)));
+  }
+  if (axis === "image") {
+    const [top] = report.images.top[placeOf(Number(value))];
+    if (top) details.push(`${report.classes[top[0]]} ${probability(top[1])}`);
+  }
+  const focus = focusOn(axis, value);
+  return h(
+    "th",
+    { scope },
+    live
+      ? h("a", { class: "head", href: link(focus), title: t(axis === "image" ? "matrix.focusImage" : "matrix.focus", { name }) }, shown)
+      : shown,
+    ...details.map((detail) => h("span", {}, detail)),
+  );
+}
+
+/** Probability and logit of an explained class. @param {ImageRecord} image @param {number} rank */
+export const scores = (image, rank) =>
+  t("scores", { probability: probability(image.probabilities[rank]), logit: number(image.logits[rank] ?? NaN) });
+
+/**
+ * A table of maps.
+ * @param {Axis} rows
+ * @param {Axis} columns
+ * @param {Fixed} fixed
+ * @param {{caption: string, live?: boolean, only?: (string | number)[], cell?: (id: CellId) => Node}} options
+ */
+export function mapTable(rows, columns, fixed, { caption, live = true, only = valuesOf(columns), cell = cellButton }) {
+  const down = valuesOf(rows);
+  const table = h(
+    "table",
+    { class: "matrix" },
+    h("caption", {}, caption),
+    h("thead", {}, h("tr", {}, h("td", { class: "corner" }), ...only.map((value) => head(columns, value, fixed, "col", live)))),
+    h(
+      "tbody",
+      {},
+      ...down.map((value) =>
+        h(
+          "tr",
+          {},
+          head(rows, value, fixed, "row", live),
+          ...only.map((across) => {
+            const id = /** @type {Fixed} */ ({ ...fixed, [FIELD[rows]]: value, [FIELD[columns]]: across });
+            const there = availability(id.method, id.layer);
+            if (there === "map") return h("td", {}, cell(id));
+            const nothing = there === "absent" ? "–" : t("matrix.notComputed");
+            return h("td", { class: "nothing" }, nothing, there === "absent" && h("span", { class: "visually-hidden" }, t("cell.absent")));
+          }),
+        ),
+      ),
+    ),
+  );
+  table.style.setProperty("--columns", String(only.length));
+  return table;
+}
+
+/** Sentences below a matrix: labels in place of maps, methods left out. @param {Fixed} fixed @param {ImageRecord | null} image */
+export function notes(fixed, image) {
+  const said = [];
+  const states = new Set(image?.cells.map((cell) => cell.state));
+  const name = image ? classOf(image, fixed.rank) : "";
+  if (image?.cells.some((cell) => cell.state === "empty")) said.push(t("notes.empty", { name: name || t("class.this") }));
+  if (states.has("undefined")) said.push(t("notes.undefined"));
+  for (const [key, reason] of Object.entries(prose().reasons)) {
+    if (!key.endsWith("/null")) said.push(reason);
+  }
+  return [...new Set(said)].map((sentence) => h("p", { class: "note" }, sentence));
+}
+
+/** How the maps are drawn, in words. */
+export function scaleWords() {
+  const words = [t(`scale.${state.scale}.words`)];
+  if (state.scale === "report") words.push(t("scale.to", { peak: number(Math.max(...Object.values(report.peaks))) }));
+  words.push(t("colormap.words", { name: state.colormap }));
+  if (report.methods.some((method) => method.signed)) words.push(t("signed.words"));
+  if (state.threshold) words.push(t("threshold.words", { share: percent(state.threshold / 100) }));
+  if (state.byValue) words.push(t("byValue.words"));
+  if (state.contours) words.push(t("contours.words"));
+  if (state.cells) words.push(t("cells.words"));
+  return words.join(" ");
+}
+
+/** The axes' names in a sentence. @param {Axis} axis */
+const many = (axis) => t(`axis.${axis}.many`);
+
+/** @param {HTMLElement} root */
+export async function matrixView(root) {
+  const shown = [state.rows, state.columns, state.beside];
+  const image = shown.includes("image") ? null : await imageOf(state.image);
+  if (shown.includes("image")) await Promise.all(valuesOf("image").map((value) => imageOf(Number(value))));
+  const few = report.images.index.length <= IN_STRIP;
+  if (few && !shown.includes("image")) root.append(strip());
+  if (!shown.includes("image")) root.append(await summary(state.image));
+  root.append(switches(shown), panels(), ...notes(state, image));
+  if (shown.includes("image") && chosenImages().length > IMAGES_AT_ONCE) root.append(pager(IMAGES_AT_ONCE));
+  const grid = /** @type {HTMLElement} */ (root.querySelector(".panels"));
+  enableGrid(grid);
+}
+
+/** The images to choose from, as photographs with their predictions. */
+export function strip() {
+  return h(
+    "nav",
+    { class: "strip", "aria-label": t("matrix.images") },
+    h(
+      "ul",
+      {},
+      ...report.images.index.map((index, place) => {
+        const [top] = report.images.top[place];
+        return h(
+          "li",
+          {},
+          h(
+            "a",
+            { href: link({ image: index }), "aria-current": index === state.image && "true" },
+            photoOf(index),
+            h(
+              "span",
+              {},
+              h("strong", {}, bdi(report.images.file[place])),
+              top ? h("span", { class: "hint" }, bdi(`${report.classes[top[0]]} ${probability(top[1])}`)) : null,
+              badge(place),
+            ),
+          ),
+        );
+      }),
+    ),
+  );
+}
+
+/** Whether the first prediction is the true class, in words. @param {number} place */
+export function badge(place) {
+  const label = report.images.label[place];
+  const top = report.images.top[place][0];
+  if (label === null || !top) return null;
+  const right = top[0] === label;
+  return h(
+    "span",
+    { class: `badge ${right ? "right" : "wrong"}` },
+    h("span", { "aria-hidden": "true" }, right ? "✓ " : "✗ "),
+    bdi(t(right ? "badge.right" : "badge.wrong", { name: report.classes[label] })),
+  );
+}
+
+/** An image's name, size and predictions. @param {number} index */
+export async function summary(index) {
+  const place = placeOf(index);
+  const image = await imageOf(index);
+  const [width, height] = report.images.size[place];
+  const [left, top, right, bottom] = image?.seen ?? [0, 0, 1, 1];
+  const across = Math.round((right - left) * width);
+  const down = Math.round((bottom - top) * height);
+  const whole = across === width && down === height;
+  const size = t(whole ? "image.size" : "image.seen", { width, height, across, down });
+  return h(
+    "header",
+    { class: "summary" },
+    h("div", {}, h("h2", {}, bdi(report.images.file[place])), h("p", { class: "hint" }, size), badge(place)),
+    predictions(place),
+  );
+}
+
+/** @param {number} place */
+export function predictions(place) {
+  return h(
+    "ol",
+    { class: "predictions", "aria-label": t("predictions") },
+    ...report.images.top[place].map(([index, share]) => {
+      const value = h("span", { class: "value" });
+      value.style.width = `${share * 100}%`;
+      return h(
+        "li",
+        {},
+        h("span", { class: "name" }, bdi(report.classes[index])),
+        h("span", { class: "bar", "aria-hidden": "true" }, value),
+        h("span", { class: "percent" }, probability(share)),
+      );
+    }),
+  );
+}
+
+/** Axes, and a switch for each axis that is not shown. @param {string[]} shown */
+function switches(shown) {
+  const axes = /** @type {Axis[]} */ (["layer", "method", "class", "image"]);
+  const names = axes.map((axis) => /** @type {[Axis, string]} */ ([axis, many(axis)]));
+  const swapped = (/** @type {"rows" | "columns"} */ own, /** @type {Axis} */ value) => {
+    const other = own === "rows" ? "columns" : "rows";
+    const changes = /** @type {Partial<State>} */ ({ [own]: value, page: 0 });
+    if (state[other] === value) changes[other] = state[own];
+    if (state.beside === value) changes.beside = "none";
+    change(changes, true);
+  };
+  const fixed = axes.filter((axis) => !shown.includes(axis));
+  return h(
+    "div",
+    { class: "switches", role: "group", "aria-label": t("matrix.axes") },
+    select(t("matrix.rows"), "rows", names, state.rows, (value) => swapped("rows", /** @type {Axis} */ (value))),
+    select(t("matrix.columns"), "columns", names, state.columns, (value) => swapped("columns", /** @type {Axis} */ (value))),
+    select(
+      t("matrix.beside"),
+      "beside",
+      [["none", t("matrix.nothingBeside")], ...names.filter(([axis]) => axis !== state.rows && axis !== state.columns && axis !== "image")],
+      state.beside,
+      (value) => change({ beside: /** @type {State["beside"]} */ (value) }, true),
+    ),
+    ...fixed.map(chooser),
+  );
+}
+
+/** A switch for the value of one axis. @param {Axis} axis */
+export function chooser(axis) {
+  const field = FIELD[axis];
+  const values = axis === "image" ? chosenImages() : valuesOf(axis);
+  const options = /** @type {[string | number, string][]} */ (values.map((value) => [value, nameOf(axis, value, state)]));
+  const choose = (/** @type {string} */ value) =>
+    change({ [field]: field === "image" || field === "rank" ? Number(value) : value }, true);
+  if (axis !== "image") return select(t(`axis.${axis}`), `choose-${axis}`, options, state[field], choose);
+  const place = values.indexOf(state.image);
+  const step = (/** @type {number} */ by) => () => {
+    const next = values[place + by];
+    if (next !== undefined) change({ image: Number(next) }, true);
+  };
+  const few = options.length <= 500;
+  return h(
+    "div",
+    { class: "with-steps" },
+    few ? select(t("axis.image"), "choose-image", options, state.image, choose) : null,
+    button("‹", "previous-image", step(-1), { "aria-label": t("previous.image"), disabled: place <= 0 }),
+    button("›", "next-image", step(1), { "aria-label": t("next.image"), disabled: place < 0 || place >= values.length - 1 }),
+  );
+}
+
+/** The tables, side by side where they are short. */
+function panels() {
+  const { beside } = state;
+  const values = beside === "none" ? [null] : valuesOf(beside);
+  const count = valuesOf(state.columns).length;
+  const root = h("div", { class: "panels" });
+  root.style.setProperty("--columns", String(count));
+  if (values.length > 1 && count <= 3) root.classList.add("side-by-side");
+  for (const value of values) {
+    const fixed = /** @type {Fixed} */ (
+      beside === "none" ? { ...state } : { ...state, [FIELD[/** @type {Axis} */ (beside)]]: value }
+    );
+    const table = mapTable(state.rows, state.columns, fixed, { caption: captionOf(fixed) });
+    const wide = h("div", { class: "scroller" }, table);
+    if (count * NARROWEST > 70) wide.classList.add("wide");
+    root.append(h("section", { class: "panel" }, panelHead(beside, value, fixed), wide, h("p", { class: "figcaption" }, `${captionOf(fixed)} `, h("span", { class: "scale-words" }, scaleWords()))));
+  }
+  return root;
+}
+
+/**
+ * @param {Axis | "none"} axis
+ * @param {string | number | null} value
+ * @param {Fixed} fixed
+ */
+function panelHead(axis, value, fixed) {
+  if (axis === "none" || value === null) return null;
+  const image = knownImage(fixed.image);
+  const together = axis === "class" && image && state.rows !== "image" && state.columns !== "image";
+  return h(
+    "h3",
+    {},
+    h("a", { class: "head", href: link(focusOn(axis, value)) }, bdi(nameOf(axis, value, fixed))),
+    together ? h("span", {}, scores(image, Number(value))) : null,
+  );
+}
+
+/** What a table shows. @param {Fixed} fixed */
+function captionOf(fixed) {
+  const shown = [state.rows, state.columns];
+  const axes = /** @type {Axis[]} */ (["image", "class", "method", "layer"]);
+  const of = axes
+    .filter((axis) => !shown.includes(axis))
+    .map((axis) => (axis === "class" ? t("class.named", { name: nameOf(axis, fixed.rank, fixed) }) : nameOf(axis, fixed[FIELD[axis]], fixed)));
+  return t("matrix.caption", { what: of.join(t("comma")), rows: many(state.rows), columns: many(state.columns) });
+}
+
+/** Previous and next page of images. @param {number} length */
+export function pager(length) {
+  const pages = Math.ceil(chosenImages().length / length);
+  const page = Math.min(state.page, pages - 1);
+  return h(
+    "nav",
+    { class: "pager", "aria-label": t("pages") },
+    button(t("previous"), "page-previous", () => change({ page: page - 1 }, true), { disabled: page <= 0 }),
+    h("span", {}, t("page.of", { page: page + 1, pages })),
+    button(t("next"), "page-next", () => change({ page: page + 1 }, true), { disabled: page >= pages - 1 }),
+  );
+}

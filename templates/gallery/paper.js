@@ -1,0 +1,167 @@
+// The report on paper: a cover, each image's figure with its caption, methods and provenance.
+import { camOf, classOf, knownImage, methodOf, placeOf, report } from "./data.js";
+import { bdi, byId, h, linked } from "./dom.js";
+import { availability, composite, peakOf } from "./frames.js";
+import { badge, layerList, notes, predictions, scaleWords, scores } from "./matrix.js";
+import { failures } from "./reading.js";
+import { state } from "./state.js";
+import { layerDetails, prose, t } from "./words.js";
+
+/** Pixels of a cell's longer side. */
+const SIDE = 200;
+
+/** Most columns of a table: what a sheet of paper holds. */
+const WIDEST = 7;
+
+/** Views that are printed as they stand on the screen. */
+const AS_SHOWN = ["tables", "compare", "channels"];
+
+/** @typedef {{rank: number | null, method: string}} Column */
+
+/** Lay out the pages; called when printing begins, and not before. */
+export function layOut() {
+  const paper = byId("paper");
+  document.body.classList.toggle("as-shown", AS_SHOWN.includes(state.view));
+  if (AS_SHOWN.includes(state.view)) return paper.replaceChildren();
+  const indices = report.folder ? [state.image] : report.images.index;
+  const images = indices.map(knownImage).filter((image) => image !== undefined);
+  let figure = 0;
+  paper.replaceChildren(
+    cover(),
+    ...images.map((image) => {
+      const tables = blocks(image).map((columns) => mapsTable(image, columns));
+      return h(
+        "section",
+        { class: "sheet" },
+        h("h2", {}, bdi(image.file)),
+        ...tables.map((table, i) =>
+          h(
+            "figure",
+            {},
+            table,
+            h("figcaption", {}, h("strong", {}, t("tables.figure", { number: ++figure })), " ", sheetCaption(image), " ", i ? "" : scaleWords()),
+          ),
+        ),
+        ...notes({ image: image.index, rank: 0, method: "", layer: "" }, image),
+      );
+    }),
+    appendix(),
+  );
+}
+
+function cover() {
+  const { title, lede, facts, warning, leftOut, failed } = prose();
+  return h(
+    "section",
+    { class: "cover" },
+    h("h1", {}, title),
+    h("p", { class: "lede" }, lede),
+    warning ? h("p", { class: "notice alarm" }, t("warning", { text: warning })) : null,
+    h("dl", { class: "facts" }, ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value))))),
+    ...leftOut.map((reason) => h("p", { class: "note" }, reason)),
+    failed.length ? failures() : null,
+    h(
+      "ul",
+      { class: "at-a-glance" },
+      ...(report.folder ? [] : report.images.index).map((index, place) =>
+        h(
+          "li",
+          {},
+          h("img", { src: knownImage(index)?.photo ?? "", alt: "" }),
+          h("div", {}, h("strong", {}, bdi(report.images.file[place])), badge(place), predictions(place)),
+        ),
+      ),
+    ),
+  );
+}
+
+/** Columns of an image's tables: all classes in one where they fit. @param {ImageRecord} image @returns {Column[][]} */
+function blocks(image) {
+  const ofClass = report.methods.filter((method) => method.classSpecific);
+  const ofNone = report.methods.filter((method) => !method.classSpecific).map((method) => ({ rank: null, method: method.key }));
+  const groups = image.targets.map((_, rank) => ofClass.map((method) => ({ rank, method: method.key })));
+  if (groups.flat().length + ofNone.length <= WIDEST) return [[...groups.flat(), ...ofNone]];
+  const layered = (/** @type {Column} */ column) => methodOf(column.method).perLayer;
+  return [...groups, ofNone].flatMap((columns) => [...cut(columns.filter(layered)), ...cut(columns.filter((column) => !layered(column)))]);
+}
+
+/** @param {Column[]} columns */
+function cut(columns) {
+  const parts = Math.ceil(columns.length / WIDEST);
+  const length = Math.ceil(columns.length / parts);
+  return Array.from({ length: parts }, (_, i) => columns.slice(i * length, (i + 1) * length));
+}
+
+/** @param {ImageRecord} image @param {Column[]} columns */
+function mapsTable(image, columns) {
+  const layers = layerList().filter((layer) => columns.some((column) => availability(column.method, layer) === "map"));
+  const ranks = [...new Set(columns.map((column) => column.rank))];
+  const table = h(
+    "table",
+    { class: "matrix" },
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        h("td"),
+        ...ranks.map((rank) =>
+          h(
+            "th",
+            { scope: "colgroup", colSpan: columns.filter((column) => column.rank === rank).length },
+            bdi(rank === null ? t("class.any") : classOf(image, rank)),
+            rank !== null && h("span", {}, scores(image, rank)),
+          ),
+        ),
+      ),
+      h("tr", {}, h("td"), ...columns.map((column) => h("th", { scope: "col" }, methodOf(column.method).name))),
+    ),
+    h(
+      "tbody",
+      {},
+      ...layers.map((layer) =>
+        h(
+          "tr",
+          {},
+          h("th", { scope: "row" }, h("code", {}, layer), ...layerDetails(layer).map((detail) => h("span", {}, detail))),
+          ...columns.map((column) => h("td", {}, ...cell(image, column, layer))),
+        ),
+      ),
+    ),
+  );
+  table.style.setProperty("--columns", String(columns.length));
+  table.style.setProperty("--rows", String(layers.length));
+  return table;
+}
+
+/** @param {ImageRecord} image @param {Column} column @param {string} layer @returns {(Node | string)[]} */
+function cell(image, column, layer) {
+  const there = availability(column.method, layer);
+  if (there !== "map") return [there === "absent" ? "–" : t("matrix.notComputed")];
+  const id = { image: image.index, rank: column.rank ?? 0, method: column.method, layer };
+  const cam = camOf(image, id);
+  if (cam?.picture) return [h("img", { src: cam.picture, alt: "" })];
+  const words = cam?.state === "positive" ? peakOf(cam) : t(`cell.${cam?.state ?? "absent"}`);
+  return [composite(image, id, SIDE), h("span", { class: "peak" }, words)];
+}
+
+/** @param {ImageRecord} image */
+const sheetCaption = (image) => t("paper.caption", { image: image.file, width: report.images.size[placeOf(image.index)][0], height: report.images.size[placeOf(image.index)][1] });
+
+function appendix() {
+  return h(
+    "section",
+    { class: "appendix" },
+    h("h2", {}, t("view.methods")),
+    h(
+      "div",
+      { class: "methods" },
+      ...Object.values(prose().methods).map((method) =>
+        h("section", {}, h("h3", {}, method.name), h("p", {}, `${method.meaning} ${method.caution}`), h("p", { class: "formula" }, method.formula), h("p", { class: "hint" }, ...linked(method.source))),
+      ),
+    ),
+    h("h2", {}, t("view.provenance")),
+    h("dl", { class: "rows" }, ...prose().provenance.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value))))),
+  );
+}

@@ -1,0 +1,87 @@
+// How to read the maps, and where the numbers come from.
+import { report } from "./data.js";
+import { bdi, button, h, linked } from "./dom.js";
+import { link } from "./state.js";
+import { prose, t } from "./words.js";
+
+/** What to keep in mind, in the order in which readers stumble. */
+const CAUTIONS = ["logit", "own", "shared", "small", "dots", "agreement"];
+
+/** @param {HTMLElement} root */
+export function methodsView(root) {
+  const methods = Object.entries(prose().methods);
+  root.append(
+    h("h2", {}, t("view.methods")),
+    h("ul", { class: "cautions" }, ...CAUTIONS.map((key) => h("li", {}, t(`caution.${key}`)))),
+    h(
+      "div",
+      { class: "methods" },
+      ...methods.map(([key, method]) =>
+        h(
+          "section",
+          { id: `method-${key}` },
+          h("h3", {}, h("a", { class: "head", href: link({ view: "matrix", method: key, rows: "image", columns: "layer", beside: "none" }) }, method.name)),
+          h("p", {}, method.meaning),
+          h("p", {}, h("strong", {}, t("method.caution")), " ", method.caution),
+          h("p", { class: "formula" }, method.formula),
+          h("p", { class: "hint" }, method.needs),
+          h("p", { class: "hint" }, ...linked(method.source)),
+        ),
+      ),
+    ),
+    ...(prose().leftOut.length ? [h("h3", {}, t("leftOut")), h("ul", { class: "cautions" }, ...prose().leftOut.map((reason) => h("li", {}, reason)))] : []),
+  );
+}
+
+/** @param {HTMLElement} root */
+export function provenanceView(root) {
+  const { provenance } = prose();
+  const [command] = provenance;
+  const said = h("span", { role: "status" });
+  const copy = () =>
+    navigator.clipboard.writeText(command[1]).then(
+      () => (said.textContent = t("copied")),
+      () => (said.textContent = t("notCopied")),
+    );
+  root.append(
+    h("h2", {}, t("view.provenance")),
+    h("p", {}, t("provenance.again")),
+    h("p", { class: "command" }, h("code", {}, command[1]), " ", button(t("copy"), "copy", copy), " ", said),
+    h("dl", { class: "rows" }, ...provenance.slice(1).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value))))),
+    failures(),
+    hashes(),
+  );
+}
+
+/** Inputs that could not be read. */
+export function failures() {
+  const { failed, inputs } = prose();
+  if (!failed.length) return h("p", { class: "hint" }, t("failed.none"));
+  return h(
+    "section",
+    { class: "notice", "aria-label": t("failed.title", { failed: failed.length, all: inputs }) },
+    h("h3", {}, t("failed.title", { failed: failed.length, all: inputs })),
+    h("ul", {}, ...failed.map(([file, reason]) => h("li", {}, bdi(file), t("colon"), reason))),
+  );
+}
+
+function hashes() {
+  const { file, size, sha256 } = report.images;
+  const shown = file.slice(0, sha256.length);
+  return h(
+    "details",
+    {},
+    h("summary", {}, t("hashes")),
+    h(
+      "div",
+      { class: "scroller" },
+      h(
+        "table",
+        { class: "numbers" },
+        h("thead", {}, h("tr", {}, ...["file", "pixels", "sha256"].map((key) => h("th", { scope: "col" }, t(`hashes.${key}`))))),
+        h("tbody", {}, ...shown.map((name, i) => h("tr", {}, h("td", {}, bdi(name)), h("td", {}, size[i].join(" × ")), h("td", {}, h("code", {}, sha256[i]))))),
+      ),
+    ),
+    shown.length < file.length && h("p", { class: "hint" }, t("hashes.more", { count: file.length - shown.length })),
+  );
+}

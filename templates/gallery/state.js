@@ -1,0 +1,163 @@
+// The view's state lives in the address behind the #, so that every state is a link.
+import { report } from "./data.js";
+
+/** Short names of the fields in a link. @type {Record<keyof State, string>} */
+const NAMES = {
+  view: "v", image: "i", rank: "k", method: "m", layer: "l", rows: "r", columns: "c", beside: "b",
+  open: "open", pins: "p", text: "q", predicted: "f", low: "lo", high: "hi", judged: "j", sort: "s",
+  page: "n", opacity: "o", threshold: "t", colormap: "cm", scale: "sc", byValue: "av",
+  contours: "ct", cells: "rc", grey: "g", show: "d", channelLayer: "cl", channelSort: "co",
+  picked: "ch", zoom: "z", atX: "x", atY: "y", swipe: "sw", pair: "ab", tables: "tb", language: "lang", theme: "th",
+};
+
+/** Fields that change only how maps are coloured: nothing has to be built anew. */
+export const LOOKS = /** @type {(keyof State)[]} */ ([
+  "opacity", "threshold", "colormap", "scale", "byValue", "contours", "cells", "grey", "show",
+]);
+
+/** @type {State} */
+export let state;
+
+/** @type {State} */
+let defaults;
+
+/** @type {(changed: Set<keyof State>) => void} */
+let onChange = () => undefined;
+
+/** What a report shows when its link says nothing. @returns {State} */
+function initial() {
+  const few = report.images.index.length <= 12;
+  const layers = report.layers;
+  return {
+    view: few ? "matrix" : "overview",
+    image: report.images.index[0] ?? 0,
+    rank: 0,
+    method: report.methods[0].key,
+    layer: layers[layers.length - 1].address,
+    rows: "layer",
+    columns: "method",
+    beside: report.ranks === 2 && report.methods.length <= 3 ? "class" : "none",
+    open: "",
+    pins: [],
+    text: "",
+    predicted: -1,
+    low: 0,
+    high: 100,
+    judged: "all",
+    sort: "order",
+    page: 0,
+    opacity: report.opacity,
+    threshold: 0,
+    colormap: report.colormaps[0],
+    scale: "map",
+    byValue: false,
+    contours: false,
+    cells: false,
+    grey: false,
+    show: "overlay",
+    channelLayer: report.channels[0] ?? "",
+    channelSort: "index",
+    picked: "",
+    zoom: 1,
+    atX: 0.5,
+    atY: 0.5,
+    swipe: 50,
+    pair: "",
+    tables: "all",
+    language: report.language,
+    theme: "auto",
+  };
+}
+
+/** What values a field may have; a link can be old or mistyped. @returns {Partial<Record<keyof State, readonly unknown[]>>} */
+function allowed() {
+  const axes = ["layer", "method", "class", "image"];
+  return {
+    view: ["overview", "matrix", "compare", "channels", "tables", "methods", "provenance"],
+    image: report.images.index,
+    rank: Array.from({ length: report.ranks }, (_, i) => i),
+    method: report.methods.map((method) => method.key),
+    layer: [...report.layers.map((layer) => layer.address), "fused", "input"],
+    rows: axes,
+    columns: axes,
+    beside: ["none", ...axes],
+    judged: ["all", "right", "wrong"],
+    sort: ["order", "name", "confident", "doubtful", "class"],
+    colormap: report.colormaps,
+    scale: ["map", "method", "image", "report"],
+    show: ["overlay", "heat", "photo"],
+    channelLayer: ["", ...report.channels],
+    channelSort: ["index", "activation", "contribution"],
+    tables: ["all", "classes", "methods", "depth"],
+    language: Object.keys(report.languages),
+    theme: ["auto", "light", "dark"],
+  };
+}
+
+/** @returns {State} */
+function read() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const found = /** @type {Record<string, unknown>} */ ({ ...defaults });
+  const choices = allowed();
+  for (const [field, name] of Object.entries(NAMES)) {
+    const text = given.get(name);
+    if (text === null) continue;
+    const standard = found[field];
+    const value = Array.isArray(standard)
+      ? text.split("~").filter(Boolean)
+      : typeof standard === "number"
+        ? Number(text)
+        : typeof standard === "boolean"
+          ? text === "1"
+          : text;
+    const fits = choices[/** @type {keyof State} */ (field)];
+    if (Number.isNaN(value) || (fits && !fits.includes(value))) continue;
+    found[field] = value;
+  }
+  if (found.rows === found.columns) found.columns = found.rows === "method" ? "layer" : "method";
+  if (found.beside === found.rows || found.beside === found.columns) found.beside = "none";
+  return /** @type {State} */ (/** @type {unknown} */ (found));
+}
+
+/** The link to a state that differs from the present one. @param {Partial<State>} changes */
+export function link(changes = {}) {
+  const target = { ...state, ...changes };
+  const words = new URLSearchParams();
+  for (const [field, name] of Object.entries(NAMES)) {
+    const value = target[/** @type {keyof State} */ (field)];
+    const text = Array.isArray(value) ? value.join("~") : typeof value === "boolean" ? String(Number(value)) : String(value);
+    const standard = defaults[/** @type {keyof State} */ (field)];
+    if (String(value) !== String(standard)) words.set(name, text);
+  }
+  return `#${words.toString() || `v=${target.view}`}`;
+}
+
+/** @param {(changed: Set<keyof State>) => void} listener */
+export function startState(listener) {
+  defaults = initial();
+  state = read();
+  onChange = listener;
+  window.addEventListener("hashchange", () => adopt(read()));
+}
+
+/** @param {State} next */
+function adopt(next) {
+  const changed = /** @type {Set<keyof State>} */ (new Set());
+  for (const field of /** @type {(keyof State)[]} */ (Object.keys(NAMES))) {
+    if (String(state[field]) !== String(next[field])) changed.add(field);
+  }
+  state = next;
+  if (changed.size) onChange(changed);
+}
+
+/**
+ * Change the state and the link with it.
+ * @param {Partial<State>} changes
+ * @param {boolean} step whether the browser's back button returns to the state before
+ */
+export function change(changes, step = false) {
+  const url = link(changes);
+  if (step) history.pushState(null, "", url);
+  else history.replaceState(null, "", url);
+  adopt({ ...state, ...changes });
+}

@@ -1,0 +1,175 @@
+// The figures that a coursework asks for, numbered, with captions that can be rewritten.
+import { camOf, classOf, imageOf, knownImage, methodOf, placeOf, report } from "./data.js";
+import { bdi, button, h, select } from "./dom.js";
+import { availability, cellButton, photoOf } from "./frames.js";
+import { enableGrid } from "./grid.js";
+import { chosenImages, pageOf } from "./overview.js";
+import { layerList, pager } from "./matrix.js";
+import { change, state } from "./state.js";
+import { probability, t } from "./words.js";
+
+/** Images whose figures stand on one page of the view. */
+const IN_TABLES = 20;
+
+/** @typedef {{key: string, caption: string, head: string[], rows: {name: Node | string, cells: (Node | string)[]}[]}} CourseTable */
+
+/** Captions as rewritten, by figure; kept in the browser where it allows that. @type {Record<string, string>} */
+let rewritten = {};
+
+const storeName = () => `camreport ${report.id} captions`;
+
+export function readCaptions() {
+  try {
+    rewritten = JSON.parse(localStorage.getItem(storeName()) ?? "{}");
+  } catch {
+    rewritten = {}; // a browser that keeps nothing for files
+  }
+}
+
+function keepCaptions() {
+  try {
+    localStorage.setItem(storeName(), JSON.stringify(rewritten));
+  } catch {
+    // the captions stay as long as the page is open
+  }
+}
+
+/** @param {HTMLElement} root */
+export async function tablesView(root) {
+  const shown = pageOf(chosenImages(), IN_TABLES);
+  await Promise.all(shown.map((index) => imageOf(index)));
+  const options = /** @type {[string, string][]} */ (["all", "classes", "methods", "depth"].map((key) => [key, t(`tables.${key}`)]));
+  root.append(
+    h("h2", {}, t("view.tables")),
+    h("p", { class: "hint screen-only" }, t("tables.hint")),
+    h(
+      "div",
+      { class: "switches" },
+      select(t("tables.which"), "tables", options, state.tables, (value) => change({ tables: /** @type {State["tables"]} */ (value) })),
+      button(t("print"), "print", () => window.print()),
+      button(t("tables.reset"), "reset", () => {
+        rewritten = {};
+        keepCaptions();
+        change({ page: state.page }, false);
+        document.dispatchEvent(new CustomEvent("rebuild"));
+      }),
+    ),
+  );
+  const list = h("div", { class: "course" }, ...courseTables(shown).map(([number, table]) => figure(number, table)));
+  enableGrid(list);
+  root.append(list);
+  if (chosenImages().length > IN_TABLES) root.append(pager(IN_TABLES));
+}
+
+/** The chosen tables with their figure numbers. @param {number[]} shown @returns {[number, CourseTable][]} */
+function courseTables(shown) {
+  const known = shown.map((index) => knownImage(index)).filter((image) => image !== undefined);
+  const tables = [...known.flatMap(classTables), ...methodTable(known), ...depthTables(known)];
+  const numbered = tables.map((table, place) => /** @type {[number, CourseTable]} */ ([place + 1, table]));
+  return numbered.filter(([, table]) => state.tables === "all" || table.key.startsWith(state.tables));
+}
+
+/** Original and each class, layer by layer: a table for each method. @param {ImageRecord} image @returns {CourseTable[]} */
+function classTables(image) {
+  return report.methods
+    .filter((method) => method.classSpecific)
+    .map((method) => ({
+      key: `classes.${image.index}.${method.key}`,
+      caption: t("tables.classes.caption", { image: image.file, method: method.name, classes: image.targets.map((_, rank) => classOf(image, rank)).join(t("comma")) }),
+      head: [t("tables.layer"), t("original"), ...image.targets.map((_, rank) => t("tables.classHead", { name: classOf(image, rank), probability: probability(image.probabilities[rank]) }))],
+      rows: layerList()
+        .filter((layer) => availability(method.key, layer) === "map")
+        .map((layer) => ({
+          name: h("code", {}, layer),
+          cells: [photoOf(image.index), ...image.targets.map((_, rank) => map(image, rank, method.key, layer))],
+        })),
+    }));
+}
+
+/** Original, Grad-CAM, LayerCAM for the predicted class at the last layer, image by image. @param {ImageRecord[]} images @returns {CourseTable[]} */
+function methodTable(images) {
+  const layer = report.layers[report.layers.length - 1].address;
+  const usual = report.methods.filter((method) => ["grad_cam", "layer_cam"].includes(method.key));
+  const methods = usual.length ? usual : report.methods.filter((method) => availability(method.key, layer) === "map").slice(0, 2);
+  if (!methods.length) return [];
+  return [
+    {
+      key: "methods",
+      caption: t("tables.methods.caption", { methods: methods.map((method) => method.name).join(t("comma")), layer }),
+      head: [t("tables.image"), t("original"), ...methods.map((method) => method.name)],
+      rows: images.map((image) => ({
+        name: nameAndClass(image),
+        cells: [photoOf(image.index), ...methods.map((method) => map(image, predicted(image), method.key, layer))],
+      })),
+    },
+  ];
+}
+
+/** Last convolution against the pooling layer behind it, for the predicted class. @param {ImageRecord[]} images @returns {CourseTable[]} */
+function depthTables(images) {
+  const pool = report.layers.map((layer) => /pool/i.test(layer.type)).lastIndexOf(true);
+  const before = report.layers.slice(0, Math.max(pool, 0)).map((layer) => /pool/i.test(layer.type)).lastIndexOf(false);
+  if (pool < 0 || before < 0) return [];
+  const [conv, pooled] = [report.layers[before].address, report.layers[pool].address];
+  return report.methods
+    .filter((method) => method.classSpecific && availability(method.key, conv) === "map" && availability(method.key, pooled) === "map")
+    .map((method) => ({
+      key: `depth.${method.key}`,
+      caption: t("tables.depth.caption", { method: method.name, conv, pool: pooled }),
+      head: [t("tables.image"), t("original"), t("tables.conv", { layer: conv }), t("tables.pool", { layer: pooled })],
+      rows: images.map((image) => ({
+        name: nameAndClass(image),
+        cells: [photoOf(image.index), map(image, predicted(image), method.key, conv), map(image, predicted(image), method.key, pooled)],
+      })),
+    }));
+}
+
+/** Place of the most probable class among the explained ones. @param {ImageRecord} image */
+function predicted(image) {
+  const top = report.images.top[placeOf(image.index)][0]?.[0];
+  return Math.max(0, image.targets.indexOf(top));
+}
+
+/** @param {ImageRecord} image */
+function nameAndClass(image) {
+  const rank = predicted(image);
+  return h("span", {}, bdi(image.file), h("span", { class: "hint" }, bdi(`${classOf(image, rank)} ${probability(image.probabilities[rank])}`)));
+}
+
+/** @param {ImageRecord} image @param {number} rank @param {string} method @param {string} layer */
+const map = (image, rank, method, layer) =>
+  camOf(image, { image: image.index, rank: methodOf(method).classSpecific ? rank : 0, method, layer })
+    ? cellButton({ image: image.index, rank, method, layer })
+    : "–";
+
+/** @param {number} number @param {CourseTable} table */
+function figure(number, table) {
+  const caption = h("p", {
+    class: "caption",
+    contentEditable: "plaintext-only",
+    role: "textbox",
+    "aria-label": t("tables.caption", { number }),
+    "data-focus": `caption ${table.key}`,
+    oninput: () => {
+      rewritten[table.key] = caption.textContent ?? "";
+      keepCaptions();
+    },
+  });
+  caption.textContent = rewritten[table.key] ?? table.caption;
+  return h(
+    "figure",
+    { class: "course-table" },
+    h(
+      "div",
+      { class: "scroller" },
+      h(
+        "table",
+        { class: "matrix plain" },
+        h("caption", { class: "visually-hidden" }, t("tables.figure", { number })),
+        h("thead", {}, h("tr", {}, ...table.head.map((text) => h("th", { scope: "col" }, bdi(text))))),
+        h("tbody", {}, ...table.rows.map((row) => h("tr", {}, h("th", { scope: "row" }, row.name), ...row.cells.map((cell) => h("td", {}, cell))))),
+      ),
+    ),
+    h("figcaption", {}, h("strong", {}, t("tables.figure", { number })), " ", caption),
+  );
+}

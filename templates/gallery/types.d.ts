@@ -1,0 +1,170 @@
+// The shapes of what Python ships (camreport/gallery/) and of the page's own state. Only for tsc.
+
+interface MethodFacts {
+  key: string;
+  name: string;
+  classSpecific: boolean;
+  signed: boolean;
+  perLayer: boolean;
+  onInput: boolean;
+  fuses: boolean;
+}
+
+interface Prose {
+  title: string;
+  lede: string;
+  warning: string;
+  facts: [string, string][];
+  leftOut: string[];
+  failed: [string, string][];
+  inputs: number;
+  layers: Record<string, string[]>;
+  methods: Record<
+    string,
+    { name: string; meaning: string; caution: string; formula: string; source: string; needs: string }
+  >;
+  reasons: Record<string, string>;
+  quantity: string;
+  provenance: [string, string][];
+}
+
+/** What is known of all images, column by column. */
+interface ImageColumns {
+  index: number[];
+  file: string[];
+  size: [number, number][];
+  sha256: string[];
+  label: (number | null)[];
+  top: [number, number][][];
+}
+
+interface Report {
+  id: string;
+  language: string;
+  folder: boolean;
+  perChunk: number;
+  perOverview: number;
+  classes: string[];
+  layers: { address: string; type: string; alike: string[] }[];
+  fused: boolean;
+  input: boolean;
+  methods: MethodFacts[];
+  ranks: number;
+  sameClasses: number[] | null;
+  channels: string[];
+  peaks: Record<string, number>;
+  opacity: number;
+  colormaps: string[];
+  tables: Record<string, string>;
+  images: ImageColumns;
+  prose: Record<string, Prose>;
+  languages: Record<string, string>;
+  strings: Record<string, Record<string, string>>;
+}
+
+/** One map. `offset` finds its levels; a picture has none, nor has an empty map. */
+interface CamCell {
+  method: string;
+  layer: string;
+  rank: number;
+  height: number;
+  width: number;
+  grid: [number, number];
+  peak: number;
+  base: number;
+  state: "positive" | "empty" | "undefined";
+  signed: boolean;
+  own: boolean;
+  offset?: number;
+  picture?: string;
+  channel?: number;
+}
+
+interface LayerChannels {
+  offset: number;
+  shape: [number, number, number];
+  signed: boolean;
+  peaks: (number | null)[];
+  means: (number | null)[];
+  weights: (number | null)[][];
+}
+
+/** One image with its maps; `bytes` once its levels are unpacked. */
+interface ImageRecord {
+  index: number;
+  file: string;
+  photo: string;
+  width: number;
+  height: number;
+  seen: [number, number, number, number];
+  targets: number[];
+  logits: (number | null)[];
+  probabilities: (number | null)[];
+  cells: CamCell[];
+  channels: Record<string, LayerChannels>;
+  levels: string;
+  bytes: Uint8Array;
+  scale: number;
+  byKey: Map<string, CamCell>;
+  picture: HTMLImageElement;
+}
+
+/** What overview chunks hold of an image: its maps at the first choice, nothing else. */
+interface OverviewRecord {
+  seen: [number, number, number, number];
+  size: [number, number];
+  cells: CamCell[];
+  levels: string;
+}
+
+/** Which map: an image's index, the place of a class, a method and a layer. */
+interface CellId {
+  image: number;
+  rank: number;
+  method: string;
+  layer: string;
+}
+
+type Axis = "layer" | "method" | "class" | "image";
+type View = "overview" | "matrix" | "compare" | "channels" | "tables" | "methods" | "provenance";
+
+/** Everything that a link keeps. */
+interface State {
+  view: View;
+  image: number;
+  rank: number;
+  method: string;
+  layer: string;
+  rows: Axis;
+  columns: Axis;
+  beside: Axis | "none";
+  open: string;
+  pins: string[];
+  text: string;
+  predicted: number;
+  low: number;
+  high: number;
+  judged: "all" | "right" | "wrong";
+  sort: "order" | "name" | "confident" | "doubtful" | "class";
+  page: number;
+  opacity: number;
+  threshold: number;
+  colormap: string;
+  scale: "map" | "method" | "image" | "report";
+  byValue: boolean;
+  contours: boolean;
+  cells: boolean;
+  grey: boolean;
+  show: "overlay" | "heat" | "photo";
+  channelLayer: string;
+  channelSort: "index" | "activation" | "contribution";
+  picked: string;
+  zoom: number;
+  atX: number;
+  atY: number;
+  swipe: number;
+  pair: string;
+  tables: "all" | "classes" | "methods" | "depth";
+  language: string;
+  theme: "auto" | "light" | "dark";
+}

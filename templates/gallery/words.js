@@ -1,0 +1,45 @@
+// The page's words in the chosen language.
+import { report } from "./data.js";
+import { state } from "./state.js";
+
+/**
+ * The words for a key, with values for its placeholders.
+ * @param {string} key
+ * @param {Record<string, string | number>} values
+ */
+export function t(key, values = {}) {
+  const words = report.strings[state.language][key];
+  return words.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
+}
+
+/** What is said of the run in the chosen language. */
+export const prose = () => report.prose[state.language];
+
+/** Three digits, with a real minus. @param {number} value */
+export function number(value) {
+  if (!Number.isFinite(value)) return "–";
+  const plain = Number(value.toPrecision(3));
+  const text = Math.abs(plain) >= 1e5 || (plain !== 0 && Math.abs(plain) < 1e-3) ? plain.toExponential() : String(plain);
+  return text.replace("-", "−");
+}
+
+/** A probability with two digits, or a bound where that would claim certainty. @param {number | null} value */
+export function probability(value) {
+  if (value === null || value === undefined) return "–";
+  if (value < 0.005) return "< 0.01";
+  return value > 0.995 ? "> 0.99" : value.toFixed(2);
+}
+
+/** @param {number} share */
+export const percent = (share) => `${Math.round(share * 100)} %`;
+
+/** The lines above a layer's maps: its name, its twins, what is read there. @param {string} address */
+export function layerDetails(address) {
+  const alike = report.layers.find((layer) => layer.address === address)?.alike ?? [];
+  return [...(prose().layers[address] ?? []), ...alike.map((twin) => t("layer.twin", { twin }))];
+}
+
+/** Name of the explained class at a place, as far as one name holds for all images. @param {number} rank */
+export function rankName(rank) {
+  return report.sameClasses ? report.classes[report.sameClasses[rank]] : t("rank", { place: rank + 1 });
+}

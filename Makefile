@@ -21,6 +21,8 @@ OPTIONS = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(C
 	$(if $(CLASSES),--classes '$(CLASSES)') $(if $(LAYERS),--layers '$(LAYERS)') \
 	$(if $(METHODS),--methods '$(METHODS)') $(ARGS)
 
+SCRIPTS := "templates/gallery/*.js" "templates/gallery/*.ts"
+
 .DEFAULT_GOAL := help
 .PHONY: help gallery test check format bench docs clean
 
@@ -44,15 +46,17 @@ check: $(DEVELOPMENT) $(PAGE_TOOLS) ## lint, types and the direction of imports
 	$(VENV)/bin/lint-imports
 ifneq ($(NPM),)
 	node_modules/.bin/tsc
+	node_modules/.bin/prettier --log-level warn --check $(SCRIPTS)
 else ifeq ($(CI),true)
 	@echo "node and npm are missing: the type check of the page's script cannot run"; exit 1
 else
 	@echo "no node and npm here: the type check of the page's script is skipped"
 endif
 
-format: $(DEVELOPMENT) ## format the code
+format: $(DEVELOPMENT) $(PAGE_TOOLS) ## format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+	$(if $(NPM),node_modules/.bin/prettier --log-level warn --write $(SCRIPTS))
 
 bench: $(DEVELOPMENT) ## measure the ratios of the README's table
 	$(PY) benchmarks/ratios.py $(ARGS)

@@ -123,7 +123,7 @@ def _tiles(
     index = record["index"]
     original = words("original")
     source = picture(jpeg_bytes(photo, quality=80), f"{index}")
-    yield Tile(source, original, f"{original}: {record['file']}")
+    yield Tile(source, original, words("comma").join([record["file"], original]))
     seen, pixels = seen_share(manifest, record), np.asarray(photo)
     layer = manifest["layers"][-1]["address"]
     for rank, target in enumerate(arrays["targets"]):

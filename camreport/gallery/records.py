@@ -1,6 +1,7 @@
 """One image as the page takes it: its photograph, its maps in 8 bits, its feature maps."""
 
 import base64
+import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +42,8 @@ class ImageRecord:
     """What the page knows of one image.
 
     Attributes:
-        data: for the page; ``levels`` in it holds all bytes of maps, deflated, as base64.
-        cells: the entries of its maps, which are in ``data`` too.
+        data: for the page; ``maps`` in it holds entries and bytes of all maps, see ``_packed``.
+        cells: the entries of its maps.
         levels: all bytes of its maps.
         peaks: largest values that share a scale, by method.
         targets: classes explained, by their index.
@@ -100,11 +101,11 @@ def image_record(results: Results, record: Record, photo_side: int, cap: int | N
     """
     manifest, index = results.manifest, record["index"]
     arrays = results.arrays(index)
-    photo = Image.open(BytesIO(results.photo(index))).convert("RGB")
     jpeg = results.photo(index)
+    photo = Image.open(BytesIO(jpeg)).convert("RGB")
     if max(photo.size) > photo_side:
         photo.thumbnail((photo_side, photo_side))
-        jpeg = jpeg_bytes(photo)
+        jpeg = jpeg_bytes(photo, quality=75)
     levels = _Levels()
     peaks: dict[str, float] = {}
     cells: list[Record] = []
@@ -130,9 +131,7 @@ def image_record(results: Results, record: Record, photo_side: int, cap: int | N
         "targets": targets,
         "logits": [_finite(float(arrays["logits"][target])) for target in targets],
         "probabilities": [_finite(float(probabilities[target])) for target in targets],
-        "cells": cells,
-        "channels": channels,
-        "levels": _packed(joined),
+        "maps": _packed({"cells": cells, "channels": channels}, joined),
     }
     return ImageRecord(data, cells, joined, peaks, tuple(targets), _twins(manifest, arrays))
 
@@ -205,10 +204,15 @@ def _cell(
     return cell | {"own": own}, not own
 
 
-def _packed(levels: bytes) -> str:
-    """Return bytes as the browser's ``deflate-raw`` in base64."""
+def _packed(entries: Record, levels: bytes) -> str:
+    """Return entries and bytes as the browser's ``deflate-raw`` in base64.
+
+    Four bytes (little-endian) count those of the entries' JSON; it follows, then the levels.
+    """
+    text = json.dumps(entries, allow_nan=False, separators=(",", ":")).encode()
     packer = zlib.compressobj(level=9, wbits=-15)
-    return base64.b64encode(packer.compress(levels) + packer.flush()).decode()
+    packed = packer.compress(len(text).to_bytes(4, "little") + text + levels) + packer.flush()
+    return base64.b64encode(packed).decode()
 
 
 def _channels(arrays: Arrays, address: str, levels: _Levels) -> Record:

@@ -318,7 +318,7 @@ def _write_thumbnail(folder: Path, place: int, photo: bytes) -> None:
     target.mkdir(parents=True, exist_ok=True)
     picture = Image.open(BytesIO(photo)).convert("RGB")
     picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    (target / f"{name}.jpg").write_bytes(jpeg_bytes(picture, quality=80))
+    (target / f"{name}.jpg").write_bytes(jpeg_bytes(picture, quality=75))
 
 
 def _write_chunk(folder: Path, name: str, content: object) -> None:

@@ -12,7 +12,10 @@ import { layerDetails, number, t } from "./words.js";
 export async function channelsView(root) {
   root.append(h("h2", {}, t("view.channels")));
   if (!report.channels.length) {
-    root.append(h("p", {}, t("channels.none")), h("p", {}, h("code", {}, `--channels ${report.layers[report.layers.length - 1].address}`)));
+    root.append(
+      h("p", {}, t("channels.none")),
+      h("p", {}, h("code", {}, `--channels ${report.layers[report.layers.length - 1].address}`)),
+    );
     return;
   }
   const image = await imageOf(state.image);
@@ -30,11 +33,19 @@ export async function channelsView(root) {
       { class: "switches" },
       chooser("image"),
       report.ranks > 1 ? chooser("class") : null,
-      select(t("axis.layer"), "channelLayer", report.channels.map((address) => [address, address]), state.channelLayer, (channelLayer) => change({ channelLayer, picked: "" }, true)),
+      select(
+        t("axis.layer"),
+        "channelLayer",
+        report.channels.map((address) => [address, address]),
+        state.channelLayer,
+        (channelLayer) => change({ channelLayer, picked: "" }, true),
+      ),
       select(
         t("channels.sort"),
         "channelSort",
-        /** @type {[string, string][]} */ (["index", "activation", "contribution"].map((key) => [key, t(`channels.by.${key}`)])),
+        /** @type {[string, string][]} */ (
+          ["index", "activation", "contribution"].map((key) => [key, t(`channels.by.${key}`)])
+        ),
         state.channelSort,
         (channelSort) => change({ channelSort: /** @type {State["channelSort"]} */ (channelSort) }),
       ),
@@ -43,15 +54,29 @@ export async function channelsView(root) {
         "top",
         { min: 0, max: layer.shape[0], step: 1, value: picked.size },
         (count) => t("channels.count", { count, all: layer.shape[0] }),
-        (count) => change({ picked: order.slice(0, count).sort((a, b) => a - b).join("-") }),
+        (count) =>
+          change({
+            picked: order
+              .slice(0, count)
+              .sort((a, b) => a - b)
+              .join("-"),
+          }),
         false,
       ),
-      button(t("channels.all"), "pick-all", () => change({ picked: order.map((_, i) => i).join("-") })),
+      button(t("channels.all"), "pick-all", () =>
+        change({ picked: order.map((_, i) => i).join("-") }),
+      ),
       button(t("channels.clear"), "pick-none", () => change({ picked: "" })),
     ),
-    h("p", { class: "hint" }, [state.channelLayer, ...layerDetails(state.channelLayer)].join(" · ")),
+    h(
+      "p",
+      { class: "hint" },
+      [state.channelLayer, ...layerDetails(state.channelLayer)].join(" · "),
+    ),
   );
-  root.append(h("div", { class: "channels" }, grid(image, layer, order, picked), sum(image, layer, picked)));
+  root.append(
+    h("div", { class: "channels" }, grid(image, layer, order, picked), sum(image, layer, picked)),
+  );
 }
 
 /** Which channels are picked. @param {LayerChannels} layer */
@@ -61,13 +86,19 @@ function pickedIn(layer) {
 }
 
 /** What a channel adds to the class's score, as Grad-CAM weighs it. @param {LayerChannels} layer @param {number} channel */
-const contribution = (layer, channel) => (layer.weights[state.rank]?.[channel] ?? 0) * (layer.means[channel] ?? 0) * layer.shape[1] * layer.shape[2];
+const contribution = (layer, channel) =>
+  (layer.weights[state.rank]?.[channel] ?? 0) *
+  (layer.means[channel] ?? 0) *
+  layer.shape[1] *
+  layer.shape[2];
 
 /** Channels in the chosen order. @param {LayerChannels} layer */
 function ordered(layer) {
   const numbers = Array.from({ length: layer.shape[0] }, (_, i) => i);
-  if (state.channelSort === "activation") numbers.sort((a, b) => (layer.means[b] ?? 0) - (layer.means[a] ?? 0));
-  if (state.channelSort === "contribution") numbers.sort((a, b) => contribution(layer, b) - contribution(layer, a));
+  if (state.channelSort === "activation")
+    numbers.sort((a, b) => (layer.means[b] ?? 0) - (layer.means[a] ?? 0));
+  if (state.channelSort === "contribution")
+    numbers.sort((a, b) => contribution(layer, b) - contribution(layer, a));
   return numbers;
 }
 
@@ -87,14 +118,33 @@ function levels(image, layer, channel) {
 function grid(image, layer, order, picked) {
   const [, height, width] = layer.shape;
   const side = Math.max(height, width);
-  const size = [Math.round((SIDES.channel * height) / side), Math.round((SIDES.channel * width) / side)];
+  const size = [
+    Math.round((SIDES.channel * height) / side),
+    Math.round((SIDES.channel * width) / side),
+  ];
   const cells = order.map((channel) => {
     const canvas = h("canvas");
     const peak = layer.peaks[channel] ?? 0;
-    const values = enlarge(levels(image, layer, channel), { height, width }, size[0], size[1], !state.cells);
+    const values = enlarge(
+      levels(image, layer, channel),
+      { height, width },
+      size[0],
+      size[1],
+      !state.cells,
+    );
     const table = tables[layer.signed ? "diverging" : state.colormap];
-    if (peak) paint(canvas, indices(values, layer.signed, 1), size[0], size[1], { table, signed: layer.signed, threshold: 0, byValue: false });
-    const words = t("channels.one", { channel, mean: number(layer.means[channel] ?? 0), share: number(contribution(layer, channel)) });
+    if (peak)
+      paint(canvas, indices(values, layer.signed, 1), size[0], size[1], {
+        table,
+        signed: layer.signed,
+        threshold: 0,
+        byValue: false,
+      });
+    const words = t("channels.one", {
+      channel,
+      mean: number(layer.means[channel] ?? 0),
+      share: number(contribution(layer, channel)),
+    });
     return h(
       "button",
       {
@@ -112,7 +162,15 @@ function grid(image, layer, order, picked) {
     );
   });
   const across = Math.max(1, Math.round(Math.sqrt(order.length)));
-  const root = h("div", { class: "feature-maps", role: "group", "aria-label": t("channels.grid", { count: order.length, layer: state.channelLayer }) }, ...cells);
+  const root = h(
+    "div",
+    {
+      class: "feature-maps",
+      role: "group",
+      "aria-label": t("channels.grid", { count: order.length, layer: state.channelLayer }),
+    },
+    ...cells,
+  );
   root.style.setProperty("--across", String(across));
   root.style.setProperty("--shape", `${width} / ${height}`);
   enableGrid(root);
@@ -138,7 +196,8 @@ export function weightedSum(image, layer, picked) {
   for (const channel of picked) {
     const weight = (layer.weights[state.rank]?.[channel] ?? 0) * (layer.peaks[channel] ?? 0);
     const own = levels(image, layer, channel);
-    for (let i = 0; i < sum.length; i++) sum[i] += weight * (layer.signed ? (own[i] - ZERO) / ZERO : own[i] / 255);
+    for (let i = 0; i < sum.length; i++)
+      sum[i] += weight * (layer.signed ? (own[i] - ZERO) / ZERO : own[i] / 255);
   }
   return sum;
 }
@@ -156,11 +215,18 @@ function sum(image, layer, picked) {
   frame.style.aspectRatio = `${image.width} / ${image.height}`;
   if (peak > 0) {
     const [, height, width] = layer.shape;
-    const own = Uint8Array.from(values, (value) => Math.floor((Math.max(value, 0) / peak) * 255 + 0.5));
+    const own = Uint8Array.from(values, (value) =>
+      Math.floor((Math.max(value, 0) / peak) * 255 + 0.5),
+    );
     const [high, wide] = seenSize(image, Math.max(image.width, image.height));
     const canvas = h("canvas", { class: "heat" });
     const index = indices(enlarge(own, { height, width }, high, wide, !state.cells), false, 1);
-    paint(canvas, index, high, wide, { table: tables[state.colormap], signed: false, threshold: state.threshold / 100, byValue: state.byValue });
+    paint(canvas, index, high, wide, {
+      table: tables[state.colormap],
+      signed: false,
+      threshold: state.threshold / 100,
+      byValue: state.byValue,
+    });
     const seen = h("span", { class: "seen" }, canvas);
     placeSeen(seen, image.seen);
     frame.append(seen);
@@ -173,6 +239,11 @@ function sum(image, layer, picked) {
     "figure",
     { class: "sum" },
     frame,
-    h("figcaption", {}, t(words, { count: picked.size, all: layer.shape[0], name }), peak > 0 ? ` ${t("cell.peak", { peak: number(peak) })}.` : ""),
+    h(
+      "figcaption",
+      {},
+      t(words, { count: picked.size, all: layer.shape[0], name }),
+      peak > 0 ? t("space") + t("channels.peak", { peak: number(peak) }) : "",
+    ),
   );
 }

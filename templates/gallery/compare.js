@@ -44,9 +44,27 @@ function zoomControls() {
   return h(
     "div",
     { class: "switches" },
-    slider(t("compare.zoom"), "zoom", { min: 1, max: 8, step: 0.5, value: state.zoom }, (v) => `${v} ×`, (zoom) => change({ zoom })),
-    slider(t("compare.across"), "atX", { min: 0, max: 1, step: 0.01, value: state.atX }, percent, (atX) => change({ atX })),
-    slider(t("compare.down"), "atY", { min: 0, max: 1, step: 0.01, value: state.atY }, percent, (atY) => change({ atY })),
+    slider(
+      t("compare.zoom"),
+      "zoom",
+      { min: 1, max: 8, step: 0.5, value: state.zoom },
+      (v) => `${v} ×`,
+      (zoom) => change({ zoom }),
+    ),
+    slider(
+      t("compare.across"),
+      "atX",
+      { min: 0, max: 1, step: 0.01, value: state.atX },
+      percent,
+      (atX) => change({ atX }),
+    ),
+    slider(
+      t("compare.down"),
+      "atY",
+      { min: 0, max: 1, step: 0.01, value: state.atY },
+      percent,
+      (atY) => change({ atY }),
+    ),
     button(t("compare.clear"), "clear", () => change({ pins: [], pair: "" }, true)),
   );
 }
@@ -69,15 +87,38 @@ function showCross(root, pins) {
   const readings = all(".pin output", root);
   pins.forEach(({ image, cam }, place) => {
     const [height, width] = seenSize(image, 224);
-    const values = cam?.state === "positive" && !cam.picture ? enlarge(levelsOf(image, cam), cam, height, width, !state.cells) : new Float64Array();
-    readings[place].textContent = valueAt(image, cam, values, height, width, state.atX, state.atY).replace("\n", t("comma"));
+    const values =
+      cam?.state === "positive" && !cam.picture
+        ? enlarge(levelsOf(image, cam), cam, height, width, !state.cells)
+        : new Float64Array();
+    readings[place].textContent = valueAt(
+      image,
+      cam,
+      values,
+      height,
+      width,
+      state.atX,
+      state.atY,
+    ).replace("\n", t("comma"));
   });
 }
 
 /** Tell the view that zoom, place or swipe have changed. @param {HTMLElement} root */
 export async function moveCompare(root) {
-  const pins = await Promise.all(state.pins.map(async (text) => ({ text, id: idOf(text), image: await imageOf(idOf(text).image) })));
-  const known = pins.filter((pin) => pin.image).map((pin) => ({ ...pin, image: /** @type {ImageRecord} */ (pin.image), cam: camOf(/** @type {ImageRecord} */ (pin.image), pin.id) }));
+  const pins = await Promise.all(
+    state.pins.map(async (text) => ({
+      text,
+      id: idOf(text),
+      image: await imageOf(idOf(text).image),
+    })),
+  );
+  const known = pins
+    .filter((pin) => pin.image)
+    .map((pin) => ({
+      ...pin,
+      image: /** @type {ImageRecord} */ (pin.image),
+      cam: camOf(/** @type {ImageRecord} */ (pin.image), pin.id),
+    }));
   if (all(".pin", root).length === known.length && known.length > 1) showCross(root, known);
   else followCross(root);
 }
@@ -92,11 +133,21 @@ function stage(frame, extra = "") {
 /** @param {MouseEvent} event */
 function placeCross(event) {
   const box = /** @type {HTMLElement} */ (event.currentTarget).getBoundingClientRect();
-  const share = (/** @type {number} */ at, /** @type {number} */ start, /** @type {number} */ length, /** @type {number} */ around) => {
+  const share = (
+    /** @type {number} */ at,
+    /** @type {number} */ start,
+    /** @type {number} */ length,
+    /** @type {number} */ around,
+  ) => {
     const seen = (at - start) / length; // in the window, which shows 1 / zoom of the picture
-    return Math.round(Math.min(Math.max(around + (seen - around) / state.zoom, 0), 1) * 1000) / 1000;
+    return (
+      Math.round(Math.min(Math.max(around + (seen - around) / state.zoom, 0), 1) * 1000) / 1000
+    );
   };
-  change({ atX: share(event.clientX, box.left, box.width, state.atX), atY: share(event.clientY, box.top, box.height, state.atY) });
+  change({
+    atX: share(event.clientX, box.left, box.width, state.atX),
+    atY: share(event.clientY, box.top, box.height, state.atY),
+  });
 }
 
 /** @param {Pinned[]} pins */
@@ -112,7 +163,7 @@ function pinned(pins) {
       return h(
         "li",
         { class: "pin" },
-        h("h3", {}, `${"ABCD"[place]}. `, h("span", {}, describe(id, image))),
+        h("h3", {}, `${"ABCD"[place]} · `, h("span", {}, describe(id, image))),
         window_,
         h("output", {}),
         h(
@@ -128,7 +179,13 @@ function pinned(pins) {
 
 /** Two maps on the finer of their grids, as shares of their own maximum. @param {Pinned} one @param {Pinned} other */
 function onOneGrid(one, other) {
-  if (one.cam?.state !== "positive" || other.cam?.state !== "positive" || one.cam.picture || other.cam.picture) return null;
+  if (
+    one.cam?.state !== "positive" ||
+    other.cam?.state !== "positive" ||
+    one.cam.picture ||
+    other.cam.picture
+  )
+    return null;
   const height = Math.max(one.cam.height, other.cam.height);
   const width = Math.max(one.cam.width, other.cam.width);
   const [first, second] = [one, other].map(({ image, cam }) => {
@@ -165,7 +222,17 @@ function agreement(pins) {
       "table",
       { class: "numbers" },
       h("caption", {}, t("compare.agreement")),
-      h("thead", {}, h("tr", {}, h("td"), h("th", { scope: "col" }, t("compare.correlation")), h("th", { scope: "col" }, t("compare.overlap")))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("td"),
+          h("th", { scope: "col" }, t("compare.correlation")),
+          h("th", { scope: "col" }, t("compare.overlap")),
+        ),
+      ),
       h("tbody", {}, ...rows),
     ),
     h("p", { class: "hint" }, t("compare.caution")),
@@ -175,16 +242,26 @@ function agreement(pins) {
 /** @param {Pinned[]} pins */
 function pair(pins) {
   const pairs = [];
-  for (let a = 0; a < pins.length; a++) for (let b = a + 1; b < pins.length; b++) pairs.push(`${a}${b}`);
+  for (let a = 0; a < pins.length; a++)
+    for (let b = a + 1; b < pins.length; b++) pairs.push(`${a}${b}`);
   const chosen = pairs.includes(state.pair) ? state.pair : pairs[0];
   const [one, other] = [...chosen].map((place) => pins[Number(place)]);
-  const name = (/** @type {string} */ text) => [...text].map((place) => "ABCD"[Number(place)]).join(` ${t("compare.with")} `);
+  const name = (/** @type {string} */ text) =>
+    [...text].map((place) => "ABCD"[Number(place)]).join(` ${t("compare.with")} `);
   const maps = onOneGrid(one, other);
   return h(
     "section",
     { class: "pair" },
     h("h3", {}, t("compare.pair")),
-    pairs.length > 1 ? select(t("compare.which"), "pair", pairs.map((text) => [text, name(text)]), chosen, (value) => change({ pair: value })) : null,
+    pairs.length > 1
+      ? select(
+          t("compare.which"),
+          "pair",
+          pairs.map((text) => [text, name(text)]),
+          chosen,
+          (value) => change({ pair: value }),
+        )
+      : null,
     h(
       "div",
       { class: "ways" },
@@ -192,8 +269,21 @@ function pair(pins) {
         "figure",
         {},
         swipe(one, other),
-        slider(t("compare.swipe"), "swipe", { min: 0, max: 100, step: 1, value: state.swipe }, (v) => `${v} %`, (value) => change({ swipe: value })),
-        h("figcaption", {}, t("compare.swipeWords", { first: "ABCD"[Number(chosen[0])], second: "ABCD"[Number(chosen[1])] })),
+        slider(
+          t("compare.swipe"),
+          "swipe",
+          { min: 0, max: 100, step: 1, value: state.swipe },
+          (v) => `${v} %`,
+          (value) => change({ swipe: value }),
+        ),
+        h(
+          "figcaption",
+          {},
+          t("compare.swipeWords", {
+            first: "ABCD"[Number(chosen[0])],
+            second: "ABCD"[Number(chosen[1])],
+          }),
+        ),
       ),
       flicker(one, other, chosen),
       maps ? difference(one, maps, chosen) : h("p", { class: "note" }, t("compare.noDifference")),
@@ -209,7 +299,8 @@ function large({ id, image }) {
 }
 
 /** @param {Pinned} one @param {Pinned} other */
-const swipe = (one, other) => h("span", { class: "window swipe" }, large(other), h("span", { class: "cut" }, large(one)));
+const swipe = (one, other) =>
+  h("span", { class: "window swipe" }, large(other), h("span", { class: "cut" }, large(one)));
 
 /** @param {Pinned} one @param {Pinned} other @param {string} chosen */
 function flicker(one, other, chosen) {
@@ -250,11 +341,18 @@ export function stopFlicker() {
  */
 function difference(one, maps, chosen) {
   const [height, width] = seenSize(one.image, Math.max(one.image.width, one.image.height));
-  const levels = maps.first.map((share, i) => Math.min(Math.max(share - maps.second[i], -1), 1) * ZERO + ZERO);
+  const levels = maps.first.map(
+    (share, i) => Math.min(Math.max(share - maps.second[i], -1), 1) * ZERO + ZERO,
+  );
   const values = enlarge(levels, maps, height, width, !state.cells);
   const index = Uint8Array.from(values, (value) => Math.floor(value + 0.5));
   const canvas = h("canvas", { class: "heat opaque" });
-  paint(canvas, index, height, width, { table: tables.diverging, signed: true, threshold: 0, byValue: false });
+  paint(canvas, index, height, width, {
+    table: tables.diverging,
+    signed: true,
+    threshold: 0,
+    byValue: false,
+  });
   const seen = h("span", { class: "seen" }, canvas);
   placeSeen(seen, one.image.seen);
   const photo = h("img", { src: one.image.photo, alt: "" });
@@ -267,7 +365,13 @@ function difference(one, maps, chosen) {
     "figure",
     {},
     h("span", { class: "window" }, h("span", { class: "zoomed" }, frame)),
-    h("p", { class: "bar-row" }, h("span", {}, t("compare.more", { name: second })), bar, h("span", {}, t("compare.more", { name: first }))),
+    h(
+      "p",
+      { class: "bar-row" },
+      h("span", {}, t("compare.more", { name: second })),
+      bar,
+      h("span", {}, t("compare.more", { name: first })),
+    ),
     h("figcaption", {}, t("compare.differenceWords", { first, second })),
   );
 }

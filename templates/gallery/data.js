@@ -35,10 +35,18 @@ function bytesOf(base64) {
   return bytes;
 }
 
-/** @param {string} base64 */
+/**
+ * Entries and levels of an image's maps.
+ * @param {string} base64
+ * @returns {Promise<Pick<ImageRecord, "cells" | "channels" | "bytes">>}
+ */
 async function unpack(base64) {
-  const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  const stream = new Blob([bytesOf(base64)]).stream();
+  const inflated = stream.pipeThrough(new DecompressionStream("deflate-raw"));
+  const buffer = await new Response(inflated).arrayBuffer();
+  const length = new DataView(buffer).getUint32(0, true);
+  const entries = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  return { ...entries, bytes: new Uint8Array(buffer, 4 + length) };
 }
 
 /**
@@ -112,9 +120,12 @@ export async function imageOf(index) {
   }
   if (!record) return null;
   if (!record.bytes) {
-    record = { ...record, bytes: await unpack(record.levels), levels: "" };
+    record = { ...record, ...(await unpack(record.maps)), maps: "" };
     record.byKey = byKey(record.cells);
-    record.scale = record.cells.reduce((most, cell) => (cell.own ? most : Math.max(most, cell.peak)), 0);
+    record.scale = record.cells.reduce(
+      (most, cell) => (cell.own ? most : Math.max(most, cell.peak)),
+      0,
+    );
     record.picture = new Image();
     record.picture.src = record.photo;
     await record.picture.decode().catch(() => undefined);
@@ -136,7 +147,11 @@ export const knownImage = (index) => images.get(index);
 export async function overviewOf(index, id) {
   const place = placeOf(index);
   const first = report.methods[0];
-  if (!report.folder || id.method !== first.key || id.layer !== report.layers[report.layers.length - 1].address) {
+  if (
+    !report.folder ||
+    id.method !== first.key ||
+    id.layer !== report.layers[report.layers.length - 1].address
+  ) {
     return null;
   }
   const name = `overview-${padded(Math.floor(place / report.perOverview), 4)}`;
@@ -147,7 +162,9 @@ export async function overviewOf(index, id) {
   }
   let record = small.get(index);
   if (!record) {
-    const shipped = /** @type {OverviewRecord[]} */ (arrived.get(name) ?? [])[place % report.perOverview];
+    const shipped = /** @type {OverviewRecord[]} */ (arrived.get(name) ?? [])[
+      place % report.perOverview
+    ];
     if (!shipped) return null;
     record = { ...shipped, bytes: bytesOf(shipped.levels), byKey: byKey(shipped.cells) };
     small.set(index, record);

@@ -1,7 +1,26 @@
 // One map, large: its values, its peak, its bounding box, its neighbours; saved as a picture.
-import { camOf, classOf, idOf, idText, imageOf, knownImage, levelsOf, methodOf, report } from "./data.js";
+import {
+  camOf,
+  classOf,
+  idOf,
+  idText,
+  imageOf,
+  knownImage,
+  levelsOf,
+  methodOf,
+  report,
+} from "./data.js";
 import { all, announce, bdi, button, byId, h } from "./dom.js";
-import { composite, describe, draw, frameOf, gainOf, scaleOf, seenSize, tableOf } from "./frames.js";
+import {
+  composite,
+  describe,
+  draw,
+  frameOf,
+  gainOf,
+  scaleOf,
+  seenSize,
+  tableOf,
+} from "./frames.js";
 import { ZERO, enlarge, indices, paintBar } from "./heat.js";
 import { change, state } from "./state.js";
 import { number, percent, probability, t } from "./words.js";
@@ -40,13 +59,17 @@ export async function showCell() {
   const [height, width] = seenSize(image, side);
   const cam = camOf(image, id);
   const drawn = cam?.state === "positive" && !cam.picture;
-  const values = drawn ? enlarge(levelsOf(image, cam), cam, height, width, !state.cells) : new Float64Array();
+  const values = drawn
+    ? enlarge(levelsOf(image, cam), cam, height, width, !state.cells)
+    : new Float64Array();
   const index = drawn ? indices(values, cam.signed, gainOf(image, cam)) : new Uint8Array();
   const [x, y] = shown?.id.image === id.image ? [shown.x, shown.y] : [0.5, 0.5];
   shown = { id, image, cam, values, index, height, width, x, y };
   build(shown);
   if (!dialog().open) {
-    const focused = /** @type {HTMLElement | null} */ (document.activeElement?.closest("[data-focus]"));
+    const focused = /** @type {HTMLElement | null} */ (
+      document.activeElement?.closest("[data-focus]")
+    );
     returnTo = focused?.dataset.focus ?? `cell ${state.open}`;
     dialog().showModal();
   }
@@ -55,7 +78,9 @@ export async function showCell() {
 /** @param {Shown} now */
 function build(now) {
   const { id, image, cam } = now;
-  const kept = /** @type {HTMLElement | null} */ (document.activeElement?.closest("#cell [data-focus]"))?.dataset.focus;
+  const kept = /** @type {HTMLElement | null} */ (
+    document.activeElement?.closest("#cell [data-focus]")
+  )?.dataset.focus;
   const frame = frameOf(id, Math.max(image.width, image.height));
   const cross = h("span", { class: "cross", "aria-hidden": "true" });
   frame.append(cross);
@@ -68,7 +93,12 @@ function build(now) {
   draw(frame);
   const box = boundingBox(now);
   if (box) frame.append(marked(now, box));
-  const title = [image.file, methodOf(id.method).classSpecific ? classOf(image, id.rank) : t("class.any"), methodOf(id.method).name, id.layer];
+  const title = [
+    image.file,
+    methodOf(id.method).classSpecific ? classOf(image, id.rank) : t("class.any"),
+    methodOf(id.method).name,
+    id.layer,
+  ];
   dialog().replaceChildren(
     h(
       "header",
@@ -92,9 +122,14 @@ function build(now) {
           { class: "steps" },
           button(t("previous"), "previous", () => step(-1), { disabled: !neighbour(-1) }),
           button(t("next"), "next", () => step(1), { disabled: !neighbour(1) }),
-          button(state.pins.includes(state.open) ? t("unpin") : t("pin"), "pin", () => togglePin(state.open), {
-            "aria-pressed": String(state.pins.includes(state.open)),
-          }),
+          button(
+            state.pins.includes(state.open) ? t("unpin") : t("pin"),
+            "pin",
+            () => togglePin(state.open),
+            {
+              "aria-pressed": String(state.pins.includes(state.open)),
+            },
+          ),
           cam ? button(t("save"), "save", () => save(now)) : null,
         ),
       ),
@@ -105,7 +140,11 @@ function build(now) {
 }
 
 /** @param {string} key */
-const focusIn = (key) => /** @type {HTMLElement | null} */ (dialog().querySelector(`[data-focus="${key}"]:not([disabled])`) ?? dialog().querySelector("button"))?.focus();
+const focusIn = (key) =>
+  /** @type {HTMLElement | null} */ (
+    dialog().querySelector(`[data-focus="${key}"]:not([disabled])`) ??
+      dialog().querySelector("button")
+  )?.focus();
 
 /** Photograph, heat, overlay or contours. */
 function ways() {
@@ -120,8 +159,12 @@ function ways() {
     "div",
     { class: "segments", role: "group", "aria-label": t("show") },
     ...choices.map(([name, changes]) => {
-      const on = state.show === changes.show && (state.contours === changes.contours || name === "heat" || name === "overlay");
-      return button(t(`show.${name}`), `show-${name}`, () => change(changes), { "aria-pressed": String(on) });
+      const on =
+        state.show === changes.show &&
+        (state.contours === changes.contours || name === "heat" || name === "overlay");
+      return button(t(`show.${name}`), `show-${name}`, () => change(changes), {
+        "aria-pressed": String(on),
+      });
     }),
   );
 }
@@ -156,14 +199,18 @@ function boundingBox({ cam, index, width }) {
     bottom = Math.max(bottom, row);
     count++;
   }
-  return right < 0 ? null : { left, top, right: right + 1, bottom: bottom + 1, share: count / index.length };
+  return right < 0
+    ? null
+    : { left, top, right: right + 1, bottom: bottom + 1, share: count / index.length };
 }
 
 /** Place of the largest value in the seen part. @param {Shown} now */
 function peakAt({ cam, values, width }) {
   let best = 0;
   for (let i = 1; i < values.length; i++) {
-    const larger = cam?.signed ? Math.abs(values[i] - ZERO) > Math.abs(values[best] - ZERO) : values[i] > values[best];
+    const larger = cam?.signed
+      ? Math.abs(values[i] - ZERO) > Math.abs(values[best] - ZERO)
+      : values[i] > values[best];
     if (larger) best = i;
   }
   return { column: best % width, row: Math.floor(best / width) };
@@ -204,21 +251,43 @@ function facts(now, box) {
   const { id, image, cam } = now;
   const rows = [];
   if (methodOf(id.method).classSpecific) {
-    rows.push([t("fact.class"), `${classOf(image, id.rank)}, ${t("fact.probability", { probability: probability(image.probabilities[id.rank]) })}`]);
+    rows.push([
+      t("fact.class"),
+      [
+        classOf(image, id.rank),
+        t("fact.probability", { probability: probability(image.probabilities[id.rank]) }),
+      ].join(t("comma")),
+    ]);
   }
-  if (cam) rows.push([t("fact.grid"), t("fact.cells", { cells: `${cam.grid[1]} × ${cam.grid[0]}` })]);
-  if (cam) rows.push([t("fact.largest"), cam.state === "positive" ? number(cam.base + cam.peak) : t(`cell.${cam.state}`)]);
+  if (cam)
+    rows.push([t("fact.grid"), t("fact.cells", { cells: `${cam.grid[1]} × ${cam.grid[0]}` })]);
+  if (cam)
+    rows.push([
+      t("fact.largest"),
+      cam.state === "positive" ? number(cam.base + cam.peak) : t(`cell.${cam.state}`),
+    ]);
   if (box) {
     const { column, row } = peakAt(now);
     const share = percent(state.threshold ? state.threshold / 100 : BOX_SHARE);
     const [x0, y0] = photoPixel(now, box.left, box.top);
     const [x1, y1] = photoPixel(now, box.right - 1, box.bottom - 1);
-    rows.push([t("fact.peak"), t("fact.at", { x: photoPixel(now, column, row)[0], y: photoPixel(now, column, row)[1] })]);
+    rows.push([
+      t("fact.peak"),
+      t("fact.at", { x: photoPixel(now, column, row)[0], y: photoPixel(now, column, row)[1] }),
+    ]);
     rows.push([t("fact.box", { share }), t("fact.rectangle", { x0, y0, x1, y1 })]);
     rows.push([t("fact.area", { share }), percent(box.share)]);
   }
-  if (cam && !cam.picture) rows.push([t("fact.scale"), t(cam.own || state.scale === "map" ? "scale.map" : `scale.${state.scale}`)]);
-  return h("dl", { id: "facts" }, ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))));
+  if (cam && !cam.picture)
+    rows.push([
+      t("fact.scale"),
+      t(cam.own || state.scale === "map" ? "scale.map" : `scale.${state.scale}`),
+    ]);
+  return h(
+    "dl",
+    { id: "facts" },
+    ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))),
+  );
 }
 
 /** Say the value at the cross-hair, which is kept in shares of the photograph. */
@@ -228,7 +297,8 @@ function showReading() {
   const cross = /** @type {HTMLElement | null} */ (dialog().querySelector(".cross"));
   if (cross) Object.assign(cross.style, { left: `${x * 100}%`, top: `${y * 100}%` });
   const [full, high] = report.images.size[report.images.index.indexOf(image.index)];
-  byId("reading").textContent = `x ${Math.floor(x * full)}, y ${Math.floor(y * high)}\n${valueAt(image, cam, values, height, width, x, y)}`;
+  byId("reading").textContent =
+    `x ${Math.floor(x * full)}, y ${Math.floor(y * high)}\n${valueAt(image, cam, values, height, width, x, y)}`;
 }
 
 /**
@@ -255,7 +325,9 @@ export function valueAt(image, cam, values, height, width, x, y) {
 
 /** The map before or behind in the view. @param {number} by */
 function neighbour(by) {
-  const ids = all("#view .cell[data-id]").filter((cell) => cell.offsetParent).map((cell) => cell.dataset.id ?? "");
+  const ids = all("#view .cell[data-id]")
+    .filter((cell) => cell.offsetParent)
+    .map((cell) => cell.dataset.id ?? "");
   const place = ids.indexOf(state.open);
   return place < 0 ? undefined : ids[place + by];
 }
@@ -276,18 +348,32 @@ export function stepClass(by) {
 
 /** Pin a map for comparison, or take its pin away. @param {string} id */
 export function togglePin(id) {
-  const pins = state.pins.includes(id) ? state.pins.filter((pin) => pin !== id) : [...state.pins, id].slice(-MOST_PINS);
+  const pins = state.pins.includes(id)
+    ? state.pins.filter((pin) => pin !== id)
+    : [...state.pins, id].slice(-MOST_PINS);
   change({ pins, pair: "" });
   announce(t("pins.count", { count: pins.length, most: MOST_PINS }));
 }
 
 /** Short ASCII of a name, for a file. @param {string} text */
-const plain = (text) => text.normalize("NFKD").replace(/[^A-Za-z0-9.]+/g, "-").replace(/^[-.]+|[-.]+$/g, "").slice(0, 40);
+const plain = (text) =>
+  text
+    .normalize("NFKD")
+    .replace(/[^A-Za-z0-9.]+/g, "-")
+    .replace(/^[-.]+|[-.]+$/g, "")
+    .slice(0, 40);
 
 /** @param {Shown} now */
 function save({ id, image }) {
-  const classes = methodOf(id.method).classSpecific ? [`class${image.targets[id.rank]}`, plain(classOf(image, id.rank))].filter(Boolean).join("-") : "any-class";
-  const name = [plain(image.file.replace(/\.[^.]*$/, "")) || "image", classes, id.method, plain(id.layer)].join("_");
+  const classes = methodOf(id.method).classSpecific
+    ? [`class${image.targets[id.rank]}`, plain(classOf(image, id.rank))].filter(Boolean).join("-")
+    : "any-class";
+  const name = [
+    plain(image.file.replace(/\.[^.]*$/, "")) || "image",
+    classes,
+    id.method,
+    plain(id.layer),
+  ].join("_");
   composite(image, id, Math.max(image.width, image.height)).toBlob((blob) => {
     if (!blob) return;
     const address = URL.createObjectURL(blob);
@@ -320,12 +406,19 @@ export function startDialog() {
   });
   dialog().addEventListener("close", () => {
     change({ open: "" });
-    all("#view [data-focus]").find((element) => element.dataset.focus === returnTo)?.focus();
+    all("#view [data-focus]")
+      .find((element) => element.dataset.focus === returnTo)
+      ?.focus();
   });
   dialog().addEventListener("keydown", (event) => {
     /** @type {Record<string, [number, number]>} */
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    if (!shown || !steps[event.key] || !/** @type {HTMLElement} */ (event.target).closest("#probe")) return;
+    if (
+      !shown ||
+      !steps[event.key] ||
+      !(/** @type {HTMLElement} */ (event.target).closest("#probe"))
+    )
+      return;
     event.preventDefault();
     const by = event.shiftKey ? 0.1 : 0.01;
     moveTo(shown.x + steps[event.key][0] * by, shown.y + steps[event.key][1] * by);

@@ -21,7 +21,8 @@ export function h(tag, properties = {}, ...children) {
     }
   }
   for (const child of children) {
-    if (child !== null && child !== false) element.append(child instanceof Node ? child : String(child));
+    if (child !== null && child !== false)
+      element.append(child instanceof Node ? child : String(child));
   }
   return element;
 }
@@ -37,7 +38,8 @@ export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(
  * @param {ParentNode} root
  * @returns {HTMLElement[]}
  */
-export const all = (selector, root = document) => [...root.querySelectorAll(selector)].map((e) => /** @type {HTMLElement} */ (e));
+export const all = (selector, root = document) =>
+  [...root.querySelectorAll(selector)].map((e) => /** @type {HTMLElement} */ (e));
 
 /**
  * Text with addresses as links; they are for reading, nothing is loaded.
@@ -62,7 +64,9 @@ export function select(label, key, options, value, choose) {
   const chosen = h(
     "select",
     { "data-focus": key, onchange: () => choose(chosen.value) },
-    ...options.map(([own, text]) => h("option", { value: String(own), selected: own === value }, text)),
+    ...options.map(([own, text]) =>
+      h("option", { value: String(own), selected: own === value }, text),
+    ),
   );
   return h("label", { class: "control" }, h("span", {}, label), chosen);
 }
@@ -105,7 +109,12 @@ export function slider(label, key, range, say, choose, live = true) {
  * @param {(value: boolean) => void} choose
  */
 export function checkbox(label, key, value, choose) {
-  const input = h("input", { type: "checkbox", checked: value, "data-focus": key, onchange: () => choose(input.checked) });
+  const input = h("input", {
+    type: "checkbox",
+    checked: value,
+    "data-focus": key,
+    onchange: () => choose(input.checked),
+  });
   return h("label", { class: "check" }, input, h("span", {}, label));
 }
 
@@ -117,6 +126,27 @@ export function checkbox(label, key, value, choose) {
  */
 export const button = (label, key, act, more = {}) =>
   h("button", { type: "button", "data-focus": key, onclick: act, ...more }, label);
+
+/** Which folds the reader has opened or closed. @type {Map<string, boolean>} */
+const folds = new Map();
+
+/**
+ * What a narrow screen shows only when asked; a wide one always.
+ * @param {string} label
+ * @param {string} key
+ * @param {...(Node | null)} children
+ */
+export function fold(label, key, ...children) {
+  const open = folds.get(key) ?? !matchMedia("(max-width: 47.99rem)").matches;
+  const details = h(
+    "details",
+    { class: "fold", open },
+    h("summary", { "data-focus": `fold ${key}` }, label),
+    h("div", { class: "folded" }, ...children),
+  );
+  details.addEventListener("toggle", () => folds.set(key, details.open));
+  return details;
+}
 
 /** Say something to those who do not see it. @param {string} text */
 export function announce(text) {

@@ -1,6 +1,18 @@
 // A frame is a photograph with a map over it. Frames in view are drawn at once, the others when
 // they come into view or go to paper.
-import { camOf, classOf, idOf, imageOf, knownImage, levelsOf, methodOf, overviewOf, placeOf, report, tables } from "./data.js";
+import {
+  camOf,
+  classOf,
+  idOf,
+  imageOf,
+  knownImage,
+  levelsOf,
+  methodOf,
+  overviewOf,
+  placeOf,
+  report,
+  tables,
+} from "./data.js";
 import { all, h } from "./dom.js";
 import { enlarge, indices, paint, paintContours } from "./heat.js";
 import { state } from "./state.js";
@@ -48,7 +60,8 @@ export function scaleOf(image, cam) {
 }
 
 /** @param {{scale: number}} image @param {CamCell} cam */
-export const gainOf = (image, cam) => (scaleOf(image, cam) === cam.peak ? 1 : cam.peak / scaleOf(image, cam));
+export const gainOf = (image, cam) =>
+  scaleOf(image, cam) === cam.peak ? 1 : cam.peak / scaleOf(image, cam);
 
 /** @param {CamCell} cam */
 export const tableOf = (cam) => tables[cam.signed ? "diverging" : state.colormap];
@@ -73,6 +86,12 @@ export function placeSeen(element, [left, top, right, bottom]) {
   });
 }
 
+/** Give a frame the photograph's shape. @param {HTMLElement} frame @param {number} width @param {number} height */
+export function shape(frame, width, height) {
+  frame.style.aspectRatio = `${width} / ${height}`;
+  frame.style.setProperty("--aspect", String(width / height));
+}
+
 /**
  * An empty frame of an image's shape; it draws itself when it is seen.
  * @param {CellId} id
@@ -82,7 +101,7 @@ export function placeSeen(element, [left, top, right, bottom]) {
 export function frameOf(id, side, tile = false) {
   const frame = h("span", { class: "frame" }, h("img", { alt: "" }));
   const [width, height] = report.images.size[placeOf(id.image)] ?? [1, 1];
-  frame.style.aspectRatio = `${width} / ${height}`;
+  shape(frame, width, height);
   drawings.set(frame, { id, side, tile, drawn: "" });
   observer.observe(frame);
   return frame;
@@ -90,9 +109,13 @@ export function frameOf(id, side, tile = false) {
 
 /** A frame that shows a photograph alone. @param {number} index */
 export function photoOf(index) {
-  const frame = h("span", { class: "frame" }, h("img", { alt: report.images.file[placeOf(index)] }));
+  const frame = h(
+    "span",
+    { class: "frame" },
+    h("img", { alt: report.images.file[placeOf(index)] }),
+  );
   const [width, height] = report.images.size[placeOf(index)] ?? [1, 1];
-  frame.style.aspectRatio = `${width} / ${height}`;
+  shape(frame, width, height);
   const known = knownImage(index);
   const show = (/** @type {ImageRecord | null} */ image) => {
     if (image) frame.querySelector("img")?.setAttribute("src", image.photo);
@@ -133,7 +156,14 @@ async function load(frame, drawing) {
 function drawImage(frame, drawing, image) {
   const { id, side } = drawing;
   const cam = camOf(image, id);
-  const look = [state.threshold, state.scale, state.cells, state.byValue, state.contours, state.colormap].join();
+  const look = [
+    state.threshold,
+    state.scale,
+    state.cells,
+    state.byValue,
+    state.contours,
+    state.colormap,
+  ].join();
   frame.classList.toggle("grey", state.grey);
   frame.classList.toggle("only-heat", state.show === "heat");
   frame.classList.toggle("only-photo", state.show === "photo");
@@ -147,7 +177,12 @@ function drawImage(frame, drawing, image) {
   const values = enlarge(levelsOf(image, cam), cam, height, width, !state.cells);
   const index = indices(values, cam.signed, gainOf(image, cam));
   const { threshold, byValue } = state;
-  paint(canvas, index, height, width, { table: tableOf(cam), signed: cam.signed, threshold: threshold / 100, byValue });
+  paint(canvas, index, height, width, {
+    table: tableOf(cam),
+    signed: cam.signed,
+    threshold: threshold / 100,
+    byValue,
+  });
   let lines = /** @type {HTMLCanvasElement | null} */ (frame.querySelector("canvas.lines"));
   if (state.contours) {
     if (!lines) {
@@ -170,7 +205,11 @@ function fill(frame, drawing, image, cam) {
   photo.src = drawing.tile && report.folder ? thumbnail(drawing.id.image) : image.photo;
   frame.classList.add(cam?.state ?? "absent");
   if (cam?.picture) {
-    const seen = h("span", { class: "seen" }, h("img", { class: "picture", src: cam.picture, alt: "" }));
+    const seen = h(
+      "span",
+      { class: "seen" },
+      h("img", { class: "picture", src: cam.picture, alt: "" }),
+    );
     placeSeen(seen, image.seen);
     frame.append(seen);
   } else if (cam?.state === "positive") {
@@ -211,8 +250,17 @@ export const drawAll = (root) => all(".frame", root).forEach(draw);
 export function cellButton(id, { side = SIDES.cell, tile = false, caption = true } = {}) {
   const text = `${id.image}.${id.rank}.${id.method}.${id.layer}`;
   const frame = frameOf(id, side, tile);
-  const cell = h("button", { class: "cell", type: "button", tabindex: "-1", "data-id": text, "data-focus": `cell ${text}` }, frame);
-  if (!frame.style.aspectRatio) cell.disabled = true;
+  const cell = h(
+    "button",
+    {
+      class: "cell",
+      type: "button",
+      tabindex: "-1",
+      "data-id": text,
+      "data-focus": `cell ${text}`,
+    },
+    frame,
+  );
   const known = knownImage(id.image);
   const peak = h("span", { class: "peak" });
   if (caption) cell.append(peak);
@@ -229,7 +277,7 @@ export function cellButton(id, { side = SIDES.cell, tile = false, caption = true
  * @param {ImageRecord | undefined} image
  */
 function label(cell, peak, id, image) {
-  cell.setAttribute("aria-label", `${describe(id, image)}. ${t("cell.enlarge")}`);
+  cell.setAttribute("aria-label", t("cell.button", { what: describe(id, image) }));
   const cam = image && camOf(image, id);
   if (cam?.state === "positive") peak.textContent = peakOf(cam);
 }
@@ -240,7 +288,9 @@ export function describe(id, image = knownImage(id.image)) {
   const facts = methodOf(id.method);
   const words = [
     report.images.file[placeOf(id.image)],
-    facts.classSpecific ? t("class.named", { name: image ? classOf(image, id.rank) : rankName(id.rank) }) : t("class.any"),
+    facts.classSpecific
+      ? t("class.named", { name: image ? classOf(image, id.rank) : rankName(id.rank) })
+      : t("class.any"),
     facts.name,
     id.layer,
   ];
@@ -252,7 +302,8 @@ export function describe(id, image = knownImage(id.image)) {
 export function peakOf(cam) {
   const sign = cam.signed ? "±" : "";
   let text = t("cell.peak", { peak: sign + number(cam.peak + cam.base) });
-  if (cam.base) text = t("cell.range", { base: number(cam.base), peak: number(cam.peak + cam.base) });
+  if (cam.base)
+    text = t("cell.range", { base: number(cam.base), peak: number(cam.peak + cam.base) });
   if (cam.layer === "fused") text = t("cell.ofOne", { peak: text });
   return cam.channel === undefined ? text : t("cell.channel", { channel: cam.channel, peak: text });
 }
@@ -268,7 +319,10 @@ export const idOfCell = (cell) => idOf(cell.dataset.id ?? "");
  */
 export function composite(image, id, side) {
   const factor = side / Math.max(image.width, image.height);
-  const canvas = h("canvas", { width: Math.round(image.width * factor), height: Math.round(image.height * factor) });
+  const canvas = h("canvas", {
+    width: Math.round(image.width * factor),
+    height: Math.round(image.height * factor),
+  });
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   const cam = camOf(image, id);
   const [left, top, right, bottom] = image.seen;
@@ -282,7 +336,9 @@ export function composite(image, id, side) {
   context.fillRect(0, 0, canvas.width, canvas.height);
   const positive = cam?.state === "positive";
   if (state.show !== "heat" || !positive) {
-    context.filter = `${state.grey || !positive ? "grayscale(1)" : ""} ${positive ? "" : "opacity(0.35)"}`.trim() || "none";
+    context.filter =
+      `${state.grey || !positive ? "grayscale(1)" : ""} ${positive ? "" : "opacity(0.35)"}`.trim() ||
+      "none";
     context.drawImage(image.picture, 0, 0, canvas.width, canvas.height);
     context.filter = "none";
   }
@@ -303,7 +359,12 @@ export function composite(image, id, side) {
   const layer = h("canvas");
   if (state.show !== "photo") {
     const { threshold, byValue } = state;
-    paint(layer, index, height, width, { table: tableOf(cam), signed: cam.signed, threshold: threshold / 100, byValue });
+    paint(layer, index, height, width, {
+      table: tableOf(cam),
+      signed: cam.signed,
+      threshold: threshold / 100,
+      byValue,
+    });
     context.globalAlpha = state.show === "heat" ? 1 : state.opacity / 100;
     context.drawImage(layer, ...box);
     context.globalAlpha = 1;

@@ -26,13 +26,24 @@ function target(cells, from, key) {
   const down = key === "ArrowDown" || key === "PageDown";
   const beyond = placed.filter((one) => (down ? one.y - own.y : own.y - one.y) >= own.height / 2);
   const far = key.startsWith("Page") ? 4 : 0;
-  const heights = [...new Set(beyond.map((one) => Math.round(one.y)))].sort((a, b) => (down ? a - b : b - a));
+  const heights = [...new Set(beyond.map((one) => Math.round(one.y)))].sort((a, b) =>
+    down ? a - b : b - a,
+  );
   const wanted = heights[Math.min(far, heights.length - 1)];
   const there = beyond.filter((one) => Math.abs(one.y - wanted) < own.height / 2);
   return there.sort((a, b) => Math.abs(a.x - own.x) - Math.abs(b.x - own.x))[0]?.cell;
 }
 
-const KEYS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"];
+const KEYS = [
+  "ArrowLeft",
+  "ArrowRight",
+  "ArrowUp",
+  "ArrowDown",
+  "Home",
+  "End",
+  "PageUp",
+  "PageDown",
+];
 
 /**
  * Make the cells in an element one stop of the tab key.
@@ -49,7 +60,9 @@ export function enableGrid(root) {
     /** @type {HTMLElement} */ (cell).tabIndex = 0;
   });
   root.addEventListener("keydown", (event) => {
-    const from = /** @type {HTMLElement | null} */ (/** @type {HTMLElement} */ (event.target).closest(".cell"));
+    const from = /** @type {HTMLElement | null} */ (
+      /** @type {HTMLElement} */ (event.target).closest(".cell")
+    );
     if (!from || !KEYS.includes(event.key) || event.altKey || event.metaKey) return;
     const next = target(cells(), from, event.key);
     event.preventDefault();

@@ -39,7 +39,8 @@ export function enlarge(levels, grid, height, width, smooth = true) {
     for (let row = 0; row < height; row++) {
       const from = Math.floor(((row + 0.5) * grid.height) / height) * grid.width;
       for (let column = 0; column < width; column++) {
-        out[row * width + column] = levels[from + Math.floor(((column + 0.5) * grid.width) / width)];
+        out[row * width + column] =
+          levels[from + Math.floor(((column + 0.5) * grid.width) / width)];
       }
     }
     return out;
@@ -60,7 +61,8 @@ export function enlarge(levels, grid, height, width, smooth = true) {
     const upper = y.first[row] * width;
     const lower = y.second[row] * width;
     for (let column = 0; column < width; column++) {
-      out[row * width + column] = across[upper + column] * (1 - down) + across[lower + column] * down;
+      out[row * width + column] =
+        across[upper + column] * (1 - down) + across[lower + column] * down;
     }
   }
   return out;
@@ -136,7 +138,9 @@ export function paintContours(canvas, index, height, width, signed) {
   const [inner, outer] = new Uint32Array(new Uint8Array([0, 0, 0, 255, 255, 255, 255, 255]).buffer);
   for (const share of CONTOURS) {
     const least = share * (signed ? ZERO : 255);
-    const within = Uint8Array.from(index, (i) => Number((signed ? Math.abs(i - ZERO) : i) >= least));
+    const within = Uint8Array.from(index, (i) =>
+      Number((signed ? Math.abs(i - ZERO) : i) >= least),
+    );
     for (let row = 0; row < height; row++) {
       for (let column = 0; column < width; column++) {
         const i = row * width + column;
@@ -185,7 +189,7 @@ function put(canvas, pixels) {
 function ranks(values) {
   const order = Uint32Array.from(values, (_, i) => i).sort((a, b) => values[a] - values[b]);
   const rank = new Float64Array(values.length);
-  for (let start = 0; start < order.length; ) {
+  for (let start = 0; start < order.length;) {
     let end = start;
     while (end < order.length && values[order[end]] === values[order[start]]) end++;
     for (let i = start; i < end; i++) rank[order[i]] = (start + end - 1) / 2;
@@ -221,7 +225,9 @@ export function rankCorrelation(one, other) {
  */
 export function topOverlap(one, other, share = 0.2) {
   const count = Math.max(1, Math.round(share * one.length));
-  const least = [one, other].map((values) => Float64Array.from(values).sort()[values.length - count]);
+  const least = [one, other].map(
+    (values) => Float64Array.from(values).sort()[values.length - count],
+  );
   let both = 0;
   let either = 0;
   for (let i = 0; i < one.length; i++) {

@@ -3,7 +3,7 @@ import { idOf, imageOf, missing, receive, report, setReport, tables } from "./da
 import { channelsView } from "./channels.js";
 import { compareView, moveCompare, stopFlicker } from "./compare.js";
 import { openCell, showCell, startDialog, step, stepClass, togglePin } from "./dialog.js";
-import { all, bdi, button, byId, checkbox, h, select, slider } from "./dom.js";
+import { all, bdi, button, byId, checkbox, fold, h, select, slider } from "./dom.js";
 import { drawAll, redraw } from "./frames.js";
 import { ZERO, paintBar } from "./heat.js";
 import { matrixView, scaleWords } from "./matrix.js";
@@ -41,13 +41,18 @@ let turn = 0;
 async function showView() {
   const mine = ++turn;
   stopFlicker();
-  const root = h("div", { class: `view ${state.view}` });
+  const root = h("div", { class: `view view-${state.view}` });
   await VIEWS[state.view](root);
   if (mine !== turn) return;
   const view = byId("view");
-  const focused = /** @type {HTMLElement | null} */ (view.contains(document.activeElement) ? document.activeElement : null);
+  const focused = /** @type {HTMLElement | null} */ (
+    view.contains(document.activeElement) ? document.activeElement : null
+  );
   const key = focused?.dataset.focus;
-  const caret = focused instanceof HTMLInputElement && focused.type === "search" ? focused.selectionStart : null;
+  const caret =
+    focused instanceof HTMLInputElement && focused.type === "search"
+      ? focused.selectionStart
+      : null;
   view.replaceChildren(root);
   if (!focused) return;
   const again = all("[data-focus]", root).find((element) => element.dataset.focus === key);
@@ -66,11 +71,15 @@ function showFrame() {
     h(
       "div",
       { class: "settings" },
-      select(t("language"), "language", languages, state.language, (language) => change({ language })),
+      select(t("language"), "language", languages, state.language, (language) =>
+        change({ language }),
+      ),
       select(
         t("theme"),
         "theme",
-        /** @type {[string, string][]} */ (["auto", "light", "dark"].map((key) => [key, t(`theme.${key}`)])),
+        /** @type {[string, string][]} */ (
+          ["auto", "light", "dark"].map((key) => [key, t(`theme.${key}`)])
+        ),
         state.theme,
         (theme) => change({ theme: /** @type {State["theme"]} */ (theme) }),
       ),
@@ -80,10 +89,22 @@ function showFrame() {
       "details",
       { class: "about" },
       h("summary", {}, t("about")),
-      h("dl", { class: "facts" }, ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value))))),
+      h(
+        "dl",
+        { class: "facts" },
+        ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))),
+      ),
     ),
     ...(warning ? [h("p", { class: "notice alarm" }, t("warning", { text: warning }))] : []),
-    ...(leftOut.length ? [h("section", { class: "notice", "aria-label": t("leftOut") }, h("ul", {}, ...leftOut.map((reason) => h("li", {}, reason))))] : []),
+    ...(leftOut.length
+      ? [
+          h(
+            "section",
+            { class: "notice", "aria-label": t("leftOut") },
+            h("ul", {}, ...leftOut.map((reason) => h("li", {}, reason))),
+          ),
+        ]
+      : []),
     ...(failed.length ? [failures()] : []),
   );
   byId("skip").textContent = t("skip");
@@ -94,7 +115,9 @@ function showFrame() {
 }
 
 function showNav() {
-  const views = /** @type {View[]} */ (Object.keys(VIEWS)).filter((view) => view !== "channels" || report.channels.length);
+  const views = /** @type {View[]} */ (Object.keys(VIEWS)).filter(
+    (view) => view !== "channels" || report.channels.length,
+  );
   byId("nav").setAttribute("aria-label", t("views"));
   byId("nav").replaceChildren(
     h(
@@ -104,8 +127,18 @@ function showNav() {
         h(
           "li",
           {},
-          h("a", { href: link({ view, open: "" }), "aria-current": view === state.view && "page", "data-focus": `view ${view}` }, t(`view.${view}`)),
-          view === "compare" && state.pins.length ? h("span", { class: "count" }, ` ${state.pins.length}`) : null,
+          h(
+            "a",
+            {
+              href: link({ view, open: "" }),
+              "aria-current": view === state.view && "page",
+              "data-focus": `view ${view}`,
+            },
+            t(`view.${view}`),
+          ),
+          view === "compare" && state.pins.length
+            ? h("span", { class: "count" }, ` ${state.pins.length}`)
+            : null,
         ),
       ),
     ),
@@ -116,43 +149,88 @@ function showControls() {
   const controls = byId("controls");
   controls.hidden = WITHOUT_MAPS.includes(state.view);
   controls.setAttribute("aria-label", t("controls"));
-  const focused = /** @type {HTMLElement | null} */ (controls.contains(document.activeElement) ? document.activeElement : null);
+  const focused = /** @type {HTMLElement | null} */ (
+    controls.contains(document.activeElement) ? document.activeElement : null
+  );
   const percentOf = (/** @type {number} */ value) => `${value} %`;
   const options = (/** @type {readonly string[]} */ keys, /** @type {string} */ prefix) =>
     keys.map((key) => /** @type {[string, string]} */ ([key, t(`${prefix}.${key}`)]));
   controls.replaceChildren(
-    slider(t("opacity"), "opacity", { min: 0, max: 100, step: 5, value: state.opacity }, percentOf, (opacity) => change({ opacity })),
-    slider(t("threshold"), "threshold", { min: 0, max: 95, step: 5, value: state.threshold }, percentOf, (threshold) => change({ threshold })),
-    select(
-      t("colours"),
-      "colormap",
-      report.colormaps.map((name) => [name, name === "jet" ? t("colours.jet") : name]),
-      state.colormap,
-      (colormap) => change({ colormap }),
+    fold(
+      t("controls"),
+      "controls",
+      slider(
+        t("opacity"),
+        "opacity",
+        { min: 0, max: 100, step: 5, value: state.opacity },
+        percentOf,
+        (opacity) => change({ opacity }),
+      ),
+      slider(
+        t("threshold"),
+        "threshold",
+        { min: 0, max: 95, step: 5, value: state.threshold },
+        percentOf,
+        (threshold) => change({ threshold }),
+      ),
+      select(
+        t("colours"),
+        "colormap",
+        report.colormaps.map((name) => [name, name === "jet" ? t("colours.jet") : name]),
+        state.colormap,
+        (colormap) => change({ colormap }),
+      ),
+      select(
+        t("scale"),
+        "scale",
+        options(["map", "method", "image", "report"], "scale"),
+        state.scale,
+        (scale) => change({ scale: /** @type {State["scale"]} */ (scale) }),
+      ),
+      select(t("show"), "show", options(["overlay", "heat", "photo"], "show"), state.show, (show) =>
+        change({ show: /** @type {State["show"]} */ (show) }),
+      ),
+      h(
+        "div",
+        { class: "checks" },
+        checkbox(t("byValue"), "byValue", state.byValue, (byValue) => change({ byValue })),
+        checkbox(t("contours"), "contours", state.contours, (contours) => change({ contours })),
+        checkbox(t("cells"), "cells", state.cells, (cells) => change({ cells })),
+        checkbox(t("grey"), "grey", state.grey, (grey) => change({ grey })),
+      ),
+      legend(),
     ),
-    select(t("scale"), "scale", options(["map", "method", "image", "report"], "scale"), state.scale, (scale) => change({ scale: /** @type {State["scale"]} */ (scale) })),
-    select(t("show"), "show", options(["overlay", "heat", "photo"], "show"), state.show, (show) => change({ show: /** @type {State["show"]} */ (show) })),
-    h(
-      "div",
-      { class: "checks" },
-      checkbox(t("byValue"), "byValue", state.byValue, (byValue) => change({ byValue })),
-      checkbox(t("contours"), "contours", state.contours, (contours) => change({ contours })),
-      checkbox(t("cells"), "cells", state.cells, (cells) => change({ cells })),
-      checkbox(t("grey"), "grey", state.grey, (grey) => change({ grey })),
-    ),
-    legend(),
   );
-  if (focused) all("[data-focus]", controls).find((element) => element.dataset.focus === focused.dataset.focus)?.focus();
+  if (focused)
+    all("[data-focus]", controls)
+      .find((element) => element.dataset.focus === focused.dataset.focus)
+      ?.focus();
 }
 
 function legend() {
   const own = h("canvas", { role: "img", "aria-label": t("legend") });
   paintBar(own, tables[state.colormap], 256);
-  const rows = [h("span", { class: "bar-row" }, h("span", {}, "0"), own, h("span", {}, t(`legend.${state.scale}`)))];
+  const rows = [
+    h(
+      "span",
+      { class: "bar-row" },
+      h("span", {}, "0"),
+      own,
+      h("span", {}, t(`legend.${state.scale}`)),
+    ),
+  ];
   if (report.methods.some((method) => method.signed)) {
     const signed = h("canvas", { role: "img", "aria-label": t("legend.signed") });
     paintBar(signed, tables.diverging, 2 * ZERO + 1);
-    rows.push(h("span", { class: "bar-row" }, h("span", {}, t("legend.against")), signed, h("span", {}, t("legend.for"))));
+    rows.push(
+      h(
+        "span",
+        { class: "bar-row" },
+        h("span", {}, t("legend.against")),
+        signed,
+        h("span", {}, t("legend.for")),
+      ),
+    );
   }
   return h("div", { class: "legend" }, ...rows);
 }
@@ -170,11 +248,18 @@ function applyChanges(changed) {
   const looks = fields.every((field) => LOOKS.includes(field));
   if (changed.has("language") || changed.has("theme")) showFrame();
   if (looks && !byId("controls").contains(document.activeElement)) showControls();
-  if (looks && (changed.has("colormap") || changed.has("scale"))) byId("controls").querySelector(".legend")?.replaceWith(legend());
+  if (looks && (changed.has("colormap") || changed.has("scale")))
+    byId("controls").querySelector(".legend")?.replaceWith(legend());
   if (fields.some((field) => LOOKS.includes(field))) recolour();
   if (changed.has("open") || (state.open && looks)) showCell();
-  const own = ["compare", "channels"].includes(state.view) && looks && fields.some((field) => field !== "opacity" && field !== "show" && field !== "grey");
-  const structural = fields.filter((field) => !LOOKS.includes(field) && field !== "open" && field !== "theme" && !MOVES.includes(field));
+  const own =
+    ["compare", "channels"].includes(state.view) &&
+    looks &&
+    fields.some((field) => field !== "opacity" && field !== "show" && field !== "grey");
+  const structural = fields.filter(
+    (field) =>
+      !LOOKS.includes(field) && field !== "open" && field !== "theme" && !MOVES.includes(field),
+  );
   if (structural.length === 1 && structural[0] === "pins" && state.view !== "compare") {
     showNav();
     if (state.open) showCell();
@@ -202,8 +287,26 @@ const KEYS_HELP = [
 
 function showHelp() {
   byId("help").replaceChildren(
-    h("header", {}, h("h2", { id: "help-title" }, t("help.title")), button(t("close"), "close-help", () => /** @type {HTMLDialogElement} */ (byId("help")).close())),
-    h("dl", { class: "rows" }, ...KEYS_HELP.map(([keys, what]) => h("div", {}, h("dt", {}, ...keys.split(" ").flatMap((key) => [h("kbd", {}, key), " "])), h("dd", {}, t(what))))),
+    h(
+      "header",
+      {},
+      h("h2", { id: "help-title" }, t("help.title")),
+      button(t("close"), "close-help", () =>
+        /** @type {HTMLDialogElement} */ (byId("help")).close(),
+      ),
+    ),
+    h(
+      "dl",
+      { class: "rows" },
+      ...KEYS_HELP.map(([keys, what]) =>
+        h(
+          "div",
+          {},
+          h("dt", {}, ...keys.split(" ").flatMap((key) => [h("kbd", {}, key), " "])),
+          h("dd", {}, t(what)),
+        ),
+      ),
+    ),
     checkbox(t("keys.on"), "keys-on", keysOn, (on) => (keysOn = on)),
     h("p", { class: "hint" }, t("help.link")),
   );
@@ -226,7 +329,8 @@ function onKey(event) {
     "?": openHelp,
     "-": () => change({ opacity: Math.max(0, state.opacity - 5) }),
     "=": () => change({ opacity: Math.min(100, state.opacity + 5) }),
-    "[": () => (state.open ? stepClass(-1) : change({ rank: (state.rank + report.ranks - 1) % report.ranks })),
+    "[": () =>
+      state.open ? stepClass(-1) : change({ rank: (state.rank + report.ranks - 1) % report.ranks }),
     "]": () => (state.open ? stepClass(1) : change({ rank: (state.rank + 1) % report.ranks })),
     p: () => id && togglePin(id),
     n: () => state.open && step(1),
@@ -241,7 +345,7 @@ function onKey(event) {
 function showMissing() {
   const notice = byId("missing");
   notice.hidden = missing.size === 0;
-  notice.textContent = t("missing", { files: [...missing].join(", ") });
+  notice.textContent = t("missing", { files: [...missing].join(t("comma")) });
 }
 
 // --- start
@@ -257,8 +361,19 @@ async function start() {
   recolour();
   await showView();
   if (state.open) showCell();
+  const bars = () => {
+    const sticky =
+      getComputedStyle(byId("controls")).position === "sticky" && !byId("controls").hidden;
+    document.documentElement.style.setProperty(
+      "--bars",
+      sticky ? `${byId("controls").offsetHeight}px` : "0px",
+    );
+  };
+  new ResizeObserver(bars).observe(byId("controls"));
   byId("view").addEventListener("click", (event) => {
-    const cell = /** @type {HTMLElement | null} */ (/** @type {HTMLElement} */ (event.target).closest(".cell[data-id]"));
+    const cell = /** @type {HTMLElement | null} */ (
+      /** @type {HTMLElement} */ (event.target).closest(".cell[data-id]")
+    );
     if (cell?.dataset.id && idOf(cell.dataset.id).method) openCell(cell.dataset.id);
   });
   byId("skip").addEventListener("click", (event) => {

@@ -5,7 +5,16 @@ import { availability, cellButton, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { chosenImages, pageOf } from "./overview.js";
 import { change, link, state } from "./state.js";
-import { layerDetails, number, percent, probability, prose, rankName, t } from "./words.js";
+import {
+  layerDetails,
+  number,
+  percent,
+  probability,
+  prose,
+  rankName,
+  sentences,
+  t,
+} from "./words.js";
 
 /** Most images on one axis at a time. */
 const IMAGES_AT_ONCE = 20;
@@ -70,7 +79,8 @@ function head(axis, value, fixed, scope, live) {
   const shown = axis === "layer" ? h("code", {}, name) : bdi(name);
   const details = [];
   if (axis === "layer") details.push(...layerDetails(name));
-  if (axis === "method" && !methodOf(String(value)).classSpecific) details.push(t("matrix.anyClass"));
+  if (axis === "method" && !methodOf(String(value)).classSpecific)
+    details.push(t("matrix.anyClass"));
   const image = knownImage(axis === "image" ? Number(value) : fixed.image);
   if (axis === "class" && image && state.rows !== "image" && state.columns !== "image") {
     details.push(scores(image, Number(value)));
@@ -84,7 +94,15 @@ function head(axis, value, fixed, scope, live) {
     "th",
     { scope },
     live
-      ? h("a", { class: "head", href: link(focus), title: t(axis === "image" ? "matrix.focusImage" : "matrix.focus", { name }) }, shown)
+      ? h(
+          "a",
+          {
+            class: "head",
+            href: link(focus),
+            title: t(axis === "image" ? "matrix.focusImage" : "matrix.focus", { name }),
+          },
+          shown,
+        )
       : shown,
     ...details.map((detail) => h("span", {}, detail)),
   );
@@ -92,7 +110,10 @@ function head(axis, value, fixed, scope, live) {
 
 /** Probability and logit of an explained class. @param {ImageRecord} image @param {number} rank */
 export const scores = (image, rank) =>
-  t("scores", { probability: probability(image.probabilities[rank]), logit: number(image.logits[rank] ?? NaN) });
+  t("scores", {
+    probability: probability(image.probabilities[rank]),
+    logit: number(image.logits[rank] ?? NaN),
+  });
 
 /**
  * A table of maps.
@@ -101,13 +122,27 @@ export const scores = (image, rank) =>
  * @param {Fixed} fixed
  * @param {{caption: string, live?: boolean, only?: (string | number)[], cell?: (id: CellId) => Node}} options
  */
-export function mapTable(rows, columns, fixed, { caption, live = true, only = valuesOf(columns), cell = cellButton }) {
+export function mapTable(
+  rows,
+  columns,
+  fixed,
+  { caption, live = true, only = valuesOf(columns), cell = cellButton },
+) {
   const down = valuesOf(rows);
   const table = h(
     "table",
     { class: "matrix" },
     h("caption", {}, caption),
-    h("thead", {}, h("tr", {}, h("td", { class: "corner" }), ...only.map((value) => head(columns, value, fixed, "col", live)))),
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        h("td", { class: "corner" }),
+        ...only.map((value) => head(columns, value, fixed, "col", live)),
+      ),
+    ),
     h(
       "tbody",
       {},
@@ -117,11 +152,20 @@ export function mapTable(rows, columns, fixed, { caption, live = true, only = va
           {},
           head(rows, value, fixed, "row", live),
           ...only.map((across) => {
-            const id = /** @type {Fixed} */ ({ ...fixed, [FIELD[rows]]: value, [FIELD[columns]]: across });
+            const id = /** @type {Fixed} */ ({
+              ...fixed,
+              [FIELD[rows]]: value,
+              [FIELD[columns]]: across,
+            });
             const there = availability(id.method, id.layer);
             if (there === "map") return h("td", {}, cell(id));
             const nothing = there === "absent" ? "–" : t("matrix.notComputed");
-            return h("td", { class: "nothing" }, nothing, there === "absent" && h("span", { class: "visually-hidden" }, t("cell.absent")));
+            return h(
+              "td",
+              { class: "nothing" },
+              nothing,
+              there === "absent" && h("span", { class: "visually-hidden" }, t("cell.absent")),
+            );
           }),
         ),
       ),
@@ -131,30 +175,41 @@ export function mapTable(rows, columns, fixed, { caption, live = true, only = va
   return table;
 }
 
-/** Sentences below a matrix: labels in place of maps, methods left out. @param {Fixed} fixed @param {ImageRecord | null} image */
-export function notes(fixed, image) {
+/** Why some methods have no map at some layers. */
+export const leftOut = () => [
+  ...new Set(
+    Object.entries(prose().reasons)
+      .filter(([key]) => report.methods.some((method) => key.startsWith(`${method.key}/`)))
+      .map(([, reason]) => reason),
+  ),
+];
+
+/** What the labels in place of an image's maps mean. @param {ImageRecord} image */
+export function labels(image) {
   const said = [];
-  const states = new Set(image?.cells.map((cell) => cell.state));
-  const name = image ? classOf(image, fixed.rank) : "";
-  if (image?.cells.some((cell) => cell.state === "empty")) said.push(t("notes.empty", { name: name || t("class.this") }));
-  if (states.has("undefined")) said.push(t("notes.undefined"));
-  for (const [key, reason] of Object.entries(prose().reasons)) {
-    if (!key.endsWith("/null")) said.push(reason);
-  }
-  return [...new Set(said)].map((sentence) => h("p", { class: "note" }, sentence));
+  const empty = image.cells.find((cell) => cell.state === "empty");
+  if (empty)
+    said.push(
+      t("notes.empty", {
+        name: methodOf(empty.method).classSpecific ? classOf(image, empty.rank) : t("class.any"),
+      }),
+    );
+  if (image.cells.some((cell) => cell.state === "undefined")) said.push(t("notes.undefined"));
+  return said.map((sentence) => h("p", { class: "note" }, sentence));
 }
 
 /** How the maps are drawn, in words. */
 export function scaleWords() {
   const words = [t(`scale.${state.scale}.words`)];
-  if (state.scale === "report") words.push(t("scale.to", { peak: number(Math.max(...Object.values(report.peaks))) }));
+  if (state.scale === "report")
+    words.push(t("scale.to", { peak: number(Math.max(...Object.values(report.peaks))) }));
   words.push(t("colormap.words", { name: state.colormap }));
   if (report.methods.some((method) => method.signed)) words.push(t("signed.words"));
   if (state.threshold) words.push(t("threshold.words", { share: percent(state.threshold / 100) }));
   if (state.byValue) words.push(t("byValue.words"));
   if (state.contours) words.push(t("contours.words"));
   if (state.cells) words.push(t("cells.words"));
-  return words.join(" ");
+  return sentences(...words);
 }
 
 /** The axes' names in a sentence. @param {Axis} axis */
@@ -164,12 +219,16 @@ const many = (axis) => t(`axis.${axis}.many`);
 export async function matrixView(root) {
   const shown = [state.rows, state.columns, state.beside];
   const image = shown.includes("image") ? null : await imageOf(state.image);
-  if (shown.includes("image")) await Promise.all(valuesOf("image").map((value) => imageOf(Number(value))));
+  if (shown.includes("image"))
+    await Promise.all(valuesOf("image").map((value) => imageOf(Number(value))));
   const few = report.images.index.length <= IN_STRIP;
   if (few && !shown.includes("image")) root.append(strip());
-  if (!shown.includes("image")) root.append(await summary(state.image));
-  root.append(switches(shown), panels(), ...notes(state, image));
-  if (shown.includes("image") && chosenImages().length > IMAGES_AT_ONCE) root.append(pager(IMAGES_AT_ONCE));
+  const about = shown.includes("image") ? null : await summary(state.image);
+  root.append(h("div", { class: "top" }, about, switches(shown)), panels());
+  if (image) root.append(...labels(image));
+  root.append(...leftOut().map((reason) => h("p", { class: "note" }, reason)));
+  if (shown.includes("image") && chosenImages().length > IMAGES_AT_ONCE)
+    root.append(pager(IMAGES_AT_ONCE));
   const grid = /** @type {HTMLElement} */ (root.querySelector(".panels"));
   enableGrid(grid);
 }
@@ -195,7 +254,13 @@ export function strip() {
               "span",
               {},
               h("strong", {}, bdi(report.images.file[place])),
-              top ? h("span", { class: "hint" }, bdi(`${report.classes[top[0]]} ${probability(top[1])}`)) : null,
+              top
+                ? h(
+                    "span",
+                    { class: "hint" },
+                    bdi(`${report.classes[top[0]]} ${probability(top[1])}`),
+                  )
+                : null,
               badge(place),
             ),
           ),
@@ -232,7 +297,13 @@ export async function summary(index) {
   return h(
     "header",
     { class: "summary" },
-    h("div", {}, h("h2", {}, bdi(report.images.file[place])), h("p", { class: "hint" }, size), badge(place)),
+    h(
+      "div",
+      {},
+      h("h2", {}, bdi(report.images.file[place])),
+      h("p", { class: "hint" }, size),
+      badge(place),
+    ),
     predictions(place),
   );
 }
@@ -271,12 +342,21 @@ function switches(shown) {
   return h(
     "div",
     { class: "switches", role: "group", "aria-label": t("matrix.axes") },
-    select(t("matrix.rows"), "rows", names, state.rows, (value) => swapped("rows", /** @type {Axis} */ (value))),
-    select(t("matrix.columns"), "columns", names, state.columns, (value) => swapped("columns", /** @type {Axis} */ (value))),
+    select(t("matrix.rows"), "rows", names, state.rows, (value) =>
+      swapped("rows", /** @type {Axis} */ (value)),
+    ),
+    select(t("matrix.columns"), "columns", names, state.columns, (value) =>
+      swapped("columns", /** @type {Axis} */ (value)),
+    ),
     select(
       t("matrix.beside"),
       "beside",
-      [["none", t("matrix.nothingBeside")], ...names.filter(([axis]) => axis !== state.rows && axis !== state.columns && axis !== "image")],
+      [
+        ["none", t("matrix.nothingBeside")],
+        ...names.filter(
+          ([axis]) => axis !== state.rows && axis !== state.columns && axis !== "image",
+        ),
+      ],
       state.beside,
       (value) => change({ beside: /** @type {State["beside"]} */ (value) }, true),
     ),
@@ -288,10 +368,13 @@ function switches(shown) {
 export function chooser(axis) {
   const field = FIELD[axis];
   const values = axis === "image" ? chosenImages() : valuesOf(axis);
-  const options = /** @type {[string | number, string][]} */ (values.map((value) => [value, nameOf(axis, value, state)]));
+  const options = /** @type {[string | number, string][]} */ (
+    values.map((value) => [value, nameOf(axis, value, state)])
+  );
   const choose = (/** @type {string} */ value) =>
     change({ [field]: field === "image" || field === "rank" ? Number(value) : value }, true);
-  if (axis !== "image") return select(t(`axis.${axis}`), `choose-${axis}`, options, state[field], choose);
+  if (axis !== "image")
+    return select(t(`axis.${axis}`), `choose-${axis}`, options, state[field], choose);
   const place = values.indexOf(state.image);
   const step = (/** @type {number} */ by) => () => {
     const next = values[place + by];
@@ -302,8 +385,14 @@ export function chooser(axis) {
     "div",
     { class: "with-steps" },
     few ? select(t("axis.image"), "choose-image", options, state.image, choose) : null,
-    button("‹", "previous-image", step(-1), { "aria-label": t("previous.image"), disabled: place <= 0 }),
-    button("›", "next-image", step(1), { "aria-label": t("next.image"), disabled: place < 0 || place >= values.length - 1 }),
+    button("‹", "previous-image", step(-1), {
+      "aria-label": t("previous.image"),
+      disabled: place <= 0,
+    }),
+    button("›", "next-image", step(1), {
+      "aria-label": t("next.image"),
+      disabled: place < 0 || place >= values.length - 1,
+    }),
   );
 }
 
@@ -322,7 +411,21 @@ function panels() {
     const table = mapTable(state.rows, state.columns, fixed, { caption: captionOf(fixed) });
     const wide = h("div", { class: "scroller" }, table);
     if (count * NARROWEST > 70) wide.classList.add("wide");
-    root.append(h("section", { class: "panel" }, panelHead(beside, value, fixed), wide, h("p", { class: "figcaption" }, `${captionOf(fixed)} `, h("span", { class: "scale-words" }, scaleWords()))));
+    root.append(
+      h(
+        "section",
+        { class: "panel" },
+        panelHead(beside, value, fixed),
+        wide,
+        h(
+          "p",
+          { class: "figcaption" },
+          captionOf(fixed),
+          t("space"),
+          h("span", { class: "scale-words" }, scaleWords()),
+        ),
+      ),
+    );
   }
   return root;
 }
@@ -350,8 +453,16 @@ function captionOf(fixed) {
   const axes = /** @type {Axis[]} */ (["image", "class", "method", "layer"]);
   const of = axes
     .filter((axis) => !shown.includes(axis))
-    .map((axis) => (axis === "class" ? t("class.named", { name: nameOf(axis, fixed.rank, fixed) }) : nameOf(axis, fixed[FIELD[axis]], fixed)));
-  return t("matrix.caption", { what: of.join(t("comma")), rows: many(state.rows), columns: many(state.columns) });
+    .map((axis) =>
+      axis === "class"
+        ? t("class.named", { name: nameOf(axis, fixed.rank, fixed) })
+        : nameOf(axis, fixed[FIELD[axis]], fixed),
+    );
+  return t("matrix.caption", {
+    what: of.join(t("comma")),
+    rows: many(state.rows),
+    columns: many(state.columns),
+  });
 }
 
 /** Previous and next page of images. @param {number} length */
@@ -361,8 +472,12 @@ export function pager(length) {
   return h(
     "nav",
     { class: "pager", "aria-label": t("pages") },
-    button(t("previous"), "page-previous", () => change({ page: page - 1 }, true), { disabled: page <= 0 }),
+    button(t("previous"), "page-previous", () => change({ page: page - 1 }, true), {
+      disabled: page <= 0,
+    }),
     h("span", {}, t("page.of", { page: page + 1, pages })),
-    button(t("next"), "page-next", () => change({ page: page + 1 }, true), { disabled: page >= pages - 1 }),
+    button(t("next"), "page-next", () => change({ page: page + 1 }, true), {
+      disabled: page >= pages - 1,
+    }),
   );
 }

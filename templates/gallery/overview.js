@@ -1,6 +1,6 @@
 // All images at a glance, with one map each: filtered, sorted, a hundred at a time.
 import { placeOf, report } from "./data.js";
-import { bdi, h, select, slider } from "./dom.js";
+import { bdi, fold, h, select, slider } from "./dom.js";
 import { SIDES, cellButton } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { badge, chooser, pager } from "./matrix.js";
@@ -20,25 +20,29 @@ export function chosenImages() {
   if (chosen.key === key) return chosen.images;
   const { index, file, top, label } = report.images;
   const wanted = text.toLowerCase();
-  const places = index.map((_, place) => place).filter((place) => {
-    const [first] = top[place];
-    const share = (first?.[1] ?? 0) * 100;
-    const right = label[place] === null ? null : first?.[0] === label[place];
-    return (
-      file[place].toLowerCase().includes(wanted) &&
-      (predicted < 0 || first?.[0] === predicted) &&
-      share >= low &&
-      share <= high &&
-      (judged === "all" || right === (judged === "right"))
-    );
-  });
+  const places = index
+    .map((_, place) => place)
+    .filter((place) => {
+      const [first] = top[place];
+      const share = (first?.[1] ?? 0) * 100;
+      const right = label[place] === null ? null : first?.[0] === label[place];
+      return (
+        file[place].toLowerCase().includes(wanted) &&
+        (predicted < 0 || first?.[0] === predicted) &&
+        share >= low &&
+        share <= high &&
+        (judged === "all" || right === (judged === "right"))
+      );
+    });
   const confidence = (/** @type {number} */ place) => top[place][0]?.[1] ?? -1;
   const orders = {
     order: () => 0,
-    name: (/** @type {number} */ a, /** @type {number} */ b) => file[a].localeCompare(file[b], undefined, { numeric: true }),
+    name: (/** @type {number} */ a, /** @type {number} */ b) =>
+      file[a].localeCompare(file[b], undefined, { numeric: true }),
     confident: (/** @type {number} */ a, /** @type {number} */ b) => confidence(b) - confidence(a),
     doubtful: (/** @type {number} */ a, /** @type {number} */ b) => confidence(a) - confidence(b),
-    class: (/** @type {number} */ a, /** @type {number} */ b) => (top[a][0]?.[0] ?? -1) - (top[b][0]?.[0] ?? -1) || confidence(b) - confidence(a),
+    class: (/** @type {number} */ a, /** @type {number} */ b) =>
+      (top[a][0]?.[0] ?? -1) - (top[b][0]?.[0] ?? -1) || confidence(b) - confidence(a),
   };
   places.sort(orders[sort]);
   chosen = { key, images: places.map((place) => index[place]) };
@@ -59,7 +63,14 @@ export async function overviewView(root) {
   root.append(
     h("h2", { class: "visually-hidden" }, t("view.overview")),
     filters(),
-    h("p", { class: "hint", role: "status" }, t("overview.count", { shown: images.length.toLocaleString("en"), all: all.toLocaleString("en") })),
+    h(
+      "p",
+      { class: "hint", role: "status" },
+      t("overview.count", {
+        shown: images.length.toLocaleString("en"),
+        all: all.toLocaleString("en"),
+      }),
+    ),
   );
   const tiles = h("ul", { class: shown.length <= 6 ? "tiles few" : "tiles" }, ...shown.map(tile));
   enableGrid(tiles);
@@ -76,15 +87,26 @@ function tile(index) {
     "li",
     { class: "tile" },
     cellButton(id, { side: SIDES.tile, tile: report.folder, caption: false }),
-    h("a", { class: "name", href: link({ view: "matrix", image: index, rows: "layer", columns: "method" }) }, bdi(report.images.file[place])),
-    top ? h("span", { class: "hint" }, bdi(`${report.classes[top[0]]} ${probability(top[1])}`)) : null,
+    h(
+      "a",
+      {
+        class: "name",
+        href: link({ view: "matrix", image: index, rows: "layer", columns: "method" }),
+      },
+      bdi(report.images.file[place]),
+    ),
+    top
+      ? h("span", { class: "hint" }, bdi(`${report.classes[top[0]]} ${probability(top[1])}`))
+      : null,
     badge(place),
   );
 }
 
 /** What is shown of which images. */
 function filters() {
-  const predicted = [...new Set(report.images.top.map((top) => top[0]?.[0]).filter((index) => index !== undefined))];
+  const predicted = [
+    ...new Set(report.images.top.map((top) => top[0]?.[0]).filter((index) => index !== undefined)),
+  ];
   predicted.sort((a, b) => a - b);
   const search = h("input", {
     type: "search",
@@ -93,9 +115,9 @@ function filters() {
     oninput: () => change({ text: search.value, page: 0 }),
   });
   const judged = report.images.label.some((label) => label !== null);
-  return h(
-    "div",
-    { class: "switches", role: "group", "aria-label": t("overview.filters") },
+  return fold(
+    t("overview.filters"),
+    "filters",
     chooser("method"),
     chooser("layer"),
     report.ranks > 1 ? chooser("class") : null,
@@ -103,17 +125,40 @@ function filters() {
     select(
       t("overview.predicted"),
       "predicted",
-      [[-1, t("overview.any")], ...predicted.map((index) => /** @type {[number, string]} */ ([index, report.classes[index]]))],
+      [
+        [-1, t("overview.any")],
+        ...predicted.map(
+          (index) => /** @type {[number, string]} */ ([index, report.classes[index]]),
+        ),
+      ],
       state.predicted,
       (value) => change({ predicted: Number(value), page: 0 }),
     ),
-    slider(t("overview.from"), "low", { min: 0, max: 100, step: 1, value: state.low }, (v) => (v / 100).toFixed(2), (low) => change({ low, page: 0 }), false),
-    slider(t("overview.to"), "high", { min: 0, max: 100, step: 1, value: state.high }, (v) => (v / 100).toFixed(2), (high) => change({ high, page: 0 }), false),
+    slider(
+      t("overview.from"),
+      "low",
+      { min: 0, max: 100, step: 1, value: state.low },
+      (v) => (v / 100).toFixed(2),
+      (low) => change({ low, page: 0 }),
+      false,
+    ),
+    slider(
+      t("overview.to"),
+      "high",
+      { min: 0, max: 100, step: 1, value: state.high },
+      (v) => (v / 100).toFixed(2),
+      (high) => change({ high, page: 0 }),
+      false,
+    ),
     judged
       ? select(
           t("overview.judged"),
           "judged",
-          [["all", t("overview.any")], ["right", t("overview.right")], ["wrong", t("overview.wrong")]],
+          [
+            ["all", t("overview.any")],
+            ["right", t("overview.right")],
+            ["wrong", t("overview.wrong")],
+          ],
           state.judged,
           (value) => change({ judged: /** @type {State["judged"]} */ (value), page: 0 }),
         )
@@ -121,7 +166,9 @@ function filters() {
     select(
       t("overview.sort"),
       "sort",
-      /** @type {[string, string][]} */ (["order", "name", "confident", "doubtful", "class"].map((key) => [key, t(`sort.${key}`)])),
+      /** @type {[string, string][]} */ (
+        ["order", "name", "confident", "doubtful", "class"].map((key) => [key, t(`sort.${key}`)])
+      ),
       state.sort,
       (value) => change({ sort: /** @type {State["sort"]} */ (value), page: 0 }),
     ),

@@ -2,10 +2,10 @@
 import { camOf, classOf, knownImage, methodOf, placeOf, report } from "./data.js";
 import { bdi, byId, h, linked } from "./dom.js";
 import { availability, composite, peakOf } from "./frames.js";
-import { badge, layerList, notes, predictions, scaleWords, scores } from "./matrix.js";
+import { badge, labels, layerList, leftOut, predictions, scaleWords, scores } from "./matrix.js";
 import { failures } from "./reading.js";
 import { state } from "./state.js";
-import { layerDetails, prose, t } from "./words.js";
+import { layerDetails, prose, sentences, t } from "./words.js";
 
 /** Pixels of a cell's longer side. */
 const SIDE = 200;
@@ -39,10 +39,16 @@ export function layOut() {
             "figure",
             {},
             table,
-            h("figcaption", {}, h("strong", {}, t("tables.figure", { number: ++figure })), " ", sheetCaption(image), " ", i ? "" : scaleWords()),
+            h(
+              "figcaption",
+              {},
+              h("strong", {}, t("tables.figure", { number: ++figure })),
+              " ",
+              sentences(sheetCaption(image), i ? "" : scaleWords()),
+            ),
           ),
         ),
-        ...notes({ image: image.index, rank: 0, method: "", layer: "" }, image),
+        ...labels(image),
       );
     }),
     appendix(),
@@ -50,15 +56,18 @@ export function layOut() {
 }
 
 function cover() {
-  const { title, lede, facts, warning, leftOut, failed } = prose();
+  const { title, lede, facts, warning, failed } = prose();
   return h(
     "section",
     { class: "cover" },
     h("h1", {}, title),
     h("p", { class: "lede" }, lede),
     warning ? h("p", { class: "notice alarm" }, t("warning", { text: warning })) : null,
-    h("dl", { class: "facts" }, ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value))))),
-    ...leftOut.map((reason) => h("p", { class: "note" }, reason)),
+    h(
+      "dl",
+      { class: "facts" },
+      ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))),
+    ),
     failed.length ? failures() : null,
     h(
       "ul",
@@ -68,7 +77,13 @@ function cover() {
           "li",
           {},
           h("img", { src: knownImage(index)?.photo ?? "", alt: "" }),
-          h("div", {}, h("strong", {}, bdi(report.images.file[place])), badge(place), predictions(place)),
+          h(
+            "div",
+            {},
+            h("strong", {}, bdi(report.images.file[place])),
+            badge(place),
+            predictions(place),
+          ),
         ),
       ),
     ),
@@ -78,11 +93,18 @@ function cover() {
 /** Columns of an image's tables: all classes in one where they fit. @param {ImageRecord} image @returns {Column[][]} */
 function blocks(image) {
   const ofClass = report.methods.filter((method) => method.classSpecific);
-  const ofNone = report.methods.filter((method) => !method.classSpecific).map((method) => ({ rank: null, method: method.key }));
-  const groups = image.targets.map((_, rank) => ofClass.map((method) => ({ rank, method: method.key })));
+  const ofNone = report.methods
+    .filter((method) => !method.classSpecific)
+    .map((method) => ({ rank: null, method: method.key }));
+  const groups = image.targets.map((_, rank) =>
+    ofClass.map((method) => ({ rank, method: method.key })),
+  );
   if (groups.flat().length + ofNone.length <= WIDEST) return [[...groups.flat(), ...ofNone]];
   const layered = (/** @type {Column} */ column) => methodOf(column.method).perLayer;
-  return [...groups, ofNone].flatMap((columns) => [...cut(columns.filter(layered)), ...cut(columns.filter((column) => !layered(column)))]);
+  return [...groups, ofNone].flatMap((columns) => [
+    ...cut(columns.filter(layered)),
+    ...cut(columns.filter((column) => !layered(column))),
+  ]);
 }
 
 /** @param {Column[]} columns */
@@ -94,7 +116,9 @@ function cut(columns) {
 
 /** @param {ImageRecord} image @param {Column[]} columns */
 function mapsTable(image, columns) {
-  const layers = layerList().filter((layer) => columns.some((column) => availability(column.method, layer) === "map"));
+  const layers = layerList().filter((layer) =>
+    columns.some((column) => availability(column.method, layer) === "map"),
+  );
   const ranks = [...new Set(columns.map((column) => column.rank))];
   const table = h(
     "table",
@@ -115,7 +139,12 @@ function mapsTable(image, columns) {
           ),
         ),
       ),
-      h("tr", {}, h("td"), ...columns.map((column) => h("th", { scope: "col" }, methodOf(column.method).name))),
+      h(
+        "tr",
+        {},
+        h("td"),
+        ...columns.map((column) => h("th", { scope: "col" }, methodOf(column.method).name)),
+      ),
     ),
     h(
       "tbody",
@@ -124,7 +153,12 @@ function mapsTable(image, columns) {
         h(
           "tr",
           {},
-          h("th", { scope: "row" }, h("code", {}, layer), ...layerDetails(layer).map((detail) => h("span", {}, detail))),
+          h(
+            "th",
+            { scope: "row" },
+            h("code", {}, layer),
+            ...layerDetails(layer).map((detail) => h("span", {}, detail)),
+          ),
           ...columns.map((column) => h("td", {}, ...cell(image, column, layer))),
         ),
       ),
@@ -147,7 +181,12 @@ function cell(image, column, layer) {
 }
 
 /** @param {ImageRecord} image */
-const sheetCaption = (image) => t("paper.caption", { image: image.file, width: report.images.size[placeOf(image.index)][0], height: report.images.size[placeOf(image.index)][1] });
+const sheetCaption = (image) =>
+  t("paper.caption", {
+    image: image.file,
+    width: report.images.size[placeOf(image.index)][0],
+    height: report.images.size[placeOf(image.index)][1],
+  });
 
 function appendix() {
   return h(
@@ -158,10 +197,24 @@ function appendix() {
       "div",
       { class: "methods" },
       ...Object.values(prose().methods).map((method) =>
-        h("section", {}, h("h3", {}, method.name), h("p", {}, `${method.meaning} ${method.caution}`), h("p", { class: "formula" }, method.formula), h("p", { class: "hint" }, ...linked(method.source))),
+        h(
+          "section",
+          {},
+          h("h3", {}, method.name),
+          h("p", {}, sentences(method.meaning, method.caution)),
+          h("p", { class: "formula" }, method.formula),
+          h("p", { class: "hint" }, ...linked(method.source)),
+        ),
       ),
     ),
+    ...[...prose().leftOut, ...leftOut()].map((reason) => h("p", { class: "note" }, reason)),
     h("h2", {}, t("view.provenance")),
-    h("dl", { class: "rows" }, ...prose().provenance.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value))))),
+    h(
+      "dl",
+      { class: "rows" },
+      ...prose().provenance.map(([name, value]) =>
+        h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value))),
+      ),
+    ),
   );
 }

@@ -20,7 +20,24 @@ export function methodsView(root) {
         h(
           "section",
           { id: `method-${key}` },
-          h("h3", {}, h("a", { class: "head", href: link({ view: "matrix", method: key, rows: "image", columns: "layer", beside: "none" }) }, method.name)),
+          h(
+            "h3",
+            {},
+            h(
+              "a",
+              {
+                class: "head",
+                href: link({
+                  view: "matrix",
+                  method: key,
+                  rows: "image",
+                  columns: "layer",
+                  beside: "none",
+                }),
+              },
+              method.name,
+            ),
+          ),
           h("p", {}, method.meaning),
           h("p", {}, h("strong", {}, t("method.caution")), " ", method.caution),
           h("p", { class: "formula" }, method.formula),
@@ -29,7 +46,12 @@ export function methodsView(root) {
         ),
       ),
     ),
-    ...(prose().leftOut.length ? [h("h3", {}, t("leftOut")), h("ul", { class: "cautions" }, ...prose().leftOut.map((reason) => h("li", {}, reason)))] : []),
+    ...(prose().leftOut.length
+      ? [
+          h("h3", {}, t("leftOut")),
+          h("ul", { class: "cautions" }, ...prose().leftOut.map((reason) => h("li", {}, reason))),
+        ]
+      : []),
   );
 }
 
@@ -46,8 +68,22 @@ export function provenanceView(root) {
   root.append(
     h("h2", {}, t("view.provenance")),
     h("p", {}, t("provenance.again")),
-    h("p", { class: "command" }, h("code", {}, command[1]), " ", button(t("copy"), "copy", copy), " ", said),
-    h("dl", { class: "rows" }, ...provenance.slice(1).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value))))),
+    h(
+      "p",
+      { class: "command" },
+      h("code", {}, command[1]),
+      " ",
+      button(t("copy"), "copy", copy),
+      " ",
+      said,
+    ),
+    h(
+      "dl",
+      { class: "rows" },
+      ...provenance
+        .slice(1)
+        .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))),
+    ),
     failures(),
     hashes(),
   );
@@ -78,10 +114,33 @@ function hashes() {
       h(
         "table",
         { class: "numbers" },
-        h("thead", {}, h("tr", {}, ...["file", "pixels", "sha256"].map((key) => h("th", { scope: "col" }, t(`hashes.${key}`))))),
-        h("tbody", {}, ...shown.map((name, i) => h("tr", {}, h("td", {}, bdi(name)), h("td", {}, size[i].join(" × ")), h("td", {}, h("code", {}, sha256[i]))))),
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            ...["file", "pixels", "sha256"].map((key) =>
+              h("th", { scope: "col" }, t(`hashes.${key}`)),
+            ),
+          ),
+        ),
+        h(
+          "tbody",
+          {},
+          ...shown.map((name, i) =>
+            h(
+              "tr",
+              {},
+              h("td", {}, bdi(name)),
+              h("td", {}, size[i].join(" × ")),
+              h("td", {}, h("code", {}, sha256[i])),
+            ),
+          ),
+        ),
       ),
     ),
-    shown.length < file.length && h("p", { class: "hint" }, t("hashes.more", { count: file.length - shown.length })),
+    shown.length < file.length &&
+      h("p", { class: "hint" }, t("hashes.more", { count: file.length - shown.length })),
   );
 }

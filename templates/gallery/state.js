@@ -3,16 +3,56 @@ import { report } from "./data.js";
 
 /** Short names of the fields in a link. @type {Record<keyof State, string>} */
 const NAMES = {
-  view: "v", image: "i", rank: "k", method: "m", layer: "l", rows: "r", columns: "c", beside: "b",
-  open: "open", pins: "p", text: "q", predicted: "f", low: "lo", high: "hi", judged: "j", sort: "s",
-  page: "n", opacity: "o", threshold: "t", colormap: "cm", scale: "sc", byValue: "av",
-  contours: "ct", cells: "rc", grey: "g", show: "d", channelLayer: "cl", channelSort: "co",
-  picked: "ch", zoom: "z", atX: "x", atY: "y", swipe: "sw", pair: "ab", tables: "tb", language: "lang", theme: "th",
+  view: "v",
+  image: "i",
+  rank: "k",
+  method: "m",
+  layer: "l",
+  rows: "r",
+  columns: "c",
+  beside: "b",
+  open: "open",
+  pins: "p",
+  text: "q",
+  predicted: "f",
+  low: "lo",
+  high: "hi",
+  judged: "j",
+  sort: "s",
+  page: "n",
+  opacity: "o",
+  threshold: "t",
+  colormap: "cm",
+  scale: "sc",
+  byValue: "av",
+  contours: "ct",
+  cells: "rc",
+  grey: "g",
+  show: "d",
+  channelLayer: "cl",
+  channelSort: "co",
+  picked: "ch",
+  zoom: "z",
+  atX: "x",
+  atY: "y",
+  swipe: "sw",
+  pair: "ab",
+  tables: "tb",
+  language: "lang",
+  theme: "th",
 };
 
 /** Fields that change only how maps are coloured: nothing has to be built anew. */
 export const LOOKS = /** @type {(keyof State)[]} */ ([
-  "opacity", "threshold", "colormap", "scale", "byValue", "contours", "cells", "grey", "show",
+  "opacity",
+  "threshold",
+  "colormap",
+  "scale",
+  "byValue",
+  "contours",
+  "cells",
+  "grey",
+  "show",
 ]);
 
 /** @type {State} */
@@ -125,7 +165,11 @@ export function link(changes = {}) {
   const words = new URLSearchParams();
   for (const [field, name] of Object.entries(NAMES)) {
     const value = target[/** @type {keyof State} */ (field)];
-    const text = Array.isArray(value) ? value.join("~") : typeof value === "boolean" ? String(Number(value)) : String(value);
+    const text = Array.isArray(value)
+      ? value.join("~")
+      : typeof value === "boolean"
+        ? String(Number(value))
+        : String(value);
     const standard = defaults[/** @type {keyof State} */ (field)];
     if (String(value) !== String(standard)) words.set(name, text);
   }

@@ -38,14 +38,18 @@ function keepCaptions() {
 export async function tablesView(root) {
   const shown = pageOf(chosenImages(), IN_TABLES);
   await Promise.all(shown.map((index) => imageOf(index)));
-  const options = /** @type {[string, string][]} */ (["all", "classes", "methods", "depth"].map((key) => [key, t(`tables.${key}`)]));
+  const options = /** @type {[string, string][]} */ (
+    ["all", "classes", "methods", "depth"].map((key) => [key, t(`tables.${key}`)])
+  );
   root.append(
     h("h2", {}, t("view.tables")),
     h("p", { class: "hint screen-only" }, t("tables.hint")),
     h(
       "div",
       { class: "switches" },
-      select(t("tables.which"), "tables", options, state.tables, (value) => change({ tables: /** @type {State["tables"]} */ (value) })),
+      select(t("tables.which"), "tables", options, state.tables, (value) =>
+        change({ tables: /** @type {State["tables"]} */ (value) }),
+      ),
       button(t("print"), "print", () => window.print()),
       button(t("tables.reset"), "reset", () => {
         rewritten = {};
@@ -55,7 +59,11 @@ export async function tablesView(root) {
       }),
     ),
   );
-  const list = h("div", { class: "course" }, ...courseTables(shown).map(([number, table]) => figure(number, table)));
+  const list = h(
+    "div",
+    { class: "course" },
+    ...courseTables(shown).map(([number, table]) => figure(number, table)),
+  );
   enableGrid(list);
   root.append(list);
   if (chosenImages().length > IN_TABLES) root.append(pager(IN_TABLES));
@@ -65,8 +73,12 @@ export async function tablesView(root) {
 function courseTables(shown) {
   const known = shown.map((index) => knownImage(index)).filter((image) => image !== undefined);
   const tables = [...known.flatMap(classTables), ...methodTable(known), ...depthTables(known)];
-  const numbered = tables.map((table, place) => /** @type {[number, CourseTable]} */ ([place + 1, table]));
-  return numbered.filter(([, table]) => state.tables === "all" || table.key.startsWith(state.tables));
+  const numbered = tables.map(
+    (table, place) => /** @type {[number, CourseTable]} */ ([place + 1, table]),
+  );
+  return numbered.filter(
+    ([, table]) => state.tables === "all" || table.key.startsWith(state.tables),
+  );
 }
 
 /** Original and each class, layer by layer: a table for each method. @param {ImageRecord} image @returns {CourseTable[]} */
@@ -75,13 +87,29 @@ function classTables(image) {
     .filter((method) => method.classSpecific)
     .map((method) => ({
       key: `classes.${image.index}.${method.key}`,
-      caption: t("tables.classes.caption", { image: image.file, method: method.name, classes: image.targets.map((_, rank) => classOf(image, rank)).join(t("comma")) }),
-      head: [t("tables.layer"), t("original"), ...image.targets.map((_, rank) => t("tables.classHead", { name: classOf(image, rank), probability: probability(image.probabilities[rank]) }))],
+      caption: t("tables.classes.caption", {
+        image: image.file,
+        method: method.name,
+        classes: image.targets.map((_, rank) => classOf(image, rank)).join(t("comma")),
+      }),
+      head: [
+        t("tables.layer"),
+        t("original"),
+        ...image.targets.map((_, rank) =>
+          t("tables.classHead", {
+            name: classOf(image, rank),
+            probability: probability(image.probabilities[rank]),
+          }),
+        ),
+      ],
       rows: layerList()
         .filter((layer) => availability(method.key, layer) === "map")
         .map((layer) => ({
           name: h("code", {}, layer),
-          cells: [photoOf(image.index), ...image.targets.map((_, rank) => map(image, rank, method.key, layer))],
+          cells: [
+            photoOf(image.index),
+            ...image.targets.map((_, rank) => map(image, rank, method.key, layer)),
+          ],
         })),
     }));
 }
@@ -90,16 +118,24 @@ function classTables(image) {
 function methodTable(images) {
   const layer = report.layers[report.layers.length - 1].address;
   const usual = report.methods.filter((method) => ["grad_cam", "layer_cam"].includes(method.key));
-  const methods = usual.length ? usual : report.methods.filter((method) => availability(method.key, layer) === "map").slice(0, 2);
+  const methods = usual.length
+    ? usual
+    : report.methods.filter((method) => availability(method.key, layer) === "map").slice(0, 2);
   if (!methods.length) return [];
   return [
     {
       key: "methods",
-      caption: t("tables.methods.caption", { methods: methods.map((method) => method.name).join(t("comma")), layer }),
+      caption: t("tables.methods.caption", {
+        methods: methods.map((method) => method.name).join(t("comma")),
+        layer,
+      }),
       head: [t("tables.image"), t("original"), ...methods.map((method) => method.name)],
       rows: images.map((image) => ({
         name: nameAndClass(image),
-        cells: [photoOf(image.index), ...methods.map((method) => map(image, predicted(image), method.key, layer))],
+        cells: [
+          photoOf(image.index),
+          ...methods.map((method) => map(image, predicted(image), method.key, layer)),
+        ],
       })),
     },
   ];
@@ -108,18 +144,35 @@ function methodTable(images) {
 /** Last convolution against the pooling layer behind it, for the predicted class. @param {ImageRecord[]} images @returns {CourseTable[]} */
 function depthTables(images) {
   const pool = report.layers.map((layer) => /pool/i.test(layer.type)).lastIndexOf(true);
-  const before = report.layers.slice(0, Math.max(pool, 0)).map((layer) => /pool/i.test(layer.type)).lastIndexOf(false);
+  const before = report.layers
+    .slice(0, Math.max(pool, 0))
+    .map((layer) => /pool/i.test(layer.type))
+    .lastIndexOf(false);
   if (pool < 0 || before < 0) return [];
   const [conv, pooled] = [report.layers[before].address, report.layers[pool].address];
   return report.methods
-    .filter((method) => method.classSpecific && availability(method.key, conv) === "map" && availability(method.key, pooled) === "map")
+    .filter(
+      (method) =>
+        method.classSpecific &&
+        availability(method.key, conv) === "map" &&
+        availability(method.key, pooled) === "map",
+    )
     .map((method) => ({
       key: `depth.${method.key}`,
       caption: t("tables.depth.caption", { method: method.name, conv, pool: pooled }),
-      head: [t("tables.image"), t("original"), t("tables.conv", { layer: conv }), t("tables.pool", { layer: pooled })],
+      head: [
+        t("tables.image"),
+        t("original"),
+        t("tables.conv", { layer: conv }),
+        t("tables.pool", { layer: pooled }),
+      ],
       rows: images.map((image) => ({
         name: nameAndClass(image),
-        cells: [photoOf(image.index), map(image, predicted(image), method.key, conv), map(image, predicted(image), method.key, pooled)],
+        cells: [
+          photoOf(image.index),
+          map(image, predicted(image), method.key, conv),
+          map(image, predicted(image), method.key, pooled),
+        ],
       })),
     }));
 }
@@ -133,12 +186,26 @@ function predicted(image) {
 /** @param {ImageRecord} image */
 function nameAndClass(image) {
   const rank = predicted(image);
-  return h("span", {}, bdi(image.file), h("span", { class: "hint" }, bdi(`${classOf(image, rank)} ${probability(image.probabilities[rank])}`)));
+  return h(
+    "span",
+    {},
+    bdi(image.file),
+    h(
+      "span",
+      { class: "hint" },
+      bdi(`${classOf(image, rank)} ${probability(image.probabilities[rank])}`),
+    ),
+  );
 }
 
 /** @param {ImageRecord} image @param {number} rank @param {string} method @param {string} layer */
 const map = (image, rank, method, layer) =>
-  camOf(image, { image: image.index, rank: methodOf(method).classSpecific ? rank : 0, method, layer })
+  camOf(image, {
+    image: image.index,
+    rank: methodOf(method).classSpecific ? rank : 0,
+    method,
+    layer,
+  })
     ? cellButton({ image: image.index, rank, method, layer })
     : "–";
 
@@ -156,20 +223,30 @@ function figure(number, table) {
     },
   });
   caption.textContent = rewritten[table.key] ?? table.caption;
+  const matrix = h(
+    "table",
+    { class: "matrix plain" },
+    h("caption", { class: "visually-hidden" }, t("tables.figure", { number })),
+    h("thead", {}, h("tr", {}, ...table.head.map((text) => h("th", { scope: "col" }, bdi(text))))),
+    h(
+      "tbody",
+      {},
+      ...table.rows.map((row) =>
+        h(
+          "tr",
+          {},
+          h("th", { scope: "row" }, row.name),
+          ...row.cells.map((cell) => h("td", {}, cell)),
+        ),
+      ),
+    ),
+  );
+  matrix.style.setProperty("--columns", String(table.head.length - 1));
+  matrix.style.setProperty("--rows", String(table.rows.length));
   return h(
     "figure",
     { class: "course-table" },
-    h(
-      "div",
-      { class: "scroller" },
-      h(
-        "table",
-        { class: "matrix plain" },
-        h("caption", { class: "visually-hidden" }, t("tables.figure", { number })),
-        h("thead", {}, h("tr", {}, ...table.head.map((text) => h("th", { scope: "col" }, bdi(text))))),
-        h("tbody", {}, ...table.rows.map((row) => h("tr", {}, h("th", { scope: "row" }, row.name), ...row.cells.map((cell) => h("td", {}, cell))))),
-      ),
-    ),
+    h("div", { class: "scroller" }, matrix),
     h("figcaption", {}, h("strong", {}, t("tables.figure", { number })), " ", caption),
   );
 }

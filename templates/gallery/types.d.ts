@@ -21,7 +21,14 @@ interface Prose {
   layers: Record<string, string[]>;
   methods: Record<
     string,
-    { name: string; meaning: string; caution: string; formula: string; source: string; needs: string }
+    {
+      name: string;
+      meaning: string;
+      caution: string;
+      formula: string;
+      source: string;
+      needs: string;
+    }
   >;
   reasons: Record<string, string>;
   quantity: string;
@@ -101,8 +108,9 @@ interface ImageRecord {
   logits: (number | null)[];
   probabilities: (number | null)[];
   cells: CamCell[];
+  /** Entries and levels, deflated, as base64; see `_packed` in camreport/gallery/records.py. */
+  maps: string;
   channels: Record<string, LayerChannels>;
-  levels: string;
   bytes: Uint8Array;
   scale: number;
   byKey: Map<string, CamCell>;

@@ -19,7 +19,10 @@ export const prose = () => report.prose[state.language];
 export function number(value) {
   if (!Number.isFinite(value)) return "–";
   const plain = Number(value.toPrecision(3));
-  const text = Math.abs(plain) >= 1e5 || (plain !== 0 && Math.abs(plain) < 1e-3) ? plain.toExponential() : String(plain);
+  const text =
+    Math.abs(plain) >= 1e5 || (plain !== 0 && Math.abs(plain) < 1e-3)
+      ? plain.toExponential()
+      : String(plain);
   return text.replace("-", "−");
 }
 
@@ -29,6 +32,9 @@ export function probability(value) {
   if (value < 0.005) return "< 0.01";
   return value > 0.995 ? "> 0.99" : value.toFixed(2);
 }
+
+/** Sentences one behind the other. @param {string[]} sentences */
+export const sentences = (...sentences) => sentences.filter(Boolean).join(t("space"));
 
 /** @param {number} share */
 export const percent = (share) => `${Math.round(share * 100)} %`;
@@ -41,5 +47,7 @@ export function layerDetails(address) {
 
 /** Name of the explained class at a place, as far as one name holds for all images. @param {number} rank */
 export function rankName(rank) {
-  return report.sameClasses ? report.classes[report.sameClasses[rank]] : t("rank", { place: rank + 1 });
+  return report.sameClasses
+    ? report.classes[report.sameClasses[rank]]
+    : t("rank", { place: rank + 1 });
 }

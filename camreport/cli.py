@@ -344,11 +344,13 @@ def render(out: Path, single: bool | None, language: str) -> None:
 def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool) -> None:
     """Write the report in OUT in other forms, without computing anything."""
     from camreport import export as forms
+    from camreport.gallery import printable
 
     if not (pdf or figures or table or archive):
         raise click.UsageError("choose a form: --pdf, --figures, --csv or --zip.")
     if pdf:
-        click.echo(f"document: {forms.export_document(out).resolve().as_uri()}")
+        with printable(out) as page:
+            click.echo(f"document: {forms.export_document(out, page).resolve().as_uri()}")
     if figures:
         written = forms.export_figures(out)
         click.echo(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
@@ -546,7 +548,8 @@ def _print_failed(summary: "Summary") -> None:
 
 
 def _print_report(report: Path) -> None:
-    from camreport.gallery.render import DATA, SINGLE_LIMIT
+    from camreport.gallery.render import SINGLE_LIMIT
+    from camreport.results import DATA
 
     size = report.stat().st_size
     if size > SINGLE_LIMIT:

@@ -25,7 +25,7 @@ from camreport.drawing import Share, drawable, drawn_over, format_probability, s
 from camreport.errors import ResultsError
 from camreport.heatmap import QuantisedCam, quantise, shade
 from camreport.methods import METHODS, Method
-from camreport.results import REPORT, Arrays, Record, Results, load_results, softmax
+from camreport.results import DATA, REPORT, Arrays, Record, Results, load_results, softmax
 
 FIGURES = "figures"
 """The folder of the figures, beside the report."""
@@ -134,14 +134,15 @@ def export_table(out: str | Path) -> Path:
 
 
 def export_archive(out: str | Path) -> Path:
-    """Write ``OUT.zip`` beside the report: the page, its figures and its table.
+    """Write ``OUT.zip`` beside the report: the page with its data, its figures and its table.
 
     Raises:
         ResultsError: as for ``export_figures``, or the report is not rendered.
     """
     folder = load_results(out).path.parent
     report = _report(folder)
-    files = [report, export_table(out), *export_figures(out)]
+    data = [path for path in sorted((folder / DATA).rglob("*")) if path.is_file()]
+    files = [report, *data, export_table(out), *export_figures(out)]
     path = folder.with_name(folder.name + ".zip")
     temporary = path.with_name(path.name + ".part")
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -151,14 +152,18 @@ def export_archive(out: str | Path) -> Path:
     return path
 
 
-def export_document(out: str | Path) -> Path:
+def export_document(out: str | Path, page: str | Path | None = None) -> Path:
     """Print the report to ``OUT/report.pdf`` by a Chromium, Chrome or Edge of this machine.
+
+    Args:
+        out: the folder of the report.
+        page: the page to print, if not the report's own.
 
     Raises:
         ResultsError: there is no such browser, it fails, or the report is not rendered.
     """
     folder = load_results(out).path.parent
-    report = _report(folder)
+    report = _report(folder) if page is None else Path(page)
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise ResultsError(

@@ -27,6 +27,9 @@ SCHEMA = 2
 REPORT = "index.html"
 """File name of the report, beside ``results``."""
 
+DATA = "data"
+"""The folder of a report's data, beside it, where it is too large for one file."""
+
 _MARKER = ".camreport"
 _MANIFEST = "manifest.json"
 

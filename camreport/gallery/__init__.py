@@ -1,6 +1,6 @@
 """The gallery: a results folder becomes a report that needs no network and no server."""
 
 from camreport.gallery.language import check_language
-from camreport.gallery.render import Layout, render_gallery
+from camreport.gallery.render import Layout, printable, render_gallery
 
-__all__ = ["Layout", "check_language", "render_gallery"]
+__all__ = ["Layout", "check_language", "printable", "render_gallery"]

@@ -87,7 +87,9 @@ class _Levels:
         return offset
 
 
-def image_record(results: Results, record: Record, photo_side: int, cap: int | None) -> ImageRecord:
+def image_record(
+    results: Results, record: Record, photo_side: int, cap: int | None, deflated: bool
+) -> ImageRecord:
     """Turn one image's results into its record for the page.
 
     Args:
@@ -95,6 +97,7 @@ def image_record(results: Results, record: Record, photo_side: int, cap: int | N
         record: the image's entry in the manifest.
         photo_side: longer side of the photograph, in pixels.
         cap: most cells of a map's longer side; larger maps are averaged. None keeps them all.
+        deflated: whether its maps are: smaller, but a browser cannot inflate them at once.
 
     Raises:
         ResultsError: its arrays or its photograph are missing or damaged.
@@ -131,7 +134,7 @@ def image_record(results: Results, record: Record, photo_side: int, cap: int | N
         "targets": targets,
         "logits": [_finite(float(arrays["logits"][target])) for target in targets],
         "probabilities": [_finite(float(probabilities[target])) for target in targets],
-        "maps": _packed({"cells": cells, "channels": channels}, joined),
+        "maps": _packed({"cells": cells, "channels": channels}, joined, deflated),
     }
     return ImageRecord(data, cells, joined, peaks, tuple(targets), _twins(manifest, arrays))
 
@@ -204,14 +207,16 @@ def _cell(
     return cell | {"own": own}, not own
 
 
-def _packed(entries: Record, levels: bytes) -> str:
-    """Return entries and bytes as the browser's ``deflate-raw`` in base64.
+def _packed(entries: Record, levels: bytes, deflated: bool) -> str:
+    """Return entries and bytes in base64, deflated as the browser's ``deflate-raw`` or not.
 
     Four bytes (little-endian) count those of the entries' JSON; it follows, then the levels.
     """
     text = json.dumps(entries, allow_nan=False, separators=(",", ":")).encode()
-    packer = zlib.compressobj(level=9, wbits=-15)
-    packed = packer.compress(len(text).to_bytes(4, "little") + text + levels) + packer.flush()
+    packed = len(text).to_bytes(4, "little") + text + levels
+    if deflated:
+        packer = zlib.compressobj(level=9, wbits=-15)
+        packed = packer.compress(packed) + packer.flush()
     return base64.b64encode(packed).decode()
 
 

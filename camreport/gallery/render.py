@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -30,7 +32,7 @@ from camreport.gallery.records import (
 from camreport.gallery.script import digest, script, style
 from camreport.heatmap import COLORMAPS, colour_table
 from camreport.images import PHOTO_SIDE, jpeg_bytes
-from camreport.results import REPORT, Record, Results, load_results
+from camreport.results import DATA, REPORT, Record, Results, load_results
 
 SINGLE_LIMIT = 15 * 1024 * 1024
 """Bytes up to which a report is one file: larger ones open slowly and portals refuse them."""
@@ -47,11 +49,11 @@ THUMBNAIL_SIDE = 96
 PER_CHUNK, PER_OVERVIEW = 25, 500
 """Images in a file of all their maps, and in one of what the overview needs."""
 
+MOST_PRINTED = 200
+"""Images of a folder's report that are printed together."""
+
 IN_FALLBACK = 100
 """Images of the contact sheet without scripts, where the report is a folder."""
-
-DATA = "data"
-"""The folder beside the page."""
 
 Layout = Literal["auto", "single", "folder"]
 
@@ -119,6 +121,30 @@ def render_gallery(
     return report
 
 
+@contextmanager
+def printable(out: str | Path, language: str = "en") -> Iterator[Path]:
+    """Give the page that prints every image: a folder's report as one file, for a while.
+
+    Raises:
+        ResultsError: as for ``render_gallery``, or a document of so many images helps nobody.
+    """
+    results = load_results(out)
+    report = results.path.parent / REPORT
+    if not report.with_name(DATA).is_dir():
+        yield report
+        return
+    count = len(_readable(results))
+    if count > MOST_PRINTED:
+        raise ResultsError(
+            f"export: a document of {count:,} images has as many pages; up to {MOST_PRINTED} are "
+            "printed. Open the report and print the view you need, or explain fewer images."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, REPORT)
+        _write_single(results, page, language, True, lambda count: None)
+        yield page
+
+
 def _write_single(
     results: Results,
     report: Path,
@@ -136,7 +162,7 @@ def _write_single(
 
     def images() -> Iterator[tuple[FallbackImage, Markup]]:
         for record in _readable(results):
-            image = image_record(results, record, PHOTO_SIDE, None)
+            image = image_record(results, record, PHOTO_SIDE, cap=None, deflated=False)
             seen.add(image)
             shown = fallback_image(results, record, words, lambda jpeg, _: data_uri(jpeg))
             yield shown, _embedded(image.data)
@@ -197,7 +223,7 @@ def _write_folder(
         return f"{DATA}/tiles/{name}.jpg"
 
     for place, record in enumerate(records):
-        image = image_record(results, record, side, cap)
+        image = image_record(results, record, side, cap, deflated=True)
         seen.add(image)
         chunk.append(image.data)
         glance.append(_at_a_glance(results, record, image))

@@ -35,18 +35,38 @@ function bytesOf(base64) {
   return bytes;
 }
 
+/** @param {Uint8Array<ArrayBuffer>} bytes */
+async function inflate(bytes) {
+  const inflated = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return new Uint8Array(await new Response(inflated).arrayBuffer());
+}
+
 /**
- * Entries and levels of an image's maps.
- * @param {string} base64
- * @returns {Promise<Pick<ImageRecord, "cells" | "channels" | "bytes">>}
+ * Keep an image with the entries and levels of its maps.
+ * @param {ImageRecord} shipped
+ * @param {Uint8Array<ArrayBuffer>} bytes
  */
-async function unpack(base64) {
-  const stream = new Blob([bytesOf(base64)]).stream();
-  const inflated = stream.pipeThrough(new DecompressionStream("deflate-raw"));
-  const buffer = await new Response(inflated).arrayBuffer();
-  const length = new DataView(buffer).getUint32(0, true);
-  const entries = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  return { ...entries, bytes: new Uint8Array(buffer, 4 + length) };
+function keep(shipped, bytes) {
+  const length = new DataView(bytes.buffer).getUint32(0, true);
+  const { cells, channels } = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
+  const scale = Math.max(
+    0,
+    .../** @type {CamCell[]} */ (cells).map((cam) => (cam.own ? 0 : cam.peak)),
+  );
+  const picture = new Image();
+  picture.src = shipped.photo;
+  const unpacked = { bytes: bytes.subarray(4 + length), byKey: byKey(cells), scale, picture };
+  const image = { ...shipped, ...unpacked, maps: "", cells, channels };
+  images.set(image.index, image);
+  return image;
+}
+
+/** Unpack all images of a report in one file, at once: it may be printed the next moment. */
+export function unpackAll() {
+  for (const index of report.images.index) {
+    const shipped = JSON.parse(document.getElementById(`image-${index}`)?.textContent ?? "");
+    keep(shipped, bytesOf(shipped.maps));
+  }
 }
 
 /**
@@ -99,40 +119,21 @@ const byKey = (cells) => new Map(cells.map((cell) => [keyOf(cell), cell]));
  */
 export async function imageOf(index) {
   const known = images.get(index);
-  if (known) {
-    images.delete(index); // the last to be asked for is the last to go
-    images.set(index, known);
-    return known;
+  if (known || !report.folder) return known ?? null;
+  const name = `images-${padded(Math.floor(placeOf(index) / report.perChunk), 4)}`;
+  try {
+    if (!arrived.has(name)) await chunk(name);
+  } catch {
+    return null;
   }
-  let record = /** @type {ImageRecord | undefined} */ (undefined);
-  if (report.folder) {
-    const name = `images-${padded(Math.floor(placeOf(index) / report.perChunk), 4)}`;
-    try {
-      if (!arrived.has(name)) await chunk(name);
-    } catch {
-      return null;
-    }
-    const records = /** @type {ImageRecord[]} */ (arrived.get(name) ?? []);
-    record = records.find((one) => one.index === index);
-    if (arrived.size > 2 + KEPT / report.perChunk) arrived.delete([...arrived.keys()][0]);
-  } else {
-    record = JSON.parse(document.getElementById(`image-${index}`)?.textContent ?? "null");
-  }
-  if (!record) return null;
-  if (!record.bytes) {
-    record = { ...record, ...(await unpack(record.maps)), maps: "" };
-    record.byKey = byKey(record.cells);
-    record.scale = record.cells.reduce(
-      (most, cell) => (cell.own ? most : Math.max(most, cell.peak)),
-      0,
-    );
-    record.picture = new Image();
-    record.picture.src = record.photo;
-    await record.picture.decode().catch(() => undefined);
-  }
-  if (!images.has(index)) images.set(index, record);
-  if (report.folder && images.size > KEPT) images.delete([...images.keys()][0]);
-  return images.get(index) ?? record;
+  const records = /** @type {ImageRecord[]} */ (arrived.get(name) ?? []);
+  const shipped = records.find((one) => one.index === index);
+  if (arrived.size > 2 + KEPT / report.perChunk) arrived.delete([...arrived.keys()][0]);
+  if (!shipped) return null;
+  const image = images.get(index) ?? keep(shipped, await inflate(bytesOf(shipped.maps)));
+  await image.picture.decode().catch(() => undefined);
+  if (images.size > KEPT) images.delete([...images.keys()][0]);
+  return image;
 }
 
 /** An image that was asked for before. @param {number} index */

@@ -18,8 +18,8 @@ import { enlarge, indices, paint, paintContours } from "./heat.js";
 import { state } from "./state.js";
 import { number, prose, rankName, t } from "./words.js";
 
-/** Pixels of the longer side of a map in a table, in the overview, among a layer's channels. */
-export const SIDES = { cell: 224, tile: 160, channel: 64 };
+/** Pixels of the longer side of a map in a table, in a wide table, in the overview, of a channel. */
+export const SIDES = { cell: 224, narrow: 112, tile: 160, channel: 64 };
 
 /** @typedef {{id: CellId, side: number, tile: boolean, drawn: string}} Drawing */
 

@@ -136,21 +136,22 @@ export function paintContours(canvas, index, height, width, signed) {
   const pixels = new ImageData(width, height);
   const out = new Uint32Array(pixels.data.buffer);
   const [inner, outer] = new Uint32Array(new Uint8Array([0, 0, 0, 255, 255, 255, 255, 255]).buffer);
-  for (const share of CONTOURS) {
-    const least = share * (signed ? ZERO : 255);
-    const within = Uint8Array.from(index, (i) =>
-      Number((signed ? Math.abs(i - ZERO) : i) >= least),
-    );
-    for (let row = 0; row < height; row++) {
-      for (let column = 0; column < width; column++) {
-        const i = row * width + column;
-        const beside =
-          (row > 0 && within[i - width] !== within[i]) ||
-          (row < height - 1 && within[i + width] !== within[i]) ||
-          (column > 0 && within[i - 1] !== within[i]) ||
-          (column < width - 1 && within[i + 1] !== within[i]);
-        if (beside && (within[i] || out[i] !== inner)) out[i] = within[i] ? inner : outer;
-      }
+  const most = signed ? ZERO : 255;
+  const reached = Uint8Array.from({ length: 256 }, (_, i) => {
+    const strength = signed ? Math.abs(i - ZERO) : i;
+    return CONTOURS.filter((share) => strength >= share * most).length;
+  });
+  const band = index.map((i) => reached[i]); // how many of the lines a pixel lies within
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      const i = row * width + column;
+      const own = band[i];
+      const above = row > 0 ? band[i - width] : own;
+      const below = row < height - 1 ? band[i + width] : own;
+      const left = column > 0 ? band[i - 1] : own;
+      const right = column < width - 1 ? band[i + 1] : own;
+      if (own > above || own > below || own > left || own > right) out[i] = inner;
+      else if (own < above || own < below || own < left || own < right) out[i] = outer;
     }
   }
   put(canvas, pixels);

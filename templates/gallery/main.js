@@ -1,5 +1,5 @@
 // The page: its frame, its views, its keys. Started once the data is there.
-import { idOf, imageOf, missing, receive, report, setReport, tables } from "./data.js";
+import { idOf, missing, receive, report, setReport, tables, unpackAll } from "./data.js";
 import { channelsView } from "./channels.js";
 import { compareView, moveCompare, stopFlicker } from "./compare.js";
 import { openCell, showCell, startDialog, step, stepClass, togglePin } from "./dialog.js";
@@ -354,7 +354,7 @@ async function start() {
   startState(applyChanges);
   readCaptions();
   startDialog();
-  if (!report.folder) await Promise.all(report.images.index.map((index) => imageOf(index)));
+  if (!report.folder) unpackAll();
   document.getElementById("fallback")?.remove(); // with the data that has been read
   byId("app").hidden = false;
   showFrame();

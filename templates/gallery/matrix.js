@@ -1,7 +1,7 @@
 // The heart: any two of layers, methods, classes and images on rows and columns, a third beside.
 import { classOf, imageOf, knownImage, methodOf, placeOf, report } from "./data.js";
 import { bdi, button, h, select } from "./dom.js";
-import { availability, cellButton, photoOf } from "./frames.js";
+import { SIDES, availability, cellButton, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { chosenImages, pageOf } from "./overview.js";
 import { change, link, state } from "./state.js";
@@ -22,8 +22,8 @@ const IMAGES_AT_ONCE = 20;
 /** Most images that a strip of photographs shows above the matrix. */
 const IN_STRIP = 12;
 
-/** Narrowest column of maps before the table scrolls by itself, in rem. */
-const NARROWEST = 6;
+/** Most columns of maps that are drawn large; with more, the table scrolls by itself. */
+const MOST_LARGE = 10;
 
 /** @typedef {{image: number, rank: number, method: string, layer: string}} Fixed */
 
@@ -51,7 +51,7 @@ function nameOf(axis, value, fixed) {
   if (axis === "method") return methodOf(String(value)).name;
   if (axis === "image") return report.images.file[placeOf(Number(value))];
   const image = knownImage(fixed.image);
-  return image ? classOf(image, Number(value)) : rankName(Number(value));
+  return image && ofOneImage() ? classOf(image, Number(value)) : rankName(Number(value));
 }
 
 /** Show a row or column across all images; of an image all its maps. @param {Axis} axis @param {string | number} value @returns {Partial<State>} */
@@ -66,45 +66,39 @@ function focusOn(axis, value) {
   return { [FIELD[axis]]: value, rows: "image", columns, beside, page: 0 };
 }
 
+/** Whether one image is looked at, so that what is known of it holds for the whole table. */
+const ofOneImage = () => state.rows !== "image" && state.columns !== "image";
+
 /**
- * The head of a row or column.
+ * The head of a row or column, with a link that shows it across all images.
  * @param {Axis} axis
  * @param {string | number} value
  * @param {Fixed} fixed
  * @param {"row" | "col"} scope
- * @param {boolean} live with a button that focuses it
  */
-function head(axis, value, fixed, scope, live) {
+function head(axis, value, fixed, scope) {
   const name = nameOf(axis, value, fixed);
-  const shown = axis === "layer" ? h("code", {}, name) : bdi(name);
   const details = [];
   if (axis === "layer") details.push(...layerDetails(name));
-  if (axis === "method" && !methodOf(String(value)).classSpecific)
+  if (axis === "method" && !methodOf(String(value)).classSpecific) {
     details.push(t("matrix.anyClass"));
-  const image = knownImage(axis === "image" ? Number(value) : fixed.image);
-  if (axis === "class" && image && state.rows !== "image" && state.columns !== "image") {
-    details.push(scores(image, Number(value)));
   }
+  const image = knownImage(fixed.image);
+  if (axis === "class" && image && ofOneImage()) details.push(scores(image, Number(value)));
   if (axis === "image") {
     const [top] = report.images.top[placeOf(Number(value))];
     if (top) details.push(`${report.classes[top[0]]} ${probability(top[1])}`);
   }
-  const focus = focusOn(axis, value);
+  const title = t(axis === "image" ? "matrix.focusImage" : "matrix.focus", { name });
   return h(
     "th",
     { scope },
-    live
-      ? h(
-          "a",
-          {
-            class: "head",
-            href: link(focus),
-            title: t(axis === "image" ? "matrix.focusImage" : "matrix.focus", { name }),
-          },
-          shown,
-        )
-      : shown,
-    ...details.map((detail) => h("span", {}, detail)),
+    h(
+      "a",
+      { class: "head", href: link(focusOn(axis, value)), title },
+      axis === "layer" ? h("code", {}, name) : bdi(name),
+    ),
+    ...details.map((detail) => h("span", {}, bdi(detail))),
   );
 }
 
@@ -120,58 +114,32 @@ export const scores = (image, rank) =>
  * @param {Axis} rows
  * @param {Axis} columns
  * @param {Fixed} fixed
- * @param {{caption: string, live?: boolean, only?: (string | number)[], cell?: (id: CellId) => Node}} options
+ * @param {string} caption
  */
-export function mapTable(
-  rows,
-  columns,
-  fixed,
-  { caption, live = true, only = valuesOf(columns), cell = cellButton },
-) {
-  const down = valuesOf(rows);
+function mapTable(rows, columns, fixed, caption) {
+  const across = valuesOf(columns);
+  const side = across.length > MOST_LARGE ? SIDES.narrow : SIDES.cell;
+  /** @param {string | number} down @param {string | number} along */
+  const cell = (down, along) => {
+    const id = /** @type {Fixed} */ ({ ...fixed, [FIELD[rows]]: down, [FIELD[columns]]: along });
+    const there = availability(id.method, id.layer);
+    if (there === "map") return h("td", {}, cellButton(id, { side }));
+    if (there !== "absent") return h("td", { class: "nothing" }, t("matrix.notComputed"));
+    const said = h("span", { class: "visually-hidden" }, t("cell.absent"));
+    return h("td", { class: "nothing" }, h("span", { "aria-hidden": "true" }, "–"), said);
+  };
+  const heads = across.map((value) => head(columns, value, fixed, "col"));
+  const lines = valuesOf(rows).map((value) =>
+    h("tr", {}, head(rows, value, fixed, "row"), ...across.map((along) => cell(value, along))),
+  );
   const table = h(
     "table",
     { class: "matrix" },
     h("caption", {}, caption),
-    h(
-      "thead",
-      {},
-      h(
-        "tr",
-        {},
-        h("td", { class: "corner" }),
-        ...only.map((value) => head(columns, value, fixed, "col", live)),
-      ),
-    ),
-    h(
-      "tbody",
-      {},
-      ...down.map((value) =>
-        h(
-          "tr",
-          {},
-          head(rows, value, fixed, "row", live),
-          ...only.map((across) => {
-            const id = /** @type {Fixed} */ ({
-              ...fixed,
-              [FIELD[rows]]: value,
-              [FIELD[columns]]: across,
-            });
-            const there = availability(id.method, id.layer);
-            if (there === "map") return h("td", {}, cell(id));
-            const nothing = there === "absent" ? "–" : t("matrix.notComputed");
-            return h(
-              "td",
-              { class: "nothing" },
-              nothing,
-              there === "absent" && h("span", { class: "visually-hidden" }, t("cell.absent")),
-            );
-          }),
-        ),
-      ),
-    ),
+    h("thead", {}, h("tr", {}, h("td", { class: "corner" }), ...heads)),
+    h("tbody", {}, ...lines),
   );
-  table.style.setProperty("--columns", String(only.length));
+  table.style.setProperty("--columns", String(across.length));
   return table;
 }
 
@@ -408,9 +376,9 @@ function panels() {
     const fixed = /** @type {Fixed} */ (
       beside === "none" ? { ...state } : { ...state, [FIELD[/** @type {Axis} */ (beside)]]: value }
     );
-    const table = mapTable(state.rows, state.columns, fixed, { caption: captionOf(fixed) });
+    const table = mapTable(state.rows, state.columns, fixed, captionOf(fixed));
     const wide = h("div", { class: "scroller" }, table);
-    if (count * NARROWEST > 70) wide.classList.add("wide");
+    if (count > MOST_LARGE) wide.classList.add("wide");
     root.append(
       h(
         "section",
@@ -438,7 +406,7 @@ function panels() {
 function panelHead(axis, value, fixed) {
   if (axis === "none" || value === null) return null;
   const image = knownImage(fixed.image);
-  const together = axis === "class" && image && state.rows !== "image" && state.columns !== "image";
+  const together = axis === "class" && image && ofOneImage();
   return h(
     "h3",
     {},

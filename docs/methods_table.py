@@ -1,41 +1,52 @@
-"""Write the README's table of methods anew from the registry: ``make docs``."""
+"""Write the READMEs' table of methods anew from the registry: ``make docs``."""
 
 import re
 from pathlib import Path
 
+from camreport.gallery.language import words_of
 from camreport.methods import METHODS, Method
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
 
 START, END = "<!-- methods: written by make docs -->\n", "<!-- methods end -->\n"
 
+HEADS = {
+    "en": "method | name to ask for | map R | needs | layers | source",
+    "zh": "方法 | 请求时使用的名称 | 图 R | 所需 | 适用层 | 来源",
+}
+REMARKS = {
+    "en": ["the same for all classes", "signed", "fused too", "only by name"],
+    "zh": ["所有类别相同", "有正负", "另有融合图", "仅按名称指定"],
+}
+BRACKETS = {"en": (" (", ", ", ")"), "zh": ("（", "，", "）")}
 
-def methods_table() -> str:
+
+def methods_table(language: str) -> str:
     """Return the table in Markdown, one row per method."""
-    head = "| method | name to ask for | map R | needs | layers | source |\n" + "|---" * 6 + "|\n"
-    return head + "".join(map(_row, METHODS.values()))
+    head = f"| {HEADS[language]} |\n" + "|---" * 6 + "|\n"
+    return head + "".join(_row(method, language) for method in METHODS.values())
 
 
-def updated(readme: str) -> str:
-    """Return the README with the table between its markers replaced."""
+def updated(readme: str, language: str) -> str:
+    """Return a README with the table between its markers replaced."""
     before, rest = readme.split(START)
     _, after = rest.split(END)
-    return before + START + methods_table() + END + after
+    return before + START + methods_table(language) + END + after
 
 
-def _row(method: Method) -> str:
-    said = [
-        *([] if method.class_specific else ["the same for all classes"]),
-        *(["signed"] if method.signed else []),
-        *(["fused too"] if method.fuses else []),
-        *(["only by name"] if method.by_name else []),
-    ]
-    name = method.name + (f" ({', '.join(said)})" if said else "")
+def _row(method: Method, language: str) -> str:
+    phrase = words_of(language).phrase
+    holds = [not method.class_specific, method.signed, method.fuses, method.by_name]
+    said = [words for words, true in zip(REMARKS[language], holds, strict=True) if true]
+    start, between, end = BRACKETS[language]
+    name = method.name + (start + between.join(said) + end if said else "")
     source = re.sub(r"(.*), (https://\S+)", r"[\1](\2)", method.source)
     formula = method.formula.replace("|", "\\|")
-    cells = [name, f"`{method.key}`", formula, method.needs.name, method.layers, source]
-    return f"| {' | '.join(cells)} |\n"
+    needs, layers = phrase(method.needs.name), phrase(method.layers)
+    return f"| {' | '.join([name, f'`{method.key}`', formula, needs, layers, source])} |\n"
 
 
 if __name__ == "__main__":
-    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for code, path in READMES.items():
+        path.write_text(updated(path.read_text(encoding="utf-8"), code), encoding="utf-8")

@@ -1,5 +1,5 @@
 // All feature maps of a layer, and how their weighted sum becomes the map.
-import { classOf, imageOf, report, tables } from "./data.js";
+import { classOf, imageOf, rankIn, report, tables } from "./data.js";
 import { announce, button, h, select, slider } from "./dom.js";
 import { SIDES, placeSeen, seenSize } from "./frames.js";
 import { enableGrid } from "./grid.js";
@@ -79,6 +79,9 @@ export async function channelsView(root) {
   );
 }
 
+/** Place of the class in question. */
+const rank = () => rankIn(state.image, state.rank);
+
 /** Which channels are picked. @param {LayerChannels} layer */
 function pickedIn(layer) {
   const numbers = state.picked === "" ? [] : state.picked.split("-").map(Number);
@@ -87,7 +90,7 @@ function pickedIn(layer) {
 
 /** What a channel adds to the class's score, as Grad-CAM weighs it. @param {LayerChannels} layer @param {number} channel */
 const contribution = (layer, channel) =>
-  (layer.weights[state.rank]?.[channel] ?? 0) *
+  (layer.weights[rank()]?.[channel] ?? 0) *
   (layer.means[channel] ?? 0) *
   layer.shape[1] *
   layer.shape[2];
@@ -194,7 +197,7 @@ function toggle(layer, channel) {
 export function weightedSum(image, layer, picked) {
   const sum = new Float64Array(layer.shape[1] * layer.shape[2]);
   for (const channel of picked) {
-    const weight = (layer.weights[state.rank]?.[channel] ?? 0) * (layer.peaks[channel] ?? 0);
+    const weight = (layer.weights[rank()]?.[channel] ?? 0) * (layer.peaks[channel] ?? 0);
     const own = levels(image, layer, channel);
     for (let i = 0; i < sum.length; i++)
       sum[i] += weight * (layer.signed ? (own[i] - ZERO) / ZERO : own[i] / 255);
@@ -206,7 +209,7 @@ export function weightedSum(image, layer, picked) {
 function sum(image, layer, picked) {
   const values = weightedSum(image, layer, picked);
   const peak = values.reduce((most, value) => Math.max(most, value), 0);
-  const name = classOf(image, state.rank);
+  const name = classOf(image, rank());
   const photo = h("img", { src: image.photo, alt: image.file });
   const frame = h("span", { class: "frame" }, photo);
   frame.classList.toggle("grey", state.grey);

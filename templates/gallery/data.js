@@ -199,6 +199,16 @@ export const methodOf = (key) => report.methods.find((one) => one.key === key) ?
 /** Name of the class at a place among an image's explained ones. @param {ImageRecord} image @param {number} rank */
 export const classOf = (image, rank) => report.classes[image.targets[rank]] ?? "";
 
+/** In place of a class's place: each image's most probable class, as far as it is explained. */
+export const PREDICTED = -1;
+
+/** Place of a class among an image's explained ones. @param {number} index @param {number} rank */
+export function rankIn(index, rank) {
+  if (rank !== PREDICTED) return rank;
+  const top = report.images.top[placeOf(index)]?.[0]?.[0];
+  return Math.max(0, (images.get(index)?.targets ?? report.sameClasses ?? []).indexOf(top));
+}
+
 /** @param {CellId} id */
 export const idText = (id) => `${id.image}.${id.rank}.${id.method}.${id.layer}`;
 

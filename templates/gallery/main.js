@@ -1,5 +1,5 @@
 // The page: its frame, its views, its keys. Started once the data is there.
-import { idOf, missing, receive, report, setReport, tables, unpackAll } from "./data.js";
+import { idOf, missing, rankIn, receive, report, setReport, tables, unpackAll } from "./data.js";
 import { channelsView } from "./channels.js";
 import { compareView, moveCompare, stopFlicker } from "./compare.js";
 import { openCell, showCell, startDialog, step, stepClass, togglePin } from "./dialog.js";
@@ -317,6 +317,9 @@ function openHelp() {
   if (!help.open) help.showModal();
 }
 
+/** Place of the next or previous class. @param {number} by */
+const nextRank = (by) => (rankIn(state.image, state.rank) + by + report.ranks) % report.ranks;
+
 /** @param {KeyboardEvent} event */
 function onKey(event) {
   const target = /** @type {HTMLElement} */ (event.target);
@@ -329,9 +332,8 @@ function onKey(event) {
     "?": openHelp,
     "-": () => change({ opacity: Math.max(0, state.opacity - 5) }),
     "=": () => change({ opacity: Math.min(100, state.opacity + 5) }),
-    "[": () =>
-      state.open ? stepClass(-1) : change({ rank: (state.rank + report.ranks - 1) % report.ranks }),
-    "]": () => (state.open ? stepClass(1) : change({ rank: (state.rank + 1) % report.ranks })),
+    "[": () => (state.open ? stepClass(-1) : change({ rank: nextRank(-1) })),
+    "]": () => (state.open ? stepClass(1) : change({ rank: nextRank(1) })),
     p: () => id && togglePin(id),
     n: () => state.open && step(1),
     b: () => state.open && step(-1),

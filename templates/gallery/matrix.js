@@ -1,5 +1,14 @@
 // The heart: any two of layers, methods, classes and images on rows and columns, a third beside.
-import { classOf, imageOf, knownImage, methodOf, placeOf, report } from "./data.js";
+import {
+  PREDICTED,
+  classOf,
+  imageOf,
+  knownImage,
+  methodOf,
+  placeOf,
+  rankIn,
+  report,
+} from "./data.js";
 import { bdi, button, h, select } from "./dom.js";
 import { SIDES, availability, cellButton, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
@@ -51,7 +60,8 @@ function nameOf(axis, value, fixed) {
   if (axis === "method") return methodOf(String(value)).name;
   if (axis === "image") return report.images.file[placeOf(Number(value))];
   const image = knownImage(fixed.image);
-  return image && ofOneImage() ? classOf(image, Number(value)) : rankName(Number(value));
+  if (!image || !ofOneImage()) return rankName(Number(value));
+  return classOf(image, rankIn(image.index, Number(value)));
 }
 
 /** Show a row or column across all images; of an image all its maps. @param {Axis} axis @param {string | number} value @returns {Partial<State>} */
@@ -117,21 +127,22 @@ export const scores = (image, rank) =>
  * @param {string} caption
  */
 function mapTable(rows, columns, fixed, caption) {
-  const across = valuesOf(columns);
-  const side = across.length > MOST_LARGE ? SIDES.narrow : SIDES.cell;
   /** @param {string | number} down @param {string | number} along */
-  const cell = (down, along) => {
+  const idAt = (down, along) => {
     const id = /** @type {Fixed} */ ({ ...fixed, [FIELD[rows]]: down, [FIELD[columns]]: along });
-    const there = availability(id.method, id.layer);
-    if (there === "map") return h("td", {}, cellButton(id, { side }));
-    if (there !== "absent") return h("td", { class: "nothing" }, t("matrix.notComputed"));
-    const said = h("span", { class: "visually-hidden" }, t("cell.absent"));
-    return h("td", { class: "nothing" }, h("span", { "aria-hidden": "true" }, "–"), said);
+    return { ...id, rank: rankIn(id.image, id.rank) };
   };
+  /** @param {CellId} id */
+  const isThere = (id) => availability(id.method, id.layer) !== "absent";
+  const [allDown, allAcross] = [valuesOf(rows), valuesOf(columns)];
+  const down = allDown.filter((one) => allAcross.some((other) => isThere(idAt(one, other))));
+  const across = allAcross.filter((other) => allDown.some((one) => isThere(idAt(one, other))));
+  const side = across.length > MOST_LARGE ? SIDES.narrow : SIDES.cell;
   const heads = across.map((value) => head(columns, value, fixed, "col"));
-  const lines = valuesOf(rows).map((value) =>
-    h("tr", {}, head(rows, value, fixed, "row"), ...across.map((along) => cell(value, along))),
-  );
+  const lines = down.map((value) => {
+    const cells = across.map((along) => mapCell(idAt(value, along), side));
+    return h("tr", {}, head(rows, value, fixed, "row"), ...cells);
+  });
   const table = h(
     "table",
     { class: "matrix" },
@@ -141,6 +152,15 @@ function mapTable(rows, columns, fixed, caption) {
   );
   table.style.setProperty("--columns", String(across.length));
   return table;
+}
+
+/** @param {CellId} id @param {number} side */
+function mapCell(id, side) {
+  const there = availability(id.method, id.layer);
+  if (there === "map") return h("td", {}, cellButton(id, { side }));
+  if (there !== "absent") return h("td", { class: "nothing" }, t("matrix.notComputed"));
+  const said = h("span", { class: "visually-hidden" }, t("cell.absent"));
+  return h("td", { class: "nothing" }, h("span", { "aria-hidden": "true" }, "–"), said);
 }
 
 /** Why some methods have no map at some layers. */
@@ -337,8 +357,12 @@ export function chooser(axis) {
   const field = FIELD[axis];
   const values = axis === "image" ? chosenImages() : valuesOf(axis);
   const options = /** @type {[string | number, string][]} */ (
-    values.map((value) => [value, nameOf(axis, value, state)])
+    values.map((value) => [
+      value,
+      axis === "class" ? rankName(Number(value)) : nameOf(axis, value, state),
+    ])
   );
+  if (axis === "class") options.unshift([PREDICTED, rankName(PREDICTED)]);
   const choose = (/** @type {string} */ value) =>
     change({ [field]: field === "image" || field === "rank" ? Number(value) : value }, true);
   if (axis !== "image")
@@ -421,11 +445,12 @@ function captionOf(fixed) {
   const axes = /** @type {Axis[]} */ (["image", "class", "method", "layer"]);
   const of = axes
     .filter((axis) => !shown.includes(axis))
-    .map((axis) =>
-      axis === "class"
-        ? t("class.named", { name: nameOf(axis, fixed.rank, fixed) })
-        : nameOf(axis, fixed[FIELD[axis]], fixed),
-    );
+    .map((axis) => {
+      if (axis === "class" && fixed.rank === PREDICTED && !ofOneImage())
+        return t("class.predicted");
+      const name = nameOf(axis, fixed[FIELD[axis]], fixed);
+      return axis === "class" ? t("class.named", { name }) : name;
+    });
   return t("matrix.caption", {
     what: of.join(t("comma")),
     rows: many(state.rows),

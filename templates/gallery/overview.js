@@ -1,5 +1,5 @@
 // All images at a glance, with one map each: filtered, sorted, a hundred at a time.
-import { placeOf, report } from "./data.js";
+import { placeOf, rankIn, report } from "./data.js";
 import { bdi, fold, h, select, slider } from "./dom.js";
 import { SIDES, cellButton } from "./frames.js";
 import { enableGrid } from "./grid.js";
@@ -82,7 +82,12 @@ export async function overviewView(root) {
 function tile(index) {
   const place = placeOf(index);
   const [top] = report.images.top[place];
-  const id = { image: index, rank: state.rank, method: state.method, layer: state.layer };
+  const id = {
+    image: index,
+    rank: rankIn(index, state.rank),
+    method: state.method,
+    layer: state.layer,
+  };
   return h(
     "li",
     { class: "tile" },

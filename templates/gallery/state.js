@@ -1,5 +1,5 @@
 // The view's state lives in the address behind the #, so that every state is a link.
-import { report } from "./data.js";
+import { PREDICTED, report } from "./data.js";
 
 /** Short names of the fields in a link. @type {Record<keyof State, string>} */
 const NAMES = {
@@ -71,7 +71,7 @@ function initial() {
   return {
     view: few ? "matrix" : "overview",
     image: report.images.index[0] ?? 0,
-    rank: 0,
+    rank: report.ranks > 1 ? PREDICTED : 0,
     method: report.methods[0].key,
     layer: layers[layers.length - 1].address,
     rows: "layer",
@@ -115,7 +115,7 @@ function allowed() {
   return {
     view: ["overview", "matrix", "compare", "channels", "tables", "methods", "provenance"],
     image: report.images.index,
-    rank: Array.from({ length: report.ranks }, (_, i) => i),
+    rank: Array.from({ length: report.ranks + 1 }, (_, i) => i + PREDICTED),
     method: report.methods.map((method) => method.key),
     layer: [...report.layers.map((layer) => layer.address), "fused", "input"],
     rows: axes,

@@ -1,5 +1,5 @@
 // The page's words in the chosen language.
-import { report } from "./data.js";
+import { PREDICTED, report } from "./data.js";
 import { state } from "./state.js";
 
 /**
@@ -47,6 +47,7 @@ export function layerDetails(address) {
 
 /** Name of the explained class at a place, as far as one name holds for all images. @param {number} rank */
 export function rankName(rank) {
+  if (rank === PREDICTED) return t("rank.predicted");
   return report.sameClasses
     ? report.classes[report.sameClasses[rank]]
     : t("rank", { place: rank + 1 });

@@ -13,7 +13,7 @@ from camreport.conditions import undisturbed
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures
 from camreport.fusion import GAMMA
-from camreport.gallery import Layout, check_language, render_gallery
+from camreport.gallery import Layout, check_data, check_language, render_gallery
 from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
 from camreport.labels import true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
@@ -102,6 +102,7 @@ def run(
     folder = Path(out)
     chosen_methods = resolve_methods(methods)
     check_output(folder, overwrite)
+    check_data(folder)
     files = find_images(listed, exclude=folder / "results")
     if changes.get("resize") == "none" and changes.get("image_size") is None:
         changes["image_size"] = _size_of_first(files)

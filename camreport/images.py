@@ -375,7 +375,7 @@ def decode(data: bytes) -> Image.Image:
     except InputError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever the damage leads to
-        raise InputError(f"damaged or truncated: {error}") from error
+        raise InputError(f"damaged or truncated: {str(error).strip()}") from error
     return _decode_deep_tiff(data)
 
 
@@ -483,7 +483,7 @@ def _decode_deep_tiff(data: bytes) -> Image.Image:
     except InputError:
         raise
     except Exception as error:  # as above: whatever the damage leads to
-        raise InputError(f"damaged or truncated: {error}") from error
+        raise InputError(f"damaged or truncated: {str(error).strip()}") from error
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise InputError("not an image that can be read: a TIFF of an unusual kind")
     if pixels.ndim == 3:

@@ -147,14 +147,8 @@ export const knownImage = (index) => images.get(index);
  */
 export async function overviewOf(index, id) {
   const place = placeOf(index);
-  const first = report.methods[0];
-  if (
-    !report.folder ||
-    id.method !== first.key ||
-    id.layer !== report.layers[report.layers.length - 1].address
-  ) {
-    return null;
-  }
+  const { method, layer } = report.glance;
+  if (!report.folder || id.method !== method || id.layer !== layer) return null;
   const name = `overview-${padded(Math.floor(place / report.perOverview), 4)}`;
   try {
     if (!arrived.has(name)) await chunk(name);

@@ -14,7 +14,7 @@ export function h(tag, properties = {}, ...children) {
   for (const [name, value] of Object.entries(properties)) {
     if (name.startsWith("on")) {
       element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
-    } else if (name in element && !/^(aria-|data-|class$|list$)/.test(name)) {
+    } else if (name in element && !/^(aria-|data-|class$)/.test(name)) {
       /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (element))[name] = value;
     } else if (value !== false && value !== null && value !== undefined) {
       element.setAttribute(name, value === true ? "" : String(value));

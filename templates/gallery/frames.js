@@ -52,6 +52,12 @@ export function availability(method, layer) {
   return facts.perLayer ? "map" : "absent";
 }
 
+/** A layer where a method has a map: the wanted one if it can be. @param {string} method @param {string} layer */
+export function layerFor(method, layer) {
+  const addresses = [layer, ...report.layers.map((one) => one.address).reverse(), "input"];
+  return addresses.find((address) => availability(method, address) === "map") ?? layer;
+}
+
 /** The value that gets the last colour under the chosen scale. @param {{scale: number}} image @param {CamCell} cam */
 export function scaleOf(image, cam) {
   if (cam.own || state.scale === "map") return cam.peak;

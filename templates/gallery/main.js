@@ -400,7 +400,15 @@ function camreport(name, content) {
   else start();
 }
 
+/** Where the report's own data does not arrive, say so above the contact sheet. @param {Event} event */
+function sayUnread(event) {
+  if (!(event.target instanceof HTMLScriptElement) || report) return;
+  document.documentElement.classList.remove("js");
+  document.addEventListener("DOMContentLoaded", () => (byId("unread").hidden = false));
+}
+
 Object.assign(window, { camreport });
 document.documentElement.classList.add("js");
+window.addEventListener("error", sayUnread, true);
 const own = document.getElementById("report");
 if (own) camreport("report", JSON.parse(own.textContent ?? "null"));

@@ -10,7 +10,7 @@ import {
   report,
 } from "./data.js";
 import { bdi, button, h, select } from "./dom.js";
-import { SIDES, availability, cellButton, photoOf } from "./frames.js";
+import { SIDES, availability, cellButton, layerFor, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { chosenImages, pageOf } from "./overview.js";
 import { change, link, state } from "./state.js";
@@ -130,7 +130,8 @@ function mapTable(rows, columns, fixed, caption) {
   /** @param {string | number} down @param {string | number} along */
   const idAt = (down, along) => {
     const id = /** @type {Fixed} */ ({ ...fixed, [FIELD[rows]]: down, [FIELD[columns]]: along });
-    return { ...id, rank: rankIn(id.image, id.rank) };
+    const layer = [rows, columns].includes("layer") ? id.layer : layerFor(id.method, id.layer);
+    return { ...id, layer, rank: rankIn(id.image, id.rank) };
   };
   /** @param {CellId} id */
   const isThere = (id) => availability(id.method, id.layer) !== "absent";

@@ -1,7 +1,7 @@
 // All images at a glance, with one map each: filtered, sorted, a hundred at a time.
 import { placeOf, rankIn, report } from "./data.js";
 import { bdi, fold, h, select, slider } from "./dom.js";
-import { SIDES, cellButton } from "./frames.js";
+import { SIDES, cellButton, layerFor } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { badge, chooser, pager } from "./matrix.js";
 import { change, link, state } from "./state.js";
@@ -82,12 +82,9 @@ export async function overviewView(root) {
 function tile(index) {
   const place = placeOf(index);
   const [top] = report.images.top[place];
-  const id = {
-    image: index,
-    rank: rankIn(index, state.rank),
-    method: state.method,
-    layer: state.layer,
-  };
+  const { method } = state;
+  const layer = layerFor(method, state.layer);
+  const id = { image: index, rank: rankIn(index, state.rank), method, layer };
   return h(
     "li",
     { class: "tile" },

@@ -16,13 +16,17 @@ const WIDEST = 7;
 /** Views that are printed as they stand on the screen. */
 const AS_SHOWN = ["tables", "compare", "channels"];
 
+/** Views of a folder's report that are: it is too large to print as a whole. */
+const OF_MANY = ["overview"];
+
 /** @typedef {{rank: number | null, method: string}} Column */
 
 /** Lay out the pages; called when printing begins, and not before. */
 export function layOut() {
   const paper = byId("paper");
-  document.body.classList.toggle("as-shown", AS_SHOWN.includes(state.view));
-  if (AS_SHOWN.includes(state.view)) return paper.replaceChildren();
+  const asShown = [...AS_SHOWN, ...(report.folder ? OF_MANY : [])].includes(state.view);
+  document.body.classList.toggle("as-shown", asShown);
+  if (asShown) return paper.replaceChildren();
   const indices = report.folder ? [state.image] : report.images.index;
   const images = indices.map(knownImage).filter((image) => image !== undefined);
   let figure = 0;
@@ -69,6 +73,9 @@ function cover() {
       ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))),
     ),
     failed.length ? failures() : null,
+    report.folder
+      ? h("p", {}, t("paper.folder", { count: report.images.index.length.toLocaleString("en") }))
+      : null,
     h(
       "ul",
       { class: "at-a-glance" },

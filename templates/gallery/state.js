@@ -67,13 +67,12 @@ let onChange = () => undefined;
 /** What a report shows when its link says nothing. @returns {State} */
 function initial() {
   const few = report.images.index.length <= 12;
-  const layers = report.layers;
   return {
     view: few ? "matrix" : "overview",
     image: report.images.index[0] ?? 0,
     rank: report.ranks > 1 ? PREDICTED : 0,
-    method: report.methods[0].key,
-    layer: layers[layers.length - 1].address,
+    method: report.glance.method,
+    layer: report.glance.layer,
     rows: "layer",
     columns: "method",
     beside: report.ranks === 2 && report.methods.length <= 3 ? "class" : "none",

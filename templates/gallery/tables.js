@@ -213,7 +213,7 @@ const map = (image, rank, method, layer) =>
 function figure(number, table) {
   const caption = h("p", {
     class: "caption",
-    contentEditable: "plaintext-only",
+    contenteditable: "plaintext-only",
     role: "textbox",
     "aria-label": t("tables.caption", { number }),
     "data-focus": `caption ${table.key}`,
@@ -222,6 +222,7 @@ function figure(number, table) {
       keepCaptions();
     },
   });
+  if (!caption.isContentEditable) caption.contentEditable = "true"; // a browser that is older
   caption.textContent = rewritten[table.key] ?? table.caption;
   const matrix = h(
     "table",

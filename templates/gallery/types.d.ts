@@ -51,6 +51,7 @@ interface Report {
   folder: boolean;
   perChunk: number;
   perOverview: number;
+  glance: { method: string; layer: string };
   classes: string[];
   layers: { address: string; type: string; alike: string[] }[];
   fused: boolean;

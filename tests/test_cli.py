@@ -277,14 +277,17 @@ def test_render_builds_the_report_again(command: Command) -> None:
     assert report.read_bytes() == before
 
 
-def test_render_warns_when_the_report_is_large(
+def test_render_warns_when_one_file_is_asked_for_and_large(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("run", CAT, "-o", "out", *QUICK)
-    monkeypatch.setattr("camreport.gallery.render.SIZE_WARNING", 1000)
-    finished = command("render", "out")
+    monkeypatch.setattr("camreport.gallery.render.SINGLE_LIMIT", 1000)
+    finished = command("render", "out", "--single-file")
     assert finished.code == 0
     assert "warning: the report has" in finished.err
+    folder = command("render", "out")
+    assert (folder.code, folder.err) == (0, "")
+    assert "keep them together" in folder.out
 
 
 def test_public_names_are_all_there() -> None:

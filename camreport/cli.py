@@ -551,14 +551,14 @@ def _print_report(report: Path) -> None:
     from camreport.gallery.render import SINGLE_LIMIT
     from camreport.results import DATA
 
-    size = report.stat().st_size
-    if size > SINGLE_LIMIT:
+    size, beside = report.stat().st_size, report.with_name(DATA).is_dir()
+    if size > SINGLE_LIMIT and not beside:
         click.echo(
             f"warning: the report has {size / 2**20:.0f} MB in one file. It opens slowly and many "
             "portals refuse it: without --single-file it becomes a folder.",
             err=True,
         )
-    if report.with_name(DATA).is_dir():
+    if beside:
         click.echo(f"the report needs the folder {DATA}/ beside it: keep them together")
     click.echo(f"report: {report.resolve().as_uri()}")
 

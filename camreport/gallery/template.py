@@ -13,7 +13,7 @@ from camreport.gallery.language import templates_folder
 
 MODULES = (
     *("data", "dom", "heat", "state", "words", "frames", "grid", "overview", "matrix"),
-    *("dialog", "compare", "channels", "tables", "reading", "paper", "main"),
+    *("dialog", "pair", "compare", "channels", "tables", "reading", "paper", "main"),
 )
 """The modules in the order in which they are joined; ``main`` starts the page."""
 

@@ -1,13 +1,14 @@
 // The page: its frame, its views, its keys. Started once the data is there.
 import { idOf, missing, rankIn, receive, report, setReport, tables, unpackAll } from "./data.js";
 import { channelsView } from "./channels.js";
-import { compareView, moveCompare, stopFlicker } from "./compare.js";
+import { compareView, moveCompare } from "./compare.js";
 import { openCell, showCell, startDialog, step, stepClass, togglePin } from "./dialog.js";
 import { all, bdi, button, byId, checkbox, fold, h, select, slider } from "./dom.js";
 import { drawAll, redraw } from "./frames.js";
 import { ZERO, paintBar } from "./heat.js";
 import { matrixView, scaleWords } from "./matrix.js";
 import { overviewView } from "./overview.js";
+import { stopFlicker } from "./pair.js";
 import { layOut } from "./paper.js";
 import { failures, methodsView, provenanceView } from "./reading.js";
 import { LOOKS, change, link, startState, state } from "./state.js";
@@ -247,10 +248,11 @@ function applyChanges(changed) {
   const fields = [...changed];
   const looks = fields.every((field) => LOOKS.includes(field));
   if (changed.has("language") || changed.has("theme")) showFrame();
-  if (looks && !byId("controls").contains(document.activeElement)) showControls();
+  const looked = fields.some((field) => LOOKS.includes(field));
+  if (looked && !byId("controls").contains(document.activeElement)) showControls();
   if (looks && (changed.has("colormap") || changed.has("scale")))
     byId("controls").querySelector(".legend")?.replaceWith(legend());
-  if (fields.some((field) => LOOKS.includes(field))) recolour();
+  if (looked) recolour();
   if (changed.has("open") || (state.open && looks)) showCell();
   const own =
     ["compare", "channels"].includes(state.view) &&

@@ -133,6 +133,19 @@ function allowed() {
   };
 }
 
+/** Least and largest value of numbers that are no choice. @type {Partial<Record<keyof State, [number, number]>>} */
+const LIMITS = {
+  low: [0, 100],
+  high: [0, 100],
+  page: [0, Infinity],
+  opacity: [0, 100],
+  threshold: [0, 95],
+  zoom: [1, 8],
+  atX: [0, 1],
+  atY: [0, 1],
+  swipe: [0, 100],
+};
+
 /** @returns {State} */
 function read() {
   const given = new URLSearchParams(location.hash.slice(1));
@@ -150,7 +163,9 @@ function read() {
           ? text === "1"
           : text;
     const fits = choices[/** @type {keyof State} */ (field)];
-    if (Number.isNaN(value) || (fits && !fits.includes(value))) continue;
+    const [least, most] = LIMITS[/** @type {keyof State} */ (field)] ?? [-Infinity, Infinity];
+    const outside = typeof value === "number" && !(value >= least && value <= most);
+    if (outside || (fits && !fits.includes(value))) continue;
     found[field] = value;
   }
   if (found.rows === found.columns) found.columns = found.rows === "method" ? "layer" : "method";

@@ -134,6 +134,14 @@ interface CellId {
   layer: string;
 }
 
+/** A pinned map with all that is known of it. */
+interface Pinned {
+  text: string;
+  id: CellId;
+  image: ImageRecord;
+  cam: CamCell | undefined;
+}
+
 type Axis = "layer" | "method" | "class" | "image";
 type View = "overview" | "matrix" | "compare" | "channels" | "tables" | "methods" | "provenance";
 

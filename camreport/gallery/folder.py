@@ -47,6 +47,7 @@ IN_FALLBACK = 100
 """Images of the contact sheet without scripts."""
 
 _MARKER = ".camreport"
+_NEW, _OLD = f"{DATA}.camreport-new", f"{DATA}.camreport-old"
 _POLICY = (
     "default-src 'none'; img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'; "
     "style-src 'self' file:; script-src 'self' file:"
@@ -71,8 +72,9 @@ def check_data(out: str | Path) -> None:
 def remove_leftovers(out: Path) -> None:
     """Remove what a rendering that was killed has left behind."""
     (out / f"{REPORT}.part").unlink(missing_ok=True)
-    for name in (f"{DATA}.part", f"{DATA}.old"):
-        shutil.rmtree(out / name, ignore_errors=True)
+    for name in (_NEW, _OLD):
+        if (out / name / _MARKER).is_file():
+            shutil.rmtree(out / name, ignore_errors=True)
 
 
 def write_folder(
@@ -86,19 +88,29 @@ def write_folder(
         language: that it opens in.
         tell: hears how many images are done.
     """
-    data, folder = report.with_name(DATA), report.with_name(f"{DATA}.part")
-    temporary, old = report.with_name(f"{REPORT}.part"), report.with_name(f"{DATA}.old")
-    folder.mkdir()
+    data, folder, temporary = map(report.with_name, (DATA, _NEW, f"{REPORT}.part"))
+    folder.mkdir(exist_ok=True)
     try:
         (folder / _MARKER).touch()
         page = _write_data(results, folder, language, tell)
         temporary.write_text(page, encoding="utf-8", newline="\n")
-        if data.exists():
-            os.replace(data, old)
-        os.replace(folder, data)
+        _exchange(data, folder)
         os.replace(temporary, report)
     finally:
         remove_leftovers(report.parent)
+
+
+def _exchange(data: Path, new: Path) -> None:
+    """Put the new folder in the place of the earlier one, or leave that where it is."""
+    old = data.with_name(_OLD)
+    if data.exists():
+        os.replace(data, old)
+    try:
+        os.replace(new, data)
+    except BaseException:
+        if old.exists():
+            os.replace(old, data)
+        raise
 
 
 def _write_data(results: Results, folder: Path, language: str, tell: Callable[[int], None]) -> str:

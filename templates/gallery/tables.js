@@ -69,17 +69,24 @@ export async function tablesView(root) {
   if (chosenImages().length > IN_TABLES) root.append(pager(IN_TABLES));
 }
 
-/** The chosen tables with their figure numbers. @param {number[]} shown @returns {[number, CourseTable][]} */
+/** The chosen tables with their figure numbers, which go on from page to page. @param {number[]} shown @returns {[number, CourseTable][]} */
 function courseTables(shown) {
   const known = shown.map((index) => knownImage(index)).filter((image) => image !== undefined);
-  const tables = [...known.flatMap(classTables), ...methodTable(known), ...depthTables(known)];
-  const numbered = tables.map(
-    (table, place) => /** @type {[number, CourseTable]} */ ([place + 1, table]),
+  const ofImages = known.flatMap(classTables);
+  const ofPage = [...methodTable(known), ...depthTables(known)];
+  const methods = report.methods.filter((method) => method.classSpecific).length;
+  const before = placeOfPage() * (IN_TABLES * methods + ofPage.length);
+  const numbered = [...ofImages, ...ofPage].map(
+    (table, place) => /** @type {[number, CourseTable]} */ ([before + place + 1, table]),
   );
   return numbered.filter(
     ([, table]) => state.tables === "all" || table.key.startsWith(state.tables),
   );
 }
+
+/** Number of the present page, from 0. */
+const placeOfPage = () =>
+  Math.min(state.page, Math.max(0, Math.ceil(chosenImages().length / IN_TABLES) - 1));
 
 /** Original and each class, layer by layer: a table for each method. @param {ImageRecord} image @returns {CourseTable[]} */
 function classTables(image) {
@@ -121,10 +128,10 @@ function methodTable(images) {
   const methods = usual.length
     ? usual
     : report.methods.filter((method) => availability(method.key, layer) === "map").slice(0, 2);
-  if (!methods.length) return [];
+  if (!methods.length || !images.length) return [];
   return [
     {
-      key: "methods",
+      key: `methods.${images[0].index}`,
       caption: t("tables.methods.caption", {
         methods: methods.map((method) => method.name).join(t("comma")),
         layer,
@@ -148,7 +155,7 @@ function depthTables(images) {
     .slice(0, Math.max(pool, 0))
     .map((layer) => /pool/i.test(layer.type))
     .lastIndexOf(false);
-  if (pool < 0 || before < 0) return [];
+  if (pool < 0 || before < 0 || !images.length) return [];
   const [conv, pooled] = [report.layers[before].address, report.layers[pool].address];
   return report.methods
     .filter(
@@ -158,7 +165,7 @@ function depthTables(images) {
         availability(method.key, pooled) === "map",
     )
     .map((method) => ({
-      key: `depth.${method.key}`,
+      key: `depth.${images[0].index}.${method.key}`,
       caption: t("tables.depth.caption", { method: method.name, conv, pool: pooled }),
       head: [
         t("tables.image"),

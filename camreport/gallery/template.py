@@ -12,8 +12,8 @@ from markupsafe import Markup
 from camreport.gallery.language import templates_folder
 
 MODULES = (
-    *("data", "dom", "heat", "state", "words", "frames", "grid", "overview", "matrix"),
-    *("dialog", "pair", "compare", "channels", "tables", "reading", "paper", "main"),
+    *("data", "dom", "heat", "state", "words", "look", "frames", "grid", "overview", "matrix"),
+    *("measure", "dialog", "pair", "compare", "channels", "tables", "reading", "paper", "main"),
 )
 """The modules in the order in which they are joined; ``main`` starts the page."""
 

@@ -1,9 +1,10 @@
 // All feature maps of a layer, and how their weighted sum becomes the map.
 import { classOf, imageOf, rankIn, report, tables } from "./data.js";
 import { announce, button, h, select, slider } from "./dom.js";
-import { SIDES, placeSeen, seenSize } from "./frames.js";
+import { SIDES } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { ZERO, enlarge, indices, paint } from "./heat.js";
+import { placeSeen, seenSize, shape } from "./look.js";
 import { chooser, strip } from "./matrix.js";
 import { change, state } from "./state.js";
 import { layerDetails, number, t } from "./words.js";
@@ -215,7 +216,7 @@ function sum(image, layer, picked) {
   frame.classList.toggle("grey", state.grey);
   frame.classList.toggle("only-heat", state.show === "heat");
   frame.classList.toggle("only-photo", state.show === "photo");
-  frame.style.aspectRatio = `${image.width} / ${image.height}`;
+  shape(frame, image.width, image.height);
   if (peak > 0) {
     const [, height, width] = layer.shape;
     const own = Uint8Array.from(values, (value) =>

@@ -1,9 +1,10 @@
 // Two to four pinned maps: one zoom and one cross-hair for all, and how far they agree.
-import { camOf, idOf, imageOf, levelsOf, report } from "./data.js";
-import { MOST_PINS, openCell, togglePin, valueAt } from "./dialog.js";
+import { camOf, idOf, imageOf, report } from "./data.js";
+import { MOST_PINS, openCell, togglePin } from "./dialog.js";
 import { all, button, h, slider } from "./dom.js";
-import { SIDES, describe, draw, frameOf, seenSize } from "./frames.js";
-import { enlarge } from "./heat.js";
+import { SIDES, describe, draw, frameOf } from "./frames.js";
+import { shaded } from "./look.js";
+import { valueAt } from "./measure.js";
 import { LETTERS, agreement, pair } from "./pair.js";
 import { change, link, state } from "./state.js";
 import { percent, t } from "./words.js";
@@ -75,13 +76,9 @@ export function moveCompare(root) {
   for (const swiped of all(".swipe", root)) swiped.style.setProperty("--swipe", `${swipe}%`);
   all(".pin output", root).forEach((output, i) => {
     const { image, cam } = pins[i];
-    const [height, width] = seenSize(image, SIDES.cell);
     const drawn = cam?.state === "positive" && !cam.picture;
-    const values = drawn
-      ? enlarge(levelsOf(image, cam), cam, height, width, !state.cells)
-      : new Float64Array();
-    const said = valueAt(image, cam, values, height, width, atX, atY);
-    output.textContent = said.replace("\n", t("comma"));
+    const map = drawn ? shaded(image, cam, SIDES.cell) : null;
+    output.textContent = valueAt(image, cam, map, atX, atY).replace("\n", t("comma"));
   });
 }
 

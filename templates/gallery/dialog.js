@@ -1,37 +1,17 @@
 // One map, large: its values, its peak, its bounding box, its neighbours; saved as a picture.
-import {
-  camOf,
-  classOf,
-  idOf,
-  idText,
-  imageOf,
-  knownImage,
-  levelsOf,
-  methodOf,
-  report,
-} from "./data.js";
+import { camOf, classOf, idOf, idText, imageOf, knownImage, methodOf, report } from "./data.js";
 import { all, announce, bdi, button, byId, h } from "./dom.js";
-import {
-  composite,
-  describe,
-  draw,
-  frameOf,
-  gainOf,
-  scaleOf,
-  seenSize,
-  tableOf,
-} from "./frames.js";
-import { ZERO, enlarge, indices, paintBar } from "./heat.js";
+import { describe, draw, frameOf } from "./frames.js";
+import { ZERO, paintBar } from "./heat.js";
+import { composite, scaleOf, shaded, tableOf } from "./look.js";
+import { boundingBox, boxShare, imagePixel, peakAt, sizeOf, valueAt } from "./measure.js";
 import { change, state } from "./state.js";
 import { number, percent, probability, t } from "./words.js";
 
 /** Most cells that can be pinned. */
 export const MOST_PINS = 4;
 
-/** Share of the scale that the bounding box surrounds where no threshold is set. */
-const BOX_SHARE = 0.5;
-
-/** @typedef {{id: CellId, image: ImageRecord, cam: CamCell | undefined, values: Float64Array, index: Uint8Array, height: number, width: number, x: number, y: number}} Shown */
+/** @typedef {{id: CellId, image: ImageRecord, cam: CamCell | undefined, map: Shaded | null, x: number, y: number}} Shown */
 
 /** @type {Shown | null} */
 let shown = null;
@@ -55,16 +35,11 @@ export async function showCell() {
   const id = idOf(state.open);
   const image = report.images.index.includes(id.image) ? await imageOf(id.image) : null;
   if (!image || state.open !== idText(id)) return change({ open: "" });
-  const side = Math.max(image.width, image.height);
-  const [height, width] = seenSize(image, side);
   const cam = camOf(image, id);
   const drawn = cam?.state === "positive" && !cam.picture;
-  const values = drawn
-    ? enlarge(levelsOf(image, cam), cam, height, width, !state.cells)
-    : new Float64Array();
-  const index = drawn ? indices(values, cam.signed, gainOf(image, cam)) : new Uint8Array();
+  const map = drawn ? shaded(image, cam, Math.max(image.width, image.height)) : null;
   const [x, y] = shown?.id.image === id.image ? [shown.x, shown.y] : [0.5, 0.5];
-  shown = { id, image, cam, values, index, height, width, x, y };
+  shown = { id, image, cam, map, x, y };
   build(shown);
   if (!dialog().open) {
     const focused = /** @type {HTMLElement | null} */ (
@@ -77,7 +52,7 @@ export async function showCell() {
 
 /** @param {Shown} now */
 function build(now) {
-  const { id, image, cam } = now;
+  const { id, image, cam, map } = now;
   const kept = /** @type {HTMLElement | null} */ (
     document.activeElement?.closest("#cell [data-focus]")
   )?.dataset.focus;
@@ -91,8 +66,7 @@ function build(now) {
   frame.setAttribute("aria-label", t("cell.probe", { what: describe(id, image) }));
   frame.setAttribute("aria-describedby", "reading");
   draw(frame);
-  const box = boundingBox(now);
-  if (box) frame.append(marked(now, box));
+  if (cam && map) frame.append(...marks(image, cam, map));
   const title = [
     image.file,
     methodOf(id.method).classSpecific ? classOf(image, id.rank) : t("class.any"),
@@ -116,7 +90,7 @@ function build(now) {
         ways(),
         colourBar(now),
         h("output", { id: "reading" }),
-        facts(now, box),
+        facts(now),
         h(
           "p",
           { class: "steps" },
@@ -126,9 +100,7 @@ function build(now) {
             state.pins.includes(state.open) ? t("unpin") : t("pin"),
             "pin",
             () => togglePin(state.open),
-            {
-              "aria-pressed": String(state.pins.includes(state.open)),
-            },
+            { "aria-pressed": String(state.pins.includes(state.open)) },
           ),
           cam ? button(t("save"), "save", () => save(now)) : null,
         ),
@@ -184,105 +156,46 @@ function colourBar({ image, cam }) {
   );
 }
 
-/** Rectangle around what reaches the threshold, in pixels of the seen part. @param {Shown} now */
-function boundingBox({ cam, index, width }) {
-  if (!index.length || !cam) return null;
-  const most = cam.signed ? ZERO : 255;
-  const least = (state.threshold ? state.threshold / 100 : BOX_SHARE) * most;
-  let [left, top, right, bottom, count] = [Infinity, Infinity, -1, -1, 0];
-  for (let i = 0; i < index.length; i++) {
-    if ((cam.signed ? Math.abs(index[i] - ZERO) : index[i]) < least) continue;
-    const [row, column] = [Math.floor(i / width), i % width];
-    left = Math.min(left, column);
-    right = Math.max(right, column);
-    top = Math.min(top, row);
-    bottom = Math.max(bottom, row);
-    count++;
-  }
-  return right < 0
-    ? null
-    : { left, top, right: right + 1, bottom: bottom + 1, share: count / index.length };
-}
-
-/** Place of the largest value in the seen part. @param {Shown} now */
-function peakAt({ cam, values, width }) {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) {
-    const larger = cam?.signed
-      ? Math.abs(values[i] - ZERO) > Math.abs(values[best] - ZERO)
-      : values[i] > values[best];
-    if (larger) best = i;
-  }
-  return { column: best % width, row: Math.floor(best / width) };
-}
-
-/** The photograph's pixel for one of the seen part. @param {Shown} now @param {number} column @param {number} row */
-function photoPixel({ image, width, height }, column, row) {
-  const [full, high] = report.images.size[report.images.index.indexOf(image.index)];
+/** The box around what is high, and the peak, over the map. @param {ImageRecord} image @param {CamCell} cam @param {Shaded} map */
+function marks(image, cam, map) {
   const [left, top, right, bottom] = image.seen;
-  return [
-    Math.floor((left + ((column + 0.5) / width) * (right - left)) * full),
-    Math.floor((top + ((row + 0.5) / height) * (bottom - top)) * high),
-  ];
-}
-
-/** The box and the peak, drawn over the map. @param {Shown} now @param {{left: number, top: number, right: number, bottom: number}} box */
-function marked(now, box) {
-  const overlay = h("span", { class: "marks", "aria-hidden": "true" });
-  const [left, top, right, bottom] = now.image.seen;
-  const x = (/** @type {number} */ column) => (left + (column / now.width) * (right - left)) * 100;
-  const y = (/** @type {number} */ row) => (top + (row / now.height) * (bottom - top)) * 100;
-  const rectangle = h("span", { class: "box" });
+  const x = (/** @type {number} */ column) => (left + (column / map.width) * (right - left)) * 100;
+  const y = (/** @type {number} */ row) => (top + (row / map.height) * (bottom - top)) * 100;
+  const { column, row } = peakAt(map, cam);
+  const peak = h("span", { class: "mark peak-mark", "aria-hidden": "true" }, "+");
+  Object.assign(peak.style, { left: `${x(column + 0.5)}%`, top: `${y(row + 0.5)}%` });
+  const box = boundingBox(map, cam);
+  if (!box) return [peak];
+  const rectangle = h("span", { class: "mark box", "aria-hidden": "true" });
   Object.assign(rectangle.style, {
     left: `${x(box.left)}%`,
     top: `${y(box.top)}%`,
     width: `${x(box.right) - x(box.left)}%`,
     height: `${y(box.bottom) - y(box.top)}%`,
   });
-  const { column, row } = peakAt(now);
-  const peak = h("span", { class: "peak-mark" }, "+");
-  Object.assign(peak.style, { left: `${x(column + 0.5)}%`, top: `${y(row + 0.5)}%` });
-  overlay.append(rectangle, peak);
-  return overlay;
+  return [rectangle, peak];
 }
 
-/** @param {Shown} now @param {ReturnType<typeof boundingBox>} box */
-function facts(now, box) {
-  const { id, image, cam } = now;
+/** @param {Shown} now */
+function facts({ id, image, cam, map }) {
   const rows = [];
   if (methodOf(id.method).classSpecific) {
-    rows.push([
-      t("fact.class"),
-      [
-        classOf(image, id.rank),
-        t("fact.probability", { probability: probability(image.probabilities[id.rank]) }),
-      ].join(t("comma")),
-    ]);
+    const said = t("fact.probability", { probability: probability(image.probabilities[id.rank]) });
+    rows.push([t("fact.class"), [classOf(image, id.rank), said].join(t("comma"))]);
   }
-  if (cam)
-    rows.push([t("fact.grid"), t("fact.cells", { cells: `${cam.grid[1]} × ${cam.grid[0]}` })]);
-  if (cam)
-    rows.push([
-      t("fact.largest"),
-      cam.state === "positive" ? number(cam.base + cam.peak) : t(`cell.${cam.state}`),
-    ]);
-  if (box) {
-    const { column, row } = peakAt(now);
-    const share = percent(state.threshold ? state.threshold / 100 : BOX_SHARE);
-    const [x0, y0] = photoPixel(now, box.left, box.top);
-    const [x1, y1] = photoPixel(now, box.right - 1, box.bottom - 1);
-    rows.push([
-      t("fact.peak"),
-      t("fact.at", { x: photoPixel(now, column, row)[0], y: photoPixel(now, column, row)[1] }),
-    ]);
-    rows.push([t("fact.box", { share }), t("fact.rectangle", { x0, y0, x1, y1 })]);
-    rows.push([t("fact.area", { share }), percent(box.share)]);
+  if (cam) {
+    const cells = `${cam.grid[1]} × ${cam.grid[0]}`;
+    const drawn = cam.state === "positive";
+    rows.push([t("fact.grid"), t("fact.cells", { cells })]);
+    rows.push([t("fact.largest"), drawn ? number(cam.base + cam.peak) : t(`cell.${cam.state}`)]);
   }
-  if (cam && !cam.picture)
-    rows.push([
-      t("fact.scale"),
-      t(cam.own || state.scale === "map" ? "scale.map" : `scale.${state.scale}`),
-    ]);
+  if (cam && map) {
+    const { column, row } = peakAt(map, cam);
+    const [x, y] = imagePixel(image, map, column, row);
+    rows.push([t("fact.peak"), t("fact.at", { x, y })], ...boxFacts(image, cam, map));
+    const own = cam.own || state.scale === "map";
+    rows.push([t("fact.scale"), t(own ? "scale.map" : `scale.${state.scale}`)]);
+  }
   return h(
     "dl",
     { id: "facts" },
@@ -290,37 +203,28 @@ function facts(now, box) {
   );
 }
 
+/** @param {ImageRecord} image @param {CamCell} cam @param {Shaded} map */
+function boxFacts(image, cam, map) {
+  const share = percent(boxShare());
+  const box = boundingBox(map, cam);
+  if (!box) return [[t("fact.area", { share }), percent(0)]];
+  const [x0, y0] = imagePixel(image, map, box.left, box.top);
+  const [x1, y1] = imagePixel(image, map, box.right - 1, box.bottom - 1);
+  return [
+    [t("fact.box", { share }), t("fact.rectangle", { x0, y0, x1, y1 })],
+    [t("fact.area", { share }), percent(box.share)],
+  ];
+}
+
 /** Say the value at the cross-hair, which is kept in shares of the photograph. */
 function showReading() {
   if (!shown) return;
-  const { image, cam, values, width, height, x, y } = shown;
+  const { image, cam, map, x, y } = shown;
   const cross = /** @type {HTMLElement | null} */ (dialog().querySelector(".cross"));
   if (cross) Object.assign(cross.style, { left: `${x * 100}%`, top: `${y * 100}%` });
-  const [full, high] = report.images.size[report.images.index.indexOf(image.index)];
-  byId("reading").textContent =
-    `x ${Math.floor(x * full)}, y ${Math.floor(y * high)}\n${valueAt(image, cam, values, height, width, x, y)}`;
-}
-
-/**
- * A map's value at a place of the photograph, in words.
- * @param {ImageRecord} image
- * @param {CamCell | undefined} cam
- * @param {Float64Array} values
- * @param {number} height
- * @param {number} width
- * @param {number} x share of the photograph's width
- * @param {number} y share of its height
- */
-export function valueAt(image, cam, values, height, width, x, y) {
-  if (!cam || cam.state !== "positive") return t(`cell.${cam?.state ?? "absent"}`);
-  if (cam.picture) return t("cell.picture");
-  const [left, top, right, bottom] = image.seen;
-  const column = Math.floor(((x - left) / (right - left)) * width);
-  const row = Math.floor(((y - top) / (bottom - top)) * height);
-  if (column < 0 || row < 0 || column >= width || row >= height) return t("cell.notSeen");
-  const level = values[row * width + column];
-  const share = cam.signed ? (level - ZERO) / ZERO : level / 255;
-  return `${number(cam.base + share * cam.peak)}\n${t("cell.share", { share: percent(share).replace("-", "−") })}`;
+  const [width, height] = sizeOf(image);
+  const place = `x ${Math.floor(x * width)}, y ${Math.floor(y * height)}`;
+  byId("reading").textContent = `${place}\n${valueAt(image, cam, map, x, y)}`;
 }
 
 /** The map before or behind in the view. @param {number} by */
@@ -363,21 +267,25 @@ const plain = (text) =>
     .replace(/^[-.]+|[-.]+$/g, "")
     .slice(0, 40);
 
+/** Name of a map's file, without its ending. @param {CellId} id @param {ImageRecord} image */
+function fileName(id, image) {
+  const named = [`class${image.targets[id.rank]}`, plain(classOf(image, id.rank))];
+  const classes = methodOf(id.method).classSpecific ? named.filter(Boolean).join("-") : "any-class";
+  const file = plain(image.file.replace(/\.[^.]*$/, "")) || "image";
+  return [file, classes, id.method, plain(id.layer)].join("_");
+}
+
+/** Hand a file over to the reader. @param {string} address @param {string} name */
+const download = (address, name) => h("a", { href: address, download: name }).click();
+
 /** @param {Shown} now */
-function save({ id, image }) {
-  const classes = methodOf(id.method).classSpecific
-    ? [`class${image.targets[id.rank]}`, plain(classOf(image, id.rank))].filter(Boolean).join("-")
-    : "any-class";
-  const name = [
-    plain(image.file.replace(/\.[^.]*$/, "")) || "image",
-    classes,
-    id.method,
-    plain(id.layer),
-  ].join("_");
+function save({ id, image, cam }) {
+  const name = fileName(id, image);
+  if (cam?.picture) return download(cam.picture, `${name}.jpg`);
   composite(image, id, Math.max(image.width, image.height)).toBlob((blob) => {
     if (!blob) return;
     const address = URL.createObjectURL(blob);
-    h("a", { href: address, download: `${name}.png` }).click();
+    download(address, `${name}.png`);
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   });
 }

@@ -3,20 +3,19 @@
 import {
   camOf,
   classOf,
-  idOf,
+  idText,
   imageOf,
   knownImage,
-  levelsOf,
   methodOf,
   overviewOf,
   placeOf,
   report,
-  tables,
 } from "./data.js";
 import { all, h } from "./dom.js";
-import { enlarge, indices, paint, paintContours } from "./heat.js";
+import { paint, paintContours } from "./heat.js";
+import { lookOf, peakOf, placeSeen, shaded, shape } from "./look.js";
 import { state } from "./state.js";
-import { number, prose, rankName, t } from "./words.js";
+import { prose, rankName, t } from "./words.js";
 
 /** Pixels of the longer side of a map in a table, in a wide table, in the overview, of a channel. */
 export const SIDES = { cell: 224, narrow: 112, tile: 160, channel: 64 };
@@ -56,46 +55,6 @@ export function availability(method, layer) {
 export function layerFor(method, layer) {
   const addresses = [layer, ...report.layers.map((one) => one.address).reverse(), "input"];
   return addresses.find((address) => availability(method, address) === "map") ?? layer;
-}
-
-/** The value that gets the last colour under the chosen scale. @param {{scale: number}} image @param {CamCell} cam */
-export function scaleOf(image, cam) {
-  if (cam.own || state.scale === "map") return cam.peak;
-  if (state.scale === "method") return report.peaks[cam.method];
-  return state.scale === "image" ? image.scale : Math.max(...Object.values(report.peaks));
-}
-
-/** @param {{scale: number}} image @param {CamCell} cam */
-export const gainOf = (image, cam) =>
-  scaleOf(image, cam) === cam.peak ? 1 : cam.peak / scaleOf(image, cam);
-
-/** @param {CamCell} cam */
-export const tableOf = (cam) => tables[cam.signed ? "diverging" : state.colormap];
-
-/** Pixels of the seen part when the photograph's longer side has `side`: height and width. @param {{seen: number[], width: number, height: number}} image @param {number} side */
-export function seenSize(image, side) {
-  const [left, top, right, bottom] = image.seen;
-  const factor = side / Math.max(image.width, image.height);
-  return [
-    Math.max(1, Math.floor(image.height * factor * (bottom - top) + 0.5)),
-    Math.max(1, Math.floor(image.width * factor * (right - left) + 0.5)),
-  ];
-}
-
-/** Lay an element over the part of the photograph that the model saw. @param {HTMLElement} element @param {number[]} seen */
-export function placeSeen(element, [left, top, right, bottom]) {
-  Object.assign(element.style, {
-    left: `${left * 100}%`,
-    top: `${top * 100}%`,
-    width: `${(right - left) * 100}%`,
-    height: `${(bottom - top) * 100}%`,
-  });
-}
-
-/** Give a frame the photograph's shape. @param {HTMLElement} frame @param {number} width @param {number} height */
-export function shape(frame, width, height) {
-  frame.style.aspectRatio = `${width} / ${height}`;
-  frame.style.setProperty("--aspect", String(width / height));
 }
 
 /**
@@ -179,16 +138,8 @@ function drawImage(frame, drawing, image) {
   frame.dataset.drawn = look;
   const canvas = /** @type {HTMLCanvasElement | null} */ (frame.querySelector("canvas.heat"));
   if (!canvas || !cam) return;
-  const [height, width] = seenSize(image, side);
-  const values = enlarge(levelsOf(image, cam), cam, height, width, !state.cells);
-  const index = indices(values, cam.signed, gainOf(image, cam));
-  const { threshold, byValue } = state;
-  paint(canvas, index, height, width, {
-    table: tableOf(cam),
-    signed: cam.signed,
-    threshold: threshold / 100,
-    byValue,
-  });
+  const { height, width, index } = shaded(image, cam, side);
+  paint(canvas, index, height, width, lookOf(cam));
   let lines = /** @type {HTMLCanvasElement | null} */ (frame.querySelector("canvas.lines"));
   if (state.contours) {
     if (!lines) {
@@ -254,7 +205,7 @@ export const drawAll = (root) => all(".frame", root).forEach(draw);
  * @param {{side?: number, tile?: boolean, caption?: boolean}} options
  */
 export function cellButton(id, { side = SIDES.cell, tile = false, caption = true } = {}) {
-  const text = `${id.image}.${id.rank}.${id.method}.${id.layer}`;
+  const text = idText(id);
   const frame = frameOf(id, side, tile);
   const cell = h(
     "button",
@@ -302,82 +253,4 @@ export function describe(id, image = knownImage(id.image)) {
   ];
   if (cam) words.push(cam.state === "positive" ? peakOf(cam) : t(`cell.${cam.state}`));
   return words.join(t("comma"));
-}
-
-/** A map's largest value in words. @param {CamCell} cam */
-export function peakOf(cam) {
-  const sign = cam.signed ? "±" : "";
-  let text = t("cell.peak", { peak: sign + number(cam.peak + cam.base) });
-  if (cam.base)
-    text = t("cell.range", { base: number(cam.base), peak: number(cam.peak + cam.base) });
-  if (cam.layer === "fused") text = t("cell.ofOne", { peak: text });
-  return cam.channel === undefined ? text : t("cell.channel", { channel: cam.channel, peak: text });
-}
-
-/** The map that a button shows. @param {HTMLElement} cell */
-export const idOfCell = (cell) => idOf(cell.dataset.id ?? "");
-
-/**
- * A photograph with its map as one picture, in the present look: for paper and for files.
- * @param {ImageRecord} image
- * @param {CellId} id
- * @param {number} side pixels of the longer side
- */
-export function composite(image, id, side) {
-  const factor = side / Math.max(image.width, image.height);
-  const canvas = h("canvas", {
-    width: Math.round(image.width * factor),
-    height: Math.round(image.height * factor),
-  });
-  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  const cam = camOf(image, id);
-  const [left, top, right, bottom] = image.seen;
-  const box = /** @type {const} */ ([
-    left * canvas.width,
-    top * canvas.height,
-    (right - left) * canvas.width,
-    (bottom - top) * canvas.height,
-  ]);
-  context.fillStyle = "#eee";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  const positive = cam?.state === "positive";
-  if (state.show !== "heat" || !positive) {
-    context.filter =
-      `${state.grey || !positive ? "grayscale(1)" : ""} ${positive ? "" : "opacity(0.35)"}`.trim() ||
-      "none";
-    context.drawImage(image.picture, 0, 0, canvas.width, canvas.height);
-    context.filter = "none";
-  }
-  if (left > 0 || top > 0 || right < 1 || bottom < 1) {
-    context.fillStyle = "rgb(0 0 0 / 60%)"; // what the model did not see
-    context.beginPath();
-    context.rect(0, 0, canvas.width, canvas.height);
-    context.rect(...box);
-    context.fill("evenodd");
-  }
-  if (!cam || !positive || cam.picture) return canvas;
-  const [height, width] = seenSize(image, side);
-  const index = indices(
-    enlarge(levelsOf(image, cam), cam, height, width, !state.cells),
-    cam.signed,
-    gainOf(image, cam),
-  );
-  const layer = h("canvas");
-  if (state.show !== "photo") {
-    const { threshold, byValue } = state;
-    paint(layer, index, height, width, {
-      table: tableOf(cam),
-      signed: cam.signed,
-      threshold: threshold / 100,
-      byValue,
-    });
-    context.globalAlpha = state.show === "heat" ? 1 : state.opacity / 100;
-    context.drawImage(layer, ...box);
-    context.globalAlpha = 1;
-  }
-  if (state.contours) {
-    paintContours(layer, index, height, width, cam.signed);
-    context.drawImage(layer, ...box);
-  }
-  return canvas;
 }

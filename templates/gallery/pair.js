@@ -1,8 +1,9 @@
 // How far pinned maps agree: in numbers, and two of them in one place.
 import { levelsOf, tables } from "./data.js";
 import { button, h, select, slider } from "./dom.js";
-import { describe, draw, frameOf, placeSeen, seenSize, shape } from "./frames.js";
+import { describe, draw, frameOf } from "./frames.js";
 import { ZERO, enlarge, paint, paintBar, rankCorrelation, topOverlap } from "./heat.js";
+import { placeSeen, seenSize, shape } from "./look.js";
 import { change, state } from "./state.js";
 import { percent, t } from "./words.js";
 

@@ -1,7 +1,8 @@
 // The report on paper: a cover, each image's figure with its caption, methods and provenance.
 import { camOf, classOf, knownImage, methodOf, placeOf, report } from "./data.js";
 import { bdi, byId, h, linked } from "./dom.js";
-import { availability, composite, peakOf } from "./frames.js";
+import { availability } from "./frames.js";
+import { composite, peakOf } from "./look.js";
 import { badge, labels, layerList, leftOut, predictions, scaleWords, scores } from "./matrix.js";
 import { failures } from "./reading.js";
 import { state } from "./state.js";

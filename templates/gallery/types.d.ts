@@ -134,6 +134,14 @@ interface CellId {
   layer: string;
 }
 
+/** A map enlarged: its levels, and the colour table's index of each pixel. */
+interface Shaded {
+  height: number;
+  width: number;
+  values: Float64Array;
+  index: Uint8Array;
+}
+
 /** A pinned map with all that is known of it. */
 interface Pinned {
   text: string;

@@ -1,13 +1,13 @@
 // All feature maps of a layer, and how their weighted sum becomes the map.
 import { classOf, imageOf, rankIn, report, tables } from "./data.js";
 import { announce, button, h, select, slider } from "./dom.js";
-import { SIDES } from "./frames.js";
+import { SIDES, showAs } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { ZERO, enlarge, indices, paint } from "./heat.js";
-import { placeSeen, seenSize, shape } from "./look.js";
+import { lookOf, placeSeen, shaded, shape } from "./look.js";
 import { chooser, strip } from "./matrix.js";
 import { change, state } from "./state.js";
-import { layerDetails, number, t } from "./words.js";
+import { layerDetails, number, sentences, t } from "./words.js";
 
 /** @param {HTMLElement} root */
 export async function channelsView(root) {
@@ -161,7 +161,7 @@ function grid(image, layer, order, picked) {
         "data-focus": `channel ${channel}`,
         onclick: () => toggle(layer, channel),
       },
-      peak ? canvas : h("span", { class: "flat" }, "0"),
+      peak ? canvas : h("span", { class: "flat" }),
       h("span", { class: "number" }, channel),
     );
   });
@@ -195,7 +195,7 @@ function toggle(layer, channel) {
  * @param {LayerChannels} layer
  * @param {Set<number>} picked
  */
-export function weightedSum(image, layer, picked) {
+function weightedSum(image, layer, picked) {
   const sum = new Float64Array(layer.shape[1] * layer.shape[2]);
   for (const channel of picked) {
     const weight = (layer.weights[rank()]?.[channel] ?? 0) * (layer.peaks[channel] ?? 0);
@@ -209,28 +209,17 @@ export function weightedSum(image, layer, picked) {
 /** @param {ImageRecord} image @param {LayerChannels} layer @param {Set<number>} picked */
 function sum(image, layer, picked) {
   const values = weightedSum(image, layer, picked);
-  const peak = values.reduce((most, value) => Math.max(most, value), 0);
-  const name = classOf(image, rank());
-  const photo = h("img", { src: image.photo, alt: image.file });
-  const frame = h("span", { class: "frame" }, photo);
-  frame.classList.toggle("grey", state.grey);
-  frame.classList.toggle("only-heat", state.show === "heat");
-  frame.classList.toggle("only-photo", state.show === "photo");
+  const peak = Math.max(0, ...values);
+  const [count, height, width] = layer.shape;
+  const frame = h("span", { class: "frame" }, h("img", { src: image.photo, alt: "" }));
   shape(frame, image.width, image.height);
+  showAs(frame);
   if (peak > 0) {
-    const [, height, width] = layer.shape;
-    const own = Uint8Array.from(values, (value) =>
-      Math.floor((Math.max(value, 0) / peak) * 255 + 0.5),
-    );
-    const [high, wide] = seenSize(image, Math.max(image.width, image.height));
+    const bytes = Uint8Array.from(values, (value) => Math.max(0, value / peak) * 255 + 0.5);
+    const cam = /** @type {CamCell} */ ({ height, width, peak, signed: false, own: true });
+    const map = shaded({ ...image, bytes }, cam, Math.max(image.width, image.height));
     const canvas = h("canvas", { class: "heat" });
-    const index = indices(enlarge(own, { height, width }, high, wide, !state.cells), false, 1);
-    paint(canvas, index, high, wide, {
-      table: tables[state.colormap],
-      signed: false,
-      threshold: state.threshold / 100,
-      byValue: state.byValue,
-    });
+    paint(canvas, map.index, map.height, map.width, lookOf(cam));
     const seen = h("span", { class: "seen" }, canvas);
     placeSeen(seen, image.seen);
     frame.append(seen);
@@ -238,16 +227,14 @@ function sum(image, layer, picked) {
     frame.classList.add("empty");
     frame.append(h("span", { class: "label" }, t(picked.size ? "cell.empty" : "channels.pick")));
   }
-  const words = picked.size === layer.shape[0] ? "channels.whole" : "channels.sum";
-  return h(
-    "figure",
-    { class: "sum" },
-    frame,
-    h(
-      "figcaption",
-      {},
-      t(words, { count: picked.size, all: layer.shape[0], name }),
-      peak > 0 ? t("space") + t("channels.peak", { peak: number(peak) }) : "",
-    ),
-  );
+  const name = classOf(image, rank());
+  const words = t(picked.size === count ? "channels.whole" : "channels.sum", {
+    count: picked.size,
+    all: count,
+    name,
+  });
+  frame.setAttribute("role", "img");
+  frame.setAttribute("aria-label", words);
+  const most = peak > 0 ? t("channels.peak", { peak: number(peak) }) : "";
+  return h("figure", { class: "sum" }, frame, h("figcaption", {}, sentences(words, most)));
 }

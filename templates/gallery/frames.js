@@ -13,7 +13,7 @@ import {
 } from "./data.js";
 import { all, h } from "./dom.js";
 import { paint, paintContours } from "./heat.js";
-import { lookOf, peakOf, placeSeen, shaded, shape } from "./look.js";
+import { composite, lookOf, peakOf, placeSeen, shaded, shape } from "./look.js";
 import { state } from "./state.js";
 import { prose, rankName, t } from "./words.js";
 
@@ -74,19 +74,13 @@ export function frameOf(id, side, tile = false) {
 
 /** A frame that shows a photograph alone. @param {number} index */
 export function photoOf(index) {
-  const frame = h(
-    "span",
-    { class: "frame" },
-    h("img", { alt: report.images.file[placeOf(index)] }),
-  );
+  const photo = h("img", { alt: report.images.file[placeOf(index)] });
+  const frame = h("span", { class: "frame", "data-photo": index }, photo);
   const [width, height] = report.images.size[placeOf(index)] ?? [1, 1];
   shape(frame, width, height);
   const known = knownImage(index);
-  const show = (/** @type {ImageRecord | null} */ image) => {
-    if (image) frame.querySelector("img")?.setAttribute("src", image.photo);
-  };
-  if (known) show(known);
-  else imageOf(index).then(show);
+  if (known) photo.src = known.photo;
+  else imageOf(index).then((image) => image && (photo.src = image.photo));
   return frame;
 }
 
@@ -110,7 +104,22 @@ async function load(frame, drawing) {
   }
   const image = await imageOf(drawing.id.image);
   if (image) drawImage(frame, drawing, image);
-  else frame.replaceChildren(h("span", { class: "label" }, t("cell.missing")));
+  else sayMissing(frame, drawing.id);
+}
+
+/** @param {HTMLElement} frame @param {CellId} id */
+function sayMissing(frame, id) {
+  const said = t("cell.missing");
+  frame.replaceChildren(h("span", { class: "label" }, said));
+  const what = [describe(id), said].join(t("comma"));
+  frame.closest(".cell")?.setAttribute("aria-label", t("cell.button", { what }));
+}
+
+/** Show photograph, heat or both, and the photograph in colour or grey. @param {HTMLElement} frame */
+export function showAs(frame) {
+  frame.classList.toggle("grey", state.grey);
+  frame.classList.toggle("only-heat", state.show === "heat");
+  frame.classList.toggle("only-photo", state.show === "photo");
 }
 
 /**
@@ -129,9 +138,7 @@ function drawImage(frame, drawing, image) {
     state.contours,
     state.colormap,
   ].join();
-  frame.classList.toggle("grey", state.grey);
-  frame.classList.toggle("only-heat", state.show === "heat");
-  frame.classList.toggle("only-photo", state.show === "photo");
+  showAs(frame);
   if (drawing.drawn === look) return;
   if (!drawing.drawn) fill(frame, drawing, image, cam);
   drawing.drawn = look;
@@ -198,6 +205,28 @@ export function redraw() {
 
 /** Draw everything that is shown, for paper. @param {ParentNode} root */
 export const drawAll = (root) => all(".frame", root).forEach(draw);
+
+/** Pixels of a printed picture's longer side. */
+const PRINTED = 320;
+
+/**
+ * Put one small picture into each frame, for paper: some browsers print a photograph in full as
+ * often as it is shown.
+ * @param {ParentNode} root
+ */
+export function flatten(root) {
+  for (const frame of all(".frame", root)) {
+    const id = drawings.get(frame)?.id ?? { image: Number(frame.dataset.photo), method: "" };
+    const image = knownImage(id.image);
+    if (!image || frame.querySelector(".picture")) continue;
+    frame.append(
+      h("span", { class: "printed" }, composite(image, "rank" in id ? id : null, PRINTED)),
+    );
+  }
+}
+
+/** Take the printed pictures away again. @param {ParentNode} root */
+export const unflatten = (root) => all(".printed", root).forEach((printed) => printed.remove());
 
 /**
  * A map in a table: a button that opens it.

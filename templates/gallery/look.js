@@ -79,7 +79,7 @@ export function peakOf(cam) {
 /**
  * A photograph with its map as one picture, in the present look: for paper and for files.
  * @param {ImageRecord} image
- * @param {CellId} id
+ * @param {CellId | null} id none for the photograph alone
  * @param {number} side pixels of the longer side
  */
 export function composite(image, id, side) {
@@ -89,7 +89,7 @@ export function composite(image, id, side) {
     height: Math.round(image.height * factor),
   });
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  const cam = camOf(image, id);
+  const cam = id && camOf(image, id);
   const [left, top, right, bottom] = image.seen;
   const box = /** @type {const} */ ([
     left * canvas.width,
@@ -100,14 +100,14 @@ export function composite(image, id, side) {
   context.fillStyle = "#eee";
   context.fillRect(0, 0, canvas.width, canvas.height);
   const positive = cam?.state === "positive";
+  const faded = id !== null && !positive;
   if (state.show !== "heat" || !positive) {
-    context.filter =
-      `${state.grey || !positive ? "grayscale(1)" : ""} ${positive ? "" : "opacity(0.35)"}`.trim() ||
-      "none";
+    const filters = [state.grey || faded ? "grayscale(1)" : "", faded ? "opacity(0.35)" : ""];
+    context.filter = filters.join(" ").trim() || "none";
     context.drawImage(image.picture, 0, 0, canvas.width, canvas.height);
     context.filter = "none";
   }
-  if (left > 0 || top > 0 || right < 1 || bottom < 1) {
+  if (id && (left > 0 || top > 0 || right < 1 || bottom < 1)) {
     context.fillStyle = "rgb(0 0 0 / 60%)"; // what the model did not see
     context.beginPath();
     context.rect(0, 0, canvas.width, canvas.height);

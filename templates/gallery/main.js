@@ -4,7 +4,7 @@ import { channelsView } from "./channels.js";
 import { compareView, moveCompare } from "./compare.js";
 import { openCell, showCell, startDialog, step, stepClass, togglePin } from "./dialog.js";
 import { all, bdi, button, byId, checkbox, fold, h, select, slider } from "./dom.js";
-import { drawAll, redraw } from "./frames.js";
+import { drawAll, flatten, redraw, unflatten } from "./frames.js";
 import { ZERO, paintBar } from "./heat.js";
 import { matrixView, scaleWords } from "./matrix.js";
 import { overviewView } from "./overview.js";
@@ -106,7 +106,7 @@ function showFrame() {
           ),
         ]
       : []),
-    ...(failed.length ? [failures()] : []),
+    ...(failed.length ? [failures("h2")] : []),
   );
   byId("skip").textContent = t("skip");
   showNav();
@@ -390,8 +390,12 @@ async function start() {
   window.addEventListener("beforeprint", () => {
     layOut();
     drawAll(byId("view"));
+    if (state.view === "tables") flatten(byId("view"));
   });
-  window.addEventListener("afterprint", () => byId("paper").replaceChildren());
+  window.addEventListener("afterprint", () => {
+    byId("paper").replaceChildren();
+    unflatten(byId("view"));
+  });
 }
 
 /** Take a chunk; the report's own starts the page. @param {string} name @param {unknown} content */

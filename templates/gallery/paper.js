@@ -73,7 +73,7 @@ function cover() {
       { class: "facts" },
       ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))),
     ),
-    failed.length ? failures() : null,
+    failed.length ? failures("h2") : null,
     report.folder
       ? h("p", {}, t("paper.folder", { count: report.images.index.length.toLocaleString("en") }))
       : null,

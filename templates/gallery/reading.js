@@ -84,19 +84,20 @@ export function provenanceView(root) {
         .slice(1)
         .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))),
     ),
-    failures(),
+    failures("h3"),
     hashes(),
   );
 }
 
-/** Inputs that could not be read. */
-export function failures() {
+/** Inputs that could not be read. @param {"h2" | "h3"} heading */
+export function failures(heading) {
   const { failed, inputs } = prose();
   if (!failed.length) return h("p", { class: "hint" }, t("failed.none"));
+  const title = t("failed.title", { failed: failed.length, all: inputs });
   return h(
     "section",
-    { class: "notice", "aria-label": t("failed.title", { failed: failed.length, all: inputs }) },
-    h("h3", {}, t("failed.title", { failed: failed.length, all: inputs })),
+    { class: "notice", "aria-label": title },
+    h(heading, {}, title),
     h("ul", {}, ...failed.map(([file, reason]) => h("li", {}, bdi(file), t("colon"), reason))),
   );
 }

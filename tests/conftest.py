@@ -64,27 +64,36 @@ def chromium() -> "Iterator[Browser]":
 
 @pytest.fixture
 def open_report(chromium: "Browser") -> "Iterator[Open]":
-    """Open a report and fail afterwards if it asked for anything or said anything."""
+    """Open a report and fail afterwards if it asked for anything of others or said anything."""
     contexts = []
     said: list[str] = []
-    requested: list[str] = []
+    strays: list[str] = []
 
-    def open_(out: Path, *, width: int = 1400, **options: object) -> "Page":
-        context = chromium.new_context(viewport={"width": width, "height": 1000}, **options)
+    def open_(
+        out: Path, *, width: int = 1400, height: int = 1000, link: str = "", **options: object
+    ) -> "Page":
+        folder = out.resolve().as_uri()
+        page_file = f"{folder}/index.html"
+        data = f"{folder}/data/" if (out / "data").is_dir() else page_file
+
+        def check(url: str) -> None:
+            if url.partition("#")[0] != page_file and not url.startswith((data, "data:", "blob:")):
+                strays.append(url)
+
+        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: requested.append(request.url))
-        page.goto((out / "index.html").resolve().as_uri())
+        page.on("request", lambda request: check(request.url))
+        page.goto(page_file + link)
         return page
 
     yield open_
     for context in contexts:
         context.close()
     assert said == []
-    assert [url for url in requested if not url.startswith(("file:", "data:"))] == []
-    assert sum(url.startswith("file:") for url in requested) == len(contexts)
+    assert strays == []
 
 
 def toy_net(seed: int = 0) -> nn.Sequential:

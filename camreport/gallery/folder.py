@@ -134,7 +134,7 @@ def _write_data(results: Results, folder: Path, language: str, tell: Callable[[i
         seen.add(image)
         chunk.append(image.data)
         glances.append(at_a_glance(results, image))
-        _write_thumbnail(folder, place, results.photo(record["index"]))
+        _write_thumbnail(folder, place, image.photo)
         if place < IN_FALLBACK:
             shown.append((fallback_image(results, record, words, keep), Markup()))
         last = place == len(records) - 1

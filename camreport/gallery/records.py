@@ -48,6 +48,7 @@ class ImageRecord:
         peaks: largest values that share a scale, by method.
         targets: classes explained, by their index.
         twins: addresses whose maps are those of the layer they share a tensor with.
+        photo: its photograph in ``data``, as JPEG bytes.
     """
 
     data: Mapping[str, object]
@@ -56,6 +57,7 @@ class ImageRecord:
     peaks: Mapping[str, float]
     targets: tuple[int, ...]
     twins: set[str]
+    photo: bytes
 
     def part(self, method: str, layer: str) -> tuple[bytes, list[Record]]:
         """Return the bytes and entries of one method's maps at one layer."""
@@ -136,7 +138,8 @@ def image_record(
         "probabilities": [_finite(float(probabilities[target])) for target in targets],
         "maps": _packed({"cells": cells, "channels": channels}, joined, deflated),
     }
-    return ImageRecord(data, cells, joined, peaks, tuple(targets), _twins(manifest, arrays))
+    twins = _twins(manifest, arrays)
+    return ImageRecord(data, cells, joined, peaks, tuple(targets), twins, jpeg)
 
 
 def shown_methods(manifest: Record) -> tuple[Method, ...]:

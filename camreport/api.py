@@ -13,7 +13,7 @@ from camreport.conditions import undisturbed
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures
 from camreport.fusion import GAMMA
-from camreport.gallery import Layout, check_data, check_language, render_gallery
+from camreport.gallery import Layout, check_rendering, render_gallery
 from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
 from camreport.labels import true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
@@ -97,12 +97,11 @@ def run(
     """
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size: expected a number from 1, or None, got {batch_size}.")
-    check_language(language)
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     folder = Path(out)
     chosen_methods = resolve_methods(methods)
     check_output(folder, overwrite)
-    check_data(folder)
+    check_rendering(folder, layout, language)
     files = find_images(listed, exclude=folder / "results")
     if changes.get("resize") == "none" and changes.get("image_size") is None:
         changes["image_size"] = _size_of_first(files)

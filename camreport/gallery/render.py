@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from markupsafe import Markup
 
-from camreport.errors import ResultsError
+from camreport.errors import InputError, ResultsError
 from camreport.gallery.fallback import FallbackImage, fallback_image
 from camreport.gallery.folder import check_data, remove_leftovers, write_folder
 from camreport.gallery.language import check_language, words_of
@@ -38,6 +38,19 @@ class _TooLarge(Exception):
     """The page is larger than one file should be."""
 
 
+def check_rendering(out: str | Path, layout: str, language: str) -> None:
+    """Refuse what cannot be rendered, before anything is computed for it.
+
+    Raises:
+        ResultsError: ``OUT/data`` holds what is not ours.
+        InputError: no such language or layout.
+    """
+    check_language(language)
+    if layout not in get_args(Layout):
+        raise InputError(f"layout: expected {', '.join(get_args(Layout))}, got {layout!r}.")
+    check_data(out)
+
+
 def render_gallery(
     out: str | Path,
     *,
@@ -62,12 +75,11 @@ def render_gallery(
     Raises:
         ResultsError: the results are missing, incomplete or damaged, or ``OUT/data`` holds what
             is not ours.
-        InputError: no such language.
+        InputError: no such language or layout.
     """
-    check_language(language)
+    check_rendering(out, layout, language)
     results = load_results(out)
     report = results.path.parent / REPORT
-    check_data(report.parent)
     remove_leftovers(report.parent)
     told = 0
 

@@ -95,8 +95,8 @@ export function failures(heading) {
   if (!failed.length) return h("p", { class: "hint" }, t("failed.none"));
   const title = t("failed.title", { failed: failed.length, all: inputs });
   return h(
-    "section",
-    { class: "notice", "aria-label": title },
+    "div",
+    { class: "notice" },
     h(heading, {}, title),
     h("ul", {}, ...failed.map(([file, reason]) => h("li", {}, bdi(file), t("colon"), reason))),
   );

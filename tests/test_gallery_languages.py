@@ -1,0 +1,781 @@
+"""The page's words: complete in every language, used, and translated down to the last sentence."""
+
+import ast
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import browser
+import cv2
+import numpy as np
+import pytest
+import torch
+from browser import Open
+from conftest import INPUTS, ROOT
+from playwright.sync_api import Page
+from test_cli import Command, command
+from test_gallery_views import go, small_model
+from torch import Tensor, nn
+
+import camreport
+from camreport.errors import InputError
+from camreport.gallery.language import LANGUAGES, templates_folder, words_of
+from camreport.gallery.template import MODULES, script
+from camreport.images import Preprocessing
+from camreport.methods import METHODS
+from camreport.models.loaded import LoadedModel
+from camreport.results import load_results
+
+__all__ = ["command"]
+
+PAGE = templates_folder() / "gallery"
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+STRINGS = {code: words_of(code).strings for code in LANGUAGES}
+CHINESE = words_of("zh")
+MAY_BE_EMPTY = {"space"}
+
+VIEWS = ("overview", "matrix", "compare", "channels", "tables", "methods", "provenance")
+
+LATIN = re.compile(r"[A-Za-z][A-Za-z’'-]*[A-Za-z]")
+TECHNICAL = {
+    *("ReLU", "GELU", "LayerNorm", "softmax", "logit", "relu", "max", "min", "tanh", "px", "std"),
+    *(
+        "RGB",
+        "BGR",
+        "ImageNet",
+        "Python",
+        "camreport",
+        "index",
+        "html",
+        "results",
+        "data",
+        "bilinear",
+    ),
+    *("sha", "sha256", "float", "manifest", "json", "PNG", "JPEG", "PDF", "SVG", "HTML", "TIFF"),
+    *("HEIC", "ISO", "AVIF", "Spearman", "Esc", "Enter", "Home", "End", "tail", "token", "AlexNet"),
+    *("VGG", "channels", "English", "viridis", "cividis", "inferno", "gray", "turbo", "jet"),
+    *(
+        "bilinear",
+        "all",
+        "Guided",
+        "backpropagation",
+    ),  # a value of an option, a name within a sentence
+}
+"""Latin words that stand in Chinese text too."""
+
+
+# The tables
+
+
+def test_languages_have_the_same_keys() -> None:
+    for code, strings in STRINGS.items():
+        assert strings.keys() == STRINGS["en"].keys(), code
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_text_has_the_placeholders_of_the_english_one(code: str) -> None:
+    for key, text in STRINGS["en"].items():
+        assert set(PLACEHOLDER.findall(STRINGS[code][key])) == set(PLACEHOLDER.findall(text)), key
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_no_text_is_empty(code: str) -> None:
+    empty = {key for key, text in STRINGS[code].items() if not text.strip() and text != " "}
+    assert empty <= MAY_BE_EMPTY
+    phrases = words_of(code).phrases
+    assert [sentence for sentence, text in phrases.items() if not text.strip()] == []
+
+
+def test_no_chinese_text_is_the_english_one() -> None:
+    for key, text in STRINGS["zh"].items():
+        if text == STRINGS["en"][key]:
+            assert set(LATIN.findall(PLACEHOLDER.sub("", text))) <= TECHNICAL, key
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_no_key_is_given_twice(code: str) -> None:
+    path = templates_folder() / "languages" / f"{code}.json"
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        assert twice == []
+        return dict(pairs)
+
+    json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+
+
+def test_every_phrase_keeps_its_placeholders() -> None:
+    for sentence, text in CHINESE.phrases.items():
+        assert set(PLACEHOLDER.findall(text)) == set(PLACEHOLDER.findall(sentence)), sentence
+
+
+def test_english_needs_no_phrases() -> None:
+    assert words_of("en").phrases == {}
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_every_method_is_translated(key: str) -> None:
+    method = METHODS[key]
+    needs = method.needs
+    for said in (
+        *(method.meaning, method.caution, method.layers),
+        *(needs.name, needs.cost, needs.passes, needs.family),
+    ):
+        assert said in CHINESE.phrases, said
+
+
+# Sentences that Python writes
+
+
+def texts_in(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    """Yield every text of a piece of code; what is filled in becomes a 7."""
+
+    def sample(part: ast.expr) -> str:
+        if isinstance(part, ast.Constant):
+            return str(part.value)
+        return (
+            "'7'" if isinstance(part, ast.FormattedValue) and part.conversion == ord("r") else "7"
+        )
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield node, "".join(map(sample, node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node, node.value
+
+
+def code_of(path: str) -> ast.Module:
+    return ast.parse((ROOT / "camreport" / path).read_text(encoding="utf-8"))
+
+
+def without_errors(tree: ast.Module) -> ast.Module:
+    """Return code without what it raises: those messages end the program."""
+
+    class Silent(ast.NodeTransformer):
+        def visit_Raise(self, node: ast.Raise) -> ast.Pass:
+            return ast.copy_location(ast.Pass(), node)
+
+    silent: ast.Module = Silent().visit(tree)
+    return silent
+
+
+def assert_translated(sentence: str, *, allowed: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    said = CHINESE.phrase(sentence)
+    assert said != sentence, f"no phrase for {sentence!r}"
+    left = set(LATIN.findall(said)) - TECHNICAL - allowed
+    assert not left, f"{sentence!r} became {said!r}"
+
+
+def test_every_note_source_and_warning_of_a_model_has_a_phrase() -> None:
+    heads = ("preprocessing: ", "classes: ", "weights: ", "head: ", "input size: ", "probability: ")
+    found = []
+    for path in sorted((ROOT / "camreport/models").glob("*.py")):
+        tree = without_errors(code_of(f"models/{path.name}"))
+        inner = {
+            id(part)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.JoinedStr)
+            for part in ast.walk(node)
+            if part is not node
+        }
+        found += [
+            text
+            for node, text in texts_in(tree)
+            if text.startswith(heads) and len(text.split()) > 3 and id(node) not in inner
+        ]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg in ("source", "warning"):
+                found += [text for _, text in [*texts_in(node.value)][:1]]
+            if isinstance(node, ast.keyword) and node.arg == "preprocessing_source":
+                whose = next(text for _, text in texts_in(node.value))
+                found.append(f"preprocessing: a.pth holds none, {whose} is used")
+    assert len(found) > 20
+    called = "classes: 7 holds no names, they are called {}; name them with --class-names"
+    found += [called.format(how) for how in ("as ImageNet's 1000", "'class 0' to 'class 6'")]
+    found.append("timm's architecture with random weights (seed 0)")
+    whole = {  # found too with all that is filled in
+        "7 architecture with random weights (seed 7)",
+        "preprocessing: 7 holds none, 7 is used",
+        called.format(7),
+    }
+    for sentence in found:
+        if sentence not in whole and sentence.strip(" 7"):
+            assert CHINESE.phrase(sentence) != sentence, f"no phrase for {sentence!r}"
+
+
+def test_every_reason_to_refuse_an_image_has_a_phrase() -> None:
+    found = []
+    for node in ast.walk(code_of("images.py")):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("InputError", "_too_large")
+        ):
+            found += [text for _, text in [*texts_in(node)][:1]]
+    refused = "not an image that can be read: "
+    formats = next(
+        node
+        for node in code_of("images.py").body
+        if isinstance(node, ast.FunctionDef) and node.name == "_format_name"
+    )
+    found += [
+        refused + ast.literal_eval(node.value)  # type: ignore[arg-type]
+        for node in ast.walk(formats)
+        if isinstance(node, ast.Return)
+    ]
+    reasons = [text for text in found if not text.startswith("input: ")]
+    assert len(reasons) >= 15
+    for sentence in reasons:
+        if sentence not in ("7", f"{refused}7"):
+            wrapped = (sentence, camreport.images._too_large(sentence))
+            assert any(CHINESE.phrase(said) != said for said in wrapped), sentence
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        Preprocessing(size=(40, 40)),
+        Preprocessing(size=(40, 40), short_side=48),
+        Preprocessing(size=(40, 40), resize="short-side", short_side=48, interpolation="bicubic"),
+        Preprocessing(size=(40, 50), resize="none", channel_order="bgr", scale=255),
+    ],
+)
+def test_every_preprocessing_is_translated(preprocessing: Preprocessing) -> None:
+    assert_translated(str(preprocessing))
+
+
+def test_a_phrase_inside_a_phrase_is_translated() -> None:
+    said = CHINESE.phrase("after GELU, 49 tokens as 7 × 7, class token left out")
+    assert "GELU" in said
+    assert_translated("after GELU, 49 tokens as 7 × 7, class token left out")
+    assert_translated("own output, channels last")
+    assert_translated(
+        "preprocessing: none is known, ImageNet's is assumed, but for what was said of it"
+    )
+
+
+def png(pixels: np.ndarray, suffix: str = ".png") -> bytes:
+    return bytes(cv2.imencode(suffix, pixels)[1])
+
+
+def broken_files() -> dict[str, bytes]:
+    """Return files that cannot be read, each for a reason of its own."""
+    cat = (INPUTS / "cat.jpg").read_bytes()
+    header = bytearray(png(np.zeros((2, 2, 3), np.uint8)))
+    header[16:24] = (30_000).to_bytes(4, "big") * 2
+    return {
+        "empty.png": b"",
+        "half.jpg": cat[: len(cat) // 2],
+        "page.jpg": b"<!DOCTYPE html><html><body>404</body></html>",
+        "paper.jpg": b"%PDF-1.7 " + bytes(64),
+        "drawing.png": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>',
+        "clip.jpg": bytes(4) + b"ftypisom" + bytes(64),
+        "phone.jpg": bytes(4) + b"ftypheic" + bytes(64),
+        "nothing.png": bytes(range(7, 107)),
+        "large.png": bytes(header),
+        "float.tif": png(np.ones((4, 4), np.float32), ".tiff"),
+        "narrow.png": png(np.zeros((60_000, 1, 3), np.uint8)),
+    }
+
+
+@pytest.mark.parametrize("name", [*broken_files(), "odd.tif"])
+def test_every_broken_file_is_refused_in_chinese(name: str) -> None:
+    crop = Preprocessing(size=(40, 40), resize="short-side", short_side=48)
+    content = {**broken_files(), "odd.tif": b"II*\0" + bytes(60)}[name]
+    with pytest.raises(InputError) as refused:
+        camreport.images.load_image(content, crop)
+    assert str(refused.value) == str(refused.value).strip()
+    assert_translated(str(refused.value))
+
+
+# The keys in the code
+
+
+def modules() -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGE.glob("*.js"))}
+
+
+def end_of(code: str, at: int) -> int:
+    """Return where the argument that begins at a place ends: at its comma or bracket."""
+    depth, quote = 0, ""
+    while True:
+        sign = code[at]
+        if quote:
+            if sign == "\\":
+                at += 1
+            elif sign == quote:
+                quote = ""
+        elif sign in "\"'`":
+            quote = sign
+        elif sign in "([{":
+            depth += 1
+        elif sign in ")]}":
+            if depth == 0:
+                return at
+            depth -= 1
+        elif sign == "," and depth == 0:
+            return at
+        at += 1
+
+
+def calls() -> Iterator[tuple[str, str]]:
+    """Yield the first and the second argument of each call of ``t`` in the page's script."""
+    for code in modules().values():
+        for call in re.finditer(r"(?<![\w.])t\(", code):
+            middle = end_of(code, call.end())
+            second = ""
+            if code[middle] == ",":
+                second = code[middle + 1 : end_of(code, middle + 1)].strip()
+            yield code[call.end() : middle], second
+
+
+def literals(code: str) -> set[str]:
+    """Return the texts of an expression that can be its value: not those it compares with."""
+    found = re.findall(r'(=== )?"([^"\n]*)"', re.sub(r"`[^`]*`", "", code))
+    return {text for compared, text in found if not compared}
+
+
+def patterns(code: str) -> set[str]:
+    """Return patterns for the keys that an expression's templates can become."""
+    found = set()
+    for template in re.findall(r"`([^`]*)`", code):
+        parts = re.split(r"\$\{[^}]*\}", template)
+        found.add(r"[\w]+".join(map(re.escape, parts)))
+    return found
+
+
+def python_calls() -> Iterator[tuple[str, ast.Call]]:
+    """Yield the calls in Python that take words: the function's name, and the call."""
+    for path in [*sorted((ROOT / "camreport/gallery").glob("*.py")), ROOT / "camreport/cli.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                if name in ("words", "words.number_of"):
+                    yield name, node
+
+
+def python_keys() -> tuple[set[str], set[str]]:
+    """Return the keys that Python uses and patterns for those that it puts together."""
+    plain, made = set(), set()
+    for name, call in python_calls():
+        ends = (".one", ".other") if name == "words.number_of" else ("",)
+        for part in ast.walk(call.args[0]):
+            if isinstance(part, ast.JoinedStr):
+                pattern = "".join(
+                    re.escape(p.value) if isinstance(p, ast.Constant) else r"\w+"  # type: ignore[arg-type]
+                    for p in part.values
+                )
+                made |= {pattern + re.escape(end) for end in ends}
+            elif isinstance(call.args[0], ast.Constant | ast.IfExp) and isinstance(
+                part, ast.Constant
+            ):
+                plain |= {f"{part.value}{end}" for end in ends}
+    template = (PAGE / "gallery.html").read_text(encoding="utf-8")
+    for arguments in re.findall(r"words\(([^)]*)\)", template):
+        plain |= set(re.findall(r'(?<!=)"([^"]+)"', arguments))
+    return plain, made
+
+
+def used_keys() -> tuple[set[str], set[str]]:
+    """Return the keys that the code names and patterns for those that it puts together."""
+    plain, made = python_keys()
+    for key, _ in calls():
+        if key.startswith("`${"):
+            continue  # the list of options: its calls name the prefix
+        plain |= literals(key)
+        made |= patterns(key)
+    code = modules()["main.js"]
+    made |= {rf"{prefix}\.\w+" for prefix in re.findall(r'options\(\[.*?\], "(\w+)"\)', code)}
+    return plain, made
+
+
+def test_no_key_is_missing() -> None:
+    plain, made = used_keys()
+    assert len(plain) > 100
+    assert plain - STRINGS["en"].keys() == set()
+    unmet = [p for p in made if not any(re.fullmatch(p, key) for key in STRINGS["en"])]
+    assert unmet == []
+
+
+def test_no_key_is_unused() -> None:
+    plain, made = used_keys()
+    dotted = {text for code in modules().values() for text in literals(code) if "." in text}
+    sources = [*(ROOT / "camreport/gallery").glob("*.py"), ROOT / "camreport/cli.py"]
+    for path in sources:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        dotted |= {text for _, text in texts_in(tree) if "." in text}
+    unused = {
+        key
+        for key in STRINGS["en"].keys() - plain - dotted
+        if not any(re.fullmatch(pattern, key) for pattern in made)
+    }
+    assert unused == set()
+
+
+def test_every_choice_of_the_state_has_a_name() -> None:
+    code = modules()["state.js"]
+    axes = re.findall(r'"(\w+)"', re.search(r"axes = \[(.*?)\]", code)[1])  # type: ignore[index]
+    choices = {
+        name: re.findall(r'"(\w+)"', values)
+        for name, values in re.findall(r"^    (\w+): \[(.*)\],$", code, re.MULTILINE)
+    }
+    wanted = {f"axis.{axis}{end}" for axis in axes for end in ("", ".many")}
+    for field, forms in {
+        "view": ["view.{}"],
+        "scale": ["scale.{}", "scale.{}.words", "legend.{}"],
+        "show": ["show.{}"],
+        "theme": ["theme.{}"],
+        "sort": ["sort.{}"],
+        "tables": ["tables.{}"],
+        "channelSort": ["channels.by.{}"],
+    }.items():
+        assert len(choices[field]) > 2
+        wanted |= {form.format(value) for form in forms for value in choices[field]}
+    assert wanted - STRINGS["en"].keys() == set()
+
+
+def test_every_text_gets_the_values_it_asks_for() -> None:
+    for key, values in calls():
+        names = literals(key) if not key.startswith("`") else set()
+        given = set()
+        if values.startswith("{"):
+            inner, at = values[1:-1], 0
+            while at < len(inner):
+                end = end_of(inner + ")", at)
+                given.add(inner[at:end].split(":")[0].strip())
+                at = end + 1
+        for name in names & STRINGS["en"].keys():
+            assert set(PLACEHOLDER.findall(STRINGS["en"][name])) <= given, (name, values)
+    for function, call in python_calls():
+        if not isinstance(call.args[0], ast.Constant) or any(k.arg is None for k in call.keywords):
+            continue
+        ends = (".one", ".other") if function == "words.number_of" else ("",)
+        for end in ends:
+            wanted = set(PLACEHOLDER.findall(STRINGS["en"][f"{call.args[0].value}{end}"]))
+            given = {str(keyword.arg) for keyword in call.keywords}
+            assert wanted <= given | ({"count"} if end else set()), call.args[0].value
+
+
+# The modules
+
+
+def test_every_module_is_joined() -> None:
+    assert sorted(f"{name}.js" for name in MODULES) == sorted(modules())
+
+
+def test_no_name_is_used_twice_at_the_top_of_the_modules() -> None:
+    declared = re.compile(
+        r"^(?:export )?(?:async )?(?:const|let|var|class|function\*?) +(\{[^}]*\}|\[[^\]]*\]|\w+)",
+        re.MULTILINE,
+    )
+    names = Counter(
+        name
+        for code in modules().values()
+        for given in declared.findall(code)
+        for name in re.findall(r"\w+", given)
+    )
+    assert len(names) > 100
+    assert {name: count for name, count in names.items() if count > 1} == {}
+
+
+def test_a_module_imports_only_what_is_there_and_what_it_uses() -> None:
+    exported = {
+        name: set(
+            re.findall(r"^export (?:async )?(?:const|let|function) (\w+)", code, re.MULTILINE)
+        )
+        for name, code in modules().items()
+    }
+    for name, code in modules().items():
+        for names, source in re.findall(
+            r'^import \{([^}]*)\} from "\./(.*?)";$', code, re.MULTILINE
+        ):
+            for wanted in (part.strip() for part in names.split(",") if part.strip()):
+                assert wanted in exported[source], f"{name}: {wanted} of {source}"
+                assert len(re.findall(rf"\b{wanted}\b", code)) > 1, f"{name}: {wanted} is not used"
+
+
+def test_joined_script_has_neither_imports_nor_exports() -> None:
+    assert not re.search(r"^\s*(import|export)\b", script(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        r"\.(inner|outer)HTML\b",
+        r"\binsertAdjacentHTML\b",
+        r"\bdocument\.write",
+        r"\beval\s*\(",
+        r"\bnew Function\b",
+        r"\bcreateContextualFragment\b|\bDOMParser\b|\bsrcdoc\b",
+        r"\b(fetch|XMLHttpRequest|WebSocket|sendBeacon|EventSource)\b\s*\(",
+    ],
+)
+def test_page_parses_no_text_as_markup_or_code_and_asks_for_nothing(forbidden: str) -> None:
+    for path in (*PAGE.glob("*.js"), PAGE / "gallery.html"):
+        code = re.sub(r"^\s*//.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert not re.search(forbidden, code), path.name
+
+
+# The Chinese README
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"^(#+) ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the lines of each block of code without what is said about them."""
+    blocks = re.findall(r"```(.*?)```", text, re.DOTALL)
+    return [
+        [said for line in block.split("\n") if (said := re.sub(r"\s*#.*", "", line).rstrip())]
+        for block in blocks
+    ]
+
+
+def test_chinese_readme_has_the_headings_and_commands_of_the_english_one() -> None:
+    english, chinese = (
+        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")
+    )
+    assert headings(chinese) == headings(english)
+    assert commands(chinese) == commands(english)
+    assert english.count("\n|") == chinese.count("\n|")
+    options = re.compile(r"`(--[\w-]+)")
+    assert set(options.findall(chinese)) == set(options.findall(english))
+
+
+# The page in Chinese
+
+
+class Reluctant(nn.Module):
+    """A seeded net for which several methods are not defined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.features = nn.Sequential(
+            *(nn.Conv2d(3, 6, 3), nn.GELU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(6, 8, 3, stride=2), nn.ReLU()),
+        )
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(N, 3)``."""
+        return self.head(self.norm(self.features(images).mean((2, 3))).tanh())
+
+
+@pytest.fixture(scope="module")
+def reluctant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report in Chinese with broken inputs, a warning, notes and methods left out."""
+    folder = tmp_path_factory.mktemp("in")
+    (folder / "cat.jpg").write_bytes((INPUTS / "cat.jpg").read_bytes())
+    for name, content in broken_files().items():
+        (folder / name).write_bytes(content)
+    crop = Preprocessing(size=(120, 120), resize="short-side", short_side=136)
+    model = LoadedModel(
+        Reluctant().eval(),
+        crop,
+        ("kitten", "puppy", "pony"),
+        "reluctant",
+        "a module passed from Python",
+        "0" * 64,
+        notes=("preprocessing: none is known, ImageNet's is assumed",),
+        warning=camreport.models.loaded.RANDOM,
+    )
+    out = tmp_path_factory.mktemp("out") / "g"
+    camreport.run(
+        folder,
+        out,
+        model=model,
+        layers=["features.0:pre", "features.3"],
+        channels=["features.3"],
+        methods="all",
+        labels={"cat.jpg": "pony"},
+        smooth="noise",
+        quantity="contrast",
+        language="zh",
+    )
+    return out
+
+
+def shown_text(page: Page) -> str:
+    """Return all text of the page as it stands, with what only assistive technology is told."""
+    said: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll("#app, #cell[open], #help[open]")].flatMap(root => {
+            for (const closed of root.querySelectorAll("details")) closed.open = true;
+            const attributes = ["aria-label", "aria-valuetext", "title", "alt"];
+            return [root.innerText, ...[...root.querySelectorAll("*")].flatMap(element =>
+                attributes.map(name => element.getAttribute(name) ?? ""))];
+        })"""
+    )
+    return "\n".join(said)
+
+
+def names_of(out: Path) -> list[str]:
+    """Return what is not translated: names of files, classes, layers, methods, formulas."""
+    manifest = load_results(out).manifest
+    layers = [*manifest["layers"], *manifest.get("channels", [])]
+    found = [
+        *(record["file"] for record in manifest["images"]),
+        *(entry["name"] for entry in manifest["classes"]),
+        *(layer[key] for layer in layers for key in ("address", "type")),
+        *(text for method in METHODS.values() for text in (method.formula, method.source)),
+        *(method.name for method in METHODS.values()),
+        *(manifest["command"], manifest["model"]["name"], manifest["device"]),
+        *(f"{name} {version}" for name, version in manifest["versions"].items()),
+    ]
+    hashes = [record["sha256"] for record in manifest["images"] if record.get("sha256")]
+    said = {" ".join(name.split()) for name in [*found, *hashes, manifest["model"]["sha256"]]}
+    return sorted(said, key=len, reverse=True)
+
+
+def english_in(text: str, names: list[str]) -> set[str]:
+    """Return the English words of a text that are no names and no technical words."""
+    text = " ".join(text.split())
+    for name in names:
+        text = text.replace(name, " ")
+    return set(LATIN.findall(text)) - TECHNICAL - {"fused", "input"}  # names of layers
+
+
+needs_chromium = pytest.mark.skipif(
+    not browser.required() and browser.chromium() is None, reason="no Chromium here"
+)
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("view", VIEWS)
+def test_no_english_is_left_on_the_chinese_page(
+    open_report: Open, reluctant: Path, view: str
+) -> None:
+    page = open_report(reluctant)
+    pins = "0.0.grad_cam.features.3~0.1.layer_cam.features.3"
+    go(page, f"v={view}&p={pins}", view)
+    text = shown_text(page)
+    assert len(re.findall("[一-鿿]", text)) > 200
+    assert english_in(text, names_of(reluctant)) == set()
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_no_english_is_left_in_the_dialogs_and_on_paper(open_report: Open, reluctant: Path) -> None:
+    page = open_report(reluctant)
+    go(page, "open=0.1.grad_cam.features.3&av=1&ct=1&rc=1&t=20&sc=report", "matrix")
+    page.wait_for_selector("#cell[open] #facts")
+    text = shown_text(page)
+    assert "pony" in page.inner_text("#cell") or "puppy" in page.inner_text("#cell")
+    assert english_in(text, names_of(reluctant)) == set()
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#cell[open]", state="detached")
+    page.click("[data-focus=help]")
+    keys = page.inner_text("#help")
+    assert english_in(keys, names_of(reluctant)) <= {"p", "n", "b"}
+    page.keyboard.press("Escape")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    paper = page.text_content("#paper") or ""
+    assert len(re.findall("[一-鿿]", paper)) > 200
+    assert english_in(paper, names_of(reluctant)) == set()
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_no_english_is_left_where_scripts_do_not_run(open_report: Open, reluctant: Path) -> None:
+    page = open_report(reluctant, java_script_enabled=False)
+    assert page.get_attribute("html", "lang") == "zh-Hans"
+    text = page.inner_text("#fallback")
+    assert len(re.findall("[一-鿿]", text)) > 200
+    assert english_in(text, names_of(reluctant)) == set()
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_english_is_found_where_it_is_left(open_report: Open, reluctant: Path) -> None:
+    page = open_report(reluctant)
+    go(page, "v=provenance&lang=en", "provenance")
+    assert {"Weights", "empty", "Preprocessing"} <= english_in(
+        shown_text(page), names_of(reluctant)
+    )
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_failures_and_what_was_left_out_are_told_in_chinese(
+    open_report: Open, reluctant: Path
+) -> None:
+    manifest = load_results(reluctant).manifest
+    failed = [record for record in manifest["images"] if record["status"] == "failed"]
+    assert len(failed) == len(broken_files())
+    assert len({skip["reason"] for skip in manifest["skipped"]}) >= 5
+    page = open_report(reluctant)
+    text = page.inner_text("#masthead")
+    for record in failed:
+        assert f"{record['file']}：{CHINESE.phrase(record['reason'])}" in text
+    assert "警告" in text
+    for skip in manifest["skipped"]:
+        assert_translated(skip["reason"], allowed=set(LATIN.findall(" ".join(names_of(reluctant)))))
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("view", VIEWS)
+def test_switching_the_language_changes_every_view_and_the_link(
+    open_report: Open, reluctant: Path, view: str
+) -> None:
+    page = open_report(reluctant)
+    go(page, f"v={view}&lang=en", view)
+    assert page.get_attribute("html", "lang") == "en"
+    before = page.inner_text(f".view-{view}"), page.inner_text("#masthead"), page.inner_text("#nav")
+    page.select_option("[data-focus=language]", "zh")
+    page.wait_for_selector("html[lang=zh-Hans]")
+    page.wait_for_selector(f".view-{view} :text-matches('[一-鿿]')")
+    after = page.inner_text(f".view-{view}"), page.inner_text("#masthead"), page.inner_text("#nav")
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    page.select_option("[data-focus=language]", "en")
+    page.wait_for_selector("html[lang=en]")
+    assert "lang=en" in page.evaluate("location.hash")  # the report itself opens in Chinese
+    page.wait_for_timeout(100)
+    assert page.inner_text(f".view-{view}") == before[0]
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_no_value_is_missing_in_what_the_page_says(
+    open_report: Open, reluctant: Path, code: str
+) -> None:
+    page = open_report(reluctant)
+    for view in VIEWS:
+        go(page, f"v={view}&lang={code}&sc=image&t=10", view)
+        assert not re.search(r"\bNaN\b|\bnull\b|\[object|\{\w+\}", shown_text(page)), view
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_link_opens_in_its_language(open_report: Open, demo: Path) -> None:
+    page = open_report(demo)
+    assert page.get_attribute("html", "lang") == "en"
+    page.goto(f"{(demo / 'index.html').as_uri()}#lang=zh")
+    page.reload()
+    page.wait_for_selector("html[lang=zh-Hans]")
+    assert page.title() == "catdog-alexnet 在看哪里"
+    page.context.pages[0].goto("about:blank")
+
+
+def test_command_line_takes_the_language(command: Command, tmp_path: Path) -> None:
+    out = tmp_path / "g"
+    camreport.run(INPUTS / "cat.jpg", out, model=small_model(("a", "b")))
+    assert '<html lang="en">' in (out / "index.html").read_text(encoding="utf-8")
+    assert command("render", str(out), "--lang", "zh").code == 0
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert '<html lang="zh-Hans">' in page
+    assert "<title>small 在看哪里</title>" in page
+    assert command("render", str(out), "--lang", "fr").code == 2
+
+
+def test_language_that_the_page_does_not_speak_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="language: expected en or zh, got 'fr'"):
+        camreport.run(INPUTS / "cat.jpg", tmp_path / "g", language="fr")
+    assert not (tmp_path / "g").exists()

@@ -207,7 +207,7 @@ export function redraw() {
 export const drawAll = (root) => all(".frame", root).forEach(draw);
 
 /** Pixels of a printed picture's longer side. */
-const PRINTED = 320;
+const PRINTED = 220;
 
 /**
  * Put one small picture into each frame, for paper: some browsers print a photograph in full as

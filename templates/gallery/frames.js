@@ -17,8 +17,8 @@ import { composite, lookOf, peakOf, placeSeen, shaded, shape } from "./look.js";
 import { state } from "./state.js";
 import { prose, rankName, t } from "./words.js";
 
-/** Pixels of the longer side of a map in a table, in a wide table, in the overview, of a channel. */
-export const SIDES = { cell: 224, narrow: 112, tile: 160, channel: 64 };
+/** Pixels of the longer side of a map in a table, in a wide table, in the overview, of a channel, on paper. */
+export const SIDES = { cell: 224, narrow: 112, tile: 160, channel: 64, paper: 200 };
 
 /** @typedef {{id: CellId, side: number, tile: boolean, drawn: string}} Drawing */
 
@@ -206,9 +206,6 @@ export function redraw() {
 /** Draw everything that is shown, for paper. @param {ParentNode} root */
 export const drawAll = (root) => all(".frame", root).forEach(draw);
 
-/** Pixels of a printed picture's longer side. */
-const PRINTED = 220;
-
 /**
  * Put one small picture into each frame, for paper: some browsers print a photograph in full as
  * often as it is shown.
@@ -220,7 +217,7 @@ export function flatten(root) {
     const image = knownImage(id.image);
     if (!image || frame.querySelector(".picture")) continue;
     frame.append(
-      h("span", { class: "printed" }, composite(image, "rank" in id ? id : null, PRINTED)),
+      h("span", { class: "printed" }, composite(image, "rank" in id ? id : null, SIDES.paper)),
     );
   }
 }

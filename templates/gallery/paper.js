@@ -1,15 +1,12 @@
 // The report on paper: a cover, each image's figure with its caption, methods and provenance.
 import { camOf, classOf, knownImage, methodOf, placeOf, report } from "./data.js";
 import { bdi, byId, h, linked } from "./dom.js";
-import { availability } from "./frames.js";
+import { SIDES, availability } from "./frames.js";
 import { composite, peakOf } from "./look.js";
 import { badge, labels, layerList, leftOut, predictions, scaleWords, scores } from "./matrix.js";
 import { failures } from "./reading.js";
 import { state } from "./state.js";
 import { layerDetails, prose, sentences, t } from "./words.js";
-
-/** Pixels of a cell's longer side. */
-const SIDE = 200;
 
 /** Most columns of a table: what a sheet of paper holds. */
 const WIDEST = 7;
@@ -185,7 +182,7 @@ function cell(image, column, layer) {
   const cam = camOf(image, id);
   if (cam?.picture) return [h("img", { src: cam.picture, alt: "" })];
   const words = cam?.state === "positive" ? peakOf(cam) : t(`cell.${cam?.state ?? "absent"}`);
-  return [composite(image, id, SIDE), h("span", { class: "peak" }, words)];
+  return [composite(image, id, SIDES.paper), h("span", { class: "peak" }, words)];
 }
 
 /** @param {ImageRecord} image */

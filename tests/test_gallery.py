@@ -1188,3 +1188,26 @@ def test_very_tall_and_wide_images_stay_within_bounds(open_report: Open, tmp_pat
         assert max(box["height"] for box in boxes) <= 700, link
         assert min(min(box["height"], box["width"]) for box in boxes) >= 1, link
         assert page.evaluate("document.documentElement.scrollWidth") <= 1400
+
+
+@pytest.mark.parametrize(
+    ("reach", "change"),
+    [
+        ("#nav a[data-focus='view tables']", "Enter"),
+        ("#masthead select[data-focus='language']", "ArrowDown"),
+        ("#masthead select[data-focus='theme']", "ArrowDown"),
+        ("#view select[data-focus='rows']", "ArrowDown"),
+        ("#controls input[data-focus='contours']", "Space"),
+    ],
+)
+def test_what_is_used_keeps_the_focus(
+    open_report: Open, demo: Path, reach: str, change: str
+) -> None:
+    page = open_report(demo)
+    focused = "document.activeElement.dataset.focus"
+    page.focus(reach)
+    before = page.evaluate(focused)
+    page.keyboard.press(change)
+    page.wait_for_timeout(300)
+    assert page.evaluate("location.hash") != ""
+    assert page.evaluate(focused) == before

@@ -13,7 +13,19 @@ from camreport.gallery.language import templates_folder
 
 MODULES = (
     *("data", "dom", "heat", "state", "words", "look", "frames", "grid", "overview", "matrix"),
-    *("measure", "dialog", "pair", "compare", "channels", "tables", "reading", "paper", "main"),
+    *(
+        "measure",
+        "dialog",
+        "pair",
+        "compare",
+        "channels",
+        "tables",
+        "reading",
+        "paper",
+        "keys",
+        "shell",
+        "main",
+    ),
 )
 """The modules in the order in which they are joined; ``main`` starts the page."""
 

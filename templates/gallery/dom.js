@@ -127,6 +127,23 @@ export function checkbox(label, key, value, choose) {
 export const button = (label, key, act, more = {}) =>
   h("button", { type: "button", "data-focus": key, onclick: act, ...more }, label);
 
+/**
+ * Build a part of the page anew and give the focus back to what had it there.
+ * @param {HTMLElement} root
+ * @param {() => void} build
+ */
+export function keepFocus(root, build) {
+  const active = /** @type {HTMLElement} */ (document.activeElement);
+  const inside = root.contains(active);
+  const caret =
+    active instanceof HTMLInputElement && active.type === "search" ? active.selectionStart : null;
+  build();
+  if (!inside) return;
+  const again = all("[data-focus]", root).find((one) => one.dataset.focus === active.dataset.focus);
+  (again ?? root).focus({ preventScroll: true });
+  if (caret !== null && again instanceof HTMLInputElement) again.setSelectionRange(caret, caret);
+}
+
 /** Which folds the reader has opened or closed. @type {Map<string, boolean>} */
 const folds = new Map();
 

@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -779,3 +781,15 @@ def test_language_that_the_page_does_not_speak_is_refused(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="language: expected en or zh, got 'fr'"):
         camreport.run(INPUTS / "cat.jpg", tmp_path / "g", language="fr")
     assert not (tmp_path / "g").exists()
+
+
+def test_chinese_letters_have_shapes_of_their_own(open_report: Open, demo: Path) -> None:
+    fonts = shutil.which("fc-list") and subprocess.check_output(["fc-list", ":lang=zh"])
+    if not fonts:
+        browser.missing("a font for Chinese")
+    page = open_report(demo, link="#lang=zh")
+    nav = page.locator("#nav a")
+    pictures = [nav.nth(place).screenshot() for place in range(nav.count())]
+    words = [nav.nth(place).inner_text() for place in range(nav.count())]
+    assert all(len(word) == 2 for word in words), "boxes of a missing font would look alike"
+    assert len(set(pictures)) == len(pictures)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.drawing import drawable, drawn_over, format_probability, seen_share
@@ -177,7 +178,7 @@ def _numbers(
 
 
 def _peak(
-    cams: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None,
+    cams: NDArray[np.float32] | None,
     rank: int,
     method: Method,
     words: Words,

@@ -191,7 +191,7 @@ def test_family_runs_end_to_end_at_its_own_layers(family, photograph, tmp_path):
 
     assert results.manifest["model"]["warning"] == RANDOM
     page = (tmp_path / "out" / "index.html").read_text()
-    assert f'<p class="notice alarm"><strong>Warning:</strong> {RANDOM}.' in page
+    assert f'<p class="notice alarm">Warning: {RANDOM}.</p>' in page
 
     # The same weights again, on a model in the midst of its training.
     module = loaded.module.train()

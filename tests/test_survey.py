@@ -4,15 +4,13 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import COURSE_LAYERS, INPUTS, toy_net
+from reports import embedded
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torchvision.models import alexnet, resnet18, resnet50
@@ -509,53 +507,6 @@ def test_sample_image_is_the_same_every_time_and_leaves_the_generator_alone():
 # Two addresses of one tensor
 
 
-@dataclass
-class Tables(HTMLParser):
-    """Reads the row heads of the tables of maps.
-
-    Attributes:
-        rows: of each such table, the text of its rows' heads.
-    """
-
-    rows: list[list[str]] = field(default_factory=list)
-    _in_matrix: bool = False
-    _in_head: bool = False
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note where tables and heads begin."""
-        given = dict(attrs)
-        if tag == "table":
-            self._in_matrix = "matrix" in (given.get("class") or "").split()
-            if self._in_matrix:
-                self.rows.append([])
-        elif tag == "th" and given.get("scope") == "row" and self._in_matrix:
-            self._in_head = True
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        """Note where they end."""
-        if tag in ("th", "table"):
-            self._in_head = False
-            self._in_matrix &= tag != "table"
-
-    def handle_data(self, data: str) -> None:
-        """Collect a head's text."""
-        if self._in_head:
-            self.rows[-1][-1] += f"{data} "
-
-
-def row_heads(out: Path) -> list[list[str]]:
-    """Return the row heads of all tables of maps on a page."""
-    tables = Tables()
-    tables.feed((out / "index.html").read_text())
-    tables.close()
-    assert tables.rows
-    return tables.rows
-
-
 def test_twins_are_the_layers_that_read_an_earlier_ones_tensor(catdog, photographs):
     layers = ["avgpool", "features.12", "features.0", "features.1", "features.0:pre", "features.3"]
     explained = camreport.explain(catdog, photographs, layers, "grad_cam,hires_cam")
@@ -600,20 +551,15 @@ def test_twins_share_one_row_of_the_page_and_keep_both_names_in_the_results(tmp_
         alike = [
             np.array_equal(arrays[f"{m}/avgpool"], arrays[f"{m}/features.12"]) for m in methods
         ]
-        for heads in row_heads(out):
-            if size == 224:
-                assert same == {"features.9": None, "features.12": None, "avgpool": "features.12"}
-                assert all(alike)
-                assert len(heads) == len(layers) - 1
-                assert [("features.12" in text, "avgpool" in text) for text in heads] == [
-                    (False, False),
-                    (True, True),
-                ]
-                assert "and avgpool: the same tensor" in heads[1]
-            else:
-                assert set(same.values()) == {None}
-                assert not any(alike)
-                assert [text.split()[0] for text in heads] == layers
+        shown = {layer["address"]: layer["alike"] for layer in embedded(out, "report")["layers"]}
+        if size == 224:
+            assert same == {"features.9": None, "features.12": None, "avgpool": "features.12"}
+            assert all(alike)
+            assert shown == {"features.9": [], "features.12": ["avgpool"]}
+        else:
+            assert set(same.values()) == {None}
+            assert not any(alike)
+            assert shown == {layer: [] for layer in layers}
 
 
 @pytest.mark.parametrize(
@@ -630,8 +576,8 @@ def test_a_report_shows_maps_at_negative_numbers_and_patterns(tmp_path, asked, s
     assert [layer["address"] for layer in results.manifest["layers"]] == shown
     arrays = results.arrays(0)
     assert all(arrays[f"grad_cam/{address}"].any() for address in shown)
-    for heads in row_heads(tmp_path / "out"):
-        assert [text.split()[0] for text in heads] == shown
+    layers = embedded(tmp_path / "out", "report")["layers"]
+    assert [layer["address"] for layer in layers] == shown
 
 
 # camreport layers

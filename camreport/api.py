@@ -222,7 +222,11 @@ def resolve_quantity(quantity: str, names: Sequence[str]) -> str:
     kind, colon, rival = quantity.partition(":")
     if not colon:
         return kind
-    indices = resolve_classes([rival], names)
+    try:
+        indices = resolve_classes([rival], names)
+    except ClassError as error:
+        said = str(error).replace("classes: expected all, top3, ", "quantity: expected ", 1)
+        raise ClassError(said) from None
     if not isinstance(indices, list):
         raise ClassError(f"quantity: expected one class behind 'contrast:', got {rival!r}.")
     return f"{kind}:{indices[0]}"

@@ -426,7 +426,7 @@ def _exit_code() -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo(
-            "\ninterrupted. What was finished is kept: the same command goes on from there.",
+            "\ninterrupted. Results already written are kept: the same command goes on from there.",
             err=True,
         )
         return 130

@@ -134,7 +134,7 @@ def export_table(out: str | Path) -> Path:
 
 
 def export_archive(out: str | Path) -> Path:
-    """Write ``OUT.zip`` beside the report: the page with its data, its figures and its table.
+    """Write ``OUT.zip`` beside the report: page, data, figures, table, and a printed document.
 
     Raises:
         ResultsError: as for ``export_figures``, or the report is not rendered.
@@ -142,7 +142,8 @@ def export_archive(out: str | Path) -> Path:
     folder = load_results(out).path.parent
     report = _report(folder)
     data = [path for path in sorted((folder / DATA).rglob("*")) if path.is_file()]
-    files = [report, *data, export_table(out), *export_figures(out)]
+    printed = [path for path in (folder / DOCUMENT,) if path.is_file()]
+    files = [report, *data, *printed, export_table(out), *export_figures(out)]
     path = folder.with_name(folder.name + ".zip")
     temporary = path.with_name(path.name + ".part")
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:

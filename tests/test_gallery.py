@@ -633,7 +633,7 @@ def test_enter_opens_a_map_and_escape_gives_the_focus_back(open_report: Open, re
     page.keyboard.press("Escape")
     settle(page)
     assert page.locator("#cell[open]").count() == 0
-    assert focused(page) == "cell 2.1.grad_cam.features.12"
+    assert focused(page) == "cell 2.0.grad_cam.features.12", "the map that was seen last"
     assert covered(page) == []
     page.click(where)
     page.wait_for_selector("#cell[open]")
@@ -690,8 +690,9 @@ def test_open_map_says_what_numpy_says(
     assert said["Peak at"] == f"x {x}, y {y}"
     x0, y0 = place(columns.min(), rows.min())
     x1, y1 = place(columns.max(), rows.max())
-    assert said[f"Box around {share:.0%}".replace("%", " %")] == f"x {x0} to {x1}, y {y0} to {y1}"
-    area = said[f"Area above {share:.0%}".replace("%", " %")]
+    least = f"{'±' if signed else ''}{share:.0%}".replace("%", " %")
+    assert said[f"Box around {least}"] == f"x {x0} to {x1}, y {y0} to {y1}"
+    area = said[f"Area above {least}"]
     assert int(area.removesuffix(" %")) == int(within.mean() * 100 + 0.5)
     grid_height, grid_width = cam.levels.shape
     assert said["Grid of the map"] == f"{grid_width} × {grid_height} cells"
@@ -1110,6 +1111,8 @@ def test_failed_inputs_are_listed_with_their_reason(open_report: Open, tmp_path:
             show(page, "#v=provenance")
         if place.startswith("#fallback"):
             page = open_report(tmp_path / "g", java_script_enabled=False)
+        if place.startswith("#masthead"):
+            page.click(f"{place} summary")
         said = page.inner_text(place)
         assert "1 of 2 inputs could not be read" in said
         assert "empty.png: the file is empty (0 bytes)" in said
@@ -1211,3 +1214,23 @@ def test_what_is_used_keeps_the_focus(
     page.wait_for_timeout(300)
     assert page.evaluate("location.hash") != ""
     assert page.evaluate(focused) == before
+
+
+def test_peak_of_raw_cells_is_the_middle_of_a_cell(open_report: Open, report: Path) -> None:
+    page = ready(open_report(report, link="#rc=1&open=0.0.layer_cam.features.12"))
+    cam = load_results(report).arrays(0)["layer_cam/features.12"][0]
+    row, column = np.unravel_index(cam.argmax(), cam.shape)
+    full = load_results(report).images[0]
+    said = re.findall(r"\d+", facts_of(page)["Peak at"])
+    assert int(said[0]) == pytest.approx((column + 0.5) / 6 * full["width"], abs=1.5)
+    assert int(said[1]) == pytest.approx((row + 0.5) / 6 * full["height"], abs=1.5)
+
+
+def test_class_keys_do_nothing_where_all_classes_are_shown(open_report: Open, report: Path) -> None:
+    page = ready(open_report(report))
+    before = page.evaluate("location.hash")
+    page.keyboard.press("]")
+    assert page.evaluate("location.hash") == before
+    show(page, "#v=matrix&b=none")
+    page.keyboard.press("]")
+    assert "k=" in page.evaluate("location.hash")

@@ -712,6 +712,7 @@ def test_failures_and_what_was_left_out_are_told_in_chinese(
     assert len(failed) == len(broken_files())
     assert len({skip["reason"] for skip in manifest["skipped"]}) >= 5
     page = open_report(reluctant)
+    page.click("#masthead details.notice summary")
     text = page.inner_text("#masthead")
     for record in failed:
         assert f"{record['file']}：{CHINESE.phrase(record['reason'])}" in text
@@ -762,7 +763,7 @@ def test_link_opens_in_its_language(open_report: Open, demo: Path) -> None:
     page.goto(f"{(demo / 'index.html').as_uri()}#lang=zh")
     page.reload()
     page.wait_for_selector("html[lang=zh-Hans]")
-    assert page.title() == "catdog-alexnet 在看哪里"
+    assert page.title() == "矩阵 · catdog-alexnet 在看哪里"
     page.context.pages[0].goto("about:blank")
 
 

@@ -140,6 +140,28 @@ def test_guided_methods_are_opaque_pictures_of_their_gradients(
     assert facts_of(page)["Grid of the map"] == "224 × 224 cells"
 
 
+@pytest.mark.parametrize("key", ["guided_backprop", "full_grad"])
+def test_largest_value_is_the_raw_maps_not_that_of_what_is_shipped(
+    open_report: Open, everything: Path, key: str
+) -> None:
+    page = ready(open_report(everything, link=f"#v=matrix&open=0.1.{key}.input"))
+    page.wait_for_selector("#cell[open] #facts")
+    raw = np.abs(load_results(everything).arrays(0)[f"{key}/input"][1]).max()
+    assert float(facts_of(page)["Largest value"]) == pytest.approx(float(raw), rel=6e-3)
+    assert f"{float(raw):.3g}"[:4] in page.inner_text(f"{cell(0, 1, key, 'input')} .peak")
+
+
+def test_recipro_cam_is_read_as_a_share_of_its_range(open_report: Open, everything: Path) -> None:
+    link = "#v=matrix&open=0.1.recipro_cam.features.12"
+    page = ready(open_report(everything, link=link))
+    page.wait_for_selector("#cell[open] #reading")
+    cam = load_results(everything).arrays(0)["recipro_cam/features.12"][1]
+    _, value, share = page.inner_text("#reading").replace("−", "-").split("\n")
+    expected = (float(value) - cam.min()) / (cam.max() - cam.min())
+    assert share.endswith("% of the map’s range")
+    assert int(share.partition(" ")[0]) == pytest.approx(100 * expected, abs=1)
+
+
 def test_full_grad_is_a_heat_map_of_averaged_pixels(open_report: Open, everything: Path) -> None:
     page = ready(open_report(everything, link="#v=matrix&k=0"))
     saliency = load_results(everything).arrays(0)["full_grad/input"][0]
@@ -333,7 +355,8 @@ def sheet_pixels(pdf: bytes, number: int) -> np.ndarray:
 def test_every_map_is_on_paper_on_white(open_report: Open, report: Path) -> None:
     page = ready(open_report(report, color_scheme="dark"))
     pdf, sheets = on_paper(page)
-    assert drawn_on(pdf) == dict.fromkeys((2, 3, 4), 2 * (3 * 5 + 1))
+    legends = 2  # of maps from zero up, and of signed ones
+    assert drawn_on(pdf) == dict.fromkeys((2, 3, 4), 2 * (3 * 5 + 1) + legends)
     for number in range(1, len(sheets) + 1):
         pixels = sheet_pixels(pdf, number)
         margins = (pixels[:15], pixels[-15:], pixels[:, :15], pixels[:, -15:])
@@ -375,7 +398,8 @@ def test_many_methods_print_whole_with_their_layers(open_report: Open, everythin
         for key in shown_methods(everything)
         if not key.startswith("guided")
     )
-    assert sum(drawn_on(pdf).values()) == maps
+    legends = 2
+    assert sum(drawn_on(pdf).values()) == maps + legends
 
 
 def test_tables_print_rewritten_captions_and_no_controls(open_report: Open, report: Path) -> None:

@@ -84,7 +84,7 @@ def fallback_image(
     photo.thumbnail((TILE_SIDE, TILE_SIDE))
     methods = shown_methods(manifest)
     layer = manifest["layers"][-1]["address"]
-    names = words("comma").join(method.name for method in tile_methods(methods))
+    names = words("names").join(method.name for method in tile_methods(methods))
     return FallbackImage(
         index=index,
         file=record["file"],

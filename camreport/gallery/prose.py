@@ -161,7 +161,7 @@ def _joined(names: Sequence[str], words: Words) -> str:
         listed.append(words("more", count=f"{len(names) - MOST_NAMES:,}"))
     if len(listed) == 1:
         return listed[0]
-    return words("and", first=words("comma").join(listed[:-1]), last=listed[-1])
+    return words("and", first=words("names").join(listed[:-1]), last=listed[-1])
 
 
 def _provenance(manifest: Record, words: Words, degraded: Sequence[str]) -> Rows:

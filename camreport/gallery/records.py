@@ -196,6 +196,7 @@ def _cell(
         "width": quantised.levels.shape[1],
         "grid": [*grid],
         "peak": quantised.peak,
+        "largest": _largest(cam, method.signed) if quantised.state == "positive" else 0.0,
         "base": base,
         "state": quantised.state,
         "signed": quantised.signed,
@@ -237,6 +238,11 @@ def _channels(arrays: Arrays, address: str, levels: _Levels) -> Record:
         "means": [_digits(float(mean)) for mean in maps.mean((1, 2))],
         "weights": [[_digits(float(weight)) for weight in row] for row in weights],
     }
+
+
+def _largest(cam: NDArray[np.float32], signed: bool) -> float:
+    """Return a raw map's largest value, by magnitude if it is signed."""
+    return float(np.abs(cam).max() if signed else cam.max())
 
 
 def _smaller(cam: NDArray[np.float32], side: int | None) -> NDArray[np.float32]:

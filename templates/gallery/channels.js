@@ -64,9 +64,7 @@ export async function channelsView(root) {
           }),
         false,
       ),
-      button(t("channels.all"), "pick-all", () =>
-        change({ picked: order.map((_, i) => i).join("-") }),
-      ),
+      button(t("channels.all"), "pick-all", () => change({ picked: "all" })),
       button(t("channels.clear"), "pick-none", () => change({ picked: "" })),
     ),
     h(
@@ -85,6 +83,7 @@ const rank = () => rankIn(state.image, state.rank);
 
 /** Which channels are picked. @param {LayerChannels} layer */
 function pickedIn(layer) {
+  if (state.picked === "all") return new Set(layer.means.keys());
   const numbers = state.picked === "" ? [] : state.picked.split("-").map(Number);
   return new Set(numbers.filter((channel) => channel >= 0 && channel < layer.shape[0]));
 }

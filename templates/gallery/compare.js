@@ -2,7 +2,7 @@
 import { camOf, idOf, imageOf, report } from "./data.js";
 import { MOST_PINS, openCell, togglePin } from "./dialog.js";
 import { all, button, h, slider } from "./dom.js";
-import { SIDES, describe, draw, frameOf } from "./frames.js";
+import { describe, draw, frameOf } from "./frames.js";
 import { shaded } from "./look.js";
 import { valueAt } from "./measure.js";
 import { LETTERS, agreement, pair } from "./pair.js";
@@ -77,7 +77,7 @@ export function moveCompare(root) {
   all(".pin output", root).forEach((output, i) => {
     const { image, cam } = pins[i];
     const drawn = cam?.state === "positive" && !cam.picture;
-    const map = drawn ? shaded(image, cam, SIDES.cell) : null;
+    const map = drawn ? shaded(image, cam, Math.max(image.width, image.height)) : null;
     output.textContent = valueAt(image, cam, map, atX, atY).replace("\n", t("comma"));
   });
 }

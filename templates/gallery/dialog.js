@@ -187,7 +187,7 @@ function facts({ id, image, cam, map }) {
     const cells = `${cam.grid[1]} × ${cam.grid[0]}`;
     const drawn = cam.state === "positive";
     rows.push([t("fact.grid"), t("fact.cells", { cells })]);
-    rows.push([t("fact.largest"), drawn ? number(cam.base + cam.peak) : t(`cell.${cam.state}`)]);
+    rows.push([t("fact.largest"), drawn ? number(cam.largest) : t(`cell.${cam.state}`)]);
   }
   if (cam && map) {
     const { column, row } = peakAt(map, cam);
@@ -207,12 +207,16 @@ function facts({ id, image, cam, map }) {
 function boxFacts(image, cam, map) {
   const share = percent(boxShare());
   const box = boundingBox(map, cam);
-  if (!box) return [[t("fact.area", { share }), percent(0)]];
+  const area = t(cam.signed ? "fact.areaSigned" : "fact.area", { share });
+  if (!box) return [[area, percent(0)]];
   const [x0, y0] = imagePixel(image, map, box.left, box.top);
   const [x1, y1] = imagePixel(image, map, box.right - 1, box.bottom - 1);
   return [
-    [t("fact.box", { share }), t("fact.rectangle", { x0, y0, x1, y1 })],
-    [t("fact.area", { share }), percent(box.share)],
+    [
+      t(cam.signed ? "fact.boxSigned" : "fact.box", { share }),
+      t("fact.rectangle", { x0, y0, x1, y1 }),
+    ],
+    [area, percent(box.share)],
   ];
 }
 
@@ -252,9 +256,10 @@ export function stepClass(by) {
 
 /** Pin a map for comparison, or take its pin away. @param {string} id */
 export function togglePin(id) {
-  const pins = state.pins.includes(id)
-    ? state.pins.filter((pin) => pin !== id)
-    : [...state.pins, id].slice(-MOST_PINS);
+  const pinned = state.pins.includes(id);
+  if (!pinned && state.pins.length === MOST_PINS)
+    return announce(t("pins.full", { most: MOST_PINS }));
+  const pins = pinned ? state.pins.filter((pin) => pin !== id) : [...state.pins, id];
   change({ pins, pair: "" });
   announce(t("pins.count", { count: pins.length, most: MOST_PINS }));
 }
@@ -314,19 +319,15 @@ export function startDialog() {
   });
   dialog().addEventListener("close", () => {
     change({ open: "" });
-    all("#view [data-focus]")
-      .find((element) => element.dataset.focus === returnTo)
-      ?.focus();
+    const elements = all("#view [data-focus]");
+    const last = shown && `cell ${idText(shown.id)}`;
+    const seen = elements.find((element) => element.dataset.focus === last);
+    (seen ?? elements.find((element) => element.dataset.focus === returnTo))?.focus();
   });
   dialog().addEventListener("keydown", (event) => {
     /** @type {Record<string, [number, number]>} */
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    if (
-      !shown ||
-      !steps[event.key] ||
-      !(/** @type {HTMLElement} */ (event.target).closest("#probe"))
-    )
-      return;
+    if (!shown || !steps[event.key]) return;
     event.preventDefault();
     const by = event.shiftKey ? 0.1 : 0.01;
     moveTo(shown.x + steps[event.key][0] * by, shown.y + steps[event.key][1] * by);

@@ -165,7 +165,19 @@ export function fold(label, key, ...children) {
   return details;
 }
 
-/** Say something to those who do not see it. @param {string} text */
+/** How long a message stays, in milliseconds. */
+const MESSAGE = 4000;
+
+const announcer = h("p", { id: "announcer", role: "status" });
+
+/** @type {number | undefined} */
+let hiding;
+
+/** Say in passing what an action did, to those who see it and to those who do not. @param {string} text */
 export function announce(text) {
-  byId("announcer").textContent = text;
+  (document.querySelector("dialog[open]") ?? byId("messages")).append(announcer);
+  announcer.textContent = text;
+  announcer.classList.add("shown");
+  window.clearTimeout(hiding);
+  hiding = window.setTimeout(() => announcer.classList.remove("shown"), MESSAGE);
 }

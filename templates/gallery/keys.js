@@ -13,6 +13,7 @@ const KEYS_HELP = [
   ["← → ↑ ↓ Home End", "keys.move"],
   ["Enter", "keys.open"],
   ["Esc", "keys.close"],
+  ["← → ↑ ↓", "keys.cross"],
   ["[ ]", "keys.class"],
   ["- =", "keys.opacity"],
   ["p", "keys.pin"],
@@ -30,6 +31,7 @@ export function showHelp() {
         /** @type {HTMLDialogElement} */ (byId("help")).close(),
       ),
     ),
+    h("p", {}, t("help.start")),
     h(
       "dl",
       { class: "rows" },
@@ -52,8 +54,12 @@ export function openHelp() {
   if (!help.open) help.showModal();
 }
 
-/** Place of the next or previous class. @param {number} by */
-const nextRank = (by) => (rankIn(state.image, state.rank) + by + report.ranks) % report.ranks;
+/** Show the next or previous class, where one is chosen for the view. @param {number} by */
+function stepRank(by) {
+  const { view, rows, columns, beside } = state;
+  if (view === "matrix" && [rows, columns, beside].includes("class")) return;
+  change({ rank: (rankIn(state.image, state.rank) + by + report.ranks) % report.ranks });
+}
 
 /** @param {KeyboardEvent} event */
 export function onKey(event) {
@@ -67,8 +73,8 @@ export function onKey(event) {
     "?": openHelp,
     "-": () => change({ opacity: Math.max(0, state.opacity - 5) }),
     "=": () => change({ opacity: Math.min(100, state.opacity + 5) }),
-    "[": () => (state.open ? stepClass(-1) : change({ rank: nextRank(-1) })),
-    "]": () => (state.open ? stepClass(1) : change({ rank: nextRank(1) })),
+    "[": () => (state.open ? stepClass(-1) : stepRank(-1)),
+    "]": () => (state.open ? stepClass(1) : stepRank(1)),
     p: () => id && togglePin(id),
     n: () => state.open && step(1),
     b: () => state.open && step(-1),

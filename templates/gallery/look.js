@@ -69,9 +69,8 @@ export const lookOf = (cam) => ({
 /** A map's largest value in words. @param {CamCell} cam */
 export function peakOf(cam) {
   const sign = cam.signed ? "±" : "";
-  let text = t("cell.peak", { peak: sign + number(cam.peak + cam.base) });
-  if (cam.base)
-    text = t("cell.range", { base: number(cam.base), peak: number(cam.peak + cam.base) });
+  let text = t("cell.peak", { peak: sign + number(cam.largest) });
+  if (cam.base) text = t("cell.range", { base: number(cam.base), peak: number(cam.largest) });
   if (cam.layer === "fused") text = t("cell.ofOne", { peak: text });
   return cam.channel === undefined ? text : t("cell.channel", { channel: cam.channel, peak: text });
 }

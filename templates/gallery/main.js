@@ -8,13 +8,13 @@ import { drawAll, flatten, redraw, unflatten } from "./frames.js";
 import { onKey } from "./keys.js";
 import { matrixView, scaleWords } from "./matrix.js";
 import { overviewView } from "./overview.js";
-import { stopFlicker } from "./pair.js";
+import { LETTERS, stopFlicker } from "./pair.js";
 import { layOut } from "./paper.js";
 import { methodsView, provenanceView } from "./reading.js";
 import { showControls, showFrame, showLegend, showNav } from "./shell.js";
 import { LOOKS, startState, state } from "./state.js";
 import { readCaptions, tablesView } from "./tables.js";
-import { t } from "./words.js";
+import { prose, t } from "./words.js";
 
 /** @type {Record<View, (root: HTMLElement) => unknown>} */
 const VIEWS = {
@@ -45,6 +45,17 @@ async function showView() {
   if (mine !== turn) return;
   const view = byId("view");
   keepFocus(view, () => view.replaceChildren(root));
+  document.title = `${t(`view.${state.view}`)} · ${prose().title}`;
+  markPins();
+}
+
+/** Show on the maps themselves which are pinned. */
+function markPins() {
+  for (const cell of all("#view .cell[data-id]")) {
+    const place = state.pins.indexOf(cell.dataset.id ?? "");
+    if (place < 0) delete cell.dataset.pin;
+    else cell.dataset.pin = LETTERS[place];
+  }
 }
 
 /** Colour what is shown anew. */
@@ -71,7 +82,10 @@ function applyChanges(changed) {
     else showControls();
     recolour();
   }
-  if (changed.has("pins")) showNav();
+  if (changed.has("pins")) {
+    showNav();
+    markPins();
+  }
   if (changed.has("open") || (state.open && (looks.length || changed.has("pins")))) showCell();
   const painted = looks.some((field) => !BY_THEMSELVES.includes(field));
   if (others.length || (changed.has("pins") && state.view === "compare")) {

@@ -34,6 +34,9 @@ const IN_STRIP = 12;
 /** Most columns of maps that are drawn large; with more, the table scrolls by itself. */
 const MOST_LARGE = 10;
 
+/** Most columns that a narrow screen holds, so that heads can stay while the page scrolls. */
+const FIT_NARROW = 3;
+
 /** @typedef {{image: number, rank: number, method: string, layer: string}} Fixed */
 
 /** The state's field that holds the fixed value of an axis. @type {Record<Axis, "image" | "rank" | "method" | "layer">} */
@@ -213,7 +216,11 @@ export async function matrixView(root) {
   const few = report.images.index.length <= IN_STRIP;
   if (few && !shown.includes("image")) root.append(strip());
   const about = shown.includes("image") ? null : await summary(state.image);
-  root.append(h("div", { class: "top" }, about, switches(shown)), panels());
+  root.append(
+    h("div", { class: "top" }, about, switches(shown)),
+    h("p", { class: "hint" }, t("matrix.hint")),
+    panels(),
+  );
   if (image) root.append(...labels(image));
   root.append(...leftOut().map((reason) => h("p", { class: "note" }, reason)));
   if (shown.includes("image") && chosenImages().length > IMAGES_AT_ONCE)
@@ -404,6 +411,7 @@ function panels() {
     const table = mapTable(state.rows, state.columns, fixed, captionOf(fixed));
     const wide = h("div", { class: "scroller" }, table);
     if (count > MOST_LARGE) wide.classList.add("wide");
+    if (count <= FIT_NARROW) wide.classList.add("fits");
     root.append(
       h(
         "section",

@@ -31,12 +31,16 @@ export function boundingBox({ index, width }, cam) {
 }
 
 /** Place of the largest value, in pixels of the seen part. @param {Shaded} map @param {CamCell} cam */
-export function peakAt({ values, width }, cam) {
+export function peakAt({ values, width, height }, cam) {
   const strength = (/** @type {number} */ i) =>
     cam.signed ? Math.abs(values[i] - ZERO) : values[i];
   let best = 0;
   for (let i = 1; i < values.length; i++) if (strength(i) > strength(best)) best = i;
-  return { column: best % width, row: Math.floor(best / width) };
+  const half = state.cells ? 0.5 : 0; // of a raw cell, whose pixels are all alike
+  return {
+    column: (best % width) + Math.floor((half * width) / cam.width),
+    row: Math.floor(best / width) + Math.floor((half * height) / cam.height),
+  };
 }
 
 /** Width and height of an image as it came, in pixels. @param {ImageRecord} image */
@@ -70,6 +74,7 @@ export function valueAt(image, cam, map, x, y) {
   if (outside) return t("cell.notSeen");
   const level = map.values[row * map.width + column];
   const share = cam.signed ? (level - ZERO) / ZERO : level / 255;
-  const said = t("cell.share", { share: percent(share).replace("-", "−") });
+  const of = cam.base ? "cell.shareOfRange" : "cell.share";
+  const said = t(of, { share: percent(share).replace("-", "−") });
   return `${number(cam.base + share * cam.peak)}\n${said}`;
 }

@@ -1,6 +1,6 @@
 // All images at a glance, with one map each: filtered, sorted, a hundred at a time.
 import { placeOf, rankIn, report } from "./data.js";
-import { bdi, fold, h, select, slider } from "./dom.js";
+import { bdi, button, fold, h, select, slider } from "./dom.js";
 import { SIDES, cellButton, layerFor } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { badge, chooser, pager } from "./matrix.js";
@@ -75,7 +75,20 @@ export async function overviewView(root) {
   const tiles = h("ul", { class: shown.length <= 6 ? "tiles few" : "tiles" }, ...shown.map(tile));
   enableGrid(tiles);
   root.append(tiles);
+  if (!images.length) root.append(nothing());
   if (images.length > IN_OVERVIEW) root.append(pager(IN_OVERVIEW));
+}
+
+/** What to do where no image passes the filter. */
+function nothing() {
+  const all = { text: "", predicted: -1, low: 0, high: 100, judged: /** @type {const} */ ("all") };
+  return h(
+    "p",
+    {},
+    t("overview.nothing"),
+    " ",
+    button(t("overview.reset"), "reset-filter", () => change(all)),
+  );
 }
 
 /** @param {number} index */
@@ -141,7 +154,7 @@ function filters() {
       "low",
       { min: 0, max: 100, step: 1, value: state.low },
       (v) => (v / 100).toFixed(2),
-      (low) => change({ low, page: 0 }),
+      (low) => change({ low, high: Math.max(low, state.high), page: 0 }),
       false,
     ),
     slider(
@@ -149,7 +162,7 @@ function filters() {
       "high",
       { min: 0, max: 100, step: 1, value: state.high },
       (v) => (v / 100).toFixed(2),
-      (high) => change({ high, page: 0 }),
+      (high) => change({ high, low: Math.min(high, state.low), page: 0 }),
       false,
     ),
     judged

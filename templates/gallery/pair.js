@@ -5,7 +5,7 @@ import { describe, draw, frameOf } from "./frames.js";
 import { ZERO, enlarge, paint, paintBar, rankCorrelation, topOverlap } from "./heat.js";
 import { placeSeen, seenSize, shape } from "./look.js";
 import { change, state } from "./state.js";
-import { percent, t } from "./words.js";
+import { percent, sentences, t } from "./words.js";
 
 /** Milliseconds between two pictures that take turns. */
 const FLICKER = 700;
@@ -37,6 +37,8 @@ function onOneGrid(one, other) {
 
 /** @param {Pinned[]} pins */
 export function agreement(pins) {
+  const remarks = [t("compare.caution")];
+  if (new Set(pins.map((pin) => pin.image.index)).size > 1) remarks.push(t("compare.otherImages"));
   const rows = [];
   for (let a = 0; a < pins.length; a++) {
     for (let b = a + 1; b < pins.length; b++) {
@@ -74,7 +76,7 @@ export function agreement(pins) {
       ),
       h("tbody", {}, ...rows),
     ),
-    h("p", { class: "hint" }, t("compare.caution")),
+    h("p", { class: "hint" }, sentences(...remarks)),
   );
 }
 

@@ -4,7 +4,8 @@ import { bdi, byId, h, linked } from "./dom.js";
 import { SIDES, availability } from "./frames.js";
 import { composite, peakOf } from "./look.js";
 import { badge, labels, layerList, leftOut, predictions, scaleWords, scores } from "./matrix.js";
-import { failures } from "./reading.js";
+import { failedList } from "./reading.js";
+import { legend } from "./shell.js";
 import { state } from "./state.js";
 import { layerDetails, prose, sentences, t } from "./words.js";
 
@@ -36,7 +37,7 @@ export function layOut() {
         "section",
         { class: "sheet" },
         h("h2", {}, bdi(image.file)),
-        ...tables.map((table, i) =>
+        ...tables.map((table) =>
           h(
             "figure",
             {},
@@ -46,10 +47,11 @@ export function layOut() {
               {},
               h("strong", {}, t("tables.figure", { number: ++figure })),
               " ",
-              sentences(sheetCaption(image), i ? "" : scaleWords()),
+              sentences(sheetCaption(image), scaleWords()),
             ),
           ),
         ),
+        legend(),
         ...labels(image),
       );
     }),
@@ -70,7 +72,7 @@ function cover() {
       { class: "facts" },
       ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))),
     ),
-    failed.length ? failures("h2") : null,
+    failed.length ? failedOnPaper() : null,
     report.folder
       ? h("p", {}, t("paper.folder", { count: report.images.index.length.toLocaleString("en") }))
       : null,
@@ -93,6 +95,13 @@ function cover() {
       ),
     ),
   );
+}
+
+/** Inputs that could not be read. */
+function failedOnPaper() {
+  const { failed, inputs } = prose();
+  const title = t("failed.title", { failed: failed.length, all: inputs });
+  return h("div", { class: "notice" }, h("h2", {}, title), failedList());
 }
 
 /** Columns of an image's tables: all classes in one where they fit. @param {ImageRecord} image @returns {Column[][]} */

@@ -84,23 +84,26 @@ export function provenanceView(root) {
         .slice(1)
         .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))),
     ),
-    failures("h3"),
+    failures(),
     hashes(),
   );
 }
 
-/** Inputs that could not be read. @param {"h2" | "h3"} heading */
-export function failures(heading) {
+/** Inputs that could not be read. */
+function failures() {
   const { failed, inputs } = prose();
   if (!failed.length) return h("p", { class: "hint" }, t("failed.none"));
   const title = t("failed.title", { failed: failed.length, all: inputs });
-  return h(
-    "div",
-    { class: "notice" },
-    h(heading, {}, title),
-    h("ul", {}, ...failed.map(([file, reason]) => h("li", {}, bdi(file), t("colon"), reason))),
-  );
+  return h("div", { class: "notice" }, h("h3", {}, title), failedList());
 }
+
+/** Each of them with its reason. */
+export const failedList = () =>
+  h(
+    "ul",
+    {},
+    ...prose().failed.map(([file, reason]) => h("li", {}, bdi(file), t("colon"), reason)),
+  );
 
 function hashes() {
   const { file, size, sha256 } = report.images;

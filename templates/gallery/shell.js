@@ -3,7 +3,7 @@ import { report, tables } from "./data.js";
 import { bdi, button, byId, checkbox, fold, h, keepFocus, select, slider } from "./dom.js";
 import { ZERO, paintBar } from "./heat.js";
 import { openHelp, showHelp } from "./keys.js";
-import { failures } from "./reading.js";
+import { failedList } from "./reading.js";
 import { change, link, state } from "./state.js";
 import { prose, t } from "./words.js";
 
@@ -25,7 +25,6 @@ const WITHOUT_MAPS = ["methods", "provenance"];
 export function showFrame() {
   const { title, lede, facts, warning, leftOut, failed } = prose();
   document.documentElement.lang = state.language === "zh" ? "zh-Hans" : state.language;
-  document.title = title;
   const languages = Object.entries(report.languages);
   const masthead = byId("masthead");
   keepFocus(masthead, () =>
@@ -68,7 +67,7 @@ export function showFrame() {
             ),
           ]
         : []),
-      ...(failed.length ? [failures("h2")] : []),
+      ...(failed.length ? [failedNotice()] : []),
     ),
   );
   byId("skip").textContent = t("skip");
@@ -76,6 +75,18 @@ export function showFrame() {
   showControls();
   showHelp();
   document.documentElement.dataset.theme = state.theme;
+}
+
+/** How many inputs could not be read; which, and why, on demand. */
+function failedNotice() {
+  const { failed, inputs } = prose();
+  const title = t("failed.title", { failed: failed.length, all: inputs });
+  return h(
+    "details",
+    { class: "notice" },
+    h("summary", { "data-focus": "failed" }, title),
+    failedList(),
+  );
 }
 
 export function showNav() {
@@ -174,7 +185,8 @@ export function showControls() {
 /** What the colours mean now, while a control keeps the focus. */
 export const showLegend = () => byId("controls").querySelector(".legend")?.replaceWith(legend());
 
-function legend() {
+/** What the colours mean. */
+export function legend() {
   const own = h("canvas", { role: "img", "aria-label": t("legend") });
   paintBar(own, tables[state.colormap], 256);
   const rows = [

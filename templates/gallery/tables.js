@@ -4,7 +4,8 @@ import { bdi, button, h, select } from "./dom.js";
 import { availability, cellButton, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { chosenImages, pageOf } from "./overview.js";
-import { layerList, pager } from "./matrix.js";
+import { layerList, pager, scaleWords } from "./matrix.js";
+import { legend } from "./shell.js";
 import { change, state } from "./state.js";
 import { probability, t } from "./words.js";
 
@@ -65,23 +66,23 @@ export async function tablesView(root) {
     ...courseTables(shown).map(([number, table]) => figure(number, table)),
   );
   enableGrid(list);
-  root.append(list);
+  const words = h("span", { class: "scale-words" }, scaleWords());
+  root.append(h("div", { class: "key" }, legend(), h("p", { class: "figcaption" }, words)), list);
   if (chosenImages().length > IN_TABLES) root.append(pager(IN_TABLES));
 }
 
 /** The chosen tables with their figure numbers, which go on from page to page. @param {number[]} shown @returns {[number, CourseTable][]} */
 function courseTables(shown) {
   const known = shown.map((index) => knownImage(index)).filter((image) => image !== undefined);
-  const ofImages = known.flatMap(classTables);
-  const ofPage = [...methodTable(known), ...depthTables(known)];
-  const methods = report.methods.filter((method) => method.classSpecific).length;
-  const before = placeOfPage() * (IN_TABLES * methods + ofPage.length);
-  const numbered = [...ofImages, ...ofPage].map(
-    (table, place) => /** @type {[number, CourseTable]} */ ([before + place + 1, table]),
-  );
-  return numbered.filter(
-    ([, table]) => state.tables === "all" || table.key.startsWith(state.tables),
-  );
+  const wanted = (/** @type {string} */ kind) => state.tables === "all" || state.tables === kind;
+  const ofImages = wanted("classes") ? known.flatMap(classTables) : [];
+  const ofPage = [
+    ...(wanted("methods") ? methodTable(known) : []),
+    ...(wanted("depth") ? depthTables(known) : []),
+  ];
+  const ofEach = known.length ? ofImages.length / known.length : 0;
+  const before = placeOfPage() * (IN_TABLES * ofEach + ofPage.length);
+  return [...ofImages, ...ofPage].map((table, place) => [before + place + 1, table]);
 }
 
 /** Number of the present page, from 0. */
@@ -97,7 +98,7 @@ function classTables(image) {
       caption: t("tables.classes.caption", {
         image: image.file,
         method: method.name,
-        classes: image.targets.map((_, rank) => classOf(image, rank)).join(t("comma")),
+        classes: image.targets.map((_, rank) => classOf(image, rank)).join(t("names")),
       }),
       head: [
         t("tables.layer"),
@@ -133,7 +134,7 @@ function methodTable(images) {
     {
       key: `methods.${images[0].index}`,
       caption: t("tables.methods.caption", {
-        methods: methods.map((method) => method.name).join(t("comma")),
+        methods: methods.map((method) => method.name).join(t("names")),
         layer,
       }),
       head: [t("tables.image"), t("original"), ...methods.map((method) => method.name)],
@@ -148,7 +149,7 @@ function methodTable(images) {
   ];
 }
 
-/** Last convolution against the pooling layer behind it, for the predicted class. @param {ImageRecord[]} images @returns {CourseTable[]} */
+/** The last layer before a pooling against that pooling, for the predicted class. @param {ImageRecord[]} images @returns {CourseTable[]} */
 function depthTables(images) {
   const pool = report.layers.map((layer) => /pool/i.test(layer.type)).lastIndexOf(true);
   const before = report.layers
@@ -156,7 +157,8 @@ function depthTables(images) {
     .map((layer) => /pool/i.test(layer.type))
     .lastIndexOf(false);
   if (pool < 0 || before < 0 || !images.length) return [];
-  const [conv, pooled] = [report.layers[before].address, report.layers[pool].address];
+  const { address: conv, type } = report.layers[before];
+  const pooled = report.layers[pool].address;
   return report.methods
     .filter(
       (method) =>
@@ -166,11 +168,11 @@ function depthTables(images) {
     )
     .map((method) => ({
       key: `depth.${images[0].index}.${method.key}`,
-      caption: t("tables.depth.caption", { method: method.name, conv, pool: pooled }),
+      caption: t("tables.depth.caption", { method: method.name, layer: conv, type, pool: pooled }),
       head: [
         t("tables.image"),
         t("original"),
-        t("tables.conv", { layer: conv }),
+        t("tables.before", { layer: conv, type }),
         t("tables.pool", { layer: pooled }),
       ],
       rows: images.map((image) => ({
@@ -227,6 +229,12 @@ function figure(number, table) {
     oninput: () => {
       rewritten[table.key] = caption.textContent ?? "";
       keepCaptions();
+    },
+    onblur: () => {
+      if (caption.textContent?.trim()) return;
+      delete rewritten[table.key];
+      keepCaptions();
+      caption.textContent = table.caption;
     },
   });
   if (!caption.isContentEditable) caption.contentEditable = "true"; // a browser that is older

@@ -79,6 +79,8 @@ interface CamCell {
   width: number;
   grid: [number, number];
   peak: number;
+  /** The raw map's largest value; `peak` is that of what is shipped of it. */
+  largest: number;
   base: number;
   state: "positive" | "empty" | "undefined";
   signed: boolean;

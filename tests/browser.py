@@ -105,6 +105,7 @@ def canvas_pixels(page: Page, selector: str) -> NDArray[np.uint8]:
 
 def draw(page: Page, cell: str) -> None:
     """Bring a cell into view and wait until it is drawn."""
+    page.wait_for_selector(cell, state="attached")
     page.eval_on_selector(cell, "cell => cell.scrollIntoView({behavior: 'instant'})")
     page.wait_for_selector(f"{cell}[data-drawn]")
 

@@ -153,6 +153,7 @@ def pixels_of(page: Page, selector: str) -> Pixels:
 
 def drawn(page: Page, selector: str, canvas: str = "heat") -> Pixels:
     """Bring a cell into view and return its canvas's pixels in the present look."""
+    page.wait_for_selector(selector, state="attached")
     page.eval_on_selector(selector, "e => e.scrollIntoView({behavior: 'instant'})")
     page.wait_for_selector(f"{selector} .frame[data-drawn]")
     settle(page)

@@ -219,7 +219,7 @@ def _packed(entries: Record, levels: bytes, deflated: bool) -> str:
     text = json.dumps(entries, allow_nan=False, separators=(",", ":")).encode()
     packed = len(text).to_bytes(4, "little") + text + levels
     if deflated:
-        packer = zlib.compressobj(level=9, wbits=-15)
+        packer = zlib.compressobj(wbits=-15)
         packed = packer.compress(packed) + packer.flush()
     return base64.b64encode(packed).decode()
 

@@ -460,4 +460,4 @@ def test_old_report_is_rendered_again(tmp_path: Path) -> None:
     file.write_text(json.dumps(manifest), "utf-8")
     page = unescape(render_gallery(tmp_path / "out").read_text("utf-8"))
     assert f"{Preprocessing()}" in page
-    assert 'class="notice alarm"' not in page
+    assert '<p class="notice alarm">' not in page

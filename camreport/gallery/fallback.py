@@ -63,6 +63,7 @@ class FallbackImage:
 
     index: int
     file: str
+    size: str
     badge: str
     predictions: tuple[Prediction, ...]
     caption: str
@@ -88,6 +89,7 @@ def fallback_image(
     return FallbackImage(
         index=index,
         file=record["file"],
+        size=_size(manifest, record, words),
         badge=_badge(manifest, record, words),
         predictions=tuple(Prediction(p["name"], p["probability"]) for p in record["top"][:3]),
         caption=words("fallback.caption", image=record["file"], methods=names, layer=layer),
@@ -101,6 +103,16 @@ def tile_methods(methods: Sequence[Method]) -> tuple[Method, ...]:
     drawn = [m for m in methods if m.per_layer and not m.on_input and not m.per_channel]
     usual = [m for m in drawn if m.key in DEFAULT_METHODS]
     return tuple(dict.fromkeys([*usual, *drawn]))[:TILE_METHODS]
+
+
+def _size(manifest: Record, record: Record, words: Words) -> str:
+    """Say how large an image is, and how much of it the model saw."""
+    width, height = record["width"], record["height"]
+    left, top, right, bottom = seen_share(manifest, record)
+    across, down = round((right - left) * width), round((bottom - top) * height)
+    if (across, down) == (width, height):
+        return words("image.size", width=width, height=height)
+    return words("image.seen", width=width, height=height, across=across, down=down)
 
 
 def _badge(manifest: Record, record: Record, words: Words) -> str:

@@ -13,7 +13,7 @@ export function scaleOf(image, cam) {
 }
 
 /** @param {{scale: number}} image @param {CamCell} cam */
-export const gainOf = (image, cam) =>
+const gainOf = (image, cam) =>
   scaleOf(image, cam) === cam.peak ? 1 : cam.peak / scaleOf(image, cam);
 
 /** @param {CamCell} cam */

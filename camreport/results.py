@@ -37,7 +37,8 @@ Record = dict[str, Any]
 """A JSON object."""
 
 Arrays = dict[str, NDArray[Any]]
-"""A shard's arrays by key: ``"<method>/<layer>"``, ``logits``, ``targets``, ``image``."""
+"""A shard's arrays by key: ``"<method>/<layer>"``, ``logits``, ``targets``, ``image``; of channel
+layers ``"feature_maps/<layer>"`` ``(n, C, h, w)`` and ``"channel_weights/<layer>"`` ``(n, K, C)``."""
 
 
 @dataclass

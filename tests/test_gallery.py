@@ -18,6 +18,7 @@ from conftest import INPUTS
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page
+from small import small_model
 from torch import nn
 
 import camreport
@@ -32,7 +33,6 @@ from camreport.heatmap import (
 )
 from camreport.images import Preprocessing
 from camreport.methods import METHODS
-from camreport.models import LoadedModel
 from camreport.results import Results, load_results
 
 HOSTILE = [
@@ -73,27 +73,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = {"both.jpg": "cat", "cat.jpg": "cat"}
     camreport.run(INPUTS, out, methods=METHOD_KEYS, labels=labels, channels=["10"])
     return out
-
-
-class SmallNet(nn.Module):
-    """A seeded net with any number of classes, for reports about something else."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 6, 5, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU()
-        )
-        self.head = nn.Linear(8, classes)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits ``(N, classes)``."""
-        return self.head(self.features(images).tanh().mean((2, 3)))
-
-
-def small_model(names: tuple[str, ...], preprocessing: Preprocessing | None = None) -> LoadedModel:
-    chosen = preprocessing or Preprocessing(size=(40, 40))
-    return LoadedModel(SmallNet(len(names)).eval(), chosen, names, "small", "seeded", "0" * 64)
 
 
 def ready(page: Page) -> Page:

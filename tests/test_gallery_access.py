@@ -16,7 +16,8 @@ import torch
 from browser import Firefox, Open, axe, pdf_pages
 from conftest import INPUTS
 from PIL import Image
-from test_gallery_views import SmallNet, cam_of, go, photo_size, small_model
+from small import SmallNet, small_model
+from test_gallery_views import cam_of, go, photo_size
 
 import camreport
 from camreport.heatmap import heat_pixels

@@ -18,8 +18,9 @@ import torch
 from browser import Open
 from conftest import INPUTS, ROOT
 from playwright.sync_api import Page
+from small import small_model
 from test_cli import Command, command
-from test_gallery_views import go, small_model
+from test_gallery_views import go
 from torch import Tensor, nn
 
 import camreport

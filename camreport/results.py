@@ -38,7 +38,7 @@ Record = dict[str, Any]
 
 Arrays = dict[str, NDArray[Any]]
 """A shard's arrays by key: ``"<method>/<layer>"``, ``logits``, ``targets``, ``image``; of channel
-layers ``"feature_maps/<layer>"`` ``(n, C, h, w)`` and ``"channel_weights/<layer>"`` ``(n, K, C)``."""
+layers ``"feature_maps/<layer>"`` ``(n, C, h, w)``, ``"channel_weights/<layer>"`` ``(n, K, C)``."""
 
 
 @dataclass

@@ -37,7 +37,8 @@ gallery: $(RUNTIME) ## explain the images in INPUTS (inputs/) and write the repo
 test: check ## run the checks and every test
 	@$(PY) tests/browser.py || $(PY) -m playwright install chromium \
 		|| echo "no Chromium here: the browser tests will be skipped"
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder \
+		$(ARGS)
 
 check: $(DEVELOPMENT) $(PAGE_TOOLS) ## lint, types and the direction of imports
 	$(PY) -m ruff check .

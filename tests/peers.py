@@ -7,7 +7,7 @@ where it does not. ``COMPARISONS`` lists what equals what, and within which gate
 import copy
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -34,9 +34,6 @@ LAYERS = {
 SIZES = {"AlexNet": 96, "VGG-16": 64, "ResNet-18": 64, "DenseNet-121": 64, "pooled net": 32}
 SIGNED = "features.denseblock4"
 """The one layer above whose values are not all >= 0."""
-
-WORST: dict[tuple[str, str], float] = {}
-"""Largest difference seen in this run, by method and peer."""
 
 
 def peer(name: str) -> ModuleType:
@@ -379,11 +376,16 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().amax() / largest)
 
 
-def table() -> list[str]:
-    """Return the comparisons as lines of a Markdown table, with what this run has measured."""
+def table(worst: Mapping[tuple[str, str], float]) -> list[str]:
+    """Return the comparisons as lines of a Markdown table.
+
+    Args:
+        worst: largest difference measured, by method and peer.
+    """
     lines = ["| method | peer | nets | gate | worst deviation |", "|---|---|---|---|---|"]
     for one in COMPARISONS:
-        worst = f"{WORST[one.key, one.peer]:.1e}" if (one.key, one.peer) in WORST else "not run"
+        found = worst.get((one.key, one.peer))
+        measured = "not run" if found is None else f"{found:.1e}"
         nets = ", ".join(one.nets)
-        lines.append(f"| `{one.key}` | {one.peer} | {nets} | {one.gate:.0e} | {worst} |")
+        lines.append(f"| `{one.key}` | {one.peer} | {nets} | {one.gate:.0e} | {measured} |")
     return lines

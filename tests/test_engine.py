@@ -660,7 +660,7 @@ def test_explain_makes_no_parameter_gradients():
         (random_targets(3), lambda _logits: random_targets(3)),
         (random_targets(3).int(), lambda _logits: random_targets(3)),
     ],
-    ids=str,
+    ids=lambda value: None if callable(value) else str(value),
 )
 def test_explain_takes_targets_in_every_form(targets, expected):
     net, images = toy_net(), random_images(3)

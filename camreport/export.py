@@ -14,6 +14,7 @@ import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -46,15 +47,25 @@ PRINTING_SECONDS = 300
 """How long a browser may take to print."""
 
 COLUMNS = (
-    *("image", "class_index", "class", "probability", "logit", "layer", "method", "state"),
-    *("raw_maximum", "area_above_half"),
+    *("image", "true_class", "class_index", "class", "probability", "logit", "layer", "method"),
+    *("state", "raw_maximum", "area_above_half"),
 )
-"""Of the table. The area is the share of what the model saw where the map is at least half of its
-maximum, enlarged as the report draws it; both are empty for a map without positive values."""
+"""Of the table. The true class is empty where no label said it. The area is the share of what the
+model saw where the map is at least half of its maximum, enlarged as the report draws it; maximum
+and area are empty for a map without positive values."""
+
+FONTS = (
+    *("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSansSC-Regular.otf", "wqy-microhei.ttc"),
+    *("msyh.ttc", "simsun.ttc", "PingFang.ttc", "Hiragino Sans GB.ttc", "Arial Unicode.ttf"),
+)
+"""Fonts with more letters than Pillow's own, as Linux, Windows and macOS name their files."""
 
 _TILE = 176
 _MARGIN = 12
 _LINE = 18
+_FONT_SIZE = 13
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -232,6 +243,7 @@ def _class_part(results: Results, arrays: Arrays, cell: Cell) -> str:
 def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[object]:
     """Return one line of the table."""
     target = int(arrays["targets"][cell.rank])
+    names = [entry["name"] for entry in results.manifest["classes"]]
     of_class = cell.method.class_specific
     cam, base = _quantised(cell)
     measured: list[object] = ["", ""]
@@ -241,8 +253,9 @@ def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[o
         measured = [f"{cam.peak + base:.9g}", f"{np.mean(strong):.4f}"]
     return [
         record["file"],
+        names[record["label"]] if "label" in record else "",
         target if of_class else "",
-        results.manifest["classes"][target]["name"] if of_class else "",
+        names[target] if of_class else "",
         f"{softmax(arrays['logits'])[target]:.6f}" if of_class else "",
         f"{arrays['logits'][target]:.6g}" if of_class else "",
         cell.layer,
@@ -261,35 +274,34 @@ def _sheet(
     cells: Sequence[Cell],
 ) -> Image.Image:
     """Draw an image's contact sheet: layers from top to bottom, classes and methods beside."""
-    font = ImageFont.load_default(size=13)
     columns = list(dict.fromkeys((cell.rank, cell.method) for cell in cells))
     rows = list(dict.fromkeys(cell.layer for cell in cells))
     small = Image.fromarray(photo)
     small.thumbnail((_TILE, _TILE))
     pixels = np.asarray(small)
     head = 2 * _LINE + _MARGIN
-    wide, high = small.width + _MARGIN, small.height + _LINE + _MARGIN
+    wide, high = _TILE + _MARGIN, small.height + _LINE + _MARGIN
     sheet = Image.new(
         "RGB", (_MARGIN + wide * (1 + len(columns)), head + high * len(rows) + _LINE), "white"
     )
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, _MARGIN / 2), _latin(record["file"]), fill="black", font=font)
+    _write(draw, _MARGIN, _MARGIN // 2, record["file"], _short(record["file"], 60))
     sheet.paste(small, (_MARGIN, head))
     for place, (rank, method) in enumerate(columns, start=1):
         at = _MARGIN + place * wide
-        title = "any class"
+        title = instead = "any class"
         if method.class_specific:
             target = int(arrays["targets"][rank])
             probability = format_probability(float(softmax(arrays["logits"])[target]))
-            name = _latin(results.manifest["classes"][target]["name"], f"class {target}")
-            title = f"{probability} {name}"
-        draw.text((at, _MARGIN / 2), _cut(title, font), fill="black", font=font)
-        draw.text((at, _MARGIN / 2 + _LINE), _cut(method.name, font), fill="black", font=font)
+            title = f"{probability} {results.manifest['classes'][target]['name']}"
+            instead = f"{probability} class {target}"
+        _write(draw, at, _MARGIN // 2, title, instead)
+        _write(draw, at, _MARGIN // 2 + _LINE, method.name)
     for cell in cells:
         left = _MARGIN + (1 + columns.index((cell.rank, cell.method))) * wide
         top = head + rows.index(cell.layer) * high
         sheet.paste(_picture(pixels, seen, cell), (left, top))
-        draw.text((left, top + small.height), _cut(cell.layer, font), fill="black", font=font)
+        _write(draw, left, top + small.height, cell.layer)
     return sheet
 
 
@@ -298,7 +310,7 @@ def _picture(photo: NDArray[np.uint8], seen: Share, cell: Cell) -> Image.Image:
     picture = Image.fromarray(drawn_over(photo, cell.cam, seen, cell.method))
     state = _quantised(cell)[0].state
     if state != "positive":
-        draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=13)
+        draw, font = ImageDraw.Draw(picture), _fonts()[0]
         label = {"empty": "no positive evidence", "undefined": "undefined"}[state]
         box = draw.textbbox((6, picture.height - 24), label, font=font)
         draw.rectangle((box[0] - 4, box[1] - 3, box[2] + 4, box[3] + 3), fill="white")
@@ -313,20 +325,43 @@ def _quantised(cell: Cell) -> tuple[QuantisedCam, float]:
     return quantise(cam - base, cell.method.signed and cell.cam.ndim == 2), base
 
 
-def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Return as much of a text as fits over one picture."""
+def _write(
+    draw: ImageDraw.ImageDraw,
+    left: int,
+    top: int,
+    text: str,
+    instead: str = "",
+) -> None:
+    """Write as much of a line as a column takes, or ``instead`` where no font has its letters."""
+    font = _font_of(text)
+    if font is None:
+        text, font = instead, _fonts()[0]
     while font.getlength(text) > _TILE and len(text) > 4:
         text = text[:-2].rstrip("…") + "…"
-    return text
+    draw.text((left, top + _FONT_SIZE), text, fill="black", font=font, anchor="ls")
 
 
-def _latin(text: str, instead: str | None = None) -> str:
-    """Return a text if Pillow's own font has its letters, else what stands for it."""
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        return _short(text, 60) if instead is None else instead
-    return text
+@cache
+def _fonts() -> list[_Font]:
+    """Return Pillow's own font, which is always there, and those of ``FONTS`` that are."""
+    found: list[_Font] = [ImageFont.load_default(_FONT_SIZE)]
+    for name in FONTS:
+        try:
+            found.append(ImageFont.truetype(name, _FONT_SIZE))
+        except OSError:
+            continue
+    return found
+
+
+@cache
+def _font_of(text: str) -> _Font | None:
+    """Return the first font that has every letter of a text."""
+    letters = [letter for letter in dict.fromkeys(text) if not letter.isspace()]
+    for font in _fonts():
+        missing = bytes(font.getmask("\U0010fffe"))
+        if all(bytes(font.getmask(letter)) != missing for letter in letters):
+            return font
+    return None
 
 
 def _short(text: str, most: int) -> str:

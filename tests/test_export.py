@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import INPUTS
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFont
 from pypdf import PdfReader
 from test_cli import Command, command
 from torch import nn
@@ -151,6 +151,42 @@ def test_table_says_nothing_of_a_class_where_there_is_none(report: Path) -> None
     rows = [r for r in rows_of(export.export_table(report)) if r["method"] == "eigen_cam"]
     assert len(rows) == 6 * 2
     assert {(r["class_index"], r["class"], r["probability"]) for r in rows} == {("", "", "")}
+
+
+def test_table_names_the_true_class_where_it_is_known(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labelled"
+    labels = {"猫.png": "dog"}
+    camreport.run(photos, out, model=tiny(), layers=["0"], methods="grad_cam", labels=labels)
+    truth = {(row["image"], row["true_class"]) for row in rows_of(export.export_table(out))}
+    assert {("猫.png", "dog"), ("狗.png", "")} < truth
+    assert len(truth) == 6
+
+
+def test_sheet_is_titled_in_letters_that_a_font_here_has(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names in other scripts are written if a font of this machine has their letters."""
+
+    def titles(names: tuple[str, str]) -> NDArray[np.uint8]:
+        out = tmp_path / "-".join(names)
+        model = tiny(names)
+        image = photos / "cat.png"
+        camreport.run(image, out, model=model, layers=["0"], methods="grad_cam", overwrite=True)
+        export.export_figures(out)
+        return pixels_of(out / "figures" / "cat_sheet.png")[:24]
+
+    written = titles(("猫", "狗"))
+    export._font_of.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "_fonts", lambda: [ImageFont.load_default(13)])
+        numbered = titles(("class 0", "class 1"))
+        np.testing.assert_array_equal(titles(("猫", "狗")), numbered)
+    export._font_of.cache_clear()
+    try:
+        ImageFont.truetype("NotoSansCJK-Regular.ttc", 13)
+    except OSError:
+        pytest.skip("no font with Chinese letters here")
+    assert (written != numbered).any()
 
 
 def test_archive_holds_report_table_and_figures(report: Path) -> None:

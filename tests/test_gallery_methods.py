@@ -318,6 +318,8 @@ def test_print_is_a_cover_a_page_per_image_and_an_appendix(
     assert "Where catdog-alexnet looks" in flat(sheets[0])
     assert all(name in sheets[0] for name in FILES)
     assert "wrong: it is cat" in flat(sheets[0])
+    for number, sheet in enumerate(sheets, start=1):
+        assert flat(sheet).replace(" ", "").endswith(f"{number}/{len(sheets)}"), "numbered below"
     for number, name in enumerate(FILES, start=1):
         sheet = flat(sheets[number])
         assert f"Figure {number}. {name} (" in sheet

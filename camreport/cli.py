@@ -138,14 +138,6 @@ _layout_option = click.option(
     help="One HTML file, or a page with a folder of data beside it, for many images.  [default: a "
     "folder above 15 MB]",
 )
-_language_option = click.option(
-    "--lang",
-    "language",
-    default="en",
-    show_default=True,
-    type=click.Choice(["en", "zh"]),
-    help="Language that the report opens in; readers can switch.",
-)
 
 
 def _layout(single: bool | None) -> "Layout":
@@ -222,7 +214,14 @@ def cli() -> None:
     "--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size
 )
 @_layout_option
-@_language_option
+@click.option(
+    "--lang",
+    "language",
+    default="en",
+    show_default=True,
+    type=click.Choice(["en", "zh"]),
+    help="Language that the report opens in; readers can switch.",
+)
 @click.option("--figures", is_flag=True, help="Write OUT/figures/ too: a PNG for each map.")
 @click.option("--overwrite", is_flag=True, help="Use an output folder that holds something else.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
@@ -321,9 +320,14 @@ def run(
 @cli.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @_layout_option
-@_language_option
+@click.option(
+    "--lang",
+    "language",
+    type=click.Choice(["en", "zh"]),
+    help="Language that the report opens in.  [default: as before]",
+)
 @_debug
-def render(out: Path, single: bool | None, language: str) -> None:
+def render(out: Path, single: bool | None, language: str | None) -> None:
     """Build OUT/index.html again from OUT/results/, without computing anything."""
     from tqdm import tqdm
 

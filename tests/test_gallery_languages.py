@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import camreport
 from camreport.errors import InputError
+from camreport.gallery import Layout, printable
 from camreport.gallery.language import LANGUAGES, templates_folder, words_of
 from camreport.gallery.template import MODULES, script
 from camreport.images import Preprocessing
@@ -777,6 +778,23 @@ def test_command_line_takes_the_language(command: Command, tmp_path: Path) -> No
     assert '<html lang="zh-Hans">' in page
     assert "<title>small 在看哪里</title>" in page
     assert command("render", str(out), "--lang", "fr").code == 2
+
+
+@pytest.mark.parametrize("layout", ["single", "folder"])
+def test_report_keeps_its_language_when_it_is_made_again(
+    command: Command, tmp_path: Path, layout: Layout
+) -> None:
+    out = tmp_path / "g"
+    model = small_model(("a", "b"))
+    camreport.run(INPUTS / "cat.jpg", out, model=model, language="zh", layout=layout)
+    with printable(out) as printed:
+        assert '<html lang="zh-Hans">' in printed.read_text(encoding="utf-8")
+    assert command("render", str(out)).code == 0
+    assert '<html lang="zh-Hans">' in (out / "index.html").read_text(encoding="utf-8")
+    assert command("render", str(out), "--lang", "en").code == 0
+    (out / "index.html").write_bytes(b"\xff\xfe")
+    assert command("render", str(out)).code == 0
+    assert '<html lang="en">' in (out / "index.html").read_text(encoding="utf-8")
 
 
 def test_language_that_the_page_does_not_speak_is_refused(tmp_path: Path) -> None:

@@ -74,6 +74,17 @@ def words_of(language: str) -> Words:
     return Words(table["strings"], table.get("phrases", {}))
 
 
+def language_of(report: Path) -> str:
+    """Return the language that a report opens in; English where there is none yet."""
+    try:
+        with report.open(encoding="utf-8") as file:
+            head = file.read(200)
+    except (OSError, UnicodeDecodeError):
+        return "en"
+    found = re.search(r'<html lang="(\w+)', head)
+    return found[1] if found and found[1] in LANGUAGES else "en"
+
+
 def templates_folder() -> Path:
     """Return the folder of the templates: packaged, or beside the package in a checkout."""
     package = Path(__file__).parents[1]

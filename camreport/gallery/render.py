@@ -13,7 +13,7 @@ from markupsafe import Markup
 from camreport.errors import InputError, ResultsError
 from camreport.gallery.fallback import FallbackImage, fallback_image
 from camreport.gallery.folder import check_data, remove_leftovers, write_folder
-from camreport.gallery.language import check_language, words_of
+from camreport.gallery.language import check_language, language_of, words_of
 from camreport.gallery.prose import prose
 from camreport.gallery.records import data_uri, image_record
 from camreport.gallery.report import Seen, readable, report_data
@@ -55,7 +55,7 @@ def render_gallery(
     out: str | Path,
     *,
     layout: Layout = "auto",
-    language: str = "en",
+    language: str | None = None,
     progress: Progress = lambda count: None,
 ) -> Path:
     """Build ``OUT/index.html`` from ``OUT/results``, without torch and without recomputing.
@@ -66,7 +66,8 @@ def render_gallery(
         out: the folder of the report.
         layout: ``single``, one file; ``folder``, a page with ``OUT/data`` beside it, which stays
             quick with many images; ``auto``, a folder if one file would pass ``SINGLE_LIMIT``.
-        language: that the page opens in; the reader can switch.
+        language: that the page opens in; the reader can switch. None is that of the report that
+            is there, or English.
         progress: told how many more images are written.
 
     Returns:
@@ -77,9 +78,10 @@ def render_gallery(
             is not ours.
         InputError: no such language or layout.
     """
-    check_rendering(out, layout, language)
     results = load_results(out)
     report = results.path.parent / REPORT
+    language = language or language_of(report)
+    check_rendering(out, layout, language)
     remove_leftovers(report.parent)
     told = 0
 
@@ -101,7 +103,7 @@ def render_gallery(
 
 
 @contextmanager
-def printable(out: str | Path, language: str = "en") -> Iterator[Path]:
+def printable(out: str | Path) -> Iterator[Path]:
     """Give the page that prints every image: a folder's report as one file, for a while.
 
     Raises:
@@ -120,7 +122,7 @@ def printable(out: str | Path, language: str = "en") -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, REPORT)
-        _write_single(results, page, language, True, lambda done: None)
+        _write_single(results, page, language_of(report), True, lambda done: None)
         yield page
 
 

@@ -39,7 +39,7 @@ def main() -> None:
         for name, state in PICTURES.items():
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.goto(report + state)
-            page.wait_for_selector("#view canvas")
+            page.wait_for_selector("#view canvas.heat")
             page.wait_for_timeout(300)  # pictures below the fold
             path = ROOT / "docs" / "pictures" / f"{name}.jpg"
             page.screenshot(path=path, type="jpeg", quality=80)

@@ -325,13 +325,7 @@ def _quantised(cell: Cell) -> tuple[QuantisedCam, float]:
     return quantise(cam - base, cell.method.signed and cell.cam.ndim == 2), base
 
 
-def _write(
-    draw: ImageDraw.ImageDraw,
-    left: int,
-    top: int,
-    text: str,
-    instead: str = "",
-) -> None:
+def _write(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, instead: str = "") -> None:
     """Write as much of a line as a column takes, or ``instead`` where no font has its letters."""
     font = _font_of(text)
     if font is None:

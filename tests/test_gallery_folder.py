@@ -453,8 +453,8 @@ def test_command_line_chooses_layout_and_language(
         ((), False, "en"),
         (("--folder",), True, "en"),
         (("--folder", "--lang", "zh"), True, "zh-Hans"),
-        (("--lang", "zh"), False, "zh-Hans"),
-        (("--single-file",), False, "en"),
+        ((), False, "zh-Hans"),
+        (("--single-file", "--lang", "en"), False, "en"),
     ):
         finished = command("render", "out", *words)
         assert (finished.code, finished.err.strip()) == (0, ""), words

@@ -68,15 +68,7 @@ export function provenanceView(root) {
   root.append(
     h("h2", {}, t("view.provenance")),
     h("p", {}, t("provenance.again")),
-    h(
-      "p",
-      { class: "command" },
-      h("code", {}, command[1]),
-      " ",
-      button(t("copy"), "copy", copy),
-      " ",
-      said,
-    ),
+    h("p", { class: "command" }, h("code", {}, command[1]), button(t("copy"), "copy", copy), said),
     h(
       "dl",
       { class: "rows" },

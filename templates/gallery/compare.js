@@ -6,7 +6,7 @@ import { describe, draw, frameOf } from "./frames.js";
 import { shaded } from "./look.js";
 import { valueAt } from "./measure.js";
 import { LETTERS, agreement, pair } from "./pair.js";
-import { change, link, state } from "./state.js";
+import { change, linkTo, state } from "./state.js";
 import { percent, t } from "./words.js";
 
 /** The maps in view. @type {Pinned[]} */
@@ -27,7 +27,7 @@ export async function compareView(root) {
   if (pins.length < 2) {
     root.append(
       h("p", {}, t("compare.empty", { most: MOST_PINS })),
-      h("p", {}, h("a", { href: link({ view: "matrix" }) }, t("compare.toMatrix"))),
+      h("p", {}, h("a", linkTo({ view: "matrix" }), t("compare.toMatrix"))),
     );
   }
   if (pins.length) root.append(zoomControls(), pinned());

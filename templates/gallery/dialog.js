@@ -5,7 +5,7 @@ import { describe, draw, frameOf } from "./frames.js";
 import { ZERO, paintBar } from "./heat.js";
 import { composite, scaleOf, shaded, tableOf } from "./look.js";
 import { boundingBox, boxShare, imagePixel, peakAt, sizeOf, valueAt } from "./measure.js";
-import { change, state } from "./state.js";
+import { change, leave, state } from "./state.js";
 import { number, percent, probability, t } from "./words.js";
 
 /** Most cells that can be pinned. */
@@ -318,7 +318,7 @@ export function startDialog() {
     if (event.target === dialog()) dialog().close();
   });
   dialog().addEventListener("close", () => {
-    change({ open: "" });
+    if (state.open) leave({ open: "" });
     const elements = all("#view [data-focus]");
     const last = shown && `cell ${idText(shown.id)}`;
     const seen = elements.find((element) => element.dataset.focus === last);

@@ -65,7 +65,8 @@ function stepRank(by) {
 export function onKey(event) {
   const target = /** @type {HTMLElement} */ (event.target);
   const typing = target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
-  if (!keysOn || typing || event.ctrlKey || event.altKey || event.metaKey) return;
+  const help = /** @type {HTMLDialogElement} */ (byId("help"));
+  if (!keysOn || typing || help.open || event.ctrlKey || event.altKey || event.metaKey) return;
   const cell = /** @type {HTMLElement | null} */ (target.closest(".cell[data-id]"));
   const id = state.open || cell?.dataset.id;
   /** @type {Record<string, () => void>} */

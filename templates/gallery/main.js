@@ -12,7 +12,7 @@ import { LETTERS, stopFlicker } from "./pair.js";
 import { layOut } from "./paper.js";
 import { methodsView, provenanceView } from "./reading.js";
 import { showControls, showFrame, showLegend, showNav } from "./shell.js";
-import { LOOKS, startState, state } from "./state.js";
+import { LOOKS, refreshLinks, startState, state } from "./state.js";
 import { readCaptions, tablesView } from "./tables.js";
 import { prose, t } from "./words.js";
 
@@ -86,7 +86,8 @@ function applyChanges(changed) {
     showNav();
     markPins();
   }
-  if (changed.has("open") || (state.open && (looks.length || changed.has("pins")))) showCell();
+  const retold = looks.length || changed.has("pins") || changed.has("language");
+  if (changed.has("open") || (state.open && retold)) showCell();
   const painted = looks.some((field) => !BY_THEMSELVES.includes(field));
   if (others.length || (changed.has("pins") && state.view === "compare")) {
     if (changed.has("view")) window.scrollTo({ top: 0 });
@@ -95,6 +96,7 @@ function applyChanges(changed) {
     showView();
   } else if (painted && PAINTED_AT_ONCE.includes(state.view)) showView();
   else if (moves.length) moveCompare(byId("view"));
+  refreshLinks();
 }
 
 function showMissing() {

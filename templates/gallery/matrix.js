@@ -13,7 +13,7 @@ import { bdi, button, h, select } from "./dom.js";
 import { SIDES, availability, cellButton, layerFor, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { chosenImages, pageOf } from "./overview.js";
-import { change, link, state } from "./state.js";
+import { change, linkTo, state } from "./state.js";
 import {
   layerDetails,
   number,
@@ -108,7 +108,7 @@ function head(axis, value, fixed, scope) {
     { scope },
     h(
       "a",
-      { class: "head", href: link(focusOn(axis, value)), title },
+      { class: "head", ...linkTo(focusOn(axis, value)), title },
       axis === "layer" ? h("code", {}, name) : bdi(name),
     ),
     ...details.map((detail) => h("span", {}, bdi(detail))),
@@ -244,7 +244,7 @@ export function strip() {
           {},
           h(
             "a",
-            { href: link({ image: index }), "aria-current": index === state.image && "true" },
+            { ...linkTo({ image: index }), "aria-current": index === state.image && "true" },
             photoOf(index),
             h(
               "span",
@@ -443,7 +443,7 @@ function panelHead(axis, value, fixed) {
   return h(
     "h3",
     {},
-    h("a", { class: "head", href: link(focusOn(axis, value)) }, bdi(nameOf(axis, value, fixed))),
+    h("a", { class: "head", ...linkTo(focusOn(axis, value)) }, bdi(nameOf(axis, value, fixed))),
     together ? h("span", {}, scores(image, Number(value))) : null,
   );
 }

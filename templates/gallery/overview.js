@@ -4,7 +4,7 @@ import { bdi, button, fold, h, select, slider } from "./dom.js";
 import { SIDES, cellButton, layerFor } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { badge, chooser, pager } from "./matrix.js";
-import { change, link, state } from "./state.js";
+import { change, linkTo, state } from "./state.js";
 import { probability, t } from "./words.js";
 
 /** Images on a page. */
@@ -106,7 +106,7 @@ function tile(index) {
       "a",
       {
         class: "name",
-        href: link({ view: "matrix", image: index, rows: "layer", columns: "method" }),
+        ...linkTo({ view: "matrix", image: index, rows: "layer", columns: "method" }),
       },
       bdi(report.images.file[place]),
     ),

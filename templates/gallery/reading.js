@@ -1,7 +1,7 @@
 // How to read the maps, and where the numbers come from.
 import { report } from "./data.js";
 import { bdi, button, h, linked } from "./dom.js";
-import { link } from "./state.js";
+import { linkTo } from "./state.js";
 import { prose, t } from "./words.js";
 
 /** What to keep in mind, in the order in which readers stumble. */
@@ -27,7 +27,7 @@ export function methodsView(root) {
               "a",
               {
                 class: "head",
-                href: link({
+                ...linkTo({
                   view: "matrix",
                   method: key,
                   rows: "image",

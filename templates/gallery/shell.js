@@ -4,7 +4,7 @@ import { bdi, button, byId, checkbox, fold, h, keepFocus, select, slider } from 
 import { ZERO, paintBar } from "./heat.js";
 import { openHelp, showHelp } from "./keys.js";
 import { failedList } from "./reading.js";
-import { change, link, state } from "./state.js";
+import { change, linkTo, state } from "./state.js";
 import { prose, t } from "./words.js";
 
 /** Every view, in the order of the navigation. */
@@ -105,7 +105,7 @@ export function showNav() {
             h(
               "a",
               {
-                href: link({ view, open: "" }),
+                ...linkTo({ view, open: "" }),
                 "aria-current": view === state.view && "page",
                 "data-focus": `view ${view}`,
               },

@@ -1,5 +1,6 @@
 // The view's state lives in the address behind the #, so that every state is a link.
 import { PREDICTED, report } from "./data.js";
+import { all } from "./dom.js";
 
 /** Short names of the fields in a link. @type {Record<keyof State, string>} */
 const NAMES = {
@@ -55,11 +56,20 @@ export const LOOKS = /** @type {(keyof State)[]} */ ([
   "show",
 ]);
 
+/** Fields that the browser's back button leaves as they are: they belong to no view. */
+const LASTING = /** @type {(keyof State)[]} */ ([...LOOKS, "language", "theme"]);
+
 /** @type {State} */
 export let state;
 
 /** @type {State} */
 let defaults;
+
+/** What of the lasting fields was chosen since the page was last opened by an address. @type {Partial<State>} */
+let kept = {};
+
+/** Whether the present state is known, and only its place in the history is to be found. */
+let leaving = false;
 
 /** @type {(changed: Set<keyof State>) => void} */
 let onChange = () => undefined;
@@ -174,7 +184,7 @@ function read() {
 }
 
 /** The link to a state that differs from the present one. @param {Partial<State>} changes */
-export function link(changes = {}) {
+function link(changes = {}) {
   const target = { ...state, ...changes };
   const words = new URLSearchParams();
   for (const [field, name] of Object.entries(NAMES)) {
@@ -190,12 +200,41 @@ export function link(changes = {}) {
   return `#${words.toString() || `v=${target.view}`}`;
 }
 
+/** What makes an element a link to another state; it follows where the present one changes. @param {Partial<State>} changes */
+export const linkTo = (changes) => ({ href: link(changes), "data-to": JSON.stringify(changes) });
+
+/** Let all links start from the present state. */
+export function refreshLinks() {
+  for (const anchor of all("a[data-to]"))
+    anchor.setAttribute("href", link(JSON.parse(anchor.dataset.to ?? "")));
+}
+
+/** Go where a link leads, as a step. @param {MouseEvent} event */
+function takeLink(event) {
+  const target = /** @type {HTMLElement} */ (event.target);
+  const anchor = /** @type {HTMLElement | null} */ (target.closest("a[data-to]"));
+  if (!anchor || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  change(JSON.parse(anchor.dataset.to ?? ""), true);
+}
+
 /** @param {(changed: Set<keyof State>) => void} listener */
 export function startState(listener) {
   defaults = initial();
   state = read();
   onChange = listener;
-  window.addEventListener("hashchange", () => adopt(read()));
+  history.replaceState({ ...history.state, visited: true }, "");
+  window.addEventListener("hashchange", follow);
+  document.addEventListener("click", takeLink);
+}
+
+/** Take the state of the address, which was entered or lies in the history. */
+function follow() {
+  const { visited } = history.state ?? {};
+  if (!visited) kept = {};
+  if (!leaving) adopt({ ...read(), ...kept });
+  leaving = false;
+  history.replaceState({ ...history.state, visited: true }, "", visited ? link() : undefined);
 }
 
 /** @param {State} next */
@@ -214,8 +253,17 @@ function adopt(next) {
  * @param {boolean} step whether the browser's back button returns to the state before
  */
 export function change(changes, step = false) {
+  for (const field of LASTING) if (field in changes) kept = { ...kept, [field]: changes[field] };
   const url = link(changes);
-  if (step) history.pushState(null, "", url);
-  else history.replaceState(null, "", url);
+  if (step) history.pushState({ visited: true, step }, "", url);
+  else history.replaceState(history.state, "", url);
   adopt({ ...state, ...changes });
+}
+
+/** Take back the last step; what was chosen meanwhile stays. @param {Partial<State>} changes */
+export function leave(changes) {
+  if (!history.state?.step) return change(changes);
+  adopt({ ...state, ...changes });
+  leaving = true;
+  history.back();
 }

@@ -64,13 +64,17 @@ export async function channelsView(root) {
           }),
         false,
       ),
-      button(t("channels.all"), "pick-all", () => change({ picked: "all" })),
-      button(t("channels.clear"), "pick-none", () => change({ picked: "" })),
+      h(
+        "span",
+        { class: "steps" },
+        button(t("channels.all"), "pick-all", () => change({ picked: "all" })),
+        button(t("channels.clear"), "pick-none", () => change({ picked: "" })),
+      ),
     ),
     h(
       "p",
-      { class: "hint" },
-      [state.channelLayer, ...layerDetails(state.channelLayer)].join(" · "),
+      { class: "figcaption" },
+      [image.file, state.channelLayer, ...layerDetails(state.channelLayer)].join(" · "),
     ),
   );
   root.append(
@@ -235,5 +239,6 @@ function sum(image, layer, picked) {
   frame.setAttribute("role", "img");
   frame.setAttribute("aria-label", words);
   const most = peak > 0 ? t("channels.peak", { peak: number(peak) }) : "";
-  return h("figure", { class: "sum" }, frame, h("figcaption", {}, sentences(words, most)));
+  const some = picked.size ? "sum" : "sum screen-only";
+  return h("figure", { class: some }, frame, h("figcaption", {}, sentences(words, most)));
 }

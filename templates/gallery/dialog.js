@@ -87,7 +87,7 @@ function build(now) {
       h(
         "div",
         { class: "beside" },
-        ways(),
+        ways(Boolean(cam?.picture)),
         colourBar(now),
         h("output", { id: "reading" }),
         facts(now),
@@ -118,22 +118,29 @@ const focusIn = (key) =>
       dialog().querySelector("button")
   )?.focus();
 
-/** Photograph, heat, overlay or contours. */
-function ways() {
+/** Photograph, heat, overlay or contours; a map in colours has no heat of its own. @param {boolean} inColours */
+function ways(inColours) {
   /** @type {[string, Partial<State>][]} */
-  const choices = [
-    ["overlay", { show: "overlay", contours: false }],
-    ["heat", { show: "heat", contours: false }],
-    ["photo", { show: "photo", contours: false }],
-    ["contours", { show: "photo", contours: true }],
-  ];
+  const choices = inColours
+    ? [
+        ["picture", { show: "overlay", contours: false }],
+        ["photo", { show: "photo", contours: false }],
+      ]
+    : [
+        ["overlay", { show: "overlay", contours: false }],
+        ["heat", { show: "heat", contours: false }],
+        ["photo", { show: "photo", contours: false }],
+        ["contours", { show: "photo", contours: true }],
+      ];
   return h(
     "div",
     { class: "segments", role: "group", "aria-label": t("show") },
     ...choices.map(([name, changes]) => {
-      const on =
-        state.show === changes.show &&
-        (state.contours === changes.contours || name === "heat" || name === "overlay");
+      const alike = (state.show === "photo") === (changes.show === "photo");
+      const on = inColours
+        ? alike
+        : state.show === changes.show &&
+          (state.contours === changes.contours || name === "heat" || name === "overlay");
       return button(t(`show.${name}`), `show-${name}`, () => change(changes), {
         "aria-pressed": String(on),
       });

@@ -218,7 +218,7 @@ export async function matrixView(root) {
   const about = shown.includes("image") ? null : await summary(state.image);
   root.append(
     h("div", { class: "top" }, about, switches(shown)),
-    h("p", { class: "hint" }, t("matrix.hint")),
+    h("p", { class: "hint" }, sentences(t("matrix.hint"), scrolls() ? t("matrix.scrolls") : "")),
     panels(),
   );
   if (image) root.append(...labels(image));
@@ -233,7 +233,7 @@ export async function matrixView(root) {
 export function strip() {
   return h(
     "nav",
-    { class: "strip", "aria-label": t("matrix.images") },
+    { class: "strip screen-only", "aria-label": t("matrix.images") },
     h(
       "ul",
       {},
@@ -396,6 +396,9 @@ export function chooser(axis) {
   );
 }
 
+/** Whether a table is too wide for the page. */
+const scrolls = () => valuesOf(state.columns).length > MOST_LARGE;
+
 /** The tables, side by side where they are short. */
 function panels() {
   const { beside } = state;
@@ -410,7 +413,7 @@ function panels() {
     );
     const table = mapTable(state.rows, state.columns, fixed, captionOf(fixed));
     const wide = h("div", { class: "scroller" }, table);
-    if (count > MOST_LARGE) wide.classList.add("wide");
+    if (scrolls()) wide.classList.add("wide");
     if (count <= FIT_NARROW) wide.classList.add("fits");
     root.append(
       h(

@@ -170,7 +170,7 @@ function flicker(one, other, first, second) {
   start.setAttribute("aria-pressed", "false");
   return h(
     "figure",
-    {},
+    { class: "screen-only" },
     view,
     h("p", { class: "steps" }, still ? null : start, button(t("compare.turn"), "turn", turn), said),
     h("figcaption", {}, t(still ? "compare.still" : "compare.flickerWords")),

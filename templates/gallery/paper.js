@@ -7,7 +7,7 @@ import { badge, labels, layerList, leftOut, predictions, scaleWords, scores } fr
 import { failedList } from "./reading.js";
 import { legend } from "./shell.js";
 import { state } from "./state.js";
-import { layerDetails, prose, sentences, t } from "./words.js";
+import { layerDetails, listed, prose, sentences, t } from "./words.js";
 
 /** Most columns of a table: what a sheet of paper holds. */
 const WIDEST = 7;
@@ -32,22 +32,26 @@ export function layOut() {
   paper.replaceChildren(
     cover(),
     ...images.map((image) => {
-      const tables = blocks(image).map((columns) => mapsTable(image, columns));
+      const parts = blocks(image);
       return h(
         "section",
         { class: "sheet" },
         h("h2", {}, bdi(image.file)),
-        ...tables.map((table) =>
+        ...parts.map((columns) =>
           h(
             "figure",
             {},
-            table,
+            mapsTable(image, columns),
             h(
               "figcaption",
               {},
               h("strong", {}, t("tables.figure", { number: ++figure })),
               " ",
-              sentences(sheetCaption(image), scaleWords()),
+              sentences(
+                sheetCaption(image),
+                parts.length > 1 ? columnWords(image, columns) : "",
+                scaleWords(),
+              ),
             ),
           ),
         ),
@@ -201,6 +205,15 @@ const sheetCaption = (image) =>
     width: report.images.size[placeOf(image.index)][0],
     height: report.images.size[placeOf(image.index)][1],
   });
+
+/** Which class and methods a part of an image's figure shows. @param {ImageRecord} image @param {Column[]} columns */
+function columnWords(image, columns) {
+  const [{ rank }] = columns;
+  return t("paper.columns", {
+    name: rank === null ? t("class.any") : t("class.named", { name: classOf(image, rank) }),
+    methods: listed(columns.map((column) => methodOf(column.method).name)),
+  });
+}
 
 function appendix() {
   return h(

@@ -1,13 +1,13 @@
 // The figures that a coursework asks for, numbered, with captions that can be rewritten.
 import { camOf, classOf, imageOf, knownImage, methodOf, placeOf, report } from "./data.js";
-import { bdi, button, h, select } from "./dom.js";
+import { all, bdi, button, h, select } from "./dom.js";
 import { availability, cellButton, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { chosenImages, pageOf } from "./overview.js";
 import { layerList, pager, scaleWords } from "./matrix.js";
 import { legend } from "./shell.js";
 import { change, state } from "./state.js";
-import { probability, t } from "./words.js";
+import { listed, probability, t } from "./words.js";
 
 /** Images whose figures stand on one page of the view. */
 const IN_TABLES = 20;
@@ -16,6 +16,9 @@ const IN_TABLES = 20;
 
 /** Captions as rewritten, by figure; kept in the browser where it allows that. @type {Record<string, string>} */
 let rewritten = {};
+
+/** Captions that were given up since the page was opened. @type {Record<string, string>} */
+let givenUp = {};
 
 const storeName = () => `camreport ${report.id} captions`;
 
@@ -35,6 +38,18 @@ function keepCaptions() {
   }
 }
 
+/** Whether captions that were given up can come back. */
+const canReturn = () => !Object.keys(rewritten).length && Object.keys(givenUp).length > 0;
+
+const resetWords = () => t(canReturn() ? "tables.undo" : "tables.reset");
+
+/** Give up what was rewritten, or take it back. */
+function resetCaptions() {
+  [rewritten, givenUp] = canReturn() ? [givenUp, {}] : [{}, rewritten];
+  keepCaptions();
+  document.dispatchEvent(new CustomEvent("rebuild"));
+}
+
 /** @param {HTMLElement} root */
 export async function tablesView(root) {
   const shown = pageOf(chosenImages(), IN_TABLES);
@@ -52,12 +67,7 @@ export async function tablesView(root) {
         change({ tables: /** @type {State["tables"]} */ (value) }),
       ),
       button(t("print"), "print", () => window.print()),
-      button(t("tables.reset"), "reset", () => {
-        rewritten = {};
-        keepCaptions();
-        change({ page: state.page }, false);
-        document.dispatchEvent(new CustomEvent("rebuild"));
-      }),
+      button(resetWords(), "reset", resetCaptions),
     ),
   );
   const list = h(
@@ -94,11 +104,16 @@ function classTables(image) {
   return report.methods
     .filter((method) => method.classSpecific)
     .map((method) => ({
+      method,
+      layers: layerList().filter((layer) => availability(method.key, layer) === "map"),
+    }))
+    .map(({ method, layers }) => ({
       key: `classes.${image.index}.${method.key}`,
-      caption: t("tables.classes.caption", {
+      caption: t(layers.length > 1 ? "tables.classes.caption" : "tables.classes.one", {
         image: image.file,
         method: method.name,
-        classes: image.targets.map((_, rank) => classOf(image, rank)).join(t("names")),
+        classes: listed(image.targets.map((_, rank) => classOf(image, rank))),
+        layer: layers[0],
       }),
       head: [
         t("tables.layer"),
@@ -110,15 +125,13 @@ function classTables(image) {
           }),
         ),
       ],
-      rows: layerList()
-        .filter((layer) => availability(method.key, layer) === "map")
-        .map((layer) => ({
-          name: h("code", {}, layer),
-          cells: [
-            photoOf(image.index),
-            ...image.targets.map((_, rank) => map(image, rank, method.key, layer)),
-          ],
-        })),
+      rows: layers.map((layer) => ({
+        name: h("code", {}, layer),
+        cells: [
+          photoOf(image.index),
+          ...image.targets.map((_, rank) => map(image, rank, method.key, layer)),
+        ],
+      })),
     }));
 }
 
@@ -134,7 +147,7 @@ function methodTable(images) {
     {
       key: `methods.${images[0].index}`,
       caption: t("tables.methods.caption", {
-        methods: methods.map((method) => method.name).join(t("names")),
+        methods: listed(methods.map((method) => method.name)),
         layer,
       }),
       head: [t("tables.image"), t("original"), ...methods.map((method) => method.name)],
@@ -229,6 +242,7 @@ function figure(number, table) {
     oninput: () => {
       rewritten[table.key] = caption.textContent ?? "";
       keepCaptions();
+      for (const reset of all('[data-focus="reset"]')) reset.textContent = resetWords();
     },
     onblur: () => {
       if (caption.textContent?.trim()) return;

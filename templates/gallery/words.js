@@ -36,6 +36,12 @@ export function probability(value) {
 /** Sentences one behind the other. @param {string[]} sentences */
 export const sentences = (...sentences) => sentences.filter(Boolean).join(t("space"));
 
+/** Names as a sentence lists them: "a, b and c". @param {string[]} names */
+export function listed(names) {
+  const [first, last] = [names.slice(0, -1), names[names.length - 1]];
+  return first.length ? t("and", { first: first.join(t("names")), last }) : last;
+}
+
 /** @param {number} share */
 export const percent = (share) => `${Math.round(share * 100)} %`;
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from camreport.conditions import undisturbed
 from camreport.errors import ClassError, InputError, ModelError, suggestion
-from camreport.export import export_figures
+from camreport.export import export_figures, remove_exports
 from camreport.fusion import GAMMA
 from camreport.gallery import Layout, check_rendering, render_gallery
 from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
@@ -175,6 +175,8 @@ def run(
     )
     writer = ResultsWriter(folder, run_settings(loaded, files, request), overwrite)
     summary = compute(loaded, files, writer, request, progress)
+    if summary.reused < summary.total:
+        remove_exports(folder)
     render_gallery(folder, layout=layout, language=language)
     if figures:
         export_figures(folder)

@@ -131,18 +131,19 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-_layout_option = click.option(
-    "--single-file/--folder",
-    "single",
-    default=None,
-    help="One HTML file, or a page with a folder of data beside it, for many images.  [default: a "
-    "folder above 15 MB]",
-)
+def _layout_option(standard: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--single-file/--folder",
+        "single",
+        default=None,
+        help="One HTML file, or a page with a folder of data beside it, for many images.  "
+        f"[default: {standard}]",
+    )
 
 
-def _layout(single: bool | None) -> "Layout":
+def _layout(single: bool | None) -> "Layout | None":
     if single is None:
-        return "auto"
+        return None
     return "single" if single else "folder"
 
 
@@ -213,7 +214,7 @@ def cli() -> None:
 @click.option(
     "--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size
 )
-@_layout_option
+@_layout_option("a folder above 15 MB")
 @click.option(
     "--lang",
     "language",
@@ -304,7 +305,7 @@ def run(
             smooth=smooth,
             seed=seed,
             overwrite=overwrite,
-            layout=_layout(single),
+            layout=_layout(single) or "auto",
             language=language,
             figures=figures,
             progress=bar.update,
@@ -319,7 +320,7 @@ def run(
 
 @cli.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@_layout_option
+@_layout_option("as before")
 @click.option(
     "--lang",
     "language",
@@ -362,6 +363,12 @@ def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool) -> N
         click.echo(f"table: {forms.export_table(out).resolve().as_uri()}")
     if archive:
         click.echo(f"archive: {forms.export_archive(out).resolve().as_uri()}")
+        if forms.is_outdated(out):
+            click.echo(
+                f"warning: {forms.DOCUMENT} is older than the report and stays outside; "
+                "--pdf --zip prints it anew",
+                err=True,
+            )
 
 
 @cli.command()

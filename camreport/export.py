@@ -64,6 +64,7 @@ _TILE = 176
 _MARGIN = 12
 _LINE = 18
 _FONT_SIZE = 13
+_MARKER = ".camreport"
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -112,7 +113,8 @@ def export_figures(out: str | Path) -> list[Path]:
         seen = seen_share(results.manifest, record)
         arrays = results.arrays(record["index"])
         cells = list(_cells(arrays))
-        image = _unique(_short(Path(record["file"]).with_suffix("").as_posix(), 40), taken)
+        stem = _short(Path(record["file"]).with_suffix("").as_posix(), 40)
+        image = _unique(stem or f"image{record['index'] + 1}", taken)
         for cell in cells:
             name = "_".join([image, _class_part(results, arrays, cell), cell.method.key])
             path = folder / (_unique(f"{name}_{_short(cell.layer, 60)}", taken) + ".png")
@@ -147,13 +149,15 @@ def export_table(out: str | Path) -> Path:
 def export_archive(out: str | Path) -> Path:
     """Write ``OUT.zip`` beside the report: page, data, figures, table, and a printed document.
 
+    A document that is older than the report may show another one, and stays outside.
+
     Raises:
         ResultsError: as for ``export_figures``, or the report is not rendered.
     """
     folder = load_results(out).path.parent
     report = _report(folder)
     data = [path for path in sorted((folder / DATA).rglob("*")) if path.is_file()]
-    printed = [path for path in (folder / DOCUMENT,) if path.is_file()]
+    printed = [] if is_outdated(out) else list(folder.glob(DOCUMENT))
     files = [report, *data, *printed, export_table(out), *export_figures(out)]
     path = folder.with_name(folder.name + ".zip")
     temporary = path.with_name(path.name + ".part")
@@ -162,6 +166,25 @@ def export_archive(out: str | Path) -> Path:
             archive.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
     os.replace(temporary, path)
     return path
+
+
+def is_outdated(out: str | Path) -> bool:
+    """Say whether the report was made anew since its document was printed."""
+    folder = load_results(out).path.parent
+    document = folder / DOCUMENT
+    return document.is_file() and document.stat().st_mtime < _report(folder).stat().st_mtime
+
+
+def remove_exports(out: str | Path) -> None:
+    """Remove table and figures of earlier results; documents stay, they may be anybody's."""
+    table, figures = Path(out, TABLE), Path(out, FIGURES)
+    if table.is_file():
+        with table.open(encoding="utf-8-sig", errors="replace") as file:
+            ours = file.readline().strip() == ",".join(COLUMNS)
+        if ours:
+            table.unlink()
+    if (figures / _MARKER).is_file():
+        shutil.rmtree(figures)
 
 
 def export_document(out: str | Path, page: str | Path | None = None) -> Path:
@@ -237,7 +260,7 @@ def _class_part(results: Results, arrays: Arrays, cell: Cell) -> str:
         return "any-class"
     target = int(arrays["targets"][cell.rank])
     name = _short(results.manifest["classes"][target]["name"], 20)
-    return f"class{target}-{name}" if name != "x" else f"class{target}"
+    return f"class{target}-{name}" if name else f"class{target}"
 
 
 def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[object]:
@@ -359,9 +382,9 @@ def _font_of(text: str) -> _Font | None:
 
 
 def _short(text: str, most: int) -> str:
-    """Return letters, digits, dots and dashes of ASCII for a file's name; ``x`` if none is left."""
+    """Return what is left of a text in letters, digits, dots and dashes of ASCII."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9.]+", "-", plain).strip("-.")[:most].strip("-.") or "x"
+    return re.sub(r"[^A-Za-z0-9.]+", "-", plain).strip("-.")[:most].strip("-.")
 
 
 def _unique(name: str, taken: set[str]) -> str:
@@ -379,7 +402,7 @@ def _claim(folder: Path) -> None:
     Raises:
         ResultsError: it holds something else.
     """
-    marker = folder / ".camreport"
+    marker = folder / _MARKER
     if folder.is_dir() and any(folder.iterdir()) and not marker.is_file():
         raise ResultsError(
             f"export: expected {FIGURES}/ to be new, empty or ours, but it holds something else. "

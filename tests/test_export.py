@@ -1,6 +1,7 @@
 """Reports in other forms: figures, the table, the archive, the printed document."""
 
 import csv
+import os
 import subprocess
 import sys
 import zipfile
@@ -77,7 +78,7 @@ def test_figures_have_short_names_of_their_own_in_ascii(report: Path) -> None:
     assert all(name.isascii() and len(name) < 120 and " " not in name for name in names)
     assert len(files) == 6 * (2 * 2 * 2 + 2 + 1), "classes × layers × methods, Eigen-CAM, a sheet"
     assert {"Cat_class0-cat_grad_cam_0.png", "Cat_any-class_eigen_cam_0-pre.png"} <= set(names)
-    assert {"cat-2_class0-cat_grad_cam_0.png", "x_sheet.png", "x-2_sheet.png"} <= set(names)
+    assert {"cat-2_class0-cat_grad_cam_0.png", "image5_sheet.png", "image6_sheet.png"} <= set(names)
     assert {"sub-cat_class1-dog_hires_cam_0.png", "sub-cat_sheet.png"} <= set(names)
 
 
@@ -198,6 +199,34 @@ def test_archive_holds_report_table_and_figures(report: Path) -> None:
         assert archive.read("out/index.html") == (report / "index.html").read_bytes()
     figures = {f"out/figures/{p.name}" for p in (report / "figures").glob("*.png")}
     assert names == figures | {"out/index.html", "out/maps.csv"}
+
+
+def test_archive_leaves_out_a_document_of_an_earlier_report(
+    command: Command, report: Path, photos: Path
+) -> None:
+    export.export_figures(report)
+    export.export_table(report)
+    document = report / export.DOCUMENT
+    document.write_bytes(b"%PDF")
+    assert command("export", str(report), "--zip").err == ""
+    with zipfile.ZipFile(report.with_name("out.zip")) as archive:
+        assert "out/report.pdf" in archive.namelist()
+    camreport.run(photos / "猫.png", report, model=tiny(), layers=["0"], methods="grad_cam")
+    assert not (report / "figures").exists()
+    assert not (report / "maps.csv").exists()
+    assert document.read_bytes() == b"%PDF", "may be the reader's own"
+    os.utime(document, (0, 0))
+    finished = command("export", str(report), "--zip")
+    assert finished.code == 0
+    assert "report.pdf is older than the report and stays outside" in finished.err
+    with zipfile.ZipFile(report.with_name("out.zip")) as archive:
+        assert "out/report.pdf" not in archive.namelist()
+
+
+def test_a_run_leaves_a_table_that_is_not_ours(report: Path, photos: Path) -> None:
+    (report / "maps.csv").write_bytes(b"\xff\xfe mine")
+    camreport.run(photos / "猫.png", report, model=tiny(), layers=["0"], methods="grad_cam")
+    assert (report / "maps.csv").read_bytes() == b"\xff\xfe mine"
 
 
 def test_figures_are_made_anew_but_never_over_anothers_files(report: Path) -> None:

@@ -262,13 +262,16 @@ def test_either_layout_can_be_forced_and_nothing_of_the_other_stays(
     render_gallery(out, layout="folder")
     assert is_folder(out)
     (out / "data/images-0099.js").write_text("of an earlier run")
-    render_gallery(out, layout="folder")
+    render_gallery(out)
+    assert is_folder(out), "as before"
     assert not (out / "data/images-0099.js").exists()
     monkeypatch.setattr(render, "SINGLE_LIMIT", 1000)
     render_gallery(out, layout="single")
     assert not is_folder(out)
-    assert sorted(path.name for path in out.iterdir()) == ["index.html", "results"]
     render_gallery(out)
+    assert not is_folder(out), "as before"
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "results"]
+    render_gallery(out, layout="auto")
     assert is_folder(out)
     assert sorted(path.name for path in out.iterdir()) == ["data", "index.html", "results"]
 
@@ -453,7 +456,7 @@ def test_command_line_chooses_layout_and_language(
         ((), False, "en"),
         (("--folder",), True, "en"),
         (("--folder", "--lang", "zh"), True, "zh-Hans"),
-        ((), False, "zh-Hans"),
+        ((), True, "zh-Hans"),
         (("--single-file", "--lang", "en"), False, "en"),
     ):
         finished = command("render", "out", *words)

@@ -311,6 +311,7 @@ def test_maps_are_pinned_in_the_dialog_and_by_key(open_report: Open, demo: Path)
     assert page.inner_text("#cell [data-focus=pin]") == "Unpin"
     page.keyboard.press("Escape")
     page.wait_for_selector("#cell", state="hidden")
+    until(page, "document.activeElement.dataset.id", ONE)
     for pin in (OTHER, SIGNED):
         page.focus(f'.cell[data-id="{pin}"]')
         page.keyboard.press("p")

@@ -54,7 +54,7 @@ def check_rendering(out: str | Path, layout: str, language: str) -> None:
 def render_gallery(
     out: str | Path,
     *,
-    layout: Layout = "auto",
+    layout: Layout | None = None,
     language: str | None = None,
     progress: Progress = lambda count: None,
 ) -> Path:
@@ -66,6 +66,7 @@ def render_gallery(
         out: the folder of the report.
         layout: ``single``, one file; ``folder``, a page with ``OUT/data`` beside it, which stays
             quick with many images; ``auto``, a folder if one file would pass ``SINGLE_LIMIT``.
+            None is that of the report that is there, or ``auto``.
         language: that the page opens in; the reader can switch. None is that of the report that
             is there, or English.
         progress: told how many more images are written.
@@ -80,6 +81,7 @@ def render_gallery(
     """
     results = load_results(out)
     report = results.path.parent / REPORT
+    layout = layout or _layout_of(report)
     language = language or language_of(report)
     check_rendering(out, layout, language)
     remove_leftovers(report.parent)
@@ -124,6 +126,13 @@ def printable(out: str | Path) -> Iterator[Path]:
         page = Path(folder, REPORT)
         _write_single(results, page, language_of(report), True, lambda done: None)
         yield page
+
+
+def _layout_of(report: Path) -> Layout:
+    """Return how a report lies on disk; ``auto`` where there is none yet."""
+    if not report.is_file():
+        return "auto"
+    return "folder" if report.with_name(DATA).is_dir() else "single"
 
 
 def _write_single(

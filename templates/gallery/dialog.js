@@ -283,7 +283,7 @@ const plain = (text) =>
 function fileName(id, image) {
   const named = [`class${image.targets[id.rank]}`, plain(classOf(image, id.rank))];
   const classes = methodOf(id.method).classSpecific ? named.filter(Boolean).join("-") : "any-class";
-  const file = plain(image.file.replace(/\.[^.]*$/, "")) || "image";
+  const file = plain(image.file.replace(/\.[^.]*$/, "")) || `image${image.index + 1}`;
   return [file, classes, id.method, plain(id.layer)].join("_");
 }
 

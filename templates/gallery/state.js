@@ -68,7 +68,7 @@ let defaults;
 /** What of the lasting fields was chosen since the page was last opened by an address. @type {Partial<State>} */
 let kept = {};
 
-/** Whether the present state is known, and only its place in the history is to be found. */
+/** Whether a step is being taken back. */
 let leaving = false;
 
 /** @type {(changed: Set<keyof State>) => void} */
@@ -224,16 +224,22 @@ export function startState(listener) {
   state = read();
   onChange = listener;
   history.replaceState({ ...history.state, visited: true }, "");
+  window.addEventListener("popstate", settle);
   window.addEventListener("hashchange", follow);
   document.addEventListener("click", takeLink);
+}
+
+/** Where a step was taken back, let the address there say the present state. */
+function settle() {
+  if (leaving) history.replaceState(history.state, "", link());
+  leaving = false;
 }
 
 /** Take the state of the address, which was entered or lies in the history. */
 function follow() {
   const { visited } = history.state ?? {};
   if (!visited) kept = {};
-  if (!leaving) adopt({ ...read(), ...kept });
-  leaving = false;
+  adopt({ ...read(), ...kept });
   history.replaceState({ ...history.state, visited: true }, "", visited ? link() : undefined);
 }
 

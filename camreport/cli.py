@@ -566,7 +566,7 @@ def _print_report(report: Path) -> None:
     if size > SINGLE_LIMIT and not beside:
         click.echo(
             f"warning: the report has {size / 2**20:.0f} MB in one file. It opens slowly and many "
-            "portals refuse it: without --single-file it becomes a folder.",
+            "portals refuse it: --folder puts the data beside the page.",
             err=True,
         )
     if beside:

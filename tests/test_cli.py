@@ -285,7 +285,7 @@ def test_render_warns_when_one_file_is_asked_for_and_large(
     finished = command("render", "out", "--single-file")
     assert finished.code == 0
     assert "warning: the report has" in finished.err
-    folder = command("render", "out")
+    folder = command("render", "out", "--folder")
     assert (folder.code, folder.err) == (0, "")
     assert "keep them together" in folder.out
 

@@ -296,6 +296,32 @@ def test_firefox_opens_a_cell_by_key_and_gives_the_focus_back(fox: Firefox, demo
         fox_until(fox, "document.activeElement.dataset.id ?? ''", own)
 
 
+def test_firefox_has_nothing_left_of_a_closed_map_in_its_history(fox: Firefox, demo: Path) -> None:
+    cell = '.cell[data-id="0.1.layer_cam.features.12"]'
+    hash_has = "new URLSearchParams(location.hash.slice(1)).has('{}')"
+    with silent(fox):
+        visit(fox, demo, "v=matrix", "matrix")
+        fox.evaluate("document.querySelector('[data-focus=\"view overview\"]').click()")
+        fox_until(fox, "document.querySelector('.view-overview') !== null")
+        fox.evaluate("document.querySelector('[data-focus=\"view matrix\"]').click()")
+        fox_until(fox, f"document.querySelector('{cell}') !== null")
+        before = fox.evaluate("history.length")
+        for _ in range(2):
+            fox.evaluate("(cell) => document.querySelector(cell).click()", cell)
+            fox_until(fox, "document.querySelector('#cell').open")
+            fox.evaluate("document.querySelector('#cell [data-focus=pin]').click()")
+            fox.evaluate("document.querySelector('#cell').close()")
+            fox_until(fox, f"!{hash_has.format('open')}")
+        assert fox.evaluate("history.length") == before + 1, "only the way forward"
+        fox.evaluate("document.querySelector('[data-focus=theme]').value = 'dark'")
+        fox.evaluate(
+            "document.querySelector('[data-focus=theme]').dispatchEvent(new Event('change'))"
+        )
+        fox.evaluate("history.back()")
+        fox_until(fox, "document.querySelector('.view-overview') !== null")
+        fox_until(fox, "document.documentElement.dataset.theme", "dark")
+
+
 def test_firefox_prints_every_figure_within_twenty_megabytes(fox: Firefox, demo: Path) -> None:
     with silent(fox):
         visit(fox, demo, "v=matrix", "matrix")

@@ -490,7 +490,7 @@ def test_command_line_warns_of_a_large_single_file(
     monkeypatch.setattr(render, "SINGLE_LIMIT", 50_000)
     finished = command("render", "out", "--single-file")
     assert finished.code == 0
-    assert "without --single-file it becomes a folder" in finished.err
+    assert "--folder puts the data beside the page" in finished.err
     assert not is_folder(Path("out"))
 
 

@@ -9,7 +9,7 @@ import {
   rankIn,
   report,
 } from "./data.js";
-import { bdi, button, h, select } from "./dom.js";
+import { bdi, button, fold, h, select } from "./dom.js";
 import { SIDES, availability, cellButton, layerFor, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { chosenImages, pageOf } from "./overview.js";
@@ -335,9 +335,9 @@ function switches(shown) {
     change(changes, true);
   };
   const fixed = axes.filter((axis) => !shown.includes(axis));
-  return h(
-    "div",
-    { class: "switches", role: "group", "aria-label": t("matrix.axes") },
+  const folded = fold(
+    t("matrix.axes"),
+    "axes",
     select(t("matrix.rows"), "rows", names, state.rows, (value) =>
       swapped("rows", /** @type {Axis} */ (value)),
     ),
@@ -358,6 +358,7 @@ function switches(shown) {
     ),
     ...fixed.map(chooser),
   );
+  return h("div", { role: "group", "aria-label": t("matrix.axes") }, folded);
 }
 
 /** A switch for the value of one axis. @param {Axis} axis */

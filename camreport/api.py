@@ -175,9 +175,9 @@ def run(
     )
     writer = ResultsWriter(folder, run_settings(loaded, files, request), overwrite)
     summary = compute(loaded, files, writer, request, progress)
+    render_gallery(folder, layout=layout, language=language)
     if summary.reused < summary.total:
         remove_exports(folder)
-    render_gallery(folder, layout=layout, language=language)
     if figures:
         export_figures(folder)
     return summary

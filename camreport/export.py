@@ -13,6 +13,7 @@ import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -113,11 +114,10 @@ def export_figures(out: str | Path) -> list[Path]:
         seen = seen_share(results.manifest, record)
         arrays = results.arrays(record["index"])
         cells = list(_cells(arrays))
-        stem = _short(Path(record["file"]).with_suffix("").as_posix(), 40)
-        image = _unique(stem or f"image{record['index'] + 1}", taken)
+        image = _unique(_image_name(record), taken)
         for cell in cells:
             name = "_".join([image, _class_part(results, arrays, cell), cell.method.key])
-            path = folder / (_unique(f"{name}_{_short(cell.layer, 60)}", taken) + ".png")
+            path = folder / (_unique(f"{name}_{_layer_name(cell)}", taken) + ".png")
             _picture(photo, seen, cell).save(path)
             written.append(path)
         path = folder / (_unique(f"{image}_sheet", taken) + ".png")
@@ -176,15 +176,19 @@ def is_outdated(out: str | Path) -> bool:
 
 
 def remove_exports(out: str | Path) -> None:
-    """Remove table and figures of earlier results; documents stay, they may be anybody's."""
+    """Remove table and figures of earlier results, as far as this is possible.
+
+    Only what is ours goes: a table with our heading, figures with our mark. A document stays, it
+    may be anybody's.
+    """
     table, figures = Path(out, TABLE), Path(out, FIGURES)
-    if table.is_file():
+    with suppress(OSError):
         with table.open(encoding="utf-8-sig", errors="replace") as file:
             ours = file.readline().strip() == ",".join(COLUMNS)
         if ours:
             table.unlink()
     if (figures / _MARKER).is_file():
-        shutil.rmtree(figures)
+        shutil.rmtree(figures, ignore_errors=True)
 
 
 def export_document(out: str | Path, page: str | Path | None = None) -> Path:
@@ -308,7 +312,7 @@ def _sheet(
         "RGB", (_MARGIN + wide * (1 + len(columns)), head + high * len(rows) + _LINE), "white"
     )
     draw = ImageDraw.Draw(sheet)
-    _write(draw, _MARGIN, _MARGIN // 2, record["file"], _short(record["file"], 60))
+    _write(draw, _MARGIN, _MARGIN // 2, record["file"], _image_name(record))
     sheet.paste(small, (_MARGIN, head))
     for place, (rank, method) in enumerate(columns, start=1):
         at = _MARGIN + place * wide
@@ -324,7 +328,7 @@ def _sheet(
         left = _MARGIN + (1 + columns.index((cell.rank, cell.method))) * wide
         top = head + rows.index(cell.layer) * high
         sheet.paste(_picture(pixels, seen, cell), (left, top))
-        _write(draw, left, top + small.height, cell.layer)
+        _write(draw, left, top + small.height, cell.layer, _layer_name(cell))
     return sheet
 
 
@@ -379,6 +383,16 @@ def _font_of(text: str) -> _Font | None:
         if all(bytes(font.getmask(letter)) != missing for letter in letters):
             return font
     return None
+
+
+def _image_name(record: Record) -> str:
+    """Return a name in ASCII for an image: its own, or else its number."""
+    stem = Path(record["file"]).with_suffix("").as_posix()
+    return _short(stem, 40) or f"image{record['index'] + 1}"
+
+
+def _layer_name(cell: Cell) -> str:
+    return _short(cell.layer, 60) or "layer"
 
 
 def _short(text: str, most: int) -> str:

@@ -103,6 +103,44 @@ def test_a_map_that_was_closed_leaves_no_step_behind(matrix: "Page") -> None:
     matrix.wait_for_selector(".view-overview")
 
 
+@pytest.mark.parametrize("then", ["cell", "view"])
+def test_a_step_right_after_closing_is_a_step_of_its_own(matrix: "Page", then: str) -> None:
+    """The browser goes back in its own time; what is clicked meanwhile must not be lost."""
+    go(matrix, "overview")
+    go(matrix, "matrix")
+    matrix.click(f'.cell[data-id="{MAP}"]')
+    matrix.wait_for_selector("#cell[open]")
+    target = {"cell": f'.cell[data-id="{NEXT}"]', "view": '[data-focus="view tables"]'}[then]
+    matrix.evaluate(
+        """target => {
+            const dialog = document.querySelector("#cell");
+            const click = () => document.querySelector(target).click();
+            dialog.addEventListener("close", click, {once: true});
+            dialog.close();
+        }""",
+        target,
+    )
+    if then == "cell":
+        until(matrix, "new URLSearchParams(location.hash.slice(1)).get('open')", NEXT)
+        matrix.keyboard.press("Escape")
+        until(matrix, "new URLSearchParams(location.hash.slice(1)).has('open')", False)
+    else:
+        until(matrix, "new URLSearchParams(location.hash.slice(1)).get('v')", "tables")
+        matrix.go_back()
+    matrix.wait_for_selector(".view-matrix")
+    assert matrix.is_hidden("#cell")
+    matrix.go_back()
+    matrix.wait_for_selector(".view-overview")
+
+
+def test_a_link_to_where_one_is_leads_nowhere(matrix: "Page") -> None:
+    before = matrix.evaluate("history.length")
+    for _ in range(3):
+        matrix.click('[data-focus="view matrix"]')
+        matrix.click(".strip a[aria-current]")
+    assert matrix.evaluate("history.length") == before
+
+
 def test_what_is_pinned_and_chosen_over_a_map_stays_when_it_is_closed(matrix: "Page") -> None:
     matrix.click(f'.cell[data-id="{MAP}"]')
     matrix.keyboard.press("p")
@@ -112,6 +150,19 @@ def test_what_is_pinned_and_chosen_over_a_map_stays_when_it_is_closed(matrix: "P
     until(matrix, "new URLSearchParams(location.hash.slice(1)).get('open')", None)
     assert (fields(matrix)["p"], fields(matrix)["o"]) == (MAP, "45")
     matrix.wait_for_selector(f'.cell[data-pin="A"][data-id="{MAP}"]')
+
+
+def test_pins_stay_whichever_way_one_goes(matrix: "Page") -> None:
+    matrix.click(f'.cell[data-id="{MAP}"]')
+    matrix.keyboard.press("Escape")
+    until(matrix, "document.activeElement.dataset.id", MAP)
+    until(matrix, "new URLSearchParams(location.hash.slice(1)).has('open')", False)
+    matrix.keyboard.press("p")
+    matrix.go_forward()
+    matrix.wait_for_selector("#cell[open]")
+    matrix.keyboard.press("Escape")
+    until(matrix, "new URLSearchParams(location.hash.slice(1)).has('open')", False)
+    assert fields(matrix)["p"] == MAP
 
 
 def test_back_closes_a_map_and_forward_opens_it(matrix: "Page") -> None:
@@ -149,7 +200,7 @@ def test_captions_that_were_given_up_come_back(open_report: "Open", demo: Path) 
     page = open_report(demo, link="#v=tables")
     page.wait_for_selector(".course-table")
     first = "document.querySelector('.caption').textContent"
-    before = page.evaluate(first)
+    before, second = page.evaluate(first), page.inner_text(".caption >> nth=1")
     page.locator(".caption >> nth=0").fill("Mine")
     page.click("[data-focus=reset]")
     until(page, first, before)
@@ -159,5 +210,10 @@ def test_captions_that_were_given_up_come_back(open_report: "Open", demo: Path) 
     assert page.inner_text("[data-focus=reset]") == "Captions as they were"
     page.click("[data-focus=reset]")
     until(page, first, before)
-    page.locator(".caption >> nth=0").fill("Newer")
+    page.locator(".caption >> nth=1").fill("Newer")
     assert page.inner_text("[data-focus=reset]") == "Captions as they were"
+    page.click("[data-focus=reset]")
+    until(page, first.replace("querySelector", "querySelectorAll").replace("')", "')[1]"), second)
+    page.click("[data-focus=reset]")
+    until(page, first, "Mine")
+    assert page.inner_text(".caption >> nth=1") == "Newer"

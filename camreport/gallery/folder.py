@@ -69,6 +69,11 @@ def check_data(out: str | Path) -> None:
         )
 
 
+def is_folder(report: Path) -> bool:
+    """Say whether a report's data lies beside its page."""
+    return (report.with_name(DATA) / _MARKER).is_file()
+
+
 def remove_leftovers(out: Path) -> None:
     """Remove what a rendering that was killed has left behind."""
     (out / f"{REPORT}.part").unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from camreport.errors import InputError, ResultsError
 from camreport.gallery.fallback import FallbackImage, fallback_image
-from camreport.gallery.folder import check_data, remove_leftovers, write_folder
+from camreport.gallery.folder import check_data, is_folder, remove_leftovers, write_folder
 from camreport.gallery.language import check_language, language_of, words_of
 from camreport.gallery.prose import prose
 from camreport.gallery.records import data_uri, image_record
@@ -81,8 +81,8 @@ def render_gallery(
     """
     results = load_results(out)
     report = results.path.parent / REPORT
-    layout = layout or _layout_of(report)
-    language = language or language_of(report)
+    layout = _layout_of(report) if layout is None else layout
+    language = language_of(report) if language is None else language
     check_rendering(out, layout, language)
     remove_leftovers(report.parent)
     told = 0
@@ -113,7 +113,7 @@ def printable(out: str | Path) -> Iterator[Path]:
     """
     results = load_results(out)
     report = results.path.parent / REPORT
-    if not report.with_name(DATA).is_dir():
+    if not is_folder(report):
         yield report
         return
     count = len(readable(results))
@@ -132,7 +132,7 @@ def _layout_of(report: Path) -> Layout:
     """Return how a report lies on disk; ``auto`` where there is none yet."""
     if not report.is_file():
         return "auto"
-    return "folder" if report.with_name(DATA).is_dir() else "single"
+    return "folder" if is_folder(report) else "single"
 
 
 def _write_single(

@@ -60,7 +60,7 @@ function zoomControls() {
       percent,
       (atY) => change({ atY }),
     ),
-    button(t("compare.clear"), "clear", () => change({ pins: [], pair: "" }, true)),
+    button(t("compare.clear"), "clear", () => change({ pins: [], pair: "" })),
   );
 }
 

@@ -57,7 +57,7 @@ export const LOOKS = /** @type {(keyof State)[]} */ ([
 ]);
 
 /** Fields that the browser's back button leaves as they are: they belong to no view. */
-const LASTING = /** @type {(keyof State)[]} */ ([...LOOKS, "language", "theme"]);
+const LASTING = /** @type {(keyof State)[]} */ ([...LOOKS, "language", "theme", "pins"]);
 
 /** @type {State} */
 export let state;
@@ -68,8 +68,8 @@ let defaults;
 /** What of the lasting fields was chosen since the page was last opened by an address. @type {Partial<State>} */
 let kept = {};
 
-/** Whether a step is being taken back. */
-let leaving = false;
+/** While a step is being taken back: the addresses before the steps that were made since. @type {string[] | null} */
+let waiting = null;
 
 /** @type {(changed: Set<keyof State>) => void} */
 let onChange = () => undefined;
@@ -229,10 +229,13 @@ export function startState(listener) {
   document.addEventListener("click", takeLink);
 }
 
-/** Where a step was taken back, let the address there say the present state. */
+/** Where a step was taken back, let the address there say what was shown then; make the steps since. */
 function settle() {
-  if (leaving) history.replaceState(history.state, "", link());
-  leaving = false;
+  if (!waiting) return;
+  const [there, ...later] = [...waiting, link()];
+  waiting = null;
+  history.replaceState(history.state, "", there);
+  for (const url of later) history.pushState({ visited: true, step: true }, "", url);
 }
 
 /** Take the state of the address, which was entered or lies in the history. */
@@ -260,16 +263,20 @@ function adopt(next) {
  */
 export function change(changes, step = false) {
   for (const field of LASTING) if (field in changes) kept = { ...kept, [field]: changes[field] };
-  const url = link(changes);
-  if (step) history.pushState({ visited: true, step }, "", url);
+  const [here, url] = [link(), link(changes)];
+  const moves = step && url !== here;
+  if (moves && waiting) waiting.push(here);
+  else if (moves) history.pushState({ visited: true, step }, "", url);
   else history.replaceState(history.state, "", url);
   adopt({ ...state, ...changes });
 }
 
 /** Take back the last step; what was chosen meanwhile stays. @param {Partial<State>} changes */
 export function leave(changes) {
-  if (!history.state?.step) return change(changes);
+  if (waiting?.pop() === undefined) {
+    if (!history.state?.step) return change(changes);
+    waiting = [];
+    history.back();
+  }
   adopt({ ...state, ...changes });
-  leaving = true;
-  history.back();
 }

@@ -31,6 +31,7 @@ export function readCaptions() {
 }
 
 function keepCaptions() {
+  for (const reset of all('[data-focus="reset"]')) reset.textContent = resetWords();
   try {
     localStorage.setItem(storeName(), JSON.stringify(rewritten));
   } catch {
@@ -45,7 +46,7 @@ const resetWords = () => t(canReturn() ? "tables.undo" : "tables.reset");
 
 /** Give up what was rewritten, or take it back. */
 function resetCaptions() {
-  [rewritten, givenUp] = canReturn() ? [givenUp, {}] : [{}, rewritten];
+  [rewritten, givenUp] = canReturn() ? [givenUp, {}] : [{}, { ...givenUp, ...rewritten }];
   keepCaptions();
   document.dispatchEvent(new CustomEvent("rebuild"));
 }
@@ -242,7 +243,6 @@ function figure(number, table) {
     oninput: () => {
       rewritten[table.key] = caption.textContent ?? "";
       keepCaptions();
-      for (const reset of all('[data-focus="reset"]')) reset.textContent = resetWords();
     },
     onblur: () => {
       if (caption.textContent?.trim()) return;

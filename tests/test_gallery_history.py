@@ -152,6 +152,26 @@ def test_what_is_pinned_and_chosen_over_a_map_stays_when_it_is_closed(matrix: "P
     matrix.wait_for_selector(f'.cell[data-pin="A"][data-id="{MAP}"]')
 
 
+def test_the_last_map_is_in_view_when_it_is_closed(open_report: "Open", demo: Path) -> None:
+    page = open_report(demo, link="#v=tables")
+    page.wait_for_selector(".course-table")
+    cells = page.locator("#view .cell[data-id]")
+    cells.first.click()
+    page.wait_for_selector("#cell[open]")
+    for _ in range(40):
+        page.keyboard.press("n")
+    last = cells.nth(40).get_attribute("data-id")
+    until(page, "new URLSearchParams(location.hash.slice(1)).get('open')", last)
+    page.keyboard.press("Escape")
+    until(page, "document.activeElement.dataset.id", last)
+    until(page, "new URLSearchParams(location.hash.slice(1)).has('open')", False)
+    page.wait_for_timeout(300)  # for the browser to scroll where it was, if it did
+    box = page.evaluate("document.activeElement.getBoundingClientRect().toJSON()")
+    assert page.evaluate("scrollY") > 500
+    assert 0 <= box["top"]
+    assert box["bottom"] <= 1000
+
+
 def test_pins_stay_whichever_way_one_goes(matrix: "Page") -> None:
     matrix.click(f'.cell[data-id="{MAP}"]')
     matrix.keyboard.press("Escape")

@@ -401,7 +401,7 @@ def test_many_methods_print_whole_with_their_layers(open_report: Open, everythin
         for key in shown_methods(everything)
         if not key.startswith("guided")
     )
-    legends = 2
+    legends = 2 * len(numbers)  # of maps from zero up, and of signed ones
     assert sum(drawn_on(pdf).values()) == maps + legends
 
 

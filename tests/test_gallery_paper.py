@@ -1,5 +1,6 @@
 """The default report on paper: a page for each image, and every view in as few as read well."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,8 @@ def test_parts_of_a_figure_say_which_class_and_methods_they_show(
     assert "For class cat: Grad-CAM, Grad-CAM++" in text
     assert "For class dog: Grad-CAM, Grad-CAM++" in text
     assert "For any class: Eigen-CAM." in text
+    for page in pages:
+        assert page.count("each map’s maximum") == len(re.findall(r"Figure \d+\.", page))
 
 
 def test_a_map_of_the_input_alone_is_captioned_so(open_report: "Open", everything: Path) -> None:

@@ -53,9 +53,9 @@ export function layOut() {
                 scaleWords(),
               ),
             ),
+            legend(),
           ),
         ),
-        legend(),
         ...labels(image),
       );
     }),

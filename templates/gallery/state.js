@@ -231,6 +231,7 @@ export function startState(listener) {
 
 /** Where a step was taken back, let the address there say what was shown then; make the steps since. */
 function settle() {
+  history.scrollRestoration = "auto";
   if (!waiting) return;
   const [there, ...later] = [...waiting, link()];
   waiting = null;
@@ -266,8 +267,10 @@ export function change(changes, step = false) {
   const [here, url] = [link(), link(changes)];
   const moves = step && url !== here;
   if (moves && waiting) waiting.push(here);
-  else if (moves) history.pushState({ visited: true, step }, "", url);
-  else history.replaceState(history.state, "", url);
+  else if (moves) {
+    if (changes.open) history.scrollRestoration = "manual"; // the page stays where it is behind a map
+    history.pushState({ visited: true, step }, "", url);
+  } else history.replaceState(history.state, "", url);
   adopt({ ...state, ...changes });
 }
 

@@ -56,6 +56,8 @@ def run(
 ) -> Summary:
     """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
 
+    Where the results are new, the table and the figures of earlier ones go.
+
     Args:
         inputs: files, folders or glob patterns.
         out: folder of the report; new, empty, or an earlier report's.

@@ -31,7 +31,7 @@ MODULES = (
 
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
-_COMMENT = re.compile(r"/\*\*.*?\*/ ?|^ *// [^\n]*\n", re.MULTILINE | re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?\*/ ?|^ *// [^\n]*\n", re.MULTILINE | re.DOTALL)
 _INDENT = re.compile(r"^[ \n]+", re.MULTILINE)
 
 
@@ -50,16 +50,15 @@ def page_template() -> Template:
 def script() -> str:
     """Return all modules as one classic script, which also runs from ``file://``.
 
-    They share one scope, so that imports can go: a name is used once in all of them. Comments and
-    indentation stay behind.
+    They share one scope, so that imports can go: a name is used once in all of them.
     """
     joined = "".join(_EXPORT.sub("", _IMPORT.sub("", module)) for module in map(_read, MODULES))
-    return '"use strict";\n(() => {\n' + _INDENT.sub("", _COMMENT.sub("", joined)) + "})();\n"
+    return '"use strict";\n(() => {\n' + _bare(joined) + "})();\n"
 
 
 def style() -> str:
     """Return the page's style sheet."""
-    return (_folder() / "gallery.css").read_text(encoding="utf-8")
+    return _bare((_folder() / "gallery.css").read_text(encoding="utf-8"))
 
 
 def digest(text: str) -> str:
@@ -75,6 +74,11 @@ def compact_json(content: object) -> str:
 def embedded(content: object) -> Markup:
     """Return JSON for a page's script element; no text in it can end that early."""
     return Markup(compact_json(content).replace("<", "\\u003c"))
+
+
+def _bare(code: str) -> str:
+    """Return a script or a style without comments and indentation."""
+    return _INDENT.sub("", _COMMENT.sub("", code))
 
 
 def _read(module: str) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 from camreport.conditions import undisturbed
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures, remove_exports
+from camreport.files import locked
 from camreport.fusion import GAMMA
 from camreport.gallery import Layout, check_rendering, render_gallery
 from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
@@ -20,8 +21,9 @@ from camreport.methods import DEFAULT_METHODS, resolve_methods
 from camreport.models import LoadedModel, load_model
 from camreport.models.bundled import BUNDLED
 from camreport.pipeline import Progress, Request, Summary, compute, request_layers, run_settings
-from camreport.results import ResultsWriter, check_output
+from camreport.results import check_output
 from camreport.task import make_task
+from camreport.writer import ResultsWriter
 
 
 def run(
@@ -175,13 +177,14 @@ def run(
             },
         ),
     )
-    writer = ResultsWriter(folder, run_settings(loaded, files, request), overwrite)
-    summary = compute(loaded, files, writer, request, progress)
-    render_gallery(folder, layout=layout, language=language)
-    if summary.reused < summary.total:
-        remove_exports(folder)
-    if figures:
-        export_figures(folder)
+    with locked(folder):
+        writer = ResultsWriter(folder, run_settings(loaded, request), overwrite)
+        summary = compute(loaded, files, writer, request, progress)
+        render_gallery(folder, layout=layout, language=language)
+        if summary.changed:
+            remove_exports(folder)
+        if figures:
+            export_figures(folder)
     return summary
 
 

@@ -16,7 +16,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES = 2**20
 """Largest raw profile of a PNG that is unpacked to look for an orientation."""
 
-_JPEG_KEPT = (0xE0, 0xEE)  # JFIF and Adobe: they decide how colours are stored
+_JPEG_KEPT = {0xE0: (b"JFIF\0", 16), 0xEE: (b"Adobe", 14)}  # they decide how colours are stored
 _PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _TIFF_KEPT = frozenset(
     (
@@ -84,7 +84,9 @@ def _bare_jpeg(data: bytes) -> Bare:
     for marker, start, end in _jpeg_segments(data):
         if marker == 0xE1 and data[start + 4 : start + 10] == b"Exif\0\0":
             exif = exif or data[start + 10 : end]
-        if marker in _JPEG_KEPT or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+        name, size = _JPEG_KEPT.get(marker, (b"", 0))
+        named = data.startswith(name, start + 4) and end - start >= size
+        if named if name else not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             kept.append(data[start:end])
     return Bare(b"".join([*kept, data[end:]]), orientation_of(exif))
 

@@ -36,7 +36,7 @@ BAND_PIXELS = 2**20
 """Number of pixels that are converted at a time where a conversion needs copies."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
-_FILLER = b"\x5a\xa5\x3c" * 40  # bytes that a JPEG decoder takes for pixels where some are missing
+_FILLERS = (b"\xfe", b"\xaa", b"\x55", b"\xcc", b"\x92\x49\x24")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -193,9 +193,9 @@ def _checked_size(image: Image.Image) -> int:
 def _without_end_marker(opened: OpenedImage, error: OSError) -> Image.Image:
     """Return the image of a JPEG that lacks its end marker and nothing else.
 
-    The marker is put there, once behind some bytes and once without: if a pixel depends on them,
-    it is one of those that are missing. A progressive file or one with restart markers does not
-    show what is missing in this way.
+    The marker is put behind various bytes: if a pixel depends on these, it is one of those that
+    are missing. A progressive file, or one with restart markers, does not show in this way what
+    it lacks.
 
     Raises:
         OSError: the given one; pixels are missing, or that cannot be told.
@@ -203,10 +203,11 @@ def _without_end_marker(opened: OpenedImage, error: OSError) -> Image.Image:
     image, data = opened.image, opened.data.removesuffix(b"\xff")
     if image.format != "JPEG" or "progressive" in image.info or b"\xff\xdd" in data:
         raise error
-    plain, filled = _open(data + b"\xff\xd9"), _open(data + _FILLER + b"\xff\xd9")
-    if plain.tobytes() != filled.tobytes():
+    whole = _open(data + b"\xff\xd9")
+    pixels = whole.tobytes()
+    if any(_open(data + filler * 40 + b"\xff\xd9").tobytes() != pixels for filler in _FILLERS):
         raise error
-    return plain
+    return whole
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

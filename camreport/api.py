@@ -16,6 +16,7 @@ from camreport.files import locked
 from camreport.fusion import GAMMA
 from camreport.gallery import Layout, check_rendering, render_gallery
 from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
+from camreport.inputs import read_file
 from camreport.labels import true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
 from camreport.models import LoadedModel, load_model
@@ -106,7 +107,7 @@ def run(
     chosen_methods = resolve_methods(methods)
     check_output(folder, overwrite)
     check_rendering(folder, layout, language)
-    files = find_images(listed, exclude=folder / "results")
+    files = find_images(listed, exclude=folder, notify=notify)
     if changes.get("resize") == "none" and changes.get("image_size") is None:
         changes["image_size"] = _size_of_first(files)
     if trust_checkpoint and checkpoint is not None:
@@ -288,7 +289,7 @@ def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:
     """Return height and width of the first image that can be read, if any can."""
     for file in files:
         try:
-            image = decode(file.path.read_bytes())
+            image = decode(read_file(file.path))
         except (OSError, InputError):
             continue
         return image.height, image.width

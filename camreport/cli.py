@@ -265,7 +265,7 @@ def run(
 
     resolve_methods(methods)
     check_output(out, overwrite)
-    total = len(find_images(inputs, exclude=out / "results"))
+    total = len(find_images(inputs, exclude=out))
     names = None if class_names is None else _class_names(class_names)
 
     from tqdm import tqdm

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -507,7 +508,8 @@ def _record(index: int, name: str, image: LoadedImage | Failure) -> Record:
         reason = shortened(image.reason)
         record |= {"width": None, "height": None, "status": "failed", "reason": reason}
         return record | passing
-    return record | {"width": image.width, "height": image.height, "status": "ok"}
+    record |= {"width": image.width, "height": image.height, "status": "ok"}
+    return record | ({"note": image.note} if image.note else {})
 
 
 def _top(logits: NDArray[np.float32], plan: Record) -> list[Record]:
@@ -564,5 +566,7 @@ def _summary(
 ) -> Summary:
     failed = [record for record in records if record["status"] == "failed"]
     reasons = (skip["reason"] for skip in writer.plan["skipped"])
-    notes = (*model.notes, *dict.fromkeys(reasons))
+    of_images = Counter(record["note"] for record in records if "note" in record)
+    said = (f"{number} of {len(records)} inputs: {note}" for note, number in of_images.items())
+    notes = (*model.notes, *dict.fromkeys(reasons), *said)
     return Summary(writer.out, len(records), failed, reused, cost, notes, changed)

@@ -137,6 +137,8 @@ def compute(
     if writer.is_complete():
         manifest = load_results(writer.out).manifest
         progress(len(files))
+        if manifest["command"] != request.command:  # the report may be asked for in another form
+            writer.write_manifest(manifest | {"command": request.command})
         return _summary(writer, manifest["images"], manifest["cost"], len(files), model)
     finished = writer.finished_shards()
     shards = list(finished.values())

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 import click
 
 from camreport import __version__, console, options
+from camreport.accuracy import accuracy, order_warning
 from camreport.choices import split_list
 from camreport.console import result
 from camreport.errors import CamReportError, suggestion
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from camreport.gallery.render import Layout
     from camreport.images import PreprocessingChanges
     from camreport.pipeline import Summary
+    from camreport.results import Record
     from camreport.survey import Call
 
 PROGRESS = "{percentage:3.0f}% |{bar}| {n:.1f} of {total} images, {elapsed} gone, {remaining} to go"
@@ -418,6 +420,7 @@ def _print_summary(summary: "Summary", verbose: bool, told: Sequence[str]) -> No
         result(f"{record['file']}: {top}")
     if len(readable) > MAX_LISTED:
         result(f"... and {len(readable) - MAX_LISTED} more images")
+    _print_accuracy(manifest)
     if summary.reused:
         result(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
     if summary.reused == summary.total:
@@ -429,6 +432,23 @@ def _print_summary(summary: "Summary", verbose: bool, told: Sequence[str]) -> No
         for name, said in families:
             result(f"  {name}: {said}")
     _print_report(summary.out / REPORT)
+
+
+def _print_accuracy(manifest: "Record") -> None:
+    """Print how often predictions and true classes agree, overall and for each class."""
+    names = [entry["name"] for entry in manifest["classes"]]
+    counted = accuracy(manifest["images"])
+    if counted is None:
+        return
+    share = counted.right / counted.total
+    result(f"accuracy: {counted.right} of {counted.total} right ({share:.1%})")
+    worst_first = sorted(counted.by_class.items(), key=lambda entry: entry[1][0] / entry[1][1])
+    for index, (right, total) in worst_first[:MAX_LISTED]:
+        result(f"  {names[index]}: {right} of {total} right")
+    if len(worst_first) > MAX_LISTED:
+        result(f"  ... and {len(worst_first) - MAX_LISTED} more classes")
+    if warning := order_warning(manifest["images"], names):
+        console.warning(f"{warning}. Are the names given as --class-names in the model's order?")
 
 
 def _print_failed(summary: "Summary") -> None:

@@ -10,7 +10,8 @@ import io
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
@@ -66,6 +67,16 @@ class Commands(click.Group):
             )
         return command
 
+    def make_context(self, *given: Any, **extra: Any) -> click.Context:
+        """Read the options; a reader who has gone is no error."""
+        with _reader_may_go():
+            return super().make_context(*given, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader who has gone is no error."""
+        with _reader_may_go():
+            return super().invoke(ctx)
+
     def main(  # type: ignore[override]
         self,
         args: Sequence[str] | None = None,
@@ -78,6 +89,16 @@ class Commands(click.Group):
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
         sys.exit(_exit_code(args, prog_name, **extra))
+
+
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    """End quietly when standard output is a pipe that nobody reads any more."""
+    try:
+        yield
+    except BrokenPipeError:
+        console.silence(error=False)
+        raise click.exceptions.Exit(0) from None
 
 
 @click.group(
@@ -143,10 +164,9 @@ def run(
         if not quiet:
             _print_notice(message)
 
-    hidden = True if quiet or sys.stderr is None else None  # None: shown on a terminal
     with (
         warnings.catch_warnings(),
-        tqdm(disable=hidden, delay=1e-9, leave=False, bar_format=PROGRESS) as bar,
+        tqdm(disable=_hidden(quiet), delay=1e-9, leave=False, bar_format=PROGRESS) as bar,
     ):
         if quiet:
             warnings.simplefilter("ignore")
@@ -196,7 +216,7 @@ def render(out: Path, single: bool | None, language: str | None) -> None:
 
     from camreport.gallery import render_gallery
 
-    with tqdm(disable=None, leave=False, unit=" images") as bar:
+    with tqdm(disable=_hidden(), leave=False, unit=" images") as bar:
         report = render_gallery(out, layout=_layout(single), language=language, progress=bar.update)
     _print_report(report)
 
@@ -321,9 +341,6 @@ def _exit_code(
 
 def _told(error: Exception) -> int:
     """Say what stopped a command; return the exit code."""
-    if isinstance(error, BrokenPipeError):  # whoever was reading has seen enough
-        console.silence(error=False)
-        return 0
     if isinstance(error, CamReportError):
         console.error(str(error))
         return 2
@@ -378,6 +395,11 @@ def _layer_row(
         reads,
         "" if used is None else f"{used:.0%}",
     )
+
+
+def _hidden(quiet: bool = False) -> bool | None:
+    """Say whether progress is not shown; None leaves it to whether there is a terminal."""
+    return True if quiet or sys.stderr is None else None
 
 
 def _layout(single: bool | None) -> "Layout | None":

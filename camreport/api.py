@@ -1,37 +1,59 @@
-"""``run``: from files to a finished report; what the command line calls."""
+"""``run``: from files to a finished report; what the command line calls.
+
+What can be refused without torch is refused before torch is imported.
+"""
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-import torch
-from torch import nn
-
-from camreport.conditions import undisturbed
+from camreport.choices import (
+    BUNDLED,
+    GAMMA,
+    check_addresses,
+    check_batch_size,
+    check_checkpoint,
+    check_class_names,
+    check_device,
+    check_model,
+    check_numbers,
+    check_quantity,
+    check_smoothings,
+    join_list,
+    split_list,
+)
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures, remove_exports
 from camreport.files import locked
-from camreport.fusion import GAMMA
 from camreport.gallery import Layout, check_rendering, render_gallery
-from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
+from camreport.images import (
+    InputFile,
+    Preprocessing,
+    PreprocessingChanges,
+    decode,
+    find_images,
+    printable,
+)
 from camreport.inputs import read_file
-from camreport.labels import true_classes
+from camreport.labels import FOLDER, true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
-from camreport.models import LoadedModel, load_model
-from camreport.models.bundled import BUNDLED
-from camreport.pipeline import Progress, Request, Summary, compute, request_layers, run_settings
 from camreport.results import check_output
-from camreport.task import make_task
-from camreport.writer import ResultsWriter
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from camreport.models import LoadedModel
+    from camreport.pipeline import Progress, Summary
 
 
 def run(
     inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    model: str | nn.Module | LoadedModel = BUNDLED,
+    model: "str | nn.Module | LoadedModel" = BUNDLED,
     checkpoint: str | Path | None = None,
     weights: str = "default",
     trust_checkpoint: bool = False,
@@ -53,10 +75,11 @@ def run(
     layout: Layout = "auto",
     language: str = "en",
     figures: bool = False,
-    progress: Progress = lambda count: None,
+    found: Callable[[int], None] = lambda count: None,
+    progress: "Progress" = lambda count: None,
     notify: Callable[[str], None] = lambda message: None,
     **changes: Unpack[PreprocessingChanges],
-) -> Summary:
+) -> "Summary":
     """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
 
     Where the results are new, the table and the figures of earlier ones go.
@@ -91,8 +114,10 @@ def run(
             ``auto``, a folder where one file would pass 15 MB.
         language: that the report opens in, ``en`` or ``zh``.
         figures: write ``OUT/figures`` too, a picture for each map and a sheet for each image.
-        progress: told how many more inputs are done, or which part of one.
-        notify: told before anything is computed which methods cannot be, and why.
+        found: called once with the number of inputs, before the model is loaded.
+        progress: called with the number of newly finished inputs; fractional within one input.
+        notify: called with each warning, and with the reason for each skipped method, before
+            computation starts.
         changes: what to change in the model's own preprocessing, as for ``load_model``.
 
     Raises:
@@ -100,18 +125,41 @@ def run(
         ModelError, LayerError, ClassError, MethodError: see ``load_model`` and ``explain``.
             Nothing is written in any of these cases.
     """
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size: expected a number from 1, or None, got {batch_size}.")
-    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    folder = Path(out)
+    listed = _listed_inputs(inputs)
+    folder = _home(out, "output")
+    checkpoint = None if checkpoint is None else _home(checkpoint, "checkpoint")
+    labels = _home(labels) if isinstance(labels, str | Path) else labels
     chosen_methods = resolve_methods(methods)
+    check_numbers(gamma, stages, seed)
+    check_smoothings(smooth)
+    check_quantity(quantity, by_name=True)
+    check_batch_size(batch_size)
+    check_device(device)
+    check_addresses("layers", layers)
+    check_addresses("channels", channels)
+    check_class_names(class_names)
+    check_model(model, weights)
+    check_checkpoint(checkpoint)
+    _check_changes(changes)
+    _check_classes(classes, quantity, class_names)
     check_output(folder, overwrite)
     check_rendering(folder, layout, language)
     files = find_images(listed, exclude=folder, notify=notify)
+    _check_labels(labels, files, class_names)
+    found(len(files))
+
+    # torch is imported from here on
+    from camreport.conditions import undisturbed
+    from camreport.models import load_model
+    from camreport.pipeline import Request, compute, request_layers, run_settings
+    from camreport.task import make_task
+    from camreport.writer import ResultsWriter
+
+    asked = dict(changes)
     if changes.get("resize") == "none" and changes.get("image_size") is None:
         changes["image_size"] = _size_of_first(files)
     if trust_checkpoint and checkpoint is not None:
-        notify(f"warning: {Path(checkpoint).name} is trusted: code in it runs on this machine")
+        notify(f"warning: {checkpoint.name} is trusted: code in it runs on this machine")
     loaded = load_model(
         model,
         checkpoint=checkpoint,
@@ -125,7 +173,7 @@ def run(
         loaded.module.to(choose_device(device))
     chosen_layers = request_layers(loaded, layers)
     chosen_channels = {} if channels is None else request_layers(loaded, channels)
-    quantity = resolve_quantity(quantity, loaded.class_names)
+    asked_quantity, quantity = quantity, resolve_quantity(quantity, loaded.class_names)
     with undisturbed(loaded.module):
         task = make_task(
             loaded.module,
@@ -154,27 +202,29 @@ def run(
             listed,
             folder,
             {
-                "--model": loaded.name,
-                "--checkpoint": Path(checkpoint).name if checkpoint else None,
+                "--model": _model_word(model, loaded.name, checkpoint),
+                "--checkpoint": _shareable(checkpoint) if checkpoint else None,
                 "--weights": weights if weights != "default" else None,
                 "--trust-checkpoint": "" if trust_checkpoint else None,
                 "--output": output,
-                "--class-names": ",".join(class_names) if class_names else None,
+                "--class-names": join_list(class_names) if class_names else None,
                 "--classes": _joined(classes),
-                "--labels": Path(labels).name if isinstance(labels, str | Path) else None,
+                "--labels": _shareable(labels) if isinstance(labels, Path) else None,
                 "--layers": ",".join(layers) if layers else None,
                 "--channels": ",".join(channels) if channels else None,
                 "--methods": methods if isinstance(methods, str) else ",".join(methods),
-                "--quantity": quantity if quantity != "logit" else None,
+                "--quantity": asked_quantity if quantity != "logit" else None,
                 "--gamma": str(gamma) if gamma != GAMMA else None,
                 "--stages": None if stages is None else str(stages),
                 "--smooth": ",".join(task.smooth) or None,
                 "--seed": str(seed) if seed else None,
+                "--device": device if device != "auto" else None,
                 "--batch-size": str(batch_size) if batch_size else None,
                 "--single-file": "" if layout == "single" else None,
                 "--folder": "" if layout == "folder" else None,
                 "--lang": language if language != "en" else None,
-                **{f"--{key.replace('_', '-')}": _option(v) for key, v in changes.items()},
+                "--figures": "" if figures else None,
+                **{f"--{key.replace('_', '-')}": _option(v) for key, v in asked.items()},
             },
         ),
     )
@@ -199,7 +249,7 @@ def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) ->
     Raises:
         ClassError: a name or an index that the model does not have.
     """
-    listed = classes.replace("，", ",").split(",") if isinstance(classes, str) else list(classes)
+    listed = split_list(classes) if isinstance(classes, str) else list(classes)
     words = [str(entry).strip() for entry in listed if str(entry).strip()]
     if len(words) == 1 and (words[0] in ("all", "auto") or _is_top(words[0])):
         return words[0]
@@ -240,23 +290,105 @@ def resolve_quantity(quantity: str, names: Sequence[str]) -> str:
     return f"{kind}:{indices[0]}"
 
 
-def choose_device(device: str) -> torch.device:
+def choose_device(device: str) -> "torch.device":
     """Return the named device, or with ``auto`` the fastest that is there.
 
     Raises:
         ModelError: this machine has no such device.
     """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
+    import torch
+
+    check_device(device)
+    counts = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
     }
-    there = [name for name, is_there in available.items() if is_there]
+    there = [kind for kind, count in counts.items() if count]
     if device == "auto":
         return torch.device(there[0])
-    if device.partition(":")[0] not in there:
-        raise ModelError(f"device: expected auto or {' or '.join(there)} here, got {device!r}.")
+    kind, _, number = device.partition(":")
+    if int(number or 0) >= counts[kind]:
+        raise ModelError(
+            f"device: expected auto or {' or '.join(there)} here, got {device!r}. PyTorch "
+            f"{torch.__version__} sees {counts[kind] or 'no'} {kind} device(s)."
+        )
     return torch.device(device)
+
+
+def _listed_inputs(inputs: object) -> list[str | Path]:
+    """Return inputs as a list of paths and patterns, ``~`` expanded.
+
+    Raises:
+        InputError: they are something else.
+    """
+    if isinstance(inputs, Iterable) and not isinstance(inputs, str | bytes | os.PathLike):
+        listed = list(inputs)
+    else:
+        listed = [inputs]
+    for one in listed:
+        if not isinstance(one, str | os.PathLike):
+            raise InputError(
+                "input: expected paths of files or folders, or patterns, got "
+                f"{type(one).__name__}. Tensors in memory are for camreport.explain."
+            )
+    return [os.path.expanduser(one) if isinstance(one, str) else _home(one) for one in listed]
+
+
+def _home(path: object, argument: str = "input") -> Path:
+    """Return a path with ``~`` expanded.
+
+    Raises:
+        InputError: it is no path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{argument}: expected a path, got {type(path).__name__}.")
+    return Path(path).expanduser()
+
+
+def _check_changes(changes: PreprocessingChanges) -> None:
+    """Refuse changes that fit no model's preprocessing, whichever value it has for white.
+
+    Raises:
+        ModelError: they do not.
+    """
+    try:
+        Preprocessing(scale=1).changed(changes)
+    except ModelError:
+        Preprocessing(scale=255).changed(changes)
+
+
+def _check_classes(
+    classes: str | Sequence[int | str], quantity: str, class_names: Sequence[str] | None
+) -> None:
+    """Refuse classes that are none of the given names, or none at all.
+
+    Raises:
+        ClassError: they are.
+    """
+    if class_names:
+        resolve_classes(classes, class_names)
+        resolve_quantity(quantity, class_names)
+    elif not (split_list(classes) if isinstance(classes, str) else list(classes)):
+        resolve_classes((), ())
+
+
+def _check_labels(
+    labels: str | Path | Mapping[str, int | str] | None,
+    files: Sequence[InputFile],
+    class_names: Sequence[str] | None,
+) -> None:
+    """Refuse labels that cannot be read, or that are none of the given names.
+
+    Raises:
+        ClassError: they are.
+    """
+    if labels is not None and class_names:
+        true_classes(labels, files, class_names)
+    elif isinstance(labels, str | Path) and str(labels) != FOLDER and not os.path.isfile(labels):
+        raise ClassError(
+            f"labels: expected 'folder', a CSV file or a mapping, found no file {str(labels)!r}."
+        )
 
 
 def _is_top(word: str) -> bool:
@@ -271,10 +403,25 @@ def _some_names(names: Sequence[str]) -> str:
 
 def _command(inputs: Sequence[str | Path], out: Path, options: Mapping[str, str | None]) -> str:
     """Return a command line that asks for the same, with no absolute path in it."""
-    words = ["camreport", "run", *map(_shareable, inputs), "-o", _shareable(out)]
+    paths = [_shareable(path) for path in inputs]
+    words = ["-o", _shareable(out)]
     for flag, value in options.items():
         words += [] if value is None else [flag, *([value] if value else [])]
-    return printable(shlex.join(words))
+    if any(path.startswith("-") for path in paths):  # or they would be read as options
+        words += ["--", *paths]
+    else:
+        words = [*paths, *words]
+    return printable(shlex.join(["camreport", "run", *words]))
+
+
+def _model_word(model: object, name: str, checkpoint: Path | None) -> str | None:
+    """Return a model as ``--model`` takes it; None where a checkpoint says what it is."""
+    if not isinstance(model, str):
+        return name
+    if model == BUNDLED and checkpoint is not None:
+        return None
+    where, _, attribute = model.rpartition(":")
+    return f"{_shareable(where)}:{attribute}" if where.endswith(".py") else model
 
 
 def _option(value: object) -> str | None:
@@ -282,7 +429,7 @@ def _option(value: object) -> str | None:
     if value is None or isinstance(value, str | int):
         return None if value is None else str(value)
     assert isinstance(value, Sequence)
-    return ",".join(f"{number:.9g}" for number in value)
+    return ",".join(repr(number).removesuffix(".0") for number in value)
 
 
 def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:
@@ -299,7 +446,7 @@ def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:
 def _joined(classes: str | Sequence[int | str]) -> str | None:
     if classes == "auto":
         return None
-    return classes if isinstance(classes, str) else ",".join(map(str, classes))
+    return classes if isinstance(classes, str) else join_list(classes)
 
 
 def _shareable(path: str | Path) -> str:

@@ -1,23 +1,28 @@
-"""The command line: the only place that prints.
+"""The command line: its commands, what they print of their results, and the exit codes.
 
-Exit codes: 0 all well; 1 finished, but some inputs failed; 2 bad usage or nothing to do;
-3 internal error; 130 interrupted. Nothing is imported here that imports torch before it has
-something to compute.
+Exit codes: 0 all well; 1 finished, but some inputs failed; 2 bad usage, nothing to do or a file
+of this machine that cannot be read or written; 3 internal error; 130 interrupted. Nothing is
+imported here that imports torch before it has something to compute.
 """
 
+import errno
 import io
-import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 import click
 
-from camreport import __version__
-from camreport.errors import CamReportError, ClassError
-from camreport.methods import DEFAULT_METHODS, METHODS, resolve_methods
+from camreport import __version__, console, options
+from camreport.accuracy import accuracy, order_warning
+from camreport.choices import split_list
+from camreport.console import result
+from camreport.errors import CamReportError, suggestion
+from camreport.methods import METHODS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,209 +30,97 @@ if TYPE_CHECKING:
     from camreport.gallery.render import Layout
     from camreport.images import PreprocessingChanges
     from camreport.pipeline import Summary
+    from camreport.results import Record
     from camreport.survey import Call
 
 PROGRESS = "{percentage:3.0f}% |{bar}| {n:.1f} of {total} images, {elapsed} gone, {remaining} to go"
 """How progress is drawn; a part of an image counts as such."""
 
-LISTED = 10
+MAX_LISTED = 10
 """Most lines of predictions or failures that are printed."""
 
-_debug = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+"""What a disk answers that is full, read-only or broken."""
+
+EXAMPLES = """\b
+Examples:
+  camreport run photos/                         write report/index.html
+  camreport run cat.jpg dog.jpg --model resnet18 --classes top3 --methods all
+  camreport run photos/ --checkpoint net.pth --class-names cat,dog --labels folder
+"""
 
 
-def _batch_size(_ctx: click.Context, _parameter: click.Parameter, value: str) -> int | None:
-    """Read ``auto`` or a positive number."""
-    if value == "auto":
-        return None
-    if value.isdecimal() and int(value) > 0:
-        return int(value)
-    raise click.BadParameter(f"expected 'auto' or a number from 1, got {value!r}.")
+class Commands(click.Group):
+    """The commands; as a program of its own it has our errors and exit codes."""
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return the command of that name.
+
+        Raises:
+            click.UsageError: there is none.
+        """
+        command = super().get_command(ctx, name)
+        if command is None and not ctx.resilient_parsing and not name.startswith("-"):
+            known = ", ".join(self.commands)
+            raise click.UsageError(
+                f"command: expected one of {known}, got {name!r}.{suggestion(name, self.commands)}"
+            )
+        return command
+
+    def make_context(self, *given: Any, **extra: Any) -> click.Context:
+        """Read the options; a reader who has gone is no error."""
+        with _reader_may_go():
+            return super().make_context(*given, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader who has gone is no error."""
+        with _reader_may_go():
+            return super().invoke(ctx)
+
+    def main(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        *,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command and, unless it is embedded, exit with the codes above."""
+        if not standalone_mode:
+            return super().main(args, prog_name, standalone_mode=False, **extra)
+        sys.exit(_exit_code(args, prog_name, **extra))
 
 
-def _numbers(
-    _ctx: click.Context, parameter: click.Parameter, value: str | None
-) -> list[float] | None:
-    """Read numbers with commas between them."""
-    if value is None:
-        return None
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    """End quietly when standard output is a pipe that nobody reads any more."""
     try:
-        return [float(number) for number in _listed(value)]
-    except ValueError as error:
-        raise click.BadParameter(f"expected three numbers, got {value!r}.") from error
+        yield
+    except BrokenPipeError:
+        console.silence(error=False)
+        raise click.exceptions.Exit(0) from None
 
 
-def _image_size(
-    _ctx: click.Context, _parameter: click.Parameter, value: str | None
-) -> int | list[int] | None:
-    """Read one number of pixels, or height and width."""
-    if value is None:
-        return None
-    sides = value.lower().replace("×", "x").replace("，", ",").replace(",", "x").split("x")
-    if not all(side.strip().isdecimal() for side in sides) or len(sides) > 2:
-        raise click.BadParameter(
-            f"expected pixels such as 224, or 224x320 (high x wide), got {value!r}."
-        )
-    return int(sides[0]) if len(sides) == 1 else [int(side) for side in sides]
-
-
-_MODEL_OPTIONS = (
-    click.option(
-        "--model",
-        default="catdog-alexnet",
-        show_default=True,
-        metavar="NAME",
-        help="catdog-alexnet (bundled), efficientnet-lite0, a torchvision classifier such as "
-        "resnet18, timm:NAME, or your own code as file.py:build or package.module:build.",
-    ),
-    click.option(
-        "--checkpoint",
-        type=click.Path(path_type=Path),
-        help="File with weights: PyTorch, safetensors, TorchScript, or a Keras VGG16. Without "
-        "--model, an AlexNet, VGG or ResNet is told by its tensors.",
-    ),
-    click.option(
-        "--weights",
-        default="default",
-        show_default=True,
-        type=click.Choice(["default", "none"]),
-        help="none: the architecture with random weights.",
-    ),
-    click.option(
-        "--trust-checkpoint",
-        is_flag=True,
-        help="Open a checkpoint that can run code on this machine. Only for files you made.",
-    ),
-    click.option(
-        "--output", metavar="KEY", help="Which part of what the model returns holds the logits."
-    ),
-    click.option(
-        "--image-size", metavar="N|HxW", callback=_image_size, help="Of the model input, in pixels."
-    ),
-    click.option(
-        "--resize",
-        type=click.Choice(["squash", "short-side", "none"]),
-        help="squash the whole image; fit its shorter side and cut out the centre; or take images "
-        "that have the size already.",
-    ),
-    click.option(
-        "--mean", metavar="A,B,C", callback=_numbers, help="Subtracted from each channel."
-    ),
-    click.option("--std", metavar="A,B,C", callback=_numbers, help="Divides each channel."),
-    click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), help="Of the model input."),
-    click.option(
-        "--scale",
-        type=click.Choice(["1", "255"]),
-        callback=lambda _ctx, _parameter, value: value and int(value),
-        help="The value of white, in whose unit mean and std are.",
-    ),
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-
-
-def _model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say which model is meant, and how it takes images."""
-    for option in reversed(_MODEL_OPTIONS):
-        command = option(command)
-    return command
-
-
-def _layout_option(standard: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    return click.option(
-        "--single-file/--folder",
-        "single",
-        default=None,
-        help="One HTML file, or a page with a folder of data beside it, for many images.  "
-        f"[default: {standard}]",
-    )
-
-
-def _layout(single: bool | None) -> "Layout | None":
-    if single is None:
-        return None
-    return "single" if single else "folder"
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="camreport")
 def cli() -> None:
     """Show where a CNN looks: class-activation maps of every image, layer, class and method."""
 
 
-@cli.command()
+@cli.command(cls=options.GroupedCommand, epilog=EXAMPLES)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Report folder.")
-@_model_options
-@click.option(
-    "--class-names", metavar="A,B|FILE", help="One name per class index; a file has one per line."
+@options.with_options(
+    *options.LABELS,
+    *options.MODEL,
+    *options.PREPROCESSING,
+    *options.CLASSES,
+    *options.WHAT,
+    *options.DRAWING,
+    *options.OUTPUT,
 )
-@click.option(
-    "--classes",
-    default="auto",
-    metavar="all|top3|0,1|cat,dog",
-    help="What to explain.  [default: all of up to 2 classes, else top3]",
-)
-@click.option(
-    "--labels",
-    metavar="folder|FILE",
-    help="True classes, for a badge: the folders' names, or a CSV of image and class.",
-)
-@click.option(
-    "--layers",
-    default="auto",
-    metavar="0,3|features.12|layer*|auto",
-    help="Where to look; ':pre' reads in front of the activation; see 'camreport layers'.  "
-    "[AlexNet: 0,3,6,9,12]",
-)
-@click.option(
-    "--channels",
-    metavar="LAYERS",
-    help="Ship the feature maps of these layers for the channel view, named as for --layers.",
-)
-@click.option(
-    "--methods",
-    default=",".join(DEFAULT_METHODS),
-    show_default=True,
-    metavar="NAMES|all",
-    help="Which methods to compare; see 'camreport methods'.",
-)
-@click.option(
-    "--quantity",
-    default="logit",
-    show_default=True,
-    metavar="logit|probability|contrast|contrast:CLASS",
-    help="What of a class is explained; contrast: its lead over the strongest other, or over one.",
-)
-@click.option(
-    "--gamma", default=2.0, show_default=True, help="How far LayerCAM's fusion lifts early layers."
-)
-@click.option(
-    "--stages", type=int, help="How many early stages it lifts.  [default: 3 of 5, else all but 1]"
-)
-@click.option(
-    "--smooth",
-    default="",
-    metavar="noise,aug,eigen",
-    help="Average over noisy, or mirrored and brighter copies; keep the first component.",
-)
-@click.option("--seed", default=0, show_default=True, help="Of the noise.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|mps")
-@click.option(
-    "--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size
-)
-@_layout_option("a folder above 15 MB")
-@click.option(
-    "--lang",
-    "language",
-    default="en",
-    show_default=True,
-    type=click.Choice(["en", "zh"]),
-    help="Language that the report opens in; readers can switch.",
-)
-@click.option("--figures", is_flag=True, help="Write OUT/figures/ too: a PNG for each map.")
-@click.option("--overwrite", is_flag=True, help="Use an output folder that holds something else.")
-@click.option("--quiet", is_flag=True, help="Print errors only.")
-@click.option("--verbose", is_flag=True, help="Print what each map was read from.")
-@_debug
+@options.debug
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -260,14 +153,6 @@ def run(
     **changes: Unpack["PreprocessingChanges"],
 ) -> None:
     """Explain images (files, folders or patterns) and write OUT/index.html and OUT/results/."""
-    from camreport.images import find_images
-    from camreport.results import check_output
-
-    resolve_methods(methods)
-    check_output(out, overwrite)
-    total = len(find_images(inputs, exclude=out))
-    names = None if class_names is None else _class_names(class_names)
-
     from tqdm import tqdm
 
     import camreport
@@ -277,12 +162,14 @@ def run(
     def notify(message: str) -> None:
         told.append(message)
         if not quiet:
-            said = message if message.startswith("warning:") else f"note: {message}"
-            bar.write(said, file=sys.stderr)
+            _print_notice(message)
 
-    with tqdm(
-        total=total, disable=True if quiet else None, leave=False, bar_format=PROGRESS
-    ) as bar:
+    with (
+        warnings.catch_warnings(),
+        tqdm(disable=_hidden(quiet), delay=1e-9, leave=False, bar_format=PROGRESS) as bar,
+    ):
+        if quiet:
+            warnings.simplefilter("ignore")
         summary = camreport.run(
             inputs,
             out,
@@ -291,11 +178,11 @@ def run(
             weights=weights,
             trust_checkpoint=trust_checkpoint,
             output=output,
-            class_names=names,
+            class_names=None if class_names is None else options.class_names(class_names),
             classes=classes,
             labels=labels,
-            layers=None if layers == "auto" else _listed(layers),
-            channels=None if channels is None else _listed(channels),
+            layers=None if layers == "auto" else split_list(layers),
+            channels=None if channels is None else split_list(channels),
             methods=methods,
             device=device,
             batch_size=batch_size,
@@ -308,6 +195,7 @@ def run(
             layout=_layout(single) or "auto",
             language=language,
             figures=figures,
+            found=bar.reset,
             progress=bar.update,
             notify=notify,
             **changes,
@@ -318,34 +206,28 @@ def run(
     ctx.exit(1 if summary.failed else 0)
 
 
-@cli.command()
-@click.argument("out", type=click.Path(path_type=Path))
-@_layout_option("as before")
-@click.option(
-    "--lang",
-    "language",
-    type=click.Choice(["en", "zh"]),
-    help="Language that the report opens in.  [default: as before]",
-)
-@_debug
+@cli.command(cls=options.GroupedCommand)
+@click.argument("out", type=options.HomePath())
+@options.with_options(*options.DRAWING_AGAIN)
+@options.debug
 def render(out: Path, single: bool | None, language: str | None) -> None:
     """Build OUT/index.html again from OUT/results/, without computing anything."""
     from tqdm import tqdm
 
     from camreport.gallery import render_gallery
 
-    with tqdm(disable=None, leave=False, unit=" images") as bar:
+    with tqdm(disable=_hidden(), leave=False, unit=" images") as bar:
         report = render_gallery(out, layout=_layout(single), language=language, progress=bar.update)
     _print_report(report)
 
 
 @cli.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=options.HomePath())
 @click.option("--pdf", is_flag=True, help="OUT/report.pdf, printed by an installed Chromium.")
 @click.option("--figures", is_flag=True, help="OUT/figures/: a sheet per image, a PNG per map.")
 @click.option("--csv", "table", is_flag=True, help="OUT/maps.csv: one line per map.")
 @click.option("--zip", "archive", is_flag=True, help="OUT.zip: report, figures and table.")
-@_debug
+@options.debug
 def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool) -> None:
     """Write the report in OUT in other forms, without computing anything."""
     from camreport import export as forms
@@ -355,26 +237,25 @@ def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool) -> N
         raise click.UsageError("choose a form: --pdf, --figures, --csv or --zip.")
     if pdf:
         with printable(out) as page:
-            click.echo(f"document: {forms.export_document(out, page).resolve().as_uri()}")
+            result(f"document: {forms.export_document(out, page).resolve().as_uri()}")
     if figures:
         written = forms.export_figures(out)
-        click.echo(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
+        result(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
     if table:
-        click.echo(f"table: {forms.export_table(out).resolve().as_uri()}")
+        result(f"table: {forms.export_table(out).resolve().as_uri()}")
     if archive:
-        click.echo(f"archive: {forms.export_archive(out).resolve().as_uri()}")
+        result(f"archive: {forms.export_archive(out).resolve().as_uri()}")
         if forms.is_outdated(out):
-            click.echo(
-                f"warning: {forms.DOCUMENT} is older than the report and stays outside; "
-                "--pdf --zip prints it anew",
-                err=True,
+            console.warning(
+                f"{forms.DOCUMENT} is older than the report and stays outside; --pdf --zip prints "
+                "it anew"
             )
 
 
-@cli.command()
-@_model_options
+@cli.command(cls=options.GroupedCommand)
+@options.with_options(*options.MODEL, *options.PREPROCESSING)
 @click.option("--tree", is_flag=True, help="Show what lies inside what.")
-@_debug
+@options.debug
 def layers(
     model: str,
     checkpoint: Path | None,
@@ -404,12 +285,13 @@ def layers(
     ran = {call.address: call for child in calls for call in child.inside()}
     for address, call in ran.items():
         rows.append(_layer_row(loaded.module, call, ran, size, address in chosen, tree))
-    _print_table(rows, right=(5, 7))
-    click.echo(
-        f"\n* is taken by --layers auto. Outputs are those for an image of {size[0]} x {size[1]}.\n"
-        "Gradient: share of the values read that the top class's gradient reaches, for noise as\n"
-        "an image. A layer without a map has -."
+    console.table(rows, right=(5, 7))
+    result()
+    result(
+        f"* is chosen by --layers auto. Outputs are those for an image of {size[0]} x {size[1]}."
     )
+    result("Gradient: fraction of the values read that the top class's gradient reaches, for noise")
+    result("as an image. A layer without a map has -.")
 
 
 @cli.command()
@@ -418,7 +300,7 @@ def methods() -> None:
     rows = [("key", "name", "needs", "cost", "layers", "source")] + [
         (m.key, m.name, m.needs.name, m.needs.cost, m.layers, m.source) for m in METHODS.values()
     ]
-    _print_table(rows)
+    console.table(rows)
 
 
 def main() -> NoReturn:
@@ -426,44 +308,53 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 gets escapes, no crash
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_exit_code())
+    cli.main(prog_name="camreport")
+    raise AssertionError("the command line exits by itself")
 
 
-def _exit_code() -> int:
+def _exit_code(
+    words: Sequence[str] | None = None, prog_name: str | None = "camreport", **extra: Any
+) -> int:
+    """Run a command; print what stopped it and return the exit code."""
+    remembered: dict[str, bool] = {}
     try:
-        return cli.main(prog_name="camreport", standalone_mode=False) or 0
-    except click.ClickException as error:
+        with warnings.catch_warnings():
+            warnings.showwarning = console.library_warning
+            done: int = cli.main(words, prog_name, standalone_mode=False, obj=remembered, **extra)
+            return done or 0
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return error.exit_code
+        return 2
+    except click.UsageError as error:
+        console.error(options.said_of(error))
+        return 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo(
-            "\ninterrupted. Results already written are kept: the same command goes on from there.",
-            err=True,
+        console.note(
+            "interrupted. Results already written are kept: the same command goes on from there."
         )
         return 130
-    except CamReportError as error:
-        _print_traceback()
-        click.echo(f"error: {error}", err=True)
-        return 2
     except Exception as error:
-        _print_traceback()
-        click.echo(
-            f"internal error: {type(error).__name__}: {error}\n"
-            "This is a bug of camreport, or of the model's own code; --debug shows where.",
-            err=True,
+        if remembered.get("debug"):
+            traceback.print_exc()
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    """Say what stopped a command; return the exit code."""
+    if isinstance(error, CamReportError):
+        console.error(str(error))
+        return 2
+    if isinstance(error, OSError) and (error.filename or error.errno in MACHINE_ERRORS):
+        where = repr(str(error.filename)) if error.filename else "what was being written"
+        console.error(
+            f"file: {where} cannot be read or written ({error.strerror}). Free some space, or "
+            "choose another folder; the same command goes on where it stopped."
         )
-        return 3
-
-
-def _print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Print rows in columns; those of the given numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
+        console.silence(error=False)
+        return 2
+    console.error(f"{type(error).__name__}: {error}", "internal error")
+    console.detail("This is a bug of camreport, or of the model's own code; --debug shows where.")
+    return 3
 
 
 def _layer_row(
@@ -506,9 +397,24 @@ def _layer_row(
     )
 
 
-def _print_traceback() -> None:
-    if "--debug" in sys.argv:
-        traceback.print_exc()
+def _hidden(quiet: bool = False) -> bool | None:
+    """Say whether progress is not shown; None leaves it to whether there is a terminal."""
+    return True if quiet or sys.stderr is None else None
+
+
+def _layout(single: bool | None) -> "Layout | None":
+    if single is None:
+        return None
+    return "single" if single else "folder"
+
+
+def _print_notice(message: str) -> None:
+    """Print what a run says of itself."""
+    kind, _, text = message.partition("warning: ")
+    if kind:
+        console.note(message)
+    else:
+        console.warning(text)
 
 
 def _print_summary(summary: "Summary", verbose: bool, told: Sequence[str]) -> None:
@@ -519,43 +425,61 @@ def _print_summary(summary: "Summary", verbose: bool, told: Sequence[str]) -> No
     from camreport.results import REPORT, load_results
 
     manifest = load_results(summary.out).manifest
-    click.echo(f"preprocessing: {Preprocessing.from_dict(manifest['preprocessing'])}")
+    result(f"preprocessing: {Preprocessing.from_dict(manifest['preprocessing'])}")
     for note in summary.notes:
         if note not in told:
-            click.echo(f"note: {note}")
+            _print_notice(note)
     if verbose:
         for layer in manifest["layers"]:
             shape = " x ".join(map(str, layer["shape"]))
-            click.echo(f"{layer['address']}: {layer['type']}, {layer['tensor']}, {shape}")
+            result(f"{layer['address']}: {layer['type']}, {layer['tensor']}, {shape}")
     readable = [record for record in manifest["images"] if record["status"] == "ok"]
-    for record in readable[:LISTED]:
+    for record in readable[:MAX_LISTED]:
         top = ", ".join(
             f"{entry['name']} {format_probability(entry['probability'])}"
             for entry in record["top"][:3]
         )
-        click.echo(f"{record['file']}: {top}")
-    if len(readable) > LISTED:
-        click.echo(f"... and {len(readable) - LISTED} more images")
+        result(f"{record['file']}: {top}")
+    if len(readable) > MAX_LISTED:
+        result(f"... and {len(readable) - MAX_LISTED} more images")
+    _print_accuracy(manifest)
     if summary.reused:
-        click.echo(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
+        result(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
     if summary.reused == summary.total:
-        click.echo(f"nothing new to compute; it took {format_cost(summary.cost, words_of('en'))}")
+        result(f"nothing new to compute; it took {format_cost(summary.cost, words_of('en'))}")
     else:
-        click.echo(format_cost(summary.cost, words_of("en")))
+        result(format_cost(summary.cost, words_of("en")))
     families = format_families(summary.cost, words_of("en"))
     if len(families) > 1:
         for name, said in families:
-            click.echo(f"  {name}: {said}")
+            result(f"  {name}: {said}")
     _print_report(summary.out / REPORT)
+
+
+def _print_accuracy(manifest: "Record") -> None:
+    """Print how often predictions and true classes agree, overall and for each class."""
+    names = [entry["name"] for entry in manifest["classes"]]
+    counted = accuracy(manifest["images"])
+    if counted is None:
+        return
+    share = counted.right / counted.total
+    result(f"accuracy: {counted.right} of {counted.total} right ({share:.1%})")
+    worst_first = sorted(counted.by_class.items(), key=lambda entry: entry[1][0] / entry[1][1])
+    for index, (right, total) in worst_first[:MAX_LISTED]:
+        result(f"  {names[index]}: {right} of {total} right")
+    if len(worst_first) > MAX_LISTED:
+        result(f"  ... and {len(worst_first) - MAX_LISTED} more classes")
+    if warning := order_warning(manifest["images"], names):
+        console.warning(f"{warning}. Are the names given as --class-names in the model's order?")
 
 
 def _print_failed(summary: "Summary") -> None:
     if summary.failed:
-        click.echo(f"{len(summary.failed)} of {summary.total} inputs could not be read:", err=True)
-    for record in summary.failed[:LISTED]:
-        click.echo(f"  {record['file']}: {record['reason']}", err=True)
-    if len(summary.failed) > LISTED:
-        click.echo(f"  ... and {len(summary.failed) - LISTED} more, see the report", err=True)
+        console.warning(f"{len(summary.failed)} of {summary.total} inputs could not be read:")
+    for record in summary.failed[:MAX_LISTED]:
+        console.detail(f"{record['file']}: {record['reason']}")
+    if len(summary.failed) > MAX_LISTED:
+        console.detail(f"... and {len(summary.failed) - MAX_LISTED} more, see the report")
 
 
 def _print_report(report: Path) -> None:
@@ -564,30 +488,10 @@ def _print_report(report: Path) -> None:
 
     size, beside = report.stat().st_size, report.with_name(DATA).is_dir()
     if size > SINGLE_LIMIT and not beside:
-        click.echo(
-            f"warning: the report has {size / 2**20:.0f} MB in one file. It opens slowly and many "
-            "portals refuse it: --folder puts the data beside the page.",
-            err=True,
+        console.warning(
+            f"the report has {size / 2**20:.0f} MB in one file. It opens slowly and many portals "
+            "refuse it: --folder puts the data beside the page."
         )
     if beside:
-        click.echo(f"the report needs the folder {DATA}/ beside it: keep them together")
-    click.echo(f"report: {report.resolve().as_uri()}")
-
-
-def _class_names(given: str) -> list[str]:
-    """Read names from a file (UTF-8, one per line) or from a list (commas of either width)."""
-    if not os.path.isfile(given):
-        if given.endswith(".txt"):
-            raise ClassError(f"class names: there is no file {given!r}.")
-        return _listed(given)
-    try:
-        lines = Path(given).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClassError(
-            f"class names: expected a text file in UTF-8, got {given!r} ({error})."
-        ) from error
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.replace("，", ",").split(",") if part.strip()]
+        console.note(f"the report needs the folder {DATA}/ beside it: keep them together")
+    result(f"report: {report.resolve().as_uri()}")

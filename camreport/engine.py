@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from camreport.choices import GAMMA
 from camreport.conditions import full_precision, gradients_on, to_model, undisturbed
 from camreport.cost import Cost
 from camreport.errors import ClassError, LayerError, MemoryLimitError, ModelError
-from camreport.fusion import GAMMA, fuse
+from camreport.fusion import fuse
 from camreport.layers import Layer
 from camreport.memory import (
     FIRST_BATCH_ALLOWANCE,

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-GAMMA = 2.0
-"""Steepness of the tanh that lifts shallow maps (Jiang et al. 2021, eq. 9)."""
+from camreport.choices import GAMMA
 
 
 def normalise(cam: Tensor) -> Tensor:

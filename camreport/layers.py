@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from camreport.choices import check_address
 from camreport.errors import LayerError, suggestion
 
 ACTIVATIONS = (
@@ -89,11 +90,7 @@ def resolve_layer(model: nn.Module, asked: str | int | nn.Module) -> Layer:
             f"layer: expected a module of {type(model).__name__}, got {address!r}."
             + (suggestion(name, filter(None, modules)) or f" It has {_examples(modules)}.")
         )
-    if variant not in ("", "pre") or (call and not call.isdigit()):
-        raise LayerError(
-            f"layer: expected 'name', 'name:pre' or 'name#call', got {address!r}. "
-            f"For instance {name}:pre or {name}#0."
-        )
+    check_address(address)
     after = None if variant or call else _activation_after(modules, name)
     return Layer(
         address=address,

@@ -16,22 +16,6 @@ LOOK_ALIKE_SHARE = 0.6
 """How much of their mean logit Finer-CAM subtracts, as in torchcam."""
 
 
-def check_quantity(quantity: str) -> str:
-    """Return ``logit``, ``probability``, ``contrast`` or ``contrast:INDEX`` as it is.
-
-    Raises:
-        ClassError: it is none of these.
-    """
-    kind, colon, rival = quantity.partition(":")
-    if (kind == "contrast" and rival.isdecimal()) or (
-        not colon and kind in ("logit", "probability", "contrast")
-    ):
-        return quantity
-    raise ClassError(
-        f"quantity: expected logit, probability, contrast or contrast:CLASS, got {quantity!r}."
-    )
-
-
 def cotangents(
     logits: Tensor, targets: Tensor, quantity: str, reference: Tensor | None = None
 ) -> Tensor:

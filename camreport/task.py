@@ -9,16 +9,12 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import activation
 
+from camreport.choices import GAMMA, check_numbers, check_quantity, check_smoothings
 from camreport.errors import MethodError
-from camreport.fusion import GAMMA
 from camreport.layers import Layer
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, GUIDED, HEAD, INPUT_GRADIENT, KEPT, POOL_GRADIENT
-from camreport.quantity import check_quantity
 from camreport.tail import Head, Tail, find_head, find_tail, functional_steps
-
-SMOOTHINGS = ("noise", "aug", "eigen")
-"""Ways of smoothing that ``smooth`` takes."""
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 _SOFTMAXES = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
@@ -145,12 +141,7 @@ def make_task(
         MethodError: an option is out of range, or nothing of what is asked can be computed.
         ClassError: an unknown quantity.
     """
-    if not 0 < gamma < float("inf"):
-        raise MethodError(f"gamma: expected a number above 0, got {gamma}.")
-    if stages is not None and stages < 0:
-        raise MethodError(f"stages: expected a number from 0, or None, got {stages}.")
-    if not 0 <= seed < 2**63:
-        raise MethodError(f"seed: expected a whole number from 0 to 2**63 - 1, got {seed}.")
+    check_numbers(gamma, stages, seed)
     needs = {method.needs for method in methods}
     reads = {layer.reads for layer in layers.values()}
     heads = {read: find_head(module, read, output) for read in reads} if HEAD in needs else {}
@@ -161,7 +152,7 @@ def make_task(
         quantity=check_quantity(quantity),
         gamma=gamma,
         stages=stages,
-        smooth=_checked_smoothings(smooth),
+        smooth=check_smoothings(smooth),
         seed=seed,
         output=output,
         skipped=tuple(_skips(module, layers, methods, heads)),
@@ -256,12 +247,3 @@ def _pools(module: nn.Module, reads: set[str]) -> dict[str, str]:
         if isinstance(behind, _POOLINGS) and places[behind] == 1:
             found[read] = f"{parent_name}.{following[0]}" if parent_name else following[0]
     return found
-
-
-def _checked_smoothings(smooth: str | Sequence[str]) -> tuple[str, ...]:
-    listed = smooth.replace("，", ",").split(",") if isinstance(smooth, str) else smooth
-    words = [word.strip().lower() for word in listed if word.strip()]
-    for word in words:
-        if word not in SMOOTHINGS:
-            raise MethodError(f"smooth: expected some of {', '.join(SMOOTHINGS)}, got {word!r}.")
-    return tuple(kind for kind in SMOOTHINGS if kind in words)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,70 +104,105 @@ def test_run_says_how_much_an_earlier_run_has_left(command: Command) -> None:
 
 
 NAMES = ",".join(f"class {index}" for index in range(99))
-REFUSED = [
-    (("run",), "Missing argument 'INPUT...'"),
-    (("run", CAT), "Missing option '-o'"),
-    (("run", "-o", "out"), "Missing argument 'INPUT...'"),
-    (("run", CAT, "-o", "out", "--opcaity", "1"), "--opcaity"),
-    (("run", CAT, "-o", "out", "--batch-size", "0"), "got '0'"),
-    (("run", CAT, "-o", "out", "--batch-size", "many"), "got 'many'"),
+RUN = ("run", CAT, "-o", "out")
+WITHOUT_TORCH = [
+    (("run",), "input: expected an image, a folder or a pattern, got none"),
+    (("run", "-o", "out"), "input: expected an image, a folder or a pattern, got none"),
+    (("render",), "out: expected a value, got none"),
+    (("rnu",), "command: expected one of run, render, export, layers, methods, got 'rnu'. Did you"),
+    ((*RUN, "--opcaity", "1"), "option: expected one of camreport run, got '--opcaity'"),
+    ((*RUN, "--laguage", "zh"), "Did you mean '--lang'?"),
+    ((*RUN, "--lang", "fr"), "lang: expected en or zh, got 'fr'."),
+    ((*RUN, "--resize", "squish"), "got 'squish'. Did you mean 'squash'?"),
+    ((*RUN, "--batch-size", "0"), "batch-size: expected 'auto' or a number from 1, got '0'"),
+    ((*RUN, "--batch-size", "many"), "got 'many'"),
     (("run", "nowhere.jpg", "-o", "out"), "'nowhere.jpg'"),
     (("run", CAT, "nowhere", "-o", "out"), "'nowhere'"),
     (("run", "*.jpg", "-o", "out"), "'*.jpg'"),
     (("run", "mine", "-o", "out"), "found none in 'mine'"),
-    (("run", "mine/notes.txt", "-o", "out"), "notes.txt: "),
-    (("run", CAT, "-o", "out", "--methods", "gradcma"), "Did you mean 'grad_cam'?"),
-    (("run", CAT, "-o", "out", "--methods", "score-camm"), "Did you mean 'score_cam'?"),
-    (("run", CAT, "-o", "out", "--methods", ","), "methods: expected at least one"),
-    (("run", CAT, "-o", "out", "--methods", "cam"), "CAM is not defined for this model"),
-    (("run", CAT, "-o", "out", "--quantity", "logits"), "contrast:CLASS, got 'logits'"),
-    (("run", CAT, "-o", "out", "--quantity", "contrast:dgo"), "Did you mean 'dog'?"),
-    (("run", CAT, "-o", "out", "--quantity", "logit:dog"), "got 'logit:1'"),
-    (("run", CAT, "-o", "out", "--gamma", "0"), "gamma: expected a number above 0, got 0.0"),
-    (("run", CAT, "-o", "out", "--gamma", "steep"), "'steep'"),
-    (("run", CAT, "-o", "out", "--stages", "-1"), "stages: expected a number from 0"),
-    (("run", CAT, "-o", "out", "--smooth", "noisy"), "noise, aug, eigen, got 'noisy'"),
-    (("run", CAT, "-o", "out", "--seed", "x"), "'x'"),
-    (("run", CAT, "-o", "out", "--layers", "featrues.12"), "Did you mean 'features.12'?"),
-    (("run", CAT, "-o", "out", "--layers", "13"), "'features.13'"),
-    (("run", CAT, "-o", "out", "--layers", "classifier.1"), "'classifier.1'"),
-    (("run", CAT, "-o", "out", "--classes", "dgo"), "Did you mean 'dog'?"),
-    (("run", CAT, "-o", "out", "--classes", "2"), "an index 0 to 1"),
-    (("run", CAT, "-o", "out", "--class-names", "a,b,c"), "expected 2"),
-    (("run", CAT, "-o", "out", "--model", "alexnte"), "Did you mean 'alexnet'?"),
-    (("run", CAT, "-o", "out", "--checkpoint", "none.pth"), "none.pth"),
-    (("run", CAT, "-o", "out", "--checkpoint", "mine/notes.txt"), "notes.txt"),
-    (("run", CAT, "-o", "out", "--device", "gpu"), "got 'gpu'"),
+    ((*RUN, "--methods", "gradcma"), "Did you mean 'grad_cam'?"),
+    ((*RUN, "--methods", "score-camm"), "Did you mean 'score_cam'?"),
+    ((*RUN, "--methods", "xyzzy"), "got 'xyzzy'. There are grad_cam, "),
+    ((*RUN, "--methods", ","), "methods: expected at least one"),
+    ((*RUN, "--quantity", "logits"), "contrast:CLASS, got 'logits'. Did you mean 'logit'?"),
+    ((*RUN, "--quantity", "logit:dog"), "got 'logit:dog'"),
+    ((*RUN, "--quantity", "contrast:dgo", "--class-names", "cat,dog"), "Did you mean 'dog'?"),
+    ((*RUN, "--gamma", "0"), "gamma: expected a number above 0, got 0.0"),
+    ((*RUN, "--gamma", "steep"), "gamma: expected a number, got 'steep'"),
+    ((*RUN, "--stages", "-1"), "stages: expected a number from 0"),
+    ((*RUN, "--stages", "1.5"), "stages: expected a whole number, got '1.5'"),
+    ((*RUN, "--smooth", "noisy"), "noise, aug, eigen, got 'noisy'. Did you mean 'noise'?"),
+    ((*RUN, "--seed", "x"), "seed: expected a whole number, got 'x'"),
+    ((*RUN, "--seed", "-1"), "seed: expected a whole number from 0"),
+    ((*RUN, "--layers", ","), "layers: expected at least one address"),
+    ((*RUN, "--layers", "12:post"), "'name:pre' or 'name#call', got '12:post'"),
+    ((*RUN, "--channels", "12#x"), "'name:pre' or 'name#call', got '12#x'"),
+    ((*RUN, "--classes", ","), "classes: expected all, top3, indices or names, got nothing"),
+    ((*RUN, "--classes", "dgo", "--class-names", "cat,dog"), "Did you mean 'dog'?"),
+    ((*RUN, "--class-names", "mine/latin1"), "UTF-8"),
+    ((*RUN, "--class-names", "names.txt"), "there is no file 'names.txt'"),
+    ((*RUN, "--labels", "true.csv"), "found no file 'true.csv'"),
+    ((*RUN, "--labels", "mine/latin1", "--class-names", "cat,dog"), "UTF-8"),
+    ((*RUN, "--model", "alexnte"), "Did you mean 'alexnet'?"),
+    ((*RUN, "--model", "catdog-alexnte"), "Did you mean 'catdog-alexnet'?"),
+    ((*RUN, "--model", "net.py"), "Say what builds it: net.py:build."),
+    ((*RUN, "--model", "net.py:build"), "there is no file 'net.py'"),
+    ((*RUN, "--checkpoint", "none.pth"), "found nothing at 'none.pth'"),
+    ((*RUN, "--checkpoint", "mine"), "found a folder, a device or a pipe at 'mine'"),
+    ((*RUN, "--device", "gpu"), "device: expected auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
+    ((*RUN, "--mean", "1,2"), "mean: expected three numbers"),
+    ((*RUN, "--std", "a,b,c"), "std: expected three numbers, got 'a,b,c'"),
+    ((*RUN, "--image-size", "0"), "image_size: expected a number of pixels from 1"),
     (("run", CAT, "-o", "mine"), "--overwrite"),
     (("run", CAT, "-o", "mine/notes.txt"), "the file 'mine/notes.txt'"),
     (("run", CAT, "-o", "mine/notes.txt", "--overwrite"), "the file 'mine/notes.txt'"),
     (("render", "mine"), "'mine'"),
     (("render", "nowhere"), "'nowhere'"),
-    (("rnu",), "'rnu'"),
     (("run", "x" * 300, "-o", "out"), "xxx"),
     (("run", "", "-o", "out"), "''"),
     (("run", CAT, "-o", "mine/notes.txt/out"), "notes.txt"),
     (("run", CAT, "-o", "x" * 300), "xxx"),
-    (("run", CAT, "-o", "out", "--class-names", NAMES), "got 99"),
-    (("run", CAT, "-o", "out", "--class-names", "mine/latin1"), "UTF-8"),
+]
+NAMES = ",".join(f"class {index}" for index in range(99))
+WITH_TORCH = [
+    (("run", "mine/notes.txt", "-o", "out"), "notes.txt: "),
+    ((*RUN, "--methods", "cam"), "CAM is not defined for this model"),
+    ((*RUN, "--quantity", "contrast:dgo"), "Did you mean 'dog'?"),
+    ((*RUN, "--layers", "featrues.12"), "Did you mean 'features.12'?"),
+    ((*RUN, "--layers", "13"), "'features.13'"),
+    ((*RUN, "--layers", "classifier.1"), "'classifier.1'"),
+    ((*RUN, "--classes", "dgo"), "Did you mean 'dog'?"),
+    ((*RUN, "--classes", "2"), "an index 0 to 1"),
+    ((*RUN, "--class-names", "a,b,c"), "expected 2"),
+    ((*RUN, "--class-names", NAMES), "got 99"),
+    ((*RUN, "--checkpoint", "mine/notes.txt"), "notes.txt"),
+    ((*RUN, "--device", "cuda:99"), "got 'cuda:99'"),
 ]
 
 
-@pytest.mark.parametrize(("words", "said"), REFUSED)
+@pytest.fixture
+def mine(command: Command) -> Path:
+    """A folder that is not ours, in the empty folder of ``command``."""
+    folder = Path("mine")
+    folder.mkdir()
+    (folder / "notes.txt").write_text("precious")
+    (folder / "latin1").write_bytes("chat\nété".encode("latin-1"))
+    return folder
+
+
+@pytest.mark.parametrize(("words", "said"), WITHOUT_TORCH + WITH_TORCH)
 def test_command_exits_with_2_names_the_trouble_and_writes_nothing(
-    command: Command, words: tuple[str, ...], said: str
+    command: Command, mine: Path, words: tuple[str, ...], said: str
 ) -> None:
-    Path("mine").mkdir()
-    Path("mine/notes.txt").write_text("precious")
-    Path("mine/latin1").write_bytes("chat\nété".encode("latin-1"))
     before = sorted(Path().rglob("*"))
     finished = command(*words)
     assert finished.code == 2
+    assert finished.err.startswith("error: ")
+    assert finished.err.count("\n") == 1, "one sentence, in our one style"
     assert said in finished.err
     assert finished.out == ""
-    assert "Traceback" not in finished.err
     assert sorted(Path().rglob("*")) == before
-    assert Path("mine/notes.txt").read_text() == "precious"
+    assert (mine / "notes.txt").read_text() == "precious"
 
 
 def failing(error: BaseException) -> Callable[..., None]:
@@ -287,8 +322,9 @@ def test_render_warns_when_one_file_is_asked_for_and_large(
     assert finished.code == 0
     assert "warning: the report has" in finished.err
     folder = command("render", "out", "--folder")
-    assert (folder.code, folder.err) == (0, "")
-    assert "keep them together" in folder.out
+    assert folder.code == 0
+    assert folder.err.startswith("note: the report needs the folder data/ beside it")
+    assert folder.out == f"report: {Path('out/index.html').resolve().as_uri()}\n"
 
 
 def test_public_names_are_all_there() -> None:
@@ -302,7 +338,7 @@ def test_public_names_are_all_there() -> None:
 
 
 NO_TORCH = """
-import sys
+import os, sys
 import camreport
 assert "torch" not in sys.modules, "import camreport"
 from camreport import cli
@@ -314,23 +350,31 @@ for words, code in {commands!r}:
 
 
 def test_torch_is_not_imported_before_there_is_something_to_compute(
-    demo: Path, tmp_path: Path
+    demo: Path, tmp_path: Path, command: Command, mine: Path
 ) -> None:
     out = str(shutil.copytree(demo, tmp_path / "demo"))
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").touch()
     right = ["--help", "-h", "run --help", "render --help", "--version", "methods"]
-    wrong = ["", "rnu", "run", "run {cat}", "run {cat} -o out --nonsense", "run nowhere -o out"]
-    wrong += ["run {cat} -o mine", "run {cat} -o out --methods none", "render mine"]
-    commands = [(words.split(), 0) for words in right] + [(["render", out], 0)]
-    commands += [([word.format(cat=CAT) for word in words.split()], 2) for words in wrong]
+    commands = [(words.split(), 0) for words in right] + [(["render", out], 0), ([], 2)]
+    commands += [(list(words), 2) for words, _ in WITHOUT_TORCH]
     finished = subprocess.run(
-        [sys.executable, "-c", NO_TORCH.format(commands=commands)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", NO_TORCH.format(commands=commands)], capture_output=True, text=True
     )
     assert finished.returncode == 0, finished.stderr
+
+
+def test_run_looks_for_its_images_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: list[str] = []
+    walk = os.walk
+
+    def counted(top: str, *rest: object, **options: object) -> Iterator[tuple[str, list, list]]:
+        walked.append(os.fspath(top))
+        return walk(top, *rest, **options)
+
+    monkeypatch.setattr("os.walk", counted)
+    Path("in").mkdir()
+    shutil.copy(CAT, "in/cat.jpg")
+    assert command("run", "in", "-o", "out", *QUICK).code == 0
+    assert walked.count("in") == 1
 
 
 TERMINALS = {

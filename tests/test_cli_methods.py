@@ -12,7 +12,7 @@ import pytest
 from conftest import INPUTS
 from test_cli import CAT, Command, command, failing
 
-from camreport import api
+from camreport import pipeline
 from camreport.errors import CamReportError
 from camreport.methods import METHODS
 from camreport.pipeline import Summary
@@ -59,13 +59,13 @@ def test_run_passes_its_options_on(command: Command, monkeypatch: pytest.MonkeyP
 def test_run_says_what_is_left_out_before_it_computes_the_rest(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute = api.compute
+    compute = pipeline.compute
 
     def computed(*given: object) -> Summary:
         print("computing", file=sys.stderr)
         return compute(*given)
 
-    monkeypatch.setattr(api, "compute", computed)
+    monkeypatch.setattr(pipeline, "compute", computed)
     words = ("--layers", "12,features.10:pre", "--methods", "cam,grad_cam,xgrad_cam")
     finished = command("run", CAT, "-o", "out", *words)
     assert finished.code == 0

@@ -13,9 +13,10 @@ from torch.testing import assert_close
 import camreport
 from camreport import explain
 from camreport.api import resolve_quantity
+from camreport.choices import check_quantity
 from camreport.errors import ClassError
 from camreport.methods import METHODS
-from camreport.quantity import check_quantity, cotangents, look_alike_cotangents, scores
+from camreport.quantity import cotangents, look_alike_cotangents, scores
 
 LOGITS = torch.tensor(
     [[1.0, -2.0, 0.5, 3.0], [2.0, 2.5, -1.0, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64

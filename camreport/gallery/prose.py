@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from camreport.accuracy import accuracy, order_warning
 from camreport.gallery.language import Words
 from camreport.gallery.records import FUSED, INPUT, shown_methods
 from camreport.images import Preprocessing
@@ -30,7 +31,7 @@ def prose(results: Results, words: Words, degraded: Sequence[str]) -> dict[str, 
     return {
         "title": words("title", model=model["name"]),
         "lede": _lede(manifest, len(readable), methods, words),
-        "warning": words.phrase(model.get("warning", "")),
+        "warning": _warning(manifest, readable, words),
         "facts": _facts(manifest, readable, methods, words),
         "leftOut": _left_out(manifest, words),
         "failed": [
@@ -90,12 +91,7 @@ def _facts(
 ) -> Rows:
     model = manifest["model"]
     classes = [entry["name"] for entry in manifest["classes"]]
-    judged = [
-        record["top"][0]["index"] == record["label"]
-        for record in readable
-        if record.get("label") is not None and record["top"]
-    ]
-    score = words("facts.score", right=sum(judged), all=len(judged))
+    score = _score(manifest, readable, words)
     return [
         (
             words("facts.model"),
@@ -108,9 +104,31 @@ def _facts(
         ),
         (words("facts.methods"), _joined([method.name for method in methods], words)),
         (words("facts.explained"), _quantity(manifest, words)),
-        *([(words("facts.predictions"), score)] if judged else []),
+        *([(words("facts.predictions"), score)] if score else []),
         (words("facts.cost"), format_cost(manifest["cost"], words)),
     ]
+
+
+def _warning(manifest: Record, readable: Sequence[Record], words: Words) -> str:
+    """Say what every reader must know of the model and of its class names."""
+    names = [entry["name"] for entry in manifest["classes"]]
+    said = (manifest["model"].get("warning", ""), order_warning(readable, names))
+    return words("stop").join(words.phrase(one) for one in said if one)
+
+
+def _score(manifest: Record, readable: Sequence[Record], words: Words) -> str:
+    """Say how many predictions are right, overall and for each of a few classes."""
+    counted = accuracy(readable)
+    if counted is None:
+        return ""
+    score = words("facts.score", right=counted.right, all=counted.total)
+    if not 1 < len(counted.by_class) <= MOST_NAMES:
+        return score
+    by_class = (
+        words("facts.class", name=manifest["classes"][index]["name"], right=right, all=total)
+        for index, (right, total) in counted.by_class.items()
+    )
+    return words("facts.scores", score=score, classes=words("comma").join(by_class))
 
 
 def _left_out(manifest: Record, words: Words) -> list[str]:

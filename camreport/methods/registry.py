@@ -468,9 +468,10 @@ def resolve_methods(names: str | Iterable[str]) -> list[Method]:
             method = by_spelling[_spelling(name)]
             found[method.key] = replace(method, largest_grid=None)
         else:
+            near = suggestion(name.strip().lower(), METHODS) or f" There are {', '.join(METHODS)}."
             raise MethodError(
-                f"methods: expected some of {', '.join(METHODS)}, got {name.strip()!r}."
-                + suggestion(name.strip().lower(), METHODS)
+                "methods: expected 'all' or names that 'camreport methods' lists, got "
+                f"{name.strip()!r}.{near}"
             )
     if not found:
         raise MethodError(f"methods: expected at least one of {', '.join(METHODS)}, got none.")

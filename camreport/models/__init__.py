@@ -7,12 +7,12 @@ from typing import Unpack
 
 from torch import nn
 
+from camreport.choices import BUNDLED, EFFICIENTNET_LITE0, TIMM, WEIGHTS
 from camreport.errors import ClassError, ModelError
 from camreport.images import PreprocessingChanges
-from camreport.models.bundled import BUNDLED, load_bundled
+from camreport.models.bundled import load_bundled
 from camreport.models.checkpoint import load_checkpoint
 from camreport.models.imagenet import (
-    EFFICIENTNET_LITE0,
     efficientnet_lite0_architecture,
     load_efficientnet_lite0,
 )
@@ -24,14 +24,10 @@ from camreport.models.loaded import (
     wrap_module,
 )
 from camreport.models.own_code import is_own_code, load_own_code, own_architecture
-from camreport.models.timm_zoo import PREFIX as TIMM
 from camreport.models.timm_zoo import load_timm, timm_architecture
 from camreport.models.zoo import load_torchvision, torchvision_architecture
 
 __all__ = ["LoadedModel", "load_model"]
-
-WEIGHTS = ("default", "none")
-"""What ``weights`` takes: the model's own, or random ones."""
 
 
 def load_model(

@@ -7,6 +7,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from camreport.choices import TIMM
 from camreport.errors import ModelError, suggestion
 from camreport.images import Preprocessing
 from camreport.models.loaded import (
@@ -17,9 +18,6 @@ from camreport.models.loaded import (
     state_sha256,
     with_random_weights,
 )
-
-PREFIX = "timm:"
-"""How timm's names begin on the command line."""
 
 
 def load_timm(name: str, weights: str = "default") -> LoadedModel:
@@ -91,7 +89,7 @@ def _timm() -> ModuleType:
 
 def _known(timm: ModuleType, name: str) -> str:
     """Return a name as timm says it, if timm knows it."""
-    own = name.removeprefix(PREFIX)
+    own = name.removeprefix(TIMM)
     plain, _, tag = own.partition(".")
     known = timm.is_model(plain)
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{plain}.*")] if known else []

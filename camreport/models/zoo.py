@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 
-from camreport.errors import ModelError, suggestion
+from camreport.choices import unknown_model
+from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.models.loaded import (
     Architecture,
@@ -97,15 +98,7 @@ def default_weights(name: str) -> WeightsEnum:
     """
     classifiers = models.list_models(module=models)
     if name not in classifiers:
-        raise ModelError(
-            "model: expected 'catdog-alexnet', 'efficientnet-lite0', a torchvision classifier, "
-            f"'timm:NAME' or 'file.py:build', got {name!r}."
-            + (
-                (f" Say what builds it: {name}:build." if name.endswith(".py") else "")
-                or suggestion(name, ["catdog-alexnet", "efficientnet-lite0", *classifiers])
-                or " For instance 'resnet18'."
-            )
-        )
+        raise unknown_model(name, classifiers)
     weights: WeightsEnum = models.get_model_weights(name).DEFAULT
     return weights
 

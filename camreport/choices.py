@@ -1,0 +1,268 @@
+"""What options take, checked by their words alone, before torch is imported for anything."""
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from camreport.errors import ClassError, InputError, LayerError, MethodError, ModelError, suggestion
+
+BUNDLED = "catdog-alexnet"
+"""Name of the bundled model."""
+
+EFFICIENTNET_LITE0 = "efficientnet-lite0"
+"""Name of the ImageNet classifier that a package brings."""
+
+TIMM = "timm:"
+"""How timm's names begin."""
+
+GAMMA = 2.0
+"""Steepness of the tanh that lifts shallow maps in LayerCAM's fusion (Jiang et al. 2021, eq. 9)."""
+
+QUANTITIES = ("logit", "probability", "contrast")
+"""Scores of a class that can be explained; ``contrast:CLASS`` names the other class."""
+
+SMOOTHINGS = ("noise", "aug", "eigen")
+"""Ways of smoothing that ``smooth`` takes."""
+
+WEIGHTS = ("default", "none")
+"""What ``weights`` takes: the model's own, or random ones."""
+
+_ENTRY_OR_COMMA = re.compile(r'"[^"]*"|，')
+_ENTRY = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*))(?:,|$)')
+
+
+def split_list(text: str) -> list[str]:
+    """Return the entries of a list with commas of either width; ``"a, b"`` is one entry.
+
+    Example:
+        >>> split_list('cat，"dog, small"')
+        ['cat', 'dog, small']
+    """
+    plain = _ENTRY_OR_COMMA.sub(lambda found: "," if found[0] == "，" else found[0], text)
+    entries = [
+        found[1].replace('""', '"') if found[1] is not None else found[2].strip()
+        for found in _ENTRY.finditer(plain)
+    ]
+    return [entry for entry in entries if entry]
+
+
+def join_list(entries: Iterable[object]) -> str:
+    """Return entries as ``split_list`` reads them back."""
+    return ",".join(map(_quoted, map(str, entries)))
+
+
+def check_quantity(quantity: str, *, by_name: bool = False) -> str:
+    """Return ``logit``, ``probability``, ``contrast`` or ``contrast:INDEX`` as it is.
+
+    Args:
+        quantity: which score of a class is explained.
+        by_name: accept the name of a class as well as its index.
+
+    Raises:
+        ClassError: it is none of these.
+    """
+    kind, colon, rival = quantity.partition(":")
+    named = rival.strip() if by_name else rival.isdecimal()
+    if (kind == "contrast" and named) or (not colon and kind in QUANTITIES):
+        return quantity
+    raise ClassError(
+        f"quantity: expected logit, probability, contrast or contrast:CLASS, got {quantity!r}."
+        + suggestion(kind, QUANTITIES)
+    )
+
+
+def check_smoothings(smooth: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the chosen ways of smoothing in their own order, without repeats.
+
+    Raises:
+        MethodError: there is no such way.
+    """
+    words = [word.strip().lower() for word in (_entries(smooth))]
+    for word in words:
+        if word not in SMOOTHINGS:
+            raise MethodError(
+                f"smooth: expected some of {', '.join(SMOOTHINGS)}, got {word!r}."
+                + suggestion(word, SMOOTHINGS)
+            )
+    return tuple(kind for kind in SMOOTHINGS if kind in words)
+
+
+def check_numbers(gamma: float, stages: int | None, seed: int) -> None:
+    """Refuse numbers that are out of range.
+
+    Raises:
+        MethodError: ``gamma`` is not above 0, or ``stages`` or ``seed`` is below 0.
+    """
+    if not 0 < gamma < float("inf"):
+        raise MethodError(f"gamma: expected a number above 0, got {gamma}.")
+    if stages is not None and stages < 0:
+        raise MethodError(f"stages: expected a number from 0, or None, got {stages}.")
+    if not 0 <= seed < 2**63:
+        raise MethodError(f"seed: expected a whole number from 0 to 2**63 - 1, got {seed}.")
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Refuse a number of images per batch below 1.
+
+    Raises:
+        InputError: it is.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size: expected a number from 1, or None, got {batch_size}.")
+
+
+def check_device(device: str) -> None:
+    """Refuse what is not the name of a device; whether this machine has it shows later.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", device):
+        raise ModelError(
+            f"device: expected auto, cpu, cuda, cuda:N or mps, got {device!r}."
+            + suggestion(device, ("auto", "cpu", "cuda", "mps"))
+        )
+
+
+def check_addresses(option: str, asked: object) -> None:
+    """Refuse layers that are no addresses by the way they are written.
+
+    Args:
+        option: the argument's name, for the message.
+        asked: what should be a sequence of addresses; None where the choice is the model's.
+
+    Raises:
+        LayerError: they are not.
+    """
+    if asked is None:
+        return
+    if isinstance(asked, str) or not isinstance(asked, Sequence):
+        raise LayerError(
+            f"{option}: expected a list of addresses, got {_shown(asked)}. For instance "
+            f"{option}=['features.9', 'features.12']."
+        )
+    if not asked:
+        raise LayerError(f"{option}: expected at least one address, or 'auto', got none.")
+    for one in asked:
+        if not isinstance(one, str):
+            raise LayerError(f"{option}: expected addresses as text, got {_shown(one)}.")
+        check_address(one)
+
+
+def check_address(address: str) -> None:
+    """Refuse an address that ends in neither ``:pre`` nor ``#call`` but in something like them.
+
+    Raises:
+        LayerError: it does.
+    """
+    name, colon, variant = address.strip().partition(":")
+    name, hash_sign, call = name.partition("#")
+    if (colon and variant != "pre") or (hash_sign and not call.isdecimal()):
+        raise LayerError(
+            f"layer: expected 'name', 'name:pre' or 'name#call', got {address.strip()!r}. "
+            f"For instance {name}:pre or {name}#0."
+        )
+
+
+def check_class_names(class_names: object) -> None:
+    """Refuse class names that are no sequence of texts.
+
+    Raises:
+        ClassError: they are not.
+    """
+    if class_names is None:
+        return
+    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+        raise ClassError(
+            f"class names: expected a list of names, got {_shown(class_names)}. For instance "
+            "class_names=['cat', 'dog']."
+        )
+    wrong = [name for name in class_names if not isinstance(name, str)]
+    if wrong:
+        raise ClassError(f"class names: expected names as text, got {_shown(wrong[0])}.")
+
+
+def check_model(model: object, weights: str) -> None:
+    """Refuse a model's name that leads nowhere, as far as that shows without torch.
+
+    Args:
+        model: a name; anything else is left to ``load_model``.
+        weights: ``default`` or ``none``.
+
+    Raises:
+        ModelError: no such file, no such classifier in torchvision's code, no such weights.
+    """
+    if weights not in WEIGHTS:
+        raise ModelError(f"weights: expected {' or '.join(WEIGHTS)}, got {weights!r}.")
+    if not isinstance(model, str) or model in (BUNDLED, EFFICIENTNET_LITE0):
+        return
+    where, colon, attribute = model.rpartition(":")
+    if colon and where.endswith(".py") and attribute.isidentifier():
+        if not Path(where).is_file():
+            raise ModelError(f"model: there is no file {where!r}.")
+    elif not colon or not where or not (attribute.isidentifier() or model.startswith(TIMM)):
+        source = _torchvision_source()
+        if source and (not model.isidentifier() or f"\ndef {model}(" not in source):
+            registered = re.findall(r"\n@register_model\(.*\)\n(?:@.*\n)*def (\w+)\(", source)
+            raise unknown_model(model, registered)
+
+
+def unknown_model(name: str, classifiers: Sequence[str]) -> ModelError:
+    """Return the error for a name that no source of models knows.
+
+    Args:
+        name: as given.
+        classifiers: torchvision's names.
+    """
+    return ModelError(
+        f"model: expected '{BUNDLED}', '{EFFICIENTNET_LITE0}', a torchvision classifier, "
+        f"'{TIMM}NAME' or 'file.py:build', got {name!r}."
+        + (
+            (f" Say what builds it: {name}:build." if name.endswith(".py") else "")
+            or suggestion(name, [BUNDLED, EFFICIENTNET_LITE0, *classifiers])
+            or " For instance 'resnet18'."
+        )
+    )
+
+
+def check_checkpoint(checkpoint: str | Path | None) -> None:
+    """Refuse a weights file that is not there, or is no regular file.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if checkpoint is None:
+        return
+    path = Path(checkpoint)
+    if not os.path.isfile(path):
+        there = "a folder, a device or a pipe" if os.path.exists(path) else "nothing"
+        raise ModelError(
+            f"checkpoint: expected a file with weights, found {there} at {str(path)!r}."
+        )
+
+
+def _entries(given: str | Sequence[str]) -> list[str]:
+    return split_list(given) if isinstance(given, str) else [word for word in given if word.strip()]
+
+
+def _quoted(entry: str) -> str:
+    """Return an entry of a list with quotation marks round it, where it needs them."""
+    if not re.search('[,，"]', entry) and entry == entry.strip():
+        return entry
+    return '"' + entry.replace('"', '""') + '"'
+
+
+def _shown(value: object) -> str:
+    """Return a text as it is written, of anything else its type."""
+    return repr(value) if isinstance(value, str) else type(value).__name__
+
+
+def _torchvision_source() -> str:
+    """Return the code of torchvision's classifiers, unexecuted; nothing where it is not found."""
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None:
+        return ""
+    files = sorted((Path(found.origin).parent / "models").glob("*.py"))
+    return "\n".join(file.read_text("utf-8") for file in files)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.models.keras_vgg import load_keras
-from camreport.models.loaded import Architecture, LoadedModel
+from camreport.models.loaded import Architecture, LoadedModel, first_line
+from camreport.models.shapes import run_shapes
 from camreport.models.state import as_state, load_state, misfits, unwrapped, without_prefixes
 from camreport.models.weights_file import is_keras, read_file, read_weights
 from camreport.models.zoo import (
@@ -22,6 +23,9 @@ from camreport.models.zoo import (
 
 TRUSTED = "its weights file was opened with --trust-checkpoint: code in it has run on this machine"
 """What is said of a file that was not read safely."""
+
+MAX_SAID = 2_000
+"""Characters of a message; the names in it may come from the file."""
 
 
 def load_checkpoint(
@@ -48,9 +52,9 @@ def load_checkpoint(
         return load_keras(path)
     try:
         content, notes = unwrapped(read_weights(data, trusted))
-        loaded = _assembled(path.name, content, architecture)
+        loaded = _assembled(path.name, content, architecture, trusted)
     except ModelError as error:
-        raise ModelError(f"checkpoint: {path.name}: {error}") from error
+        raise ModelError(f"checkpoint: {path.name}: {_one_line(error)}") from error
     return replace(
         loaded,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -58,10 +62,20 @@ def load_checkpoint(
     )
 
 
-def _assembled(file: str, content: object, architecture: Architecture | None) -> LoadedModel:
+def _one_line(error: ModelError) -> str:
+    """Return what is said of a file, whatever names the file brings into it."""
+    line = "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(error)
+    )
+    return line if len(line) <= MAX_SAID else f"{line[:MAX_SAID]}…"
+
+
+def _assembled(
+    file: str, content: object, architecture: Architecture | None, trusted: bool
+) -> LoadedModel:
     """Return the model that a file's content makes, in float32 and evaluation mode."""
     if isinstance(content, nn.Module):
-        module, architecture = _whole_model(content, architecture)
+        module, architecture = _whole_model(content, architecture, trusted)
     else:
         states = without_prefixes(as_state(content))
         if architecture is None:
@@ -94,17 +108,22 @@ def _assembled(file: str, content: object, architecture: Architecture | None) ->
 
 
 def _whole_model(
-    module: nn.Module, architecture: Architecture | None
+    module: nn.Module, architecture: Architecture | None, trusted: bool
 ) -> tuple[nn.Module, Architecture | None]:
     """Return a pickled module, or its current rebuilding, and which architecture it is.
 
     Raises:
         ModelError: it is not the architecture that was named, or does not run here.
     """
-    if isinstance(module, nn.DataParallel):
-        module = module.module
-    module = module.float().eval()
-    state = dict(module.state_dict())
+    try:
+        if isinstance(module, nn.DataParallel):
+            module = module.module
+        module = module.float().eval()
+        state = dict(module.state_dict())
+    except Exception as error:  # torch's code or a trusted file's, on what the file holds
+        raise ModelError(
+            f"holds a {type(module).__name__} that cannot be used ({first_line(error)})."
+        ) from error
     if architecture is None:
         try:
             architecture = torchvision_architecture(guess_architecture([state])[0])
@@ -115,11 +134,11 @@ def _whole_model(
             f"holds a whole {type(module).__name__}, but --model says {architecture.name}. "
             "Leave --model out."
         )
-    if error := _outdated(module):
+    if lacking := _outdated(module, trusted):
         if architecture is None:
             raise ModelError(
                 f"holds a {type(module).__name__} saved by another version of its library, which "
-                f"does not run here ({error}). Save its weights with "
+                f"does not run here ({lacking}). Save its weights with "
                 "torch.save(model.state_dict(), file) and name it with --model."
             )
         module = architecture.build(state)
@@ -144,12 +163,20 @@ def _hint(states: Sequence[dict[str, Tensor]], architecture: Architecture) -> st
     return f" Its tensors fit {name}." if name != architecture.name else ""
 
 
-def _outdated(module: nn.Module) -> str:
-    """Say what a module lacks that was saved by an older version of its library, or nothing."""
-    size = (family_preprocessing(module) or Preprocessing()).size
+def _outdated(module: nn.Module, trusted: bool) -> str:
+    """Say what a module lacks that was saved by an older version of its library, or nothing.
+
+    A trusted file's own code may need values; what a file without trust holds is run on shapes.
+    """
+    height, width = (family_preprocessing(module) or Preprocessing()).size
     try:
-        with torch.no_grad():
-            module(torch.zeros(1, 3, *size))
+        if trusted:
+            with torch.no_grad():
+                module(torch.zeros(1, 3, height, width))
+        else:
+            run_shapes(module, height, width)
+    except ModelError:
+        raise
     except AttributeError as error:
         return str(error)
     except Exception:  # a matter of its input size, say: told when its classes are counted

@@ -11,7 +11,7 @@ from camreport.choices import EFFICIENTNET_LITE0
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.models.loaded import Architecture, LoadedModel, with_random_weights
-from camreport.models.state import as_state, load_state
+from camreport.models.state import as_state, class_count, load_state
 from camreport.models.weights_file import read_file, read_weights
 
 PREPROCESSING = Preprocessing(
@@ -80,7 +80,7 @@ def efficientnet_lite0_architecture() -> Architecture:
 def _build(state: Mapping[str, Tensor]) -> nn.Module:
     if _LAST not in state:
         raise ModelError(f"expected the weights of {EFFICIENTNET_LITE0}, but {_LAST} is missing.")
-    return _untrained(len(state[_LAST]))
+    return _untrained(class_count(state, _LAST, _untrained(2).state_dict()))
 
 
 def _untrained(num_classes: int) -> nn.Module:

@@ -18,6 +18,7 @@ from camreport.models.loaded import (
     state_sha256,
     with_random_weights,
 )
+from camreport.models.state import class_count
 
 
 def load_timm(name: str, weights: str = "default") -> LoadedModel:
@@ -112,7 +113,10 @@ def _build(timm: ModuleType, own: str, state: Mapping[str, Tensor]) -> nn.Module
     key = f"{head[0] if isinstance(head, tuple) else head}.weight"
     if key not in state:
         raise ModelError(f"expected the weights of timm's {own}, but {key} is missing.")
-    module: nn.Module = timm.create_model(own, pretrained=False, num_classes=len(state[key]))
+    with torch.device("meta"):
+        like = timm.create_model(own, pretrained=False).state_dict()
+    count = class_count(state, key, like)
+    module: nn.Module = timm.create_model(own, pretrained=False, num_classes=count)
     return module.eval()
 
 

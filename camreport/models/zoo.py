@@ -20,7 +20,7 @@ from camreport.models.loaded import (
     state_sha256,
     with_random_weights,
 )
-from camreport.models.state import misfits
+from camreport.models.state import class_count, misfits
 
 _FAMILIES = (
     "alexnet",
@@ -203,7 +203,8 @@ def _shaped_like(name: str, state: Mapping[str, Tensor], device: torch.device) -
                 f"{'; '.join(misfits(module, state))}. Is --model the right architecture? A head "
                 "of your own needs your own code: --model file.py:build."
             )
-        module = untrained(name, len(state[last]), init=False, auxiliary=auxiliary)
+        count = class_count(state, last, module.state_dict())
+        module = untrained(name, count, init=False, auxiliary=auxiliary)
         _widen(module, state)
     return module
 

@@ -1,0 +1,261 @@
+"""PyTorch's files, read without running code: zip archives, TorchScript's, and those before 1.6."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from camreport.errors import ModelError
+from camreport.models.pickled import Made, damage, read_pickle
+from camreport.models.rebuilt import Rebuilder, is_module
+from camreport.models.vocabulary import Storages, TorchVocabulary
+
+MAX_MEMBERS = 100_000
+"""Members of a zip archive."""
+
+MAX_VISITS = 200_000
+"""Values that a search for the tensors of a TorchScript archive looks at."""
+
+MAX_PREFIX = 2_000
+"""Characters in the name of a tensor of a TorchScript archive."""
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_ENTRY = b"PK\x01\x02"
+
+
+class Refused(ModelError):
+    """A file asks for names that could run code."""
+
+    def __init__(self, names: list[str], advice: str) -> None:
+        asked = ", ".join(name[:100] for name in names[:10])
+        super().__init__(f"refused: it asks for {asked}{advice}")
+        self.names = names
+
+
+_ADVICE = (
+    ", which could run code when opened. Save the weights alone with torch.save("
+    "model.state_dict(), file); if you made the file yourself or trust who did, "
+    "--trust-checkpoint opens it where that code can be imported."
+)
+_SCRIPTED_ADVICE = (
+    "; of a TorchScript archive only the tensors are read. Save them with "
+    "torch.save(model.state_dict(), file)."
+)
+
+
+def members(data: bytes) -> list[str]:
+    """Return the names in a zip archive; none if it is no archive that can be read."""
+    try:
+        with _opened(data) as archive:
+            return archive.namelist()
+    except ModelError:
+        return []
+
+
+def read_archive(data: bytes) -> object:
+    """Return what the pickle in a zip archive holds; of a TorchScript archive, its state dict.
+
+    Raises:
+        ModelError: damaged, refused, or not PyTorch's.
+    """
+    with _opened(data) as archive:
+        names = archive.namelist()
+        pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
+        if len(pickles) != 1 or len(set(names)) < len(names):
+            raise ModelError(_not_one(names, pickles))
+        root = pickles[0].removesuffix("data.pkl")
+        if f"{root}byteorder" in names and _member(archive, f"{root}byteorder") != b"little":
+            raise ModelError(
+                "saved on a machine of another byte order. Save it on this kind again."
+            )
+        scripted = any(name.startswith((f"{root}code/", f"{root}constants.pkl")) for name in names)
+        storages = _ArchiveStorages(archive, root, len(data))
+        stream = io.BytesIO(_member(archive, pickles[0]))
+        content = _read(stream, storages, scripted)
+    return _state_of(content) if scripted else _with_modules(content)
+
+
+def read_legacy(data: bytes) -> object:
+    """Return what a file from before PyTorch 1.6 holds: five pickles, and then the tensors.
+
+    Raises:
+        ModelError: damaged, refused, or a pickle of another kind.
+    """
+    stream = io.BytesIO(data)
+    magic = _read(stream, _nothing_stored)
+    if magic != _MAGIC:
+        raise ModelError(
+            "a pickle, but not one that PyTorch wrote. Save the weights with "
+            "torch.save(model.state_dict(), file)."
+        )
+    _version, _system = _read(stream, _nothing_stored), _read(stream, _nothing_stored)
+    start = stream.tell()
+    asked = _AskedStorages()
+    _read(stream, asked)
+    keys = _read(stream, _nothing_stored)
+    flat = _stored_tensors(stream, keys, asked.known)
+    stream.seek(start)
+    return _with_modules(_read(stream, lambda dtype, key, count: flat[key]))
+
+
+def _opened(data: bytes) -> zipfile.ZipFile:
+    """Return a zip archive of a sensible number of members."""
+    if data.count(_ENTRY) > MAX_MEMBERS:
+        raise ModelError(f"refused: an archive of more than {MAX_MEMBERS:,} members.")
+    try:
+        return zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        if data.startswith(b"PK"):
+            raise ModelError(
+                "truncated: it begins like a PyTorch file, but its end is missing. Download or "
+                "copy it again."
+            ) from error
+        raise ModelError(damage(error)) from error
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a member's bytes; PyTorch stores them as they are."""
+    try:
+        if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+            raise ModelError(
+                "an archive that was compressed afterwards. Unpack it and save it again."
+            )
+        return archive.read(name)
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, RuntimeError, EOFError) as error:
+        raise ModelError(damage(error)) from error
+
+
+def _not_one(names: list[str], pickles: list[str]) -> str:
+    """Say why an archive is not PyTorch's."""
+    if not pickles:
+        return (
+            f"a zip archive, but not PyTorch's: it holds {', '.join(names[:3])}. Unpack it, and "
+            "give the weights file in it."
+        )
+    return (
+        "refused: an archive with several members of one name, which readers take for different "
+        "files. Save the weights again with torch.save(model.state_dict(), file)."
+    )
+
+
+def _read(stream: io.BytesIO, storages: Storages, scripted: bool = False) -> object:
+    """Return what a pickle holds; names that are not known are refused, whatever else is wrong."""
+    vocabulary = TorchVocabulary(storages, scripted)
+    try:
+        content = read_pickle(stream, vocabulary)
+    except ModelError as error:
+        if not vocabulary.unknown:
+            raise
+        raise Refused([*vocabulary.unknown], _SCRIPTED_ADVICE if scripted else _ADVICE) from error
+    if vocabulary.unknown:
+        raise Refused([*vocabulary.unknown], _SCRIPTED_ADVICE if scripted else _ADVICE)
+    return content
+
+
+def _nothing_stored(dtype: torch.dtype, key: str, count: int) -> Tensor:
+    raise ValueError("a tensor where none belongs")
+
+
+@dataclass
+class _ArchiveStorages:
+    """The storages of an archive, each read once, and together no more than the file holds."""
+
+    archive: zipfile.ZipFile
+    root: str
+    budget: int
+    held: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, dtype: torch.dtype, key: str, count: int) -> Tensor:
+        """Return a storage as a flat tensor."""
+        if key not in self.held:
+            stored = _member(self.archive, f"{self.root}data/{key}")
+            self.budget -= len(stored)
+            if self.budget < 0:
+                raise ModelError(damage("its members overlap"))
+            self.held[key] = _flat(stored)
+        return _typed(self.held[key], dtype, count)
+
+
+@dataclass
+class _AskedStorages:
+    """The storages that an older file asks for before it holds them: their types and sizes."""
+
+    known: dict[str, tuple[torch.dtype, int]] = field(default_factory=dict)
+
+    def __call__(self, dtype: torch.dtype, key: str, count: int) -> Tensor:
+        """Return a storage of that size which takes no memory."""
+        if not 0 <= count < 2**40 or self.known.setdefault(key, (dtype, count)) != (dtype, count):
+            raise ValueError("a storage of contradicting sizes")
+        return torch.empty(count, dtype=dtype, device="meta")
+
+
+def _stored_tensors(
+    stream: io.BytesIO, keys: object, asked: Mapping[str, tuple[torch.dtype, int]]
+) -> dict[str, Tensor]:
+    """Return the storages at the end of an older file."""
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ModelError(damage("the names of its tensors are missing"))
+    if sorted(keys) != sorted(asked):
+        raise ModelError(damage("it holds other tensors than it names"))
+    flat = {}
+    for key in keys:
+        dtype, count = asked[key]
+        if int.from_bytes(stream.read(8), "little") != count:
+            raise ModelError(damage(f"the size of tensor {key} is wrong"))
+        flat[key] = _typed(_flat(stream.read(count * dtype.itemsize)), dtype, count)
+    return flat
+
+
+def _flat(data: bytes) -> Tensor:
+    """Return bytes as a tensor that may be written to."""
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0).byte()
+
+
+def _typed(stored: Tensor, dtype: torch.dtype, count: int) -> Tensor:
+    """Return the first values of a storage.
+
+    Raises:
+        ModelError: it is shorter than that.
+    """
+    size = count * dtype.itemsize
+    if not 0 <= size <= stored.numel():
+        raise ModelError(damage(f"a tensor of {size} bytes has {stored.numel()}"))
+    return stored[:size].view(dtype)
+
+
+def _with_modules(content: object) -> object:
+    """Put modules in the place of what stands for them, in dictionaries inside dictionaries."""
+    rebuilder = Rebuilder()
+    if is_module(content):
+        return rebuilder.rebuild(content)
+    seen, waiting = set(), [content]
+    while waiting:
+        table = waiting.pop()
+        if not isinstance(table, dict) or id(table) in seen:
+            continue
+        seen.add(id(table))
+        for key, value in table.items():
+            if is_module(value):
+                table[key] = rebuilder.rebuild(value)
+        waiting.extend(value for value in table.values() if isinstance(value, dict))
+    return content
+
+
+def _state_of(content: object) -> dict[str, Tensor]:
+    """Return the tensors of a TorchScript object and of those it holds, as a state dict."""
+    state: dict[str, Tensor] = {}
+    waiting: list[tuple[str, object]] = [("", content)]
+    for _ in range(MAX_VISITS):
+        if not waiting:
+            return state
+        prefix, value = waiting.pop()
+        if isinstance(value, Tensor):
+            state[prefix.removesuffix(".")] = value
+        elif isinstance(value, Made) and isinstance(value.state, dict):
+            if len(prefix) > MAX_PREFIX or len(waiting) + len(value.state) > MAX_VISITS:
+                break
+            waiting.extend((f"{prefix}{key!s:.200}.", part) for key, part in value.state.items())
+    raise ModelError("refused: its objects contain each other, or too many others.")

@@ -1,0 +1,279 @@
+"""Whole models, rebuilt from what a file says of them: known classes, and checked attributes.
+
+A file cannot bring code, but it could put a value in a method's place, or one that makes torch's
+own code do more than compute. So a class is looked up here, in torch's layers and torchvision's
+classifiers, and an instance gets parameters, buffers, children and plain values, and no more.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import TypeGuard
+
+import torch
+import torchvision.ops.misc
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from camreport.errors import ModelError
+from camreport.models.pickled import Made, Named
+
+MAX_MODULES = 20_000
+"""Modules of a model; torchvision's largest has some 1,500."""
+
+MAX_WAYS = 100_000
+"""Ways to them: a module that stands in two places is walked twice."""
+
+MAX_DEPTH = 60
+"""Modules inside modules, and plain values inside plain values."""
+
+MAX_VALUES = 1_000_000
+"""Plain values in all attributes of a model."""
+
+MAX_NAME = 200
+"""Characters in the name of a module's part."""
+
+MAX_REPEATS = 1_000
+"""Layers that one recurrent module may have."""
+
+_HOMES = (
+    "torch.nn.modules.",
+    "torch.nn.parallel.data_parallel",
+    "torchvision.models.",
+    "torchvision.ops.",
+)
+_NOT_CLASSIFIERS = tuple(
+    f"torchvision.models.{task}."
+    for task in ("detection", "optical_flow", "quantization", "segmentation", "video")
+)
+_NORMS = (
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm2d,
+    torchvision.ops.misc.FrozenBatchNorm2d,
+)
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "torch.nn.functional.relu": functional.relu,
+    "torch.nn.functional.gelu": functional.gelu,
+    "torch._C._nn.gelu": functional.gelu,
+}
+_PARTIAL = "functools.partial"
+_FRESH = nn.Module().__dict__
+_HOOKS = {name for name in _FRESH if "hooks" in name}
+"""Tables of a module that name functions which run at its passes."""
+
+
+@cache
+def known_classes() -> dict[str, type[nn.Module]]:
+    """Return torch's layers and what torchvision's classifiers are made of, by their names."""
+    sources = [module for name, module in list(sys.modules.items()) if name.startswith(_HOMES)]
+    found = {
+        f"{member.__module__}.{member.__qualname__}": member
+        for source in sources
+        for _, member in inspect.getmembers(source, inspect.isclass)
+        if issubclass(member, nn.Module) and not issubclass(member, LazyModuleMixin)
+    }
+    return {
+        name: member
+        for name, member in found.items()
+        if name.startswith(_HOMES) and not name.startswith(_NOT_CLASSIFIERS)
+    }
+
+
+@cache
+def known_names() -> frozenset[str]:
+    """Return every name that a whole model may ask for."""
+    return frozenset({*known_classes(), *_FUNCTIONS, _PARTIAL})
+
+
+def class_of(value: object) -> type[nn.Module] | None:
+    """Return the class of module that something stands for, if it does."""
+    if isinstance(value, Made) and isinstance(value.what, Named):
+        return known_classes().get(value.what.path)
+    return None
+
+
+def is_module(value: object) -> TypeGuard[Made]:
+    """Say whether something stands for a module."""
+    return class_of(value) is not None
+
+
+@dataclass
+class Rebuilder:
+    """Rebuilds the modules of one file; one that occurs twice stays one."""
+
+    _built: dict[int, nn.Module] = field(default_factory=dict)
+    _extents: dict[nn.Module, tuple[int, int]] = field(default_factory=dict)
+    _open: set[int] = field(default_factory=set)
+    _values: int = 0
+
+    def rebuild(self, made: Made) -> nn.Module:
+        """Return the module that a stand-in describes.
+
+        Raises:
+            ModelError: it has hooks, values in the place of methods, or any that are not plain.
+        """
+        if id(made) in self._built:
+            return self._built[id(made)]
+        module = self._module(made, 0)
+        try:
+            repr(module)
+            module.state_dict()
+        except Exception as error:  # torch's code, on values that it did not expect
+            raise ModelError(
+                f"damaged: a value in its {type(module).__name__} is of a wrong kind ({error})."
+            ) from error
+        return module
+
+    def _module(self, made: Made, depth: int) -> nn.Module:
+        if id(made) in self._built:
+            return self._built[id(made)]
+        if id(made) in self._open or depth > MAX_DEPTH:
+            raise ModelError("damaged: a module in it contains itself, or too many others.")
+        kind = class_of(made)
+        if kind is None or made.args or not isinstance(made.state, dict):
+            raise ModelError("damaged: a module in it has no attributes.")
+        self._open.add(id(made))
+        state = {
+            name: self._attribute(kind, name, value, depth) for name, value in made.state.items()
+        }
+        self._open.remove(id(made))
+        _check_apart(kind, state)
+        module = nn.Module.__new__(kind)
+        nn.Module.__init__(module)
+        try:
+            module.__setstate__(state)  # type: ignore[no-untyped-call]
+        except Exception as error:  # torch's code, on values that it did not expect
+            raise ModelError(f"damaged: a {kind.__name__} in it lacks {error}.") from error
+        self._measure(module)
+        self._built[id(made)] = module
+        return module
+
+    def _measure(self, module: nn.Module) -> None:
+        """Count the ways to a module's parts and how deep they lie, for walks over all of them."""
+        parts = [part for part in module._modules.values() if part is not None]
+        inside = [self._extents[part] for part in parts]
+        ways = 1 + sum(count for count, _ in inside)
+        height = 1 + max((height for _, height in inside), default=0)
+        if ways > MAX_WAYS or height > MAX_DEPTH or len(self._built) >= MAX_MODULES:
+            raise ModelError(f"refused: a {type(module).__name__} in it contains too many modules.")
+        self._extents[module] = ways, height
+
+    def _attribute(self, kind: type[nn.Module], name: object, value: object, depth: int) -> object:
+        """Return a checked attribute."""
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ModelError(f"refused: a {kind.__name__} in it has an attribute without a name.")
+        if name in _HOOKS:
+            return _no_hooks(kind, name, value)
+        if name == "_modules":
+            return {
+                key: None if part is None else self._child(kind, key, part, depth)
+                for key, part in _entries(kind, name, value).items()
+            }
+        if name in ("_parameters", "_buffers"):
+            expected = nn.Parameter if name == "_parameters" else Tensor
+            entries = _entries(kind, name, value)
+            if not all(entry is None or isinstance(entry, expected) for entry in entries.values()):
+                raise _unexpected(kind, name)
+            return entries
+        if name == "training" and isinstance(value, bool):
+            return value
+        if name == "_is_full_backward_hook" and (value is None or isinstance(value, bool)):
+            return value
+        if name == "_non_persistent_buffers_set" and isinstance(value, set):
+            return {key for key in value if isinstance(key, str)}
+        if name in ("training", *_FRESH) or hasattr(kind, name):
+            raise ModelError(
+                f"refused: a {kind.__name__} in it brings a {name!r} of its own, which belongs to "
+                "its class."
+            )
+        return self._plain(kind, name, value, 0)
+
+    def _child(self, kind: type[nn.Module], name: str, value: object, depth: int) -> nn.Module:
+        if not is_module(value):
+            raise _unexpected(kind, name)
+        return self._module(value, depth + 1)
+
+    def _plain(self, kind: type[nn.Module], name: str, value: object, depth: int) -> object:
+        """Return a plain value: numbers, text, containers of them, and few functions."""
+        self._values += 1
+        if depth > MAX_DEPTH or self._values > MAX_VALUES:
+            raise ModelError(f"refused: {name!r} of a {kind.__name__} in it contains too much.")
+        inside = partial(self._plain, kind, name, depth=depth + 1)
+        match value:
+            case None | bool() | float() | str() | torch.dtype() | torch.device():
+                return value
+            case nn.Parameter() if name == "_flat_weights":  # of a recurrent module, once more
+                return value
+            case int() if abs(value) < 2**63 and (name != "num_layers" or value <= MAX_REPEATS):
+                return value
+            case list() | tuple() | set() | frozenset():
+                return type(value)(inside(item) for item in value)
+            case dict():
+                return {key: inside(item) for key, item in value.items()}
+            case Named() if value.path in _FUNCTIONS:
+                return _FUNCTIONS[value.path]
+            case Named() if issubclass(known_classes().get(value.path, nn.Module), _NORMS):
+                return known_classes()[value.path]
+            case Made(what=Named(module="functools", name="partial")):
+                return self._norm_layer(kind, name, value)
+        raise _unexpected(kind, name)
+
+    def _norm_layer(self, kind: type[nn.Module], name: str, made: Made) -> object:
+        """Return a norm layer with an ``eps`` of its own, as ViT and ConvNeXt keep one."""
+        match made.state:
+            case (Named() as norm, (), dict() as options, _) if made.args == (norm,):
+                layer = known_classes().get(norm.path, nn.Module)
+                eps = options.get("eps")
+                if issubclass(layer, _NORMS) and set(options) == {"eps"} and isinstance(eps, float):
+                    return partial(layer, eps=eps)  # type: ignore[misc]
+        raise ModelError(
+            f"refused: {name!r} of a {kind.__name__} in it is a functools.partial, and not of a "
+            "norm layer with eps."
+        )
+
+
+def _unexpected(kind: type[nn.Module], name: str) -> ModelError:
+    return ModelError(
+        f"refused: {name!r} of a {kind.__name__} in it is neither a plain value nor what belongs "
+        "there. Save the weights alone with torch.save(model.state_dict(), file)."
+    )
+
+
+def _no_hooks(kind: type[nn.Module], name: str, value: object) -> object:
+    """Return what a module without hooks has in that place."""
+    if value:
+        raise ModelError(
+            f"refused: a {kind.__name__} in it has hooks ({name}), which would run code. Remove "
+            "them, or save the weights alone with torch.save(model.state_dict(), file)."
+        )
+    return type(_FRESH[name])()
+
+
+def _entries(kind: type[nn.Module], name: str, value: object) -> dict[str, object]:
+    """Return a table of parameters, buffers or children, if their names may be theirs."""
+    if not isinstance(value, Mapping):
+        raise _unexpected(kind, name)
+    for key in value:
+        fits = isinstance(key, str) and 0 < len(key) <= MAX_NAME and "." not in key
+        if not fits or hasattr(kind, key):
+            raise ModelError(
+                f"refused: a {kind.__name__} in it calls a part {str(key)[:40]!r}, which is no "
+                "name for one."
+            )
+    return dict(value)
+
+
+def _check_apart(kind: type[nn.Module], state: Mapping[str, object]) -> None:
+    """See that no attribute hides a parameter, a buffer or a child of the same name."""
+    tables = [state.get(name) for name in ("_parameters", "_buffers", "_modules")]
+    names = [key for table in tables if isinstance(table, dict) for key in table]
+    if len({*names, *state}) < len(names) + len(state):
+        raise ModelError(f"refused: a {kind.__name__} in it has two things of one name.")

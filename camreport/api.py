@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -277,7 +277,7 @@ def _option(value: object) -> str | None:
     """Return a change of the preprocessing as the command line writes it."""
     if value is None or isinstance(value, str | int):
         return None if value is None else str(value)
-    assert isinstance(value, Sequence)
+    assert isinstance(value, Iterable)
     return ",".join(f"{number:.9g}" for number in value)
 
 

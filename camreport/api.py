@@ -428,8 +428,8 @@ def _option(value: object) -> str | None:
     """Return a change of the preprocessing as the command line writes it."""
     if value is None or isinstance(value, str | int):
         return None if value is None else str(value)
-    assert isinstance(value, Sequence)
-    return ",".join(repr(number).removesuffix(".0") for number in value)
+    assert isinstance(value, Iterable)
+    return ",".join(repr(float(number)).removesuffix(".0") for number in value)
 
 
 def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:

@@ -87,6 +87,8 @@ class Preprocessing:
         std: per channel of the model input, in units of ``scale``.
         channel_order: of the model input.
         scale: the value of white, 1 or 255, before ``mean`` is subtracted.
+        whole_at_size: an image that already has ``size`` is taken as it is, so that nothing of
+            it is cut off; every image is judged by itself.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -97,6 +99,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     channel_order: Literal["rgb", "bgr"] = "rgb"
     scale: Literal[1, 255] = 1
+    whole_at_size: bool = False
 
     @classmethod
     def from_dict(cls, record: dict[str, object]) -> Self:
@@ -137,6 +140,8 @@ class Preprocessing:
         resize = new.get("resize", self.resize)
         size = _height_and_width(given["image_size"]) if "image_size" in given else self.size
         new["size"] = size
+        if "resize" in given:
+            new["whole_at_size"] = False
         if resize != self.resize or size != self.size:
             new["short_side"] = None
         if resize == "short-side":
@@ -180,9 +185,16 @@ class Preprocessing:
             f"centre {width} × {height} cut out ({self.interpolation})",
             "none": f"{width} × {height} as it is",
         }[self.resize]
+        if self.whole_at_size:
+            how += f", images of {width} × {height} taken whole"
         mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
         order = self.channel_order.upper()
         return f"{order}, {how}, 0..{self.scale}, mean ({mean}), std ({std})"
+
+    @property
+    def cuts(self) -> bool:
+        """Whether it cuts off the edges of some images."""
+        return self.resize != "none" and self.short_side is not None
 
     def seen_box(self, width: int, height: int) -> Box:
         """Return the part of a ``width`` × ``height`` image that the model sees, in pixels."""
@@ -227,7 +239,8 @@ class Preprocessing:
         return np.ascontiguousarray(standardised.transpose(2, 0, 1))
 
     def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        if self.resize == "none" or self.short_side is None:
+        fits = self.whole_at_size and (height, width) == self.size
+        if self.resize == "none" or self.short_side is None or fits:
             return self.size[1], self.size[0]
         if self.resize == "squash":
             return self.short_side, self.short_side
@@ -255,7 +268,8 @@ def _is_one_of(name: str, value: object, allowed: tuple[object, ...]) -> bool:
 
 def _three_numbers(name: str, values: object) -> tuple[float, ...]:
     """Return a mean or a standard deviation, one finite number per channel."""
-    listed = tuple(values) if isinstance(values, Sequence) else ()
+    plain = values.tolist() if isinstance(values, np.ndarray) else values
+    listed = tuple(plain) if isinstance(plain, Sequence) else ()
     numeric = all(isinstance(v, int | float) and np.isfinite(v) for v in listed)
     if len(listed) != 3 or not numeric or (name == "std" and min(listed) <= 0):
         above = " above 0" if name == "std" else ""

@@ -535,9 +535,8 @@ def test_averages_of_batches_may_not_be_missing(tmp_path: Path, resnet: nn.Modul
 def test_auxiliary_heads_may_be_there_or_not(
     tmp_path: Path, name: str, size: int, prefix: str, auxiliary: bool
 ) -> None:
-    original = filled(
-        partial(models.get_model, name, num_classes=3, aux_logits=auxiliary, init_weights=False)
-    )
+    options = {"aux_logits": auxiliary, "transform_input": True, "init_weights": False}
+    original = filled(partial(models.get_model, name, num_classes=3, **options))
     state = original.state_dict()
     assert any(key.startswith(prefix) for key in state) is auxiliary
     torch.save(state, tmp_path / "w.pth")

@@ -177,6 +177,7 @@ def assert_translated(sentence: str, *, allowed: set[str] = frozenset()) -> None
 
 def test_every_note_source_and_warning_of_a_model_has_a_phrase() -> None:
     heads = ("preprocessing: ", "classes: ", "weights: ", "head: ", "input size: ", "probability: ")
+    heads += ("cut: ", "input: ")
     found = []
     for path in sorted((ROOT / "camreport/models").glob("*.py")):
         tree = without_errors(code_of(f"models/{path.name}"))
@@ -254,6 +255,8 @@ def test_every_reason_to_refuse_an_image_has_a_phrase() -> None:
         Preprocessing(size=(40, 40), short_side=48),
         Preprocessing(size=(40, 40), resize="short-side", short_side=48, interpolation="bicubic"),
         Preprocessing(size=(40, 50), resize="none", channel_order="bgr", scale=255),
+        Preprocessing(size=(40, 40), short_side=48, whole_at_size=True),
+        Preprocessing(size=(40, 40), resize="short-side", short_side=48, whole_at_size=True),
     ],
 )
 def test_every_preprocessing_is_translated(preprocessing: Preprocessing) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import re
+import socket
 import sys
+import time
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -208,20 +210,126 @@ def test_timm_that_is_missing_is_named_with_the_command_that_gets_it(
         load_model("timm:resnet18", checkpoint=checkpoint)
 
 
-def test_timm_says_offline_where_the_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    timm = pytest.importorskip("timm")
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """No host can be found; nothing was downloaded before. The hosts that were asked for."""
+    asked: list[str] = []
 
-    def offline(*_given: object, **_options: object) -> nn.Module:
-        raise OSError("We couldn't connect to 'https://huggingface.co'\nCheck your connection.")
+    def lost(host: object, *_given: object, **_options: object) -> object:
+        asked.append(str(host))
+        raise socket.gaierror(socket.EAI_NONAME, "no such host here")
 
-    monkeypatch.setattr(timm, "create_model", offline)
+    def wait(_seconds: float) -> None:
+        raise AssertionError("waits for another try")
+
+    constants = pytest.importorskip("huggingface_hub.constants")
+    for name in ("HF_HUB_CACHE", "HF_HOME"):
+        monkeypatch.setattr(constants, name, str(tmp_path / "hub"), raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(socket, "getaddrinfo", lost)
+    monkeypatch.setattr(time, "sleep", wait)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "file"),
+    [
+        (
+            "resnet18",
+            r"https://huggingface\.co does not answer: \w+: .*no such host",
+            r"model\.safetensors from https://huggingface\.co/timm/resnet18\.a1_in1k ",
+        ),
+        ("gcvit_xxtiny", "URLError: .*no such host", r"https://github\.com/\S+\.pth "),
+    ],
+)
+def test_timm_says_offline_at_once_where_the_weights_are(
+    offline: list[str], capfd: pytest.CaptureFixture[str], name: str, reason: str, file: str
+) -> None:
+    pytest.importorskip("timm")
+    constants = pytest.importorskip("huggingface_hub.constants")
+    before = constants.HF_HUB_OFFLINE
+    with pytest.raises(
+        ModelError, match=rf"^model: .* timm:{name} .*{reason}.*{file}.*--checkpoint.*--weights no"
+    ) as raised:
+        load_model(f"timm:{name}")
+    assert "\n" not in str(raised.value)
+    assert len(offline) <= 2, "asked once, and perhaps for a file that lies elsewhere"
+    assert "Retry" not in "".join(capfd.readouterr())
+    assert constants.HF_HUB_OFFLINE is before
+
+
+@pytest.mark.parametrize("options", [{}, {"weights": "none"}])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_base_patch16_224.mae",
+        "vit_small_patch14_dinov2.lvd142m",
+        "vit_base_patch16_clip_224.openai",
+        "resnet50_clip.openai",
+    ],
+)
+def test_timm_weights_without_a_classifier_are_refused(
+    offline: list[str], name: str, options: dict[str, str]
+) -> None:
+    pytest.importorskip("timm")
     with pytest.raises(
         ModelError,
-        match=r"timm:resnet18 .*couldn't connect.*model\.safetensors from "
-        r"https://huggingface\.co/timm/resnet18\.a1_in1k .*--checkpoint.*--weights none",
+        match=rf"^model: .* the weights of timm:{re.escape(name)} have none: .* timm:\w+\.",
     ) as raised:
-        load_model("timm:resnet18")
-    assert "\n" not in str(raised.value)
+        load_model(f"timm:{name}", **options)
+    assert "--checkpoint" in str(raised.value)
+    assert offline == [], "nothing is downloaded before"
+
+
+@pytest.mark.parametrize(
+    ("tag", "classes"), [("laion2b_ft_in1k", 1000), ("laion2b_ft_in12k", 11821)]
+)
+def test_timm_weights_of_clip_that_learned_classes_are_taken(tag: str, classes: int) -> None:
+    pytest.importorskip("timm")
+    loaded = load_model(f"timm:vit_base_patch16_clip_224.{tag}", weights="none")
+    assert len(loaded.class_names) == classes
+
+
+@pytest.mark.parametrize(
+    ("old", "current", "classes"),
+    [
+        ("tf_efficientnet_b0_ns", "tf_efficientnet_b0.ns_jft_in1k", 1000),
+        ("vit_tiny_patch16_224_in21k", "vit_tiny_patch16_224.augreg_in21k", 21843),
+        ("resnet18d.ra2_in1k", "resnet18d.ra2_in1k", 1000),
+    ],
+)
+def test_deprecated_names_of_timm_lead_to_todays(
+    tmp_path: Path, old: str, current: str, classes: int
+) -> None:
+    timm = pytest.importorskip("timm")
+    loaded = load_model(f"timm:{old}", weights="none")
+    assert loaded.name == f"timm:{old}"
+    assert len(loaded.class_names) == classes
+    config = timm.get_pretrained_cfg(current)
+    assert (loaded.preprocessing.mean, loaded.preprocessing.std) == (config.mean, config.std)
+    assert loaded.preprocessing.size == config.input_size[1:]
+    with torch.random.fork_rng(devices=[]):
+        original = timm.create_model(current, pretrained=False, num_classes=3).eval()
+    torch.save(original.state_dict(), tmp_path / "three.pth")
+    tuned = load_model(f"timm:{old}", checkpoint=tmp_path / "three.pth")
+    assert_close(run_of(tuned.module, 224), run_of(original, 224), rtol=0, atol=1e-6)
+
+
+def test_timm_name_that_ends_with_a_dot_is_answered_with_its_weights() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ModelError, match=r"got 'resnet18\.'\. It knows \w+"):
+        load_model("timm:resnet18.")
+
+
+def test_timm_backbone_without_a_classifier_is_refused_as_a_checkpoint(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    with torch.random.fork_rng(devices=[]):
+        backbone = timm.create_model("test_resnet", pretrained=False, num_classes=0)
+    torch.save(backbone.state_dict(), tmp_path / "backbone.pth")
+    with pytest.raises(
+        ModelError, match=r"^checkpoint: backbone\.pth: .*with a classifier, but fc"
+    ):
+        load_model("timm:test_resnet", checkpoint=tmp_path / "backbone.pth")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "test_convnext", "test_vit", "test_nfnet"])

@@ -70,6 +70,9 @@ def load_model(
             for note in loaded.notes
         )
         loaded = replace(loaded, preprocessing=preprocessing, notes=notes)
+    is_assumed = checkpoint is not None and not is_own_code(str(model))
+    if is_assumed and changes.get("resize") is None and preprocessing.cuts:
+        loaded = _whole_where_it_fits(loaded)
     if output is not None:
         loaded = replace(loaded, output=output)
     if isinstance(model, str) and (resized or not loaded.class_names):
@@ -130,6 +133,21 @@ def _architecture(name: str) -> Architecture | None:
     if is_own_code(name):
         return own_architecture(name)
     return torchvision_architecture(name)
+
+
+def _whole_where_it_fits(loaded: LoadedModel) -> LoadedModel:
+    """Return a model that takes images of its input size whole, and say what it does to others.
+
+    A weights file says nothing of its preprocessing. Photographs that have the input size were
+    most likely prepared for it: to enlarge them and cut their edges off would hide a part.
+    """
+    height, width = loaded.preprocessing.size
+    note = (
+        f"cut: images of {width} × {height} are taken whole; the edges of all others are cut off, "
+        f"as is usual for {loaded.name}; --resize squash gives the model all of every image"
+    )
+    preprocessing = replace(loaded.preprocessing, whole_at_size=True)
+    return replace(loaded, preprocessing=preprocessing, notes=(*loaded.notes, note))
 
 
 def _with_counted_classes(loaded: LoadedModel) -> LoadedModel:

@@ -74,6 +74,7 @@ def _assembled(
     file: str, content: object, architecture: Architecture | None, trusted: bool
 ) -> LoadedModel:
     """Return the model that a file's content makes, in float32 and evaluation mode."""
+    assumed: tuple[str, ...] = ()
     if isinstance(content, nn.Module):
         module, architecture = _whole_model(content, architecture, trusted)
     else:
@@ -82,12 +83,14 @@ def _assembled(
             name, state = guess_architecture(states)
             architecture = torchvision_architecture(name)
         else:
+            states = [architecture.current_names(state) for state in states]
             state = _fitting(states, architecture)
         try:
             module = architecture.build(state)
             load_state(module, state, architecture.name)
         except ModelError as error:
             raise ModelError(f"{error}{_hint(states, architecture)}") from error
+        assumed = architecture.notes
     if architecture is None:
         name, known = type(module).__name__, family_preprocessing(module)
         preprocessing = known or Preprocessing()
@@ -102,7 +105,7 @@ def _assembled(
         name=name,
         source=f"checkpoint {file}",
         sha256="",
-        notes=(f"preprocessing: {file} holds none, {whose} is used",),
+        notes=(f"preprocessing: {file} holds none, {whose} is used", *assumed),
         output=architecture.output if architecture else None,
     )
 

@@ -63,6 +63,8 @@ class Architecture:
         preprocessing_source: whose preprocessing that is, in words.
         class_names: one per class index, where it brings them.
         output: as for ``LoadedModel``.
+        current_names: renames the tensors of a file that an older version saved.
+        notes: what a state dict does not tell and is assumed.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Architecture:
     preprocessing_source: str
     class_names: tuple[str, ...] = ()
     output: str | None = None
+    current_names: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    notes: tuple[str, ...] = ()
 
 
 def wrap_module(module: nn.Module) -> LoadedModel:

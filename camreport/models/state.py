@@ -130,7 +130,8 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], name: str) -> Non
         for key, tensor in state.items()
     }
     counters = {key: own[key].new_zeros((), device="cpu") for key in own if key not in tensors}
-    module.load_state_dict({**counters, **tensors}, assign=True)
+    own.update({**counters, **tensors})  # it keeps the layers' versions, which MNASNet asks for
+    module.load_state_dict(own, assign=True)
     module.eval()
 
 

@@ -1,6 +1,7 @@
 """timm's classifiers, with their own data configuration and category names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
 
@@ -18,7 +19,10 @@ from camreport.models.loaded import (
     state_sha256,
     with_random_weights,
 )
-from camreport.models.state import class_count
+from camreport.models.state import misfits
+
+CONNECT_SECONDS = 10
+"""How long the server of the weights may take to answer."""
 
 
 def load_timm(name: str, weights: str = "default") -> LoadedModel:
@@ -33,22 +37,33 @@ def load_timm(name: str, weights: str = "default") -> LoadedModel:
     """
     timm = _timm()
     own = _known(timm, name)
+    config = timm.get_pretrained_cfg(own)
+    if _is_tower(timm, own):
+        raise ModelError(
+            f"model: expected a classifier, but the weights of {name} have none: they return "
+            f"features of an image, not classes. {_with_classes(timm, own)} --checkpoint puts "
+            "weights of your own with a classifier into it."
+        )
     if weights == "none":
         return with_random_weights(
             timm_architecture(name),
             "timm's",
-            timm.get_pretrained_cfg(own).num_classes,
+            config.num_classes,
             partial(timm.create_model, own, pretrained=False),
         )
-    try:
-        module = timm.create_model(own, pretrained=True).eval()
-    except Exception as error:  # huggingface_hub and its network libraries raise their own
-        hub = timm.get_pretrained_cfg(own).hf_hub_id
-        raise ModelError(
-            f"model: the weights of {name} cannot be had ({first_line(error)}). On a machine with "
-            f"internet, fetch model.safetensors from https://huggingface.co/{hub} and give it "
-            "with --checkpoint, or see the architecture at work with --weights none"
-        ) from error
+    with _no_retries() as unreachable:
+        try:
+            module = timm.create_model(own, pretrained=True).eval()
+        except Exception as error:  # huggingface_hub and its network libraries raise their own
+            hub = config.hf_hub_id
+            file = f"model.safetensors from https://huggingface.co/{hub}" if hub else config.url
+            reason = (unreachable if hub else "") or first_line(error)
+            raise ModelError(
+                f"model: the weights of {name} could not be downloaded ({reason}). On a machine "
+                f"with internet, fetch {file} "
+                "and give it with --checkpoint, or see the architecture at work with "
+                "--weights none."
+            ) from error
     return LoadedModel(
         module=module,
         preprocessing=_preprocessing(timm, module),
@@ -90,11 +105,12 @@ def _timm() -> ModuleType:
 
 def _known(timm: ModuleType, name: str) -> str:
     """Return a name as timm says it, if timm knows it."""
-    own = name.removeprefix(TIMM)
-    plain, _, tag = own.partition(".")
+    given = name.removeprefix(TIMM)
+    own = timm.models.get_deprecated_models().get(given) or given
+    plain, dot, tag = own.partition(".")
     known = timm.is_model(plain)
-    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{plain}.*")] if known else []
-    if known and tag and tag not in tags:
+    tags = _tags(timm, plain) if known else []
+    if known and dot and tag not in tags:
         raise ModelError(
             f"model: expected weights that timm {timm.__version__} knows for {plain}, got {own!r}. "
             f"It knows {', '.join(tags[:5])}."
@@ -107,16 +123,75 @@ def _known(timm: ModuleType, name: str) -> str:
     return own
 
 
+def _tags(timm: ModuleType, plain: str) -> list[str]:
+    """Return the names of the weights that timm knows for an architecture."""
+    return [full.partition(".")[2] for full in timm.list_pretrained(f"{plain}.*")]
+
+
+def _is_tower(timm: ModuleType, own: str) -> bool:
+    """Say whether weights return features: those of DINO or MAE, or what CLIP compares with text.
+
+    A tower of CLIP has a last layer, and its width stands where classifiers have their number of
+    classes.
+    """
+    config = timm.get_pretrained_cfg(own)
+    compares = "clip" in own or "_pe_core_" in own
+    return not config.num_classes or (
+        compares and timm.data.infer_imagenet_subset(config.to_dict()) is None
+    )
+
+
+def _with_classes(timm: ModuleType, own: str) -> str:
+    """Name weights of the same architecture that tell classes apart, or others."""
+    plain = own.partition(".")[0]
+    others = [name for tag in _tags(timm, plain) if not _is_tower(timm, name := f"{plain}.{tag}")]
+    if others:
+        return f"With classes: {', '.join(TIMM + name for name in others[:3])}."
+    return f"Others have classes, for instance {TIMM}convnext_nano.in12k_ft_in1k."
+
+
+@contextmanager
+def _no_retries() -> Iterator[str]:
+    """Look for weights in the cache alone where their server does not answer at once.
+
+    huggingface_hub would try again and again for a minute, and write a line each time.
+
+    Yields:
+        why the server cannot be reached, or nothing where it can.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    before, unreachable = constants.HF_HUB_OFFLINE, ""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=CONNECT_SECONDS)
+    except Exception as error:  # its network libraries raise their own
+        constants.HF_HUB_OFFLINE = True
+        unreachable = f"{constants.ENDPOINT} does not answer: {first_line(error)}"
+    try:
+        yield unreachable
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def _build(timm: ModuleType, own: str, state: Mapping[str, Tensor]) -> nn.Module:
-    """Return a classifier of as many classes as a state dict has."""
+    """Return a classifier of as many classes as a state dict has.
+
+    It is tried without values first, so that a file that does not fit reserves no memory.
+    """
     head = timm.get_pretrained_cfg(own.partition(".")[0]).classifier
     key = f"{head[0] if isinstance(head, tuple) else head}.weight"
-    if key not in state:
-        raise ModelError(f"expected the weights of timm's {own}, but {key} is missing.")
+    if key not in state or not state[key].ndim:
+        raise ModelError(
+            f"expected the weights of timm's {own} with a classifier, but {key} is missing."
+        )
+    create = partial(timm.create_model, own, pretrained=False, num_classes=len(state[key]))
     with torch.device("meta"):
-        like = timm.create_model(own, pretrained=False).state_dict()
-    count = class_count(state, key, like)
-    module: nn.Module = timm.create_model(own, pretrained=False, num_classes=count)
+        module: nn.Module = create()
+    if misfits(module, state):
+        return module
+    with torch.random.fork_rng(devices=[]):
+        module = create()
     return module.eval()
 
 

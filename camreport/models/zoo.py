@@ -1,8 +1,10 @@
 """torchvision's classifiers, with the preprocessing and category names of their weights."""
 
 import pickle
+import re
+import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -22,16 +24,29 @@ from camreport.models.loaded import (
 )
 from camreport.models.state import class_count, misfits
 
-_FAMILIES = (
-    "alexnet",
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
-    *("wide_resnet50_2", "wide_resnet101_2"),
-    *("vgg16", "vgg11", "vgg13", "vgg19", "vgg16_bn", "vgg11_bn", "vgg13_bn", "vgg19_bn"),
-)
+_FAMILIES = {
+    "features.0.weight": (
+        "alexnet",
+        *("vgg16", "vgg11", "vgg13", "vgg19", "vgg16_bn", "vgg11_bn", "vgg13_bn", "vgg19_bn"),
+    ),
+    "conv1.weight": (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+        *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+        *("wide_resnet50_2", "wide_resnet101_2"),
+    ),
+}
+"""Classifiers that are recognised, by the name of their first tensor."""
+
 _HEADS = ("classifier", "fc", "head", "heads")
 _WITH_AUXILIARY = ("googlenet", "inception_v3")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+_OLD_NAMES = (
+    (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)"), r"\1\2"),  # DenseNet
+    (re.compile(r"(encoder_layer_\d+\.mlp\.)linear_1\."), r"\g<1>0."),  # ViT
+    (re.compile(r"(encoder_layer_\d+\.mlp\.)linear_2\."), r"\g<1>3."),
+)
+_FIRST_STEM = (32, 3, 3, 3)
+"""Shape of the first tensor of every MNASNet of torchvision's first version."""
 
 
 def load_torchvision(name: str, weights: str = "default") -> LoadedModel:
@@ -87,6 +102,8 @@ def torchvision_architecture(name: str) -> Architecture:
         preprocessing=preprocessing_of(default_weights(name)),
         build=partial(build_torchvision, name),
         preprocessing_source=f"{name}'s own",
+        current_names=_current_names,
+        notes=(_rescaled(name),) if name in _WITH_AUXILIARY else (),
     )
 
 
@@ -137,27 +154,64 @@ def guess_architecture(states: Sequence[dict[str, Tensor]]) -> tuple[str, dict[s
     Raises:
         ModelError: it fits none; where one comes near, what is wrong is named.
     """
-    nearest, most = "", 0
     for state in states:
-        for name in _FAMILIES:
+        for name in _alike(state):
+            if not _body_fits(name, state):
+                continue
             try:
                 own = _shaped_like(name, state, torch.device("meta"))
-            except ModelError:  # another head, at least
-                with torch.device("meta"):
-                    own = untrained(name, 2, init=False)
-            found = misfits(own, state)
-            if not found:
+            except ModelError:  # another head
+                continue
+            if not misfits(own, state):
                 return name, state
-            shared = sum(key in state and t.shape == state[key].shape for key, t in _items(own))
-            if shared > most:
-                nearest, most = f"{name}, but then there is {'; '.join(found)}", shared
     keys = ", ".join(list(states[-1])[:3])
     raise ModelError(
         f"expected the weights of an AlexNet, VGG or ResNet, got others ({keys}, …). "
-        + (f"The nearest is {nearest}. " if 2 * most > len(states[-1]) else "")
-        + "Name the architecture with --model: a torchvision name, timm:NAME, or file.py:build for "
+        f"{_nearest(states)}"
+        "Name the architecture with --model: a torchvision name, timm:NAME, or file.py:build for "
         "code of your own."
     )
+
+
+def _alike(state: Mapping[str, Tensor]) -> list[str]:
+    """Return the classifiers that share the name of their first tensor with a state dict."""
+    return [name for first, names in _FAMILIES.items() if first in state for name in names]
+
+
+@cache
+def _shapes_of(name: str) -> Mapping[str, torch.Size]:
+    """Return the shapes of the tensors of one of the recognised classifiers, with two classes."""
+    with torch.device("meta"):
+        return {key: tensor.shape for key, tensor in untrained(name, 2).state_dict().items()}
+
+
+def _body_fits(name: str, state: Mapping[str, Tensor]) -> bool:
+    """Say whether a state dict holds all of a classifier but, perhaps, its head."""
+    body = {k: s for k, s in _shapes_of(name).items() if k.partition(".")[0] not in _HEADS}
+    return all(
+        state[key].shape == shape if key in state else key.endswith("num_batches_tracked")
+        for key, shape in body.items()
+    )
+
+
+def _nearest(states: Sequence[Mapping[str, Tensor]]) -> str:
+    """Say which classifier shares most of a state dict, and what is wrong, if it is near."""
+    shared = {
+        (name, index): sum(key in s and s[key].shape == own for key, own in shapes.items())
+        for index, s in enumerate(states)
+        for name in _alike(s)
+        for shapes in [_shapes_of(name)]
+    }
+    name, index = max(shared, key=lambda found: shared[found], default=("", 0))
+    if not name or 2 * shared[name, index] <= len(states[-1]):
+        return ""
+    state = states[index]
+    try:
+        own = _shaped_like(name, state, torch.device("meta"))
+    except ModelError:  # another head, at least
+        with torch.device("meta"):
+            own = untrained(name, 2)
+    return f"The nearest is {name}, but then there is {'; '.join(misfits(own, state))}. "
 
 
 def build_torchvision(name: str, state: Mapping[str, Tensor]) -> nn.Module:
@@ -176,7 +230,12 @@ def build_torchvision(name: str, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def untrained(
-    name: str, num_classes: int, *, init: bool = True, auxiliary: bool = True
+    name: str,
+    num_classes: int,
+    *,
+    init: bool = True,
+    auxiliary: bool = True,
+    rescaled: bool = False,
 ) -> nn.Module:
     """Return a torchvision classifier of that many classes, with random weights.
 
@@ -185,8 +244,13 @@ def untrained(
         num_classes: of the last layer.
         init: draw the weights as torchvision does, which takes long for some.
         auxiliary: with the heads that only training uses, where the classifier has them.
+        rescaled: with ``transform_input``, where the classifier has it.
     """
-    options = {"init_weights": init, "aux_logits": auxiliary} if name in _WITH_AUXILIARY else {}
+    options = (
+        {"init_weights": init, "aux_logits": auxiliary, "transform_input": rescaled}
+        if name in _WITH_AUXILIARY
+        else {}
+    )
     module: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
     return module
 
@@ -194,19 +258,55 @@ def untrained(
 def _shaped_like(name: str, state: Mapping[str, Tensor], device: torch.device) -> nn.Module:
     """Return a classifier with the numbers of classes and units that a state dict has."""
     auxiliary = any(key.startswith(_AUXILIARY) for key in state)
+    make = partial(untrained, name, init=False, auxiliary=auxiliary, rescaled=True)
     with device:
-        module = untrained(name, 2, init=False, auxiliary=auxiliary)
+        module = make(2)
         last = [key for key in module.state_dict() if key.endswith("weight")][-1]
-        if last not in state or not len(state[last]):
+        if last not in state or state[last].ndim < 2 or not len(state[last]):
             raise ModelError(
                 f"expected the weights of {name}, got a file with "
                 f"{'; '.join(misfits(module, state))}. Is --model the right architecture? A head "
                 "of your own needs your own code: --model file.py:build."
             )
-        count = class_count(state, last, module.state_dict())
-        module = untrained(name, count, init=False, auxiliary=auxiliary)
+        if auxiliary or not isinstance(module.get_submodule(last.rpartition(".")[0]), nn.Linear):
+            module = make(class_count(state, last, module.state_dict()))
+        if isinstance(module, models.MNASNet):
+            _restore_first_stem(module, state)
+    with torch.device("meta"):  # as wide as a file says: nothing is reserved before it fits
         _widen(module, state)
     return module
+
+
+def _restore_first_stem(module: models.MNASNet, state: Mapping[str, Tensor]) -> None:
+    """Give an MNASNet the stem of torchvision's first version where a state dict has that one."""
+    first = state.get("layers.0.weight")
+    if first is None or first.shape != _FIRST_STEM or module.alpha == 1:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the version is an old one
+        module._load_from_state_dict({}, "", {"version": 1}, False, [], [], [])
+    del module._version  # as which it would be saved: the state dict is loaded as it now is
+
+
+def _current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict of an older torchvision under the names that its tensors have today.
+
+    Source: torchvision's own, ``_load_state_dict`` in densenet.py and ``MLPBlock`` in
+    vision_transformer.py.
+    """
+    renamed = dict(state)
+    for old, new in _OLD_NAMES:
+        renamed = {old.sub(new, key): tensor for key, tensor in renamed.items()}
+    return renamed
+
+
+def _rescaled(name: str) -> str:
+    """Say what a state dict does not tell of the classifiers that rescale their input."""
+    return (
+        f"input: {name} rescales it to mean 0.5 and std 0.5, as torchvision's own weights need it "
+        "(transform_input); for a network trained without, return it from code of your own with "
+        "transform_input=False: --model file.py:build"
+    )
 
 
 def _widen(module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -233,7 +333,3 @@ def _awake(module: nn.Module) -> nn.Module:
         if not linear.weight.any():
             nn.init.trunc_normal_(linear.weight, std=0.02)
     return module
-
-
-def _items(module: nn.Module) -> list[tuple[str, Tensor]]:
-    return list(module.state_dict().items())

@@ -19,8 +19,11 @@ from camreport.labels import true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
 from camreport.models import LoadedModel, load_model
 from camreport.models.bundled import BUNDLED
+from camreport.outputs import AUTO, check_activation
 from camreport.pipeline import Progress, Request, Summary, compute, request_layers, run_settings
+from camreport.reading import read_outputs
 from camreport.results import ResultsWriter, check_output
+from camreport.survey import sample_image
 from camreport.task import make_task
 
 
@@ -33,6 +36,7 @@ def run(
     weights: str = "default",
     trust_checkpoint: bool = False,
     output: str | None = None,
+    activation: str = AUTO,
     class_names: Sequence[str] | None = None,
     classes: str | Sequence[int | str] = "auto",
     labels: str | Path | Mapping[str, int | str] | None = None,
@@ -66,6 +70,9 @@ def run(
         weights: ``default``, or ``none`` for random ones.
         trust_checkpoint: open a file that could run code.
         output: which part of what the model returns holds the logits.
+        activation: what turns the logits into probabilities: ``softmax`` over exclusive classes,
+            ``sigmoid`` of each class by itself, or ``none`` where the model returns
+            probabilities; ``auto`` recognises the last.
         class_names: one name per class index.
         classes: what to explain: ``all``, ``topK``, class indices or class names; ``auto`` is
             all of up to two classes, else the top 3.
@@ -102,6 +109,7 @@ def run(
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     folder = Path(out)
     chosen_methods = resolve_methods(methods)
+    check_activation(activation)
     check_output(folder, overwrite)
     check_rendering(folder, layout, language)
     files = find_images(listed, exclude=folder / "results")
@@ -120,6 +128,7 @@ def run(
     )
     if isinstance(model, str) or device != "auto":
         loaded.module.to(choose_device(device))
+    loaded = read_outputs(loaded, sample_image(loaded.preprocessing.size), activation)
     chosen_layers = request_layers(loaded, layers)
     chosen_channels = {} if channels is None else request_layers(loaded, channels)
     quantity = resolve_quantity(quantity, loaded.class_names)
@@ -134,6 +143,7 @@ def run(
             smooth=smooth,
             seed=seed,
             output=loaded.output,
+            activation=loaded.activation,
             channels=chosen_channels,
         )
     targets = resolve_classes(classes, loaded.class_names)
@@ -156,6 +166,7 @@ def run(
                 "--weights": weights if weights != "default" else None,
                 "--trust-checkpoint": "" if trust_checkpoint else None,
                 "--output": output,
+                "--activation": activation if activation != AUTO else None,
                 "--class-names": ",".join(class_names) if class_names else None,
                 "--classes": _joined(classes),
                 "--labels": Path(labels).name if isinstance(labels, str | Path) else None,

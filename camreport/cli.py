@@ -198,6 +198,14 @@ def cli() -> None:
     help="What of a class is explained; contrast: its lead over the strongest other, or over one.",
 )
 @click.option(
+    "--activation",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "softmax", "sigmoid", "none"]),
+    help="What makes probabilities of the logits: a softmax over exclusive classes, a sigmoid of "
+    "each class, or nothing.",
+)
+@click.option(
     "--gamma", default=2.0, show_default=True, help="How far LayerCAM's fusion lifts early layers."
 )
 @click.option(
@@ -245,6 +253,7 @@ def run(
     channels: str | None,
     methods: str,
     quantity: str,
+    activation: str,
     gamma: float,
     stages: int | None,
     smooth: str,
@@ -300,6 +309,7 @@ def run(
             device=device,
             batch_size=batch_size,
             quantity=quantity,
+            activation=activation,
             gamma=gamma,
             stages=stages,
             smooth=smooth,

@@ -27,7 +27,16 @@ from camreport.drawing import Share, drawable, drawn_over, format_probability, s
 from camreport.errors import ResultsError
 from camreport.heatmap import QuantisedCam, quantise, shade
 from camreport.methods import METHODS, Method
-from camreport.results import DATA, REPORT, Arrays, Record, Results, load_results, softmax
+from camreport.results import (
+    DATA,
+    REPORT,
+    Arrays,
+    Record,
+    Results,
+    activation_of,
+    load_results,
+    probabilities,
+)
 
 FIGURES = "figures"
 """The folder of the figures, beside the report."""
@@ -272,6 +281,8 @@ def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[o
     target = int(arrays["targets"][cell.rank])
     names = [entry["name"] for entry in results.manifest["classes"]]
     of_class = cell.method.class_specific
+    kind = activation_of(results.manifest)
+    shares = probabilities(arrays["logits"], kind)
     cam, base = _quantised(cell)
     measured: list[object] = ["", ""]
     if cam.state == "positive":
@@ -283,8 +294,8 @@ def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[o
         names[record["label"]] if "label" in record else "",
         target if of_class else "",
         names[target] if of_class else "",
-        f"{softmax(arrays['logits'])[target]:.6f}" if of_class else "",
-        f"{arrays['logits'][target]:.6g}" if of_class else "",
+        f"{shares[target]:.6f}" if of_class else "",
+        f"{arrays['logits'][target]:.6g}" if of_class and kind != "none" else "",
         cell.layer,
         cell.method.key,
         cam.state,
@@ -312,6 +323,7 @@ def _sheet(
         "RGB", (_MARGIN + wide * (1 + len(columns)), head + high * len(rows) + _LINE), "white"
     )
     draw = ImageDraw.Draw(sheet)
+    shares = probabilities(arrays["logits"], activation_of(results.manifest))
     _write(draw, _MARGIN, _MARGIN // 2, record["file"], _image_name(record))
     sheet.paste(small, (_MARGIN, head))
     for place, (rank, method) in enumerate(columns, start=1):
@@ -319,7 +331,7 @@ def _sheet(
         title = instead = "any class"
         if method.class_specific:
             target = int(arrays["targets"][rank])
-            probability = format_probability(float(softmax(arrays["logits"])[target]))
+            probability = format_probability(float(shares[target]))
             title = f"{probability} {results.manifest['classes'][target]['name']}"
             instead = f"{probability} class {target}"
         _write(draw, at, _MARGIN // 2, title, instead)

@@ -35,8 +35,8 @@ from camreport.results import (
     Record,
     ResultsWriter,
     load_results,
+    probabilities,
     shard_name,
-    softmax,
     stack_arrays,
 )
 from camreport.survey import choose_layers, sample_image
@@ -175,6 +175,7 @@ def compute(
             "channels": writer.plan["channels"],
             "methods": [method.key for method in task.methods],
             "quantity": task.quantity,
+            "activation": writer.plan["activation"],
             "fusion": {"gamma": task.gamma, "stages": task.stages},
             "smooth": list(task.smooth),
             "skipped": writer.plan["skipped"],
@@ -204,6 +205,7 @@ def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Reques
         "channels": list(request.task.channels),
         "methods": [[method.key, method.largest_grid] for method in request.task.methods],
         "quantity": request.task.quantity,
+        "activation": request.task.activation,
         "fusion": [request.task.gamma, request.task.stages],
         "smooth": [*request.task.smooth, request.task.seed if _draws_noise(request.task) else None],
         "targets": request.targets if isinstance(request.targets, str) else list(request.targets),
@@ -349,6 +351,7 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
     return {
         "batch": size,
         "shard": max(1, shard),
+        "activation": first.activation,
         "classes": [{"index": i, "name": name} for i, name in enumerate(names)],
         "layers": [
             _layer_record(layer, first.shapes[name])
@@ -426,12 +429,12 @@ def _record(index: int, name: str, image: LoadedImage | Failure) -> Record:
 
 def _top(logits: NDArray[np.float32], plan: Record) -> list[Record]:
     """Return the most probable classes of one image, most probable first."""
-    probabilities = softmax(logits)
-    order = np.argsort(-probabilities, kind="stable")[:TOP_PREDICTIONS]
+    shares = probabilities(logits, plan["activation"])
+    order = np.argsort(-shares, kind="stable")[:TOP_PREDICTIONS]
     return [
-        {**plan["classes"][i], "probability": round(float(probabilities[i]), 6)}
+        {**plan["classes"][i], "probability": round(float(shares[i]), 6)}
         for i in order
-        if np.isfinite(probabilities[i])
+        if np.isfinite(shares[i])
     ]
 
 

@@ -14,6 +14,7 @@ from camreport.fusion import GAMMA
 from camreport.layers import Layer
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, GUIDED, HEAD, INPUT_GRADIENT, KEPT, POOL_GRADIENT
+from camreport.outputs import AUTO, check_activation
 from camreport.quantity import check_quantity
 from camreport.tail import Head, Tail, find_head, find_tail, functional_steps
 
@@ -66,6 +67,7 @@ class Task:
         smooth: which of ``SMOOTHINGS`` apply to the methods that take them.
         seed: of the noise.
         output: which part of what the model returns holds the logits.
+        activation: how they become probabilities, or ``auto`` for what the first batch shows.
         skipped: what cannot be computed, known before any forward pass.
         tails: what follows each layer, by what it reads; for methods that need it.
         heads: pooling and classifier behind each layer, by what it reads; for CAM.
@@ -82,6 +84,7 @@ class Task:
     smooth: tuple[str, ...]
     seed: int
     output: str | None
+    activation: str
     skipped: tuple[Skip, ...]
     tails: Mapping[str, Tail | None]
     heads: Mapping[str, Head]
@@ -125,6 +128,7 @@ def make_task(
     smooth: str | Sequence[str] = (),
     seed: int = 0,
     output: str | None = None,
+    activation: str = AUTO,
     channels: Mapping[str, Layer] | None = None,
 ) -> Task:
     """Check what is asked against the model's code, without running it.
@@ -139,12 +143,15 @@ def make_task(
         smooth: some of ``SMOOTHINGS``, as a sequence or separated by commas.
         seed: of the noise, from 0.
         output: which part of what the model returns holds the logits, where that is not plain.
+        activation: how they become probabilities: ``softmax``, ``sigmoid``, ``none``, ``auto``.
         channels: layers whose channels are kept with their weights, by canonical address.
 
     Raises:
         MethodError: an option is out of range, or nothing of what is asked can be computed.
         ClassError: an unknown quantity.
+        ModelError: an unknown activation.
     """
+    check_activation(activation)
     if not 0 < gamma < float("inf"):
         raise MethodError(f"gamma: expected a number above 0, got {gamma}.")
     if stages is not None and stages < 0:
@@ -153,8 +160,9 @@ def make_task(
         raise MethodError(f"seed: expected a whole number from 0 to 2**63 - 1, got {seed}.")
     needs = {method.needs for method in methods}
     reads = {layer.reads for layer in layers.values()}
-    heads = {read: find_head(module, read, output) for read in reads} if HEAD in needs else {}
-    tails = needs & {ABLATED, KEPT}
+    named = output, activation
+    heads = {r: find_head(module, r, *named) for r in reads} if HEAD in needs else {}
+    tails = {r: find_tail(module, r, *named) for r in reads} if needs & {ABLATED, KEPT} else {}
     task = Task(
         layers=layers,
         methods=methods,
@@ -164,8 +172,9 @@ def make_task(
         smooth=_checked_smoothings(smooth),
         seed=seed,
         output=output,
+        activation=activation,
         skipped=tuple(_skips(module, layers, methods, heads)),
-        tails={read: find_tail(module, read, output) for read in reads} if tails else {},
+        tails=tails,
         heads={read: head for read, head in heads.items() if head},
         pools=_pools(module, reads) if POOL_GRADIENT in needs else {},
         channels=channels or {},

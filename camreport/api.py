@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from camreport.choices import (
+    AUTO,
     BUNDLED,
     GAMMA,
+    check_activation,
     check_addresses,
     check_batch_size,
     check_checkpoint,
@@ -58,6 +60,7 @@ def run(
     weights: str = "default",
     trust_checkpoint: bool = False,
     output: str | None = None,
+    activation: str = AUTO,
     class_names: Sequence[str] | None = None,
     classes: str | Sequence[int | str] = "auto",
     labels: str | Path | Mapping[str, int | str] | None = None,
@@ -92,6 +95,9 @@ def run(
         weights: ``default``, or ``none`` for random ones.
         trust_checkpoint: open a file that could run code.
         output: which part of what the model returns holds the logits.
+        activation: what turns the logits into probabilities: ``softmax`` over exclusive classes,
+            ``sigmoid`` of each class by itself, or ``none`` where the model returns
+            probabilities; ``auto`` recognises the last.
         class_names: one name per class index.
         classes: what to explain: ``all``, ``topK``, class indices or class names; ``auto`` is
             all of up to two classes, else the top 3.
@@ -133,6 +139,7 @@ def run(
     check_numbers(gamma, stages, seed)
     check_smoothings(smooth)
     check_quantity(quantity, by_name=True)
+    check_activation(activation)
     check_batch_size(batch_size)
     check_device(device)
     check_addresses("layers", layers)
@@ -152,6 +159,8 @@ def run(
     from camreport.conditions import undisturbed
     from camreport.models import load_model
     from camreport.pipeline import Request, compute, request_layers, run_settings
+    from camreport.reading import read_outputs
+    from camreport.survey import sample_image
     from camreport.task import make_task
     from camreport.writer import ResultsWriter
 
@@ -171,6 +180,7 @@ def run(
     )
     if isinstance(model, str) or device != "auto":
         loaded.module.to(choose_device(device))
+    loaded = read_outputs(loaded, sample_image(loaded.preprocessing.size), activation)
     chosen_layers = request_layers(loaded, layers)
     chosen_channels = {} if channels is None else request_layers(loaded, channels)
     asked_quantity, quantity = quantity, resolve_quantity(quantity, loaded.class_names)
@@ -185,6 +195,7 @@ def run(
             smooth=smooth,
             seed=seed,
             output=loaded.output,
+            activation=loaded.activation,
             channels=chosen_channels,
         )
     targets = resolve_classes(classes, loaded.class_names)
@@ -207,6 +218,7 @@ def run(
                 "--weights": weights if weights != "default" else None,
                 "--trust-checkpoint": "" if trust_checkpoint else None,
                 "--output": output,
+                "--activation": activation if activation != AUTO else None,
                 "--class-names": join_list(class_names) if class_names else None,
                 "--classes": _joined(classes),
                 "--labels": _shareable(labels) if isinstance(labels, Path) else None,

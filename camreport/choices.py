@@ -23,6 +23,14 @@ GAMMA = 2.0
 QUANTITIES = ("logit", "probability", "contrast")
 """Scores of a class that can be explained; ``contrast:CLASS`` names the other class."""
 
+SOFTMAX, SIGMOID, NONE = "softmax", "sigmoid", "none"
+ACTIVATIONS = (SOFTMAX, SIGMOID, NONE)
+"""What turns a model's outputs into probabilities: a softmax over exclusive classes, a sigmoid of
+each class by itself, or nothing, because they are probabilities already."""
+
+AUTO = "auto"
+"""Stands for the one of ``ACTIVATIONS`` that the model's outputs show."""
+
 SMOOTHINGS = ("noise", "aug", "eigen")
 """Ways of smoothing that ``smooth`` takes."""
 
@@ -71,6 +79,18 @@ def check_quantity(quantity: str, *, by_name: bool = False) -> str:
         f"quantity: expected logit, probability, contrast or contrast:CLASS, got {quantity!r}."
         + suggestion(kind, QUANTITIES)
     )
+
+
+def check_activation(activation: str) -> str:
+    """Return one of ``ACTIVATIONS``, or ``auto``, as it is.
+
+    Raises:
+        ModelError: it is none of these.
+    """
+    if activation not in (AUTO, *ACTIVATIONS):
+        known = f"{AUTO}, {', '.join(ACTIVATIONS[:-1])} or {ACTIVATIONS[-1]}"
+        raise ModelError(f"activation: expected {known}, got {activation!r}.")
+    return activation
 
 
 def check_smoothings(smooth: str | Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from camreport.choices import GAMMA
+from camreport.choices import AUTO, GAMMA
 from camreport.conditions import full_precision, gradients_on, to_model, undisturbed
 from camreport.cost import Cost
 from camreport.errors import ClassError, LayerError, MemoryLimitError, ModelError
@@ -38,6 +38,7 @@ from camreport.passes import (
     shared_maps,
 )
 from camreport.perturb import Meter, Progress, count_variants, large_grids, perturbation_maps
+from camreport.reading import settled
 from camreport.survey import choose_layers, nearest_layers, sample_image, survey
 from camreport.task import Skip, Task, make_task
 from camreport.trace import NotSpatialError
@@ -79,6 +80,8 @@ class Explanation:
             ``(N, K, H, W)`` under the layer ``input``, ``guided_grad_cam`` ``(N, K, 3, H, W)``
             per layer. ``gradient_x_activation`` is ``(N, K, C, h, w)``.
         logits: ``(N, num_classes)`` float32.
+        activation: how they become probabilities: ``softmax``, ``sigmoid``, or ``none`` where they
+            are probabilities already.
         targets: class indices explained, ``(N, K)`` int64.
         layers: where each map was read, by the name it was asked by, in network order.
         shapes: ``(C, h, w)`` of each layer, under the same names.
@@ -92,6 +95,7 @@ class Explanation:
 
     maps: Maps = field(repr=False)
     logits: Tensor = field(repr=False)
+    activation: str
     targets: Tensor = field(repr=False)
     layers: dict[str, Layer]
     shapes: dict[str, tuple[int, ...]]
@@ -120,6 +124,7 @@ def explain(
     smooth: str | Sequence[str] = (),
     seed: int = 0,
     output: str | None = None,
+    activation: str = AUTO,
 ) -> Explanation:
     """Compute the class-activation maps of a batch: every layer, method and class at once.
 
@@ -147,6 +152,9 @@ def explain(
         seed: of the noise.
         output: which part of what the model returns holds the logits: a key, an attribute or a
             number. One logit per image, a binary head, becomes two classes.
+        activation: what turns these logits into probabilities: ``softmax`` over exclusive
+            classes, ``sigmoid`` of each class by itself, ``none`` where the model returns
+            probabilities; ``auto`` recognises the last.
 
     Raises:
         LayerError: an address leads to no module, or to no spatial tensor.
@@ -163,8 +171,9 @@ def explain(
         (5, 2, 6, 6)
     """
     module = model.module if isinstance(model, LoadedModel) else model
-    if output is None and isinstance(model, LoadedModel):
-        output = model.output
+    if isinstance(model, LoadedModel):
+        output = model.output if output is None else output
+        activation = model.activation if activation == AUTO else activation
     chosen = resolve_methods(methods)
     check_images(images)
     wanted = _as_indices(targets, len(images))
@@ -183,6 +192,7 @@ def explain(
             smooth=smooth,
             seed=seed,
             output=output,
+            activation=activation,
         )
         parts: list[Explanation] = []
         start, size = 0, FIRST_BATCH
@@ -191,6 +201,7 @@ def explain(
             own = wanted[rows] if isinstance(wanted, Tensor) and wanted.ndim == 2 else wanted
             done = explain_within_memory(module, images[rows], task, own)
             parts += done
+            task = replace(task, activation=done[0].activation)
             start, size = rows.stop, min(next_batch_size(done[0]), largest_that_fits(done))
     return join(parts)
 
@@ -267,10 +278,11 @@ def explain_batch(
                     f"layer: expected a spatial output, but {asked[0]!r} gives {error.reason}. "
                     f"Nearest with a grid: {', '.join(near) or 'none'}."
                 ) from error
+            kind = settled(module, inputs, task.output, captured.logits, captured.activation)
             chosen = choose_targets(captured.logits.detach(), targets)  # (N, K)
             layers = _read_layers(captured, task.layers)
             skipped = (*task.skipped, *large_grids(task, captured.activations))
-            task = replace(task, layers=layers, skipped=skipped)
+            task = replace(task, layers=layers, skipped=skipped, activation=kind)
             forward = Cost(seconds=time.perf_counter() - started)
             found, costs = _family_maps(module, captured, chosen, task, progress)
             costs[SHARED] += forward
@@ -284,6 +296,7 @@ def explain_batch(
     return Explanation(
         maps=maps,
         logits=captured.logits.detach().float(),
+        activation=task.activation,
         targets=chosen,
         layers=layers,
         shapes={

@@ -37,7 +37,15 @@ from camreport.files import (
 )
 from camreport.heatmap import QuantisedCam, quantise, shade
 from camreport.methods import METHODS, Method
-from camreport.results import DATA, REPORT, Record, Results, load_results, softmax
+from camreport.results import (
+    DATA,
+    REPORT,
+    Record,
+    Results,
+    activation_of,
+    load_results,
+    probabilities,
+)
 from camreport.shards import Arrays
 
 FIGURES = "figures"
@@ -352,6 +360,8 @@ def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[o
     target = int(arrays["targets"][cell.rank])
     names = [entry["name"] for entry in results.manifest["classes"]]
     of_class = cell.method.class_specific
+    kind = activation_of(results.manifest)
+    shares = probabilities(arrays["logits"], kind)
     cam, base = _quantised(cell)
     measured: list[object] = ["", ""]
     if cam.state == "positive":
@@ -364,8 +374,8 @@ def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[o
         "" if label is None else _cell_text(names[label]),
         target if of_class else "",
         _cell_text(names[target]) if of_class else "",
-        f"{softmax(arrays['logits'])[target]:.6f}" if of_class else "",
-        f"{arrays['logits'][target]:.6g}" if of_class else "",
+        f"{shares[target]:.6f}" if of_class else "",
+        f"{arrays['logits'][target]:.6g}" if of_class and kind != "none" else "",
         _cell_text(cell.layer),
         cell.method.key,
         cam.state,
@@ -398,6 +408,7 @@ def _sheet(
         "RGB", (_MARGIN + wide * (1 + len(columns)), head + high * len(rows) + _LINE), "white"
     )
     draw = ImageDraw.Draw(sheet)
+    shares = probabilities(arrays["logits"], activation_of(results.manifest))
     _write(draw, _MARGIN, _MARGIN // 2, record["file"], _image_name(record))
     sheet.paste(small, (_MARGIN, head))
     for place, (rank, method) in enumerate(columns, start=1):
@@ -405,7 +416,7 @@ def _sheet(
         title = instead = "any class"
         if method.class_specific:
             target = int(arrays["targets"][rank])
-            probability = format_probability(float(softmax(arrays["logits"])[target]))
+            probability = format_probability(float(shares[target]))
             title = f"{probability} {results.manifest['classes'][target]['name']}"
             instead = f"{probability} class {target}"
         _write(draw, at, _MARGIN // 2, title, instead)

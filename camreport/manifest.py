@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from camreport.choices import ACTIVATIONS, SMOOTHINGS
 from camreport.errors import CamReportError, ResultsError
 from camreport.images import MAX_PIXELS, Preprocessing
 from camreport.methods import METHODS
@@ -19,8 +20,6 @@ MAX_PHRASE = 4000
 """Most characters of a sentence that the page translates."""
 
 SHARD_NAME = re.compile(r"shard-\d{5,9}\.npz")
-
-SMOOTHINGS = ("noise", "aug", "eigen")
 
 Rule = Callable[[Any, str], None]
 """Raises a ``ResultsError`` that names the field, given a value and where it stands."""
@@ -197,7 +196,7 @@ _READ = fields(
         "row": whole(),
         "top": list_of(_TOP),
     },
-    {"label": nothing_or(whole())},
+    {"label": nothing_or(whole()), "note": phrase},
 )
 
 _FAILED = fields({"reason": phrase, "sha256": nothing_or(text)})
@@ -216,6 +215,7 @@ _SUMMARY = fields({"images": list_of(image, 1), "facts": list_of(_FACTS), "cost"
 _PLAN = fields(
     {
         "batch": whole(1, 2**31),
+        "activation": one_of(*ACTIVATIONS),
         "shard": whole(1, 2**31),
         "classes": list_of(CLASS, 1),
         "layers": list_of(LAYER, 1),
@@ -245,7 +245,7 @@ _MANIFEST = fields(
         "images": list_of(image, 1),
         "cost": COST,
     },
-    {"channels": list_of(LAYER)},
+    {"channels": list_of(LAYER), "activation": one_of(*ACTIVATIONS)},
 )
 
 

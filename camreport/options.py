@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from camreport.choices import BUNDLED, GAMMA, WEIGHTS, split_list
+from camreport.choices import ACTIVATIONS, AUTO, BUNDLED, GAMMA, WEIGHTS, split_list
 from camreport.errors import ClassError, suggestion
 from camreport.methods import DEFAULT_METHODS
 
@@ -323,6 +323,14 @@ WHAT = (
         metavar="logit|probability|contrast|contrast:CLASS",
         help="Score to explain: the class logit, its probability, or its margin over the "
         "runner-up (or over CLASS).",
+    ),
+    _what(
+        "--activation",
+        default=AUTO,
+        show_default=True,
+        type=click.Choice([AUTO, *ACTIVATIONS]),
+        help="What turns the model's outputs into probabilities: a softmax over exclusive classes, "
+        "a sigmoid of each class, or nothing. auto recognises it.",
     ),
     _what(
         "--gamma",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from camreport.choices import AUTO
 from camreport.cost import Cost
 from camreport.errors import LayerError
 from camreport.grid import Grid
@@ -33,7 +34,7 @@ from camreport.methods.registry import (
     NOISE,
     POOL_GRADIENT,
 )
-from camreport.outputs import logits_of
+from camreport.outputs import logits_of, recognise
 from camreport.quantity import cotangents, look_alike_cotangents
 from camreport.task import Task
 from camreport.trace import LayerTrace
@@ -74,6 +75,7 @@ class Captured:
     Attributes:
         inputs: the images, ``(N, 3, H, W)``; in the graph if a method needs their gradient.
         logits: ``(N, num_classes)``.
+        activation: how they become probabilities; ``auto`` where another pass has to tell.
         activations: ``(N, C, h, w)`` by what was read.
         grids: how each of them lay in the module's output.
         pools: the tensors behind the pooling that follows a layer, by what that layer reads.
@@ -84,6 +86,7 @@ class Captured:
 
     inputs: Tensor
     logits: Tensor
+    activation: str
     activations: dict[str, Tensor]
     grids: dict[str, Grid]
     pools: dict[str, Tensor]
@@ -113,10 +116,14 @@ def captured_pass(
     with LayerTrace({name: modules[name] for name in wanted}, image) as trace:
         inputs = inputs.detach().requires_grad_(down_to_input)
         with output_bytes(module, limit) as returned:
-            logits = logits_of(module(inputs), len(inputs), task.output)
+            output = module(inputs)
+        activation = task.activation
+        if activation == AUTO:
+            activation = recognise(output, len(inputs), task.output)
         return Captured(
             inputs=inputs,
-            logits=logits,
+            logits=logits_of(output, len(inputs), task.output, activation),
+            activation=activation,
             activations={name: trace[name] for name in reads},
             grids={name: trace.grid(name) for name in reads},
             pools={name: trace[pool] for name, pool in task.pools.items()},
@@ -148,7 +155,8 @@ def shared_maps(
     """
     methods = [m for m in task.methods if m.needs in _SHARED or _is_guided_grad_cam(m)]
     maps: Maps = {method.key: {} for method in methods}
-    rows = cotangents(captured.logits, targets, task.quantity, clean)  # (K, N, num_classes)
+    logits = captured.logits
+    rows = cotangents(logits, targets, task.quantity, clean, task.activation)  # (K, N, classes)
     for method in methods:
         for reads in dict.fromkeys(task.wanted(method).values()):
             activation = captured.activations[reads].detach()
@@ -235,7 +243,8 @@ def noise_maps(
         moments: dict[str, list[Tensor]] = {}  # G, G^2 and G^3, (K, n, C, h, w) each
         for noise in noise_like(inputs, task.seed):
             noisy = captured_pass(module, inputs[part] + noise.to(inputs), task)
-            rows = cotangents(noisy.logits, targets[part], task.quantity, captured.logits[part])
+            clean = captured.logits[part]
+            rows = cotangents(noisy.logits, targets[part], task.quantity, clean, task.activation)
             for k, gradients in class_gradients(noisy.logits, noisy.activations, rows):
                 for reads, gradient in gradients.items():
                     sums = moments.setdefault(
@@ -273,8 +282,8 @@ def guided_maps(
     """
     leaf = inputs.detach().clone().requires_grad_()
     with _GuidedReLU():
-        logits = logits_of(module(leaf), len(leaf), task.output)
-    rows = cotangents(logits, targets, task.quantity)
+        logits = logits_of(module(leaf), len(leaf), task.output, task.activation)
+    rows = cotangents(logits, targets, task.quantity, activation=task.activation)
     parts = [part[INPUT] for _, part in class_gradients(logits, {INPUT: leaf}, rows)]
     gradient = torch.cat(parts).transpose(0, 1).float()  # (N, K, 3, H, W)
     maps: Maps = {}

@@ -6,6 +6,7 @@ all masks exist at once. One pass of a variant serves every class.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from camreport.cost import Cost
 from camreport.memory import budget_of, is_out_of_memory, output_bytes
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, KEPT, MASKED
-from camreport.outputs import logits_of
+from camreport.outputs import logits_of, probabilities
 from camreport.passes import Captured, Maps
 from camreport.quantity import scores
 from camreport.tail import Entry, Tail, whole_model
@@ -93,7 +94,7 @@ def perturbation_maps(
     before = meter.passes, meter.done
 
     def model(images: Tensor) -> Tensor:
-        return logits_of(module(images), len(images), task.output)
+        return logits_of(module(images), len(images), task.output, task.activation)
 
     with torch.no_grad():
         for method, reads in _jobs(task):
@@ -101,12 +102,14 @@ def perturbation_maps(
             if method.needs is MASKED:
                 assert method.masks is not None
                 masked = _masked_logits(model, inputs, activation, method.masks, chunk, meter)
-                cams = method.compute(activation, masked)
+                shares = partial(probabilities, activation=task.activation)
+                cams = method.compute(activation, masked, *([shares] if method.probable else []))
             else:
                 tail = _BoundTail.bind(module, captured, task, reads)
                 run = _ablated_logits if method.needs is ABLATED else _kept_logits
-                changed = scores(run(tail, activation, meter), logits, task.quantity)
-                plain = scores(logits, logits, task.quantity)
+                kind = task.quantity, task.activation
+                changed = scores(run(tail, activation, meter), logits, *kind)
+                plain = scores(logits, logits, *kind)
                 unchanged = (plain,) if method.needs is ABLATED else ()
                 cams = method.compute(activation, *unchanged, changed)
             maps.setdefault(method.key, {})[reads] = _of_targets(cams, targets).float()
@@ -165,7 +168,8 @@ class _BoundTail:
         exchanged = whole_model(module, reads, inputs, grid)
 
         def whole(values: Tensor, rows: Tensor) -> Tensor:
-            return logits_of(exchanged(values, rows), len(rows), task.output)
+            output = exchanged(values, rows)
+            return logits_of(output, len(rows), task.output, task.activation)
 
         return cls(whole, None, (), logits, _chunk(captured.bytes_per_image, inputs))
 

@@ -32,7 +32,7 @@ from camreport.layers import Layer
 from camreport.manifest import shortened
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
-from camreport.results import Record, softmax
+from camreport.results import Record, probabilities
 from camreport.shards import Arrays, shard_name, stack_arrays
 from camreport.survey import choose_layers, sample_image
 from camreport.task import Task
@@ -189,6 +189,7 @@ def _manifest(
         "channels": plan["channels"],
         "methods": [method.key for method in task.methods],
         "quantity": task.quantity,
+        "activation": plan["activation"],
         "fusion": {"gamma": task.gamma, "stages": task.stages},
         "smooth": list(task.smooth),
         "skipped": [skip | {"reason": shortened(skip["reason"])} for skip in plan["skipped"]],
@@ -222,6 +223,7 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
         "channels": list(request.task.channels),
         "methods": [[method.key, method.largest_grid] for method in request.task.methods],
         "quantity": request.task.quantity,
+        "activation": request.task.activation,
         "fusion": [request.task.gamma, request.task.stages],
         "smooth": [*request.task.smooth, request.task.seed if _draws_noise(request.task) else None],
         "targets": request.targets if isinstance(request.targets, str) else list(request.targets),
@@ -406,6 +408,7 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
     return {
         "batch": size,
         "shard": max(1, shard),
+        "activation": first.activation,
         "classes": classes,
         "layers": [
             _layer_record(layer, first.shapes[name])
@@ -514,12 +517,12 @@ def _record(index: int, name: str, image: LoadedImage | Failure) -> Record:
 
 def _top(logits: NDArray[np.float32], plan: Record) -> list[Record]:
     """Return the most probable classes of one image, most probable first."""
-    probabilities = softmax(logits)
-    order = np.argsort(-probabilities, kind="stable")[:TOP_PREDICTIONS]
+    shares = probabilities(logits, plan["activation"])
+    order = np.argsort(-shares, kind="stable")[:TOP_PREDICTIONS]
     return [
-        {**plan["classes"][i], "probability": round(float(probabilities[i]), 6)}
+        {**plan["classes"][i], "probability": round(float(shares[i]), 6)}
         for i in order
-        if np.isfinite(probabilities[i])
+        if np.isfinite(shares[i])
     ]
 
 

@@ -7,7 +7,9 @@ a changed forward pass.
 import torch
 from torch import Tensor
 
+from camreport.choices import SIGMOID, SOFTMAX
 from camreport.errors import ClassError
+from camreport.outputs import probabilities
 
 LOOK_ALIKES = 3
 """Classes that Finer-CAM compares with, as in torchcam."""
@@ -17,26 +19,33 @@ LOOK_ALIKE_SHARE = 0.6
 
 
 def cotangents(
-    logits: Tensor, targets: Tensor, quantity: str, reference: Tensor | None = None
+    logits: Tensor,
+    targets: Tensor,
+    quantity: str,
+    reference: Tensor | None = None,
+    activation: str = SOFTMAX,
 ) -> Tensor:
     """Return d score / d logits of each target, ``(K, N, num_classes)``.
 
-    logit: e_c; probability: p_c (e_c - p); contrast: e_c - e_d, with d the strongest other class
-    or the named one.
+    logit: e_c; probability: p_c (e_c - p), of sigmoids p_c (1 - p_c) e_c, of outputs that are
+    probabilities e_c; contrast: e_c - e_d, with d the strongest other class or the named one.
 
     Args:
         logits: ``(N, num_classes)``.
         targets: class indices, ``(N, K)``.
         quantity: as for ``check_quantity``.
         reference: the logits that say which class is the strongest other, if not these.
+        activation: how the logits become probabilities, as in ``camreport.outputs``.
     """
     logits = logits.detach()
     rows = _one_hot(targets, logits)  # (K, N, num_classes)
     if quantity == "logit":
         return rows
     if quantity == "probability":
-        probabilities = logits.softmax(1)
-        return (rows * probabilities).sum(2, keepdim=True) * (rows - probabilities)
+        shares = probabilities(logits, activation)
+        if activation == SOFTMAX:
+            return (rows * shares).sum(2, keepdim=True) * (rows - shares)
+        return rows * shares * (1 - shares) if activation == SIGMOID else rows
     reference = logits if reference is None else reference.detach()
     rivals = _rivals(reference, quantity).gather(1, targets)
     return rows - _one_hot(rivals, logits)
@@ -59,7 +68,7 @@ def look_alike_cotangents(logits: Tensor, targets: Tensor) -> Tensor:
     return rows.scatter(2, nearest, -LOOK_ALIKE_SHARE / count)
 
 
-def scores(logits: Tensor, reference: Tensor, quantity: str) -> Tensor:
+def scores(logits: Tensor, reference: Tensor, quantity: str, activation: str = SOFTMAX) -> Tensor:
     """Return the scores of every class in changed forward passes.
 
     Args:
@@ -67,11 +76,12 @@ def scores(logits: Tensor, reference: Tensor, quantity: str) -> Tensor:
         reference: logits of the images as they are, ``(N, num_classes)``: they say which class
             is the strongest other.
         quantity: as for ``check_quantity``.
+        activation: how the logits become probabilities.
     """
     if quantity == "logit":
         return logits
     if quantity == "probability":
-        return logits.softmax(-1)
+        return probabilities(logits, activation)
     rivals = _rivals(reference, quantity)
     rivals = rivals.view(len(logits), *[1] * (logits.ndim - 2), -1).expand_as(logits)
     return logits - logits.gather(-1, rivals)

@@ -193,12 +193,35 @@ def load_results(path: str | Path) -> Results:
     return Results(folder, manifest)
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the probabilities of one image's logits ``(num_classes,)``."""
+def softmax(logits: NDArray[np.float32], axis: int = -1) -> NDArray[np.float64]:
+    """Return the softmax of logits along an axis."""
+    largest = logits.max(axis=axis, keepdims=True).astype(np.float64)
     with np.errstate(invalid="ignore"):  # logits that are not finite have no probabilities
-        exponentials: NDArray[np.float64] = np.exp(logits.astype(np.float64) - float(logits.max()))
-        probabilities: NDArray[np.float64] = exponentials / exponentials.sum()
-    return probabilities
+        exponentials: NDArray[np.float64] = np.exp(logits.astype(np.float64) - largest)
+        shares: NDArray[np.float64] = exponentials / exponentials.sum(axis=axis, keepdims=True)
+    return shares
+
+
+def probabilities(logits: NDArray[np.float32], activation: str) -> NDArray[np.float64]:
+    """Return the probabilities of one image's logits ``(num_classes,)``.
+
+    Args:
+        logits: of the classes.
+        activation: ``softmax`` over exclusive classes, ``sigmoid`` of each class by itself, or
+            ``none`` where the logits are probabilities already.
+    """
+    if activation == "none":
+        return logits.astype(np.float64)
+    if activation == "sigmoid":
+        both: NDArray[np.float64] = softmax(np.stack([np.zeros_like(logits), logits]), axis=0)
+        chances: NDArray[np.float64] = both[1]
+        return chances
+    return softmax(logits)
+
+
+def activation_of(manifest: Record) -> str:
+    """Return how a run's logits become probabilities."""
+    return str(manifest.get("activation", "softmax"))
 
 
 def read_json(path: Path, root: Path) -> Record:

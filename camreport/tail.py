@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from camreport.choices import SOFTMAX
 from camreport.errors import ModelError
 from camreport.grid import Grid
 from camreport.layers import ACTIVATIONS
@@ -96,7 +97,9 @@ def trace_model(module: nn.Module, whole: Sequence[str] = ()) -> fx.Graph | None
     return graph
 
 
-def find_tail(module: nn.Module, reads: str, output: str | None = None) -> Tail | None:
+def find_tail(
+    module: nn.Module, reads: str, output: str | None = None, activation: str = SOFTMAX
+) -> Tail | None:
     """Return what follows the output of a module (``name``, or ``name#k`` for its call k).
 
     None where the model's code cannot be followed, or what it returns holds no logits that are
@@ -106,6 +109,7 @@ def find_tail(module: nn.Module, reads: str, output: str | None = None) -> Tail 
         module: in evaluation mode.
         reads: the layer.
         output: which part of what the model returns holds the logits.
+        activation: how they become probabilities.
     """
     found = _locate(module, reads, output)
     if found is None:
@@ -125,13 +129,15 @@ def find_tail(module: nn.Module, reads: str, output: str | None = None) -> Tail 
     constants = [n for n in nodes if n not in of_images and n.op not in ("placeholder", "output")]
     steps = [*constants, *(n for n in nodes if n in behind - {layer} and n.op != "output")]
     return Tail(
-        after=_to_logits(_part(module, [layer, *saved], steps, result)),
+        after=_to_logits(_part(module, [layer, *saved], steps, result), activation),
         before=_part(module, [source], upstream, saved) if saved else None,
-        entry=_entry(module, layer, result, saved, constants, steps),
+        entry=_entry(module, layer, result, saved, constants, steps, activation),
     )
 
 
-def find_head(module: nn.Module, reads: str, output: str | None = None) -> Head | None:
+def find_head(
+    module: nn.Module, reads: str, output: str | None = None, activation: str = SOFTMAX
+) -> Head | None:
     """Return the pooling and the one linear layer that follow a module, if nothing else does.
 
     Takes what ``find_tail`` takes.
@@ -147,7 +153,9 @@ def find_head(module: nn.Module, reads: str, output: str | None = None) -> Head 
         step = _step(modules, node)
         if isinstance(step, nn.Linear):
             ends = pooled and node is result
-            weight = logits_of(step.weight.detach().T, step.in_features).T
+            weight = step.weight.detach().T  # (C, num_classes), or (C, 1)
+            zero = logits_of(torch.zeros_like(weight), len(weight), activation=activation)
+            weight = (logits_of(weight, len(weight), activation=activation) - zero).T
             return Head(weight, rectified) if ends else None
         if not pooled and (isinstance(step, nn.ReLU) or step in (functional.relu, torch.relu)):
             rectified = True
@@ -242,11 +250,11 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
                 value.update(content)
 
 
-def _to_logits(part: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _to_logits(part: Callable[..., Tensor], activation: str) -> Callable[..., Tensor]:
     """Let a function return two classes' logits where it returns one for each image."""
 
     def run(values: Tensor, *saved: Tensor) -> Tensor:
-        return logits_of(part(values, *saved), len(values))
+        return logits_of(part(values, *saved), len(values), activation=activation)
 
     return run
 
@@ -303,6 +311,7 @@ def _entry(
     saved: Sequence[Node],
     constants: Sequence[Node],
     steps: Sequence[Node],
+    activation: str,
 ) -> Entry | None:
     """Return how the tail begins, if channels stay apart up to one linear operation."""
     modules = dict(module.named_modules(remove_duplicate=False))
@@ -321,7 +330,7 @@ def _entry(
             return Entry(
                 channelwise=_part(module, [layer], chain, chain[-1] if chain else layer),
                 linear=step,
-                rest=_to_logits(_part(module, [node, *saved], rest, result)),
+                rest=_to_logits(_part(module, [node, *saved], rest, result), activation),
                 pointwise=_keep_positions_apart([_step(modules, one) for one in chain]),
             )
         if _flattens(step):

@@ -9,7 +9,14 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import activation
 
-from camreport.choices import GAMMA, check_numbers, check_quantity, check_smoothings
+from camreport.choices import (
+    AUTO,
+    GAMMA,
+    check_activation,
+    check_numbers,
+    check_quantity,
+    check_smoothings,
+)
 from camreport.errors import MethodError
 from camreport.layers import Layer
 from camreport.methods import Method
@@ -62,6 +69,7 @@ class Task:
         smooth: which of ``SMOOTHINGS`` apply to the methods that take them.
         seed: of the noise.
         output: which part of what the model returns holds the logits.
+        activation: how they become probabilities, or ``auto`` for what the first batch shows.
         skipped: what cannot be computed, known before any forward pass.
         tails: what follows each layer, by what it reads; for methods that need it.
         heads: pooling and classifier behind each layer, by what it reads; for CAM.
@@ -78,6 +86,7 @@ class Task:
     smooth: tuple[str, ...]
     seed: int
     output: str | None
+    activation: str
     skipped: tuple[Skip, ...]
     tails: Mapping[str, Tail | None]
     heads: Mapping[str, Head]
@@ -121,6 +130,7 @@ def make_task(
     smooth: str | Sequence[str] = (),
     seed: int = 0,
     output: str | None = None,
+    activation: str = AUTO,
     channels: Mapping[str, Layer] | None = None,
 ) -> Task:
     """Check what is asked against the model's code, without running it.
@@ -135,17 +145,21 @@ def make_task(
         smooth: some of ``SMOOTHINGS``, as a sequence or separated by commas.
         seed: of the noise, from 0.
         output: which part of what the model returns holds the logits, where that is not plain.
+        activation: how they become probabilities: ``softmax``, ``sigmoid``, ``none``, ``auto``.
         channels: layers whose channels are kept with their weights, by canonical address.
 
     Raises:
         MethodError: an option is out of range, or nothing of what is asked can be computed.
         ClassError: an unknown quantity.
+        ModelError: an unknown activation.
     """
+    check_activation(activation)
     check_numbers(gamma, stages, seed)
     needs = {method.needs for method in methods}
     reads = {layer.reads for layer in layers.values()}
-    heads = {read: find_head(module, read, output) for read in reads} if HEAD in needs else {}
-    tails = needs & {ABLATED, KEPT}
+    named = output, activation
+    heads = {r: find_head(module, r, *named) for r in reads} if HEAD in needs else {}
+    tails = {r: find_tail(module, r, *named) for r in reads} if needs & {ABLATED, KEPT} else {}
     task = Task(
         layers=layers,
         methods=methods,
@@ -155,8 +169,9 @@ def make_task(
         smooth=check_smoothings(smooth),
         seed=seed,
         output=output,
+        activation=activation,
         skipped=tuple(_skips(module, layers, methods, heads)),
-        tails={read: find_tail(module, read, output) for read in reads} if tails else {},
+        tails=tails,
         heads={read: head for read, head in heads.items() if head},
         pools=_pools(module, reads) if POOL_GRADIENT in needs else {},
         channels=channels or {},

@@ -9,7 +9,6 @@ memory above one gibibyte and for more than 20 seconds. A short run of it is par
 """
 
 import argparse
-import builtins
 import hashlib
 import io
 import multiprocessing
@@ -27,12 +26,10 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import safetensors.torch
 import torch
-import torchvision
 from torch import nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig

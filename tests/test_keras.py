@@ -296,10 +296,16 @@ def test_early_keras_3_without_layer_names_in_the_weights(
     assert_same_model(path, model, photograph)
 
 
-def test_sigmoid_per_class_is_noted(base: "keras.Model", tmp_path: Path) -> None:
-    head = [layers.GlobalAveragePooling2D(), layers.Dense(3, activation="sigmoid")]
+@pytest.mark.parametrize(
+    ("units", "last", "activation"),
+    [(3, "sigmoid", "sigmoid"), (3, "softmax", "softmax"), (1, "sigmoid", "softmax")],
+)
+def test_sigmoid_per_class_decides_how_probabilities_are_made(
+    base: "keras.Model", tmp_path: Path, units: int, last: str, activation: str
+) -> None:
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(units, activation=last)]
     loaded = load_keras(save(assemble(base, head, "flat"), tmp_path, ".h5"))
-    assert any(note.startswith("probability: ") for note in loaded.notes)
+    assert loaded.activation == activation
 
 
 def test_rescaling_in_weights_alone_is_noted(base: "keras.Model", tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from camreport.gallery.records import FUSED, INPUT, shown_methods
 from camreport.heatmap import quantise
 from camreport.images import jpeg_bytes
 from camreport.methods import DEFAULT_METHODS, Method
-from camreport.results import Record, Results, softmax
+from camreport.results import Record, Results, activation_of, probabilities
 from camreport.shards import Arrays
 
 TILE_SIDE = 160
@@ -165,7 +165,7 @@ def _numbers(
 ) -> Iterator[Numbers]:
     """Yield a table of the maps' largest values for each class, and one of no class."""
     addresses = [layer["address"] for layer in manifest["layers"]]
-    probabilities = softmax(arrays["logits"])
+    shares = probabilities(arrays["logits"], activation_of(manifest))
     for rank, target in [*enumerate(arrays["targets"]), (0, None)]:
         columns = [m for m in methods if m.class_specific == (target is not None)]
         if not columns:
@@ -175,7 +175,7 @@ def _numbers(
             name = words(
                 "fallback.class",
                 name=manifest["classes"][int(target)]["name"],
-                probability=format_probability(float(probabilities[target])),
+                probability=format_probability(float(shares[target])),
             )
         rows = [
             (layer, tuple(_peak(arrays.get(f"{m.key}/{layer}"), rank, m, words) for m in columns))

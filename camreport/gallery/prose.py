@@ -7,7 +7,7 @@ from camreport.gallery.language import Words
 from camreport.gallery.records import FUSED, INPUT, shown_methods
 from camreport.images import Preprocessing
 from camreport.methods import METHODS, Method
-from camreport.results import Record, Results
+from camreport.results import Record, Results, activation_of
 
 Rows = list[tuple[str, str]]
 """Names with what is said of each."""
@@ -167,9 +167,10 @@ def _method(method: Method, words: Words) -> dict[str, str]:
 def _quantity(manifest: Record, words: Words) -> str:
     """Say which score of a class is explained."""
     kind, _, rival = manifest["quantity"].partition(":")
+    returned = ".returned" if activation_of(manifest) == "none" else ""  # a probability, no logit
     if rival:
-        return words("quantity.rival", rival=manifest["classes"][int(rival)]["name"])
-    return words(f"quantity.{kind}")
+        return words(f"quantity.rival{returned}", rival=manifest["classes"][int(rival)]["name"])
+    return words(f"quantity.{kind}{returned}")
 
 
 def _joined(names: Sequence[str], words: Words) -> str:

@@ -16,7 +16,7 @@ from camreport.heatmap import quantise, signed_picture
 from camreport.images import jpeg_bytes
 from camreport.manifest import shown_methods as manifest_methods
 from camreport.methods import METHODS, Method
-from camreport.results import Record, Results, softmax
+from camreport.results import Record, Results, activation_of, probabilities
 from camreport.shards import Arrays
 
 FUSED = "fused"
@@ -120,7 +120,9 @@ def image_record(
         cells.append(cell)
         if shares:
             peaks[method.key] = max(peaks.get(method.key, 0.0), cell["peak"])
-    probabilities = softmax(arrays["logits"])
+    kind = activation_of(manifest)
+    chances = probabilities(arrays["logits"], kind)
+    logits = arrays["logits"] if kind != "none" else None
     targets = [int(target) for target in arrays["targets"]]
     channels = {
         entry["address"]: _channels(arrays, entry["address"], levels)
@@ -135,8 +137,8 @@ def image_record(
         "height": photo.height,
         "seen": list(seen_share(manifest, record)),
         "targets": targets,
-        "logits": [_finite(float(arrays["logits"][target])) for target in targets],
-        "probabilities": [_finite(float(probabilities[target])) for target in targets],
+        "logits": [] if logits is None else [_finite(float(logits[target])) for target in targets],
+        "probabilities": [_finite(float(chances[target])) for target in targets],
         "maps": _packed({"cells": cells, "channels": channels}, joined, deflated),
     }
     twins = _twins(manifest, arrays)

@@ -4,6 +4,7 @@ Each needs no gradient and serves all classes with the same passes: the function
 scores of those passes, ``(..., jobs, num_classes)``, and return a map for every class.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,7 +36,15 @@ def enlarged_after_scaling(activation: "Tensor", size: Size) -> "Tensor":
     return _enlarge(_stretch(activation, epsilon=1e-8), size, align_corners=False)
 
 
-def score_cam(activation: "Tensor", logits: "Tensor") -> "Tensor":
+def _softmax(logits: "Tensor") -> "Tensor":
+    return logits.softmax(-1)
+
+
+def score_cam(
+    activation: "Tensor",
+    logits: "Tensor",
+    probabilities: "Callable[[Tensor], Tensor]" = _softmax,
+) -> "Tensor":
     """Weigh each channel by the class's probability when only what it highlights is shown.
 
     R = sum_k p_c(x * H_k) A_k with H_k the channel enlarged to the image and stretched to 0..1.
@@ -45,6 +54,7 @@ def score_cam(activation: "Tensor", logits: "Tensor") -> "Tensor":
     Args:
         activation: layer output, ``(..., C, h, w)``, any float dtype.
         logits: of the image under each channel's mask, ``(..., C, num_classes)``.
+        probabilities: how they become probabilities of the same shape.
 
     Returns:
         cams ``(..., num_classes, h, w)``, unnormalised, >= 0 where the activation is.
@@ -60,7 +70,7 @@ def score_cam(activation: "Tensor", logits: "Tensor") -> "Tensor":
                 [[0.5000, 1.0000]]])
     """
     live = activation.amax((-2, -1)) > activation.amin((-2, -1))  # (..., C)
-    return _combine(logits.softmax(-1) * live.unsqueeze(-1), activation)
+    return _combine(probabilities(logits) * live.unsqueeze(-1), activation)
 
 
 def score_cam_softmax(activation: "Tensor", logits: "Tensor") -> "Tensor":

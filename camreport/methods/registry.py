@@ -110,6 +110,7 @@ class Method:
         smooths: the smoothing options apply: a sum over channels of activation and gradient.
         from_least: drawn from its least value up; only differences within a map mean something.
         masks: how Score-CAM's variants turn channels ``(M, h, w)`` into masks ``(M, H, W)``.
+        probable: it is told how logits become probabilities.
         largest_grid: most positions of a layer at which ``all`` includes it; None is any.
         by_name: left out of ``all``: a library's variant, or too large to keep unasked.
         aliases: further names that are in use.
@@ -134,6 +135,7 @@ class Method:
     smooths: bool = False
     from_least: bool = False
     masks: "Callable[[Tensor, tuple[int, int]], Tensor] | None" = None
+    probable: bool = False
     largest_grid: int | None = None
     by_name: bool = False
     aliases: tuple[str, ...] = ()
@@ -370,6 +372,7 @@ METHODS: dict[str, Method] = {
             compute=perturbation.score_cam,
             needs=MASKED,
             masks=perturbation.scaled_after_enlarging,
+            probable=True,
             meaning="Shows the network the image through each channel’s map and trusts the "
             "channels that keep the class probable.",
             caution="Needs no gradient, but depends on what masked pixels are replaced with and "

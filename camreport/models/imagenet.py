@@ -12,7 +12,7 @@ from camreport.choices import EFFICIENTNET_LITE0
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.models.loaded import Architecture, LoadedModel, with_random_weights
-from camreport.models.state import as_state, class_count, load_state
+from camreport.models.state import as_state, load_state
 from camreport.models.weights_file import read_file, read_weights
 
 PREPROCESSING = Preprocessing(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import VGG, VGG16_Weights, vgg16
 
+from camreport.choices import SIGMOID, SOFTMAX
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.models.loaded import LoadedModel, numbered_classes
@@ -32,10 +33,6 @@ Arrays = tuple[Array, ...]
 Config = dict[str, Any]  # JSON
 
 _ONLY = "Of Keras files, only VGG16 with a head of Dense layers is read."
-_SIGMOIDS = (
-    "probability: the model ends in one sigmoid per class, each a decision by itself; the softmax "
-    "of its logits is something else"
-)
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # filters, convolutions
 _WEIGHT_NAMES = ("gamma", "beta", "kernel", "bias", "moving_mean", "moving_variance")
 _RANKS = {"Conv2D": 4, "Dense": 2, "BatchNormalization": 1}  # of a layer's first array
@@ -134,12 +131,12 @@ def load_keras(path: Path) -> LoadedModel:
             f"({type(error).__name__}: {error})."
         ) from error
     units = dense.config["units"]
+    several = units > 1 and layers[-1].config.get("activation") == "sigmoid"
     class_names, called = _class_names(dense.name, units)
     notes = [
         f"preprocessing: {path.name} {how}",
         *([] if file.config else _assumption_notes(file, layers)),
         *([] if size else [f"input size: {path.name} holds none, 224 × 224 is used"]),
-        *([_SIGMOIDS] if units > 1 and layers[-1].config.get("activation") == "sigmoid" else []),
         f"classes: {path.name} holds no names, they are called {called}; "
         "name them with --class-names",
     ]
@@ -151,6 +148,7 @@ def load_keras(path: Path) -> LoadedModel:
         source=f"Keras file {path.name}, converted to torchvision's VGG16",
         sha256=hashlib.sha256(data).hexdigest(),
         notes=tuple(notes),
+        activation=SIGMOID if several else SOFTMAX,
     )
 
 

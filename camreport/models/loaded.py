@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from camreport.choices import AUTO
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.outputs import logits_of
@@ -34,6 +35,8 @@ class LoadedModel:
         warning: what every reader of a report must know, or nothing.
         output: which part of what the module returns holds the logits: a key, an attribute or
             a number; None where that is plain.
+        activation: how they become probabilities: ``softmax``, ``sigmoid``, ``none``, or ``auto``
+            where the model's outputs have to tell.
     """
 
     module: nn.Module
@@ -45,6 +48,7 @@ class LoadedModel:
     notes: tuple[str, ...] = field(default=())
     warning: str = ""
     output: str | None = None
+    activation: str = AUTO
 
     @property
     def parameter_count(self) -> int:

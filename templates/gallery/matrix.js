@@ -115,9 +115,9 @@ function head(axis, value, fixed, scope) {
   );
 }
 
-/** Probability and logit of an explained class. @param {ImageRecord} image @param {number} rank */
+/** Probability and logit of an explained class; the model may return no logits. @param {ImageRecord} image @param {number} rank */
 export const scores = (image, rank) =>
-  t("scores", {
+  t(image.logits.length ? "scores" : "fact.probability", {
     probability: probability(image.probabilities[rank]),
     logit: number(image.logits[rank] ?? NaN),
   });

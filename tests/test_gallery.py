@@ -13,7 +13,7 @@ import browser
 import numpy as np
 import pytest
 import torch
-from browser import Open
+from browser import Open, settle, until
 from conftest import INPUTS
 from numpy.typing import NDArray
 from PIL import Image
@@ -81,14 +81,6 @@ def ready(page: Page) -> Page:
     if "open=" in page.evaluate("location.hash"):
         page.wait_for_selector("#cell[open] #probe")
     return page
-
-
-def settle(page: Page) -> None:
-    """Let the page lay itself out and draw what came into view."""
-    page.evaluate(
-        """new Promise(done => requestAnimationFrame(() => requestAnimationFrame(
-            () => setTimeout(done))))"""
-    )
 
 
 def show(page: Page, link: str) -> Page:
@@ -1191,8 +1183,8 @@ def test_what_is_used_keeps_the_focus(
     page.focus(reach)
     before = page.evaluate(focused)
     page.keyboard.press(change)
-    page.wait_for_timeout(300)
-    assert page.evaluate("location.hash") != ""
+    until(page, "location.hash !== ''")
+    settle(page)
     assert page.evaluate(focused) == before
 
 

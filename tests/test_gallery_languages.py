@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from browser import Open
+from browser import Open, until
 from conftest import INPUTS, ROOT
 from playwright.sync_api import Page
 from small import small_model
@@ -741,8 +741,7 @@ def test_switching_the_language_changes_every_view_and_the_link(
     page.select_option("[data-focus=language]", "en")
     page.wait_for_selector("html[lang=en]")
     assert "lang=en" in page.evaluate("location.hash")  # the report itself opens in Chinese
-    page.wait_for_timeout(100)
-    assert page.inner_text(f".view-{view}") == before[0]
+    until(page, f"document.querySelector('.view-{view}').innerText", before[0])
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from camreport.gallery.coinciding import coincidences
 from camreport.gallery.language import Words
 from camreport.gallery.records import FUSED, INPUT, shown_methods
 from camreport.images import Preprocessing
@@ -15,13 +16,19 @@ MOST_NAMES = 6
 """Most names that are listed before the rest is counted."""
 
 
-def prose(results: Results, words: Words, degraded: Sequence[str]) -> dict[str, object]:
+def prose(
+    results: Results,
+    words: Words,
+    degraded: Sequence[str],
+    repeats: Mapping[str, str] | None = None,
+) -> dict[str, object]:
     """Return all sentences about a run: title, facts, notices, methods, provenance.
 
     Args:
         results: of the run.
         words: of the language.
         degraded: keys of ``strings`` that say what the page shows in less than full detail.
+        repeats: methods whose maps coincide with another's, and that other; None if not known.
     """
     manifest = results.manifest
     methods = shown_methods(manifest)
@@ -29,7 +36,12 @@ def prose(results: Results, words: Words, degraded: Sequence[str]) -> dict[str, 
     model = manifest["model"]
     return {
         "title": words("title", model=model["name"]),
-        "lede": _lede(manifest, len(readable), methods, words),
+        "lede": words("space").join(
+            [
+                _lede(manifest, len(readable), methods, words),
+                *coincidences(manifest, repeats or {}, words),
+            ]
+        ),
         "warning": words.phrase(model.get("warning", "")),
         "facts": _facts(manifest, readable, methods, words),
         "leftOut": _left_out(manifest, words),

@@ -1,5 +1,14 @@
 // The figures that a coursework asks for, numbered, with captions that can be rewritten.
-import { camOf, classOf, imageOf, knownImage, methodOf, placeOf, report } from "./data.js";
+import {
+  camOf,
+  classOf,
+  imageOf,
+  knownImage,
+  methodOf,
+  ownMethods,
+  placeOf,
+  report,
+} from "./data.js";
 import { all, bdi, button, h, select } from "./dom.js";
 import { availability, cellButton, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
@@ -102,7 +111,7 @@ const placeOfPage = () =>
 
 /** Original and each class, layer by layer: a table for each method. @param {ImageRecord} image @returns {CourseTable[]} */
 function classTables(image) {
-  return report.methods
+  return ownMethods(state.apart)
     .filter((method) => method.classSpecific)
     .map((method) => ({
       method,
@@ -139,10 +148,11 @@ function classTables(image) {
 /** Original, Grad-CAM, LayerCAM for the predicted class at the last layer, image by image. @param {ImageRecord[]} images @returns {CourseTable[]} */
 function methodTable(images) {
   const layer = report.layers[report.layers.length - 1].address;
-  const usual = report.methods.filter((method) => ["grad_cam", "layer_cam"].includes(method.key));
+  const own = ownMethods(state.apart);
+  const usual = own.filter((method) => ["grad_cam", "layer_cam"].includes(method.key));
   const methods = usual.length
     ? usual
-    : report.methods.filter((method) => availability(method.key, layer) === "map").slice(0, 2);
+    : own.filter((method) => availability(method.key, layer) === "map").slice(0, 2);
   if (!methods.length || !images.length) return [];
   return [
     {
@@ -173,7 +183,7 @@ function depthTables(images) {
   if (pool < 0 || before < 0 || !images.length) return [];
   const { address: conv, type } = report.layers[before];
   const pooled = report.layers[pool].address;
-  return report.methods
+  return ownMethods(state.apart)
     .filter(
       (method) =>
         method.classSpecific &&

@@ -38,6 +38,8 @@ FLAGS = [
 AXE = Path(__file__).resolve().parents[1] / "node_modules/axe-core/axe.min.js"
 COUNTERS = """
 window.counted = {painted: 0, inflated: 0, decoded: 0};
+window.idle = [];
+window.requestIdleCallback = act => idle.push(act);
 const put = CanvasRenderingContext2D.prototype.putImageData;
 CanvasRenderingContext2D.prototype.putImageData = function (...given) {
     if (this.canvas.classList.contains("heat")) counted.painted += 1;
@@ -166,7 +168,7 @@ def settle(page: Page) -> None:
 
 
 def count_work(page: Page) -> None:
-    """Count from now on what a page that is not open yet will do: see ``work``."""
+    """Count what a page that is not open yet will do, see ``work``, and hold its idle work back."""
     page.add_init_script(COUNTERS)
 
 
@@ -174,6 +176,11 @@ def work(page: Page) -> dict[str, int]:
     """Return how many maps a page has painted, records inflated and photographs decoded."""
     counted: dict[str, int] = page.evaluate("({...window.counted})")
     return counted
+
+
+def idle(page: Page) -> None:
+    """Let a page whose work is counted do what it keeps for idle time."""
+    page.evaluate("while (window.idle.length) window.idle.shift()()")
 
 
 def axe(page: Page) -> list[str]:

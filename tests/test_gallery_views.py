@@ -862,7 +862,7 @@ def test_figures_on_the_next_page_are_not_numbered_from_one_again(
     shown = texts(page, ".course-table figcaption strong")
     before = captions(page)
     page.click("[data-focus=page-next]")
-    until(page, "document.querySelector('.pager span').textContent", "Page 2 of 6")
+    until(page, "document.querySelector('.pager span').textContent.startsWith('Page 2 of ')")
     until(page, f"document.querySelector('.caption').textContent !== {before[0]!r}", True)
     assert set(shown).isdisjoint(texts(page, ".course-table figcaption strong"))
 
@@ -872,10 +872,10 @@ def test_a_rewritten_caption_belongs_to_the_images_of_its_page(
 ) -> None:
     page = open_report(many, link="#v=tables&tb=methods")
     page.wait_for_selector(".course-table")
-    page.locator(".caption").fill("Grad-CAM and LayerCAM for images 1 to 20")
+    page.locator(".caption").fill("Grad-CAM and LayerCAM for images 1 to 25")
     page.click("[data-focus=page-next]")
-    until(page, "document.querySelector('.pager span').textContent", "Page 2 of 6")
-    assert "images 1 to 20" not in page.inner_text(".course-table .caption")
+    until(page, "document.querySelector('.pager span').textContent", "Page 2 of 5")
+    assert "images 1 to 25" not in page.inner_text(".course-table .caption")
 
 
 def test_numbers_of_figures_run_upward(coursework: Page) -> None:

@@ -1,5 +1,6 @@
 """What the page says of a run as a whole, in one language."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from camreport.gallery.coinciding import coincidences
@@ -35,7 +36,7 @@ def prose(
     readable = [record for record in results.images if record["status"] == "ok"]
     model = manifest["model"]
     return {
-        "title": words("title", model=model["name"]),
+        "title": _title(manifest, len(readable), words),
         "lede": words("space").join(
             [
                 _lede(manifest, len(readable), methods, words),
@@ -86,6 +87,23 @@ def format_cost(cost: Mapping[str, float], words: Words) -> str:
 def format_families(cost: Record, words: Words) -> Rows:
     """Say what each kind of passes took: ``shared passes``, ``1 forward, 2 backwards, …``."""
     return [(words.phrase(name), format_cost(own, words)) for name, own in cost["families"].items()]
+
+
+def _title(manifest: Record, images: int, words: Words) -> str:
+    """Name the data and the model, so that ten reports in ten tabs are told apart."""
+    inputs = _inputs(manifest["command"])
+    data = [_joined(inputs, words)] if inputs else []
+    return " · ".join([*data, words.number_of("images", images), manifest["model"]["name"]])
+
+
+def _inputs(command: str) -> list[str]:
+    """Return the names between ``run`` and ``-o``: the input files and folders of a command."""
+    try:
+        given = shlex.split(command)
+    except ValueError:  # a quotation mark without its pair
+        return []
+    ends = given.index("-o") if "-o" in given else 0
+    return [name for name in given[2:ends] if name.strip("./*")]
 
 
 def _lede(manifest: Record, images: int, methods: Sequence[Method], words: Words) -> str:

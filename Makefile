@@ -59,8 +59,9 @@ format: $(DEVELOPMENT) $(PAGE_TOOLS) ## format the code
 	$(PY) -m ruff format .
 	$(if $(NPM),node_modules/.bin/prettier --log-level warn --write $(SCRIPTS))
 
-bench: $(DEVELOPMENT) ## measure the ratios of the README's table
+bench: $(DEVELOPMENT) ## measure the ratios of the README's table, and how quick the page is
 	$(PY) benchmarks/ratios.py $(ARGS)
+	$(PY) benchmarks/page.py $(ARGS)
 
 docs: $(DEVELOPMENT) ## write the README's table of methods from the registry
 	$(PY) docs/methods_table.py

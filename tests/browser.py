@@ -36,6 +36,28 @@ FLAGS = [
 ]
 
 AXE = Path(__file__).resolve().parents[1] / "node_modules/axe-core/axe.min.js"
+COUNTERS = """
+window.counted = {painted: 0, inflated: 0, decoded: 0};
+window.idle = [];
+window.requestIdleCallback = act => idle.push(act);
+const put = CanvasRenderingContext2D.prototype.putImageData;
+CanvasRenderingContext2D.prototype.putImageData = function (...given) {
+    if (this.canvas.classList.contains("heat")) counted.painted += 1;
+    return put.apply(this, given);
+};
+window.DecompressionStream = class extends DecompressionStream {
+    constructor(format) {
+        super(format);
+        counted.inflated += 1;
+    }
+};
+const decode = HTMLImageElement.prototype.decode;
+HTMLImageElement.prototype.decode = function () {
+    counted.decoded += 1;
+    return decode.call(this);
+};
+"""
+
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 PREFERENCES: dict[str, bool | int | str] = {
@@ -52,8 +74,8 @@ PREFERENCES: dict[str, bool | int | str] = {
     "network.proxy.socks_port": 9,
     "network.dns.disabled": True,
 }
-PATIENCE = 60.0
-"""Seconds that Firefox may take to start, or to answer."""
+PATIENCE = 300.0
+"""Seconds that a browser may take to start, to answer or to reach a state, on a busy machine."""
 
 
 def chromium() -> str | None:
@@ -108,6 +130,57 @@ def draw(page: Page, cell: str) -> None:
     page.wait_for_selector(cell, state="attached")
     page.eval_on_selector(cell, "cell => cell.scrollIntoView({behavior: 'instant'})")
     page.wait_for_selector(f"{cell}[data-drawn]")
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds.
+
+    Raises:
+        TimeoutError: it does not hold within ``PATIENCE``.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the page did not reach the expected state")
+        time.sleep(0.03)
+
+
+def until(page: Page, question: str, expected: object = True) -> None:
+    """Wait until a page answers as expected; its policy forbids ``wait_for_function``."""
+    answers: list[object] = []
+
+    def answered() -> bool:
+        answers[:] = [page.evaluate(question)]
+        return answers == [expected]
+
+    try:
+        eventually(answered)
+    except TimeoutError:
+        raise AssertionError(f"{question} gives {answers[0]!r}, not {expected!r}") from None
+
+
+def settle(page: Page) -> None:
+    """Let the page lay itself out and draw what came into view."""
+    page.evaluate(
+        """new Promise(done => requestAnimationFrame(() => requestAnimationFrame(
+            () => setTimeout(done))))"""
+    )
+
+
+def count_work(page: Page) -> None:
+    """Count what a page that is not open yet will do, see ``work``, and hold its idle work back."""
+    page.add_init_script(COUNTERS)
+
+
+def work(page: Page) -> dict[str, int]:
+    """Return how many maps a page has painted, records inflated and photographs decoded."""
+    counted: dict[str, int] = page.evaluate("({...window.counted})")
+    return counted
+
+
+def idle(page: Page) -> None:
+    """Let a page whose work is counted do what it keeps for idle time."""
+    page.evaluate("while (window.idle.length) window.idle.shift()()")
 
 
 def axe(page: Page) -> list[str]:

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import synthetic
 import torch
 from torch import Tensor, nn
 
 import camreport
+from camreport.gallery import render_gallery
 from camreport.images import load_image
 from camreport.models import LoadedModel, load_model
 
 if TYPE_CHECKING:
     from browser import Open
+    from folders import Visit
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,12 +68,20 @@ def chromium() -> "Iterator[Browser]":
 @pytest.fixture
 def open_report(chromium: "Browser") -> "Iterator[Open]":
     """Open a report and fail afterwards if it asked for anything of others or said anything."""
+    from browser import PATIENCE, count_work
+
     contexts = []
     said: list[str] = []
     strays: list[str] = []
 
     def open_(
-        out: Path, *, width: int = 1400, height: int = 1000, link: str = "", **options: object
+        out: Path,
+        *,
+        width: int = 1400,
+        height: int = 1000,
+        link: str = "",
+        counted: bool = False,
+        **options: object,
     ) -> "Page":
         folder = out.resolve().as_uri()
         page_file = f"{folder}/index.html"
@@ -81,8 +92,11 @@ def open_report(chromium: "Browser") -> "Iterator[Open]":
                 strays.append(url)
 
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
+        context.set_default_timeout(1000 * PATIENCE)
         contexts.append(context)
         page = context.new_page()
+        if counted:
+            count_work(page)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: check(request.url))
@@ -94,6 +108,82 @@ def open_report(chromium: "Browser") -> "Iterator[Open]":
         context.close()
     assert said == []
     assert strays == []
+
+
+@pytest.fixture
+def visit(chromium: "Browser") -> "Iterator[Visit]":
+    """Open reports; fail afterwards if a page said anything or asked for what is not its own."""
+    from browser import PATIENCE, count_work
+
+    contexts = []
+    said: list[str] = []
+    requested: list[str] = []
+    allowed = ["data:"]
+    expected: list[str] = []
+
+    def open_(
+        where: Path | str,
+        link: str = "",
+        *,
+        height: int = 1000,
+        missing: bool = False,
+        counted: bool = False,
+        **options: object,
+    ) -> "Page":
+        viewport = {"width": 1400, "height": height}
+        context = chromium.new_context(viewport=viewport, **options)
+        context.set_default_timeout(1000 * PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
+        if counted:
+            count_work(page)
+        address = where if isinstance(where, str) else f"{where.resolve().as_uri()}/index.html"
+        allowed.append(address.rpartition("/")[0] + "/")
+        if missing:
+            expected.extend(["net::ERR_FILE_NOT_FOUND", "camreport is not defined"])
+        page.goto(address + (f"#{link}" if link else ""))
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert [text for text in said if not any(word in text for word in expected)] == []
+    assert [url for url in requested if not url.startswith(tuple(allowed))] == []
+
+
+@pytest.fixture(scope="session")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo photographs' report as a folder with an odd name; not to be changed."""
+    out = tmp_path_factory.mktemp("apart") / "Bericht für Mäuse 猫 & 狗 (#1 100%)"
+    methods = "grad_cam,layer_cam,hires_cam"
+    camreport.run(INPUTS, out, methods=methods, channels=["12"], layout="folder")
+    return out
+
+
+@pytest.fixture(scope="session")
+def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of 60 images, three chunks of them; not rendered, not to be changed."""
+    out = tmp_path_factory.mktemp("sixty") / "report"
+    return synthetic.write_results(out, 60, grids=synthetic.SMALL, photo_side=224)
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of four images; not rendered, not to be changed."""
+    out = tmp_path_factory.mktemp("few") / "report"
+    return synthetic.write_results(out, 4, grids=synthetic.SMALL, photo_side=96)
+
+
+@pytest.fixture(scope="session")
+def ten_thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on 10,000 images."""
+    out = tmp_path_factory.mktemp("many") / "report"
+    synthetic.write_results(out, 10_000, photo_side=256)
+    render_gallery(out)
+    return out
 
 
 def toy_net(seed: int = 0) -> nn.Sequential:

@@ -20,6 +20,9 @@ CLASSES = ("cat", "dog")
 GRIDS = {"features.0": 55, "features.3": 27, "features.6": 13, "features.9": 13, "features.12": 6}
 """AlexNet's layers and the cells of their maps' sides."""
 
+SMALL = {"a": 7, "b": 5}
+"""Layers of reports that are about something else than their maps."""
+
 NINE = (
     *("grad_cam", "layer_cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam"),
     *("grad_cam_elementwise", "layer_cam_pool_gradient", "finer_cam", "hires_cam"),

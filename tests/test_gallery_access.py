@@ -4,7 +4,6 @@ import base64
 import io
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import browser
 import numpy as np
 import pytest
 import torch
-from browser import Firefox, Open, axe, pdf_pages
+from browser import Firefox, Open, axe, eventually, pdf_pages, settle
 from conftest import INPUTS
 from PIL import Image
 from small import SmallNet, small_model
@@ -78,7 +77,7 @@ def test_axe_finds_nothing_in_any_view(
     found = {}
     for view in VIEWS:
         go(page, state(view, language), view)
-        page.wait_for_timeout(50)
+        settle(page)
         found[view] = axe(page)
     go(page, state("matrix", language, f"&open={DIALOG}"), "matrix")
     page.wait_for_selector("#cell[open] #facts")
@@ -129,7 +128,7 @@ def test_axe_finds_nothing_while_channels_are_picked_and_filters_leave_nothing(
     assert axe(page) == []
     for view in ("overview", "tables"):
         go(page, f"v={view}&q=nothing-like-it", view)
-        page.wait_for_timeout(50)
+        settle(page)
         assert axe(page) == []
 
 
@@ -176,7 +175,7 @@ def test_no_view_scrolls_sideways(open_report: Open, full: Path, language: str, 
     page = open_report(full, width=width)
     for view in VIEWS:
         go(page, state(view, language), view)
-        page.wait_for_timeout(50)
+        settle(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
 
 
@@ -201,10 +200,7 @@ def fox() -> Iterator[Firefox]:
 
 
 def fox_until(fox: Firefox, question: str, expected: object = True) -> None:
-    end = time.monotonic() + 20
-    while (answer := fox.evaluate(question)) != expected:
-        assert time.monotonic() < end, f"{question} gives {answer!r}"
-        time.sleep(0.05)
+    eventually(lambda: bool(fox.evaluate(question) == expected))
 
 
 def visit(fox: Firefox, out: Path, link: str, view: str) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from test_gallery_views import fields, until
+from browser import settle, until
+from test_gallery_views import fields
 
 if TYPE_CHECKING:
     from browser import Open
@@ -165,7 +166,7 @@ def test_the_last_map_is_in_view_when_it_is_closed(open_report: "Open", demo: Pa
     page.keyboard.press("Escape")
     until(page, "document.activeElement.dataset.id", last)
     until(page, "new URLSearchParams(location.hash.slice(1)).has('open')", False)
-    page.wait_for_timeout(300)  # for the browser to scroll where it was, if it did
+    settle(page)  # the browser scrolls where it was with the next frame, if it does
     box = page.evaluate("document.activeElement.getBoundingClientRect().toJSON()")
     assert page.evaluate("scrollY") > 500
     assert 0 <= box["top"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import pdf_pages
+from browser import pdf_pages, settle, until
 from conftest import INPUTS
 
 import camreport
@@ -29,7 +29,8 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def printed(page: "Page", view: str) -> list[str]:
     """Return the text of the pages that a view gives."""
     page.wait_for_selector(f".view-{view}")
-    page.wait_for_timeout(300)
+    until(page, "[...document.images].every(image => image.complete)")
+    settle(page)
     return [" ".join(text.split()) for text in pdf_pages(page.pdf(format="A4"))]
 
 

@@ -1,8 +1,10 @@
 """What the page says of a run as a whole, in one language."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from camreport.accuracy import accuracy, order_warning
+from camreport.gallery.coinciding import coincidences
 from camreport.gallery.language import Words
 from camreport.gallery.records import FUSED, INPUT, shown_methods
 from camreport.images import Preprocessing
@@ -16,21 +18,32 @@ MOST_NAMES = 6
 """Most names that are listed before the rest is counted."""
 
 
-def prose(results: Results, words: Words, degraded: Sequence[str]) -> dict[str, object]:
+def prose(
+    results: Results,
+    words: Words,
+    degraded: Sequence[str],
+    repeats: Mapping[str, str] | None = None,
+) -> dict[str, object]:
     """Return all sentences about a run: title, facts, notices, methods, provenance.
 
     Args:
         results: of the run.
         words: of the language.
         degraded: keys of ``strings`` that say what the page shows in less than full detail.
+        repeats: methods whose maps coincide with another's, and that other; None if not known.
     """
     manifest = results.manifest
     methods = shown_methods(manifest)
     readable = [record for record in results.images if record["status"] == "ok"]
     model = manifest["model"]
     return {
-        "title": words("title", model=model["name"]),
-        "lede": _lede(manifest, len(readable), methods, words),
+        "title": _title(manifest, len(readable), words),
+        "lede": words("space").join(
+            [
+                _lede(manifest, len(readable), methods, words),
+                *coincidences(manifest, repeats or {}, words),
+            ]
+        ),
         "warning": _warning(manifest, readable, words),
         "facts": _facts(manifest, readable, methods, words),
         "leftOut": _left_out(manifest, words),
@@ -75,6 +88,23 @@ def format_cost(cost: Mapping[str, float], words: Words) -> str:
 def format_families(cost: Record, words: Words) -> Rows:
     """Say what each kind of passes took: ``shared passes``, ``1 forward, 2 backwards, …``."""
     return [(words.phrase(name), format_cost(own, words)) for name, own in cost["families"].items()]
+
+
+def _title(manifest: Record, images: int, words: Words) -> str:
+    """Name the data and the model, so that ten reports in ten tabs are told apart."""
+    inputs = _inputs(manifest["command"])
+    data = [_joined(inputs, words)] if inputs else []
+    return " · ".join([*data, words.number_of("images", images), manifest["model"]["name"]])
+
+
+def _inputs(command: str) -> list[str]:
+    """Return the names between ``run`` and ``-o``: the input files and folders of a command."""
+    try:
+        given = shlex.split(command)
+    except ValueError:  # a quotation mark without its pair
+        return []
+    ends = given.index("-o") if "-o" in given else 0
+    return [name for name in given[2:ends] if name.strip("./*")]
 
 
 def _lede(manifest: Record, images: int, methods: Sequence[Method], words: Words) -> str:

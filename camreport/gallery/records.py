@@ -50,6 +50,7 @@ class ImageRecord:
         targets: classes explained, by their index.
         twins: addresses whose maps are those of the layer they share a tensor with.
         photo: its photograph in ``data``, as JPEG bytes.
+        arrays: its raw results.
     """
 
     data: Mapping[str, object]
@@ -59,6 +60,7 @@ class ImageRecord:
     targets: tuple[int, ...]
     twins: set[str]
     photo: bytes
+    arrays: Arrays
 
     def part(self, method: str, layer: str) -> tuple[bytes, list[Record]]:
         """Return the bytes and entries of one method's maps at one layer."""
@@ -142,7 +144,7 @@ def image_record(
         "maps": _packed({"cells": cells, "channels": channels}, joined, deflated),
     }
     twins = _twins(manifest, arrays)
-    return ImageRecord(data, cells, joined, peaks, tuple(targets), twins, jpeg)
+    return ImageRecord(data, cells, joined, peaks, tuple(targets), twins, jpeg, arrays)
 
 
 def shown_methods(manifest: Record) -> tuple[Method, ...]:

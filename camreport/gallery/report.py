@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from camreport.drawing import OPACITY
+from camreport.gallery.coinciding import Pair, candidates, coincide, repeated
 from camreport.gallery.language import LANGUAGES, words_of
 from camreport.gallery.prose import prose
 from camreport.gallery.records import ImageRecord, columns, shown_methods
@@ -25,11 +26,13 @@ class Seen:
         peaks: largest values that share a scale, by method.
         twins: layers whose maps are another layer's in every image; None before the first.
         targets: the classes explained in each image.
+        coinciding: methods whose maps coincide in every image; None before the first.
     """
 
     peaks: dict[str, float] = field(default_factory=dict)
     twins: set[str] | None = None
     targets: set[tuple[int, ...]] = field(default_factory=set)
+    coinciding: set[Pair] | None = None
 
     def add(self, image: ImageRecord) -> None:
         """Take in one more image."""
@@ -37,6 +40,8 @@ class Seen:
         for method, peak in image.peaks.items():
             self.peaks[method] = max(peak, self.peaks.get(method, 0.0))
         self.twins = image.twins if self.twins is None else self.twins & image.twins
+        pairs = candidates(image.arrays) if self.coinciding is None else self.coinciding
+        self.coinciding = {pair for pair in pairs if coincide(image.arrays, pair)}
 
 
 def readable(results: Results) -> list[Record]:
@@ -59,6 +64,9 @@ def report_data(
     manifest, records = results.manifest, readable(results)
     methods = shown_methods(manifest)
     twins = seen.twins or set()
+    repeats = repeated(methods, seen.coinciding or set())
+    # The first method stays: the overview's files hold its maps.
+    folded = {one: other for one, other in repeats.items() if one != methods[0].key}
     layers = [layer for layer in manifest["layers"] if layer["address"] not in twins]
     identity = json.dumps([manifest["model"], manifest["methods"], manifest["layers"]])
     identity += "".join(record["sha256"] for record in records)
@@ -93,6 +101,8 @@ def report_data(
                 "perLayer": method.per_layer,
                 "onInput": method.on_input,
                 "fuses": method.fuses,
+                "alike": [one for one in folded if folded[one] == method.key],
+                "like": folded.get(method.key, ""),
             }
             for method in methods
         ],
@@ -107,7 +117,7 @@ def report_data(
             for name in (*COLORMAPS, "diverging")
         },
         "images": columns(records),
-        "prose": {code: prose(results, words_of(code), degraded) for code in LANGUAGES},
+        "prose": {code: prose(results, words_of(code), degraded, repeats) for code in LANGUAGES},
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
     }

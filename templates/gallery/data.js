@@ -190,6 +190,12 @@ export function levelsOf(image, cam) {
 /** The method's facts. @param {string} key */
 export const methodOf = (key) => report.methods.find((one) => one.key === key) ?? report.methods[0];
 
+/** The methods with columns of their own: without those that repeat another's maps. @param {boolean} apart */
+export const ownMethods = (apart) => report.methods.filter((method) => apart || !method.like);
+
+/** A method, or the one whose column it shares. @param {string} key @param {boolean} apart */
+export const ownMethod = (key, apart) => (!apart && methodOf(key).like) || key;
+
 /** Name of the class at a place among an image's explained ones. @param {ImageRecord} image @param {number} rank */
 export const classOf = (image, rank) => report.classes[image.targets[rank]] ?? "";
 

@@ -1,16 +1,20 @@
-// One map, large: its values, its peak, its bounding box, its neighbours; saved as a picture.
+// One map, large: its values, its peak, its high regions, its neighbours; saved as a picture.
 import { camOf, classOf, idOf, idText, imageOf, knownImage, methodOf, report } from "./data.js";
 import { all, announce, bdi, button, byId, h } from "./dom.js";
 import { describe, draw, frameOf } from "./frames.js";
 import { ZERO, paintBar } from "./heat.js";
 import { composite, scaleOf, shaded, tableOf } from "./look.js";
-import { boundingBox, boxShare, imagePixel, peakAt, sizeOf, valueAt } from "./measure.js";
+import { boxShare, imagePixel, peakAt, regions, sizeOf, valueAt } from "./measure.js";
 import { change, leave, state } from "./state.js";
 import { number, percent, probability, t } from "./words.js";
 
 /** Most cells that can be pinned. */
 export const MOST_PINS = 4;
 
+/** Most regions with a box on the map; the facts count them all. */
+const MOST_BOXES = 10;
+
+/** @typedef {import("./measure.js").Region} Region */
 /** @typedef {{id: CellId, image: ImageRecord, cam: CamCell | undefined, map: Shaded | null, x: number, y: number}} Shown */
 
 /** @type {Shown | null} */
@@ -66,7 +70,8 @@ function build(now) {
   frame.setAttribute("aria-label", t("cell.probe", { what: describe(id, image) }));
   frame.setAttribute("aria-describedby", "reading");
   draw(frame);
-  if (cam && map) frame.append(...marks(image, cam, map));
+  const high = cam && map ? regions(map, cam) : [];
+  if (cam && map) frame.append(...marks(image, cam, map, high));
   const title = [
     image.file,
     methodOf(id.method).classSpecific ? classOf(image, id.rank) : t("class.any"),
@@ -90,7 +95,7 @@ function build(now) {
         ways(Boolean(cam?.picture)),
         colourBar(now),
         h("output", { id: "reading" }),
-        facts(now),
+        facts(now, high),
         h(
           "p",
           { class: "steps" },
@@ -163,28 +168,36 @@ function colourBar({ image, cam }) {
   );
 }
 
-/** The box around what is high, and the peak, over the map. @param {ImageRecord} image @param {CamCell} cam @param {Shaded} map */
-function marks(image, cam, map) {
+/**
+ * The peak, and a box around each high region: the largest in bold.
+ * @param {ImageRecord} image
+ * @param {CamCell} cam
+ * @param {Shaded} map
+ * @param {Region[]} high
+ */
+function marks(image, cam, map, high) {
   const [left, top, right, bottom] = image.seen;
   const x = (/** @type {number} */ column) => (left + (column / map.width) * (right - left)) * 100;
   const y = (/** @type {number} */ row) => (top + (row / map.height) * (bottom - top)) * 100;
   const { column, row } = peakAt(map, cam);
   const peak = h("span", { class: "mark peak-mark", "aria-hidden": "true" }, "+");
   Object.assign(peak.style, { left: `${x(column + 0.5)}%`, top: `${y(row + 0.5)}%` });
-  const box = boundingBox(map, cam);
-  if (!box) return [peak];
-  const rectangle = h("span", { class: "mark box", "aria-hidden": "true" });
-  Object.assign(rectangle.style, {
-    left: `${x(box.left)}%`,
-    top: `${y(box.top)}%`,
-    width: `${x(box.right) - x(box.left)}%`,
-    height: `${y(box.bottom) - y(box.top)}%`,
+  const boxes = high.slice(0, MOST_BOXES).map((box, place) => {
+    const kind = place ? "mark box thin" : "mark box";
+    const rectangle = h("span", { class: kind, "aria-hidden": "true" });
+    Object.assign(rectangle.style, {
+      left: `${x(box.left)}%`,
+      top: `${y(box.top)}%`,
+      width: `${x(box.right) - x(box.left)}%`,
+      height: `${y(box.bottom) - y(box.top)}%`,
+    });
+    return rectangle;
   });
-  return [rectangle, peak];
+  return [...boxes.reverse(), peak];
 }
 
-/** @param {Shown} now */
-function facts({ id, image, cam, map }) {
+/** @param {Shown} now @param {Region[]} high */
+function facts({ id, image, cam, map }, high) {
   const rows = [];
   if (methodOf(id.method).classSpecific) {
     const said = t("fact.probability", { probability: probability(image.probabilities[id.rank]) });
@@ -199,7 +212,7 @@ function facts({ id, image, cam, map }) {
   if (cam && map) {
     const { column, row } = peakAt(map, cam);
     const [x, y] = imagePixel(image, map, column, row);
-    rows.push([t("fact.peak"), t("fact.at", { x, y })], ...boxFacts(image, cam, map));
+    rows.push([t("fact.peak"), t("fact.at", { x, y })], ...regionFacts(image, cam, map, high));
     const own = cam.own || state.scale === "map";
     rows.push([t("fact.scale"), t(own ? "scale.map" : `scale.${state.scale}`)]);
   }
@@ -210,12 +223,20 @@ function facts({ id, image, cam, map }) {
   );
 }
 
-/** @param {ImageRecord} image @param {CamCell} cam @param {Shaded} map */
-function boxFacts(image, cam, map) {
+/**
+ * Where the largest high region lies, and how much of the map is high.
+ * @param {ImageRecord} image
+ * @param {CamCell} cam
+ * @param {Shaded} map
+ * @param {Region[]} high
+ */
+function regionFacts(image, cam, map, high) {
   const share = percent(boxShare());
-  const box = boundingBox(map, cam);
-  const area = t(cam.signed ? "fact.areaSigned" : "fact.area", { share });
-  if (!box) return [[area, percent(0)]];
+  const name = t(cam.signed ? "fact.areaSigned" : "fact.area", { share });
+  const pixels = high.reduce((sum, region) => sum + region.pixels, 0);
+  const area = percent(pixels / map.index.length);
+  if (!high.length) return [[name, area]];
+  const [box] = high;
   const [x0, y0] = imagePixel(image, map, box.left, box.top);
   const [x1, y1] = imagePixel(image, map, box.right - 1, box.bottom - 1);
   return [
@@ -223,7 +244,7 @@ function boxFacts(image, cam, map) {
       t(cam.signed ? "fact.boxSigned" : "fact.box", { share }),
       t("fact.rectangle", { x0, y0, x1, y1 }),
     ],
-    [area, percent(box.share)],
+    [name, high.length > 1 ? t("fact.regions", { area, count: high.length }) : area],
   ];
 }
 

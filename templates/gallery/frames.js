@@ -1,5 +1,5 @@
 // A frame is a photograph with a map over it. Frames in view are drawn at once, the others when
-// they come into view or go to paper.
+// they come into view, go to paper, or while there is nothing else to do.
 import {
   camOf,
   classOf,
@@ -19,6 +19,9 @@ import { prose, rankName, t } from "./words.js";
 
 /** Pixels of the longer side of a map in a table, in a wide table, in the overview, of a channel, on paper. */
 export const SIDES = { cell: 224, narrow: 112, tile: 160, channel: 64, paper: 200 };
+
+/** Most frames of a view that are drawn before they are seen: some 35 MB of pixels. */
+export const MOST_AHEAD = 240;
 
 /** @typedef {{id: CellId, side: number, tile: boolean, drawn: string}} Drawing */
 
@@ -192,8 +195,27 @@ function thumbnail(index) {
   return `data/thumbs/${name.slice(0, -3)}/${name}.jpg`;
 }
 
-/** Colour the frames in view anew; the others follow when they come into view. */
+/** Counts what was begun, so that what was overtaken is dropped. */
+let aheadTurn = 0;
+
+/** Draw the view's other frames one by one in idle time: a picture of the whole page shows them. */
+export function drawAhead() {
+  const mine = ++aheadTurn;
+  const frames = all("#view .frame").slice(0, MOST_AHEAD);
+  /** @param {() => void} act */
+  const later = (act) => (window.requestIdleCallback ?? setTimeout)(act);
+  const next = () => {
+    const frame = mine === aheadTurn && frames.shift();
+    if (!frame) return;
+    draw(frame);
+    later(next);
+  };
+  later(next);
+}
+
+/** Colour the frames in view anew; the others follow. */
 export function redraw() {
+  drawAhead();
   for (const frame of inView) {
     if (frame.isConnected) draw(frame);
     else {

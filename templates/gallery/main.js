@@ -4,7 +4,7 @@ import { compareView, moveCompare } from "./compare.js";
 import { idOf, missing, receive, report, setReport, unpackAll } from "./data.js";
 import { openCell, showCell, startDialog } from "./dialog.js";
 import { all, byId, h, keepFocus } from "./dom.js";
-import { drawAll, flatten, redraw, unflatten } from "./frames.js";
+import { drawAhead, drawAll, flatten, redraw, unflatten } from "./frames.js";
 import { onKey } from "./keys.js";
 import { matrixView, scaleWords } from "./matrix.js";
 import { overviewView } from "./overview.js";
@@ -13,7 +13,7 @@ import { layOut } from "./paper.js";
 import { methodsView, provenanceView } from "./reading.js";
 import { showControls, showFrame, showLegend, showNav } from "./shell.js";
 import { LOOKS, refreshLinks, startState, state } from "./state.js";
-import { readCaptions, tablesView } from "./tables.js";
+import { layOutTables, readCaptions, tablesView } from "./tables.js";
 import { prose, t } from "./words.js";
 
 /** @type {Record<View, (root: HTMLElement) => unknown>} */
@@ -45,7 +45,8 @@ async function showView() {
   if (mine !== turn) return;
   const view = byId("view");
   keepFocus(view, () => view.replaceChildren(root));
-  document.title = `${t(`view.${state.view}`)} · ${prose().title}`;
+  document.title = `${t(`view.${state.view}`)} · ${prose().title} — camreport`;
+  drawAhead();
   markPins();
 }
 
@@ -142,12 +143,14 @@ async function start() {
   document.addEventListener("rebuild", showView);
   window.addEventListener("beforeprint", () => {
     layOut();
+    if (state.view === "tables") layOutTables(byId("view"));
     drawAll(byId("view"));
     if (state.view === "tables") flatten(byId("view"));
   });
   window.addEventListener("afterprint", () => {
     byId("paper").replaceChildren();
     unflatten(byId("view"));
+    if (state.view === "tables") showView();
   });
 }
 

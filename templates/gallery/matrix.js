@@ -5,6 +5,7 @@ import {
   imageOf,
   knownImage,
   methodOf,
+  ownMethods,
   placeOf,
   rankIn,
   report,
@@ -16,6 +17,7 @@ import { chosenImages, pageOf } from "./overview.js";
 import { change, linkTo, state } from "./state.js";
 import {
   layerDetails,
+  methodDetails,
   number,
   percent,
   probability,
@@ -52,7 +54,7 @@ export const layerList = () => [
 /** @param {Axis} axis @returns {(string | number)[]} */
 function valuesOf(axis) {
   if (axis === "layer") return layerList();
-  if (axis === "method") return report.methods.map((method) => method.key);
+  if (axis === "method") return ownMethods(state.apart).map((method) => method.key);
   if (axis === "class") return Array.from({ length: report.ranks }, (_, i) => i);
   return pageOf(chosenImages(), IMAGES_AT_ONCE);
 }
@@ -70,7 +72,7 @@ function nameOf(axis, value, fixed) {
 /** Show a row or column across all images; of an image all its maps. @param {Axis} axis @param {string | number} value @returns {Partial<State>} */
 function focusOn(axis, value) {
   if (axis === "image") {
-    const beside = report.ranks === 2 && report.methods.length <= 3 ? "class" : "none";
+    const beside = report.ranks === 2 && ownMethods(state.apart).length <= 3 ? "class" : "none";
     return { image: Number(value), rows: "layer", columns: "method", beside };
   }
   const other = state.rows === axis ? state.columns : state.rows;
@@ -93,8 +95,9 @@ function head(axis, value, fixed, scope) {
   const name = nameOf(axis, value, fixed);
   const details = [];
   if (axis === "layer") details.push(...layerDetails(name));
-  if (axis === "method" && !methodOf(String(value)).classSpecific) {
-    details.push(t("matrix.anyClass"));
+  if (axis === "method") {
+    details.push(...methodDetails(String(value)));
+    if (!methodOf(String(value)).classSpecific) details.push(t("matrix.anyClass"));
   }
   const image = knownImage(fixed.image);
   if (axis === "class" && image && ofOneImage()) details.push(scores(image, Number(value)));

@@ -1,33 +1,56 @@
-// What can be measured on a map: values, peak, and the box around what is high.
+// What can be measured on a map: values, peak, and the regions that are high.
 import { report } from "./data.js";
 import { ZERO } from "./heat.js";
 import { state } from "./state.js";
 import { number, percent, t } from "./words.js";
 
-/** Share of the scale that the bounding box surrounds where no threshold is set. */
+/** Share of the scale that the boxes surround where no threshold is set. */
 const BOX_SHARE = 0.5;
 
 /** Share of the scale from which a value counts as high. */
 export const boxShare = () => (state.threshold ? state.threshold / 100 : BOX_SHARE);
 
+/** @typedef {{left: number, top: number, right: number, bottom: number, pixels: number}} Region */
+
 /**
- * Rectangle around what is high, in pixels of the seen part, and the share of the area that is.
+ * The connected regions of what is high, the largest first: pixels of the seen part that share a
+ * side, and in a signed map their sign. Of equally large ones the upper left comes first.
  * @param {Shaded} map
  * @param {CamCell} cam
  */
-export function boundingBox({ index, width }, cam) {
+export function regions({ index, width }, cam) {
+  const zero = cam.signed ? ZERO : 0;
   const least = boxShare() * (cam.signed ? ZERO : 255);
-  const box = { left: Infinity, top: Infinity, right: 0, bottom: 0, share: 0 };
-  for (let i = 0; i < index.length; i++) {
-    if ((cam.signed ? Math.abs(index[i] - ZERO) : index[i]) < least) continue;
-    const [row, column] = [Math.floor(i / width), i % width];
-    box.left = Math.min(box.left, column);
-    box.top = Math.min(box.top, row);
-    box.right = Math.max(box.right, column + 1);
-    box.bottom = Math.max(box.bottom, row + 1);
-    box.share += 1 / index.length;
-  }
-  return box.share ? box : null;
+  const signs = Int8Array.from(index, (level) =>
+    Math.abs(level - zero) < least ? 0 : Math.sign(level - zero),
+  );
+  /** @type {Region[]} */
+  const found = [];
+  signs.forEach((sign, start) => {
+    if (!signs[start]) return;
+    const region = { left: width, top: Infinity, right: 0, bottom: 0, pixels: 0 };
+    const open = [start];
+    signs[start] = 0;
+    while (open.length) {
+      const i = /** @type {number} */ (open.pop());
+      const [row, column] = [Math.floor(i / width), i % width];
+      region.left = Math.min(region.left, column);
+      region.top = Math.min(region.top, row);
+      region.right = Math.max(region.right, column + 1);
+      region.bottom = Math.max(region.bottom, row + 1);
+      region.pixels += 1;
+      const beside = [i - width, i + width];
+      if (column > 0) beside.push(i - 1);
+      if (column < width - 1) beside.push(i + 1);
+      for (const next of beside) {
+        if (signs[next] !== sign) continue;
+        signs[next] = 0;
+        open.push(next);
+      }
+    }
+    found.push(region);
+  });
+  return found.sort((one, other) => other.pixels - one.pixels);
 }
 
 /** Place of the largest value, in pixels of the seen part. @param {Shaded} map @param {CamCell} cam */

@@ -1,5 +1,5 @@
 // The report on paper: a cover, each image's figure with its caption, methods and provenance.
-import { camOf, classOf, knownImage, methodOf, placeOf, report } from "./data.js";
+import { camOf, classOf, knownImage, methodOf, ownMethods, placeOf, report } from "./data.js";
 import { bdi, byId, h, linked } from "./dom.js";
 import { SIDES, availability } from "./frames.js";
 import { composite, peakOf } from "./look.js";
@@ -7,7 +7,7 @@ import { badge, labels, layerList, leftOut, predictions, scaleWords, scores } fr
 import { failedList } from "./reading.js";
 import { legend } from "./shell.js";
 import { state } from "./state.js";
-import { layerDetails, listed, prose, sentences, t } from "./words.js";
+import { layerDetails, listed, methodDetails, prose, sentences, t } from "./words.js";
 
 /** Most columns of a table: what a sheet of paper holds. */
 const WIDEST = 7;
@@ -110,8 +110,8 @@ function failedOnPaper() {
 
 /** Columns of an image's tables: all classes in one where they fit. @param {ImageRecord} image @returns {Column[][]} */
 function blocks(image) {
-  const ofClass = report.methods.filter((method) => method.classSpecific);
-  const ofNone = report.methods
+  const ofClass = ownMethods(state.apart).filter((method) => method.classSpecific);
+  const ofNone = ownMethods(state.apart)
     .filter((method) => !method.classSpecific)
     .map((method) => ({ rank: null, method: method.key }));
   const groups = image.targets.map((_, rank) =>
@@ -161,7 +161,14 @@ function mapsTable(image, columns) {
         "tr",
         {},
         h("td"),
-        ...columns.map((column) => h("th", { scope: "col" }, methodOf(column.method).name)),
+        ...columns.map(({ method }) =>
+          h(
+            "th",
+            { scope: "col" },
+            methodOf(method).name,
+            ...methodDetails(method).map((detail) => h("span", {}, detail)),
+          ),
+        ),
       ),
     ),
     h(

@@ -1,7 +1,7 @@
 // How to read the maps, and where the numbers come from.
-import { report } from "./data.js";
+import { ownMethod, report } from "./data.js";
 import { bdi, button, h, linked } from "./dom.js";
-import { linkTo } from "./state.js";
+import { linkTo, state } from "./state.js";
 import { prose, t } from "./words.js";
 
 /** What to keep in mind, in the order in which readers stumble. */
@@ -29,7 +29,7 @@ export function methodsView(root) {
                 class: "head",
                 ...linkTo({
                   view: "matrix",
-                  method: key,
+                  method: ownMethod(key, state.apart),
                   rows: "image",
                   columns: "layer",
                   beside: "none",

@@ -1,5 +1,5 @@
 // What stands around every view: title, settings, navigation, and how the maps are drawn.
-import { report, tables } from "./data.js";
+import { ownMethod, report, tables } from "./data.js";
 import { bdi, button, byId, checkbox, fold, h, keepFocus, select, slider } from "./dom.js";
 import { ZERO, paintBar } from "./heat.js";
 import { openHelp, showHelp } from "./keys.js";
@@ -175,12 +175,18 @@ export function showControls() {
           checkbox(t("contours"), "contours", state.contours, (contours) => change({ contours })),
           checkbox(t("cells"), "cells", state.cells, (cells) => change({ cells })),
           checkbox(t("grey"), "grey", state.grey, (grey) => change({ grey })),
+          report.methods.some((method) => method.like)
+            ? checkbox(t("apart"), "apart", state.apart, showApart)
+            : null,
         ),
         legend(),
       ),
     ),
   );
 }
+
+/** Give methods that coincide columns of their own, or take them away. @param {boolean} apart */
+const showApart = (apart) => change({ apart, method: ownMethod(state.method, apart) });
 
 /** What the colours mean now, while a control keeps the focus. */
 export const showLegend = () => byId("controls").querySelector(".legend")?.replaceWith(legend());

@@ -1,5 +1,5 @@
 // The view's state lives in the address behind the #, so that every state is a link.
-import { PREDICTED, report } from "./data.js";
+import { PREDICTED, ownMethod, ownMethods, report } from "./data.js";
 import { all } from "./dom.js";
 
 /** Short names of the fields in a link. @type {Record<keyof State, string>} */
@@ -29,6 +29,7 @@ const NAMES = {
   contours: "ct",
   cells: "rc",
   grey: "g",
+  apart: "ap",
   show: "d",
   channelLayer: "cl",
   channelSort: "co",
@@ -57,7 +58,7 @@ export const LOOKS = /** @type {(keyof State)[]} */ ([
 ]);
 
 /** Fields that the browser's back button leaves as they are: they belong to no view. */
-const LASTING = /** @type {(keyof State)[]} */ ([...LOOKS, "language", "theme", "pins"]);
+const LASTING = /** @type {(keyof State)[]} */ ([...LOOKS, "apart", "language", "theme", "pins"]);
 
 /** @type {State} */
 export let state;
@@ -85,7 +86,7 @@ function initial() {
     layer: report.glance.layer,
     rows: "layer",
     columns: "method",
-    beside: report.ranks === 2 && report.methods.length <= 3 ? "class" : "none",
+    beside: report.ranks === 2 && ownMethods(false).length <= 3 ? "class" : "none",
     open: "",
     pins: [],
     text: "",
@@ -103,6 +104,7 @@ function initial() {
     contours: false,
     cells: false,
     grey: false,
+    apart: false,
     show: "overlay",
     channelLayer: report.channels[0] ?? "",
     channelSort: "index",
@@ -180,6 +182,7 @@ function read() {
   }
   if (found.rows === found.columns) found.columns = found.rows === "method" ? "layer" : "method";
   if (found.beside === found.rows || found.beside === found.columns) found.beside = "none";
+  found.method = ownMethod(String(found.method), Boolean(found.apart));
   return /** @type {State} */ (/** @type {unknown} */ (found));
 }
 

@@ -1,7 +1,16 @@
 // The figures that a coursework asks for, numbered, with captions that can be rewritten.
-import { camOf, classOf, imageOf, knownImage, methodOf, placeOf, report } from "./data.js";
+import {
+  camOf,
+  classOf,
+  imageOf,
+  knownImage,
+  methodOf,
+  ownMethods,
+  placeOf,
+  report,
+} from "./data.js";
 import { all, bdi, button, h, select } from "./dom.js";
-import { availability, cellButton, photoOf } from "./frames.js";
+import { MOST_AHEAD, availability, cellButton, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { chosenImages, pageOf } from "./overview.js";
 import { layerList, pager, scaleWords } from "./matrix.js";
@@ -9,8 +18,8 @@ import { legend } from "./shell.js";
 import { change, state } from "./state.js";
 import { listed, probability, t } from "./words.js";
 
-/** Images whose figures stand on one page of the view. */
-const IN_TABLES = 20;
+/** Most images on one page of the view, and most that are printed together. */
+const [MOST_IMAGES, MOST_PRINTED] = [25, 20];
 
 /** @typedef {{key: string, caption: string, head: string[], rows: {name: Node | string, cells: (Node | string)[]}[]}} CourseTable */
 
@@ -53,14 +62,16 @@ function resetCaptions() {
 
 /** @param {HTMLElement} root */
 export async function tablesView(root) {
-  const shown = pageOf(chosenImages(), IN_TABLES);
-  await Promise.all(shown.map((index) => imageOf(index)));
+  const chosen = chosenImages();
+  const shown = pageOf(chosen, perPage());
+  const needed = chosen.length <= MOST_PRINTED ? chosen : shown;
+  await Promise.all(needed.map((index) => imageOf(index)));
   const options = /** @type {[string, string][]} */ (
     ["all", "classes", "methods", "depth"].map((key) => [key, t(`tables.${key}`)])
   );
   root.append(
     h("h2", {}, t("view.tables")),
-    h("p", { class: "hint screen-only" }, t("tables.hint")),
+    h("p", { class: "hint screen-only" }, t("tables.hint", { most: MOST_PRINTED })),
     h(
       "div",
       { class: "switches" },
@@ -74,40 +85,71 @@ export async function tablesView(root) {
   const list = h(
     "div",
     { class: "course" },
-    ...courseTables(shown).map(([number, table]) => figure(number, table)),
+    ...courseTables(shown, placeOfPage()).map(([number, table]) => figure(number, table)),
   );
   enableGrid(list);
   const words = h("span", { class: "scale-words" }, scaleWords());
   root.append(h("div", { class: "key" }, legend(), h("p", { class: "figcaption" }, words)), list);
-  if (chosenImages().length > IN_TABLES) root.append(pager(IN_TABLES));
+  if (chosen.length > perPage()) root.append(pager(perPage()));
 }
 
-/** The chosen tables with their figure numbers, which go on from page to page. @param {number[]} shown @returns {[number, CourseTable][]} */
-function courseTables(shown) {
+/** Lay all chosen images' pages out, as far as they are printed together. @param {HTMLElement} root */
+export function layOutTables(root) {
+  const [chosen, length] = [chosenImages(), perPage()];
+  if (chosen.length <= length || chosen.length > MOST_PRINTED) return;
+  const pages = Array.from({ length: Math.ceil(chosen.length / length) }, (_, page) =>
+    courseTables(chosen.slice(page * length, (page + 1) * length), page),
+  );
+  root
+    .querySelector(".course")
+    ?.replaceChildren(...pages.flat().map(([number, table]) => figure(number, table)));
+}
+
+/** Images whose figures stand on one page: as many as can be drawn ahead. */
+function perPage() {
+  const own = ownMethods(state.apart).filter((method) => method.classSpecific);
+  const layers = own.flatMap((method) => layersOf(method.key));
+  const rows =
+    (wanted("classes") ? layers.length : 0) +
+    (wanted("methods") ? 1 : 0) +
+    (wanted("depth") ? own.length : 0);
+  const fit = Math.floor(MOST_AHEAD / (rows * (1 + report.ranks)));
+  return Math.min(Math.max(fit, 1), MOST_IMAGES);
+}
+
+/** @param {string} kind */
+const wanted = (kind) => state.tables === "all" || state.tables === kind;
+
+/** Layers where a method has maps. @param {string} method */
+const layersOf = (method) => layerList().filter((layer) => availability(method, layer) === "map");
+
+/**
+ * The chosen tables with their figure numbers, which go on from page to page.
+ * @param {number[]} shown
+ * @param {number} page
+ * @returns {[number, CourseTable][]}
+ */
+function courseTables(shown, page) {
   const known = shown.map((index) => knownImage(index)).filter((image) => image !== undefined);
-  const wanted = (/** @type {string} */ kind) => state.tables === "all" || state.tables === kind;
   const ofImages = wanted("classes") ? known.flatMap(classTables) : [];
   const ofPage = [
     ...(wanted("methods") ? methodTable(known) : []),
     ...(wanted("depth") ? depthTables(known) : []),
   ];
   const ofEach = known.length ? ofImages.length / known.length : 0;
-  const before = placeOfPage() * (IN_TABLES * ofEach + ofPage.length);
+  const before = page * (perPage() * ofEach + ofPage.length);
   return [...ofImages, ...ofPage].map((table, place) => [before + place + 1, table]);
 }
 
 /** Number of the present page, from 0. */
 const placeOfPage = () =>
-  Math.min(state.page, Math.max(0, Math.ceil(chosenImages().length / IN_TABLES) - 1));
+  Math.min(state.page, Math.max(0, Math.ceil(chosenImages().length / perPage()) - 1));
 
 /** Original and each class, layer by layer: a table for each method. @param {ImageRecord} image @returns {CourseTable[]} */
 function classTables(image) {
-  return report.methods
+  return ownMethods(state.apart)
     .filter((method) => method.classSpecific)
-    .map((method) => ({
-      method,
-      layers: layerList().filter((layer) => availability(method.key, layer) === "map"),
-    }))
+    .map((method) => ({ method, layers: layersOf(method.key) }))
     .map(({ method, layers }) => ({
       key: `classes.${image.index}.${method.key}`,
       caption: t(layers.length > 1 ? "tables.classes.caption" : "tables.classes.one", {
@@ -139,10 +181,11 @@ function classTables(image) {
 /** Original, Grad-CAM, LayerCAM for the predicted class at the last layer, image by image. @param {ImageRecord[]} images @returns {CourseTable[]} */
 function methodTable(images) {
   const layer = report.layers[report.layers.length - 1].address;
-  const usual = report.methods.filter((method) => ["grad_cam", "layer_cam"].includes(method.key));
+  const own = ownMethods(state.apart);
+  const usual = own.filter((method) => ["grad_cam", "layer_cam"].includes(method.key));
   const methods = usual.length
     ? usual
-    : report.methods.filter((method) => availability(method.key, layer) === "map").slice(0, 2);
+    : own.filter((method) => availability(method.key, layer) === "map").slice(0, 2);
   if (!methods.length || !images.length) return [];
   return [
     {
@@ -173,7 +216,7 @@ function depthTables(images) {
   if (pool < 0 || before < 0 || !images.length) return [];
   const { address: conv, type } = report.layers[before];
   const pooled = report.layers[pool].address;
-  return report.methods
+  return ownMethods(state.apart)
     .filter(
       (method) =>
         method.classSpecific &&

@@ -8,6 +8,9 @@ interface MethodFacts {
   perLayer: boolean;
   onInput: boolean;
   fuses: boolean;
+  /** Methods whose maps coincide with these, and the method that this one repeats. */
+  alike: string[];
+  like: string;
 }
 
 interface Prose {
@@ -182,6 +185,7 @@ interface State {
   contours: boolean;
   cells: boolean;
   grey: boolean;
+  apart: boolean;
   show: "overlay" | "heat" | "photo";
   channelLayer: string;
   channelSort: "index" | "activation" | "contribution";

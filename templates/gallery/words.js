@@ -1,5 +1,5 @@
 // The page's words in the chosen language.
-import { PREDICTED, report } from "./data.js";
+import { PREDICTED, methodOf, report } from "./data.js";
 import { state } from "./state.js";
 
 /**
@@ -49,6 +49,12 @@ export const percent = (share) => `${Math.round(share * 100)} %`;
 export function layerDetails(address) {
   const alike = report.layers.find((layer) => layer.address === address)?.alike ?? [];
   return [...(prose().layers[address] ?? []), ...alike.map((twin) => t("layer.twin", { twin }))];
+}
+
+/** The lines above a method's maps: which others coincide with it. @param {string} key */
+export function methodDetails(key) {
+  const alike = state.apart ? [] : methodOf(key).alike;
+  return alike.map((twin) => t("method.twin", { twin: methodOf(twin).name }));
 }
 
 /** Name of the explained class at a place, as far as one name holds for all images. @param {number} rank */

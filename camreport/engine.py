@@ -37,6 +37,7 @@ from camreport.passes import (
     shared_maps,
 )
 from camreport.perturb import Meter, Progress, count_variants, large_grids, perturbation_maps
+from camreport.quantity import strongest_classes
 from camreport.survey import choose_layers, nearest_layers, sample_image, survey
 from camreport.task import Skip, Task, make_task
 from camreport.trace import NotSpatialError
@@ -421,7 +422,7 @@ def choose_targets(logits: Tensor, targets: Sequence[int] | Tensor | str | None)
         wanted = "all" if num_classes <= 2 else "top3"
     if isinstance(wanted, str):
         if wanted != "all":
-            return logits.topk(min(int(wanted[3:]), num_classes), dim=1).indices
+            return strongest_classes(logits, int(wanted[3:]))
         wanted = torch.arange(num_classes)
     outside = wanted[(wanted < 0) | (wanted >= num_classes)]
     if len(outside):

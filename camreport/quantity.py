@@ -75,6 +75,11 @@ def look_alike_cotangents(logits: Tensor, targets: Tensor) -> Tensor:
     return rows.scatter(2, nearest, -LOOK_ALIKE_SHARE / count)
 
 
+def strongest_classes(logits: Tensor, count: int) -> Tensor:
+    """Return the classes of the largest logits, ``(N, count)``; of equal ones the lower first."""
+    return logits.argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
 def scores(logits: Tensor, reference: Tensor, quantity: str) -> Tensor:
     """Return the scores of every class in changed forward passes.
 
@@ -96,11 +101,13 @@ def scores(logits: Tensor, reference: Tensor, quantity: str) -> Tensor:
 def _rivals(logits: Tensor, quantity: str) -> Tensor:
     """Return for every image and class the class it is compared with, ``(N, num_classes)``.
 
+    Of equal logits the lower index counts as the stronger.
+
     Raises:
         ClassError: there is no class of the number that was named.
     """
     num_classes = logits.shape[1]
-    first, second = logits.topk(2, dim=1).indices.unbind(1)
+    first, second = strongest_classes(logits, 2).unbind(1)
     classes = torch.arange(num_classes, device=logits.device).expand_as(logits)
     strongest = torch.where(classes == first[:, None], second[:, None], first[:, None])
     named = quantity.partition(":")[2]

@@ -15,7 +15,13 @@ from camreport import explain
 from camreport.api import resolve_quantity
 from camreport.errors import ClassError
 from camreport.methods import METHODS
-from camreport.quantity import check_quantity, cotangents, look_alike_cotangents, scores
+from camreport.quantity import (
+    check_quantity,
+    cotangents,
+    look_alike_cotangents,
+    scores,
+    strongest_classes,
+)
 
 LOGITS = torch.tensor(
     [[1.0, -2.0, 0.5, 3.0], [2.0, 2.5, -1.0, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64
@@ -258,3 +264,18 @@ def test_explain_of_two_classes_contrasts_them(catdog, photographs):
         cat, dog = plain[key]["features.12"][0]
         assert_close(contrast[key]["features.12"][0, 0], cat - dog, rtol=1e-4, atol=1e-4)
         assert_close(contrast[key]["features.12"][0, 1], dog - cat, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 40, 1000])
+def test_of_equal_logits_the_lower_class_comes_first(classes):
+    logits = torch.zeros(3, classes)
+    assert strongest_classes(logits, 3).tolist() == [list(range(min(3, classes)))] * 3
+    changed = scores(torch.arange(classes).float().expand(3, 1, -1), logits, "contrast")
+    assert changed[0, 0, :2].tolist() == [-1, 1], "the rival of class 0 is 1, that of 1 is 0"
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes))
+    nn.init.zeros_(net[-1].weight)
+    nn.init.zeros_(net[-1].bias)
+    assert explain(net, torch.rand(2, 3, 8, 8), ["0"], targets="top2").targets.tolist() == [
+        [0, 1],
+        [0, 1],
+    ]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from camreport.conditions import undisturbed
+from camreport.engine import prepared
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures, remove_exports
 from camreport.fusion import GAMMA
@@ -21,6 +22,7 @@ from camreport.models import LoadedModel, load_model
 from camreport.models.bundled import BUNDLED
 from camreport.pipeline import Progress, Request, Summary, compute, request_layers, run_settings
 from camreport.results import ResultsWriter, check_output
+from camreport.survey import sample_image
 from camreport.task import make_task
 
 
@@ -136,6 +138,7 @@ def run(
             output=loaded.output,
             channels=chosen_channels,
         )
+        task = prepared(loaded.module, task, sample_image(loaded.preprocessing.size))
     targets = resolve_classes(classes, loaded.class_names)
     truth = {} if labels is None else true_classes(labels, files, loaded.class_names)
     if loaded.warning:

@@ -23,7 +23,14 @@ from camreport.memory import (
     is_out_of_memory,
 )
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
-from camreport.methods.registry import GUIDED, LOOK_ALIKES, NOISE, PASSES, SHARED
+from camreport.methods.registry import (
+    GUIDED,
+    INPUT_GRADIENT,
+    LOOK_ALIKES,
+    NOISE,
+    PASSES,
+    SHARED,
+)
 from camreport.models import LoadedModel
 from camreport.passes import (
     CHANNEL_WEIGHTS,
@@ -31,10 +38,12 @@ from camreport.passes import (
     Maps,
     averaged_maps,
     captured_pass,
+    full_grad_gap,
     guided_maps,
     look_alike_maps,
     noise_maps,
     shared_maps,
+    uncounted_kinds,
 )
 from camreport.perturb import Meter, Progress, count_variants, large_grids, perturbation_maps
 from camreport.quantity import strongest_classes
@@ -47,6 +56,12 @@ FUSED = "fused"
 
 COPIES = "smoothing copies"
 """The passes over changed copies of the images that smoothing takes."""
+
+ONE_IMAGE_TOO_MUCH = (
+    "memory: one image is more than this device can hold. Choose later layers, "
+    "a smaller image size or another device."
+)
+"""The error of a batch that cannot be halved."""
 
 FIRST_BATCH = 16
 """Images in the first batch; what it needs decides the size of the others."""
@@ -88,6 +103,7 @@ class Explanation:
         costs: passes and maps, by family of methods.
         bytes_per_image: what the model's innermost modules return for one image.
         channels: of the layers whose channels were asked for, by address, in network order.
+        notes: what a reader should know of the model and of how the maps were computed.
     """
 
     maps: Maps = field(repr=False)
@@ -100,6 +116,7 @@ class Explanation:
     costs: dict[str, Cost]
     bytes_per_image: int
     channels: dict[str, Channels]
+    notes: tuple[str, ...] = ()
 
     @property
     def cost(self) -> Cost:
@@ -184,6 +201,7 @@ def explain(
             seed=seed,
             output=output,
         )
+        task = prepared(module, task, sample)
         parts: list[Explanation] = []
         start, size = 0, FIRST_BATCH
         while start < len(images):
@@ -193,6 +211,43 @@ def explain(
             parts += done
             start, size = rows.stop, min(next_batch_size(done[0]), largest_that_fits(done))
     return join(parts)
+
+
+def prepared(module: nn.Module, task: Task, images: Tensor) -> Task:
+    """Return a task with what only a pass over some images can tell of the model.
+
+    Args:
+        module: in evaluation mode.
+        task: what to compute.
+        images: one or two, ``(N, 3, H, W)``, preprocessed. Whether an image's maps depend on
+            its company shows with two.
+
+    Raises:
+        MethodError: nothing of what is asked can be computed.
+        MemoryLimitError: one image alone is too much.
+    """
+    whole = [m for m in task.methods if m.needs is INPUT_GRADIENT and task.computes(m)]
+    if not whole:
+        return task
+    with gradients_on():
+        inputs = to_model(module, images[:1])
+        try:
+            with full_precision(inputs.device):
+                gap = full_grad_gap(module, inputs, task)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+    others = uncounted_kinds(module)
+    return task.leaving_out(*(Skip(m.key, None, _of_gap(m, *gap, others)) for m in whole if gap))
+
+
+def _of_gap(method: Method, score: float, total: float, others: str) -> str:
+    """Say why FullGrad is left out."""
+    return (
+        f"{method.name} adds up the shares of the image and of every bias, but here they come to "
+        f"{total:.3g} of a logit of {score:.3g}: the share of {others} is not counted."
+    )
 
 
 def explain_within_memory(
@@ -216,10 +271,7 @@ def explain_within_memory(
         if not is_out_of_memory(error):
             raise
         if len(images) == 1:
-            raise MemoryLimitError(
-                "memory: one image is more than this device can hold. Choose later layers, "
-                "a smaller image size or another device."
-            ) from error
+            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
     half = (len(images) + 1) // 2  # outside the handler: the failed batch's tensors are freed
     parts: list[Explanation] = []
     for rows in (slice(None, half), slice(half, None)):
@@ -295,6 +347,7 @@ def explain_batch(
         costs=costs,
         bytes_per_image=captured.bytes_per_image,
         channels=_channels(captured, found.get(CHANNEL_WEIGHTS, {}), task),
+        notes=(*task.notes, *task.findings),
     )
 
 
@@ -493,6 +546,7 @@ def join(parts: Sequence[Explanation]) -> Explanation:
         },
         logits=torch.cat([part.logits for part in parts]),
         targets=torch.cat([part.targets for part in parts]),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         twins={
             name: earlier
             for name, earlier in first.twins.items()

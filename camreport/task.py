@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from camreport.errors import MethodError
 from camreport.fusion import GAMMA
 from camreport.layers import Layer
 from camreport.methods import Method
-from camreport.methods.registry import ABLATED, GUIDED, HEAD, INPUT_GRADIENT, KEPT, POOL_GRADIENT
+from camreport.methods.registry import ABLATED, GUIDED, HEAD, KEPT, POOL_GRADIENT
 from camreport.quantity import check_quantity
 from camreport.tail import Head, Tail, find_head, find_tail, functional_steps
 
@@ -72,6 +72,8 @@ class Task:
         pools: name of the pooling module right behind what a layer reads.
         channels: layers whose channels are kept with their weights, by canonical address;
             they need not be among ``layers``.
+        notes: what the user should be told of the model, known before the images are read.
+        findings: what the passes have shown besides, as keys in order: they are added to.
     """
 
     layers: Mapping[str, Layer]
@@ -87,6 +89,8 @@ class Task:
     heads: Mapping[str, Head]
     pools: Mapping[str, str]
     channels: Mapping[str, Layer]
+    notes: tuple[str, ...] = ()
+    findings: dict[str, None] = field(default_factory=dict, compare=False)
 
     @property
     def read_layers(self) -> tuple[Layer, ...]:
@@ -112,6 +116,20 @@ class Task:
             for name, layer in self.layers.items()
             if not self.is_skipped(method, name)
         }
+
+    def leaving_out(self, *skips: Skip) -> "Task":
+        """Return the task without what some more skips leave out.
+
+        Raises:
+            MethodError: nothing is left.
+        """
+        task = replace(self, skipped=(*self.skipped, *skips))
+        if any(task.computes(method) for method in task.methods):
+            return task
+        raise MethodError(
+            "methods: none of those asked for can be computed here. "
+            + " ".join(dict.fromkeys(skip.reason for skip in task.skipped))
+        )
 
 
 def make_task(
@@ -170,12 +188,7 @@ def make_task(
         pools=_pools(module, reads) if POOL_GRADIENT in needs else {},
         channels=channels or {},
     )
-    if not any(task.computes(method) for method in methods):
-        raise MethodError(
-            "methods: none of those asked for can be computed here. "
-            + " ".join(dict.fromkeys(skip.reason for skip in task.skipped))
-        )
-    return task
+    return task.leaving_out()
 
 
 def _skips(
@@ -188,12 +201,6 @@ def _skips(
     for method in methods:
         if method.needs is GUIDED and (obstacle := _obstacle_to_guiding(module)):
             reason = f"{method.name} needs ReLU as the only activation, but {obstacle}."
-            found.append(Skip(method.key, None, reason))
-        if method.needs is INPUT_GRADIENT and (others := _other_biases(module)):
-            reason = (
-                f"{method.name} adds up what the biases of convolutions and batch normalisation "
-                f"contribute, but the model has {others}: most would be left out."
-            )
             found.append(Skip(method.key, None, reason))
         if method.needs is HEAD and not any(heads.values()):
             reason = (
@@ -225,13 +232,6 @@ def _obstacle_to_guiding(module: nn.Module) -> str | None:
     functions = sorted(_OTHER_FUNCTIONS[step] for step in _OTHER_FUNCTIONS.keys() & (steps or ()))
     others = list(dict.fromkeys([*modules, *functions]))
     return f"the model has {', '.join(others[:3])}" if others else None
-
-
-def _other_biases(module: nn.Module) -> str:
-    """Name the kinds of modules on a transformer's way that add biases of their own."""
-    kinds = (nn.LayerNorm, nn.MultiheadAttention)
-    names = [type(part).__name__ for part in module.modules() if isinstance(part, kinds)]
-    return " and ".join(dict.fromkeys(names))
 
 
 def _single_linear(module: nn.Module) -> bool:

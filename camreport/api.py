@@ -138,12 +138,13 @@ def run(
             output=loaded.output,
             channels=chosen_channels,
         )
-        task = prepared(loaded.module, task, sample_image(loaded.preprocessing.size))
+        sample = sample_image(loaded.preprocessing.size)
+        task = prepared(loaded.module, task, torch.cat([sample, 1 - sample]))
     targets = resolve_classes(classes, loaded.class_names)
     truth = {} if labels is None else true_classes(labels, files, loaded.class_names)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
-    for reason in dict.fromkeys(skip.reason for skip in task.skipped):
+    for reason in dict.fromkeys((*task.notes, *(skip.reason for skip in task.skipped))):
         notify(reason)
     request = Request(
         task=task,

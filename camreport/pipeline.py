@@ -22,12 +22,12 @@ from camreport.engine import (
     Explanation,
     explain_within_memory,
     join,
-    largest_that_fits,
     next_batch_size,
 )
 from camreport.errors import ClassError, InputError
 from camreport.images import InputFile, LoadedImage
 from camreport.layers import Layer
+from camreport.memory import BatchPlanner
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
 from camreport.results import (
@@ -137,7 +137,8 @@ def compute(
     if writer.is_complete():
         manifest = load_results(writer.out).manifest
         progress(len(files))
-        return _summary(writer, manifest["images"], manifest["cost"], len(files), model)
+        notes = manifest["model"]["notes"]
+        return _summary(writer, manifest["images"], manifest["cost"], len(files), notes)
     finished = writer.finished_shards()
     shards = list(finished.values())
     reused = sum(len(shard["images"]) for shard in shards)
@@ -154,6 +155,8 @@ def compute(
         )
     cost = _total_cost([shard["cost"] for shard in shards])
     task = request.task
+    found = (*writer.plan["notes"], *task.findings)  # an interrupted run has found some already
+    notes = list(dict.fromkeys((*model.notes, *found)))
     writer.write_manifest(
         {
             "command": request.command,
@@ -167,7 +170,7 @@ def compute(
                 "parameters": model.parameter_count,
                 "output": model.output,
                 "warning": model.warning,
-                "notes": list(model.notes),
+                "notes": notes,
             },
             "preprocessing": model.preprocessing.to_dict(),
             "classes": writer.plan["classes"],
@@ -182,7 +185,7 @@ def compute(
             "cost": cost,
         }
     )
-    return _summary(writer, records, cost, reused, model)
+    return _summary(writer, records, cost, reused, notes)
 
 
 def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Request) -> Record:
@@ -260,7 +263,7 @@ def _compute_shards(
 ) -> Iterator[Record]:
     """Compute and write the shards that are not finished; yield each one's records and cost."""
     first = 1 if any(method.needs.changes for method in request.task.methods) else FIRST_BATCH
-    size = request.batch_size or writer.plan.get("batch", first)
+    planner = BatchPlanner(request.batch_size or writer.plan.get("batch", first))
     todo = [i for i in range(len(files)) if i // writer.plan.get("shard", 1) not in finished]
     pending = _Pending()
     batch: dict[int, LoadedImage | Failure] = {}
@@ -268,7 +271,7 @@ def _compute_shards(
     for index, image in decode_ahead(files, todo, model.preprocessing):
         batch[index] = image
         length = writer.plan.get("shard", len(files))
-        if len(batch) < size and (index + 1) % length and index + 1 < len(files):
+        if len(batch) < planner.size and (index + 1) % length and index + 1 < len(files):
             continue
         told = 0.0  # of this batch, in inputs
 
@@ -278,7 +281,7 @@ def _compute_shards(
                 progress(share * inputs - told)
                 told = share * inputs
 
-        size = _explain_batch(model, batch, writer, request, size, pending, tell)
+        _explain_batch(model, batch, writer, request, planner, pending, tell)
         for i, decoded in batch.items():
             pending.records[i] = _record(i, files[i].name, decoded)
             if i in request.labels:
@@ -298,17 +301,17 @@ def _explain_batch(
     batch: Mapping[int, LoadedImage | Failure],
     writer: ResultsWriter,
     request: Request,
-    size: int,
+    planner: BatchPlanner,
     pending: _Pending,
     tell: Progress,
-) -> int:
-    """Explain the readable images of a batch; return the size of the next one.
+) -> None:
+    """Explain the readable images of a batch, and plan the next one.
 
     ``tell`` hears which share of the batch is done, as far as that takes a while.
     """
     loaded = {i: image for i, image in batch.items() if isinstance(image, LoadedImage)}
     if not loaded:
-        return size
+        return
     inputs = torch.from_numpy(np.stack([image.model_input for image in loaded.values()]))
     parts = explain_within_memory(
         model.module,
@@ -320,14 +323,15 @@ def _explain_batch(
     )
     explanation = join(parts)
     rows = _rows(explanation)
+    allowed = planner.size
     if not writer.plan:
-        size = request.batch_size or next_batch_size(explanation)
-        writer.plan = _plan(model, explanation, rows[0], size)
+        allowed = request.batch_size or next_batch_size(explanation)
+        writer.plan = _plan(model, explanation, rows[0], allowed)
+    planner.learn([len(part.logits) for part in parts], allowed)
     for passes, cost in explanation.costs.items():
         pending.costs[passes] = pending.costs.get(passes, Cost()) + cost
     pending.arrays.update(zip(loaded, rows, strict=True))
     pending.photos.update((i, image.photo) for i, image in loaded.items())
-    return min(size, largest_that_fits(parts))
 
 
 def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Record:
@@ -360,6 +364,7 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
             for channels in first.channels.values()
         ],
         "skipped": [asdict(skip) for skip in first.skipped],
+        "notes": list(first.notes),
     }
 
 
@@ -469,9 +474,13 @@ def _device_name(device: torch.device) -> str:
 
 
 def _summary(
-    writer: ResultsWriter, records: Sequence[Record], cost: Record, reused: int, model: LoadedModel
+    writer: ResultsWriter,
+    records: Sequence[Record],
+    cost: Record,
+    reused: int,
+    notes: Sequence[str],
 ) -> Summary:
     failed = [record for record in records if record["status"] == "failed"]
     reasons = (skip["reason"] for skip in writer.plan["skipped"])
-    notes = (*model.notes, *dict.fromkeys(reasons))
-    return Summary(writer.out, len(records), failed, reused, cost, notes)
+    told = (*notes, *dict.fromkeys(reasons))
+    return Summary(writer.out, len(records), failed, reused, cost, told)

@@ -80,22 +80,26 @@ def strongest_classes(logits: Tensor, count: int) -> Tensor:
     return logits.argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
-def scores(logits: Tensor, reference: Tensor, quantity: str) -> Tensor:
-    """Return the scores of every class in changed forward passes.
+def scores(logits: Tensor, reference: Tensor, targets: Tensor, quantity: str) -> Tensor:
+    """Return the targets' scores in changed forward passes, ``(N, M, K)``.
 
     Args:
-        logits: of those passes, ``(N, ..., num_classes)``.
+        logits: of M passes for each image, ``(N, M, num_classes)``.
         reference: logits of the images as they are, ``(N, num_classes)``: they say which class
             is the strongest other.
+        targets: class indices, ``(N, K)``.
         quantity: as for ``check_quantity``.
     """
+
+    def of_classes(values: Tensor, classes: Tensor) -> Tensor:
+        return values.gather(2, classes[:, None].expand(-1, values.shape[1], -1))
+
     if quantity == "logit":
-        return logits
+        return of_classes(logits, targets)
     if quantity == "probability":
-        return logits.softmax(-1)
-    rivals = _rivals(reference, quantity)
-    rivals = rivals.view(len(logits), *[1] * (logits.ndim - 2), -1).expand_as(logits)
-    return logits - logits.gather(-1, rivals)
+        return of_classes(logits.softmax(-1), targets)
+    rivals = _rivals(reference, quantity).gather(1, targets)
+    return of_classes(logits, targets) - of_classes(logits, rivals)
 
 
 def _rivals(logits: Tensor, quantity: str) -> Tensor:

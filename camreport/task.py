@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.modules import activation
+from torchvision.models import AlexNet
 
 from camreport.errors import MethodError
 from camreport.fusion import GAMMA
@@ -15,6 +16,7 @@ from camreport.layers import Layer
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, GUIDED, HEAD, KEPT, POOL_GRADIENT
 from camreport.quantity import check_quantity
+from camreport.survey import ALEXNET_LAYERS
 from camreport.tail import Head, Tail, find_head, find_tail, functional_steps
 
 SMOOTHINGS = ("noise", "aug", "eigen")
@@ -73,6 +75,7 @@ class Task:
         channels: layers whose channels are kept with their weights, by canonical address;
             they need not be among ``layers``.
         notes: what the user should be told of the model, known before the images are read.
+        stage_ids: the stage of what each layer reads, where its size does not tell.
         findings: what the passes have shown besides, as keys in order: they are added to.
     """
 
@@ -90,6 +93,7 @@ class Task:
     pools: Mapping[str, str]
     channels: Mapping[str, Layer]
     notes: tuple[str, ...] = ()
+    stage_ids: Mapping[str, int] = field(default_factory=dict)
     findings: dict[str, None] = field(default_factory=dict, compare=False)
 
     @property
@@ -187,6 +191,7 @@ def make_task(
         heads={read: head for read, head in heads.items() if head},
         pools=_pools(module, reads) if POOL_GRADIENT in needs else {},
         channels=channels or {},
+        stage_ids=_stages_of_alexnet(module, layers),
     )
     return task.leaving_out()
 
@@ -236,6 +241,18 @@ def _obstacle_to_guiding(module: nn.Module) -> str | None:
 
 def _single_linear(module: nn.Module) -> bool:
     return sum(isinstance(part, nn.Linear) for part in module.modules()) == 1
+
+
+def _stages_of_alexnet(module: nn.Module, layers: Mapping[str, Layer]) -> dict[str, int]:
+    """Return AlexNet's five stages by what is read there, if just these layers are asked for.
+
+    Two of them have one size: 0, 3, 6 | 9, 12.
+    """
+    names = [layer.address.partition(":")[0] for layer in layers.values()]
+    if not isinstance(module, AlexNet) or sorted(names) != sorted(ALEXNET_LAYERS):
+        return {}
+    places = [ALEXNET_LAYERS.index(name) for name in names]
+    return {layer.reads: at for layer, at in zip(layers.values(), places, strict=True)}
 
 
 def _pools(module: nn.Module, reads: set[str]) -> dict[str, str]:

@@ -446,7 +446,7 @@ def test_first_component_of_opposite_halves_begins_with_its_positive_half(dtype)
 
 def test_score_cam_gives_no_weight_to_a_constant_channel():
     activation = torch.tensor([[[2.0, 2.0]], [[1.0, 3.0]]])
-    cam = METHODS["score_cam"].compute(activation, torch.zeros(2, 2))
+    cam = METHODS["score_cam"].compute(activation, torch.full((2, 2), 0.5))
     assert torch.equal(cam, torch.tensor([[[0.5, 1.5]], [[0.5, 1.5]]]))
 
 

@@ -1,41 +1,118 @@
 """The conditions a model runs under: as it was found afterwards, with gradients, in float32."""
 
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Held while a model is disturbed: its flags, torch.fx's patches and the one below are not a
+thread's own."""
+
+_HALVES = (torch.float16, torch.bfloat16)
 
 
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode without parameter gradients, and back as it was.
 
-    Buffers that its own code changes, a counter of its runs perhaps, get their values back.
+    Half-precision weights are computed with in float32, and activation checkpoints are off: they
+    exclude ``torch.autograd.grad``. Buffers that the model's own code changes, a counter of its
+    runs perhaps, get their values back. Threads take their turns, and Ctrl-C waits while things
+    are put back.
     """
-    modes = [(part, part.training) for part in module.modules()]
-    trainable = [p for p in module.parameters() if p.requires_grad and p.is_leaf]
-    buffers = [
-        (part, name, buffer, buffer.clone())
-        for part in module.modules()
-        for name, buffer in part.named_buffers(recurse=False)
-    ]
+    with _ONE_AT_A_TIME, ExitStack() as stack:
+        with interrupts_deferred(), ExitStack() as changes:
+            _switch(changes, torch.utils.checkpoint, "CheckpointFunction", _NoCheckpoint)
+            _change_flags(module, changes)
+            for part in module.modules():
+                for name, buffer in part.named_buffers(recurse=False):
+                    changes.callback(_put_back, part, name, buffer, _copy_of(buffer))
+            _widen(module, changes)
+            restored = changes.pop_all()
+            stack.callback(_close, restored)
+        yield
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is over; a second one does not wait."""
+    previous = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or previous in (None, signal.SIG_IGN):
+        yield
+        return
+    waiting: list[int] = []
+
+    def wait(number: int, _frame: FrameType | None) -> None:
+        if waiting:
+            raise KeyboardInterrupt
+        waiting.append(number)
+
+    signal.signal(signal.SIGINT, wait)
     try:
-        module.eval()
-        for parameter in trainable:
-            parameter.requires_grad_(False)
         yield
     finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-        for part, training in modes:
-            part.training = training
-        for part, name, buffer, values in buffers:
-            part._buffers[name] = buffer
-            if not torch.equal(buffer, values):
-                with torch.no_grad():
-                    buffer.copy_(values)
+        signal.signal(signal.SIGINT, previous)
+        if waiting:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _close(changes: ExitStack) -> None:
+    with interrupts_deferred():
+        changes.close()
+
+
+def _change_flags(module: nn.Module, changes: ExitStack) -> None:
+    """Turn training and the parameters' gradients off until the stack unwinds."""
+    for part in module.modules():
+        changes.callback(setattr, part, "training", part.training)
+    module.eval()
+    for parameter in module.parameters():
+        if parameter.requires_grad and parameter.is_leaf:
+            changes.callback(parameter.requires_grad_, True)
+            parameter.requires_grad_(False)
+
+
+def _copy_of(buffer: Tensor) -> Tensor | None:
+    """Return a copy of a buffer's values; None where it has none."""
+    return None if buffer.is_meta or is_lazy(buffer) else buffer.clone()
+
+
+def _put_back(part: nn.Module, name: str, buffer: Tensor, values: Tensor | None) -> None:
+    """Give a module its buffer with the values it had."""
+    part._buffers[name] = buffer
+    if values is not None and not torch.equal(buffer, values):
+        with torch.no_grad():
+            buffer.copy_(values)
+
+
+def _widen(module: nn.Module, changes: ExitStack) -> None:
+    """Let half-precision parameters and buffers be float32 until the stack unwinds."""
+    for parameter in module.parameters():
+        if parameter.dtype in _HALVES and not is_lazy(parameter):
+            changes.callback(setattr, parameter, "data", parameter.data)
+            parameter.data = parameter.data.float()
+    for part in module.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            if buffer.dtype in _HALVES and not is_lazy(buffer):
+                part._buffers[name] = buffer.float()
+
+
+class _NoCheckpoint:
+    """Stands in for torch's re-entrant checkpoint: the function simply runs."""
+
+    @staticmethod
+    def apply(function: Callable[..., object], _preserve: object, *arguments: object) -> object:
+        """Run it."""
+        return function(*arguments)
 
 
 @contextmanager
@@ -47,7 +124,11 @@ def gradients_on() -> Iterator[None]:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute in float32 without autocast or TF32, by deterministic kernels."""
+    """Compute in float32 without autocast or TF32, by cuDNN's deterministic kernels.
+
+    Equal runs give equal maps on the CPU. On a GPU some of torch's own backward kernels add up in
+    an order that varies (adaptive pooling, bilinear enlarging), which changes last digits.
+    """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     with ExitStack() as stack:
         _switch(stack, cudnn, "benchmark", False)
@@ -76,6 +157,11 @@ def _switch(stack: ExitStack, owner: object, name: str, value: object) -> None:
     """Set an attribute until the stack unwinds."""
     stack.callback(setattr, owner, name, getattr(owner, name))
     setattr(owner, name, value)
+
+
+def device_of(module: nn.Module, images: Tensor) -> torch.device:
+    """Return the device of a module's parameters, or the images' if it has none."""
+    return next((p.device for p in module.parameters()), images.device)
 
 
 def to_model(module: nn.Module, images: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 images ─▶ task (checked before any pass) ─▶ passes, perturbations ─▶ raw maps ─▶ Explanation
 """
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,32 +11,45 @@ import torch
 from torch import Tensor, nn
 
 from camreport.choices import AUTO, GAMMA
-from camreport.conditions import full_precision, gradients_on, to_model, undisturbed
+from camreport.conditions import device_of, full_precision, gradients_on, to_model, undisturbed
 from camreport.cost import Cost
 from camreport.errors import ClassError, LayerError, MemoryLimitError, ModelError
 from camreport.fusion import fuse
 from camreport.layers import Layer
 from camreport.memory import (
     FIRST_BATCH_ALLOWANCE,
+    BatchPlanner,
     BatchTooLarge,
     budget_of,
+    give_back_cached,
     is_out_of_memory,
 )
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
-from camreport.methods.registry import GUIDED, LOOK_ALIKES, NOISE, PASSES, SHARED
+from camreport.methods.registry import (
+    GUIDED,
+    INPUT_GRADIENT,
+    LOOK_ALIKES,
+    NOISE,
+    PASSES,
+    SHARED,
+)
 from camreport.models import LoadedModel
+from camreport.outputs import logits_of
 from camreport.passes import (
     CHANNEL_WEIGHTS,
     Captured,
     Maps,
     averaged_maps,
     captured_pass,
+    full_grad_gap,
     guided_maps,
     look_alike_maps,
     noise_maps,
     shared_maps,
+    uncounted_kinds,
 )
 from camreport.perturb import Meter, Progress, count_variants, large_grids, perturbation_maps
+from camreport.quantity import strongest_classes
 from camreport.reading import settled
 from camreport.survey import choose_layers, nearest_layers, sample_image, survey
 from camreport.task import Skip, Task, make_task
@@ -48,6 +60,28 @@ FUSED = "fused"
 
 COPIES = "smoothing copies"
 """The passes over changed copies of the images that smoothing takes."""
+
+ONE_IMAGE_TOO_MUCH = (
+    "memory: one image is more than this device can hold. Choose later layers, "
+    "a smaller image size or another device."
+)
+"""The error of a batch that cannot be halved."""
+
+COMPANY = (
+    "What the model makes of an image depends on the other images of its batch (batch "
+    "statistics in evaluation mode, perhaps), and so do its maps. One image at a time is a "
+    "batch of its own: batch size 1."
+)
+"""What the user is told of a model that mixes the images of a batch."""
+
+COMPANY_SHARE = 1e-3
+"""A smaller change of the logits, as a share of the largest, is rounding."""
+
+NEGATIVE = (
+    "Made for A ≥ 0, but computed where values are negative: {methods} at {layers}. Read these "
+    "maps with care, or choose layers behind a ReLU."
+)
+"""What the user is told of methods at layers that do not meet their assumption."""
 
 FIRST_BATCH = 16
 """Images in the first batch; what it needs decides the size of the others."""
@@ -91,6 +125,7 @@ class Explanation:
         costs: passes and maps, by family of methods.
         bytes_per_image: what the model's innermost modules return for one image.
         channels: of the layers whose channels were asked for, by address, in network order.
+        notes: what a reader should know of the model and of how the maps were computed.
     """
 
     maps: Maps = field(repr=False)
@@ -104,6 +139,7 @@ class Explanation:
     costs: dict[str, Cost]
     bytes_per_image: int
     channels: dict[str, Channels]
+    notes: tuple[str, ...] = ()
 
     @property
     def cost(self) -> Cost:
@@ -194,16 +230,80 @@ def explain(
             output=output,
             activation=activation,
         )
+        pair = torch.cat([sample, 1 - sample]) if _has_batch_statistics(module) else sample
+        task = prepared(module, task, pair)
         parts: list[Explanation] = []
-        start, size = 0, FIRST_BATCH
+        start, planner = 0, BatchPlanner(FIRST_BATCH)
         while start < len(images):
-            rows = slice(start, start + size)
+            rows = slice(start, start + planner.size)
             own = wanted[rows] if isinstance(wanted, Tensor) and wanted.ndim == 2 else wanted
             done = explain_within_memory(module, images[rows], task, own)
             parts += done
             task = replace(task, activation=done[0].activation)
-            start, size = rows.stop, min(next_batch_size(done[0]), largest_that_fits(done))
+            planner.learn([len(part.logits) for part in done], next_batch_size(done[0]))
+            start = rows.stop
     return join(parts)
+
+
+def prepared(module: nn.Module, task: Task, images: Tensor) -> Task:
+    """Return a task with what only a pass over some images can tell of the model.
+
+    Args:
+        module: in evaluation mode.
+        task: what to compute.
+        images: one or two, ``(N, 3, H, W)``, preprocessed; with two, whether an image's logits
+            depend on its company is looked at.
+
+    Raises:
+        MethodError: nothing of what is asked can be computed.
+        MemoryLimitError: one image alone is too much.
+    """
+    if len(images) > 1 and _depends_on_company(module, images, task.output):
+        task = replace(task, notes=(*task.notes, COMPANY))
+    whole = [m for m in task.methods if m.needs is INPUT_GRADIENT and task.computes(m)]
+    if not whole:
+        return task
+    with gradients_on():
+        inputs = to_model(module, images[:1])
+        try:
+            with full_precision(inputs.device):
+                gap = full_grad_gap(module, inputs, task)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+    others = uncounted_kinds(module)
+    return task.leaving_out(*(Skip(m.key, None, _of_gap(m, *gap, others)) for m in whole if gap))
+
+
+def _has_batch_statistics(module: nn.Module) -> bool:
+    """Say whether a normalisation has no statistics but those of the batch, in evaluation mode."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return any(isinstance(part, kind) and part.running_mean is None for part in module.modules())
+
+
+def _depends_on_company(module: nn.Module, images: Tensor, output: str | None) -> bool:
+    """Say whether the logits of the first of two images change with the second.
+
+    A model that cannot take them at all is none of this function's business: the first batch
+    will say so.
+    """
+    inputs = to_model(module, images)
+    with torch.no_grad(), full_precision(inputs.device):
+        try:
+            together = logits_of(module(inputs.clone()), len(inputs), output)[:1]
+            alone = logits_of(module(inputs[:1].clone()), 1, output)
+        except Exception:
+            return False
+    return bool((together - alone).abs().max() > COMPANY_SHARE * alone.abs().max())
+
+
+def _of_gap(method: Method, score: float, total: float, others: str) -> str:
+    """Say why FullGrad is left out."""
+    return (
+        f"{method.name} adds up the shares of the image and of every bias, but here they come to "
+        f"{total:.3g} of a logit of {score:.3g}: the share of {others} is not counted."
+    )
 
 
 def explain_within_memory(
@@ -227,11 +327,9 @@ def explain_within_memory(
         if not is_out_of_memory(error):
             raise
         if len(images) == 1:
-            raise MemoryLimitError(
-                "memory: one image is more than this device can hold. Choose later layers, "
-                "a smaller image size or another device."
-            ) from error
+            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
     half = (len(images) + 1) // 2  # outside the handler: the failed batch's tensors are freed
+    give_back_cached(device_of(module, images))
     parts: list[Explanation] = []
     for rows in (slice(None, half), slice(half, None)):
         own = targets[rows] if isinstance(targets, Tensor) and targets.ndim == 2 else targets
@@ -283,6 +381,7 @@ def explain_batch(
             layers = _read_layers(captured, task.layers)
             skipped = (*task.skipped, *large_grids(task, captured.activations))
             task = replace(task, layers=layers, skipped=skipped, activation=kind)
+            _note_negative_values(captured, task)
             forward = Cost(seconds=time.perf_counter() - started)
             found, costs = _family_maps(module, captured, chosen, task, progress)
             costs[SHARED] += forward
@@ -308,7 +407,18 @@ def explain_batch(
         costs=costs,
         bytes_per_image=captured.bytes_per_image,
         channels=_channels(captured, found.get(CHANNEL_WEIGHTS, {}), task),
+        notes=(*task.notes, *task.findings),
     )
+
+
+def _note_negative_values(captured: Captured, task: Task) -> None:
+    """Let the task find out where methods made for A >= 0 meet negative values."""
+    methods = [method for method in task.methods if method.non_negative and task.computes(method)]
+    wanted = {name: read for method in methods for name, read in task.wanted(method).items()}
+    negative = [n for n, read in wanted.items() if bool((captured.activations[read] < 0).any())]
+    if negative:
+        names = ", ".join(method.name for method in methods)
+        task.findings[NEGATIVE.format(methods=names, layers=", ".join(negative))] = None
 
 
 def _channels(captured: Captured, weights: Mapping[str, Tensor], task: Task) -> dict[str, Channels]:
@@ -398,8 +508,9 @@ def _by_name(by_read: dict[str, Tensor], method: Method, task: Task) -> dict[str
         return dict(by_read)
     maps = {name: by_read[reads] for name, reads in task.wanted(method).items()}
     if method.fuses and len(by_read) > 1:
-        reads = dict.fromkeys(task.wanted(method).values())
-        maps[FUSED] = fuse([by_read[read] for read in reads], task.gamma, task.stages)
+        reads = list(dict.fromkeys(task.wanted(method).values()))
+        known = [task.stage_ids[read] for read in reads] if task.stage_ids else None
+        maps[FUSED] = fuse([by_read[read] for read in reads], task.gamma, task.stages, known)
     return maps
 
 
@@ -410,11 +521,6 @@ def next_batch_size(done: Explanation) -> int:
     """
     budget = budget_of(done.logits.device)
     return max(1, min(budget.images, budget.activations // max(1, done.bytes_per_image)))
-
-
-def largest_that_fits(parts: Sequence[Explanation]) -> int:
-    """Return the largest batch that memory held, or no bound where none had to be halved."""
-    return max(len(part.logits) for part in parts) if len(parts) > 1 else sys.maxsize
 
 
 def choose_targets(logits: Tensor, targets: Sequence[int] | Tensor | str | None) -> Tensor:
@@ -435,7 +541,7 @@ def choose_targets(logits: Tensor, targets: Sequence[int] | Tensor | str | None)
         wanted = "all" if num_classes <= 2 else "top3"
     if isinstance(wanted, str):
         if wanted != "all":
-            return logits.topk(min(int(wanted[3:]), num_classes), dim=1).indices
+            return strongest_classes(logits, int(wanted[3:]))
         wanted = torch.arange(num_classes)
     outside = wanted[(wanted < 0) | (wanted >= num_classes)]
     if len(outside):
@@ -506,6 +612,7 @@ def join(parts: Sequence[Explanation]) -> Explanation:
         },
         logits=torch.cat([part.logits for part in parts]),
         targets=torch.cat([part.targets for part in parts]),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         twins={
             name: earlier
             for name, earlier in first.twins.items()

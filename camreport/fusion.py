@@ -22,25 +22,34 @@ def normalise(cam: Tensor) -> Tensor:
     return torch.where(finite, scaled, torch.full_like(scaled, torch.nan))
 
 
-def shallow_stages(sizes: Sequence[tuple[int, int]], stages: int | None = None) -> list[bool]:
+def shallow_stages(
+    sizes: Sequence[tuple[int, int]],
+    stages: int | None = None,
+    stage_ids: Sequence[int] | None = None,
+) -> list[bool]:
     """Say which layers belong to shallow stages, whose maps the fusion lifts.
 
-    The stages are the distinct spatial sizes from early to late; five layers are five stages,
-    also where two share a size (AlexNet: 0, 3, 6 | 9, 12). Of five stages the first three are
-    shallow; of fewer, all but the last.
+    The stages are the distinct spatial sizes from early to late, unless the caller knows them
+    better. Of five stages the first three are shallow; of fewer, all but the last.
 
     Args:
         sizes: ``(h, w)`` of each layer, in network order.
         stages: how many early stages are shallow, if not those.
+        stage_ids: the stage of each layer, if that is not told by its size: a number that grows.
     """
-    own = list(range(5)) if len(sizes) == 5 else [sizes.index(size) for size in sizes]
+    own = [sizes.index(size) for size in sizes] if stage_ids is None else stage_ids
     distinct = sorted(set(own))
     if stages is None:
         stages = 3 if len(distinct) >= 5 else len(distinct) - 1
     return [stage in distinct[:stages] for stage in own]
 
 
-def fuse(cams: Sequence[Tensor], gamma: float = GAMMA, stages: int | None = None) -> Tensor:
+def fuse(
+    cams: Sequence[Tensor],
+    gamma: float = GAMMA,
+    stages: int | None = None,
+    stage_ids: Sequence[int] | None = None,
+) -> Tensor:
     """Fuse the maps of several layers by the brightest value at each position.
 
     Each map is normalised; shallow stages are lifted by ``tanh(gamma * M)``; all are enlarged
@@ -50,6 +59,7 @@ def fuse(cams: Sequence[Tensor], gamma: float = GAMMA, stages: int | None = None
         cams: raw maps ``(N, K, h, w)``, one per layer in network order; h, w may differ.
         gamma: steepness of the lift.
         stages: how many early stages are lifted; three of five, else all but the last, if None.
+        stage_ids: as for ``shallow_stages``.
 
     Returns:
         ``(N, K, H, W)`` on the largest grid, 0..1; zeros where every map is empty.
@@ -59,7 +69,7 @@ def fuse(cams: Sequence[Tensor], gamma: float = GAMMA, stages: int | None = None
     sizes = [(cam.shape[-2], cam.shape[-1]) for cam in cams]
     grid = max(sizes, key=lambda size: size[0] * size[1])
     fused: Tensor | None = None
-    for cam, shallow in zip(cams, shallow_stages(sizes, stages), strict=True):
+    for cam, shallow in zip(cams, shallow_stages(sizes, stages, stage_ids), strict=True):
         scaled = normalise(cam)
         lifted = torch.tanh(gamma * scaled) if shallow else scaled
         large = interpolate(lifted, size=grid, mode="bilinear", align_corners=False)

@@ -221,6 +221,7 @@ _PLAN = fields(
         "layers": list_of(LAYER, 1),
         "channels": list_of(LAYER),
         "skipped": list_of(SKIPPED),
+        "notes": list_of(phrase),
     }
 )
 

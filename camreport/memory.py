@@ -1,6 +1,7 @@
 """How much a batch may hold: fixed byte budgets, and what is measured against them."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -38,6 +39,41 @@ FIRST_BATCH_ALLOWANCE = 4
 """How many times the activation budget the first batch may take before it is cut in half."""
 
 
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "cudnn_status_not_initialized",  # what cuDNN says when no memory is left for its handle
+    "cudnn_status_internal_error_device_allocation_failed",
+)
+"""Parts of the messages, in lower case, by which devices say that memory is short."""
+
+
+@dataclass
+class BatchPlanner:
+    """How many images the next batch takes: never more than memory has held before.
+
+    Attributes:
+        size: of the next batch; of the first one, to begin with.
+        most: the largest batch that memory held, once one had to be halved.
+    """
+
+    size: int
+    most: int = sys.maxsize
+
+    def learn(self, fitted: Sequence[int], allowed: int) -> None:
+        """Plan the next batch.
+
+        Args:
+            fitted: sizes of the parts in which the last batch came through.
+            allowed: what the budget or the user allows.
+        """
+        if len(fitted) > 1:
+            self.most = min(self.most, max(fitted))
+        self.size = min(allowed, self.most)
+
+
 class BatchTooLarge(Exception):
     """A batch went beyond what it may hold; a smaller one will do."""
 
@@ -52,9 +88,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError | BatchTooLarge):
         return True
     message = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in message or "can't allocate memory" in message
-    )
+    return isinstance(error, RuntimeError) and any(name in message for name in OUT_OF_MEMORY)
+
+
+def give_back_cached(device: torch.device) -> None:
+    """Let the device have what torch keeps for later, so that a smaller batch finds room."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 @contextmanager

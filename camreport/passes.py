@@ -9,18 +9,20 @@ images), looping keeps the memory traffic small (up to a quarter faster for many
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torchvision.ops import FrozenBatchNorm2d
 
 from camreport.choices import AUTO
 from camreport.cost import Cost
-from camreport.errors import LayerError
+from camreport.errors import LayerError, ModelError
 from camreport.grid import Grid
-from camreport.memory import budget_of, output_bytes
+from camreport.memory import budget_of, is_out_of_memory, output_bytes
 from camreport.methods import Method
 from camreport.methods.activation import first_component
 from camreport.methods.gradient import contributions, grad_cam
@@ -35,7 +37,7 @@ from camreport.methods.registry import (
     POOL_GRADIENT,
 )
 from camreport.outputs import logits_of, recognise
-from camreport.quantity import cotangents, look_alike_cotangents
+from camreport.quantity import cotangents, look_alike_cotangents, strongest_classes
 from camreport.task import Task
 from camreport.trace import LayerTrace
 
@@ -57,7 +59,28 @@ NOISE_LEVEL = 0.3
 AUGMENTATIONS = tuple((flipped, factor) for flipped in (False, True) for factor in (0.9, 1.0, 1.1))
 """The copies that ``aug`` averages: mirrored or not, and scaled in brightness."""
 
+MAX_UNCOUNTED = 1e-3
+"""Share of what FullGrad adds up that may be missing from the score: rounding, at most."""
+
+PROBED_CLASSES = 3
+"""The most probable classes of one image on which FullGrad's shares are added up."""
+
+LOOPED = (
+    "The model’s backward pass cannot take several classes at once (an autograd.Function of its "
+    "own, perhaps), so it runs once per class: slower, and the same maps."
+)
+"""What the user is told where the backward passes are looped."""
+
 _SHARED = (GRADIENT, ACTIVATION, HEAD, POOL_GRADIENT, INPUT_GRADIENT)
+_NORMALISING = tuple(
+    kind.forward
+    for kind in (nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, FrozenBatchNorm2d)
+)
+_WITHOUT_SHARE = (
+    *(nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Identity),
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Upsample),
+    *(nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.PixelShuffle),
+)
 _RELUS = {
     torch.relu,
     torch.relu_,
@@ -66,6 +89,26 @@ _RELUS = {
     Tensor.relu,
     Tensor.relu_,
 }
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a gradient is taken.
+
+    Attributes:
+        kind: at a layer, behind the pooling that follows one, at a module with a bias, or at
+            the image.
+        name: what the layer reads, or the number of the bias.
+    """
+
+    kind: Literal["layer", "pool", "bias", "image"]
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Say where that is, for a message."""
+        if self.kind == "image":
+            return "the image"
+        return f"the pooling behind {self.name!r}" if self.kind == "pool" else repr(self.name)
 
 
 @dataclass(frozen=True)
@@ -79,7 +122,8 @@ class Captured:
         activations: ``(N, C, h, w)`` by what was read.
         grids: how each of them lay in the module's output.
         pools: the tensors behind the pooling that follows a layer, by what that layer reads.
-        biases: outputs of the layers with a bias and that bias, ``(C, 1, 1)``; for FullGrad.
+        biases: outputs of the modules with a bias and that bias, ``(C, 1, 1)``, or ``(C,)`` where
+            there is no grid any more; for FullGrad.
         order: what was read, in the order in which the modules finished.
         bytes_per_image: what the model's innermost modules returned for one image.
     """
@@ -116,7 +160,7 @@ def captured_pass(
     with LayerTrace({name: modules[name] for name in wanted}, image) as trace:
         inputs = inputs.detach().requires_grad_(down_to_input)
         with output_bytes(module, limit) as returned:
-            output = module(inputs)
+            output = module(inputs.clone())  # a model may write to its input
         activation = task.activation
         if activation == AUTO:
             activation = recognise(output, len(inputs), task.output)
@@ -131,7 +175,7 @@ def captured_pass(
                 (output, bias)
                 for name, bias in biased.items()
                 for output in trace.calls(name)
-                if output.ndim == 4
+                if output.ndim == (4 if bias.ndim == 3 else 2)
             ],
             order=sorted(reads, key=trace.position),
             bytes_per_image=returned["bytes"] // len(inputs),
@@ -245,10 +289,11 @@ def noise_maps(
             noisy = captured_pass(module, inputs[part] + noise.to(inputs), task)
             clean = captured.logits[part]
             rows = cotangents(noisy.logits, targets[part], task.quantity, clean, task.activation)
-            for k, gradients in class_gradients(noisy.logits, noisy.activations, rows):
-                for reads, gradient in gradients.items():
+            at = {Place("layer", name): value for name, value in noisy.activations.items()}
+            for k, gradients in class_gradients(noisy.logits, at, rows, task):
+                for place, gradient in gradients.items():
                     sums = moments.setdefault(
-                        reads,
+                        place.name,
                         [gradient.new_zeros(len(rows), *gradient.shape[1:]) for _ in range(3)],
                     )
                     square = gradient.square()
@@ -282,9 +327,10 @@ def guided_maps(
     """
     leaf = inputs.detach().clone().requires_grad_()
     with _GuidedReLU():
-        logits = logits_of(module(leaf), len(leaf), task.output, task.activation)
+        logits = logits_of(module(leaf.clone()), len(leaf), task.output, task.activation)
     rows = cotangents(logits, targets, task.quantity, activation=task.activation)
-    parts = [part[INPUT] for _, part in class_gradients(logits, {INPUT: leaf}, rows)]
+    image = Place("image")
+    parts = [part[image] for _, part in class_gradients(logits, {image: leaf}, rows, task)]
     gradient = torch.cat(parts).transpose(0, 1).float()  # (N, K, 3, H, W)
     maps: Maps = {}
     for method in task.methods:
@@ -297,23 +343,25 @@ def guided_maps(
 
 
 def class_gradients(
-    logits: Tensor, tensors: Mapping[str, Tensor], rows: Tensor
-) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    logits: Tensor, tensors: Mapping[Place, Tensor], rows: Tensor, task: Task
+) -> Iterator[tuple[slice, dict[Place, Tensor]]]:
     """Yield d score / d tensor, ``(k, N, ...)``, for as many classes at a time as fit.
 
     Args:
         logits: ``(N, num_classes)``.
         tensors: what to differentiate to.
         rows: cotangents, ``(K, N, num_classes)``.
+        task: learns whether the classes can be batched.
 
     Raises:
-        LayerError: the logits do not depend on one of the tensors.
+        LayerError: no gradient of the logits reaches one of the tensors.
+        ModelError: the backward pass fails.
     """
     per_class = sum(t.numel() * t.element_size() for t in tensors.values())
     step = max(1, budget_of(logits.device).gradients // max(1, per_class))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        yield part, _gradients(logits, tensors, rows[part])
+        yield part, _gradients(logits, tensors, rows[part], task)
 
 
 class _GuidedReLU(TorchFunctionMode):
@@ -355,30 +403,29 @@ def _fill_from_gradients(
     for reads in weights:
         jobs.setdefault(reads, [])
     whole = [method for method in methods if method.needs is INPUT_GRADIENT]
-    tensors = {reads: captured.activations[reads] for reads in jobs}
-    pools = {
-        reads: captured.pools.get(reads, captured.activations[reads])
+    for method in whole:
+        maps[method.key][INPUT] = captured.inputs.new_empty(
+            len(captured.inputs), len(rows), *captured.inputs.shape[-2:], dtype=torch.float32
+        )
+    tensors = {Place("layer", reads): captured.activations[reads] for reads in jobs}
+    tensors |= {
+        Place("pool", reads): captured.pools.get(reads, captured.activations[reads])
         for reads in jobs
         if any(method.needs is POOL_GRADIENT for method in jobs[reads])
     }
-    tensors |= {f"pool {reads}": tensor for reads, tensor in pools.items()}
-    if whole:
-        tensors |= {INPUT: captured.inputs}
-        tensors |= {f"bias {i}": output for i, (output, _) in enumerate(captured.biases)}
+    tensors |= _of_full_grad(captured) if whole else {}
+    for part, gradients in class_gradients(captured.logits, tensors, rows, task):
         for method in whole:
-            maps[method.key][INPUT] = captured.inputs.new_empty(
-                len(captured.inputs), len(rows), *captured.inputs.shape[-2:], dtype=torch.float32
-            )
-    for part, gradients in class_gradients(captured.logits, tensors, rows):
-        for method in whole:
-            shares = [b * gradients[f"bias {i}"] for i, (_, b) in enumerate(captured.biases)]
-            saliency = method.compute(captured.inputs.detach(), gradients[INPUT], shares)
+            of_biases = _full_grad_shares(captured, gradients)[1:]
+            spatial = [share for share in of_biases if share.ndim == 5]
+            image, gradient = captured.inputs.detach(), gradients[Place("image")]
+            saliency = method.compute(image, gradient, spatial)
             maps[method.key][INPUT][:, part] = saliency.transpose(0, 1).float()
         for reads, wanted in jobs.items():
-            gradient = gradients.pop(reads)  # (k, N, C, h, w), freed before the next layer's turn
+            gradient = gradients.pop(Place("layer", reads))  # (k, N, C, h, w), freed in turn
             if reads in weights:
                 weights[reads][:, part] = gradient.mean((-2, -1)).transpose(0, 1)
-            behind = gradients.get(f"pool {reads}", gradient)
+            behind = gradients.get(Place("pool", reads), gradient)
             activation = captured.activations[reads].detach().expand_as(gradient)
             for few in _few_images(gradient):
                 for method in wanted:
@@ -425,45 +472,148 @@ def _empty_weights(captured: Captured, task: Task, classes: int) -> dict[str, Te
     return found
 
 
+def full_grad_gap(module: nn.Module, image: Tensor, task: Task) -> tuple[float, float] | None:
+    """Return a logit and what FullGrad's shares of it add up to, where these differ most.
+
+    None where they do not differ, up to rounding.
+
+    The shares of the image and of all biases are the whole of a logit if everything between
+    them is piecewise linear and every bias is counted (Srinivas and Fleuret 2019, proposition
+    1). One image shows whether that holds, whatever the model is made of.
+
+    Args:
+        module: in evaluation mode.
+        image: ``(1, 3, H, W)``, preprocessed, on the device of the module.
+        task: has FullGrad among its methods.
+    """
+    whole = [method for method in task.methods if method.needs is INPUT_GRADIENT]
+    alone = replace(task, methods=whole, layers={}, channels={}, pools={})
+    captured = captured_pass(module, image, alone)
+    top = strongest_classes(captured.logits.detach(), PROBED_CLASSES)  # (1, K)
+    rows = cotangents(captured.logits, top, "logit")
+    gaps = []
+    for part, gradients in class_gradients(captured.logits, _of_full_grad(captured), rows, alone):
+        shares = _full_grad_shares(captured, gradients)
+        sums = torch.stack([share.double().flatten(1).sum(1) for share in shares])  # (parts, k)
+        for score, own in zip(captured.logits.detach()[0, top[0, part]], sums.T, strict=True):
+            allowed = MAX_UNCOUNTED * float(score.abs() + own.abs().sum())
+            gaps.append((float(score), float(own.sum()), allowed))
+    score, total, allowed = max(gaps, key=lambda gap: abs(gap[0] - gap[1]) / (gap[2] or 1))
+    return None if abs(score - total) <= allowed else (score, total)
+
+
+def uncounted_kinds(module: nn.Module) -> str:
+    """Name the kinds of innermost modules, three at most, whose share FullGrad does not know."""
+    counted = set(_biased_modules(module))
+    names = [
+        type(part).__name__
+        for name, part in module.named_modules()
+        if not (name in counted or isinstance(part, _WITHOUT_SHARE) or any(part.children()))
+    ]
+    return ", ".join(list(dict.fromkeys(names))[:3]) or "some function in the model’s code"
+
+
+def _of_full_grad(captured: Captured) -> dict[Place, Tensor]:
+    """Return the tensors whose gradients FullGrad is made of."""
+    outputs = {Place("bias", str(i)): output for i, (output, _) in enumerate(captured.biases)}
+    return {Place("image"): captured.inputs} | outputs
+
+
+def _full_grad_shares(captured: Captured, gradients: Mapping[Place, Tensor]) -> list[Tensor]:
+    """Return the shares of the image, ``(k, N, 3, H, W)``, and of each bias, in this order."""
+    biases = [b * gradients[Place("bias", str(i))] for i, (_, b) in enumerate(captured.biases)]
+    return [captured.inputs.detach() * gradients[Place("image")], *biases]
+
+
 def _gradients(
-    logits: Tensor, tensors: Mapping[str, Tensor], cotangent: Tensor
-) -> dict[str, Tensor]:
-    """Return d score / d tensor, ``(k, N, ...)``, for k classes in one pass."""
+    logits: Tensor, tensors: Mapping[Place, Tensor], cotangent: Tensor, task: Task
+) -> dict[Place, Tensor]:
+    """Return d score / d tensor, ``(k, N, ...)``, for k classes in one pass if that can be."""
     if not logits.requires_grad:
-        raise LayerError(f"layer: the logits do not depend on {' or '.join(tensors)}.")
-    batched = len(cotangent) > 1
-    gradients = torch.autograd.grad(
+        raise _unreached(next(iter(tensors)))
+    gradients = _of_all_classes(logits, list(tensors.values()), cotangent, task)
+    found = {}
+    for (place, tensor), gradient in zip(tensors.items(), gradients, strict=True):
+        if gradient is None and place.kind != "bias":
+            raise _unreached(place)
+        if gradient is None:  # a biased module beside the way to the logits has no share
+            gradient = tensor.new_zeros(len(cotangent), *tensor.shape)
+        found[place] = gradient
+    return found
+
+
+def _of_all_classes(
+    logits: Tensor, tensors: Sequence[Tensor], cotangent: Tensor, task: Task
+) -> Sequence[Tensor | None]:
+    """Return the gradients ``(k, N, ...)`` of each tensor; None where none reaches it.
+
+    Batching vectorises the backward pass, which not every autograd.Function can take, nor the
+    detection of anomalies. Where it fails, the classes take their turns.
+    """
+    if len(cotangent) > 1 and LOOPED not in task.findings and not torch.is_anomaly_enabled():
+        try:
+            return _differentiate(logits, tensors, cotangent, batched=True)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            task.findings[LOOPED] = None
+    try:
+        parts = [_differentiate(logits, tensors, row, batched=False) for row in cotangent]
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"model: expected a backward pass that runs, got {type(error).__name__}: {reason} "
+            "Methods that need no gradient: eigen_cam, score_cam, ablation_cam, recipro_cam."
+        ) from error
+    if len(parts) == 1:
+        return [None if gradient is None else gradient[None] for gradient in parts[0]]
+    return [None if of[0] is None else torch.stack(of) for of in zip(*parts, strict=True)]
+
+
+def _differentiate(
+    logits: Tensor, tensors: Sequence[Tensor], cotangent: Tensor, batched: bool
+) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(
         logits,
-        list(tensors.values()),
-        cotangent if batched else cotangent[0],
+        tensors,
+        cotangent,
         retain_graph=True,
         allow_unused=True,
         is_grads_batched=batched,
     )
-    found = {}
-    for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
-        if gradient is None and not name.startswith("bias "):
-            raise LayerError(f"layer: the logits do not depend on {name!r}. Choose another.")
-        if gradient is None:  # a biased module beside the way to the logits has no share
-            gradient = tensor.new_zeros(len(cotangent), *tensor.shape)
-            gradient = gradient if batched else gradient[0]
-        found[name] = gradient if batched else gradient.unsqueeze(0)
-    return found
+
+
+def _unreached(place: Place) -> LayerError:
+    """Return the error of a layer without gradients."""
+    return LayerError(
+        f"layer: expected one that the logits’ gradients reach, but none reaches {place}: "
+        "it does not lead to the logits, or the model’s forward cuts gradients off behind it "
+        "(torch.no_grad, torch.inference_mode or detach). Choose a later layer, take the cut out "
+        "of forward, or use what needs no gradient: eigen_cam, score_cam, ablation_cam, "
+        "recipro_cam."
+    )
 
 
 def _biased_modules(module: nn.Module) -> dict[str, Tensor]:
-    """Return the bias ``(C, 1, 1)`` that convolutions and normalisations add, by module."""
+    """Return what modules add as a bias, by name: ``(C, 1, 1)``, or ``(C,)`` behind the grid.
+
+    A subclass with a forward of its own may do more behind the bias (timm's BatchNormAct2d
+    rectifies) and is not counted: ``full_grad_gap`` sees what is missing.
+    """
     found = {}
     for name, part in module.named_modules():
-        if isinstance(part, nn.Conv2d) and part.bias is not None:
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and part.bias is not None:
             found[name] = part.bias.detach()[:, None, None]
-        elif isinstance(part, nn.BatchNorm2d) and part.running_var is not None:
-            assert part.running_mean is not None
+        elif isinstance(part, nn.Linear) and part.bias is not None:
+            found[name] = part.bias.detach()
+        elif type(part).forward in _NORMALISING and part.running_var is not None:
             scale = (part.running_var + part.eps).rsqrt()
             scale = scale if part.weight is None else scale * part.weight
             bias = -part.running_mean * scale
-            bias = bias if part.bias is None else bias + part.bias
-            found[name] = bias.detach()[:, None, None]
+            bias = (bias if part.bias is None else bias + part.bias).detach()
+            found[name] = bias if isinstance(part, nn.BatchNorm1d) else bias[:, None, None]
     return found
 
 

@@ -6,7 +6,7 @@ all masks exist at once. One pass of a variant serves every class.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from camreport.cost import Cost
 from camreport.memory import budget_of, is_out_of_memory, output_bytes
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, KEPT, MASKED
-from camreport.outputs import logits_of, probabilities
+from camreport.outputs import logits_of
 from camreport.passes import Captured, Maps
 from camreport.quantity import scores
 from camreport.tail import Entry, Tail, whole_model
@@ -27,6 +27,14 @@ TAIL_VARIANTS = 8
 
 FEWEST_FOR_SORTED_WEIGHTS = 4
 """Images from which on a linear layer's weights are sorted by position for Recipro-CAM."""
+
+WHOLE_MODEL = (
+    "What follows {layer} cannot be run by itself, so Ablation-CAM and Recipro-CAM run the whole "
+    "model for every variant there: slower, and the same maps."
+)
+"""What the user is told where a layer has no tail that gives the model's logits."""
+
+Result = TypeVar("Result")
 
 Progress = Callable[[float], None]
 """Told which share of a batch's further passes is done, 0..1."""
@@ -101,19 +109,47 @@ def perturbation_maps(
             activation = captured.activations[reads].detach()
             if method.needs is MASKED:
                 assert method.masks is not None
-                masked = _masked_logits(model, inputs, activation, method.masks, chunk, meter)
-                shares = partial(probabilities, activation=task.activation)
-                cams = method.compute(activation, masked, *([shares] if method.probable else []))
+                assert method.weighs_by is not None
+                read = _Reading(logits, targets, method.weighs_by, task.activation)
+                masked = _masked_scores(model, inputs, activation, method.masks, read, chunk, meter)
+                cams = method.compute(activation, masked)
             else:
                 tail = _BoundTail.bind(module, captured, task, reads)
-                run = _ablated_logits if method.needs is ABLATED else _kept_logits
-                kind = task.quantity, task.activation
-                changed = scores(run(tail, activation, meter), logits, *kind)
-                plain = scores(logits, logits, *kind)
+                read = _Reading(logits, targets, task.quantity, task.activation)
+                run = _ablated_scores if method.needs is ABLATED else _kept_scores
+                changed = run(tail, activation, read, meter)
+                plain = read.scores(logits[:, None], slice(None))[:, 0]
                 unchanged = (plain,) if method.needs is ABLATED else ()
                 cams = method.compute(activation, *unchanged, changed)
-            maps.setdefault(method.key, {})[reads] = _of_targets(cams, targets).float()
+            maps.setdefault(method.key, {})[reads] = cams.float()
     return maps, Cost(forwards=meter.passes - before[0], variants=meter.done - before[1])
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is read of the logits of changed passes: the targets' scores and nothing else.
+
+    Attributes:
+        logits: of the images as they are, ``(N, num_classes)``.
+        targets: ``(N, K)``.
+        quantity: which score.
+        activation: how logits become probabilities.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    quantity: str
+    activation: str
+
+    def scores(self, logits: Tensor, images: slice) -> Tensor:
+        """Return ``(n, M, K)`` of the logits ``(n, M, num_classes)`` of some images' variants."""
+        plain, targets = self.logits[images], self.targets[images]
+        return scores(logits, plain, targets, self.quantity, self.activation)
+
+    def room(self, variants: int) -> Tensor:
+        """Return room for the scores of so many variants of each image, ``(N, variants, K)``."""
+        count, classes = self.targets.shape
+        return self.logits.new_empty(count, variants, classes)
 
 
 def _chunk(bytes_per_variant: int, inputs: Tensor, most: int = 1) -> int:
@@ -136,14 +172,12 @@ class _BoundTail:
         run: from values ``(M, C, h, w)`` and the rows of their images to logits.
         entry: how it begins, where that can be used.
         saved: what skips the layer, one tensor per image each.
-        logits: of the images as they are.
         chunk: how many variants run at once.
     """
 
     run: Callable[[Tensor, Tensor], Tensor]
     entry: Entry | None
     saved: tuple[Tensor, ...]
-    logits: Tensor
     chunk: int
 
     @classmethod
@@ -154,24 +188,26 @@ class _BoundTail:
         inputs, logits = captured.inputs.detach(), captured.logits.detach()
         activation = captured.activations[reads].detach()
         rows = torch.arange(len(inputs) + 1, device=inputs.device) % len(inputs)
-        if tail is not None and (saved := _saved(tail, inputs)) is not None:
+        if tail is not None and (saved := _tried(lambda: _saved(tail, inputs))) is not None:
 
             def run(values: Tensor, rows: Tensor) -> Tensor:
                 return tail.after(values, *(tensor[rows] for tensor in saved))
 
             with output_bytes(module, float("inf")) as returned:
-                trusted = _agrees(lambda: run(activation[rows], rows), logits[rows])
+                found = _tried(lambda: run(activation[rows], rows))
+                trusted = found is not None and _agrees(found, logits[rows])
             if trusted:
                 own = activation[0].numel() * activation.element_size()
                 chunk = _chunk(own + returned["bytes"] // len(rows), inputs, TAIL_VARIANTS)
-                return cls(run, tail.entry, saved, logits, chunk)
+                return cls(run, tail.entry, saved, chunk)
+        task.findings[WHOLE_MODEL.format(layer=reads)] = None
         exchanged = whole_model(module, reads, inputs, grid)
 
         def whole(values: Tensor, rows: Tensor) -> Tensor:
             output = exchanged(values, rows)
             return logits_of(output, len(rows), task.output, task.activation)
 
-        return cls(whole, None, (), logits, _chunk(captured.bytes_per_image, inputs))
+        return cls(whole, None, (), _chunk(captured.bytes_per_image, inputs))
 
 
 def _saved(tail: Tail, inputs: Tensor) -> tuple[Tensor, ...] | None:
@@ -183,18 +219,22 @@ def _saved(tail: Tail, inputs: Tensor) -> tuple[Tensor, ...] | None:
     return saved if all(per_image) else None
 
 
-def _agrees(run: Callable[[], object], logits: Tensor) -> bool:
-    """Say whether a tail gives the model's logits, up to rounding, for one image too many.
-
-    What a model's code makes of a number of images that it took for a constant shows here.
-    """
+def _tried(run: Callable[[], Result]) -> Result | None:
+    """Run a part of a model's code; None if it fails, as what was cut out of it may."""
     try:
-        found = run()
+        return run()
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        return False
-    if not isinstance(found, Tensor) or found.shape != logits.shape:
+        return None
+
+
+def _agrees(found: Tensor, logits: Tensor) -> bool:
+    """Say whether a tail gives the model's logits, up to rounding, for one image too many.
+
+    A batch size that the model's code took for a constant shows here.
+    """
+    if found.shape != logits.shape:
         return False
     scale = float(logits.nan_to_num(posinf=0, neginf=0).abs().max())
     return bool(torch.isclose(found, logits, rtol=0, atol=1e-4 * scale, equal_nan=True).all())
@@ -216,15 +256,16 @@ def _variants(method: Method, activation: Tensor) -> int:
     return count * (height * width if method.needs is KEPT else channels)
 
 
-def _masked_logits(
+def _masked_scores(
     model: Callable[[Tensor], Tensor],
     inputs: Tensor,
     activation: Tensor,
     make_masks: Callable[[Tensor, tuple[int, int]], Tensor],
+    read: _Reading,
     chunk: int,
     meter: Meter,
 ) -> Tensor:
-    """Return the logits of each image under each channel's mask, ``(N, C, num_classes)``.
+    """Return the targets' scores in each image under each channel's mask, ``(N, C, K)``.
 
     Channels that are constant have no mask but zero: one blank image stands for all of them.
     """
@@ -232,22 +273,26 @@ def _masked_logits(
     flat = activation.flatten(0, 1)  # (N * C, h, w)
     live = (flat.amax((-2, -1)) > flat.amin((-2, -1))).nonzero().squeeze(1)
     blank = model(torch.zeros_like(inputs[:1]))
-    logits = blank.repeat(len(flat), 1)  # (N * C, num_classes)
+    found = read.room(channels)
+    for image in range(count):
+        found[image] = read.scores(blank[None], slice(image, image + 1))[0]
+    found = found.flatten(0, 1)  # (N * C, K)
     meter.add(len(flat) - len(live))
 
     def run(chosen: slice) -> None:
         part = live[chosen]
+        rows = part // channels
         masks = make_masks(flat[part], (inputs.shape[-2], inputs.shape[-1]))
-        masked = inputs[part // channels].mul_(masks[:, None])
-        logits[part] = model(masked)
+        logits = model(inputs[rows].mul_(masks[:, None]))
+        found[part] = scores(logits[:, None], logits, read.targets[rows], read.quantity)[:, 0]
         meter.add(len(part))
 
     _in_chunks(len(live), chunk, run)
-    return logits.view(count, channels, -1)
+    return found.view(count, channels, -1)
 
 
-def _ablated_logits(tail: _BoundTail, activation: Tensor, meter: Meter) -> Tensor:
-    """Return the logits without each channel, ``(N, C, num_classes)``.
+def _ablated_scores(tail: _BoundTail, activation: Tensor, read: _Reading, meter: Meter) -> Tensor:
+    """Return the targets' scores without each channel, ``(N, C, K)``.
 
     Where channels stay apart up to a linear operation, what one of them adds to that
     operation's result is computed by itself and taken away: the operation runs once in all.
@@ -263,16 +308,17 @@ def _ablated_logits(tail: _BoundTail, activation: Tensor, meter: Meter) -> Tenso
         values[:, torch.arange(len(chosen)), chosen] = 0
         return tail.run(values.flatten(0, 1), rows)
 
-    return _logits_of_variants(tail, activation.shape[1], run, meter)
+    return _scores_of_variants(tail, activation.shape[1], run, read, meter)
 
 
-def _logits_of_variants(
+def _scores_of_variants(
     tail: _BoundTail,
     variants: int,
     run: Callable[[slice, slice, Tensor], Tensor],
+    read: _Reading,
     meter: Meter,
 ) -> Tensor:
-    """Return the logits of every image's variants, ``(N, variants, num_classes)``.
+    """Return the targets' scores of every image's variants, ``(N, variants, K)``.
 
     Few variants of many images at a time rather than the other way round: what they share,
     such as a channel's weights, is then used for all images at once.
@@ -282,17 +328,17 @@ def _logits_of_variants(
         variants: of each image.
         run: gives the logits ``(n * m, num_classes)`` of n images and m variants; it is told
             the rows of the images they belong to, too.
+        read: which scores are kept.
         meter: counts on.
     """
-    count, num_classes = tail.logits.shape
-    found = tail.logits.new_empty(count, variants, num_classes)
-    for images in _slices(count, tail.chunk):
+    found = read.room(variants)
+    for images in _slices(len(found), tail.chunk):
         rows = torch.arange(images.start, images.stop, device=found.device)
 
         def run_part(part: slice, images: slice = images, rows: Tensor = rows) -> None:
             size = part.stop - part.start
             logits = run(images, part, rows.repeat_interleave(size))
-            found[images, part] = logits.view(len(rows), size, num_classes)
+            found[images, part] = read.scores(logits.view(len(rows), size, -1), images)
             meter.add(len(logits))
 
         _in_chunks(variants, max(1, tail.chunk // len(rows)), run_part)
@@ -345,8 +391,8 @@ def _without_channels(entry: Entry, activation: Tensor) -> Callable[[slice, slic
     return without_maps
 
 
-def _kept_logits(tail: _BoundTail, activation: Tensor, meter: Meter) -> Tensor:
-    """Return the logits with one position kept each, ``(N, h * w, num_classes)``."""
+def _kept_scores(tail: _BoundTail, activation: Tensor, read: _Reading, meter: Meter) -> Tensor:
+    """Return the targets' scores with one position kept each, ``(N, h * w, K)``."""
     height, width = activation.shape[-2:]
     positions = torch.eye(height * width, dtype=torch.bool, device=activation.device)
     others = ~positions.view(-1, 1, height, width)  # (h * w, 1, h, w)
@@ -360,7 +406,7 @@ def _kept_logits(tail: _BoundTail, activation: Tensor, meter: Meter) -> Tensor:
         values = activation[images, None].masked_fill(others[part], 0)
         return tail.run(values.flatten(0, 1), rows)
 
-    return _logits_of_variants(tail, height * width, run, meter)
+    return _scores_of_variants(tail, height * width, run, read, meter)
 
 
 def _only_positions(entry: Entry, activation: Tensor) -> Tensor | None:
@@ -404,9 +450,3 @@ def _in_chunks(length: int, chunk: int, run: Callable[[slice], None]) -> None:
 def _slices(length: int, step: int) -> Iterator[slice]:
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
-
-
-def _of_targets(cams: Tensor, targets: Tensor) -> Tensor:
-    """Pick the targets' maps, ``(N, K, h, w)``, from those of all classes."""
-    index = targets[:, :, None, None].expand(-1, -1, *cams.shape[-2:])
-    return cams.gather(1, index)

@@ -23,13 +23,13 @@ from camreport.engine import (
     Explanation,
     explain_within_memory,
     join,
-    largest_that_fits,
     next_batch_size,
 )
 from camreport.errors import ClassError, InputError
 from camreport.images import InputFile, LoadedImage
 from camreport.layers import Layer
 from camreport.manifest import shortened
+from camreport.memory import BatchPlanner
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
 from camreport.results import Record, probabilities
@@ -156,7 +156,8 @@ def compute(
         before = writer.manifest()
         manifest |= {key: before[key] for key in ("versions", "device") if key in before}
     changed = writer.write_manifest(manifest)
-    return _summary(writer, manifest["images"], cost, reused, model, changed)
+    notes = manifest["model"]["notes"]
+    return _summary(writer, manifest["images"], cost, reused, notes, changed)
 
 
 def _manifest(
@@ -169,6 +170,7 @@ def _manifest(
 ) -> Record:
     """Return what the manifest says, but its schema."""
     task = request.task
+    found = (*plan["notes"], *task.findings)  # an interrupted run has found some already
     return {
         "command": request.command,
         "versions": _versions(),
@@ -181,7 +183,7 @@ def _manifest(
             "parameters": model.parameter_count,
             "output": model.output,
             "warning": shortened(model.warning),
-            "notes": [shortened(note) for note in model.notes],
+            "notes": [shortened(note) for note in dict.fromkeys((*model.notes, *found))],
         },
         "preprocessing": model.preprocessing.to_dict(),
         "classes": [*classes],
@@ -327,7 +329,7 @@ def _compute_shards(
 ) -> Iterator[Record]:
     """Compute and write the shards that are not finished; yield each one's records and cost."""
     first = 1 if any(method.needs.changes for method in request.task.methods) else FIRST_BATCH
-    size = request.batch_size or writer.plan.get("batch", first)
+    planner = BatchPlanner(request.batch_size or writer.plan.get("batch", first))
     todo = [i for i in range(len(files)) if i // writer.plan.get("shard", 1) not in finished]
     pending = _Pending()
     batch: dict[int, LoadedImage | Failure] = {}
@@ -335,7 +337,7 @@ def _compute_shards(
     for index, image in decode_ahead(files, todo, model.preprocessing):
         batch[index] = image
         length = writer.plan.get("shard", len(files))
-        if len(batch) < size and (index + 1) % length and index + 1 < len(files):
+        if len(batch) < planner.size and (index + 1) % length and index + 1 < len(files):
             continue
         told = 0.0  # of this batch, in inputs
 
@@ -345,7 +347,7 @@ def _compute_shards(
                 progress(share * inputs - told)
                 told = share * inputs
 
-        size = _explain_batch(model, batch, writer, request, size, pending, tell)
+        _explain_batch(model, batch, writer, request, planner, pending, tell)
         for i, decoded in batch.items():
             pending.records[i] = _record(i, files[i].name, decoded)
             if i in pending.arrays:
@@ -363,17 +365,17 @@ def _explain_batch(
     batch: Mapping[int, LoadedImage | Failure],
     writer: ResultsWriter,
     request: Request,
-    size: int,
+    planner: BatchPlanner,
     pending: _Pending,
     tell: Progress,
-) -> int:
-    """Explain the readable images of a batch; return the size of the next one.
+) -> None:
+    """Explain the readable images of a batch, and plan the next one.
 
     ``tell`` hears which share of the batch is done, as far as that takes a while.
     """
     loaded = {i: image for i, image in batch.items() if isinstance(image, LoadedImage)}
     if not loaded:
-        return size
+        return
     inputs = torch.from_numpy(np.stack([image.model_input for image in loaded.values()]))
     parts = explain_within_memory(
         model.module,
@@ -385,14 +387,15 @@ def _explain_batch(
     )
     explanation = join(parts)
     rows = _rows(explanation)
+    allowed = planner.size
     if not writer.plan:
-        size = request.batch_size or next_batch_size(explanation)
-        writer.plan = _plan(model, explanation, rows[0], size)
+        allowed = request.batch_size or next_batch_size(explanation)
+        writer.plan = _plan(model, explanation, rows[0], allowed)
+    planner.learn([len(part.logits) for part in parts], allowed)
     for passes, cost in explanation.costs.items():
         pending.costs[passes] = pending.costs.get(passes, Cost()) + cost
     pending.arrays.update(zip(loaded, rows, strict=True))
     pending.photos.update((i, image.photo) for i, image in loaded.items())
-    return min(size, largest_that_fits(parts))
 
 
 def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Record:
@@ -420,6 +423,7 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
             for channels in first.channels.values()
         ],
         "skipped": [asdict(skip) for skip in first.skipped],
+        "notes": list(first.notes),
     }
 
 
@@ -564,12 +568,12 @@ def _summary(
     records: Sequence[Record],
     cost: Record,
     reused: int,
-    model: LoadedModel,
+    notes: Sequence[str],
     changed: bool,
 ) -> Summary:
     failed = [record for record in records if record["status"] == "failed"]
     reasons = (skip["reason"] for skip in writer.plan["skipped"])
     of_images = Counter(record["note"] for record in records if "note" in record)
     said = (f"{number} of {len(records)} inputs: {note}" for note, number in of_images.items())
-    notes = (*model.notes, *dict.fromkeys(reasons), *said)
-    return Summary(writer.out, len(records), failed, reused, cost, notes, changed)
+    told = (*notes, *dict.fromkeys(reasons), *said)
+    return Summary(writer.out, len(records), failed, reused, cost, told, changed)

@@ -68,33 +68,50 @@ def look_alike_cotangents(logits: Tensor, targets: Tensor) -> Tensor:
     return rows.scatter(2, nearest, -LOOK_ALIKE_SHARE / count)
 
 
-def scores(logits: Tensor, reference: Tensor, quantity: str, activation: str = SOFTMAX) -> Tensor:
-    """Return the scores of every class in changed forward passes.
+def strongest_classes(logits: Tensor, count: int) -> Tensor:
+    """Return the classes of the largest logits, ``(N, count)``; of equal ones the lower first."""
+    return logits.argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
+def scores(
+    logits: Tensor,
+    reference: Tensor,
+    targets: Tensor,
+    quantity: str,
+    activation: str = SOFTMAX,
+) -> Tensor:
+    """Return the targets' scores in changed forward passes, ``(N, M, K)``.
 
     Args:
-        logits: of those passes, ``(N, ..., num_classes)``.
+        logits: of M passes for each image, ``(N, M, num_classes)``.
         reference: logits of the images as they are, ``(N, num_classes)``: they say which class
             is the strongest other.
+        targets: class indices, ``(N, K)``.
         quantity: as for ``check_quantity``.
         activation: how the logits become probabilities.
     """
+
+    def of_classes(values: Tensor, classes: Tensor) -> Tensor:
+        return values.gather(2, classes[:, None].expand(-1, values.shape[1], -1))
+
     if quantity == "logit":
-        return logits
+        return of_classes(logits, targets)
     if quantity == "probability":
-        return probabilities(logits, activation)
-    rivals = _rivals(reference, quantity)
-    rivals = rivals.view(len(logits), *[1] * (logits.ndim - 2), -1).expand_as(logits)
-    return logits - logits.gather(-1, rivals)
+        return of_classes(probabilities(logits, activation), targets)
+    rivals = _rivals(reference, quantity).gather(1, targets)
+    return of_classes(logits, targets) - of_classes(logits, rivals)
 
 
 def _rivals(logits: Tensor, quantity: str) -> Tensor:
     """Return for every image and class the class it is compared with, ``(N, num_classes)``.
 
+    Of equal logits the lower index counts as the stronger.
+
     Raises:
         ClassError: there is no class of the number that was named.
     """
     num_classes = logits.shape[1]
-    first, second = logits.topk(2, dim=1).indices.unbind(1)
+    first, second = strongest_classes(logits, 2).unbind(1)
     classes = torch.arange(num_classes, device=logits.device).expand_as(logits)
     strongest = torch.where(classes == first[:, None], second[:, None], first[:, None])
     named = quantity.partition(":")[2]

@@ -10,18 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from camreport.choices import SOFTMAX
+from camreport.conditions import interrupts_deferred
 from camreport.errors import ModelError
 from camreport.grid import Grid
 from camreport.layers import ACTIVATIONS
 from camreport.outputs import logits_of, part_of
 
 Node = fx.Node
+
+VALUE = "camreport_value"
+"""Under this key a step that reads an attribute of the model keeps what it read."""
 
 _POINTWISE_MODULES = (*ACTIVATIONS, nn.Dropout, nn.Dropout2d, nn.Identity, nn.BatchNorm2d)
 _POOLING_MODULES = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -89,11 +94,14 @@ def trace_model(module: nn.Module, whole: Sequence[str] = ()) -> fx.Graph | None
         module: in evaluation mode; its attributes are as before afterwards.
         whole: modules that stay one step each, by name.
     """
-    with _attributes_kept(module):
+    with interrupts_deferred(), _attributes_kept(module), _calls_kept():
         try:
             graph: fx.Graph = _Tracer(whole).trace(module)
         except Exception:  # whatever a model's code does with something that is no tensor
             return None
+        for node in graph.nodes:  # a tensor made in forward is known to the module just now only
+            if node.op == "get_attr":
+                node.meta[VALUE] = attrgetter(str(node.target))(module)
     return graph
 
 
@@ -250,6 +258,19 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
                 value.update(content)
 
 
+@contextmanager
+def _calls_kept() -> Iterator[None]:
+    """Undo what torch.fx does to every module while it follows one, whatever ended that."""
+    names = ("__call__", "__getattr__")
+    kept = {name: nn.Module.__dict__[name] for name in names}
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            if nn.Module.__dict__[name] is not value:
+                setattr(nn.Module, name, value)
+
+
 def _to_logits(part: Callable[..., Tensor], activation: str) -> Callable[..., Tensor]:
     """Let a function return two classes' logits where it returns one for each image."""
 
@@ -301,7 +322,9 @@ def _part(
             copies[node] = graph.node_copy(node, copies.__getitem__)
     output = copies[result] if isinstance(result, Node) else tuple(copies[n] for n in result)
     graph.output(output)
-    return fx.GraphModule(module, graph)
+    values = {n.target: n.meta[VALUE] for n in graph.nodes if n.op == "get_attr"}
+    parts = {n.target: module.get_submodule(n.target) for n in graph.nodes if n.op == "call_module"}
+    return fx.GraphModule(values | parts, graph)
 
 
 def _entry(

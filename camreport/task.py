@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.modules import activation
+from torchvision.models import AlexNet
 
 from camreport.choices import (
     AUTO,
@@ -20,7 +21,8 @@ from camreport.choices import (
 from camreport.errors import MethodError
 from camreport.layers import Layer
 from camreport.methods import Method
-from camreport.methods.registry import ABLATED, GUIDED, HEAD, INPUT_GRADIENT, KEPT, POOL_GRADIENT
+from camreport.methods.registry import ABLATED, GUIDED, HEAD, KEPT, POOL_GRADIENT
+from camreport.survey import ALEXNET_LAYERS
 from camreport.tail import Head, Tail, find_head, find_tail, functional_steps
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
@@ -76,6 +78,9 @@ class Task:
         pools: name of the pooling module right behind what a layer reads.
         channels: layers whose channels are kept with their weights, by canonical address;
             they need not be among ``layers``.
+        notes: what the user should be told of the model, known before the images are read.
+        stage_ids: the stage of what each layer reads, where its size does not tell.
+        findings: what the passes have shown besides, as keys in order: they are added to.
     """
 
     layers: Mapping[str, Layer]
@@ -92,6 +97,9 @@ class Task:
     heads: Mapping[str, Head]
     pools: Mapping[str, str]
     channels: Mapping[str, Layer]
+    notes: tuple[str, ...] = ()
+    stage_ids: Mapping[str, int] = field(default_factory=dict)
+    findings: dict[str, None] = field(default_factory=dict, compare=False)
 
     @property
     def read_layers(self) -> tuple[Layer, ...]:
@@ -117,6 +125,20 @@ class Task:
             for name, layer in self.layers.items()
             if not self.is_skipped(method, name)
         }
+
+    def leaving_out(self, *skips: Skip) -> "Task":
+        """Return the task without what some more skips leave out.
+
+        Raises:
+            MethodError: nothing is left.
+        """
+        task = replace(self, skipped=(*self.skipped, *skips))
+        if any(task.computes(method) for method in task.methods):
+            return task
+        raise MethodError(
+            "methods: none of those asked for can be computed here. "
+            + " ".join(dict.fromkeys(skip.reason for skip in task.skipped))
+        )
 
 
 def make_task(
@@ -175,13 +197,9 @@ def make_task(
         heads={read: head for read, head in heads.items() if head},
         pools=_pools(module, reads) if POOL_GRADIENT in needs else {},
         channels=channels or {},
+        stage_ids=_stages_of_alexnet(module, layers),
     )
-    if not any(task.computes(method) for method in methods):
-        raise MethodError(
-            "methods: none of those asked for can be computed here. "
-            + " ".join(dict.fromkeys(skip.reason for skip in task.skipped))
-        )
-    return task
+    return task.leaving_out()
 
 
 def _skips(
@@ -194,12 +212,6 @@ def _skips(
     for method in methods:
         if method.needs is GUIDED and (obstacle := _obstacle_to_guiding(module)):
             reason = f"{method.name} needs ReLU as the only activation, but {obstacle}."
-            found.append(Skip(method.key, None, reason))
-        if method.needs is INPUT_GRADIENT and (others := _other_biases(module)):
-            reason = (
-                f"{method.name} adds up what the biases of convolutions and batch normalisation "
-                f"contribute, but the model has {others}: most would be left out."
-            )
             found.append(Skip(method.key, None, reason))
         if method.needs is HEAD and not any(heads.values()):
             reason = (
@@ -233,15 +245,20 @@ def _obstacle_to_guiding(module: nn.Module) -> str | None:
     return f"the model has {', '.join(others[:3])}" if others else None
 
 
-def _other_biases(module: nn.Module) -> str:
-    """Name the kinds of modules on a transformer's way that add biases of their own."""
-    kinds = (nn.LayerNorm, nn.MultiheadAttention)
-    names = [type(part).__name__ for part in module.modules() if isinstance(part, kinds)]
-    return " and ".join(dict.fromkeys(names))
-
-
 def _single_linear(module: nn.Module) -> bool:
     return sum(isinstance(part, nn.Linear) for part in module.modules()) == 1
+
+
+def _stages_of_alexnet(module: nn.Module, layers: Mapping[str, Layer]) -> dict[str, int]:
+    """Return AlexNet's five stages by what is read there, if just these layers are asked for.
+
+    Two of them have one size: 0, 3, 6 | 9, 12.
+    """
+    names = [layer.address.partition(":")[0] for layer in layers.values()]
+    if not isinstance(module, AlexNet) or sorted(names) != sorted(ALEXNET_LAYERS):
+        return {}
+    places = [ALEXNET_LAYERS.index(name) for name in names]
+    return {layer.reads: at for layer, at in zip(layers.values(), places, strict=True)}
 
 
 def _pools(module: nn.Module, reads: set[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from camreport.errors import LayerError
@@ -156,6 +157,9 @@ class LayerTrace:
                 captured = calls[-1] = grid.read(output)
             except LayerError as error:
                 self._grids[call] = error
+        if captured.is_inference():  # such a tensor can be in no graph
+            with torch.inference_mode(False):
+                captured = calls[-1] = captured.clone()
         if not captured.requires_grad:
             captured.requires_grad_()
         return grid.restore(captured.clone(), output) if grid else captured.clone()

@@ -1,4 +1,4 @@
-"""Mutated weights files: whatever they hold, only ``ModelError`` comes out, and nothing else happens.
+"""Mutated weights files: only ``ModelError`` comes out, and nothing else happens.
 
     python tests/fuzz_checkpoints.py --seed 1 --files 20000
 

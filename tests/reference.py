@@ -181,13 +181,21 @@ def cam(activation: Tensor, weight: Tensor) -> Tensor:
 def eigen_cam(activation: Tensor) -> Tensor:
     """Muhammad and Yeasin 2020: X v with X = U S V^T, not centred, v the first column of V.
 
-    The sign that the decomposition leaves open is the one that agrees with the channels' sum.
+    The sign that the decomposition leaves open is the one that agrees with the channels' sum:
+    that of the sum of v, because X^T (X v) is a positive multiple of v. If v adds up to less
+    than a thousandth of its sizes, the sum of the map's cubes decides; if those cancel as well,
+    the first of the map's largest values.
     """
     channels, height, width = activation.shape
     x = activation.double().numpy().reshape(channels, -1).T  # (h * w, C)
-    projected = x @ np.linalg.svd(x, full_matrices=False)[2][0]
-    if projected @ x.sum(axis=1) < 0:
-        projected = -projected
+    vector = np.linalg.svd(x, full_matrices=False)[2][0]
+    projected = x @ vector
+    largest = max(abs(value) for value in projected)
+    peaks = [value for value in projected if abs(value) >= 0.999 * largest]
+    for terms in (vector, projected**3, peaks[:1]):
+        if abs(math.fsum(terms)) > 1e-3 * math.fsum(map(abs, terms)):
+            projected = math.copysign(1, math.fsum(terms)) * projected
+            break
     return torch.from_numpy(projected.reshape(height, width))
 
 

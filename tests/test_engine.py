@@ -35,8 +35,11 @@ READS = {"0": 1, "0:pre": 0, "2": 2, "3": 4, "3:pre": 3}
 EVERY = tuple(METHODS)
 """Every method, also those that ``all`` leaves out."""
 
-SHARING = tuple(key for key in METHODS if METHODS[key].needs.passes == SHARED)
-"""The methods that are made of one forward pass and one backward pass per class."""
+SHARING = tuple(
+    key for key in METHODS if METHODS[key].needs.passes == SHARED and key != "full_grad"
+)
+"""The methods that are made of one forward pass and one backward pass per class, and of no probe
+before it, as FullGrad's is."""
 
 WITH_TAIL = tuple(key for key in METHODS if METHODS[key].needs in (ABLATED, KEPT))
 """The methods that ask what follows a layer."""
@@ -56,7 +59,7 @@ NETS = {net.__name__: net for net in (toy_net, pooled_net)}
 def defined_at(name: str, key: str) -> list[str]:
     """Return where a method has a map of one of the nets, by the names of its layers."""
     method = METHODS[key]
-    if name == "toy_net" and key in ("cam", "guided_backprop", "guided_grad_cam"):
+    if name == "toy_net" and key in ("cam", "guided_backprop", "guided_grad_cam", "full_grad"):
         return []
     if not method.per_layer:
         return ["input"]
@@ -219,7 +222,7 @@ def test_explain_computes_every_method_wherever_it_is_defined(name, together):
     assert list(together.maps) == list(EVERY)
     for key, by_layer in together.maps.items():
         method, where = METHODS[key], defined_at(name, key)
-        if key == "guided_backprop" and not where:
+        if key in ("guided_backprop", "full_grad") and not where:
             continue  # see test_task.py
         names = [n for n in by_layer if n != FUSED]
         assert sorted(names) == sorted(where), key
@@ -760,7 +763,7 @@ def test_explain_names_a_layer_that_the_logits_do_not_depend_on():
     net = LivedIn()
     net.features.append(Returns(lambda x: (net.spare(x[:, :3]), x)[1]))  # runs in vain
     for targets in ([0], [0, 1]):
-        with pytest.raises(LayerError, match="the logits do not depend on 'spare'"):
+        with pytest.raises(LayerError, match="gradients reach, but none reaches 'spare'"):
             explain(net, random_images(1), ["features.0", "spare"], targets=targets)
 
 

@@ -1,10 +1,13 @@
 """Fusion: equals its oracle, lifts the shallow stages, keeps empty, undefined and scale apart."""
 
+from collections import OrderedDict
+
 import pytest
 import reference
 import torch
+import torchvision
 from conftest import toy_net
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from camreport import explain
@@ -26,7 +29,10 @@ def random_cams(sizes: list[tuple[int, int]], seed: int = 0) -> list[Tensor]:
 @pytest.mark.parametrize(
     ("sizes", "shallow"),
     [
-        (ALEXNET, [True, True, True, False, False]),
+        (ALEXNET, [True, True, True, True, False]),  # four sizes; its five stages are test_engine's
+        ([(14, 14)] * 4, [False] * 4),
+        ([(14, 14)] * 5, [False] * 5),
+        ([(14, 14)] * 6, [False] * 6),
         ([(112, 112), (56, 56), (28, 28), (14, 14), (7, 7)], [True, True, True, False, False]),
         ([(56, 56), (28, 28), (14, 14), (7, 7)], [True, True, True, False]),
         ([(28, 28), (14, 14), (7, 7)], [True, True, False]),
@@ -50,7 +56,8 @@ def test_shallow_stages_are_the_first_three_of_five_else_all_but_the_last(sizes,
     [
         (ALEXNET, 0, [False] * 5),
         (ALEXNET, 1, [True, False, False, False, False]),
-        (ALEXNET, 4, [True, True, True, True, False]),
+        (ALEXNET, 4, [True] * 5),
+        (ALEXNET, 3, [True, True, True, True, False]),
         (ALEXNET, 5, [True] * 5),
         (ALEXNET, 9, [True] * 5),
         ([(14, 14), (14, 14), (7, 7)], 1, [True, True, False]),
@@ -64,9 +71,31 @@ def test_shallow_stages_are_as_many_as_are_asked_for(sizes, stages, shallow):
 
 
 @pytest.mark.parametrize(
+    ("stages", "lifted"), [(None, 3), (0, 0), (1, 1), (2, 2), (4, 4), (5, 5), (9, 5)]
+)
+def test_shallow_stages_are_those_that_the_caller_tells(stages, lifted):
+    shallow = [place < lifted for place in range(5)]
+    assert shallow_stages(ALEXNET, stages, range(5)) == shallow
+    assert shallow_stages([(14, 14)] * 5, stages, (3, 4, 7, 8, 9)) == shallow
+
+
+@pytest.mark.parametrize("course", [True, False])
+def test_explain_takes_alexnets_course_layers_for_five_stages(course):
+    torch.manual_seed(0)
+    alexnet = torchvision.models.AlexNet(num_classes=2)
+    names = [f"features.{place}" for place in (0, 3, 6, 9, 12)]
+    net = alexnet if course else nn.Sequential(OrderedDict(net=alexnet))
+    layers = names[::-1] if course else [f"net.{name}" for name in names]
+    maps = explain(net, torch.randn(1, 3, 224, 224), layers, "layer_cam").maps["layer_cam"]
+    cams = [maps[name if course else f"net.{name}"][0, 0].double() for name in names]
+    expected = reference.fuse(cams, [True, True, True, not course, False])
+    assert_close(maps["fused"][0, 0].double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("sizes", "shallow"),
     [
-        (FEW, [True, True, True, False, False]),
+        (FEW, [True, True, True, True, False]),
         ([(12, 12), (7, 7), (6, 6), (3, 3)], [True, True, True, False]),
         ([(6, 9), (3, 4)], [True, False]),
         ([(4, 6), (8, 4)], [True, False]),
@@ -95,7 +124,7 @@ def test_fuse_lifts_shallow_maps_by_tanh_of_gamma():
 @pytest.mark.parametrize("stages", [0, 1, 2, 4, 5])
 def test_fuse_lifts_as_many_stages_as_are_asked_for(stages):
     cams = random_cams(FEW)
-    fused = fuse(cams, stages=stages)
+    fused = fuse(cams, stages=stages, stage_ids=range(5))
     for n in range(2):
         expected = reference.fuse([cam[n, 0] for cam in cams], [at < stages for at in range(5)])
         assert_close(fused[n, 0], expected, rtol=1e-12, atol=1e-14)

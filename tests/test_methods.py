@@ -402,12 +402,51 @@ def test_eigen_grad_cam_agrees_with_hires_cam_in_sign(shape, seed):
     assert_close(turned, -cam)
 
 
+def normed_tokens(seed: int, channels: int, height: int, width: int) -> Tensor:
+    """What a LayerNorm without weights gives, ``(C, h, w)`` in float64: channels that cancel."""
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(channels, channels, generator=generator, dtype=torch.float64)
+    tokens = torch.randn(height, width, channels, generator=generator, dtype=torch.float64) @ mix
+    return torch.nn.functional.layer_norm(tokens + tokens.mean((0, 1)), [channels]).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 4), (48, 7, 5), (96, 3, 3)], ids=str)
+@pytest.mark.parametrize("key", ["eigen_cam", "eigen_grad_cam"])
+def test_first_component_has_the_same_sign_in_float32_where_channels_cancel(key, shape):
+    for seed in range(40):
+        channels = normed_tokens(seed, *shape)
+        assert channels.sum(0).abs().max() < 1e-12
+        given = (channels,) if key == "eigen_cam" else (channels, torch.ones_like(channels))
+        exact = METHODS[key].compute(*given)
+        single = METHODS[key].compute(*(tensor.float() for tensor in given)).double()
+        assert_close(single, exact, rtol=0, atol=1e-3 * float(exact.abs().max()))
+        assert_close(exact, reference.eigen_cam(channels))
+        cubes = exact**3
+        if abs(cubes.sum()) > 2e-3 * cubes.abs().sum():
+            assert cubes.sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_first_component_of_opposite_halves_begins_with_its_positive_half(dtype):
+    pattern = torch.tensor([[0.1, -0.7, 0.7], [0.2, -0.2, -0.1]], dtype=dtype)
+    for factor in (1.0, -1.0, 3.7):
+        channels = factor * torch.stack([pattern, -pattern])  # channels and cubes cancel
+        expected = torch.tensor([[-0.1, 0.7, -0.7], [-0.2, 0.2, 0.1]], dtype=dtype)
+        assert_close(
+            METHODS["eigen_cam"].compute(channels),
+            abs(factor) * 2**0.5 * expected,
+            rtol=1e-5,
+            atol=1e-6,
+        )
+        assert_close(reference.eigen_cam(channels), abs(factor) * 2**0.5 * expected.double())
+
+
 # Functions of what further passes give
 
 
 def test_score_cam_gives_no_weight_to_a_constant_channel():
     activation = torch.tensor([[[2.0, 2.0]], [[1.0, 3.0]]])
-    cam = METHODS["score_cam"].compute(activation, torch.zeros(2, 2))
+    cam = METHODS["score_cam"].compute(activation, torch.full((2, 2), 0.5))
     assert torch.equal(cam, torch.tensor([[[0.5, 1.5]], [[0.5, 1.5]]]))
 
 

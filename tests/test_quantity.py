@@ -16,7 +16,7 @@ from camreport.api import resolve_quantity
 from camreport.choices import check_quantity
 from camreport.errors import ClassError
 from camreport.methods import METHODS
-from camreport.quantity import cotangents, look_alike_cotangents, scores
+from camreport.quantity import cotangents, look_alike_cotangents, scores, strongest_classes
 
 LOGITS = torch.tensor(
     [[1.0, -2.0, 0.5, 3.0], [2.0, 2.5, -1.0, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64
@@ -91,15 +91,15 @@ def test_cotangents_of_contrast_keep_to_the_class_that_a_reference_says_is_stron
 def test_scores_of_changed_passes_equal_those_by_hand(quantity):
     generator = torch.Generator().manual_seed(0)
     changed = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64) * 3
-    for logits in (changed, LOGITS):
-        found = scores(logits, LOGITS, quantity)
+    for logits in (changed, LOGITS[:, None]):
+        found = scores(logits, LOGITS, TARGETS, quantity)
         expected = [
-            [score(row, target, quantity, plain) for target in range(4)]
-            for image, plain in zip(logits, LOGITS.tolist(), strict=True)
-            for row in image.reshape(-1, 4).tolist()
+            [score(row, target, quantity, plain) for target in targets]
+            for image, plain, targets in zip(logits, LOGITS.tolist(), TARGETS.tolist(), strict=True)
+            for row in image.tolist()
         ]
-        assert_close(found.reshape(-1, 4), torch.tensor(expected, dtype=torch.float64))
-        assert found.shape == logits.shape
+        assert found.shape == (3, logits.shape[1], 2)
+        assert_close(found.flatten(0, 1), torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
@@ -259,3 +259,23 @@ def test_explain_of_two_classes_contrasts_them(catdog, photographs):
         cat, dog = plain[key]["features.12"][0]
         assert_close(contrast[key]["features.12"][0, 0], cat - dog, rtol=1e-4, atol=1e-4)
         assert_close(contrast[key]["features.12"][0, 1], dog - cat, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 40, 1000])
+def test_of_equal_logits_the_lower_class_comes_first(classes):
+    logits = torch.zeros(3, classes)
+    assert strongest_classes(logits, 3).tolist() == [list(range(min(3, classes)))] * 3
+    changed = scores(
+        torch.arange(classes).float().expand(3, 1, -1),
+        logits,
+        torch.arange(2).expand(3, -1),
+        "contrast",
+    )
+    assert changed[0, 0, :2].tolist() == [-1, 1], "the rival of class 0 is 1, that of 1 is 0"
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes))
+    nn.init.zeros_(net[-1].weight)
+    nn.init.zeros_(net[-1].bias)
+    assert explain(net, torch.rand(2, 3, 8, 8), ["0"], targets="top2").targets.tolist() == [
+        [0, 1],
+        [0, 1],
+    ]

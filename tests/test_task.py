@@ -8,11 +8,14 @@ import torchvision
 from conftest import toy_net
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.testing import assert_close
+from torchvision.ops import FrozenBatchNorm2d
 
 from camreport import explain
 from camreport.errors import ClassError, MethodError
 from camreport.layers import resolve_layer
 from camreport.methods import METHODS, resolve_methods
+from camreport.survey import sample_image
 from camreport.task import Task, make_task
 
 NON_NEGATIVE = [key for key, method in METHODS.items() if method.non_negative]
@@ -297,15 +300,119 @@ def test_task_takes_smoothings_in_every_form(smooth, taken):
     assert task_of(toy_net(), ["0"], ["grad_cam"], smooth=smooth).smooth == taken
 
 
-def test_full_grad_is_left_out_where_layer_norms_add_biases_of_their_own():
-    net = nn.Sequential(
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 6, 6]), nn.ReLU()),
-        nn.Flatten(),
-        nn.Linear(144, 2),
-    )
-    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    e = explain(net, images, ["0"], ["grad_cam", "full_grad"])
+# FullGrad
+
+
+class Together(nn.Module):
+    """timm's way: a batch normalisation that rectifies what it returns."""
+
+    class Normalise(nn.BatchNorm2d):
+        """Behind the bias comes a ReLU."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            """Normalise and rectify."""
+            return super().forward(x).relu()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(3, 4, 3), self.Normalise(4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise, rectify, average."""
+        return self.last(self.norm(self.conv(x)).mean((2, 3)))
+
+
+class Centred(nn.Module):
+    """Its forward takes away a number, as if it normalised its images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average."""
+        return self.last(self.conv(x - 0.45).relu().mean((2, 3)))
+
+
+def normed_by(norm: nn.Module) -> nn.Sequential:
+    """A net with a normalisation of four channels, 6 × 6."""
+    pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    return nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU()), *pool)
+
+
+def lived_in(net: nn.Module) -> nn.Module:
+    """Give every parameter and statistic a value of its own."""
+    torch.manual_seed(3)
+    for name, tensor in net.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(
+                torch.rand_like(tensor) + 0.5 if "var" in name else torch.randn_like(tensor)
+            )
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    ("net", "named"),
+    [
+        (normed_by(nn.GroupNorm(2, 4)), "GroupNorm"),
+        (normed_by(nn.InstanceNorm2d(4, affine=True)), "InstanceNorm2d"),
+        (normed_by(nn.LayerNorm([4, 6, 6])), "LayerNorm"),
+        (normed_by(nn.SiLU()), "SiLU"),
+        (normed_by(nn.BatchNorm2d(4, track_running_stats=False)), "BatchNorm2d"),
+        (Together(), "Normalise"),
+        (Centred(), "some function in the model’s code"),
+    ],
+    ids=["group", "instance", "layer", "silu", "of the batch", "rectified", "function"],
+)
+def test_full_grad_is_left_out_where_its_shares_are_not_the_whole_logit(net, named):
+    net, x = lived_in(net), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    layer = "conv" if hasattr(net, "conv") else "0"
+    e = explain(net, x, [layer], ["grad_cam", "full_grad"])
     assert e.maps["full_grad"] == {}
     (skip,) = e.skipped
     assert (skip.method, skip.layer) == ("full_grad", None)
-    assert "the model has LayerNorm" in skip.reason
+    assert f"the share of {named} is not counted." in skip.reason
+    logits = [
+        f" of a logit of {float(logit):.3g}: " in skip.reason
+        for logit in net(sample_image((8, 8))).detach()[0]
+    ]
+    assert any(logits)
+    with pytest.raises(MethodError, match="none of those asked for can be computed here"):
+        explain(net, x, [layer], ["full_grad"])
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        normed_by(FrozenBatchNorm2d(4)),
+        normed_by(nn.InstanceNorm2d(4, affine=True, track_running_stats=True)),
+        normed_by(nn.SyncBatchNorm(4)),
+        normed_by(nn.ConvTranspose2d(4, 4, 3, stride=2)),
+        nn.Sequential(*normed_by(nn.PReLU())[:3], nn.BatchNorm1d(4), nn.Linear(4, 2)),
+    ],
+    ids=["frozen", "instance with statistics", "synchronised", "transposed", "in the head"],
+)
+def test_full_grad_counts_every_bias_of_a_piecewise_linear_net(net):
+    net, x = lived_in(net), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    biases: list[Tensor] = []
+
+    def share(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        """Add zeros in the place of what the module makes of zeros, its bias."""
+        zeros = torch.zeros_like(output, requires_grad=True)
+        biases.append(zeros)
+        return output + zeros
+
+    linear = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d)
+    spatial = [m for m in net.modules() if isinstance(m, (*linear, FrozenBatchNorm2d))]
+    alone = [m(torch.zeros(1, 3 if m is net[0][0] else 4, 6, 6)).detach() for m in spatial]
+    handles = [module.register_forward_hook(share) for module in spatial]
+    image = x[:1].clone().requires_grad_()
+    slope, *slopes = torch.autograd.grad(net(image)[0, 1], [image, *biases])
+    for handle in handles:
+        handle.remove()
+    shares = [s * b.mean((2, 3), keepdim=True) for s, b in zip(slopes, alone, strict=True)]
+    expected = METHODS["full_grad"].compute(
+        (image * slope).detach()[0], torch.ones(3, 8, 8), shares
+    )
+    found = explain(net, x, ["0"], ["full_grad"], [1]).maps["full_grad"]["input"][0, 0]
+    assert_close(found, expected[0], rtol=1e-5, atol=1e-5)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from camreport.drawing import drawable
 from camreport.gallery.language import Words
 from camreport.methods import METHODS, Method
-from camreport.results import Arrays, Record
+from camreport.results import Record
+from camreport.shards import Arrays
 
 TOLERANCE = 1e-5
 """Largest difference of two maps, each as shares of its maximum, that rounding explains."""

@@ -35,7 +35,6 @@ def prose(
     manifest = results.manifest
     methods = shown_methods(manifest)
     readable = [record for record in results.images if record["status"] == "ok"]
-    model = manifest["model"]
     return {
         "title": _title(manifest, len(readable), words),
         "lede": words("space").join(

@@ -7,6 +7,9 @@ from camreport.methods.gradient import gradient_x_activation
 if TYPE_CHECKING:
     from torch import Tensor
 
+MAX_CANCELLED = 1e-3
+"""A sum that is this small a share of its terms' sizes is decided by rounding."""
+
 
 def cam(activation: "Tensor", weight: "Tensor") -> "Tensor":
     """Weigh the last feature maps by the classifier's own weights for the class.
@@ -40,7 +43,8 @@ def eigen_cam(activation: "Tensor") -> "Tensor":
     R = X v with X = A as ``(h * w, C)`` and v its first right singular vector: the projection of
     each position on the direction in which activations are strongest. As in the paper, X is not
     centred. The sign of v is arbitrary; it is chosen so that the map agrees with the sum of the
-    channels (their scalar product is not negative).
+    channels. Where the channels cancel, as behind a LayerNorm, the larger values are positive:
+    see ``first_component``.
 
     Args:
         activation: layer output, ``(..., C, h, w)``, any float dtype.
@@ -62,7 +66,8 @@ def eigen_grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Draw the main pattern of gradient times activation.
 
     R = X v with X = G * A as ``(h * w, C)`` and v its first right singular vector; not centred.
-    The sign is chosen so that the map agrees with HiResCAM, the sum of the channels.
+    The sign is chosen so that the map agrees with HiResCAM, the sum of the channels, and where
+    the channels cancel so that the larger values are positive: see ``first_component``.
 
     Args:
         activation: layer output, ``(..., C, h, w)``, any float dtype.
@@ -88,8 +93,15 @@ def eigen_grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
 def first_component(channels: "Tensor") -> "Tensor":
     """Project the positions on the first right singular vector of ``(h * w, C)``.
 
-    Taken from the eigenvectors of the smaller of the two Gram matrices. The sign is the one
-    whose scalar product with the sum of the channels is not negative.
+    Taken from the eigenvectors of the smaller of the two Gram matrices. A decomposition leaves
+    the sign of the map c open. It is the first of these that rounding cannot turn:
+
+    1. c agrees with the sum of the channels: sum_k <c, channel k> > 0. Behind a LayerNorm the
+       channels add up to zero, and these products cancel to less than ``MAX_CANCELLED`` of their
+       sizes;
+    2. then sum c^3 > 0: the larger values are positive;
+    3. where those cancel as well, the first value, row by row, whose size is the largest is
+       positive.
 
     Args:
         channels: ``(..., C, h, w)``.
@@ -110,7 +122,25 @@ def first_component(channels: "Tensor") -> "Tensor":
     else:
         vector = torch.linalg.eigh(rows.mT @ rows).eigenvectors[..., -1:]  # (..., h * w, 1)
         component = (rows @ vector).norm(dim=-2, keepdim=True) * vector.mT
-    agreement = (component * rows.sum(-2, keepdim=True)).sum(-1, keepdim=True)
-    component = torch.where(agreement < 0, -component, component) * peak
-    component = component.masked_fill(broken, torch.nan).to(channels.dtype)
-    return component.reshape(*channels.shape[:-3], *channels.shape[-2:])
+    signed: Tensor = component * _sign(component, rows) * peak
+    signed = signed.masked_fill(broken, torch.nan).to(channels.dtype)
+    return signed.reshape(*channels.shape[:-3], *channels.shape[-2:])
+
+
+def _sign(component: "Tensor", rows: "Tensor") -> "Tensor":
+    """Return the factor, 1 or -1, ``(..., 1, 1)``, that gives a first component its sign.
+
+    Args:
+        component: with either sign, ``(..., 1, h * w)``.
+        rows: the channels, ``(..., C, h * w)``.
+    """
+    import torch
+
+    size = component.abs()
+    first = (size >= (1 - MAX_CANCELLED) * size.amax(-1, keepdim=True)).int().argmax(-1)
+    deciding = component.gather(-1, first.unsqueeze(-1))
+    for terms in (component**3, (rows @ component.mT).mT):  # the last that does not cancel decides
+        total = terms.sum(-1, keepdim=True)
+        cancels = total.abs() <= MAX_CANCELLED * terms.abs().sum(-1, keepdim=True)
+        deciding = torch.where(cancels, deciding, total)
+    return torch.where(deciding < 0, -1.0, 1.0).to(component.dtype)

@@ -1,10 +1,9 @@
 """Methods that ask the network again: with masked images, without a channel, at one position.
 
 Each needs no gradient and serves all classes with the same passes: the functions here take the
-scores of those passes, ``(..., jobs, num_classes)``, and return a map for every class.
+scores of K classes in those passes, ``(..., jobs, K)``, and return a map for each of them.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,15 +35,7 @@ def enlarged_after_scaling(activation: "Tensor", size: Size) -> "Tensor":
     return _enlarge(_stretch(activation, epsilon=1e-8), size, align_corners=False)
 
 
-def _softmax(logits: "Tensor") -> "Tensor":
-    return logits.softmax(-1)
-
-
-def score_cam(
-    activation: "Tensor",
-    logits: "Tensor",
-    probabilities: "Callable[[Tensor], Tensor]" = _softmax,
-) -> "Tensor":
+def score_cam(activation: "Tensor", probabilities: "Tensor") -> "Tensor":
     """Weigh each channel by the class's probability when only what it highlights is shown.
 
     R = sum_k p_c(x * H_k) A_k with H_k the channel enlarged to the image and stretched to 0..1.
@@ -53,24 +44,23 @@ def score_cam(
 
     Args:
         activation: layer output, ``(..., C, h, w)``, any float dtype.
-        logits: of the image under each channel's mask, ``(..., C, num_classes)``.
-        probabilities: how they become probabilities of the same shape.
+        probabilities: of K classes under each channel's mask, ``(..., C, K)``, 0..1.
 
     Returns:
-        cams ``(..., num_classes, h, w)``, unnormalised, >= 0 where the activation is.
+        cams ``(..., K, h, w)``, unnormalised, >= 0 where the activation is.
 
     Source: Wang et al., Score-CAM, 2020, and scorecam.py of
         https://github.com/haofanwang/Score-CAM; https://arxiv.org/abs/1910.01279
 
     Example:
         >>> import torch
-        >>> score_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[0.0, 0.0]]))
+        >>> score_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[0.5, 0.5]]))
         tensor([[[0.5000, 1.0000]],
         <BLANKLINE>
                 [[0.5000, 1.0000]]])
     """
     live = activation.amax((-2, -1)) > activation.amin((-2, -1))  # (..., C)
-    return _combine(probabilities(logits) * live.unsqueeze(-1), activation)
+    return _combine(probabilities * live.unsqueeze(-1), activation)
 
 
 def score_cam_softmax(activation: "Tensor", logits: "Tensor") -> "Tensor":
@@ -81,10 +71,10 @@ def score_cam_softmax(activation: "Tensor", logits: "Tensor") -> "Tensor":
 
     Args:
         activation: layer output, ``(..., C, h, w)``, any float dtype.
-        logits: of the image under each channel's mask, ``(..., C, num_classes)``.
+        logits: of K classes under each channel's mask, ``(..., C, K)``.
 
     Returns:
-        cams ``(..., num_classes, h, w)``, unnormalised, >= 0 where the activation is.
+        cams ``(..., K, h, w)``, unnormalised, >= 0 where the activation is.
 
     Source: ScoreCAM of https://github.com/jacobgil/pytorch-grad-cam 1.5.7 and of
         https://github.com/frgfm/torch-cam 0.5.0
@@ -107,11 +97,11 @@ def ablation_cam(activation: "Tensor", scores: "Tensor", ablated: "Tensor") -> "
 
     Args:
         activation: layer output, ``(..., C, h, w)``, any float dtype.
-        scores: of the image, ``(..., num_classes)``.
-        ablated: with one channel set to zero each, ``(..., C, num_classes)``.
+        scores: of the image, ``(..., K)``.
+        ablated: with one channel set to zero each, ``(..., C, K)``.
 
     Returns:
-        cams ``(..., num_classes, h, w)``, unnormalised, signed.
+        cams ``(..., K, h, w)``, unnormalised, signed.
 
     Source: Desai and Ramaswamy, Ablation-CAM, WACV 2020 (undivided),
         https://doi.org/10.1109/WACV45572.2020.9093360
@@ -133,10 +123,10 @@ def recipro_cam(activation: "Tensor", kept: "Tensor") -> "Tensor":
 
     Args:
         activation: layer output, ``(..., C, h, w)``; gives the grid.
-        kept: scores with one position kept each, row by row, ``(..., h * w, num_classes)``.
+        kept: scores with one position kept each, row by row, ``(..., h * w, K)``.
 
     Returns:
-        cams ``(..., num_classes, h, w)``, in units of the score, signed.
+        cams ``(..., K, h, w)``, in units of the score, signed.
 
     Source: Byun and Lee, Recipro-CAM, CVPRW 2024 (without its optional Gaussian),
         https://arxiv.org/abs/2209.14074
@@ -150,8 +140,8 @@ def recipro_cam(activation: "Tensor", kept: "Tensor") -> "Tensor":
 
 
 def _combine(weight: "Tensor", activation: "Tensor") -> "Tensor":
-    """Return sum_k w_kc A_k, ``(..., num_classes, h, w)``, of weights ``(..., C, classes)``."""
-    flat = weight.mT @ activation.flatten(-2)  # (..., num_classes, h * w)
+    """Return sum_k w_kc A_k, ``(..., K, h, w)``, of weights ``(..., C, K)``."""
+    flat = weight.mT @ activation.flatten(-2)  # (..., K, h * w)
     return flat.reshape(*flat.shape[:-1], *activation.shape[-2:])
 
 

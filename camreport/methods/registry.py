@@ -110,7 +110,7 @@ class Method:
         smooths: the smoothing options apply: a sum over channels of activation and gradient.
         from_least: drawn from its least value up; only differences within a map mean something.
         masks: how Score-CAM's variants turn channels ``(M, h, w)`` into masks ``(M, H, W)``.
-        probable: it is told how logits become probabilities.
+        weighs_by: which score of a changed pass it reads; None where the task's quantity decides.
         largest_grid: most positions of a layer at which ``all`` includes it; None is any.
         by_name: left out of ``all``: a library's variant, or too large to keep unasked.
         aliases: further names that are in use.
@@ -135,7 +135,7 @@ class Method:
     smooths: bool = False
     from_least: bool = False
     masks: "Callable[[Tensor, tuple[int, int]], Tensor] | None" = None
-    probable: bool = False
+    weighs_by: str | None = None
     largest_grid: int | None = None
     by_name: bool = False
     aliases: tuple[str, ...] = ()
@@ -372,7 +372,7 @@ METHODS: dict[str, Method] = {
             compute=perturbation.score_cam,
             needs=MASKED,
             masks=perturbation.scaled_after_enlarging,
-            probable=True,
+            weighs_by="probability",
             meaning="Shows the network the image through each channel’s map and trusts the "
             "channels that keep the class probable.",
             caution="Needs no gradient, but depends on what masked pixels are replaced with and "
@@ -387,6 +387,7 @@ METHODS: dict[str, Method] = {
             compute=perturbation.score_cam_softmax,
             needs=MASKED,
             masks=perturbation.scaled_after_enlarging_by_corners,
+            weighs_by="logit",
             meaning="Score-CAM with the library pytorch-grad-cam’s weights: a softmax of the "
             "logits over all channels.",
             caution="The softmax over channels depends on the size of the logits and can come "
@@ -402,6 +403,7 @@ METHODS: dict[str, Method] = {
             compute=perturbation.score_cam_softmax,
             needs=MASKED,
             masks=perturbation.enlarged_after_scaling,
+            weighs_by="logit",
             meaning="Score-CAM with the library torchcam’s masks and a softmax of the logits over "
             "all channels.",
             caution="The softmax over channels depends on the size of the logits and can come "

@@ -327,7 +327,7 @@ def test_note_on_an_assumed_preprocessing_says_when_it_is_changed() -> None:
     assert changed.preprocessing == Preprocessing(size=(2, 2))
     (note,) = changed.notes
     assert note.startswith("preprocessing:")
-    assert note.endswith("but for what was said of it")
+    assert note.endswith("except for the options you set")
 
 
 def test_changes_do_not_touch_the_model_they_are_made_to() -> None:

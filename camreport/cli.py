@@ -267,6 +267,9 @@ def layers(
 ) -> None:
     """List a model's layers in the order in which they run: what a map of each would read."""
     import camreport
+    from camreport.api import check_model_options
+
+    check_model_options(model, weights, checkpoint, changes)
     from camreport.survey import choose_stages, sample_image, survey
 
     loaded = camreport.load_model(

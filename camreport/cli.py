@@ -39,7 +39,7 @@ PROGRESS = "{percentage:3.0f}% |{bar}| {n:.1f} of {total} images, {elapsed} gone
 MAX_LISTED = 10
 """Most lines of predictions or failures that are printed."""
 
-MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EBADF)
 """What a disk answers that is full, read-only or broken."""
 
 EXAMPLES = """\b

@@ -32,7 +32,7 @@ help: ## list the commands
 
 gallery: $(RUNTIME) ## explain the images in INPUTS (inputs/) and write the report OUT (gallery/)
 	@$(PY) -m camreport run $(INPUTS) -o '$(OUT)' $(OPTIONS) || { code=$$?; \
-		[ $$code -eq 1 ] && echo "warning: some inputs could not be read, see above" || exit $$code; }
+		[ $$code -eq 1 ] && echo "warning: some inputs could not be read, see above" >&2 || exit $$code; }
 
 test: check ## run the checks and every test
 	@$(PY) tests/browser.py || $(PY) -m playwright install chromium \

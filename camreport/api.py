@@ -145,9 +145,7 @@ def run(
     check_addresses("layers", layers)
     check_addresses("channels", channels)
     check_class_names(class_names)
-    check_model(model, weights)
-    check_checkpoint(checkpoint)
-    _check_changes(changes)
+    check_model_options(model, weights, checkpoint, changes)
     _check_classes(classes, quantity, class_names)
     check_output(folder, overwrite)
     check_rendering(folder, layout, language)
@@ -363,12 +361,17 @@ def _home(path: object, argument: str = "input") -> Path:
     return Path(path).expanduser()
 
 
-def _check_changes(changes: PreprocessingChanges) -> None:
-    """Refuse changes that fit no model's preprocessing, whichever value it has for white.
+def check_model_options(
+    model: object, weights: str, checkpoint: Path | None, changes: PreprocessingChanges
+) -> None:
+    """Refuse what is wrong about a model, as far as that shows before torch is imported.
 
     Raises:
-        ModelError: they do not.
+        ModelError: there is no such model or file, or no model's preprocessing takes the changes,
+            whichever value it has for white.
     """
+    check_model(model, weights)
+    check_checkpoint(checkpoint)
     try:
         Preprocessing(scale=1).changed(changes)
     except ModelError:

@@ -257,10 +257,8 @@ def check_checkpoint(checkpoint: str | Path | None) -> None:
         return
     path = Path(checkpoint)
     if not os.path.isfile(path):
-        there = "a folder, a device or a pipe" if os.path.exists(path) else "nothing"
-        raise ModelError(
-            f"checkpoint: expected a file with weights, found {there} at {str(path)!r}."
-        )
+        there = "is no regular file" if os.path.exists(path) else "does not exist"
+        raise ModelError(f"checkpoint: {path.name} cannot be read: {str(path)!r} {there}.")
 
 
 def _entries(given: str | Sequence[str]) -> list[str]:

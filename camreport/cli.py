@@ -39,7 +39,7 @@ PROGRESS = "{percentage:3.0f}% |{bar}| {n:.1f} of {total} images, {elapsed} gone
 MAX_LISTED = 10
 """Most lines of predictions or failures that are printed."""
 
-MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EBADF)
 """What a disk answers that is full, read-only or broken."""
 
 EXAMPLES = """\b
@@ -269,6 +269,9 @@ def layers(
 ) -> None:
     """List a model's layers in the order in which they run: what a map of each would read."""
     import camreport
+    from camreport.api import check_model_options
+
+    check_model_options(model, weights, checkpoint, changes)
     from camreport.survey import choose_stages, sample_image, survey
 
     loaded = camreport.load_model(

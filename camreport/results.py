@@ -137,7 +137,9 @@ def check_output(out: Path, overwrite: bool = False) -> None:
     try:
         out.exists()  # not for the answer: names that no file system takes raise here
     except OSError as error:
-        raise InputError(f"output: {str(out)!r} is no possible name ({error.strerror}).") from error
+        raise InputError(
+            f"output: {str(out)!r} is not a valid file name here ({error.strerror})."
+        ) from error
     if not os.access(existing, os.W_OK):
         raise InputError(f"output: {str(existing)!r} cannot be written to. Choose another folder.")
     for path, is_kind, kind in (

@@ -269,7 +269,7 @@ def test_a_phrase_inside_a_phrase_is_translated() -> None:
     assert_translated("after GELU, 49 tokens as 7 × 7, class token left out")
     assert_translated("own output, channels last")
     assert_translated(
-        "preprocessing: none is known, ImageNet's is assumed, but for what was said of it"
+        "preprocessing: none is known, ImageNet's is assumed, except for the options you set"
     )
 
 

@@ -209,7 +209,10 @@ REFUSED = [
     (("--scale", "256"), "256"),
     (("--scale", "255"), "error: scale: pixels up to 255 change the unit of mean and std"),
     (("--image-size", "0"), "error: image_size: expected a number of pixels from 1"),
-    (("--image-size", "224x"), "expected pixels such as 224, or 224x320 (high x wide), got '224x'"),
+    (
+        ("--image-size", "224x"),
+        "such as 224, or 224x320 (height x width), got '224x'",
+    ),
     (("--image-size", "1x2x3"), "got '1x2x3'"),
     (("--image-size", "-5"), "got '-5'"),
     (("--mean", "0.5"), "error: mean: expected three numbers, got [0.5]"),
@@ -327,7 +330,7 @@ def test_note_on_an_assumed_preprocessing_says_when_it_is_changed() -> None:
     assert changed.preprocessing == Preprocessing(size=(2, 2))
     (note,) = changed.notes
     assert note.startswith("preprocessing:")
-    assert note.endswith("but for what was said of it")
+    assert note.endswith("except for the options you set")
 
 
 def test_changes_do_not_touch_the_model_they_are_made_to() -> None:

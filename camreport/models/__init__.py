@@ -66,7 +66,7 @@ def load_model(
     resized = preprocessing.size != loaded.preprocessing.size
     if preprocessing != loaded.preprocessing:
         notes = tuple(
-            f"{note}, but for what was said of it" if note.startswith("preprocessing:") else note
+            f"{note}, except for the options you set" if note.startswith("preprocessing:") else note
             for note in loaded.notes
         )
         loaded = replace(loaded, preprocessing=preprocessing, notes=notes)

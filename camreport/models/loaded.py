@@ -12,7 +12,7 @@ from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.outputs import logits_of
 
-RANDOM = "random weights: nothing was learned, the maps show the architecture at work and no more"
+RANDOM = "random weights: the model is untrained, the maps reflect its architecture only"
 """What a report on an untrained network says."""
 
 SEED = 0

@@ -9,6 +9,7 @@ from typing import Unpack
 import torch
 from torch import nn
 
+from camreport.classes import find_class
 from camreport.conditions import undisturbed
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures, remove_exports
@@ -138,7 +139,7 @@ def run(
             channels=chosen_channels,
         )
     targets = resolve_classes(classes, loaded.class_names)
-    truth = {} if labels is None else true_classes(labels, files, loaded.class_names)
+    truth = {} if labels is None else true_classes(labels, files, loaded.class_names, notify)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
     for reason in dict.fromkeys(skip.reason for skip in task.skipped):
@@ -202,19 +203,16 @@ def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) ->
         return words[0]
     if not words:
         raise ClassError("classes: expected all, top3, indices or names, got nothing.")
-    by_name = {name.casefold(): index for index, name in reversed(list(enumerate(names)))}
     indices: list[int] = []
     for word in words:
-        if word.casefold() in by_name:
-            indices.append(by_name[word.casefold()])
-        elif word.isdecimal() and (not names or int(word) < len(names)):
-            indices.append(int(word))
-        else:
+        index = find_class(word, names, "classes")
+        if index is None:
             known = f"an index 0 to {len(names) - 1} or a class name" if names else "an index"
             raise ClassError(
                 f"classes: expected all, top3, {known}, got {word!r}."
                 + (suggestion(word, names) or _some_names(names))
             )
+        indices.append(index)
     return list(dict.fromkeys(indices))
 
 

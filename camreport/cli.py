@@ -158,7 +158,9 @@ def cli() -> None:
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Report folder.")
 @_model_options
 @click.option(
-    "--class-names", metavar="A,B|FILE", help="One name per class index; a file has one per line."
+    "--class-names",
+    metavar="A,B|FILE",
+    help="One name per class index; a file has one per line, or JSON.",
 )
 @click.option(
     "--classes",
@@ -575,18 +577,14 @@ def _print_report(report: Path) -> None:
 
 
 def _class_names(given: str) -> list[str]:
-    """Read names from a file (UTF-8, one per line) or from a list (commas of either width)."""
+    """Read names from a file, or from a list (commas of either width)."""
+    from camreport.classes import read_class_names
+
     if not os.path.isfile(given):
         if given.endswith(".txt"):
             raise ClassError(f"class names: there is no file {given!r}.")
         return _listed(given)
-    try:
-        lines = Path(given).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClassError(
-            f"class names: expected a text file in UTF-8, got {given!r} ({error})."
-        ) from error
-    return [line.strip() for line in lines if line.strip()]
+    return read_class_names(Path(given))
 
 
 def _listed(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from camreport.fusion import GAMMA
 from camreport.gallery import Layout, check_rendering, render_gallery
 from camreport.images import InputFile, PreprocessingChanges, decode, find_images, printable
 from camreport.inputs import read_file
-from camreport.labels import true_classes
+from camreport.labels import LabelMap, read_label_map, true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
 from camreport.models import LoadedModel, load_model
 from camreport.models.bundled import BUNDLED
@@ -38,6 +38,7 @@ def run(
     class_names: Sequence[str] | None = None,
     classes: str | Sequence[int | str] = "auto",
     labels: str | Path | Mapping[str, int | str] | None = None,
+    label_map: str | LabelMap | None = None,
     layers: Sequence[str] | None = None,
     channels: Sequence[str] | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
@@ -73,6 +74,8 @@ def run(
             all of up to two classes, else the top 3.
         labels: the images' true classes, for a badge: ``folder``, a table's file, or a mapping
             from the images' names; see ``true_classes``.
+        label_map: classes that words of another vocabulary stand for, such as
+            ``cat=281-285,dog=151-268``; an image is right if its prediction is one of them.
         layers: addresses and patterns; the model's own choice if None.
         channels: addresses and patterns of the layers whose feature maps the report ships, with
             Grad-CAM's weight of each channel; they need not be among ``layers``.
@@ -139,7 +142,9 @@ def run(
             channels=chosen_channels,
         )
     targets = resolve_classes(classes, loaded.class_names)
-    truth = {} if labels is None else true_classes(labels, files, loaded.class_names, notify)
+    names = loaded.class_names
+    mapped = read_label_map(label_map, names) if isinstance(label_map, str) else label_map
+    truth = {} if labels is None else true_classes(labels, files, names, notify, mapped)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
     for reason in dict.fromkeys(skip.reason for skip in task.skipped):
@@ -161,6 +166,7 @@ def run(
                 "--class-names": ",".join(class_names) if class_names else None,
                 "--classes": _joined(classes),
                 "--labels": Path(labels).name if isinstance(labels, str | Path) else None,
+                "--label-map": _written(mapped),
                 "--layers": ",".join(layers) if layers else None,
                 "--channels": ",".join(channels) if channels else None,
                 "--methods": methods if isinstance(methods, str) else ",".join(methods),
@@ -295,6 +301,13 @@ def _joined(classes: str | Sequence[int | str]) -> str | None:
     if classes == "auto":
         return None
     return classes if isinstance(classes, str) else ",".join(map(str, classes))
+
+
+def _written(label_map: LabelMap | None) -> str | None:
+    """Return a label map as the command line takes it."""
+    if not label_map:
+        return None
+    return ",".join(f"{word}={','.join(map(str, classes))}" for word, classes in label_map.items())
 
 
 def _shareable(path: str | Path) -> str:

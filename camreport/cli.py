@@ -174,6 +174,11 @@ def cli() -> None:
     help="True classes, for a badge: the folders' names, or a CSV of image and class.",
 )
 @click.option(
+    "--label-map",
+    metavar="cat=281-285,dog=151-268",
+    help="Which classes the words for labels stand for, where they are not the model's own names.",
+)
+@click.option(
     "--layers",
     default="auto",
     metavar="0,3|features.12|layer*|auto",
@@ -243,6 +248,7 @@ def run(
     class_names: str | None,
     classes: str,
     labels: str | None,
+    label_map: str | None,
     layers: str,
     channels: str | None,
     methods: str,
@@ -296,6 +302,7 @@ def run(
             class_names=names,
             classes=classes,
             labels=labels,
+            label_map=label_map,
             layers=None if layers == "auto" else _listed(layers),
             channels=None if channels is None else _listed(channels),
             methods=methods,

@@ -25,6 +25,9 @@ LABEL_HEADINGS = frozenset(
 MAX_SHOWN = 5
 """Number of names that an error message lists."""
 
+LabelMap = Mapping[str, Sequence[int]]
+"""The classes that each word for a label stands for."""
+
 _Find = Callable[[str], int | None]
 
 
@@ -33,8 +36,9 @@ def true_classes(
     files: Sequence[InputFile],
     names: Sequence[str],
     notify: Notify = lambda message: None,
-) -> dict[int, int]:
-    """Return the true class of every input that has one, by the input's index.
+    label_map: LabelMap | None = None,
+) -> dict[int, tuple[int, ...]]:
+    """Return the classes that count as right for every input with a label, by the input's index.
 
     Args:
         labels: ``folder``; a CSV or TSV file of images and classes; or a mapping. An image is
@@ -43,6 +47,7 @@ def true_classes(
         files: the inputs.
         names: the model's class names.
         notify: called with a sentence where some of the inputs have no label.
+        label_map: words of another vocabulary and the classes that each stands for.
 
     Raises:
         ClassError: the file cannot be read, a class is not the model's, an image or a class may
@@ -54,10 +59,11 @@ def true_classes(
     elif str(labels) == FOLDER:
         words = {i: Path(os.path.abspath(file.path)).parent.name for i, file in enumerate(files)}
     else:
-        words = dict(_from_table(Path(labels), files, partial(_find, names=names)))
-    classes = {word: _class(word, names) for word in dict.fromkeys(words.values())}
+        find = partial(_find, names=names, label_map=label_map or {})
+        words = dict(_from_table(Path(labels), files, find))
+    classes = {w: _classes(w, names, label_map or {}) for w in dict.fromkeys(words.values())}
     for index, word in words.items():
-        if classes[word] is None:
+        if not classes[word]:
             raise ClassError(_unknown(files[index].name, str(word), labels, words.values(), names))
     if not words:
         raise ClassError(
@@ -66,17 +72,61 @@ def true_classes(
         )
     if len(words) < len(files):
         notify(f"{len(words)} of {len(files)} images have a label")
-    return {index: found for index in sorted(words) if (found := classes[words[index]]) is not None}
+    return {index: classes[words[index]] for index in sorted(words)}
 
 
-def _class(word: str | int, names: Sequence[str]) -> int | None:
+def shown_class(right: Sequence[int], predicted: int | None) -> int:
+    """Return the class that stands for several right ones: the predicted one, or the first."""
+    return predicted if predicted in right and predicted is not None else right[0]
+
+
+def read_label_map(text: str, names: Sequence[str]) -> dict[str, list[int]]:
+    """Read which classes the words of another vocabulary stand for.
+
+    Args:
+        text: such as ``cat=281-285,dog=151-268,277``: indices, ranges or names.
+        names: the model's class names.
+
+    Raises:
+        ClassError: a class is not the model's, or no word stands in front of it.
+    """
+    found: dict[str, list[int]] = {}
+    word = ""
+    for entry in text.replace("，", ",").split(","):
+        before, equals, meant = entry.rpartition("=")
+        word = before.strip() if equals else word
+        classes = _range(meant.strip(), names)
+        if not word or not classes:
+            raise ClassError(
+                f"label_map: expected words and the model's classes, such as cat=281-285,dog=151, "
+                f"got {entry.strip()!r}." + suggestion(meant.strip(), names)
+            )
+        found.setdefault(word, []).extend(classes)
+    return found
+
+
+def _range(meant: str, names: Sequence[str]) -> list[int]:
+    """Return the indices that a name, an index or a range such as ``281-285`` means."""
+    index = find_class(meant, names, "label_map")
+    if index is not None:
+        return [index]
+    first, _, last = meant.partition("-")
+    if not (first.isdecimal() and last.isdecimal()) or (names and int(last) >= len(names)):
+        return []
+    return list(range(int(first), int(last) + 1))
+
+
+def _classes(word: str | int, names: Sequence[str], label_map: LabelMap) -> tuple[int, ...]:
+    if word in label_map:
+        return tuple(label_map[str(word)])
     if isinstance(word, int):
-        return word if word >= 0 and (not names or word < len(names)) else None
-    return _find(word, names)
+        return (word,) if word >= 0 and (not names or word < len(names)) else ()
+    index = find_class(word, names, "labels")
+    return () if index is None else (index,)
 
 
-def _find(word: str, names: Sequence[str]) -> int | None:
-    return find_class(word, names, "labels")
+def _find(word: str, names: Sequence[str], label_map: LabelMap) -> int | None:
+    return next(iter(_classes(word, names, label_map)), None)
 
 
 def _unknown(
@@ -89,7 +139,10 @@ def _unknown(
     if labels == FOLDER:
         folders = sorted({printable(str(each)) for each in words})
         more = ", …" if len(folders) > MAX_SHOWN else ""
-        said += f" The folders are called {', '.join(folders[:MAX_SHOWN])}{more}."
+        said += (
+            f" The folders are called {', '.join(folders[:MAX_SHOWN])}{more}. If they are other "
+            f"words, say which classes they mean: --label-map {folders[0]}=0-5"
+        )
     return said
 
 

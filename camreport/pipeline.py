@@ -28,6 +28,7 @@ from camreport.engine import (
 )
 from camreport.errors import ClassError, InputError
 from camreport.images import InputFile, LoadedImage
+from camreport.labels import shown_class
 from camreport.layers import Layer
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
@@ -67,14 +68,14 @@ class Request:
     Attributes:
         task: what to compute for every image, layers by canonical address.
         targets: class indices for every image, ``all`` or ``topK``.
-        labels: true class of the inputs that have one, by their place.
+        labels: classes that count as right for the inputs with a label, by their place.
         batch_size: images per batch; chosen from a byte budget if None.
         command: how a user could ask for the same; recorded in the manifest.
     """
 
     task: Task
     targets: Sequence[int] | str
-    labels: Mapping[int, int] = field(default_factory=dict)
+    labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     batch_size: int | None = None
     command: str = ""
 
@@ -282,10 +283,11 @@ def _compute_shards(
         size = _explain_batch(model, batch, writer, request, size, pending, tell)
         for i, decoded in batch.items():
             pending.records[i] = _record(i, files[i].name, decoded)
-            if i in request.labels:
-                pending.records[i]["label"] = request.labels[i]
             if i in pending.arrays:
                 pending.records[i]["top"] = _top(pending.arrays[i]["logits"], writer.plan)
+            if i in request.labels:
+                top = pending.records[i].get("top") or [{"index": None}]
+                pending.records[i]["label"] = shown_class(request.labels[i], top[0]["index"])
         progress(len(batch) - told)
         batch.clear()
         for shard in _full_shards(pending, writer.plan.get("shard", len(files)), len(files)):

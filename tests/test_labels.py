@@ -9,13 +9,19 @@ from test_cli import Command, command
 
 import camreport
 import camreport.api
+import camreport.labels
 from camreport.classes import read_class_names
 from camreport.errors import ClassError
 from camreport.images import InputFile, find_images
-from camreport.labels import true_classes
+from camreport.labels import read_label_map, shown_class
 
 __all__ = ["command"]
 NAMES = ("cat", "dog")
+
+
+def true_classes(*given: object) -> dict[int, int]:
+    """Return the one class that counts as right for each input that has a label."""
+    return {index: right for index, (right,) in camreport.labels.true_classes(*given).items()}
 
 
 def inputs(*names: str) -> list[InputFile]:
@@ -298,3 +304,56 @@ def test_command_reads_the_widespread_list(command: Command, tmp_path: Path) -> 
     finished = command("run", str(INPUTS / "cat.jpg"), "-o", "out", *words)
     assert finished.code == 0
     assert "cat.jpg: Katze 0.9" in finished.out
+
+
+# Another vocabulary
+
+ANIMALS = ("tench", "tabby", "tiger cat", "beagle", "pug", "Egyptian cat")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cat=1-2,dog=3-4", {"cat": [1, 2], "dog": [3, 4]}),
+        ("cat=1-2,5, dog = beagle，pug", {"cat": [1, 2, 5], "dog": [3, 4]}),
+        ("cat=Egyptian cat,cat=1", {"cat": [5, 1]}),
+    ],
+)
+def test_a_label_map_says_what_words_stand_for(text: str, expected: dict[str, list[int]]) -> None:
+    assert read_label_map(text, ANIMALS) == expected
+
+
+@pytest.mark.parametrize("text", ["1-2", "cat=6", "cat=2-6", "cat=2-1", "cat=", "cat=lion", "=1"])
+def test_a_label_map_says_what_is_wrong(text: str) -> None:
+    with pytest.raises(ClassError, match="label_map: expected words and the model's classes"):
+        read_label_map(text, ANIMALS)
+
+
+def test_a_mapped_label_is_right_where_the_prediction_is_among_its_classes(tmp_path: Path) -> None:
+    files = inputs("cat/1.jpg", "dog/2.jpg", "tench/3.jpg")
+    mapped = {"cat": [1, 2, 5], "dog": [3, 4]}
+    found = camreport.labels.true_classes("folder", files, ANIMALS, label_map=mapped)
+    assert found == {0: (1, 2, 5), 1: (3, 4), 2: (0,)}
+    one_hot = table(tmp_path, "image,cat,dog\n1.jpg,0,1\n2.jpg,1,0\n")
+    found = camreport.labels.true_classes(one_hot, files, ANIMALS, label_map=mapped)
+    assert found == {0: (3, 4), 1: (1, 2, 5)}
+    assert shown_class((1, 2, 5), 5) == 5
+    assert shown_class((1, 2, 5), 3) == 1
+    assert shown_class((1, 2, 5), None) == 1
+
+
+def test_command_takes_folders_of_another_vocabulary(command: Command, tmp_path: Path) -> None:
+    for folder, name in (("animal", "cat.jpg"), ("animal", "dog.jpg"), ("pet", "both.jpg")):
+        (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / folder / name).write_bytes((INPUTS / name).read_bytes())
+    words = ("run", str(tmp_path / "in"), "-o", "out", "--labels", "folder", "--layers", "12")
+    refused = command(*words, "--methods", "grad_cam")
+    assert refused.code == 2
+    assert "The folders are called animal, pet. If they are other words, say" in refused.err
+    finished = command(*words, "--methods", "grad_cam", "--label-map", "animal=0-1,pet=dog")
+    assert finished.code == 0
+    manifest = json.loads(Path("out/results/manifest.json").read_text("utf-8"))
+    top = [image["top"][0]["index"] for image in manifest["images"]]
+    assert [image["label"] for image in manifest["images"]] == [top[0], top[1], 1]
+    assert top[:2] == [0, 1]
+    assert "--label-map animal=0,1,pet=1" in manifest["command"]

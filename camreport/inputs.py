@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from camreport.errors import InputError
+from camreport.errors import ClassError, InputError
 
 READABLE_EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split()
@@ -102,6 +102,23 @@ def read_file(path: Path) -> bytes:
         facts = os.fstat(descriptor)
         _check_regular(facts)
         return file.read(facts.st_size)
+
+
+def read_text(path: Path, expected: str) -> str:
+    """Return the text of a file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: of the file.
+        expected: the beginning of the error message: an argument and what it may be.
+
+    Raises:
+        ClassError: it cannot be read, or is in another encoding.
+    """
+    try:
+        return read_file(path).decode("utf-8-sig")
+    except (OSError, InputError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ClassError(f"{expected}, got {_quoted([path.name])} ({reason}).") from error
 
 
 def printable(name: str) -> str:

@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from camreport.choices import ACTIVATIONS, AUTO, BUNDLED, GAMMA, WEIGHTS, split_list
+from camreport.classes import read_class_names
 from camreport.errors import ClassError, suggestion
 from camreport.methods import DEFAULT_METHODS
 
@@ -133,23 +134,17 @@ def image_size(
 
 
 def class_names(given: str) -> list[str]:
-    """Read names from a file (UTF-8, one per line) or from a list (commas of either width).
+    """Read names from a file, or from a list with commas of either width.
 
     Raises:
         ClassError: the file is not there or cannot be read.
     """
-    path = os.path.expanduser(given)
-    if not os.path.isfile(path):
-        if given.endswith(".txt"):
-            raise ClassError(f"class names: there is no file {given!r}.")
-        return split_list(given)
-    try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClassError(
-            f"class names: expected a text file in UTF-8, got {given!r} ({error})."
-        ) from error
-    return [line.strip() for line in lines if line.strip()]
+    path = Path(given).expanduser()
+    if path.is_file():
+        return read_class_names(path)
+    if given.endswith((".txt", ".json")):
+        raise ClassError(f"class names: there is no file {given!r}.")
+    return split_list(given)
 
 
 def remember_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -202,6 +197,11 @@ LABELS = (
         metavar="folder|FILE",
         help="True classes, for accuracy and a badge: the folders' names, or a CSV file of image "
         "and class.",
+    ),
+    _input(
+        "--label-map",
+        metavar="cat=281-285,dog=151-268",
+        help="Classes that the words of the labels stand for, where they are not the model's names.",
     ),
 )
 """What is true of the inputs."""

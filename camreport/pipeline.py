@@ -27,6 +27,7 @@ from camreport.engine import (
 )
 from camreport.errors import ClassError, InputError
 from camreport.images import InputFile, LoadedImage
+from camreport.labels import shown_class
 from camreport.layers import Layer
 from camreport.manifest import shortened
 from camreport.memory import BatchPlanner
@@ -62,14 +63,14 @@ class Request:
     Attributes:
         task: what to compute for every image, layers by canonical address.
         targets: class indices for every image, ``all`` or ``topK``.
-        labels: true class of the inputs that have one, by their place.
+        labels: classes that count as right for the inputs with a label, by their place.
         batch_size: images per batch; chosen from a byte budget if None.
         command: how a user could ask for the same; recorded in the manifest.
     """
 
     task: Task
     targets: Sequence[int] | str
-    labels: Mapping[int, int] = field(default_factory=dict)
+    labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     batch_size: int | None = None
     command: str = ""
 
@@ -200,11 +201,14 @@ def _manifest(
     }
 
 
-def _described(record: Record, labels: Mapping[int, int], classes: Sequence[Record]) -> Record:
+def _described(
+    record: Record, labels: Mapping[int, tuple[int, ...]], classes: Sequence[Record]
+) -> Record:
     """Return an image's record with its true class and the names of its predictions."""
     described = {key: value for key, value in record.items() if key != "transient"}
     if record["index"] in labels:
-        described["label"] = labels[record["index"]]
+        top = record.get("top") or [{"index": None}]
+        described["label"] = shown_class(labels[record["index"]], top[0]["index"])
     if "top" in record:
         described["top"] = [entry | classes[entry["index"]] for entry in record["top"]]
     return described

@@ -201,7 +201,8 @@ LABELS = (
     _input(
         "--label-map",
         metavar="cat=281-285,dog=151-268",
-        help="Classes that the words of the labels stand for, where they are not the model's names.",
+        help="Classes that the words of the labels stand for, where they are not names of the "
+        "model.",
     ),
 )
 """What is true of the inputs."""

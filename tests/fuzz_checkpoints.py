@@ -1,4 +1,4 @@
-"""Mutated weights files: only ``ModelError`` comes out, and nothing else happens.
+"""Mutated weights files: only ``ModelError`` comes out of them, and nothing else happens.
 
     python tests/fuzz_checkpoints.py --seed 1 --files 20000
 
@@ -11,12 +11,14 @@ memory above one gibibyte and for more than 20 seconds. A short run of it is par
 import argparse
 import hashlib
 import io
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
 import pickletools
 import random
 import resource
+import struct
 import sys
 import tempfile
 import time
@@ -36,7 +38,9 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.swin_transformer import SwinTransformer
 
 from camreport.errors import ModelError
+from camreport.images import Preprocessing
 from camreport.models import checkpoint, load_model
+from camreport.models.loaded import Architecture
 
 MAX_SECONDS = 20
 MAX_MEMORY = 2**30
@@ -67,11 +71,7 @@ NUMBERS = (0, 1, -1, 2, 3, 7, 255, 2**15, 2**31 - 1, -(2**31), 2**40, 2**63 - 1,
 def seeds() -> dict[str, bytes]:
     """Return small files of every kind that is read."""
     torch.manual_seed(0)
-    plain = nn.Sequential(
-        *(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Upsample(scale_factor=2), nn.ZeroPad2d(1), nn.GroupNorm(2, 4), nn.Dropout(0.1)),
-        *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)),
-    )
+    plain = plain_net()
     whole: dict[str, nn.Module] = {
         "plain": plain,
         "parallel": nn.DataParallel(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())),
@@ -81,9 +81,12 @@ def seeds() -> dict[str, bytes]:
         ),
         "swin": SwinTransformer([4, 4], 8, [1, 1], [2, 2], [7, 7], num_classes=3),
         "densenet": models.DenseNet(4, (1, 1), 8, num_classes=3),
-        "mobilenet": models.MobileNetV2(num_classes=3, width_mult=0.1),
-        "attention": nn.Sequential(nn.Flatten(2), nn.TransformerEncoderLayer(1024, 2, 4)),
-        "recurrent": nn.Sequential(nn.Flatten(2), nn.GRU(1024, 2)),
+        "mobilenet": models.MobileNetV2(3, 1.0, [[1, 8, 1, 1], [2, 8, 1, 1]]),
+        "attention": nn.Sequential(
+            *(nn.AvgPool2d(8), nn.Flatten(2), nn.TransformerEncoderLayer(16, 2, 4)),
+            *(nn.Flatten(), nn.Linear(48, 3)),
+        ),
+        "recurrent": nn.Sequential(nn.AvgPool2d(8), nn.Flatten(2), nn.GRU(16, 2)),
     }
     files = {}
     for name, module in whole.items():
@@ -100,6 +103,18 @@ def seeds() -> dict[str, bytes]:
         torch.jit.save(torch.jit.trace(plain, torch.zeros(1, 3, 32, 32)), buffer)
     files["plain.script"] = buffer.getvalue()
     return files
+
+
+def plain_net(_state: object = None) -> nn.Module:
+    """Return a small network of many kinds of layers."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Upsample(scale_factor=2), nn.ZeroPad2d(1), nn.GroupNorm(2, 4), nn.Dropout(0.1)),
+        *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)),
+    )
+
+
+PLAIN = Architecture("plain", Preprocessing(size=(32, 32)), plain_net, "plain's")
 
 
 def _saved(content: object, **options: object) -> bytes:
@@ -293,6 +308,24 @@ def _other_number(codes: list[bytes], chance: random.Random) -> None:
         codes[place] = _pushed(chance.choice(NUMBERS))
 
 
+def _near_number(codes: list[bytes], chance: random.Random) -> None:
+    place = _operation(codes, chance, b"KM")
+    if place is not None:
+        number = int.from_bytes(codes[place][1:], "little")
+        codes[place] = _pushed(chance.choice((number + 1, number - 1, 2 * number, -number, 0, 1)))
+
+
+def _plain_value(codes: list[bytes], chance: random.Random) -> None:
+    """Put another plain value into the place of one: what a model's attributes are made of."""
+    place = _operation(codes, chance, b"KMGN\x88\x89X")
+    if place is not None:
+        number, other = chance.choice(NUMBERS), float(chance.choice(NUMBERS)) / 7
+        values = [b"N", b"\x88", b"\x89", _pushed(number), _pushed(chance.choice(NAMES))]
+        values += [b")", b"]", b"G" + struct.pack(">d", other), b"G" + struct.pack(">d", math.nan)]
+        values += [_pushed(number) * 2 + b"\x86", _pushed(3) + b"\x85", _pushed("circular")]
+        codes[place] = chance.choice(values)
+
+
 def _other_text(codes: list[bytes], chance: random.Random) -> None:
     place = _operation(codes, chance, b"X\x8cU")
     if place is not None:
@@ -312,7 +345,9 @@ def _remembered(codes: list[bytes], chance: random.Random) -> None:
 
 
 EDITS: tuple[Callable[[list[bytes], random.Random], None], ...] = (
-    *(_insert, _insert_neutral, _drop, _double, _exchange),
+    *(_insert, _insert_neutral, _insert_neutral, _drop, _double, _exchange),
+    *(_near_number,) * 4,
+    *(_plain_value,) * 8,
     *(_rename, _other_number, _other_number, _other_text, _other_kind, _other_kind, _remembered),
 )
 
@@ -385,13 +420,10 @@ def opened(path: Path) -> str:
     return "loaded"
 
 
-def _no_guess(*_: object) -> None:
-    raise ModelError("expected the weights of another model.")
-
-
 def work(connection: multiprocessing.connection.Connection, folder: str) -> None:
     """Open the files whose paths come in, and send what came of each."""
-    checkpoint.guess_architecture = _no_guess  # it builds 22 networks; nothing of the file runs
+    checkpoint.guess_architecture = lambda states: ("plain", states[-1])  # of 22 it builds each
+    checkpoint.torchvision_architecture = lambda name: PLAIN
     torch.set_num_threads(1)
     for number, data in enumerate(seeds().values()):
         path = Path(folder) / f"seed{number}"

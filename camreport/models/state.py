@@ -16,7 +16,7 @@ AVERAGED_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "mo
 PREFIXES = ("module.", "model.", "net.", "network.", "backbone.", "_orig_mod.")
 """What data-parallel, averaging, compiling and Lightning wrappers put in front of every key."""
 
-MAX_WRAPPERS = 20
+MAX_WRAPPERS = 6
 """Dictionaries inside dictionaries, and prefixes in front of prefixes."""
 
 MAX_UNSTORED_LAYER = 2**26

@@ -49,7 +49,10 @@ def read_weights(data: bytes, trusted: bool = False) -> object:
         return _safetensors(data)
     if trusted and not _is_scripted(data):
         return _unpickled_with_code(data)
-    return _read_safely(data)
+    try:
+        return _read_safely(data)
+    except MemoryError as error:
+        raise ModelError("does not fit into memory.") from error
 
 
 def _read_safely(data: bytes) -> object:

@@ -12,6 +12,7 @@ from camreport.errors import ClassError, ModelError
 from camreport.images import PreprocessingChanges
 from camreport.models.bundled import BUNDLED, load_bundled
 from camreport.models.checkpoint import load_checkpoint
+from camreport.models.heads import check_head
 from camreport.models.imagenet import (
     EFFICIENTNET_LITE0,
     efficientnet_lite0_architecture,
@@ -67,6 +68,7 @@ def load_model(
         ClassError: not one class name per class.
     """
     loaded = _load(model, checkpoint, weights, trust_checkpoint)
+    check_head(loaded)
     preprocessing = loaded.preprocessing.changed(changes)
     resized = preprocessing.size != loaded.preprocessing.size
     if preprocessing != loaded.preprocessing:

@@ -1,6 +1,7 @@
 """Where a model comes from: bundled, torchvision, timm, a package, a file, a user's own code."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -12,6 +13,7 @@ from camreport.errors import ClassError, ModelError
 from camreport.images import PreprocessingChanges
 from camreport.models.bundled import load_bundled
 from camreport.models.checkpoint import load_checkpoint
+from camreport.models.heads import check_head
 from camreport.models.imagenet import (
     efficientnet_lite0_architecture,
     load_efficientnet_lite0,
@@ -23,7 +25,7 @@ from camreport.models.loaded import (
     numbered_classes,
     wrap_module,
 )
-from camreport.models.own_code import is_own_code, load_own_code, own_architecture
+from camreport.models.own_code import is_own_code, known_by_name, load_own_code, own_architecture
 from camreport.models.timm_zoo import load_timm, timm_architecture
 from camreport.models.zoo import load_torchvision, torchvision_architecture
 
@@ -62,6 +64,7 @@ def load_model(
         ClassError: not one class name per class.
     """
     loaded = _load(model, checkpoint, weights, trust_checkpoint)
+    check_head(loaded)
     preprocessing = loaded.preprocessing.changed(changes)
     resized = preprocessing.size != loaded.preprocessing.size
     if preprocessing != loaded.preprocessing:
@@ -106,7 +109,9 @@ def _load(
     if checkpoint is not None:
         if weights != "default":
             raise ModelError("weights: a checkpoint brings them: leave --weights none out.")
-        return load_checkpoint(Path(checkpoint), _architecture(model), trusted)
+        architecture = _architecture(model)
+        with known_by_name(model) if trusted and is_own_code(model) else nullcontext():
+            return load_checkpoint(Path(checkpoint), architecture, trusted)
     if model == BUNDLED:
         if weights == "none":
             raise ModelError(f"weights: {BUNDLED} comes with its own; --model alexnet has none.")

@@ -1,11 +1,14 @@
 """A model from the user's own code: ``path/to/file.py:build`` or ``package.module:build``."""
 
+import hashlib
 import importlib
 import importlib.util
+import pkgutil
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -34,8 +37,8 @@ def load_own_code(name: str) -> LoadedModel:
     """
     where, _, attribute = name.rpartition(":")
     shown = f"{Path(where).name}:{attribute}"
-    folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
-    with _importable(folder), _blamed(shown, folder):
+    folder = _folder_of(where)
+    with _importable(folder), _alone_in_argv(where), _blamed(shown, folder):
         code = (
             _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
         )
@@ -83,14 +86,86 @@ def own_architecture(name: str) -> Architecture:
 
 
 @contextmanager
+def known_by_name(name: str) -> Iterator[None]:
+    """Let a pickle find the classes of the user's own code where their file says they are.
+
+    Args:
+        name: as for ``load_own_code``, which has loaded it.
+    """
+    where = name.rpartition(":")[0]
+    plain = Path(where).stem if where.endswith(".py") else where
+    before = sys.modules.get(plain)
+    with _importable(_folder_of(where)):
+        if own := sys.modules.get(_name_of(Path(where))):
+            sys.modules[plain] = own
+        try:
+            yield
+        finally:
+            if own:
+                _restore(plain, before)
+
+
+def _folder_of(where: str) -> Path:
+    """Return the folder beside whose files the user's code lies."""
+    return Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
+
+
+@contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Let imports find what lies in a folder."""
+    """Let imports find what lies in a folder, and leave the names of installed packages to them."""
+    importlib.invalidate_caches()
+    beside = {module.name for module in pkgutil.iter_modules([str(folder)])} - {"__main__"}
+    for name in beside & sys.modules.keys():
+        if not _lies_in(sys.modules[name], folder) and not _is_installed(name, folder):
+            _forget(name)  # code of the user's from another folder
+    before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
+        for name in (beside & sys.modules.keys()) - before:
+            if _lies_in(sys.modules[name], folder) and _is_installed(name, folder):
+                _forget(name)
+
+
+def _lies_in(module: ModuleType, folder: Path) -> bool:
+    """Say whether a module is a file or a package right inside a folder."""
+    file = Path(getattr(module, "__file__", None) or "/")
+    home = file.parent.parent if file.name == "__init__.py" else file.parent
+    return home.resolve() == folder
+
+
+def _is_installed(name: str, folder: Path) -> bool:
+    """Say whether a name can be imported from anywhere but a folder."""
+    others = [entry for entry in sys.path if Path(entry or ".").resolve() != folder]
+    return name in sys.stdlib_module_names or PathFinder.find_spec(name, others) is not None
+
+
+def _forget(name: str) -> None:
+    """Forget a module and those inside it, so that the name is looked up anew."""
+    for known in [known for known in sys.modules if known == name or known.startswith(f"{name}.")]:
+        del sys.modules[known]
+
+
+def _restore(name: str, module: ModuleType | None) -> None:
+    """Put a name back to the module it stood for, if it stood for one."""
+    if module is None:
+        sys.modules.pop(name, None)
+    else:
+        sys.modules[name] = module
+
+
+@contextmanager
+def _alone_in_argv(where: str) -> Iterator[None]:
+    """Show the user's code a command line without arguments: those given are camreport's."""
+    before = sys.argv
+    sys.argv = [where]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 @contextmanager
@@ -100,24 +175,45 @@ def _blamed(shown: str, folder: Path) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
-        place = f"{Path(own[-1].filename).name}, line {own[-1].lineno}; " if own else ""
+    except SystemExit as error:
         raise ModelError(
-            f"model: {shown} fails: {first_line(error)} ({place}--debug shows the traceback)"
+            f"model: {shown} ends the program with exit code {error.code!r} "
+            f"({_place_of(error, folder)}--debug shows the traceback). Put what the file does as a "
+            "script under: if __name__ == '__main__':"
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"model: {shown} fails: {first_line(error)} "
+            f"({_place_of(error, folder)}--debug shows the traceback)"
         ) from error
 
 
+def _place_of(error: BaseException, folder: Path) -> str:
+    """Return file and line of the user's code that an exception comes from, if it is there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}; " if own else ""
+
+
 def _import_file(path: Path) -> ModuleType:
-    """Run a Python file as a module of its own name."""
+    """Run a Python file as a module whose name no package can have."""
     if not path.is_file():
         raise ModelError(f"model: there is no file {str(path)!r}.")
-    name = f"own_{path.stem}" if path.stem in sys.modules else path.stem
+    name = _name_of(path)
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
+    before = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses and pickles look their module up
-    specification.loader.exec_module(module)
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        _restore(name, before)
+        raise
     return module
+
+
+def _name_of(path: Path) -> str:
+    """Return the name under which a file of the user's is imported."""
+    return f"_camreport_own_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"

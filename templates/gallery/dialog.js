@@ -6,7 +6,7 @@ import { ZERO, paintBar } from "./heat.js";
 import { composite, scaleOf, shaded, tableOf } from "./look.js";
 import { boxShare, imagePixel, peakAt, regions, sizeOf, valueAt } from "./measure.js";
 import { change, leave, state } from "./state.js";
-import { number, percent, probability, t } from "./words.js";
+import { areaPercent, number, percent, probability, t } from "./words.js";
 
 /** Most cells that can be pinned. */
 export const MOST_PINS = 4;
@@ -234,7 +234,7 @@ function regionFacts(image, cam, map, high) {
   const share = percent(boxShare());
   const name = t(cam.signed ? "fact.areaSigned" : "fact.area", { share });
   const pixels = high.reduce((sum, region) => sum + region.pixels, 0);
-  const area = percent(pixels / map.index.length);
+  const area = areaPercent(pixels / map.index.length);
   if (!high.length) return [[name, area]];
   const [box] = high;
   const [x0, y0] = imagePixel(image, map, box.left, box.top);

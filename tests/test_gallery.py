@@ -16,6 +16,7 @@ import torch
 from browser import Open, settle, until
 from conftest import INPUTS
 from numpy.typing import NDArray
+from pictures import contour_lines, heat_pixels
 from PIL import Image
 from playwright.sync_api import Page
 from scipy.ndimage import label
@@ -25,9 +26,7 @@ from torch import nn
 import camreport
 from camreport.drawing import seen_share
 from camreport.heatmap import (
-    contour_lines,
     enlarge,
-    heat_pixels,
     overlay,
     quantise,
     shade,

@@ -74,12 +74,12 @@ def shown_methods(out: Path) -> list[str]:
 def test_every_method_and_layer_has_a_drawn_or_labelled_map(
     open_report: Open, everything: Path
 ) -> None:
-    page = ready(open_report(everything, height=3000))
+    page = ready(open_report(everything, height=3000, link="#ap=1"))
     methods = shown_methods(everything)
     assert {*load_results(everything).manifest["methods"]} - {*methods} == {"cam"}
     assert "CAM is not defined for this model" in page.inner_text("#masthead .notice")
     for rank in range(2):
-        show(page, f"#v=matrix&k={rank}")
+        show(page, f"#v=matrix&k={rank}&ap=1")
         for key in methods:
             for layer in DEEP if METHODS[key].per_layer else ("input",):
                 where = cell(0, rank, key, layer)
@@ -382,7 +382,7 @@ def test_nothing_is_wider_or_higher_than_a_sheet(open_report: Open, everything: 
 
 
 def test_many_methods_print_whole_with_their_layers(open_report: Open, everything: Path) -> None:
-    page = ready(open_report(everything))
+    page = ready(open_report(everything, link="#ap=1"))
     pdf, sheets = on_paper(page)
     assert len(pdf) <= 5_000_000
     numbers = re.findall(r"Figure (\d+)\.", " ".join(sheets))

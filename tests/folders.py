@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 from browser import canvas_pixels
 from numpy.typing import NDArray
+from pictures import heat_pixels
 from PIL import Image
 from playwright.sync_api import Page
 
-from camreport.heatmap import heat_pixels, quantise
+from camreport.heatmap import quantise
 from camreport.methods import METHODS
 from camreport.results import load_results
 

@@ -162,3 +162,10 @@ def test_firefox_ends_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def test_no_test_measures_seconds_or_sleeps_for_a_page() -> None:
+    """A busy machine must not turn a test red: seconds are measured in ``benchmarks/``."""
+    words = ("performance." + "now", "perf_" + "counter", "wait_for_" + "timeout")
+    tests = {path.name: path.read_text("utf-8") for path in Path(__file__).parent.glob("*.py")}
+    assert {(name, word) for name, text in tests.items() for word in words if word in text} == set()

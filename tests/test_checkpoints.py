@@ -785,7 +785,7 @@ def test_broken_file_ends_the_process_with_code_2_and_no_traceback(
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=300,
     )
     assert (finished.returncode, finished.stdout) == (2, "")
     assert_one_line(finished.stderr, name, BROKEN[name][1])

@@ -66,7 +66,7 @@ def start(*words: str, cwd: Path, **variables: str) -> subprocess.Popen[bytes]:
 
 def finish(process: subprocess.Popen[bytes]) -> Finished:
     """Wait for a process and return what it left."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     return Finished(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
@@ -437,7 +437,7 @@ def test_run_exits_with_130_when_interrupted_and_goes_on_afterwards(tmp_path: Pa
         Image.fromarray(pixels).save(tmp_path / "in" / f"{index:03}.png")
     words = ("run", "in", "-o", "out", *QUICK, "--classes", "cat", "--batch-size", "4")
     process = start(*words, cwd=tmp_path)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not (tmp_path / "out" / "results" / "shard-00000.npz").exists():
         assert process.poll() is None, "finished before it could be interrupted"
         assert time.monotonic() < deadline

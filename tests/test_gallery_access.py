@@ -14,12 +14,12 @@ import pytest
 import torch
 from browser import Firefox, Open, axe, eventually, pdf_pages, settle
 from conftest import INPUTS
+from pictures import heat_pixels
 from PIL import Image
 from small import SmallNet, small_model
 from test_gallery_views import cam_of, go, photo_size
 
 import camreport
-from camreport.heatmap import heat_pixels
 from camreport.models.loaded import RANDOM, LoadedModel
 from camreport.results import load_results
 

@@ -225,14 +225,14 @@ def test_captions_that_were_given_up_come_back(open_report: "Open", demo: Path) 
     page.locator(".caption >> nth=0").fill("Mine")
     page.click("[data-focus=reset]")
     until(page, first, before)
-    assert page.inner_text("[data-focus=reset]") == "Captions as rewritten"
+    assert page.inner_text("[data-focus=reset]") == "Restore my captions"
     page.click("[data-focus=reset]")
     until(page, first, "Mine")
-    assert page.inner_text("[data-focus=reset]") == "Captions as they were"
+    assert page.inner_text("[data-focus=reset]") == "Reset captions"
     page.click("[data-focus=reset]")
     until(page, first, before)
     page.locator(".caption >> nth=1").fill("Newer")
-    assert page.inner_text("[data-focus=reset]") == "Captions as they were"
+    assert page.inner_text("[data-focus=reset]") == "Reset captions"
     page.click("[data-focus=reset]")
     until(page, first.replace("querySelector", "querySelectorAll").replace("')", "')[1]"), second)
     page.click("[data-focus=reset]")

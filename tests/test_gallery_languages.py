@@ -586,7 +586,7 @@ class Reluctant(nn.Module):
 @pytest.fixture(scope="module")
 def reluctant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report in Chinese with broken inputs, a warning, notes and methods left out."""
-    folder = tmp_path_factory.mktemp("in")
+    folder = tmp_path_factory.mktemp("照片")  # the page names it
     (folder / "cat.jpg").write_bytes((INPUTS / "cat.jpg").read_bytes())
     for name, content in broken_files().items():
         (folder / name).write_bytes(content)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from browser import Open, settle, work
 from conftest import INPUTS
+from pictures import heat_pixels
 from PIL import Image
 from playwright.sync_api import Page
 from test_gallery import (
@@ -29,7 +30,7 @@ from test_gallery import (
 )
 
 import camreport
-from camreport.heatmap import colour_table, heat_pixels, quantise, shade, signed_picture
+from camreport.heatmap import colour_table, quantise, shade, signed_picture
 from camreport.methods import METHODS
 from camreport.results import load_results
 
@@ -73,12 +74,12 @@ def shown_methods(out: Path) -> list[str]:
 def test_every_method_and_layer_has_a_drawn_or_labelled_map(
     open_report: Open, everything: Path
 ) -> None:
-    page = ready(open_report(everything, height=3000))
+    page = ready(open_report(everything, height=3000, link="#ap=1"))
     methods = shown_methods(everything)
     assert {*load_results(everything).manifest["methods"]} - {*methods} == {"cam"}
     assert "CAM is not defined for this model" in page.inner_text("#masthead .notice")
     for rank in range(2):
-        show(page, f"#v=matrix&k={rank}")
+        show(page, f"#v=matrix&k={rank}&ap=1")
         for key in methods:
             for layer in DEEP if METHODS[key].per_layer else ("input",):
                 where = cell(0, rank, key, layer)
@@ -251,7 +252,7 @@ def test_provenance_says_what_each_kind_of_passes_took(open_report: Open, everyt
     text = page.inner_text("#view")
     manifest = load_results(everything).manifest
     for name, cost in manifest["cost"]["families"].items():
-        row = text.partition(f"of it {name}")[2].partition("of it")[0]
+        row = text.partition(f"of which {name}")[2].partition("of which")[0]
         assert f"{cost['maps']:,} map" in row
         for key in ("forwards", "backwards"):
             assert (f"{cost[key]:,} {key[:-1]}" in row) == bool(cost[key])
@@ -381,7 +382,7 @@ def test_nothing_is_wider_or_higher_than_a_sheet(open_report: Open, everything: 
 
 
 def test_many_methods_print_whole_with_their_layers(open_report: Open, everything: Path) -> None:
-    page = ready(open_report(everything))
+    page = ready(open_report(everything, link="#ap=1"))
     pdf, sheets = on_paper(page)
     assert len(pdf) <= 5_000_000
     numbers = re.findall(r"Figure (\d+)\.", " ".join(sheets))
@@ -415,7 +416,7 @@ def test_tables_print_rewritten_captions_and_no_controls(open_report: Open, repo
     assert f"{numbers[1]} Rewritten: <b>pooling</b> keeps & moves the evidence" in printed
     assert all(printed.count(number) == 1 for number in numbers)
     assert "features.9" in printed or "features.10" in printed
-    for word in ("Opacity", "Threshold", "Captions as they were", "Print", "Ready to hand in"):
+    for word in ("Opacity", "Threshold", "Reset captions", "Print", "Ready to hand in"):
         assert word not in printed
     for sheet in sheets:
         assert all(sheet.count(name) >= sheet.count("Figure") for name in FILES)

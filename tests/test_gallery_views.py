@@ -14,6 +14,7 @@ import torch
 from browser import Open, draw, eventually, pdf_pages, until
 from conftest import INPUTS
 from numpy.typing import NDArray
+from pictures import heat_pixels
 from PIL import Image
 from playwright.sync_api import Page
 from scipy.stats import spearmanr
@@ -25,7 +26,6 @@ from camreport.heatmap import (
     QuantisedCam,
     colour_table,
     enlarge,
-    heat_pixels,
     quantise,
     shade,
 )

@@ -14,7 +14,7 @@ from camreport.results import Record, Results, activation_of
 Rows = list[tuple[str, str]]
 """Names with what is said of each."""
 
-MOST_NAMES = 6
+MAX_NAMES = 6
 """Most names that are listed before the rest is counted."""
 
 
@@ -204,9 +204,9 @@ def _quantity(manifest: Record, words: Words) -> str:
 
 def _joined(names: Sequence[str], words: Words) -> str:
     """List names as a sentence does: ``a, b and c``."""
-    listed = list(names[:MOST_NAMES])
-    if len(names) > MOST_NAMES:
-        listed.append(words("more", count=f"{len(names) - MOST_NAMES:,}"))
+    listed = list(names[:MAX_NAMES])
+    if len(names) > MAX_NAMES:
+        listed.append(words("more", count=f"{len(names) - MAX_NAMES:,}"))
     if len(listed) == 1:
         return listed[0]
     return words("and", first=words("names").join(listed[:-1]), last=listed[-1])

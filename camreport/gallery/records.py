@@ -34,7 +34,7 @@ WEIGHTS = "channel_weights/"
 SALIENCY_SIDE = 112
 """Longer side, in cells, at which heat maps on the input's grid are shipped."""
 
-MOST_HASHES = 300
+MAX_HASHES = 300
 """Images whose hashes the page lists; a run's manifest has them all."""
 
 
@@ -292,7 +292,7 @@ def columns(records: Sequence[Record]) -> Record:
         "index": [record["index"] for record in records],
         "file": [record["file"] for record in records],
         "size": [[record["width"], record["height"]] for record in records],
-        "sha256": [record["sha256"] for record in records[:MOST_HASHES]],
+        "sha256": [record["sha256"] for record in records[:MAX_HASHES]],
         "label": [record.get("label") for record in records],
         "top": [[[p["index"], p["probability"]] for p in record["top"][:3]] for record in records],
     }

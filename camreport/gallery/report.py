@@ -20,7 +20,7 @@ PER_CHUNK, PER_OVERVIEW = 25, 500
 
 @dataclass
 class Seen:
-    """What the images that have passed have in common.
+    """Values accumulated over the images written so far.
 
     Attributes:
         peaks: largest values that share a scale, by method.

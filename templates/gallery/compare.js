@@ -1,6 +1,6 @@
 // Two to four pinned maps: one zoom and one cross-hair for all, and how far they agree.
 import { camOf, idOf, imageOf, report } from "./data.js";
-import { MOST_PINS, openCell, togglePin } from "./dialog.js";
+import { MAX_PINS, openCell, togglePin } from "./dialog.js";
 import { all, button, h, slider } from "./dom.js";
 import { describe, draw, frameOf } from "./frames.js";
 import { shaded } from "./look.js";
@@ -26,7 +26,7 @@ export async function compareView(root) {
   root.append(h("h2", {}, t("view.compare")));
   if (pins.length < 2) {
     root.append(
-      h("p", {}, t("compare.empty", { most: MOST_PINS })),
+      h("p", {}, t("compare.empty", { most: MAX_PINS })),
       h("p", {}, h("a", linkTo({ view: "matrix" }), t("compare.toMatrix"))),
     );
   }

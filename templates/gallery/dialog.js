@@ -6,13 +6,13 @@ import { ZERO, paintBar } from "./heat.js";
 import { composite, scaleOf, shaded, tableOf } from "./look.js";
 import { boxShare, imagePixel, peakAt, regions, sizeOf, valueAt } from "./measure.js";
 import { change, leave, state } from "./state.js";
-import { number, percent, probability, t } from "./words.js";
+import { areaPercent, number, percent, probability, t } from "./words.js";
 
 /** Most cells that can be pinned. */
-export const MOST_PINS = 4;
+export const MAX_PINS = 4;
 
 /** Most regions with a box on the map; the facts count them all. */
-const MOST_BOXES = 10;
+const MAX_BOXES = 10;
 
 /** @typedef {import("./measure.js").Region} Region */
 /** @typedef {{id: CellId, image: ImageRecord, cam: CamCell | undefined, map: Shaded | null, x: number, y: number}} Shown */
@@ -182,7 +182,7 @@ function marks(image, cam, map, high) {
   const { column, row } = peakAt(map, cam);
   const peak = h("span", { class: "mark peak-mark", "aria-hidden": "true" }, "+");
   Object.assign(peak.style, { left: `${x(column + 0.5)}%`, top: `${y(row + 0.5)}%` });
-  const boxes = high.slice(0, MOST_BOXES).map((box, place) => {
+  const boxes = high.slice(0, MAX_BOXES).map((box, place) => {
     const kind = place ? "mark box thin" : "mark box";
     const rectangle = h("span", { class: kind, "aria-hidden": "true" });
     Object.assign(rectangle.style, {
@@ -234,7 +234,7 @@ function regionFacts(image, cam, map, high) {
   const share = percent(boxShare());
   const name = t(cam.signed ? "fact.areaSigned" : "fact.area", { share });
   const pixels = high.reduce((sum, region) => sum + region.pixels, 0);
-  const area = percent(pixels / map.index.length);
+  const area = areaPercent(pixels / map.index.length);
   if (!high.length) return [[name, area]];
   const [box] = high;
   const [x0, y0] = imagePixel(image, map, box.left, box.top);
@@ -285,11 +285,11 @@ export function stepClass(by) {
 /** Pin a map for comparison, or take its pin away. @param {string} id */
 export function togglePin(id) {
   const pinned = state.pins.includes(id);
-  if (!pinned && state.pins.length === MOST_PINS)
-    return announce(t("pins.full", { most: MOST_PINS }));
+  if (!pinned && state.pins.length === MAX_PINS)
+    return announce(t("pins.full", { most: MAX_PINS }));
   const pins = pinned ? state.pins.filter((pin) => pin !== id) : [...state.pins, id];
   change({ pins, pair: "" });
-  announce(t("pins.count", { count: pins.length, most: MOST_PINS }));
+  announce(t("pins.count", { count: pins.length, most: MAX_PINS }));
 }
 
 /** Short ASCII of a name, for a file. @param {string} text */

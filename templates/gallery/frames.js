@@ -21,7 +21,7 @@ import { prose, rankName, t } from "./words.js";
 export const SIDES = { cell: 224, narrow: 112, tile: 160, channel: 64, paper: 200 };
 
 /** Most frames of a view that are drawn before they are seen: some 35 MB of pixels. */
-export const MOST_AHEAD = 240;
+export const MAX_AHEAD = 240;
 
 /** @typedef {{id: CellId, side: number, tile: boolean, drawn: string}} Drawing */
 
@@ -198,19 +198,24 @@ function thumbnail(index) {
 /** Counts what was begun, so that what was overtaken is dropped. */
 let aheadTurn = 0;
 
-/** Draw the view's other frames one by one in idle time: a picture of the whole page shows them. */
+/** Milliseconds that a frame may take to draw without being noticed. */
+const MOMENT = 5;
+
+/** Draw the view's other frames in idle time: a picture of the whole page shows them. */
 export function drawAhead() {
   const mine = ++aheadTurn;
-  const frames = all("#view .frame").slice(0, MOST_AHEAD);
-  /** @param {() => void} act */
-  const later = (act) => (window.requestIdleCallback ?? setTimeout)(act);
-  const next = () => {
-    const frame = mine === aheadTurn && frames.shift();
-    if (!frame) return;
-    draw(frame);
-    later(next);
+  const frames = all("#view .frame").slice(0, MAX_AHEAD);
+  const later = () => (window.requestIdleCallback ?? setTimeout)(next);
+  /** @param {IdleDeadline | void} deadline none where the browser knows no idle time */
+  const next = (deadline) => {
+    do {
+      const frame = mine === aheadTurn && frames.shift();
+      if (!frame) return;
+      draw(frame);
+    } while (deadline && deadline.timeRemaining() > MOMENT);
+    later();
   };
-  later(next);
+  later();
 }
 
 /** Colour the frames in view anew; the others follow. */

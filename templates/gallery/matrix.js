@@ -34,7 +34,7 @@ const IMAGES_AT_ONCE = 20;
 const IN_STRIP = 12;
 
 /** Most columns of maps that are drawn large; with more, the table scrolls by itself. */
-const MOST_LARGE = 10;
+const MAX_LARGE = 10;
 
 /** Most columns that a narrow screen holds, so that heads can stay while the page scrolls. */
 const FIT_NARROW = 3;
@@ -144,7 +144,7 @@ function mapTable(rows, columns, fixed, caption) {
   const [allDown, allAcross] = [valuesOf(rows), valuesOf(columns)];
   const down = allDown.filter((one) => allAcross.some((other) => isThere(idAt(one, other))));
   const across = allAcross.filter((other) => allDown.some((one) => isThere(idAt(one, other))));
-  const side = across.length > MOST_LARGE ? SIDES.narrow : SIDES.cell;
+  const side = across.length > MAX_LARGE ? SIDES.narrow : SIDES.cell;
   const heads = across.map((value) => head(columns, value, fixed, "col"));
   const lines = down.map((value) => {
     const cells = across.map((along) => mapCell(idAt(value, along), side));
@@ -401,7 +401,7 @@ export function chooser(axis) {
 }
 
 /** Whether a table is too wide for the page. */
-const scrolls = () => valuesOf(state.columns).length > MOST_LARGE;
+const scrolls = () => valuesOf(state.columns).length > MAX_LARGE;
 
 /** The tables, side by side where they are short. */
 function panels() {

@@ -26,30 +26,34 @@ export function regions({ index, width }, cam) {
   );
   /** @type {Region[]} */
   const found = [];
-  signs.forEach((sign, start) => {
-    if (!signs[start]) return;
+  const open = new Int32Array(index.length);
+  for (let start = 0; start < signs.length; start++) {
+    const sign = signs[start];
+    if (!sign) continue;
     const region = { left: width, top: Infinity, right: 0, bottom: 0, pixels: 0 };
-    const open = [start];
-    signs[start] = 0;
-    while (open.length) {
-      const i = /** @type {number} */ (open.pop());
-      const [row, column] = [Math.floor(i / width), i % width];
+    let count = 0;
+    const enter = (/** @type {number} */ i) => {
+      if (signs[i] !== sign) return;
+      signs[i] = 0;
+      open[count++] = i;
+    };
+    enter(start);
+    while (count) {
+      const i = open[--count];
+      const column = i % width;
+      const row = (i - column) / width;
       region.left = Math.min(region.left, column);
       region.top = Math.min(region.top, row);
       region.right = Math.max(region.right, column + 1);
       region.bottom = Math.max(region.bottom, row + 1);
       region.pixels += 1;
-      const beside = [i - width, i + width];
-      if (column > 0) beside.push(i - 1);
-      if (column < width - 1) beside.push(i + 1);
-      for (const next of beside) {
-        if (signs[next] !== sign) continue;
-        signs[next] = 0;
-        open.push(next);
-      }
+      enter(i - width);
+      enter(i + width);
+      if (column > 0) enter(i - 1);
+      if (column < width - 1) enter(i + 1);
     }
     found.push(region);
-  });
+  }
   return found.sort((one, other) => other.pixels - one.pixels);
 }
 

@@ -10,7 +10,7 @@ import {
   report,
 } from "./data.js";
 import { all, bdi, button, h, select } from "./dom.js";
-import { MOST_AHEAD, availability, cellButton, photoOf } from "./frames.js";
+import { MAX_AHEAD, availability, cellButton, photoOf } from "./frames.js";
 import { enableGrid } from "./grid.js";
 import { chosenImages, pageOf } from "./overview.js";
 import { layerList, pager, scaleWords } from "./matrix.js";
@@ -19,7 +19,7 @@ import { change, state } from "./state.js";
 import { listed, probability, t } from "./words.js";
 
 /** Most images on one page of the view, and most that are printed together. */
-const [MOST_IMAGES, MOST_PRINTED] = [25, 20];
+const [MAX_IMAGES, MAX_PRINTED] = [25, 20];
 
 /** @typedef {{key: string, caption: string, head: string[], rows: {name: Node | string, cells: (Node | string)[]}[]}} CourseTable */
 
@@ -64,14 +64,14 @@ function resetCaptions() {
 export async function tablesView(root) {
   const chosen = chosenImages();
   const shown = pageOf(chosen, perPage());
-  const needed = chosen.length <= MOST_PRINTED ? chosen : shown;
+  const needed = chosen.length <= MAX_PRINTED ? chosen : shown;
   await Promise.all(needed.map((index) => imageOf(index)));
   const options = /** @type {[string, string][]} */ (
     ["all", "classes", "methods", "depth"].map((key) => [key, t(`tables.${key}`)])
   );
   root.append(
     h("h2", {}, t("view.tables")),
-    h("p", { class: "hint screen-only" }, t("tables.hint", { most: MOST_PRINTED })),
+    h("p", { class: "hint screen-only" }, t("tables.hint", { most: MAX_PRINTED })),
     h(
       "div",
       { class: "switches" },
@@ -96,7 +96,7 @@ export async function tablesView(root) {
 /** Lay all chosen images' pages out, as far as they are printed together. @param {HTMLElement} root */
 export function layOutTables(root) {
   const [chosen, length] = [chosenImages(), perPage()];
-  if (chosen.length <= length || chosen.length > MOST_PRINTED) return;
+  if (chosen.length <= length || chosen.length > MAX_PRINTED) return;
   const pages = Array.from({ length: Math.ceil(chosen.length / length) }, (_, page) =>
     courseTables(chosen.slice(page * length, (page + 1) * length), page),
   );
@@ -113,8 +113,8 @@ function perPage() {
     (wanted("classes") ? layers.length : 0) +
     (wanted("methods") ? 1 : 0) +
     (wanted("depth") ? own.length : 0);
-  const fit = Math.floor(MOST_AHEAD / (rows * (1 + report.ranks)));
-  return Math.min(Math.max(fit, 1), MOST_IMAGES);
+  const fit = Math.floor(MAX_AHEAD / (rows * (1 + report.ranks)));
+  return Math.min(Math.max(fit, 1), MAX_IMAGES);
 }
 
 /** @param {string} kind */

@@ -45,6 +45,9 @@ export function listed(names) {
 /** @param {number} share */
 export const percent = (share) => `${Math.round(share * 100)} %`;
 
+/** A share of an area: one that is there is not rounded to nothing. @param {number} share */
+export const areaPercent = (share) => (share > 0 && share < 0.005 ? "< 1 %" : percent(share));
+
 /** The lines above a layer's maps: its name, its twins, what is read there. @param {string} address */
 export function layerDetails(address) {
   const alike = report.layers.find((layer) => layer.address === address)?.alike ?? [];

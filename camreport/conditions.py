@@ -77,8 +77,8 @@ def _change_flags(module: nn.Module, changes: ExitStack) -> None:
     module.eval()
     for parameter in module.parameters():
         if parameter.requires_grad and parameter.is_leaf:
-            changes.callback(parameter.requires_grad_, True)
-            parameter.requires_grad_(False)
+            changes.callback(setattr, parameter, "requires_grad", True)
+            parameter.requires_grad = False  # the method refuses parameters without values
 
 
 def _copy_of(buffer: Tensor) -> Tensor | None:

@@ -151,7 +151,7 @@ def _score(manifest: Record, readable: Sequence[Record], words: Words) -> str:
     if counted is None:
         return ""
     score = words("facts.score", right=counted.right, all=counted.total)
-    if not 1 < len(counted.by_class) <= MOST_NAMES:
+    if not 1 < len(counted.by_class) <= MAX_NAMES:
         return score
     by_class = (
         words("facts.class", name=manifest["classes"][index]["name"], right=right, all=total)

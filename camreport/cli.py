@@ -5,19 +5,24 @@ Exit codes: 0 all well; 1 finished, but some inputs failed; 2 bad usage or nothi
 something to compute.
 """
 
+import errno
 import io
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Unpack
+from typing import TYPE_CHECKING, NoReturn, TypeVar, Unpack
 
 import click
 
 from camreport import __version__
 from camreport.errors import CamReportError, ClassError
 from camreport.methods import DEFAULT_METHODS, METHODS, resolve_methods
+
+_Made = TypeVar("_Made")
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +34,12 @@ if TYPE_CHECKING:
 
 PROGRESS = "{percentage:3.0f}% |{bar}| {n:.1f} of {total} images, {elapsed} gone, {remaining} to go"
 """How progress is drawn; a part of an image counts as such."""
+
+DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EBADF}
+"""Reasons why nothing can be written that are the machine's."""
+
+MANY_FIGURES = 1000
+"""Figures that are written without asking."""
 
 LISTED = 10
 """Most lines of predictions or failures that are printed."""
@@ -307,11 +318,12 @@ def run(
             overwrite=overwrite,
             layout=_layout(single) or "auto",
             language=language,
-            figures=figures,
             progress=bar.update,
             notify=notify,
             **changes,
         )
+    if figures:
+        _export_figures(out)
     _print_failed(summary)
     if not quiet:
         _print_summary(summary, verbose, told)
@@ -332,9 +344,10 @@ def render(out: Path, single: bool | None, language: str | None) -> None:
     """Build OUT/index.html again from OUT/results/, without computing anything."""
     from tqdm import tqdm
 
+    from camreport.files import locked
     from camreport.gallery import render_gallery
 
-    with tqdm(disable=None, leave=False, unit=" images") as bar:
+    with locked(out), tqdm(disable=None, leave=False, unit=" images") as bar:
         report = render_gallery(out, layout=_layout(single), language=language, progress=bar.update)
     _print_report(report)
 
@@ -344,31 +357,84 @@ def render(out: Path, single: bool | None, language: str | None) -> None:
 @click.option("--pdf", is_flag=True, help="OUT/report.pdf, printed by an installed Chromium.")
 @click.option("--figures", is_flag=True, help="OUT/figures/: a sheet per image, a PNG per map.")
 @click.option("--csv", "table", is_flag=True, help="OUT/maps.csv: one line per map.")
-@click.option("--zip", "archive", is_flag=True, help="OUT.zip: report, figures and table.")
+@click.option("--zip", "archive", is_flag=True, help="OUT.zip: the report and what else there is.")
+@click.option("--yes", is_flag=True, help="Do not ask before thousands of figures are written.")
 @_debug
-def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool) -> None:
+def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool, yes: bool) -> None:
     """Write the report in OUT in other forms, without computing anything."""
-    from camreport import export as forms
-    from camreport.gallery import printable
+    from camreport.files import locked
+    from camreport.results import load_results
 
     if not (pdf or figures or table or archive):
         raise click.UsageError("choose a form: --pdf, --figures, --csv or --zip.")
+    load_results(out)  # before a lock is put into what may be anything
+    with locked(out):
+        _export(out, pdf, figures, table, archive, yes)
+
+
+def _export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool, yes: bool) -> None:
+    from camreport import export as forms
+    from camreport.gallery import printable
+
     if pdf:
         with printable(out) as page:
             click.echo(f"document: {forms.export_document(out, page).resolve().as_uri()}")
     if figures:
-        written = forms.export_figures(out)
+        count = forms.count_figures(out)
+        if not (yes or _agreed(count)):
+            raise click.UsageError(f"--figures would write {count:,} files. Add --yes to agree.")
+        written = _with_progress(forms.export_figures, out, " images")
         click.echo(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
     if table:
-        click.echo(f"table: {forms.export_table(out).resolve().as_uri()}")
+        path = _with_progress(forms.export_table, out, " images")
+        click.echo(f"table: {path.resolve().as_uri()}")
     if archive:
-        click.echo(f"archive: {forms.export_archive(out).resolve().as_uri()}")
+        path = _with_progress(forms.export_archive, out, " files", forms.count_packed(out))
+        click.echo(f"archive: {path.resolve().as_uri()}")
         if forms.is_outdated(out):
             click.echo(
                 f"warning: {forms.DOCUMENT} is older than the report and stays outside; "
                 "--pdf --zip prints it anew",
                 err=True,
             )
+
+
+def _with_progress(
+    form: Callable[[Path, Callable[[int], object]], _Made],
+    out: Path,
+    unit: str,
+    total: int | None = None,
+) -> _Made:
+    """Make a form of a report and show how far it is, on a terminal."""
+    from tqdm import tqdm
+
+    from camreport.results import load_results
+
+    if total is None:
+        total = sum(record["status"] == "ok" for record in load_results(out).images)
+    with tqdm(total=total, disable=None, leave=False, unit=unit) as bar:
+        return form(out, bar.update)
+
+
+def _agreed(count: int) -> bool:
+    """Ask before thousands of files are written; where nobody can answer, that is no."""
+    if count <= MANY_FIGURES:
+        return True
+    return sys.stdin.isatty() and click.confirm(f"Write {count:,} figures?", err=True)
+
+
+def _export_figures(out: Path) -> None:
+    """Write the figures of a run that has just finished."""
+    from camreport import export as forms
+    from camreport.files import locked
+
+    count = forms.count_figures(out)
+    if not _agreed(count):
+        again = shlex.join(["camreport", "export", str(out), "--figures", "--yes"])
+        click.echo(f"note: {count:,} figures were not written. Write them with: {again}", err=True)
+        return
+    with locked(out):
+        _with_progress(forms.export_figures, out, " images")
 
 
 @cli.command()
@@ -423,6 +489,9 @@ def methods() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with the codes above."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started the program
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 gets escapes, no crash
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -445,14 +514,29 @@ def _exit_code() -> int:
         _print_traceback()
         click.echo(f"error: {error}", err=True)
         return 2
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            return _internal_error(error)
+        with suppress(OSError):  # perhaps the very stream that cannot be written to
+            click.echo(
+                f"error: output: {error.filename or 'what is printed'} cannot be written "
+                f"({error.strerror}). Free some space, or write elsewhere.",
+                err=True,
+            )
+        return 2
     except Exception as error:
+        return _internal_error(error)
+
+
+def _internal_error(error: Exception) -> int:
+    with suppress(OSError):
         _print_traceback()
         click.echo(
             f"internal error: {type(error).__name__}: {error}\n"
             "This is a bug of camreport, or of the model's own code; --debug shows where.",
             err=True,
         )
-        return 3
+    return 3
 
 
 def _print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:

@@ -26,6 +26,7 @@ from camreport.choices import (
 )
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures, remove_exports
+from camreport.files import locked
 from camreport.gallery import Layout, check_rendering, render_gallery
 from camreport.images import (
     InputFile,
@@ -37,7 +38,8 @@ from camreport.images import (
 )
 from camreport.labels import FOLDER, true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
-from camreport.results import ResultsWriter, check_output
+from camreport.results import check_output
+from camreport.writer import ResultsWriter
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +74,7 @@ def run(
     overwrite: bool = False,
     layout: Layout = "auto",
     language: str = "en",
-    figures: bool = False,
+    figures: bool | Callable[[Path], object] = False,
     found: Callable[[int], None] = lambda count: None,
     progress: "Progress" = lambda count: None,
     notify: Callable[[str], None] = lambda message: None,
@@ -111,7 +113,8 @@ def run(
         layout: ``single``, a report in one file; ``folder``, a page with its data beside it;
             ``auto``, a folder where one file would pass 15 MB.
         language: that the report opens in, ``en`` or ``zh``.
-        figures: write ``OUT/figures`` too, a picture for each map and a sheet for each image.
+        figures: write ``OUT/figures`` too, a picture for each map and a sheet for each image; or
+            a function of the folder that does so.
         found: called once with the number of inputs, before the model is loaded.
         progress: called with the number of newly finished inputs; fractional within one input.
         notify: called with each warning, and with the reason for each skipped method, before
@@ -223,13 +226,14 @@ def run(
             },
         ),
     )
-    writer = ResultsWriter(folder, run_settings(loaded, files, request), overwrite)
-    summary = compute(loaded, files, writer, request, progress)
-    render_gallery(folder, layout=layout, language=language)
-    if summary.reused < summary.total:
-        remove_exports(folder)
-    if figures:
-        export_figures(folder)
+    with locked(folder):
+        writer = ResultsWriter(folder, run_settings(loaded, request), overwrite)
+        summary = compute(loaded, files, writer, request, progress)
+        render_gallery(folder, layout=layout, language=language)
+        if summary.changed:
+            remove_exports(folder)
+        if figures:
+            (figures if callable(figures) else export_figures)(folder)
     return summary
 
 

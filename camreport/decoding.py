@@ -17,10 +17,17 @@ DECODE_AHEAD = 64
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that could not be read: why, and the file's hash where there are bytes."""
+    """An input that could not be read: why, the file's hash, and whether it may pass.
+
+    Attributes:
+        reason: one sentence.
+        sha256: of the file, where there are bytes.
+        transient: another try may succeed: the file could not be opened, or memory was short.
+    """
 
     reason: str
     sha256: str | None
+    transient: bool = False
 
 
 def decode_ahead(
@@ -48,7 +55,7 @@ def _load(path: Path, preprocessing: Preprocessing) -> LoadedImage | Failure:
     try:
         data = path.read_bytes()
     except OSError as error:
-        return Failure(f"the file cannot be opened ({error.strerror})", None)
+        return Failure(f"the file cannot be opened ({error.strerror})", None, transient=True)
     try:
         return load_image(data, preprocessing)
     except InputError as error:

@@ -2,6 +2,7 @@
 
 CamReportError
 ├── InputError      an image, a folder or an output location
+│   └── OutputError      a file that cannot be written, a folder that another run writes to
 ├── ModelError      a model name, a weights file or what the model returns
 │   └── MemoryLimitError   one image at a time is still too much for the device
 ├── LayerError      a layer address
@@ -22,6 +23,10 @@ class CamReportError(Exception):
 
 class InputError(CamReportError):
     """An input image, an input folder or the output location is not usable."""
+
+
+class OutputError(InputError):
+    """A file of the report cannot be written, or another process is writing there."""
 
 
 class ModelError(CamReportError):

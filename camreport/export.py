@@ -12,11 +12,11 @@ import sys
 import tempfile
 import unicodedata
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 from camreport.drawing import Share, drawable, drawn_over, format_probability, seen_share
 from camreport.errors import ResultsError
+from camreport.files import (
+    MARKER,
+    check_no_links,
+    is_file,
+    is_marked,
+    make_folder,
+    remove_tree,
+    write,
+    writing,
+)
 from camreport.heatmap import QuantisedCam, quantise, shade
 from camreport.methods import METHODS, Method
-from camreport.results import DATA, REPORT, Arrays, Record, Results, load_results, softmax
+from camreport.results import DATA, REPORT, Record, Results, load_results, softmax
+from camreport.shards import Arrays
 
 FIGURES = "figures"
 """The folder of the figures, beside the report."""
@@ -65,7 +76,12 @@ _TILE = 176
 _MARGIN = 12
 _LINE = 18
 _FONT_SIZE = 13
-_MARKER = ".camreport"
+_DATA_FILE = re.compile(
+    r"camreport\.(js|css)|report\.js|(overview|images)-\d{4,}\.js|thumbs/\d{2,}/\d{5,}\.jpg|"
+    r"tiles/\d+(-\d+-\w+)?\.jpg"
+)
+
+Progress = Callable[[int], object]
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -87,7 +103,7 @@ class Cell:
     cam: NDArray[np.float32]
 
 
-def export_figures(out: str | Path) -> list[Path]:
+def export_figures(out: str | Path, progress: Progress = lambda count: None) -> list[Path]:
     """Write ``OUT/figures``: for each image a contact sheet, and for each map a picture.
 
     Names are short and ASCII, such as ``both_class0-cat_layer_cam_features.12.png`` and
@@ -96,6 +112,7 @@ def export_figures(out: str | Path) -> list[Path]:
 
     Args:
         out: the folder of the report.
+        progress: told how many more images are drawn.
 
     Returns:
         The files.
@@ -103,76 +120,120 @@ def export_figures(out: str | Path) -> list[Path]:
     Raises:
         ResultsError: the results are missing, incomplete or damaged, or the folder holds what
             is no figure of ours.
+        OutputError: a file cannot be written.
     """
     results = load_results(out)
-    folder = results.path.parent / FIGURES
-    _claim(folder)
+    root = results.path.parent
+    folder = root / FIGURES
+    _claim(folder, root)
     taken: set[str] = set()
     written: list[Path] = []
+
+    def keep(name: str, picture: Image.Image) -> None:
+        written.append(folder / (_unique(name, taken) + ".png"))
+        write(written[-1], _png(picture), root)
+
     for record in _readable(results):
-        photo = np.asarray(Image.open(BytesIO(results.photo(record["index"]))))
+        photo = np.asarray(results.picture(record["index"]))
         seen = seen_share(results.manifest, record)
         arrays = results.arrays(record["index"])
         cells = list(_cells(arrays))
         image = _unique(_image_name(record), taken)
         for cell in cells:
             name = "_".join([image, _class_part(results, arrays, cell), cell.method.key])
-            path = folder / (_unique(f"{name}_{_layer_name(cell)}", taken) + ".png")
-            _picture(photo, seen, cell).save(path)
-            written.append(path)
-        path = folder / (_unique(f"{image}_sheet", taken) + ".png")
-        _sheet(results, record, arrays, photo, seen, cells).save(path)
-        written.append(path)
+            keep(f"{name}_{_layer_name(cell)}", _picture(photo, seen, cell))
+        keep(f"{image}_sheet", _sheet(results, record, arrays, photo, seen, cells))
+        progress(1)
     return written
 
 
-def export_table(out: str | Path) -> Path:
-    """Write ``OUT/maps.csv``: one line for each map, in UTF-8 with a mark that Excel reads.
+def count_figures(out: str | Path) -> int:
+    """Return how many pictures ``export_figures`` would write, judged by the first image.
 
     Raises:
         ResultsError: as for ``export_figures``.
     """
     results = load_results(out)
+    records = _readable(results)
+    cells = list(_cells(results.arrays(records[0]["index"])))
+    return len(records) * (len(cells) + 1)
+
+
+def export_table(out: str | Path, progress: Progress = lambda count: None) -> Path:
+    """Write ``OUT/maps.csv``: one line for each map, in UTF-8 with a mark that Excel reads.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it.
+
+    Args:
+        out: the folder of the report.
+        progress: told how many more images are done.
+
+    Raises:
+        ResultsError, OutputError: as for ``export_figures``.
+    """
+    results = load_results(out)
     path = results.path.parent / TABLE
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8-sig", newline="") as file:
+    with writing(path, results.path.parent) as binary:
+        file = TextIOWrapper(binary, encoding="utf-8-sig", newline="", write_through=True)
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for record in _readable(results):
             arrays = results.arrays(record["index"])
             for cell in _cells(arrays):
                 writer.writerow(_row(results, record, arrays, cell))
-    os.replace(temporary, path)
+            progress(1)
+        file.flush()
+        file.detach()
     return path
 
 
-def export_archive(out: str | Path) -> Path:
-    """Write ``OUT.zip`` beside the report: page, data, figures, table, and a printed document.
+def export_archive(out: str | Path, progress: Progress = lambda count: None) -> Path:
+    """Write ``OUT.zip`` beside the report: page, data, and what there is of other forms.
 
     A document that is older than the report may show another one, and stays outside.
 
+    Args:
+        out: the folder of the report.
+        progress: told how many more files are packed.
+
     Raises:
-        ResultsError: as for ``export_figures``, or the report is not rendered.
+        ResultsError, OutputError: as for ``export_figures``, or the report is not rendered.
     """
     folder = load_results(out).path.parent
-    report = _report(folder)
-    data = [path for path in sorted((folder / DATA).rglob("*")) if path.is_file()]
-    printed = [] if is_outdated(out) else list(folder.glob(DOCUMENT))
-    files = [report, *data, *printed, export_table(out), *export_figures(out)]
+    files = [_report(folder), *own_data(folder), *_exports(folder)]
     path = folder.with_name(folder.name + ".zip")
-    temporary = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files:
-            archive.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
-    os.replace(temporary, path)
+    with writing(path, path.parent) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as z:
+        for packed in files:
+            z.write(packed, f"{folder.name}/{packed.relative_to(folder).as_posix()}")
+            progress(1)
     return path
+
+
+def count_packed(out: str | Path) -> int:
+    """Return how many files ``export_archive`` would pack."""
+    folder = load_results(out).path.parent
+    return 1 + len(own_data(folder)) + len(_exports(folder))
+
+
+def own_data(folder: Path) -> list[Path]:
+    """Return the files of a report's data, in order: those of our names, and no links."""
+    data = folder / DATA
+    if not is_marked(data):
+        return []
+    found = [
+        Path(parent, name)
+        for parent, _, names in os.walk(data)  # which follows no links
+        for name in names
+        if _DATA_FILE.fullmatch(Path(parent, name).relative_to(data).as_posix())
+    ]
+    return sorted(path for path in found if is_file(path))
 
 
 def is_outdated(out: str | Path) -> bool:
     """Say whether the report was made anew since its document was printed."""
     folder = load_results(out).path.parent
     document = folder / DOCUMENT
-    return document.is_file() and document.stat().st_mtime < _report(folder).stat().st_mtime
+    return is_file(document) and document.stat().st_mtime < _report(folder).stat().st_mtime
 
 
 def remove_exports(out: str | Path) -> None:
@@ -181,14 +242,33 @@ def remove_exports(out: str | Path) -> None:
     Only what is ours goes: a table with our heading, figures with our mark. A document stays, it
     may be anybody's.
     """
-    table, figures = Path(out, TABLE), Path(out, FIGURES)
+    table = Path(out, TABLE)
     with suppress(OSError):
-        with table.open(encoding="utf-8-sig", errors="replace") as file:
-            ours = file.readline().strip() == ",".join(COLUMNS)
-        if ours:
+        if _is_our_table(table):
             table.unlink()
-    if (figures / _MARKER).is_file():
-        shutil.rmtree(figures, ignore_errors=True)
+    remove_tree(Path(out, FIGURES))
+
+
+def _exports(folder: Path) -> list[Path]:
+    """Return the table, the figures and the document of a report that are there."""
+    figures = folder / FIGURES
+    drawn = sorted(figures.glob("*.png")) if is_marked(figures) else []
+    table = [folder / TABLE] if _is_our_table(folder / TABLE) else []
+    printed = [] if is_outdated(folder) else [folder / DOCUMENT]
+    return [path for path in (*table, *printed, *drawn) if is_file(path)]
+
+
+def _is_our_table(table: Path) -> bool:
+    if not is_file(table):
+        return False
+    with table.open(encoding="utf-8-sig", errors="replace") as file:
+        return file.readline(1000).strip() == ",".join(COLUMNS)
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def export_document(out: str | Path, page: str | Path | None = None) -> Path:
@@ -225,13 +305,13 @@ def export_document(out: str | Path, page: str | Path | None = None) -> Path:
         if done.returncode or not printed.is_file():
             said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise ResultsError(f"export: {Path(browser).name} did not print. {' '.join(said)}")
-        shutil.copyfile(printed, path)
+        write(path, printed.read_bytes(), folder)
     return path
 
 
 def _report(folder: Path) -> Path:
     report = folder / REPORT
-    if not report.is_file():
+    if not is_file(report):
         raise ResultsError(
             f"export: expected {REPORT} in {folder.name}, found none. "
             f"Make it with: camreport render {folder.name}"
@@ -278,18 +358,24 @@ def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[o
         height, width = results.manifest["preprocessing"]["size"]
         _, strong = shade(cam, height, width, threshold=0.5)
         measured = [f"{cam.peak + base:.9g}", f"{np.mean(strong):.4f}"]
+    label = record.get("label")
     return [
-        record["file"],
-        names[record["label"]] if "label" in record else "",
+        _cell_text(record["file"]),
+        "" if label is None else _cell_text(names[label]),
         target if of_class else "",
-        names[target] if of_class else "",
+        _cell_text(names[target]) if of_class else "",
         f"{softmax(arrays['logits'])[target]:.6f}" if of_class else "",
         f"{arrays['logits'][target]:.6g}" if of_class else "",
-        cell.layer,
+        _cell_text(cell.layer),
         cell.method.key,
         cam.state,
         *measured,
     ]
+
+
+def _cell_text(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula to run."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _sheet(
@@ -410,19 +496,19 @@ def _unique(name: str, taken: set[str]) -> str:
     return unique
 
 
-def _claim(folder: Path) -> None:
+def _claim(folder: Path, root: Path) -> None:
     """Make the folder of the figures, or empty it if it is ours.
 
     Raises:
         ResultsError: it holds something else.
+        OutputError: it is a link, or cannot be made.
     """
-    marker = folder / _MARKER
-    if folder.is_dir() and any(folder.iterdir()) and not marker.is_file():
+    check_no_links(folder, root)
+    if folder.is_dir() and any(folder.iterdir()) and not is_marked(folder):
         raise ResultsError(
             f"export: expected {FIGURES}/ to be new, empty or ours, but it holds something else. "
             "Move that away."
         )
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    folder.mkdir()
-    marker.touch()
+    remove_tree(folder)
+    make_folder(folder, root)
+    write(folder / MARKER, b"", root)

@@ -28,19 +28,14 @@ from camreport.engine import (
 from camreport.errors import ClassError, InputError
 from camreport.images import InputFile, LoadedImage
 from camreport.layers import Layer
+from camreport.manifest import shortened
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
-from camreport.results import (
-    Arrays,
-    Record,
-    ResultsWriter,
-    load_results,
-    shard_name,
-    softmax,
-    stack_arrays,
-)
+from camreport.results import Record, softmax
+from camreport.shards import Arrays, shard_name, stack_arrays
 from camreport.survey import choose_layers, sample_image
 from camreport.task import Task
+from camreport.writer import ResultsWriter
 
 SHARD_IMAGES = 64
 """Most inputs that one shard covers."""
@@ -90,6 +85,7 @@ class Summary:
         cost: ``forwards``, ``backwards``, ``variants``, ``maps`` and ``seconds``; ``families``
             has the same for each kind of passes.
         notes: what the user should be told about the model and the methods.
+        changed: whether the results are not those that were there before.
     """
 
     out: Path
@@ -98,6 +94,7 @@ class Summary:
     reused: int
     cost: Record
     notes: tuple[str, ...]
+    changed: bool = True
 
 
 @dataclass
@@ -134,18 +131,15 @@ def compute(
         LayerError, ClassError, ModelError: as for ``explain``; nothing is written before the
             first batch has shown that the request can be met.
     """
-    if writer.is_complete():
-        manifest = load_results(writer.out).manifest
-        progress(len(files))
-        if manifest["command"] != request.command:  # the report may be asked for in another form
-            writer.write_manifest(manifest | {"command": request.command})
-        return _summary(writer, manifest["images"], manifest["cost"], len(files), model)
-    finished = writer.finished_shards()
+    classes = _class_records(model, len(writer.plan["classes"])) if writer.plan else []
+    facts = [_file_facts(file.path) for file in files]
+    finished = _still_valid(writer, files, facts, model)
+    writer.keep(finished)
     shards = list(finished.values())
     reused = sum(len(shard["images"]) for shard in shards)
     progress(reused)
     with undisturbed(model.module):
-        shards += _compute_shards(model, files, writer, request, set(finished), progress)
+        shards += _compute_shards(model, files, facts, writer, request, set(finished), progress)
     records: list[Record] = sorted(
         (record for shard in shards for record in shard["images"]), key=itemgetter("index")
     )
@@ -155,53 +149,74 @@ def compute(
             + "; ".join(f"{record['file']}: {record['reason']}" for record in records[:3])
         )
     cost = _total_cost([shard["cost"] for shard in shards])
+    classes = classes or writer.plan["classes"]
+    manifest = _manifest(model, writer.plan, request, classes, records, cost)
+    if reused == len(files):  # nothing was computed: what it was computed with stays
+        before = writer.manifest()
+        manifest |= {key: before[key] for key in ("versions", "device") if key in before}
+    changed = writer.write_manifest(manifest)
+    return _summary(writer, manifest["images"], cost, reused, model, changed)
+
+
+def _manifest(
+    model: LoadedModel,
+    plan: Record,
+    request: Request,
+    classes: Sequence[Record],
+    records: Sequence[Record],
+    cost: Record,
+) -> Record:
+    """Return what the manifest says, but its schema."""
     task = request.task
-    writer.write_manifest(
-        {
-            "command": request.command,
-            "versions": _versions(),
-            "device": _device_name(device_of(model)),
-            "seed": task.seed if _draws_noise(task) else None,
-            "model": {
-                "name": model.name,
-                "source": model.source,
-                "sha256": model.sha256,
-                "parameters": model.parameter_count,
-                "output": model.output,
-                "warning": model.warning,
-                "notes": list(model.notes),
-            },
-            "preprocessing": model.preprocessing.to_dict(),
-            "classes": writer.plan["classes"],
-            "layers": writer.plan["layers"],
-            "channels": writer.plan["channels"],
-            "methods": [method.key for method in task.methods],
-            "quantity": task.quantity,
-            "fusion": {"gamma": task.gamma, "stages": task.stages},
-            "smooth": list(task.smooth),
-            "skipped": writer.plan["skipped"],
-            "images": records,
-            "cost": cost,
-        }
-    )
-    return _summary(writer, records, cost, reused, model)
+    return {
+        "command": request.command,
+        "versions": _versions(),
+        "device": _device_name(device_of(model)),
+        "seed": task.seed if _draws_noise(task) else None,
+        "model": {
+            "name": model.name,
+            "source": shortened(model.source),
+            "sha256": model.sha256,
+            "parameters": model.parameter_count,
+            "output": model.output,
+            "warning": shortened(model.warning),
+            "notes": [shortened(note) for note in model.notes],
+        },
+        "preprocessing": model.preprocessing.to_dict(),
+        "classes": [*classes],
+        "layers": plan["layers"],
+        "channels": plan["channels"],
+        "methods": [method.key for method in task.methods],
+        "quantity": task.quantity,
+        "fusion": {"gamma": task.gamma, "stages": task.stages},
+        "smooth": list(task.smooth),
+        "skipped": [skip | {"reason": shortened(skip["reason"])} for skip in plan["skipped"]],
+        "images": [_described(record, request.labels, classes) for record in records],
+        "cost": cost,
+    }
 
 
-def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Request) -> Record:
-    """Return all that decides a run's results; runs of equal settings may share shards."""
-    inputs = hashlib.sha256()
+def _described(record: Record, labels: Mapping[int, int], classes: Sequence[Record]) -> Record:
+    """Return an image's record with its true class and the names of its predictions."""
+    described = {key: value for key, value in record.items() if key != "transient"}
+    if record["index"] in labels:
+        described["label"] = labels[record["index"]]
+    if "top" in record:
+        described["top"] = [entry | classes[entry["index"]] for entry in record["top"]]
+    return described
+
+
+def run_settings(model: LoadedModel, request: Request) -> Record:
+    """Return all that decides a run's maps but the files; equal runs may share shards."""
     structure = hashlib.sha256(repr(model.module).encode())  # equal weights may be used otherwise
     for kind in dict.fromkeys(map(type, model.module.modules())):
         structure.update(_own_source(kind))
-    for file in files:
-        inputs.update(f"{file.name}\0{_file_facts(file.path)}\n".encode())
     return {
         "camreport": __version__,
         "torch": torch.__version__,
         "device": str(device_of(model)),
         "model": [model.name, model.sha256, structure.hexdigest(), model.output],
         "preprocessing": model.preprocessing.to_dict(),
-        "classes": list(model.class_names),
         "layers": list(request.task.layers),
         "channels": list(request.task.channels),
         "methods": [[method.key, method.largest_grid] for method in request.task.methods],
@@ -209,9 +224,7 @@ def run_settings(model: LoadedModel, files: Sequence[InputFile], request: Reques
         "fusion": [request.task.gamma, request.task.stages],
         "smooth": [*request.task.smooth, request.task.seed if _draws_noise(request.task) else None],
         "targets": request.targets if isinstance(request.targets, str) else list(request.targets),
-        "labels": sorted(request.labels.items()),
         "batch_size": request.batch_size or "auto",
-        "inputs": inputs.hexdigest(),
     }
 
 
@@ -225,13 +238,61 @@ def _own_source(kind: type) -> bytes:
         return b""
 
 
-def _file_facts(path: Path) -> tuple[int, int] | None:
-    """Return size and time of change of a file; None for one that cannot be looked at."""
+def _file_facts(path: Path) -> list[int] | None:
+    """Return size and times of change of a file; None for one that cannot be looked at."""
     try:
         facts = path.stat()
     except OSError:
         return None
-    return facts.st_size, facts.st_mtime_ns
+    return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+
+
+def _still_valid(
+    writer: ResultsWriter,
+    files: Sequence[InputFile],
+    facts: Sequence[list[int] | None],
+    model: LoadedModel,
+) -> dict[int, Record]:
+    """Return the finished shards whose inputs are what they were, by number.
+
+    A failure that may pass is tried again; its shard stays if it has not passed.
+    """
+    valid: dict[int, Record] = {}
+    for shard, summary in writer.finished_shards().items():
+        start = shard * writer.plan["shard"]
+        indices = range(start, min(start + writer.plan["shard"], len(files)))
+        records = summary["images"]
+        if [record["index"] for record in records] == [*indices] and all(
+            record["file"] == files[i].name and _is_unchanged(files[i], facts[i], record, fact)
+            for i, record, fact in zip(indices, records, summary["facts"], strict=True)
+        ):
+            valid[shard] = summary
+    shard_of = {
+        record["index"]: shard
+        for shard, summary in valid.items()
+        for record in summary["images"]
+        if record.get("transient")
+    }
+    for index, image in decode_ahead(files, list(shard_of), model.preprocessing):
+        if not (isinstance(image, Failure) and image.transient):
+            valid.pop(shard_of[index], None)
+    return valid
+
+
+def _is_unchanged(
+    file: InputFile, now: list[int] | None, record: Record, before: list[int] | None
+) -> bool:
+    """Say whether a file holds what it held, by its times of change or else by its bytes."""
+    if now == before:
+        return True
+    if now is None or before is None or now[0] != before[0] or not file.path.is_file():
+        return False
+    try:
+        with file.path.open("rb") as opened:
+            same = hashlib.file_digest(opened, "sha256").hexdigest() == record["sha256"]
+            return bool(same)
+    except OSError:
+        return False
 
 
 def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str, Layer]:
@@ -255,6 +316,7 @@ def device_of(model: LoadedModel) -> torch.device:
 def _compute_shards(
     model: LoadedModel,
     files: Sequence[InputFile],
+    facts: Sequence[list[int] | None],
     writer: ResultsWriter,
     request: Request,
     finished: set[int],
@@ -283,15 +345,13 @@ def _compute_shards(
         size = _explain_batch(model, batch, writer, request, size, pending, tell)
         for i, decoded in batch.items():
             pending.records[i] = _record(i, files[i].name, decoded)
-            if i in request.labels:
-                pending.records[i]["label"] = request.labels[i]
             if i in pending.arrays:
                 pending.records[i]["top"] = _top(pending.arrays[i]["logits"], writer.plan)
         progress(len(batch) - told)
         batch.clear()
         for shard in _full_shards(pending, writer.plan.get("shard", len(files)), len(files)):
             now = time.perf_counter()
-            yield _finish(writer, shard, pending, now - started)
+            yield _finish(writer, shard, pending, facts, now - started)
             started = now
 
 
@@ -338,20 +398,14 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
     Raises:
         ClassError: the model does not have as many classes as it has class names.
     """
-    num_classes = first.logits.shape[1]
-    names = model.class_names or numbered_classes(num_classes)
-    if len(names) != num_classes:
-        raise ClassError(
-            f"class names: expected {num_classes}, one per logit of {model.name}, "
-            f"got {len(names)}: {', '.join(names[:5])}."
-        )
+    classes = _class_records(model, first.logits.shape[1])
     bytes_per_image = sum(array.nbytes for array in row.values())
     variants_per_image = max(1, first.cost.variants // len(first.logits))
     shard = min(SHARD_IMAGES, SHARD_BYTES // bytes_per_image, SHARD_VARIANTS // variants_per_image)
     return {
         "batch": size,
         "shard": max(1, shard),
-        "classes": [{"index": i, "name": name} for i, name in enumerate(names)],
+        "classes": classes,
         "layers": [
             _layer_record(layer, first.shapes[name])
             | ({"same_as": first.twins[name]} if name in first.twins else {})
@@ -363,6 +417,21 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
         ],
         "skipped": [asdict(skip) for skip in first.skipped],
     }
+
+
+def _class_records(model: LoadedModel, num_classes: int) -> list[Record]:
+    """Return the classes' entries in the manifest.
+
+    Raises:
+        ClassError: the model does not have as many classes as it has class names.
+    """
+    names = model.class_names or numbered_classes(num_classes)
+    if len(names) != num_classes:
+        raise ClassError(
+            f"class names: expected {num_classes}, one per logit of {model.name}, "
+            f"got {len(names)}: {', '.join(names[:5])}."
+        )
+    return [{"index": i, "name": name} for i, name in enumerate(names)]
 
 
 def _layer_record(layer: Layer, shape: Sequence[int]) -> Record:
@@ -397,8 +466,14 @@ def _full_shards(pending: _Pending, length: int, total: int) -> list[int]:
     return [s for s in shards if min((s + 1) * length, total) - 1 in pending.records]
 
 
-def _finish(writer: ResultsWriter, shard: int, pending: _Pending, seconds: float) -> Record:
-    """Write a shard, if it has any readable image; return its records and cost."""
+def _finish(
+    writer: ResultsWriter,
+    shard: int,
+    pending: _Pending,
+    facts: Sequence[list[int] | None],
+    seconds: float,
+) -> Record:
+    """Write a shard, unless nothing has been read at all; return its records and cost."""
     length = writer.plan.get("shard", len(pending.records))
     indices = [index for index in sorted(pending.records) if index // length == shard]
     readable = [index for index in indices if index in pending.arrays]
@@ -408,11 +483,17 @@ def _finish(writer: ResultsWriter, shard: int, pending: _Pending, seconds: float
             record |= {"shard": shard_name(shard), "row": readable.index(record["index"])}
     families = {passes: _rounded(asdict(cost)) for passes, cost in pending.costs.items()}
     total = asdict(sum(pending.costs.values(), Cost())) | {"seconds": round(seconds, 3)}
-    summary = {"images": records, "cost": total | {"families": families}}
+    summary = {
+        "images": records,
+        "facts": [facts[index] for index in indices],
+        "cost": total | {"families": families},
+    }
     pending.costs = {}
+    arrays: Arrays = {}
     if readable:
         arrays = stack_arrays(pending.arrays.pop(index) for index in readable)
         arrays["image"] = np.array(readable, dtype=np.int64)
+    if writer.plan:
         photos = {index: pending.photos.pop(index) for index in readable}
         writer.write_shard(shard, arrays, summary, photos)
     return summary
@@ -422,7 +503,10 @@ def _record(index: int, name: str, image: LoadedImage | Failure) -> Record:
     """Return an input's entry in the manifest, without what the model says of it."""
     record: Record = {"index": index, "file": name, "sha256": image.sha256}
     if isinstance(image, Failure):
-        return record | {"width": None, "height": None, "status": "failed", "reason": image.reason}
+        passing = {"transient": True} if image.transient else {}
+        reason = shortened(image.reason)
+        record |= {"width": None, "height": None, "status": "failed", "reason": reason}
+        return record | passing
     return record | {"width": image.width, "height": image.height, "status": "ok"}
 
 
@@ -471,9 +555,14 @@ def _device_name(device: torch.device) -> str:
 
 
 def _summary(
-    writer: ResultsWriter, records: Sequence[Record], cost: Record, reused: int, model: LoadedModel
+    writer: ResultsWriter,
+    records: Sequence[Record],
+    cost: Record,
+    reused: int,
+    model: LoadedModel,
+    changed: bool,
 ) -> Summary:
     failed = [record for record in records if record["status"] == "failed"]
     reasons = (skip["reason"] for skip in writer.plan["skipped"])
     notes = (*model.notes, *dict.fromkeys(reasons))
-    return Summary(writer.out, len(records), failed, reused, cost, notes)
+    return Summary(writer.out, len(records), failed, reused, cost, notes, changed)

@@ -2,27 +2,40 @@
 
     OUT/results/.camreport          marker: the folder is ours; what the run was asked to do
     OUT/results/shard-00000.npz     raw maps, logits and targets of a range of the images
-    OUT/results/shard-00000.json    their records, until the manifest has taken them in
+    OUT/results/shard-00000.json    the records of its inputs; written behind it: it is finished
     OUT/results/photos/0.jpg        the photographs at display size
     OUT/results/manifest.json       written last: its presence says that the run is complete
 
-Every file is written under a temporary name and then renamed. Nothing here imports torch.
+A folder may come from someone else: what is read here is checked, and leads nowhere else.
+Nothing here imports torch.
 """
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+import warnings
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from camreport.errors import InputError, ResultsError
+from camreport.files import LOCK, MARKER, is_file, is_folder, is_marked, read
+from camreport.manifest import check_manifest
+from camreport.shards import Arrays, check_arrays, read_shard
 
 SCHEMA = 2
 """Version of the folder's layout."""
+
+RESULTS = "results"
+"""The folder of the results, beside the report."""
+
+NEXT = ".camreport-next"
+"""The folder in which a run writes until it is complete, where earlier results stand."""
 
 REPORT = "index.html"
 """File name of the report, beside ``results``."""
@@ -30,15 +43,20 @@ REPORT = "index.html"
 DATA = "data"
 """The folder of a report's data, beside it, where it is too large for one file."""
 
-_MARKER = ".camreport"
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
+"""Name of the file that describes a run."""
+
+PHOTOS = "photos"
+"""The folder of the photographs."""
+
+MAX_PHOTO_BYTES, MAX_PHOTO_PIXELS = 64 * 1024**2, 4096 * 4096
+"""Most bytes and pixels of a photograph at display size."""
+
+MAX_JSON_BYTES = 2 * 1024**3
+"""Most bytes of a manifest."""
 
 Record = dict[str, Any]
 """A JSON object."""
-
-Arrays = dict[str, NDArray[Any]]
-"""A shard's arrays by key: ``"<method>/<layer>"``, ``logits``, ``targets``, ``image``; of channel
-layers ``"feature_maps/<layer>"`` ``(n, C, h, w)``, ``"channel_weights/<layer>"`` ``(n, K, C)``."""
 
 
 @dataclass
@@ -47,12 +65,12 @@ class Results:
 
     Attributes:
         path: the ``results`` folder.
-        manifest: as in ``manifest.json``.
+        manifest: as in ``manifest.json``, checked.
     """
 
     path: Path
     manifest: Record
-    _shard: tuple[str, Arrays] = ("", {})
+    _shard: tuple[str, Arrays] = field(default=("", {}), repr=False)
 
     @property
     def images(self) -> list[Record]:
@@ -65,13 +83,24 @@ class Results:
         Raises:
             ResultsError: it is missing.
         """
-        try:
-            return (self.path / "photos" / f"{index}.jpg").read_bytes()
-        except OSError as error:
+        return read_photo(self.path, index)
+
+    def picture(self, index: int) -> Image.Image:
+        """Return an image's photograph at display size, RGB.
+
+        Raises:
+            ResultsError: it is missing or damaged, or of another shape than its image.
+        """
+        picture = decode_photo(self.photo(index), f"{PHOTOS}/{index}.jpg")
+        record = self.manifest["images"][index]
+        width, height = record.get("width") or 1, record.get("height") or 1
+        off = abs(picture.height * width - picture.width * height)  # of rounding to whole pixels
+        if off > 1.5 * max(width, height):
             raise ResultsError(
-                f"results: photos/{index}.jpg cannot be read ({error.strerror}). "
-                "Run the same 'camreport run' again."
-            ) from error
+                f"results: {PHOTOS}/{index}.jpg is {picture.width} × {picture.height}, which does "
+                f"not fit an image of {width} × {height}. Run 'camreport run' again."
+            )
+        return picture
 
     def arrays(self, index: int) -> Arrays:
         """Return one image's arrays: maps ``(K, h, w)``, logits ``(num_classes,)``, targets.
@@ -82,113 +111,17 @@ class Results:
         record = self.manifest["images"][index]
         if record["status"] != "ok":
             raise ResultsError(f"image: {record['file']!r} has no maps ({record['reason']}).")
-        if self._shard[0] != record["shard"]:
-            self._shard = record["shard"], _read_shard(self.path / record["shard"])
-        return {key: array[record["row"]] for key, array in self._shard[1].items()}
-
-
-@dataclass
-class ResultsWriter:
-    """Writes a run's results, shard by shard; takes up an interrupted run of equal settings.
-
-    A shard covers a fixed range of the inputs, whatever the batch size. The folder is claimed,
-    and an earlier run's files are removed, only when the first shard is ready.
-
-    Attributes:
-        out: the folder of report and results.
-        settings: what the run was asked to do; decides whether earlier shards can stay.
-        overwrite: whether a folder that is not ours may be used.
-        plan: what the first batch has settled, kept in the marker for a run that resumes.
-        resumes: whether shards of an earlier run with equal settings are kept.
-    """
-
-    out: Path
-    settings: Record
-    overwrite: bool = False
-    plan: Record = field(default_factory=dict)
-    resumes: bool = field(default=False, init=False)
-    _claimed: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        check_output(self.out, self.overwrite)
-        self.settings = json.loads(_json(self.settings))  # as the marker will give it back
-        marker = _read_json(self.folder / _MARKER)
-        if marker.get("settings") == self.settings and marker.get("schema") == SCHEMA:
-            self.plan = marker["plan"]
-            self.resumes = True
-
-    @property
-    def folder(self) -> Path:
-        """The ``results`` folder."""
-        return self.out / "results"
-
-    def is_complete(self) -> bool:
-        """Say whether an earlier run with equal settings has finished and nothing is damaged."""
-        if not self.resumes:
-            return False
-        try:
-            results = load_results(self.out)
-            for record in results.images:
-                if record["status"] == "ok":
-                    results.arrays(record["index"])
-                    results.photo(record["index"])
-        except ResultsError:
-            return False
-        return True
-
-    def finished_shards(self) -> dict[int, Record]:
-        """Return ``images`` and ``cost`` of the shards an earlier run has finished, by number."""
-        if not self.resumes:
-            return {}
-        found = {
-            int(path.stem.removeprefix("shard-")): _read_json(path.with_suffix(".json"))
-            for path in sorted(self.folder.glob("shard-*.npz"))
-        }
-        return {shard: record for shard, record in found.items() if record}
-
-    def write_shard(
-        self, shard: int, arrays: Arrays, summary: Record, photos: Mapping[int, bytes]
-    ) -> None:
-        """Write a shard with its photographs; it counts as finished once it is renamed.
-
-        Args:
-            shard: its number.
-            arrays: maps ``(n, K, h, w)``, ``logits``, ``targets``, ``image`` of its n images.
-            summary: ``images``, the records of its inputs, and ``cost``.
-            photos: JPEG bytes by index of the image.
-        """
-        self._claim()
-        for index, photo in photos.items():
-            _write(self.folder / "photos" / f"{index}.jpg", photo)
-        path = self.folder / shard_name(shard)
-        _write(path.with_suffix(".json"), _json(summary))
-        temporary = path.with_name(path.name + ".part")
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-
-    def write_manifest(self, manifest: Record) -> None:
-        """Write the manifest, which completes the results, and drop what it has taken in."""
-        self._claim()
-        _write(self.folder / _MANIFEST, _json({"schema": SCHEMA, **manifest}))
-        for sidecar in self.folder.glob("shard-*.json"):
-            sidecar.unlink()
-
-    def _claim(self) -> None:
-        """Make the folder ours, once: remove what belongs to another run, put up the marker."""
-        if self._claimed:
-            return
-        (self.out / REPORT).unlink(missing_ok=True)
-        (self.folder / _MANIFEST).unlink(missing_ok=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.resumes:  # the old marker stays until then, so that the folder stays ours
-            for pattern in ("shard-[0-9]*", "photos/[0-9]*.jpg*"):
-                for file in self.folder.glob(pattern):
-                    file.unlink()
-        record = {"schema": SCHEMA, "plan": self.plan, "settings": self.settings}
-        _write(self.folder / _MARKER, _json(record))
-        (self.folder / "photos").mkdir(exist_ok=True)
-        self._claimed = True
+        name = record["shard"]
+        if self._shard[0] != name:
+            arrays = read_shard(self.path / name, self.path.parent)
+            check_arrays(arrays, self.manifest, name)
+            self._shard = name, arrays
+        arrays, row = self._shard[1], record["row"]
+        if row >= len(arrays["image"]):
+            raise ResultsError(
+                f"results: {name} has no maps of {record['file']!r}. Run 'camreport run' again."
+            )
+        return {key: array[row] for key, array in arrays.items()}
 
 
 def check_output(out: Path, overwrite: bool = False) -> None:
@@ -210,14 +143,14 @@ def check_output(out: Path, overwrite: bool = False) -> None:
     if not os.access(existing, os.W_OK):
         raise InputError(f"output: {str(existing)!r} cannot be written to. Choose another folder.")
     for path, is_kind, kind in (
-        (out / "results", Path.is_dir, "a folder"),
-        (out / REPORT, Path.is_file, "a file"),
+        (out / RESULTS, is_folder, "a folder"),
+        (out / REPORT, is_file, "a file"),
     ):
-        if path.exists() and not is_kind(path):
+        if os.path.lexists(path) and not is_kind(path):
             raise InputError(f"output: {str(path)!r} must be {kind} or absent. Move it away.")
-    if overwrite or not out.exists() or (out / "results" / _MARKER).exists():
+    if overwrite or not out.exists() or any(is_marked(out / name) for name in (RESULTS, NEXT)):
         return
-    entries = sum(1 for entry in out.iterdir() if not _is_empty_results(entry))
+    entries = sum(1 for entry in out.iterdir() if not _is_left_behind(entry))
     if entries:
         raise InputError(
             f"output: expected a new, empty or earlier report's folder, got {str(out)!r} with "
@@ -233,26 +166,32 @@ def load_results(path: str | Path) -> Results:
         path: the folder of a report, or its ``results``.
 
     Raises:
-        ResultsError: there are no results, they are incomplete, or of another schema.
+        ResultsError: there are no results, they are incomplete, damaged, or of another schema.
     """
-    folder = Path(path)
-    if not (folder / _MARKER).exists():
-        folder = folder / "results"
-    if not (folder / _MARKER).exists():
+    folder = Path(os.path.abspath(path))
+    if not is_file(folder / MARKER):
+        folder = folder / RESULTS
+    if not is_file(folder / MARKER):
         raise ResultsError(
             f"results: expected a folder made by 'camreport run', got {str(path)!r}."
         )
-    manifest = _read_json(folder / _MANIFEST)
+    if not is_folder(folder):
+        raise ResultsError(
+            f"results: expected a folder, got the link {str(folder)!r}, which may lead anywhere. "
+            "Put what it leads to in its place."
+        )
+    manifest = read_json(folder / MANIFEST, folder.parent)
     if not manifest:
         raise ResultsError(
-            f"results: {str(path)!r} is incomplete, it has no {_MANIFEST} that can be read. "
+            f"results: {str(path)!r} is incomplete, it has no {MANIFEST} that can be read. "
             "Run the same 'camreport run' again: it goes on where it stopped."
         )
     if manifest.get("schema") != SCHEMA:
         raise ResultsError(
-            f"results: expected schema {SCHEMA}, got {manifest.get('schema')}. "
+            f"results: expected schema {SCHEMA}, got {manifest.get('schema')!r}. "
             "Run 'camreport run' again with this version."
         )
+    check_manifest(manifest)
     return Results(folder, manifest)
 
 
@@ -264,48 +203,48 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return probabilities
 
 
-def shard_name(shard: int) -> str:
-    """Return the file name of a shard."""
-    return f"shard-{shard:05d}.npz"
-
-
-def stack_arrays(rows: Iterable[Arrays]) -> Arrays:
-    """Stack the arrays of single images into those of a shard."""
-    listed = list(rows)
-    return {key: np.stack([row[key] for row in listed]) for key in listed[0]}
-
-
-def _read_shard(path: Path) -> Arrays:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
-            return {key: shard[key] for key in shard.files}
-    except Exception as error:  # the archive's readers raise whatever the damage leads to
-        raise ResultsError(
-            f"results: {path.name} cannot be read ({error}). Run 'camreport run' again."
-        ) from error
-
-
-def _is_empty_results(entry: Path) -> bool:
-    """Say whether this is a ``results`` folder left by a run stopped in its first moment."""
-    if entry.name != "results" or not entry.is_dir():
-        return False
-    return all(inside.name.startswith(_MARKER) for inside in entry.iterdir())
-
-
-def _json(record: Record) -> bytes:
-    return json.dumps(record, indent=1, allow_nan=False).encode()
-
-
-def _read_json(path: Path) -> Record:
+def read_json(path: Path, root: Path) -> Record:
     """Return a JSON file's object, or an empty one where there is none that can be read."""
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        record = json.loads(read(path, root, MAX_JSON_BYTES))
+    except (ResultsError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+def _is_left_behind(entry: Path) -> bool:
+    """Say whether a run that was stopped in its first moment has left this."""
+    if entry.name == LOCK:
+        return True
+    if entry.name != RESULTS or not is_folder(entry):
+        return False
+    return all(inside.name.startswith(MARKER) for inside in entry.iterdir())
+
+
+def read_photo(folder: Path, index: int) -> bytes:
+    """Return the bytes of a photograph in a ``results`` folder.
+
+    Raises:
+        ResultsError: it is missing, a link, or too large.
+    """
+    return read(folder / PHOTOS / f"{index}.jpg", folder.parent, MAX_PHOTO_BYTES)
+
+
+def decode_photo(data: bytes, name: str) -> Image.Image:
+    """Return a photograph of ours, RGB.
+
+    Raises:
+        ResultsError: no JPEG, damaged, or too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(BytesIO(data), formats=("JPEG",))
+        if picture.width * picture.height > MAX_PHOTO_PIXELS:
+            raise ValueError(f"{picture.width} × {picture.height} pixels")
+        return picture.convert("RGB")
+    except Exception as error:  # Pillow's decoder raises whatever the damage leads to
+        reason = re.sub(r"<_io\S* object at \w+>", "it", str(error))
+        raise ResultsError(
+            f"results: {name} is damaged ({reason}). Run 'camreport run' again."
+        ) from error

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camreport.results import SCHEMA, Arrays, Record, shard_name, softmax, stack_arrays
+from camreport.results import SCHEMA, Record, softmax
+from camreport.shards import Arrays, shard_name, stack_arrays
 
 INPUTS = Path(__file__).resolve().parents[1] / "inputs"
 CLASSES = ("cat", "dog")
@@ -101,7 +102,8 @@ def _write_shard(folder: Path, shard: int, rows: Sequence[Arrays]) -> None:
     if shard and len(rows) == IN_SHARD:
         os.link(first, folder / shard_name(shard))
     else:
-        np.savez(folder / shard_name(shard), **stack_arrays(rows))  # type: ignore[arg-type]
+        arrays = stack_arrays(rows) | {"image": np.arange(len(rows))}
+        np.savez(folder / shard_name(shard), **arrays)  # type: ignore[arg-type]
 
 
 def _photo(random: np.random.Generator, place: int, side: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -88,8 +89,8 @@ def test_figures_are_the_overlays_of_the_raw_maps(demo: Path, tmp_path: Path) ->
     arrays = results.arrays(0)
     photo = np.asarray(Image.open(BytesIO(results.photo(0))))
     copy = tmp_path / "copy"
-    (copy / "results").parent.mkdir()
-    (copy / "results").symlink_to(demo / "results")
+    copy.mkdir()
+    shutil.copytree(demo / "results", copy / "results")
     export.export_figures(copy)
     for method, signed in (("layer_cam", False), ("hires_cam", True)):
         expected = camreport.overlay(photo, arrays[f"{method}/features.9"][1], signed=signed)
@@ -127,7 +128,7 @@ def test_maps_without_positive_evidence_are_labelled(report: Path) -> None:
 def test_table_has_the_numbers_of_every_map(demo: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
-    (copy / "results").symlink_to(demo / "results")
+    shutil.copytree(demo / "results", copy / "results")
     rows = rows_of(export.export_table(copy))
     results = camreport.load_results(demo)
     assert [row["image"] for row in rows[:1]] == ["both.jpg"]
@@ -191,15 +192,49 @@ def test_sheet_is_titled_in_letters_that_a_font_here_has(
     assert (written != numbered).any()
 
 
-def test_archive_holds_report_table_and_figures(report: Path) -> None:
+def test_archive_packs_what_exists(report: Path) -> None:
     path = export.export_archive(report)
     assert path == report.parent / "out.zip"
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
-        names = set(archive.namelist())
+        assert archive.namelist() == ["out/index.html"], "nothing is drawn for it"
         assert archive.read("out/index.html") == (report / "index.html").read_bytes()
+    assert not (report / "figures").exists()
+    export.export_table(report)
+    export.export_figures(report)
+    told: list[int] = []
+    with zipfile.ZipFile(export.export_archive(report, told.append)) as archive:
+        names = set(archive.namelist())
     figures = {f"out/figures/{p.name}" for p in (report / "figures").glob("*.png")}
+    assert len(figures) == 6 * 11
     assert names == figures | {"out/index.html", "out/maps.csv"}
+    assert sum(told) == len(names) == export.count_packed(report)
+
+
+def test_exports_say_how_far_they_are(report: Path) -> None:
+    for form in (export.export_figures, export.export_table):
+        told: list[int] = []
+        form(report, told.append)
+        assert told == [1] * 6
+    assert export.count_figures(report) == len(list((report / "figures").glob("*.png")))
+
+
+RUN_BY_SPREADSHEETS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1"]
+
+
+def test_table_has_no_cell_that_a_spreadsheet_runs(photos: Path, tmp_path: Path) -> None:
+    out, folder = tmp_path / "cells", tmp_path / "hostile"
+    folder.mkdir()
+    for name in RUN_BY_SPREADSHEETS:
+        (folder / f"{name}.png").write_bytes((photos / "cat.png").read_bytes())
+    labels = {f"{name}.png": 1 for name in RUN_BY_SPREADSHEETS}
+    model = tiny(("=cat()", "-dog"))
+    camreport.run(folder, out, model=model, layers=["0"], methods="grad_cam", labels=labels)
+    rows = rows_of(export.export_table(out))
+    assert {row["image"] for row in rows} == {f"'{name}.png" for name in RUN_BY_SPREADSHEETS}
+    assert {row["class"] for row in rows} == {"'=cat()", "'-dog"}
+    assert {row["true_class"] for row in rows} == {"'-dog"}
+    assert any(float(row["logit"]) < 0 for row in rows), "numbers stay numbers"
 
 
 def test_archive_leaves_out_a_document_of_an_earlier_report(
@@ -249,7 +284,7 @@ def test_document_shows_every_image_and_both_classes(demo: Path, tmp_path: Path)
         pytest.skip("no browser to print with")
     copy = tmp_path / "copy"
     copy.mkdir()
-    (copy / "results").symlink_to(demo / "results")
+    shutil.copytree(demo / "results", copy / "results")
     (copy / "index.html").write_bytes((demo / "index.html").read_bytes())
     pages = PdfReader(export.export_document(copy)).pages
     text = " ".join(page.extract_text() for page in pages)

@@ -19,7 +19,7 @@ from reports import embedded, maps_of
 from torch import Tensor, nn
 
 import camreport
-from camreport import decoding, engine, pipeline, results
+from camreport import decoding, engine, files, pipeline, writer
 from camreport.errors import ClassError, InputError, LayerError, MemoryLimitError, ResultsError
 from camreport.gallery import render_gallery
 from camreport.images import Preprocessing, load_image
@@ -294,7 +294,10 @@ def test_run_gives_equal_results_when_repeated(photos: Path, tmp_path: Path) -> 
     one, two = (files_of(tmp_path / name / "results") for name in ("a", "b"))
     assert one.keys() == two.keys()
     differing = {name for name in one if one[name] != two[name]}
-    assert differing <= {"manifest.json"}
+    assert differing <= {"manifest.json", "shard-00000.json"}
+    summaries = [json.loads(files["shard-00000.json"]) for files in (one, two)]
+    assert all(summary.pop("cost")["forwards"] for summary in summaries)
+    assert summaries[0] == summaries[1]
     assert lasting(tmp_path / "a") == lasting(tmp_path / "b")
 
 
@@ -454,7 +457,7 @@ def test_run_computes_nothing_again_when_killed_before_the_manifest(
 ) -> None:
     run(photos, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(results.ResultsWriter, "write_manifest", fail)
+        patch.setattr(writer.ResultsWriter, "write_manifest", fail)
         with pytest.raises(KeyboardInterrupt):
             run(photos, tmp_path / "out")
     assert not (tmp_path / "out" / "index.html").exists()
@@ -484,7 +487,7 @@ def test_run_resumes_when_killed_before_any_file_is_in_place(
         rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(results.os, "replace", killed)
+        patch.setattr(files.os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             run(photos, tmp_path / "out", batch_size=2)
     assert not (tmp_path / "out" / "index.html").exists()
@@ -510,7 +513,9 @@ def test_run_builds_the_report_again_when_killed_before_it(
 
 
 @pytest.mark.usefixtures("by_two")
-def test_run_never_leaves_an_old_report_beside_new_results(photos: Path, tmp_path: Path) -> None:
+def test_run_keeps_the_earlier_report_until_the_new_results_are_complete(
+    photos: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     run(photos, out)
     before = files_of(out)
@@ -519,9 +524,44 @@ def test_run_never_leaves_an_old_report_beside_new_results(photos: Path, tmp_pat
     assert files_of(out) == before
     with pytest.raises(KeyboardInterrupt):
         run(photos, out, classes=[1], batch_size=1, progress=interrupt_after(4))
-    assert not (out / "index.html").exists()
-    assert not (out / "results" / "manifest.json").exists()
-    assert {array["targets"].shape for array in shards_of(out).values()} == {(2, 1)}
+    after = files_of(out)
+    assert {name: after[name] for name in before} == before
+    assert load_results(out).arrays(6)["targets"].tolist() == [0, 1]
+    model = tiny()
+    assert run(photos, out, model, classes=[1], batch_size=1).reused == 2
+    assert sum(model.module.batches) == 5, "it goes on where it was interrupted"
+    run(photos, tmp_path / "fresh", classes=[1], batch_size=1)
+    assert files_of(out).keys() == files_of(tmp_path / "fresh").keys()
+    assert {array["targets"].shape for array in shards_of(out).values()} == {(2, 1), (1, 1)}
+
+
+@pytest.mark.usefixtures("by_two")
+@pytest.mark.parametrize("killed_at", ["results", ".camreport-last", "before the page goes"])
+def test_run_finishes_what_it_was_about_when_killed_while_results_change_places(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    out = tmp_path / "out"
+    run(photos, out)
+    rename = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target).name == killed_at:
+            raise KeyboardInterrupt
+        rename(source, target)
+        if Path(target).name == "results" and killed_at == "before the page goes":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(photos, out, classes=[1])
+    model = tiny()
+    run(photos, out, model, classes=[1])
+    assert model.module.batches == []
+    run(photos, tmp_path / "fresh", classes=[1])
+    assert files_of(out).keys() == files_of(tmp_path / "fresh").keys()
+    assert lasting(out) == lasting(tmp_path / "fresh")
+    assert embedded(out, "report")["sameClasses"] == [1]
 
 
 def test_run_computes_nothing_when_an_equal_run_is_complete(photos: Path, tmp_path: Path) -> None:
@@ -564,8 +604,9 @@ def test_run_replaces_results_when_something_has_changed(
     run(photos, tmp_path / "fresh", **options)
     assert lasting(tmp_path / "out") == lasting(tmp_path / "fresh")
     assert files_of(tmp_path / "out").keys() == files_of(tmp_path / "fresh").keys()
+    assert_same_maps(tmp_path / "out", tmp_path / "fresh")
     for name, data in files_of(tmp_path / "fresh").items():
-        if name.endswith(("npz", "jpg")):
+        if name.endswith("jpg"):
             assert (tmp_path / "out" / name).read_bytes() == data
 
 

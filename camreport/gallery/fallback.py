@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,8 @@ from camreport.gallery.records import FUSED, INPUT, shown_methods
 from camreport.heatmap import quantise
 from camreport.images import jpeg_bytes
 from camreport.methods import DEFAULT_METHODS, Method
-from camreport.results import Arrays, Record, Results, softmax
+from camreport.results import Record, Results, softmax
+from camreport.shards import Arrays
 
 TILE_SIDE = 160
 """Longer side of the contact sheet's pictures, in pixels."""
@@ -81,7 +81,7 @@ def fallback_image(
     """
     manifest, index = results.manifest, record["index"]
     arrays = results.arrays(index)
-    photo = Image.open(BytesIO(results.photo(index))).convert("RGB")
+    photo = results.picture(index)
     photo.thumbnail((TILE_SIDE, TILE_SIDE))
     methods = shown_methods(manifest)
     layer = manifest["layers"][-1]["address"]

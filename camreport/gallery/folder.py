@@ -9,7 +9,6 @@ OUT/data/thumbs/00/00000.jpg, tiles/      thumbnails; pictures for where scripts
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from markupsafe import Markup
 from PIL import Image
 
+from camreport import files
 from camreport.errors import ResultsError
 from camreport.gallery.fallback import FallbackImage, fallback_image
 from camreport.gallery.language import words_of
@@ -32,7 +32,7 @@ from camreport.gallery.report import (
 )
 from camreport.gallery.template import compact_json, page_template, script, style
 from camreport.images import PHOTO_SIDE, jpeg_bytes
-from camreport.results import DATA, REPORT, Results
+from camreport.results import DATA, Results
 
 MANY = 1000
 """Images beyond which the page has smaller photographs and maps, as its provenance says."""
@@ -46,8 +46,6 @@ THUMBNAIL_SIDE = 96
 IN_FALLBACK = 100
 """Images of the contact sheet without scripts."""
 
-_MARKER = ".camreport"
-_NEW, _OLD = f"{DATA}.camreport-new", f"{DATA}.camreport-old"
 _POLICY = (
     "default-src 'none'; img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'; "
     "style-src 'self' file:; script-src 'self' file:"
@@ -61,8 +59,8 @@ def check_data(out: str | Path) -> None:
         ResultsError: it holds something else, or is no folder.
     """
     data = Path(out, DATA)
-    ours = data.is_dir() and ((data / _MARKER).is_file() or not any(data.iterdir()))
-    if data.exists() and not ours:
+    ours = files.is_folder(data) and (files.is_marked(data) or not any(data.iterdir()))
+    if os.path.lexists(data) and not ours:
         raise ResultsError(
             f"report: expected {DATA}/ to be new, empty or ours, but it is something else. "
             "Move that away."
@@ -71,15 +69,7 @@ def check_data(out: str | Path) -> None:
 
 def is_folder(report: Path) -> bool:
     """Say whether a report's data lies beside its page."""
-    return (report.with_name(DATA) / _MARKER).is_file()
-
-
-def remove_leftovers(out: Path) -> None:
-    """Remove what a rendering that was killed has left behind."""
-    (out / f"{REPORT}.part").unlink(missing_ok=True)
-    for name in (_NEW, _OLD):
-        if (out / name / _MARKER).is_file():
-            shutil.rmtree(out / name, ignore_errors=True)
+    return files.is_marked(report.with_name(DATA))
 
 
 def write_folder(
@@ -92,22 +82,26 @@ def write_folder(
         report: path of the page.
         language: that it opens in.
         tell: hears how many images are done.
+
+    Raises:
+        OutputError: a file cannot be written.
     """
-    data, folder, temporary = map(report.with_name, (DATA, _NEW, f"{REPORT}.part"))
-    folder.mkdir(exist_ok=True)
+    folder = files.temporary_name(report.parent)
     try:
-        (folder / _MARKER).touch()
-        page = _write_data(results, folder, language, tell)
-        temporary.write_text(page, encoding="utf-8", newline="\n")
-        _exchange(data, folder)
-        os.replace(temporary, report)
+        with files.reported(folder):
+            folder.mkdir()  # which takes no folder, or link to one, that is there
+            (folder / files.MARKER).touch()
+            page = _write_data(results, folder, language, tell)
+            with files.writing(report, report.parent) as file:
+                file.write(page.encode())
+                _exchange(report.with_name(DATA), folder)
     finally:
-        remove_leftovers(report.parent)
+        files.remove_leftovers(report.parent, report.parent)
 
 
 def _exchange(data: Path, new: Path) -> None:
     """Put the new folder in the place of the earlier one, or leave that where it is."""
-    old = data.with_name(_OLD)
+    old = files.temporary_name(data.parent)
     if data.exists():
         os.replace(data, old)
     try:

@@ -5,7 +5,6 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 
 import cv2
 import numpy as np
@@ -15,8 +14,10 @@ from PIL import Image
 from camreport.drawing import drawable, seen_share
 from camreport.heatmap import quantise, signed_picture
 from camreport.images import jpeg_bytes
+from camreport.manifest import shown_methods as manifest_methods
 from camreport.methods import METHODS, Method
-from camreport.results import Arrays, Record, Results, softmax
+from camreport.results import Record, Results, softmax
+from camreport.shards import Arrays
 
 FUSED = "fused"
 """Name of the layer that holds maps fused over all layers."""
@@ -107,7 +108,7 @@ def image_record(
     manifest, index = results.manifest, record["index"]
     arrays = results.arrays(index)
     jpeg = results.photo(index)
-    photo = Image.open(BytesIO(jpeg)).convert("RGB")
+    photo = results.picture(index)
     if max(photo.size) > photo_side:
         photo.thumbnail((photo_side, photo_side))
         jpeg = jpeg_bytes(photo, quality=75)
@@ -144,14 +145,7 @@ def image_record(
 
 def shown_methods(manifest: Record) -> tuple[Method, ...]:
     """Return the methods of a run that have any map."""
-    nowhere = {skip["method"] for skip in manifest["skipped"] if skip["layer"] is None}
-    at_layer = [(skip["method"], skip["layer"]) for skip in manifest["skipped"]]
-    addresses = [layer["address"] for layer in manifest["layers"]]
-    return tuple(
-        METHODS[key]
-        for key in manifest["methods"]
-        if key not in nowhere and any((key, address) not in at_layer for address in addresses)
-    )
+    return tuple(METHODS[key] for key in manifest_methods(manifest))
 
 
 def data_uri(jpeg: bytes) -> str:

@@ -1,7 +1,5 @@
 """Write the report: one HTML file, or for many images a page with a folder of data beside it."""
 
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +9,9 @@ from typing import Literal, get_args
 from markupsafe import Markup
 
 from camreport.errors import InputError, ResultsError
+from camreport.files import is_file, remove_leftovers, remove_tree, writing
 from camreport.gallery.fallback import FallbackImage, fallback_image
-from camreport.gallery.folder import check_data, is_folder, remove_leftovers, write_folder
+from camreport.gallery.folder import check_data, is_folder, write_folder
 from camreport.gallery.language import check_language, language_of, words_of
 from camreport.gallery.prose import prose
 from camreport.gallery.records import data_uri, image_record
@@ -82,9 +81,9 @@ def render_gallery(
     results = load_results(out)
     report = results.path.parent / REPORT
     layout = _layout_of(report) if layout is None else layout
-    language = language_of(report) if language is None else language
+    language = _language_of(report) if language is None else language
     check_rendering(out, layout, language)
-    remove_leftovers(report.parent)
+    remove_leftovers(report.parent, report.parent)
     told = 0
 
     def tell(done: int) -> None:
@@ -98,7 +97,7 @@ def render_gallery(
         except _TooLarge:
             pass
         else:
-            shutil.rmtree(report.with_name(DATA), ignore_errors=True)
+            remove_tree(report.with_name(DATA))
             return report
     write_folder(results, report, language, tell)
     return report
@@ -124,15 +123,20 @@ def printable(out: str | Path) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, REPORT)
-        _write_single(results, page, language_of(report), True, lambda done: None)
+        _write_single(results, page, _language_of(report), True, lambda done: None)
         yield page
 
 
 def _layout_of(report: Path) -> Layout:
     """Return how a report lies on disk; ``auto`` where there is none yet."""
-    if not report.is_file():
+    if not is_file(report):
         return "auto"
     return "folder" if is_folder(report) else "single"
+
+
+def _language_of(report: Path) -> str:
+    """Return the language of the report that is there, or English."""
+    return language_of(report) if is_file(report) else "en"
 
 
 def _write_single(
@@ -171,13 +175,8 @@ def _write_single(
         more=0,
         report=lambda: embedded(report_data(results, language, seen, folder=False, degraded=[])),
     )
-    temporary = report.with_name(report.name + ".part")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for part in page:
-                file.write(part)
-                if not unlimited and file.tell() > SINGLE_LIMIT:
-                    raise _TooLarge
-        os.replace(temporary, report)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(report, report.parent) as file:
+        for part in page:
+            file.write(part.encode())
+            if not unlimited and file.tell() > SINGLE_LIMIT:
+                raise _TooLarge

@@ -1,0 +1,265 @@
+"""Files of a report: written under another name and then renamed, read only if they are files.
+
+A report's folder may come from someone else, with links in it that lead anywhere. Below the
+folder (``root`` here) no link is followed, to write or to read, and no pipe or device is opened.
+"""
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from camreport.errors import OutputError, ResultsError
+
+MARKER = ".camreport"
+"""Name of the file that says that a folder is ours."""
+
+LOCK = ".camreport.lock"
+"""Name of the file that is locked in a report's folder while something writes there."""
+
+_TEMPORARY = re.compile(r"\.camreport-[0-9a-f]{16}")
+
+_ADVICE = {
+    errno.ENOSPC: "Free some space, or choose another folder.",
+    errno.EDQUOT: "Free some space, or choose another folder.",
+    errno.EFBIG: "Choose a folder on a disk that takes larger files.",
+    errno.ENOENT: "Was the folder removed meanwhile? Run the command again.",
+}
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Name the file and the reason where the machine refuses to write.
+
+    Raises:
+        OutputError: instead of any ``OSError`` in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "Close what has it open, or choose another folder.")
+        raise OutputError(
+            f"output: {str(path)!r} cannot be written ({error.strerror or error}). {advice}"
+        ) from error
+
+
+@contextmanager
+def writing(path: Path, root: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of ``path`` when the block ends without an exception.
+
+    Raises:
+        OutputError: it cannot be written, or a link stands in the way.
+    """
+    check_no_links(path.parent, root)
+    temporary = temporary_name(path.parent)
+    with reported(path):
+        try:
+            with temporary.open("xb") as file:  # "x" creates it, and follows no link
+                yield file
+            os.replace(temporary, path)  # a link named so is replaced itself
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, data: bytes, root: Path) -> None:
+    """Write a file as a whole, as by ``writing``."""
+    with writing(path, root) as file:
+        file.write(data)
+
+
+def take_over(source: Path, path: Path, root: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no second names.
+
+    Raises:
+        ResultsError: it cannot be read.
+        OutputError: it cannot be written.
+    """
+    check_no_links(source, root)
+    check_no_links(path.parent, root)
+    try:
+        path.unlink(missing_ok=True)
+        os.link(source, path)
+    except OSError:
+        write(path, read(source, root, source.lstat().st_size), root)
+
+
+def make_folder(path: Path, root: Path) -> None:
+    """Make a folder, with those above it, unless it is there.
+
+    Raises:
+        OutputError: it cannot be made, or a link stands in the way.
+    """
+    check_no_links(path, root)
+    with reported(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def temporary_name(folder: Path) -> Path:
+    """Return a path in a folder that nobody can foresee."""
+    return folder / f"{MARKER}-{secrets.token_hex(8)}"
+
+
+def check_no_links(path: Path, root: Path) -> None:
+    """Refuse a path with a link below ``root`` on its way.
+
+    Raises:
+        OutputError: there is one.
+    """
+    for part in (path, *path.parents):
+        if part == root:
+            return
+        if is_link(part):
+            raise OutputError(
+                f"output: expected files and folders, got the link {str(part)!r}, which may lead "
+                "anywhere. Remove it, or put what it leads to in its place."
+            )
+
+
+def is_link(path: Path) -> bool:
+    """Say whether a path is a link, or on Windows a junction."""
+    return path.is_symlink() or getattr(os.path, "isjunction", lambda _: False)(path)
+
+
+def is_file(path: Path) -> bool:
+    """Say whether a path is a regular file, and no link to one."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Say whether a path is a folder, and no link to one."""
+    return path.is_dir() and not is_link(path)
+
+
+def is_marked(folder: Path) -> bool:
+    """Say whether a folder is one of ours."""
+    return is_folder(folder) and is_file(folder / MARKER)
+
+
+@contextmanager
+def reading(path: Path, root: Path, most: int) -> Iterator[BinaryIO]:
+    """Open a regular file of at most ``most`` bytes.
+
+    Raises:
+        ResultsError: it is missing, no regular file, too large, or behind a link below ``root``.
+    """
+    try:
+        check_no_links(path, root)
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with open(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise ResultsError(f"results: {path.name} is no regular file.")
+            if facts.st_size > most:
+                raise ResultsError(
+                    f"results: {path.name} has {facts.st_size:,} bytes, expected up to {most:,}."
+                )
+            yield file
+    except (OSError, OutputError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is a link, or behind one"
+        raise ResultsError(
+            f"results: {path.name} cannot be read ({reason}). Run 'camreport run' again."
+        ) from error
+
+
+def read(path: Path, root: Path, most: int) -> bytes:
+    """Return the bytes of a regular file, as by ``reading``."""
+    with reading(path, root, most) as file:
+        return file.read()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a marked folder as far as this is possible; links in it go, never what they name."""
+    if is_marked(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, root: Path) -> None:
+    """Remove the temporary files and folders that a killed process has left in a folder.
+
+    Raises:
+        OutputError: a link stands in the way.
+    """
+    check_no_links(folder, root)
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            if not _TEMPORARY.fullmatch(path.name):
+                continue
+            if is_folder(path):
+                remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep a report's folder to oneself; it is made if it is not there.
+
+    The system gives the lock back when the process ends, however it ends. A folder that was made
+    for nothing goes again. Where the file system has no locks, there is none.
+
+    Raises:
+        OutputError: another process writes to the folder, or the folder cannot be made.
+    """
+    made = [path for path in (out, *out.parents) if not os.path.lexists(path)]
+    with reported(out):
+        out.mkdir(parents=True, exist_ok=True)
+    file = None
+    try:
+        file = _lock(out)
+        yield
+    finally:
+        if file is not None:
+            with suppress(OSError):
+                (out / LOCK).unlink(missing_ok=True)
+            file.close()
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()  # as long as it is empty
+
+
+def _lock(out: Path) -> BinaryIO | None:
+    """Return the open and locked file of a folder, or None where locks are not to be had."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    path = out / LOCK
+    while True:
+        try:
+            file = open(os.open(path, flags, 0o600), "r+b", buffering=0)
+        except OSError:
+            return None  # whatever is to be written will say why it cannot be
+        try:
+            _take(file.fileno())
+        except (BlockingIOError, PermissionError):
+            file.close()
+            raise OutputError(
+                f"output: another camreport is writing to {str(out)!r}. Wait until it has "
+                "finished, or choose another folder."
+            ) from None
+        except OSError:
+            file.close()
+            return None
+        with suppress(OSError):
+            if os.path.samestat(path.lstat(), os.fstat(file.fileno())):
+                return file
+        file.close()  # the one before has just removed it
+
+
+def _take(descriptor: int) -> None:
+    """Lock an open file, or raise at once if another process has."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

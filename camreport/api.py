@@ -24,6 +24,7 @@ from camreport.choices import (
     join_list,
     split_list,
 )
+from camreport.classes import find_class
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures, remove_exports
 from camreport.files import locked
@@ -36,7 +37,8 @@ from camreport.images import (
     find_images,
     printable,
 )
-from camreport.labels import FOLDER, true_classes
+from camreport.inputs import read_file
+from camreport.labels import FOLDER, LabelMap, read_label_map, true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
 from camreport.results import check_output
 from camreport.writer import ResultsWriter
@@ -61,6 +63,7 @@ def run(
     class_names: Sequence[str] | None = None,
     classes: str | Sequence[int | str] = "auto",
     labels: str | Path | Mapping[str, int | str] | None = None,
+    label_map: str | LabelMap | None = None,
     layers: Sequence[str] | None = None,
     channels: Sequence[str] | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
@@ -97,6 +100,8 @@ def run(
             all of up to two classes, else the top 3.
         labels: the images' true classes, for a badge: ``folder``, a table's file, or a mapping
             from the images' names; see ``true_classes``.
+        label_map: classes that words of another vocabulary stand for, such as
+            ``cat=281-285,dog=151-268``; an image is right if its prediction is one of them.
         layers: addresses and patterns; the model's own choice if None.
         channels: addresses and patterns of the layers whose feature maps the report ships, with
             Grad-CAM's weight of each channel; they need not be among ``layers``.
@@ -143,8 +148,8 @@ def run(
     _check_classes(classes, quantity, class_names)
     check_output(folder, overwrite)
     check_rendering(folder, layout, language)
-    files = find_images(listed, exclude=folder / "results")
-    _check_labels(labels, files, class_names)
+    files = find_images(listed, exclude=folder, notify=notify)
+    _check_labels(labels, label_map, files, class_names)
     found(len(files))
 
     # torch is imported from here on
@@ -186,7 +191,9 @@ def run(
             channels=chosen_channels,
         )
     targets = resolve_classes(classes, loaded.class_names)
-    truth = {} if labels is None else true_classes(labels, files, loaded.class_names)
+    names = loaded.class_names
+    mapped = read_label_map(label_map, names) if isinstance(label_map, str) else label_map
+    truth = {} if labels is None else true_classes(labels, files, names, notify, mapped)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
     for reason in dict.fromkeys(skip.reason for skip in task.skipped):
@@ -208,6 +215,7 @@ def run(
                 "--class-names": join_list(class_names) if class_names else None,
                 "--classes": _joined(classes),
                 "--labels": _shareable(labels) if isinstance(labels, Path) else None,
+                "--label-map": label_map if isinstance(label_map, str) else _written(mapped),
                 "--layers": ",".join(layers) if layers else None,
                 "--channels": ",".join(channels) if channels else None,
                 "--methods": methods if isinstance(methods, str) else ",".join(methods),
@@ -253,19 +261,16 @@ def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) ->
         return words[0]
     if not words:
         raise ClassError("classes: expected all, top3, indices or names, got nothing.")
-    by_name = {name.casefold(): index for index, name in reversed(list(enumerate(names)))}
     indices: list[int] = []
     for word in words:
-        if word.casefold() in by_name:
-            indices.append(by_name[word.casefold()])
-        elif word.isdecimal() and (not names or int(word) < len(names)):
-            indices.append(int(word))
-        else:
+        index = find_class(word, names, "classes")
+        if index is None:
             known = f"an index 0 to {len(names) - 1} or a class name" if names else "an index"
             raise ClassError(
                 f"classes: expected all, top3, {known}, got {word!r}."
                 + (suggestion(word, names) or _some_names(names))
             )
+        indices.append(index)
     return list(dict.fromkeys(indices))
 
 
@@ -378,6 +383,7 @@ def _check_classes(
 
 def _check_labels(
     labels: str | Path | Mapping[str, int | str] | None,
+    label_map: str | LabelMap | None,
     files: Sequence[InputFile],
     class_names: Sequence[str] | None,
 ) -> None:
@@ -387,7 +393,8 @@ def _check_labels(
         ClassError: they are.
     """
     if labels is not None and class_names:
-        true_classes(labels, files, class_names)
+        mapped = read_label_map(label_map, class_names) if isinstance(label_map, str) else label_map
+        true_classes(labels, files, class_names, label_map=mapped)
     elif isinstance(labels, str | Path) and str(labels) != FOLDER and not os.path.isfile(labels):
         raise ClassError(
             f"labels: expected 'folder', a CSV file or a mapping, found no file {str(labels)!r}."
@@ -439,7 +446,7 @@ def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:
     """Return height and width of the first image that can be read, if any can."""
     for file in files:
         try:
-            image = decode(file.path.read_bytes())
+            image = decode(read_file(file.path))
         except (OSError, InputError):
             continue
         return image.height, image.width
@@ -450,6 +457,13 @@ def _joined(classes: str | Sequence[int | str]) -> str | None:
     if classes == "auto":
         return None
     return classes if isinstance(classes, str) else join_list(classes)
+
+
+def _written(label_map: LabelMap | None) -> str | None:
+    """Return a label map as the command line takes it."""
+    if not label_map:
+        return None
+    return ",".join(f"{word}={','.join(map(str, classes))}" for word, classes in label_map.items())
 
 
 def _shareable(path: str | Path) -> str:

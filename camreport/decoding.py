@@ -8,21 +8,31 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from camreport.budget import Budget
 from camreport.errors import InputError
-from camreport.images import InputFile, LoadedImage, Preprocessing, load_image
+from camreport.images import LoadedImage, Preprocessing, load_image
+from camreport.inputs import MAX_FILE_BYTES, InputFile, read_file
 
 DECODE_AHEAD = 64
-"""Inputs that are decoded while a batch is being explained."""
+"""Most inputs that are decoded while a batch is being explained."""
+
+AHEAD_BYTES = 256 * 2**20
+"""Most bytes that these take as model inputs, but at least one input."""
+
+TOO_LITTLE_MEMORY = "there was too little memory to decode it. Run the same command again"
+"""The reason of an input that may well be whole."""
+
+_files_in_memory = Budget(MAX_FILE_BYTES)  # bytes of files that all threads hold at a time
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that could not be read: why, the file's hash, and whether it may pass.
+    """An input that could not be read.
 
     Attributes:
-        reason: one sentence.
-        sha256: of the file, where there are bytes.
-        transient: another try may succeed: the file could not be opened, or memory was short.
+        reason: a sentence without a full stop.
+        sha256: of the file, hexadecimal; None where it has not been read.
+        transient: whether another attempt may succeed although the file stays as it is.
     """
 
     reason: str
@@ -35,13 +45,19 @@ def decode_ahead(
     todo: Sequence[int],
     preprocessing: Preprocessing,
 ) -> Iterator[tuple[int, LoadedImage | Failure]]:
-    """Yield decoded inputs in order, while threads decode up to ``DECODE_AHEAD`` more."""
+    """Yield decoded inputs in order, while threads decode more of them ahead.
+
+    Memory is bounded whatever the files hold: by ``AHEAD_BYTES`` for what is decoded, and for
+    what is being decoded by the budgets of bytes and pixels that all threads share.
+    """
+    height, width = preprocessing.size
+    ahead = min(DECODE_AHEAD, max(1, AHEAD_BYTES // (3 * height * width * 4)))
     waiting: deque[tuple[int, Future[LoadedImage | Failure]]] = deque()
     pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     try:
         for index in todo:
             waiting.append((index, pool.submit(_load, files[index].path, preprocessing)))
-            while len(waiting) > DECODE_AHEAD:
+            while len(waiting) > ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()
         while waiting:
@@ -52,11 +68,15 @@ def decode_ahead(
 
 
 def _load(path: Path, preprocessing: Preprocessing) -> LoadedImage | Failure:
+    data = None
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Failure(f"the file cannot be opened ({error.strerror})", None, transient=True)
-    try:
-        return load_image(data, preprocessing)
+        with _files_in_memory.hold(path.stat().st_size):
+            data = read_file(path)
+            return load_image(data, preprocessing)
     except InputError as error:
-        return Failure(str(error), hashlib.sha256(data).hexdigest())
+        reason, transient = str(error), False
+    except OSError as error:
+        reason, transient = f"the file cannot be opened ({error.strerror or error})", True
+    except MemoryError:
+        reason, transient = TOO_LITTLE_MEMORY, True
+    return Failure(reason, None if data is None else hashlib.sha256(data).hexdigest(), transient)

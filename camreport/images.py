@@ -1,37 +1,36 @@
-"""Image files: find them, decode them, prepare them for a model, and the way back.
+"""Photographs prepared for a model, and the way back from its input to their pixels.
 
-Pixels are RGB everywhere, uint8 0..255 as arrays ``(H, W, 3)``. Files are read as bytes, so a
-name with any characters works on every system. Nothing here imports torch.
+Pixels are RGB everywhere, uint8 0..255 as arrays ``(H, W, 3)``. Nothing here imports torch.
 """
 
-import glob
 import hashlib
-import io
-import os
-import threading
-import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Literal, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image
 
+from camreport.budget import Budget
 from camreport.errors import InputError, ModelError
+from camreport.inputs import InputFile, find_images, printable
+from camreport.pixels import MAX_PIXELS, decode, decode_opened, jpeg_bytes, open_image
 
-READABLE_EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split()
-)
-"""Extensions of the formats that are decoded."""
-
-UNREADABLE_EXTENSIONS = frozenset(".heic .heif .avif .jxl .jp2 .svg .psd".split())
-"""Extensions of images that are listed as failed by name rather than passed over in silence."""
-
-MAX_PIXELS = 89_478_485
-"""Largest image that is decoded, in pixels (Pillow's own threshold: 256 MiB of RGB)."""
+__all__ = [
+    "MAX_PIXELS",
+    "PHOTO_SIDE",
+    "Box",
+    "InputFile",
+    "LoadedImage",
+    "Preprocessing",
+    "PreprocessingChanges",
+    "decode",
+    "find_images",
+    "jpeg_bytes",
+    "load_image",
+    "printable",
+]
 
 PHOTO_SIDE = 448
 """Longer side of the photographs shown in a report, in pixels."""
@@ -39,17 +38,7 @@ PHOTO_SIDE = 448
 LARGEST_MEAN = 5
 """Largest mean that is believed of pixels up to 1."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
-
-_header_lock = threading.Lock()
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """One image file: where it lies, and the unique relative name that reports show."""
-
-    path: Path
-    name: str
+_in_memory = Budget(MAX_PIXELS)  # pixels of photographs that all threads decode at a time
 
 
 @dataclass(frozen=True)
@@ -295,6 +284,7 @@ class LoadedImage:
         width: of the oriented photograph, in pixels.
         height: of the oriented photograph, in pixels.
         sha256: of the file, hexadecimal.
+        note: what was done to the pixels that a reader should know; empty if nothing.
     """
 
     model_input: NDArray[np.float32]
@@ -302,34 +292,7 @@ class LoadedImage:
     width: int
     height: int
     sha256: str
-
-
-def find_images(inputs: Sequence[str | Path], exclude: Path | None = None) -> list[InputFile]:
-    """List the image files that files, folders and glob patterns lead to.
-
-    Folders are read recursively in path order; hidden entries and files without an image
-    extension are passed over. A file that is named itself is always an input.
-
-    Args:
-        inputs: paths or patterns.
-        exclude: a folder to leave out (the report's own results), wherever it lies.
-
-    Raises:
-        InputError: an input does not exist, or nothing at all was found.
-    """
-    found: dict[Path, tuple[Path, str]] = {}
-    for given in inputs:
-        for root, path in _expand(str(given)):
-            resolved = path.resolve()
-            if exclude is None or not resolved.is_relative_to(exclude.resolve()):
-                found.setdefault(resolved, (root, path.relative_to(root).as_posix()))
-    if not found:
-        raise InputError(
-            f"input: expected image files, found none in {_listed(inputs)}. "
-            f"These are read: {' '.join(sorted(READABLE_EXTENSIONS))}"
-        )
-    names = _unique_names(list(found.values()))
-    return [InputFile(path, name) for path, name in zip(found, names, strict=True)]
+    note: str = ""
 
 
 def load_image(data: bytes, preprocessing: Preprocessing) -> LoadedImage:
@@ -337,189 +300,26 @@ def load_image(data: bytes, preprocessing: Preprocessing) -> LoadedImage:
 
     Raises:
         InputError: the bytes are no image that can be read; the message says why.
+        MemoryError: there is too little memory for it at the moment.
     """
-    image = decode(data)
-    photo = image.copy()
-    photo.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
-    return LoadedImage(
-        model_input=preprocessing.apply(image),
-        photo=jpeg_bytes(photo),
-        width=image.width,
-        height=image.height,
-        sha256=hashlib.sha256(data).hexdigest(),
-    )
+    opened = open_image(data)
+    with _in_memory.hold(opened.pixels):
+        decoded = decode_opened(opened)
+        image = decoded.image
+        return LoadedImage(
+            model_input=preprocessing.apply(image),
+            photo=jpeg_bytes(_shrunk(image, PHOTO_SIDE)),
+            width=image.width,
+            height=image.height,
+            sha256=hashlib.sha256(data).hexdigest(),
+            note=decoded.note,
+        )
 
 
-def decode(data: bytes) -> Image.Image:
-    """Decode an image file: first frame, upright, RGB, transparency on white.
-
-    Args:
-        data: the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file.
-
-    Raises:
-        InputError: empty, truncated, too large, or not a format that is read.
-    """
-    if not data:
-        raise InputError("the file is empty (0 bytes)")
-    try:
-        with _header_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        _check_size(image.width, image.height)
-        return _to_rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError as error:
-        raise InputError(_too_large("its header claims too many pixels")) from error
-    except UnidentifiedImageError as error:
-        if data[:4] not in (b"II*\0", b"MM\0*"):
-            raise InputError(f"not an image that can be read: {_format_name(data)}") from error
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever the damage leads to
-        raise InputError(f"damaged or truncated: {str(error).strip()}") from error
-    return _decode_deep_tiff(data)
-
-
-def jpeg_bytes(image: Image.Image, quality: int = 85) -> bytes:
-    """Return an RGB image as JPEG bytes."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=quality)
-    return buffer.getvalue()
-
-
-def _expand(given: str) -> Iterator[tuple[Path, Path]]:
-    """Yield ``(root, file)`` pairs; a file's name in the report is relative to its root."""
-    path = Path(given)
-    if os.path.isdir(given):
-        yield from ((path, file) for file in _walk(path))
-    elif os.path.isfile(given):
-        yield path.parent, path
-    elif any(character in given for character in "*?["):
-        for match in sorted(glob.glob(given, recursive=True)):
-            if os.path.isdir(match):
-                yield from ((Path(match), file) for file in _walk(Path(match)))
-            elif _is_image(match):
-                yield Path(match).parent, Path(match)
-    else:
-        raise InputError(f"input: expected a file, folder or pattern, found nothing at {given!r}.")
-
-
-def _walk(folder: Path) -> list[Path]:
-    files: list[Path] = []
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [
-            Path(where) / name for name in names if not name.startswith(".") and _is_image(name)
-        ]
-    return sorted(files)
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in READABLE_EXTENSIONS | UNREADABLE_EXTENSIONS
-
-
-def _unique_names(found: Sequence[tuple[Path, str]]) -> list[str]:
-    """Return printable names, prefixed by their folder and then numbered where they clash."""
-    names = [printable(name) for _, name in found]
-    clashes = Counter(names)
-    names = [
-        f"{printable(root.resolve().name)}/{name}" if clashes[name] > 1 else name
-        for (root, _), name in zip(found, names, strict=True)
-    ]
-    taken: set[str] = set()
-    for position, name in enumerate(names):
-        unique, number = name, 2
-        while unique in taken:
-            unique, number = f"{name} ({number})", number + 1
-        taken.add(unique)
-        names[position] = unique
-    return names
-
-
-def printable(name: str) -> str:
-    """Replace bytes of a file name that are no UTF-8, so that reports and terminals take it."""
-    try:
-        return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # half a character, which Windows allows
-        return name.encode("utf-8", "replace").decode("utf-8")
-
-
-def _listed(inputs: Iterable[str | Path]) -> str:
-    return ", ".join(repr(str(given)) for given in inputs)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 or 32 bits
-        return _from_deep(np.asarray(image))
-    if image.mode == "F":
-        raise InputError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_deep(pixels: NDArray[np.generic]) -> Image.Image:
-    """Return an RGB image of 16-bit pixels ``(H, W)`` or ``(H, W, 3 or 4)``, RGB(A) order."""
-    values = np.asarray(pixels, dtype=np.float64)
-    if values.min() < 0 or values.max() > 65535:
-        raise InputError("pixels outside 0..65535 have no fixed range; save it with 8 or 16 bits")
-    eight = np.floor(values / 257 + 0.5).astype(np.uint8)
-    return _to_rgb(Image.fromarray(eight))
-
-
-def _decode_deep_tiff(data: bytes) -> Image.Image:
-    """Decode what Pillow cannot (TIFF with 16 bits in several channels) through OpenCV."""
-    import cv2
-
-    try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        file = io.BytesIO(data)
-        file.seek(directory.next)
-        directory.load(file)
-        _check_size(directory[TiffImagePlugin.IMAGEWIDTH], directory[TiffImagePlugin.IMAGELENGTH])
-        if directory.get(TiffImagePlugin.SAMPLESPERPIXEL) == 2:  # OpenCV drops its alpha
-            raise InputError("a TIFF of 16-bit grey with transparency is not read; save it as PNG")
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except InputError:
-        raise
-    except Exception as error:  # as above: whatever the damage leads to
-        raise InputError(f"damaged or truncated: {str(error).strip()}") from error
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        raise InputError("not an image that can be read: a TIFF of an unusual kind")
-    if pixels.ndim == 3:
-        code = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        pixels = cv2.cvtColor(pixels, code)
-    if pixels.dtype == np.uint8:
-        return _to_rgb(Image.fromarray(pixels))
-    return _from_deep(pixels)
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise InputError(_too_large(f"{width} × {height} pixels"))
-
-
-def _too_large(what: str) -> str:
-    limit = MAX_PIXELS // 1_000_000
-    return f"too large: {what}; at most {limit} megapixels are read. Scale it down first"
-
-
-def _format_name(data: bytes) -> str:
-    """Name what the first bytes look like."""
-    head = data[:512].lstrip().lower()
-    if data[4:8] == b"ftyp":
-        brand = data[8:12]
-        if brand in (b"avif", b"avis"):
-            return "AVIF. Convert it to JPEG or PNG"
-        if brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
-            return "HEIC. Convert it to JPEG or PNG"
-        return "a video or another ISO media file"
-    if data[:2] == b"\xff\x0a" or data[4:8] == b"JXL ":
-        return "JPEG XL. Convert it to JPEG or PNG"
-    if data[:4] == b"%PDF":
-        return "PDF. Export the picture as JPEG or PNG"
-    if head.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page, probably an error page saved by a download"
-    if b"<svg" in head:
-        return "SVG. Export it as PNG"
-    return "its first bytes belong to no known image format"
+def _shrunk(image: Image.Image, side: int) -> Image.Image:
+    """Return an image whose longer side has at most so many pixels."""
+    scale = side / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(scale * length)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)

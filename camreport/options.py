@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from camreport.choices import BUNDLED, GAMMA, WEIGHTS, split_list
+from camreport.classes import read_class_names
 from camreport.errors import ClassError, suggestion
 from camreport.methods import DEFAULT_METHODS
 
@@ -133,7 +134,7 @@ def image_size(
 
 
 def class_names(given: str) -> list[str]:
-    """Read names from a file (UTF-8, one per line) or from a list (commas of either width).
+    """Read names from a file, or from a list (commas of either width).
 
     Raises:
         ClassError: the file is not there or cannot be read.
@@ -143,13 +144,7 @@ def class_names(given: str) -> list[str]:
         if given.endswith(".txt"):
             raise ClassError(f"class names: there is no file {given!r}.")
         return split_list(given)
-    try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClassError(
-            f"class names: expected a text file in UTF-8, got {given!r} ({error})."
-        ) from error
-    return [line.strip() for line in lines if line.strip()]
+    return read_class_names(Path(path))
 
 
 def remember_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -202,6 +197,11 @@ LABELS = (
         metavar="folder|FILE",
         help="True classes, for accuracy and a badge: the folders' names, or a CSV file of image "
         "and class.",
+    ),
+    _input(
+        "--label-map",
+        metavar="cat=281-285,dog=151-268",
+        help="Classes that the labels' words stand for, where they are not the model's names.",
     ),
 )
 """What is true of the inputs."""
@@ -285,7 +285,7 @@ CLASSES = (
         "--class-names",
         metavar="A,B|FILE",
         help='One name per class index; quote a name that has a comma: "cat, tabby",dog. A file '
-        "has one name per line.",
+        "has one per line, or JSON.",
     ),
     _what(
         "--classes",

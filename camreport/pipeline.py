@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -27,6 +28,7 @@ from camreport.engine import (
 )
 from camreport.errors import ClassError, InputError
 from camreport.images import InputFile, LoadedImage
+from camreport.labels import shown_class
 from camreport.layers import Layer
 from camreport.manifest import shortened
 from camreport.models import LoadedModel
@@ -61,14 +63,14 @@ class Request:
     Attributes:
         task: what to compute for every image, layers by canonical address.
         targets: class indices for every image, ``all`` or ``topK``.
-        labels: true class of the inputs that have one, by their place.
+        labels: classes that count as right for the inputs with a label, by their place.
         batch_size: images per batch; chosen from a byte budget if None.
         command: how a user could ask for the same; recorded in the manifest.
     """
 
     task: Task
     targets: Sequence[int] | str
-    labels: Mapping[int, int] = field(default_factory=dict)
+    labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     batch_size: int | None = None
     command: str = ""
 
@@ -196,11 +198,14 @@ def _manifest(
     }
 
 
-def _described(record: Record, labels: Mapping[int, int], classes: Sequence[Record]) -> Record:
+def _described(
+    record: Record, labels: Mapping[int, Sequence[int]], classes: Sequence[Record]
+) -> Record:
     """Return an image's record with its true class and the names of its predictions."""
     described = {key: value for key, value in record.items() if key != "transient"}
     if record["index"] in labels:
-        described["label"] = labels[record["index"]]
+        top = record.get("top") or [{"index": None}]
+        described["label"] = shown_class(labels[record["index"]], top[0]["index"])
     if "top" in record:
         described["top"] = [entry | classes[entry["index"]] for entry in record["top"]]
     return described
@@ -507,7 +512,8 @@ def _record(index: int, name: str, image: LoadedImage | Failure) -> Record:
         reason = shortened(image.reason)
         record |= {"width": None, "height": None, "status": "failed", "reason": reason}
         return record | passing
-    return record | {"width": image.width, "height": image.height, "status": "ok"}
+    record |= {"width": image.width, "height": image.height, "status": "ok"}
+    return record | ({"note": image.note} if image.note else {})
 
 
 def _top(logits: NDArray[np.float32], plan: Record) -> list[Record]:
@@ -564,5 +570,7 @@ def _summary(
 ) -> Summary:
     failed = [record for record in records if record["status"] == "failed"]
     reasons = (skip["reason"] for skip in writer.plan["skipped"])
-    notes = (*model.notes, *dict.fromkeys(reasons))
+    of_images = Counter(record["note"] for record in records if "note" in record)
+    said = (f"{number} of {len(records)} inputs: {note}" for note, number in of_images.items())
+    notes = (*model.notes, *dict.fromkeys(reasons), *said)
     return Summary(writer.out, len(records), failed, reused, cost, notes, changed)

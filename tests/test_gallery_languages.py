@@ -24,6 +24,8 @@ from test_gallery_views import go
 from torch import Tensor, nn
 
 import camreport
+from camreport import pixels
+from camreport.decoding import TOO_LITTLE_MEMORY
 from camreport.errors import InputError
 from camreport.gallery import Layout, printable
 from camreport.gallery.language import LANGUAGES, templates_folder, words_of
@@ -212,29 +214,36 @@ def test_every_note_source_and_warning_of_a_model_has_a_phrase() -> None:
 
 def test_every_reason_to_refuse_an_image_has_a_phrase() -> None:
     found = []
-    for node in ast.walk(code_of("images.py")):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id in ("InputError", "_too_large")
-        ):
-            found += [text for _, text in [*texts_in(node)][:1]]
+    for path in ("images.py", "pixels.py", "inputs.py"):
+        for node in ast.walk(code_of(path)):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("InputError", "_too_large")
+            ):
+                found += [text for _, text in [*texts_in(node)][:1]]
     refused = "not an image that can be read: "
-    formats = next(
-        node
-        for node in code_of("images.py").body
-        if isinstance(node, ast.FunctionDef) and node.name == "_format_name"
-    )
-    found += [
-        refused + ast.literal_eval(node.value)  # type: ignore[arg-type]
-        for node in ast.walk(formats)
-        if isinstance(node, ast.Return)
-    ]
+    returned = {
+        (path, function.name): [
+            text
+            for node in ast.walk(function)
+            if isinstance(node, ast.Return) and node.value is not None
+            for _, text in [*texts_in(node)][:1]
+        ]
+        for path in ("pixels.py", "formats.py")
+        for function in code_of(path).body
+        if isinstance(function, ast.FunctionDef)
+    }
+    for name in ("raw_photograph", "foreign_format", "_foreign_text"):
+        found += [refused + text for text in returned["formats.py", name] if text]
+    for name in ("_damaged", "_unidentified"):
+        found += returned["pixels.py", name]
+    found.append(TOO_LITTLE_MEMORY)
     reasons = [text for text in found if not text.startswith("input: ")]
-    assert len(reasons) >= 15
+    assert len(reasons) >= 25
     for sentence in reasons:
         if sentence not in ("7", f"{refused}7"):
-            wrapped = (sentence, camreport.images._too_large(sentence))
+            wrapped = (sentence, pixels._too_large(sentence))
             assert any(CHINESE.phrase(said) != said for said in wrapped), sentence
 
 

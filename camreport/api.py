@@ -79,7 +79,7 @@ def run(
     overwrite: bool = False,
     layout: Layout = "auto",
     language: str = "en",
-    figures: bool = False,
+    figures: bool | Callable[[Path], object] = False,
     found: Callable[[int], None] = lambda count: None,
     progress: "Progress" = lambda count: None,
     notify: Callable[[str], None] = lambda message: None,
@@ -123,7 +123,8 @@ def run(
         layout: ``single``, a report in one file; ``folder``, a page with its data beside it;
             ``auto``, a folder where one file would pass 15 MB.
         language: that the report opens in, ``en`` or ``zh``.
-        figures: write ``OUT/figures`` too, a picture for each map and a sheet for each image.
+        figures: write ``OUT/figures`` too, a picture for each map and a sheet for each image; or
+            a function of the folder that does so.
         found: called once with the number of inputs, before the model is loaded.
         progress: called with the number of newly finished inputs; fractional within one input.
         notify: called with each warning, and with the reason for each skipped method, before
@@ -231,7 +232,7 @@ def run(
                 "--class-names": join_list(class_names) if class_names else None,
                 "--classes": _joined(classes),
                 "--labels": _shareable(labels) if isinstance(labels, Path) else None,
-                "--label-map": _written(mapped),
+                "--label-map": label_map if isinstance(label_map, str) else _written(mapped),
                 "--layers": ",".join(layers) if layers else None,
                 "--channels": ",".join(channels) if channels else None,
                 "--methods": methods if isinstance(methods, str) else ",".join(methods),
@@ -257,7 +258,7 @@ def run(
         if summary.changed:
             remove_exports(folder)
         if figures:
-            export_figures(folder)
+            (figures if callable(figures) else export_figures)(folder)
     return summary
 
 

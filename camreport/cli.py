@@ -7,13 +7,14 @@ imported here that imports torch before it has something to compute.
 
 import errno
 import io
+import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
 
 import click
 
@@ -23,6 +24,8 @@ from camreport.choices import split_list
 from camreport.console import result
 from camreport.errors import CamReportError, suggestion
 from camreport.methods import METHODS
+
+_Made = TypeVar("_Made")
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
 PROGRESS = "{percentage:3.0f}% |{bar}| {n:.1f} of {total} images, {elapsed} gone, {remaining} to go"
 """How progress is drawn; a part of an image counts as such."""
+
+MANY_FIGURES = 1000
+"""Figures that are written without asking."""
 
 MAX_LISTED = 10
 """Most lines of predictions or failures that are printed."""
@@ -198,12 +204,14 @@ def run(
             overwrite=overwrite,
             layout=_layout(single) or "auto",
             language=language,
-            figures=figures,
+            figures=_export_figures if figures else False,
             found=bar.reset,
             progress=bar.update,
             notify=notify,
             **changes,
         )
+    if figures:
+        _export_figures(out)
     _print_failed(summary)
     if not quiet:
         _print_summary(summary, verbose, told)
@@ -218,9 +226,10 @@ def render(out: Path, single: bool | None, language: str | None) -> None:
     """Build OUT/index.html again from OUT/results/, without computing anything."""
     from tqdm import tqdm
 
+    from camreport.files import locked
     from camreport.gallery import render_gallery
 
-    with tqdm(disable=_hidden(), leave=False, unit=" images") as bar:
+    with locked(out), tqdm(disable=_hidden(), leave=False, unit=" images") as bar:
         report = render_gallery(out, layout=_layout(single), language=language, progress=bar.update)
     _print_report(report)
 
@@ -230,30 +239,81 @@ def render(out: Path, single: bool | None, language: str | None) -> None:
 @click.option("--pdf", is_flag=True, help="OUT/report.pdf, printed by an installed Chromium.")
 @click.option("--figures", is_flag=True, help="OUT/figures/: a sheet per image, a PNG per map.")
 @click.option("--csv", "table", is_flag=True, help="OUT/maps.csv: one line per map.")
-@click.option("--zip", "archive", is_flag=True, help="OUT.zip: report, figures and table.")
+@click.option("--zip", "archive", is_flag=True, help="OUT.zip: the report and what else there is.")
+@click.option("--yes", is_flag=True, help="Do not ask before thousands of figures are written.")
 @options.debug
-def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool) -> None:
+def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool, yes: bool) -> None:
     """Write the report in OUT in other forms, without computing anything."""
-    from camreport import export as forms
-    from camreport.gallery import printable
+    from camreport.files import locked
+    from camreport.results import load_results
 
     if not (pdf or figures or table or archive):
         raise click.UsageError("choose a form: --pdf, --figures, --csv or --zip.")
+    load_results(out)  # before a lock is put into what may be anything
+    with locked(out):
+        _export(out, pdf, figures, table, archive, yes)
+
+
+def _export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool, yes: bool) -> None:
+    from camreport import export as forms
+    from camreport.gallery import printable
+
     if pdf:
         with printable(out) as page:
             result(f"document: {forms.export_document(out, page).resolve().as_uri()}")
     if figures:
-        written = forms.export_figures(out)
+        count = forms.count_figures(out)
+        if not (yes or _agreed(count)):
+            raise click.UsageError(f"--figures would write {count:,} files. Add --yes to agree.")
+        written = _with_progress(forms.export_figures, out, " images")
         result(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
     if table:
-        result(f"table: {forms.export_table(out).resolve().as_uri()}")
+        path = _with_progress(forms.export_table, out, " images")
+        result(f"table: {path.resolve().as_uri()}")
     if archive:
-        result(f"archive: {forms.export_archive(out).resolve().as_uri()}")
+        path = _with_progress(forms.export_archive, out, " files", forms.count_packed(out))
+        result(f"archive: {path.resolve().as_uri()}")
         if forms.is_outdated(out):
             console.warning(
                 f"{forms.DOCUMENT} is older than the report and stays outside; --pdf --zip prints "
                 "it anew"
             )
+
+
+def _with_progress(
+    form: Callable[[Path, Callable[[int], object]], _Made],
+    out: Path,
+    unit: str,
+    total: int | None = None,
+) -> _Made:
+    """Make a form of a report and show how far it is, on a terminal."""
+    from tqdm import tqdm
+
+    from camreport.results import load_results
+
+    if total is None:
+        total = sum(record["status"] == "ok" for record in load_results(out).images)
+    with tqdm(total=total, disable=_hidden(), leave=False, unit=unit) as bar:
+        return form(out, bar.update)
+
+
+def _agreed(count: int) -> bool:
+    """Ask before thousands of files are written; where nobody can answer, that is no."""
+    if count <= MANY_FIGURES:
+        return True
+    return sys.stdin.isatty() and click.confirm(f"Write {count:,} figures?", err=True)
+
+
+def _export_figures(out: Path) -> None:
+    """Write the figures of a run that has just finished."""
+    from camreport import export as forms
+
+    count = forms.count_figures(out)
+    if _agreed(count):
+        _with_progress(forms.export_figures, out, " images")
+    else:
+        again = shlex.join(["camreport", "export", str(out), "--figures", "--yes"])
+        console.note(f"{count:,} figures were not written. Write them with: {again}")
 
 
 @cli.command(cls=options.GroupedCommand)

@@ -89,7 +89,7 @@ _DATA_FILE = re.compile(
     r"tiles/\d+(-\d+-\w+)?\.jpg"
 )
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

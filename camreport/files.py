@@ -183,8 +183,13 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files and folders that a killed process has left in a folder."""
+def remove_leftovers(folder: Path, root: Path) -> None:
+    """Remove the temporary files and folders that a killed process has left in a folder.
+
+    Raises:
+        OutputError: a link stands in the way.
+    """
+    check_no_links(folder, root)
     with suppress(OSError):
         for path in list(folder.iterdir()):
             if not _TEMPORARY.fullmatch(path.name):

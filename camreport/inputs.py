@@ -181,12 +181,14 @@ class _Search:
         passed: what was not taken.
         paths: number of paths on which each real folder was read.
         own: whether a folder carries camreport's marker or lies in one that does.
+        real: the folders' paths without links.
     """
 
     report: str | None
     passed: _PassedOver
     paths: Counter[str] = field(default_factory=Counter)
-    own: dict[str, bool] = field(default_factory=dict)
+    own: dict[Path, bool] = field(default_factory=dict)
+    real: dict[Path, str] = field(default_factory=dict)
 
     def expand(self, given: str) -> Iterator[tuple[Path, Path]]:
         """Yield ``(root, file)`` pairs; a file's name in the report is relative to its root.
@@ -256,7 +258,7 @@ class _Search:
         waiting: list[tuple[Path, tuple[str, ...]]] = [(root, ())]
         while waiting:
             folder, around = waiting.pop()
-            real = os.path.realpath(folder)
+            real = self._real(folder)
             if real in around or self.paths[real] == MAX_PATHS_TO_FOLDER:
                 self.passed.circles.append(_quoted([folder]))
                 continue
@@ -283,17 +285,21 @@ class _Search:
             return {}
 
     def _is_own(self, folder: Path) -> bool:
-        real = os.path.realpath(folder)
-        if real not in self.own:
-            around = [Path(real), *Path(real).parents]
-            self.own[real] = any(os.path.isfile(each / _MARKER) for each in around)
-        return self.own[real]
+        if folder not in self.own:
+            real = Path(self._real(folder))
+            self.own[folder] = any(os.path.isfile(each / _MARKER) for each in (real, *real.parents))
+        return self.own[folder]
 
     def _leads_into_report(self, match: Path, root: Path) -> bool:
         """Say whether a pattern that does not name the report's folder has led into it."""
-        if self.report is None or Path(os.path.realpath(root)).is_relative_to(self.report):
+        if self.report is None or Path(self._real(root)).is_relative_to(self.report):
             return False
-        return Path(os.path.realpath(match.parent), match.name).is_relative_to(self.report)
+        return Path(self._real(match.parent), match.name).is_relative_to(self.report)
+
+    def _real(self, folder: Path) -> str:
+        if folder not in self.real:
+            self.real[folder] = os.path.realpath(folder)
+        return self.real[folder]
 
     def _pass_own(self, folder: Path) -> None:
         said = _quoted([folder])

@@ -201,8 +201,7 @@ LABELS = (
     _input(
         "--label-map",
         metavar="cat=281-285,dog=151-268",
-        help="Classes that the words of the labels stand for, where they are not names of the "
-        "model.",
+        help="Classes that the labels' words stand for, where they are not the model's names.",
     ),
 )
 """What is true of the inputs."""
@@ -286,7 +285,7 @@ CLASSES = (
         "--class-names",
         metavar="A,B|FILE",
         help='One name per class index; quote a name that has a comma: "cat, tabby",dog. A file '
-        "has one name per line.",
+        "has one per line, or JSON.",
     ),
     _what(
         "--classes",

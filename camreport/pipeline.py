@@ -202,7 +202,7 @@ def _manifest(
 
 
 def _described(
-    record: Record, labels: Mapping[int, tuple[int, ...]], classes: Sequence[Record]
+    record: Record, labels: Mapping[int, Sequence[int]], classes: Sequence[Record]
 ) -> Record:
     """Return an image's record with its true class and the names of its predictions."""
     described = {key: value for key, value in record.items() if key != "transient"}

@@ -137,7 +137,7 @@ def decode_opened(opened: OpenedImage) -> DecodedImage:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # as above: whatever the damage leads to
-        raise InputError(_damaged(error, str(opened.image.format))) from error
+        raise InputError(_damaged(error, format_read(opened.data))) from error
     if opened.orientation == 1:
         return decoded
     return DecodedImage(decoded.image.transpose(_TURNS[opened.orientation]), decoded.note)
@@ -156,7 +156,10 @@ def _open(data: bytes) -> Image.Image:
         _silence_libtiff()
     with _header_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        if image.format == "TIFF":
+            image.getexif()  # which decoding does otherwise, where nothing keeps it from warning
+        return image
 
 
 @cache

@@ -137,6 +137,8 @@ def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
     entries = archive.infolist()
     if len({entry.filename for entry in entries}) != len(entries):
         raise ValueError("an array stands in it twice")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("its arrays are compressed")
     if sum(entry.file_size for entry in entries) > size:
         raise ValueError("its arrays overlap")
     for entry in entries:
@@ -144,6 +146,5 @@ def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
             version = np.lib.format.read_magic(file)
             shape, _, kind = _READERS[version](file)
             claimed = math.prod(shape) * kind.itemsize + file.tell()
-        stored = entry.compress_type == zipfile.ZIP_STORED
-        if not stored or kind.hasobject or claimed != entry.file_size:
+        if kind.hasobject or claimed != entry.file_size:
             raise ValueError(f"{entry.filename!r} is no array that a run writes")

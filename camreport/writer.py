@@ -20,6 +20,7 @@ from camreport.files import (
     MARKER,
     is_file,
     is_folder,
+    is_link,
     is_marked,
     make_folder,
     remove_leftovers,
@@ -192,7 +193,7 @@ class ResultsWriter:
                 for file in _own_files(folder):
                     file.unlink()
             for place in (folder, folder / PHOTOS):
-                remove_leftovers(place)
+                remove_leftovers(place, self.out)
         record = {"schema": SCHEMA, "plan": self.plan, "settings": self.settings}
         write(folder / MARKER, _json(record), self.out)
         make_folder(folder / PHOTOS, self.out)
@@ -278,11 +279,13 @@ def _settle(out: Path) -> None:
                 os.replace(last, results)
         if not is_marked(last):
             return
+        if is_link(last / PHOTOS):
+            (last / PHOTOS).unlink()
         for file in _own_files(last):
             file.unlink()
         for folder in (last, last / PHOTOS):
-            remove_leftovers(folder)
-        for path in [*(last / PHOTOS).iterdir(), *last.iterdir()]:  # what somebody else put there
+            remove_leftovers(folder, out)
+        for path in [*(last / PHOTOS).glob("*"), *last.iterdir()]:  # what somebody else put there
             target = results / path.relative_to(last)
             if path.name not in (MARKER, PHOTOS) and not os.path.lexists(target):
                 os.replace(path, target)

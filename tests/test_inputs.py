@@ -352,11 +352,15 @@ def test_many_files_cost_no_look_at_each_ones_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(*(tmp_path / "in" / f"{n}.jpg" for n in range(50)), tmp_path / "out/results/.camreport")
+    named = [tmp_path / "in" / f"{number}.jpg" for number in range(50)]
     calls: list[object] = []
-    realpath = os.path.realpath
+    realpath, isfile = os.path.realpath, os.path.isfile
     monkeypatch.setattr(os.path, "realpath", lambda path: calls.append(path) or realpath(path))
-    assert len(find_images([tmp_path / "in"], exclude=tmp_path / "out")) == 50
-    assert len(calls) < 10
+    monkeypatch.setattr(os.path, "isfile", lambda path: calls.append(path) or isfile(path))
+    for given in ([tmp_path / "in"], named, [f"{tmp_path}/in/*.jpg"], [f"{tmp_path}/in/**"]):
+        calls.clear()
+        assert len(find_images(given, exclude=tmp_path / "out")) == 50
+        assert len(calls) < 30
 
 
 # Names

@@ -96,7 +96,7 @@ def write_folder(
                 file.write(page.encode())
                 _exchange(report.with_name(DATA), folder)
     finally:
-        files.remove_leftovers(report.parent)
+        files.remove_leftovers(report.parent, report.parent)
 
 
 def _exchange(data: Path, new: Path) -> None:

@@ -83,7 +83,7 @@ def render_gallery(
     layout = _layout_of(report) if layout is None else layout
     language = _language_of(report) if language is None else language
     check_rendering(out, layout, language)
-    remove_leftovers(report.parent)
+    remove_leftovers(report.parent, report.parent)
     told = 0
 
     def tell(done: int) -> None:

@@ -228,8 +228,10 @@ def render(out: Path, single: bool | None, language: str | None) -> None:
 
     from camreport.files import locked
     from camreport.gallery import render_gallery
+    from camreport.results import find_results
 
-    with locked(out), tqdm(disable=_hidden(), leave=False, unit=" images") as bar:
+    where = find_results(out).parent
+    with locked(where), tqdm(disable=_hidden(), leave=False, unit=" images") as bar:
         report = render_gallery(out, layout=_layout(single), language=language, progress=bar.update)
     _print_report(report)
 
@@ -245,12 +247,11 @@ def render(out: Path, single: bool | None, language: str | None) -> None:
 def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool, yes: bool) -> None:
     """Write the report in OUT in other forms, without computing anything."""
     from camreport.files import locked
-    from camreport.results import load_results
+    from camreport.results import find_results
 
     if not (pdf or figures or table or archive):
         raise click.UsageError("choose a form: --pdf, --figures, --csv or --zip.")
-    load_results(out)  # before a lock is put into what may be anything
-    with locked(out):
+    with locked(find_results(out).parent):
         _export(out, pdf, figures, table, archive, yes)
 
 

@@ -159,14 +159,11 @@ def check_output(out: Path, overwrite: bool = False) -> None:
         )
 
 
-def load_results(path: str | Path) -> Results:
-    """Open a complete results folder.
-
-    Args:
-        path: the folder of a report, or its ``results``.
+def find_results(path: str | Path) -> Path:
+    """Return the ``results`` folder of a report, whose folder or ``results`` is given.
 
     Raises:
-        ResultsError: there are no results, they are incomplete, damaged, or of another schema.
+        ResultsError: there is none, or it is a link.
     """
     folder = Path(os.path.abspath(path))
     if not is_file(folder / MARKER):
@@ -180,6 +177,19 @@ def load_results(path: str | Path) -> Results:
             f"results: expected a folder, got the link {str(folder)!r}, which may lead anywhere. "
             "Put what it leads to in its place."
         )
+    return folder
+
+
+def load_results(path: str | Path) -> Results:
+    """Open a complete results folder.
+
+    Args:
+        path: the folder of a report, or its ``results``.
+
+    Raises:
+        ResultsError: there are no results, they are incomplete, damaged, or of another schema.
+    """
+    folder = find_results(path)
     manifest = read_json(folder / MANIFEST, folder.parent)
     if not manifest:
         raise ResultsError(

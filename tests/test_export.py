@@ -322,6 +322,23 @@ def test_command_exports_what_is_asked_for(command: Command) -> None:
     assert "Traceback" not in nowhere.err
 
 
+def test_command_writes_thousands_of_figures_only_when_told_to(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("camreport.cli.MANY_FIGURES", 4)
+    made = ("run", str(INPUTS / "cat.jpg"), "-o", "out", "--layers", "12", "--figures", "--quiet")
+    finished = command(*made)
+    assert finished.code == 0, "the run is whole"
+    assert "5 figures were not written. Write them with: camreport export out" in finished.err
+    refused = command("export", "out", "--figures")
+    assert refused.code == 2
+    assert "--figures would write 5 files. Add --yes to agree." in refused.err
+    assert not Path("out/figures").exists()
+    finished = command("export", "out/results", "--figures", "--yes")
+    assert (finished.code, finished.err) == (0, "")
+    assert len(list(Path("out/figures").glob("*.png"))) == 5
+
+
 def test_export_does_not_import_torch(report: Path) -> None:
     code = (
         "import sys; from camreport.cli import cli; "

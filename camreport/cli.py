@@ -588,7 +588,7 @@ def _class_names(given: str) -> list[str]:
     from camreport.classes import read_class_names
 
     if not os.path.isfile(given):
-        if given.endswith(".txt"):
+        if given.endswith((".txt", ".json")):
             raise ClassError(f"class names: there is no file {given!r}.")
         return _listed(given)
     return read_class_names(Path(given))

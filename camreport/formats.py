@@ -21,7 +21,7 @@ def format_read(data: bytes) -> str:
         return "WebP"
     if data[:6] in (b"GIF87a", b"GIF89a"):
         return "GIF"
-    if data[:2] == b"BM":
+    if data[:2] == b"BM" and b"\0" in data[:18]:  # else it is a text
         return "BMP"
     return "TIFF" if data[:4] in TIFF_SIGNATURES else ""
 

@@ -232,7 +232,8 @@ class _Search:
         parts = Path(given).parts
         first = parts.index("**")
         before, rest = Path(*parts[:first]), parts[first:]
-        for base in map(Path, sorted(glob.glob(str(before)))):
+        bases = [before] if before.is_dir() else map(Path, sorted(glob.glob(str(before))))
+        for base in bases:
             for file in sorted(self._walk(base)):
                 depth = _matched_depth(file.relative_to(base).parts, rest)
                 for image in self._images(Path(given), [file] if depth else []):

@@ -20,7 +20,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, _imaging
 
 from camreport.errors import InputError
 from camreport.formats import TIFF_SIGNATURES, foreign_format, format_read, raw_photograph
-from camreport.metadata import bare, orientation_of
+from camreport.metadata import bare, orientation_of, tiff_values
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded, in pixels (Pillow's own threshold: 256 MiB of RGB)."""
@@ -114,7 +114,8 @@ def open_image(data: bytes) -> OpenedImage:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise whatever the damage leads to
-        raise InputError(_damaged(error, format_read(data))) from error
+        kind = format_read(data)
+        raise InputError(_damaged(error, kind) if kind else _unidentified(data)) from error
 
 
 def decode_opened(opened: OpenedImage) -> DecodedImage:
@@ -137,7 +138,7 @@ def decode_opened(opened: OpenedImage) -> DecodedImage:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # as above: whatever the damage leads to
-        raise InputError(_damaged(error, format_read(opened.data))) from error
+        raise InputError(_damaged(error, format_read(opened.data) or "DIB")) from error
     if opened.orientation == 1:
         return decoded
     return DecodedImage(decoded.image.transpose(_TURNS[opened.orientation]), decoded.note)
@@ -269,7 +270,7 @@ def _damaged(error: Exception, kind: str) -> str:
 def _unidentified(data: bytes) -> str:
     """Say why Pillow finds no image in a file."""
     kind = format_read(data)
-    if kind == "TIFF":
+    if kind == "TIFF" and tiff_values(data):
         return "not an image that can be read: a TIFF of an unusual kind. Save it as PNG"
     if kind:
         return f"damaged or truncated: its {kind} header cannot be read"

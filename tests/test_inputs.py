@@ -91,6 +91,11 @@ def test_find_images_expands_patterns(album: Path, pattern: str, expected: list[
     assert [name.rpartition("/")[2] for name in found] == expected
 
 
+def test_find_images_takes_a_folder_as_it_is_when_it_looks_like_a_pattern(tmp_path: Path) -> None:
+    put(tmp_path / "set[1]" / "deep" / "a.jpg", tmp_path / "set1" / "b.jpg")
+    assert [file.path.name for file in find_images([f"{tmp_path}/set[1]/**/*.jpg"])] == ["a.jpg"]
+
+
 def test_find_images_takes_a_name_as_it_is_when_it_looks_like_a_pattern(tmp_path: Path) -> None:
     for name in ("cat[1].jpg", "cat1.jpg", "what?.jpg"):
         (tmp_path / name).write_bytes(b"x")

@@ -448,6 +448,8 @@ def iter_parents(logger: logging.Logger) -> list[logging.Logger]:
         ("\ufeffeine Überschrift\n".encode(), "a text file"),
         (bytes(60), "no known image format"),
         (PNG[:12], "its PNG header cannot be read"),
+        (tiff({256: (3, 1, 8)}, bytes(99))[:60], "its TIFF header cannot be read"),
+        (b"BM is how every bitmap begins, and this sentence", "a text file"),
     ],
 )
 def test_a_file_with_a_wrong_name_is_named(data: bytes, reason: str) -> None:

@@ -176,6 +176,8 @@ ODD: dict[str, tuple[Callable[[nn.Module], nn.Module], str]] = {
     ),
     "a list of itself": (with_attribute("inplace", endless_list()), "contains too much"),
     "training": (with_attribute("training", "yes"), "'training' of its own"),
+    "a hook's table": (with_attribute("_forward_hooks", torch.zeros(3)), "ReLU in it has hooks"),
+    "copying": (with_attribute("__deepcopy__", 3), "'__deepcopy__' of its own"),
     "no name": (with_attribute("in place", 3), "an attribute without a name"),
     "parameters": (with_attribute("_parameters", {"a": 3}), "'_parameters' of a ReLU"),
     "buffers": (with_attribute("_buffers", {"a": "b"}), "'_buffers' of a ReLU"),
@@ -532,6 +534,33 @@ def test_views_share_their_storage_as_they_did() -> None:
     read = read_weights(saved({"whole": whole, "part": whole[2:4]}))
     read["whole"][2] = 77
     assert read["part"][0] == 77
+
+
+class WithViews(pickle.Pickler):
+    """Writes a tensor as very old files hold it: in a part of a storage that others share."""
+
+    def persistent_id(self, obj: object) -> object:
+        """Return the reference that stands for a storage."""
+        if obj == "the storage":
+            return ("storage", torch.FloatStorage, "7", "cuda:0", 10, ("8", 4, 3))
+        return None
+
+
+def test_old_file_with_a_view_of_a_storage_is_read() -> None:
+    stream = io.BytesIO()
+    for header in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+        pickle.dump(header, stream, 2)
+    tensor = Asks(torch._utils._rebuild_tensor, "the storage", 1, (2,), (1,))
+    WithViews(stream, 2).dump({"w": tensor})
+    pickle.dump(["7"], stream, 2)
+    stream.write(struct.pack("<q10f", 10, *range(10)))
+    assert torch.equal(read_weights(stream.getvalue())["w"], torch.tensor([5.0, 6.0]))
+
+
+def test_lists_of_torchscript_take_no_tensors_apart() -> None:
+    rebuild = tensor_of("I1000\n", "I0\n").removesuffix(b".")
+    pickled = b"ctorch.jit._pickle\nbuild_tensorlist\n" + rebuild + b"\x85R."
+    assert "items in a Tensor" in refused(archive_of(pickled, _0=bytes(16)))
 
 
 CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {

@@ -189,7 +189,7 @@ class Rebuilder:
             return value
         if name == "_non_persistent_buffers_set" and isinstance(value, set):
             return {key for key in value if isinstance(key, str)}
-        if name in ("training", *_FRESH) or hasattr(kind, name):
+        if name in _FRESH or name.startswith("__") or hasattr(kind, name):
             raise ModelError(
                 f"refused: a {kind.__name__} in it brings a {name!r} of its own, which belongs to "
                 "its class."
@@ -228,8 +228,8 @@ class Rebuilder:
 
     def _norm_layer(self, kind: type[nn.Module], name: str, made: Made) -> object:
         """Return a norm layer with an ``eps`` of its own, as ViT and ConvNeXt keep one."""
-        match made.state:
-            case (Named() as norm, (), dict() as options, _) if made.args == (norm,):
+        match made.args, made.state:
+            case (Named() as first,), (Named() as norm, (), dict() as options, _) if first == norm:
                 layer = known_classes().get(norm.path, nn.Module)
                 eps = options.get("eps")
                 if issubclass(layer, _NORMS) and set(options) == {"eps"} and isinstance(eps, float):
@@ -249,7 +249,7 @@ def _unexpected(kind: type[nn.Module], name: str) -> ModelError:
 
 def _no_hooks(kind: type[nn.Module], name: str, value: object) -> object:
     """Return what a module without hooks has in that place."""
-    if value:
+    if not isinstance(value, Mapping) or value:
         raise ModelError(
             f"refused: a {kind.__name__} in it has hooks ({name}), which would run code. Remove "
             "them, or save the weights alone with torch.save(model.state_dict(), file)."

@@ -142,7 +142,7 @@ class TorchVocabulary:
         if (count and last >= storage.numel()) or max(sizes, default=1) > 2**40:
             raise ValueError("a tensor that reaches beyond its storage")
         self._claim(count)
-        start += storage.storage_offset()
+        start += int(storage.storage_offset())
         return storage.detach().as_strided(sizes, strides, start if count else 0)
 
     def _claim(self, count: int) -> None:

@@ -17,7 +17,6 @@ import multiprocessing.connection
 import os
 import pickletools
 import random
-import resource
 import struct
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import time
 import types
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -174,7 +174,7 @@ def _in_archive(data: bytes, chance: random.Random) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [(info.filename, archive.read(info)) for info in archive.infolist()]
-    except (zipfile.BadZipFile, ValueError, RuntimeError, OSError, EOFError):
+    except (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, OSError, EOFError):
         return _flipped(data, [], chance)
     pickled = [place for place, (name, _) in enumerate(members) if name.endswith("data.pkl")]
     if not members:
@@ -399,7 +399,7 @@ class Watch:
             forbidden = top not in sys.stdlib_module_names and top not in {"torch", "torchvision"}
         if event == "exec":
             file = getattr(args[0], "co_filename", "")
-            forbidden = not str(file).startswith(("/", "<frozen", "<string>"))
+            forbidden = not str(file).startswith(("/", "<frozen"))
         if forbidden and event not in ("os.listdir", "os.scandir"):
             self.seen.append(f"{event} {args!r:.200}")
 
@@ -422,6 +422,8 @@ def opened(path: Path) -> str:
 
 def work(connection: multiprocessing.connection.Connection, folder: str) -> None:
     """Open the files whose paths come in, and send what came of each."""
+    import resource  # only Unix has it
+
     checkpoint.guess_architecture = lambda states: ("plain", states[-1])  # of 22 it builds each
     checkpoint.torchvision_architecture = lambda name: PLAIN
     torch.set_num_threads(1)
@@ -431,8 +433,7 @@ def work(connection: multiprocessing.connection.Connection, folder: str) -> None
         opened(path)
     watch = Watch([])
     sys.addaudithook(watch)
-    before, kept = torch_attributes(), list(map(id, sys.modules))
-    del kept
+    before = torch_attributes()
     usage = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (usage + 4 * MAX_MEMORY,) * 2)
     connection.send("ready")

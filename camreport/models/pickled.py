@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from camreport.errors import ModelError
 
-MAX_OPERATIONS = 3_000_000
-"""Operations of one pickle; torchvision's largest whole model has some 500,000."""
+MAX_OPERATIONS = 1_000_000
+"""Operations of one pickle; torchvision's largest whole model has some 200,000."""
 
 MAX_NUMBER_BYTES = 256
 """Bytes of a whole number: enough for any seed, and quick to print."""

@@ -31,7 +31,7 @@ MAX_DEPTH = 60
 """Modules inside modules, and plain values inside plain values."""
 
 MAX_VALUES = 1_000_000
-"""Plain values in all attributes of a model."""
+"""Entries and plain values in all attributes of a file's modules."""
 
 MAX_NAME = 200
 """Characters in the name of a module's part."""
@@ -141,6 +141,7 @@ class Rebuilder:
         if kind is None or made.args or not isinstance(made.state, dict):
             raise ModelError("damaged: a module in it has no attributes.")
         self._open.add(id(made))
+        self._spend(kind, len(made.state))
         state = {
             name: self._attribute(kind, name, value, depth) for name, value in made.state.items()
         }
@@ -166,6 +167,12 @@ class Rebuilder:
             raise ModelError(f"refused: a {type(module).__name__} in it contains too many modules.")
         self._extents[module] = ways, height
 
+    def _spend(self, kind: type[nn.Module], count: int) -> None:
+        """Count the values of attributes: one table may stand in a thousand modules."""
+        self._values += count
+        if self._values > MAX_VALUES:
+            raise ModelError(f"refused: the attributes of a {kind.__name__} in it hold too much.")
+
     def _attribute(self, kind: type[nn.Module], name: object, value: object, depth: int) -> object:
         """Return a checked attribute."""
         if not isinstance(name, str) or not name.isidentifier():
@@ -175,11 +182,11 @@ class Rebuilder:
         if name == "_modules":
             return {
                 key: None if part is None else self._child(kind, key, part, depth)
-                for key, part in _entries(kind, name, value).items()
+                for key, part in self._entries(kind, name, value).items()
             }
         if name in ("_parameters", "_buffers"):
             expected = nn.Parameter if name == "_parameters" else Tensor
-            entries = _entries(kind, name, value)
+            entries = self._entries(kind, name, value)
             if not all(entry is None or isinstance(entry, expected) for entry in entries.values()):
                 raise _unexpected(kind, name)
             return entries
@@ -188,13 +195,28 @@ class Rebuilder:
         if name == "_is_full_backward_hook" and (value is None or isinstance(value, bool)):
             return value
         if name == "_non_persistent_buffers_set" and isinstance(value, set):
+            self._spend(kind, len(value))
             return {key for key in value if isinstance(key, str)}
-        if name in ("training", *_FRESH) or hasattr(kind, name):
+        if name in _FRESH or name.startswith("__") or hasattr(kind, name):
             raise ModelError(
                 f"refused: a {kind.__name__} in it brings a {name!r} of its own, which belongs to "
                 "its class."
             )
         return self._plain(kind, name, value, 0)
+
+    def _entries(self, kind: type[nn.Module], name: str, value: object) -> dict[str, object]:
+        """Return a table of parameters, buffers or children, if their names may be theirs."""
+        if not isinstance(value, Mapping):
+            raise _unexpected(kind, name)
+        self._spend(kind, len(value))
+        for key in value:
+            fits = isinstance(key, str) and 0 < len(key) <= MAX_NAME and "." not in key
+            if not fits or hasattr(kind, key):
+                raise ModelError(
+                    f"refused: a {kind.__name__} in it calls a part {str(key)[:40]!r}, which is no "
+                    "name for one."
+                )
+        return dict(value)
 
     def _child(self, kind: type[nn.Module], name: str, value: object, depth: int) -> nn.Module:
         if not is_module(value):
@@ -203,8 +225,8 @@ class Rebuilder:
 
     def _plain(self, kind: type[nn.Module], name: str, value: object, depth: int) -> object:
         """Return a plain value: numbers, text, containers of them, and few functions."""
-        self._values += 1
-        if depth > MAX_DEPTH or self._values > MAX_VALUES:
+        self._spend(kind, 1)
+        if depth > MAX_DEPTH:
             raise ModelError(f"refused: {name!r} of a {kind.__name__} in it contains too much.")
         inside = partial(self._plain, kind, name, depth=depth + 1)
         match value:
@@ -228,8 +250,8 @@ class Rebuilder:
 
     def _norm_layer(self, kind: type[nn.Module], name: str, made: Made) -> object:
         """Return a norm layer with an ``eps`` of its own, as ViT and ConvNeXt keep one."""
-        match made.state:
-            case (Named() as norm, (), dict() as options, _) if made.args == (norm,):
+        match made.args, made.state:
+            case (Named() as first,), (Named() as norm, (), dict() as options, _) if first == norm:
                 layer = known_classes().get(norm.path, nn.Module)
                 eps = options.get("eps")
                 if issubclass(layer, _NORMS) and set(options) == {"eps"} and isinstance(eps, float):
@@ -249,26 +271,12 @@ def _unexpected(kind: type[nn.Module], name: str) -> ModelError:
 
 def _no_hooks(kind: type[nn.Module], name: str, value: object) -> object:
     """Return what a module without hooks has in that place."""
-    if value:
+    if not isinstance(value, Mapping) or value:
         raise ModelError(
             f"refused: a {kind.__name__} in it has hooks ({name}), which would run code. Remove "
             "them, or save the weights alone with torch.save(model.state_dict(), file)."
         )
     return type(_FRESH[name])()
-
-
-def _entries(kind: type[nn.Module], name: str, value: object) -> dict[str, object]:
-    """Return a table of parameters, buffers or children, if their names may be theirs."""
-    if not isinstance(value, Mapping):
-        raise _unexpected(kind, name)
-    for key in value:
-        fits = isinstance(key, str) and 0 < len(key) <= MAX_NAME and "." not in key
-        if not fits or hasattr(kind, key):
-            raise ModelError(
-                f"refused: a {kind.__name__} in it calls a part {str(key)[:40]!r}, which is no "
-                "name for one."
-            )
-    return dict(value)
 
 
 def _check_apart(kind: type[nn.Module], state: Mapping[str, object]) -> None:

@@ -1,7 +1,7 @@
 """What the names in a PyTorch file stand for: tensors, plain containers, and nothing that runs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -67,7 +67,7 @@ class TorchVocabulary:
     costs: Costs = field(default_factory=Costs)
     unknown: dict[str, None] = field(default_factory=dict)
     _tensors: int = 0
-    _stored: dict[str, int] = field(default_factory=dict)
+    _keys: set[str] = field(default_factory=set)
     _unstored: int = 0
 
     def named(self, name: Named) -> object:
@@ -102,8 +102,9 @@ class TorchVocabulary:
     def _storage(self, dtype: torch.dtype, key: str, count: int, view: list[object]) -> Tensor:
         self._count_tensor()
         flat = self.storages(dtype, key, count)
-        if key not in self._stored:
-            self._stored[key] = flat.numel()
+        if key not in self._keys:
+            self._keys.add(key)
+            self._unstored -= flat.numel()
         match view:
             case [] | [None]:
                 return flat
@@ -141,7 +142,8 @@ class TorchVocabulary:
         if (count and last >= storage.numel()) or max(sizes, default=1) > 2**40:
             raise ValueError("a tensor that reaches beyond its storage")
         self._claim(count)
-        return storage.as_strided(sizes, strides, start if count else 0)
+        start += int(storage.storage_offset())
+        return storage.detach().as_strided(sizes, strides, start if count else 0)
 
     def _claim(self, count: int) -> None:
         """Count the values of a tensor against those that are stored.
@@ -150,7 +152,7 @@ class TorchVocabulary:
             ModelError: an expanded tensor would take more memory than any file here may ask for.
         """
         self._unstored += count
-        if self._unstored - sum(self._stored.values()) > MAX_UNSTORED:
+        if self._unstored > MAX_UNSTORED:
             raise ModelError(
                 "refused: its tensors are far larger than what is stored of them. Save them with "
                 "torch.save({key: t.contiguous() for key, t in model.state_dict().items()}, file)."
@@ -191,25 +193,28 @@ class TorchVocabulary:
     ) -> object:
         """Return a tensor that had attributes of its own, without them."""
         plain = isinstance(make, Named) and make.path in _TENSOR_MAKERS
-        if not plain or not isinstance(args, tuple) or kind != Named("torch", "Tensor"):
+        tensor = isinstance(kind, Named) and kind.path == "torch.Tensor"
+        if not plain or not tensor or not isinstance(args, tuple):
             raise ModelError("refused: it calls torch._tensor._rebuild_from_type_v2 for no tensor.")
         return self.made(make, args)
 
     def ordered(self, pairs: Sequence[Sequence[object]] = ()) -> dict[object, object]:
         """Return a dictionary; Python 2 wrote its pairs as an argument."""
-        self.costs.copy(len(pairs))
+        self.costs.copy(len(_listed(pairs)))
         self.costs.hash(key for key, _ in pairs)
         return {key: value for key, value in pairs}
 
-    def counted(self, counts: Mapping[object, object]) -> dict[object, object]:
+    def counted(self, counts: object) -> dict[object, object]:
         """Return a dictionary of counts."""
+        if not isinstance(counts, dict):
+            raise ValueError("counts of nothing")
         self.costs.copy(len(counts))
         self.costs.hash(counts)
         return dict(counts)
 
     def set_of(self, items: Sequence[object] = ()) -> set[object]:
         """Return a set."""
-        self.costs.copy(len(items))
+        self.costs.copy(len(_listed(items)))
         self.costs.hash(items)
         return set(items)
 
@@ -231,8 +236,10 @@ class TorchVocabulary:
         self.costs.copy(len(data))
         return bytes(data)
 
-    def complex_number(self, real: float, imaginary: float) -> complex:
+    def complex_number(self, real: object, imaginary: object) -> complex:
         """Return a complex number."""
+        if not isinstance(real, float) or not isinstance(imaginary, float):
+            raise ValueError("a complex number of what is none")
         return complex(real, imaginary)
 
     def size(self, sizes: object = ()) -> tuple[int, ...]:
@@ -249,12 +256,19 @@ class TorchVocabulary:
 
     def listed(self, items: Sequence[object]) -> list[object]:
         """Return a list of TorchScript's."""
-        self.costs.copy(len(items))
+        self.costs.copy(len(_listed(items)))
         return list(items)
 
     def untagged(self, value: object, _type: object) -> object:
         """Return a value of TorchScript's without the name of its type."""
         return value
+
+
+def _listed(items: Sequence[object]) -> Sequence[object]:
+    """Return items that lie in a list or a tuple; those of a tensor would be made one by one."""
+    if not isinstance(items, list | tuple):
+        raise ValueError(f"items in a {type(items).__name__}")
+    return items
 
 
 def _numbers(values: object) -> list[int]:

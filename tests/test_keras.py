@@ -632,6 +632,95 @@ def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
         load_keras(path)
 
 
+@pytest.mark.parametrize("link", ["external", "soft"])
+def test_link_in_the_place_of_the_weights_is_refused(tmp_path: Path, link: str) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file.create_group("model_weights")
+    path = tmp_path / "model.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": []})
+        file.create_group("elsewhere")
+        file["model_weights"] = (
+            h5py.ExternalLink(str(tmp_path / "other.h5"), "/model_weights")
+            if link == "external"
+            else h5py.SoftLink("/elsewhere")
+        )
+    with pytest.raises(ModelError, match=r"^checkpoint: model\.h5: .*model_weights points to"):
+        load_keras(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": True, "compression": "gzip", "fillvalue": 1}])
+def test_array_that_the_file_does_not_hold_is_refused_before_it_is_read(
+    tmp_path: Path, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a/kernel", (30_000, 30_000), "f4", **options)
+    read: list[object] = []
+    monkeypatch.setattr(h5py.Dataset, "__array__", lambda self, *_, **__: read.append(self))
+    with pytest.raises(ModelError, match=r"model\.h5: .*claims to hold 3,600,000,000\)"):
+        load_keras(path)
+    assert read == []
+
+
+def test_archive_that_grows_without_measure_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", " " * 40_000_000)
+        archive.writestr("model.weights.h5", b"")
+    with pytest.raises(ModelError, match=r"model\.keras: .*claims to hold 40,000,000\)"):
+        load_keras(path)
+
+
+def test_compressed_weights_are_read(tmp_path: Path) -> None:
+    """Those of noise hardly shrink, those of a head that is mostly zero a lot."""
+    path = tmp_path / "model.h5"
+    kernel = np.zeros((512, 4096), np.float32)
+    kernel[::7] = np.random.default_rng(0).normal(size=kernel[::7].shape)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("dense/kernel", data=kernel, compression="gzip")
+    with pytest.raises(ModelError, match=r"expected the weights of VGG16"):
+        load_keras(path)
+    assert path.stat().st_size < kernel.nbytes / 5
+
+
+def test_heap_without_an_end_is_refused(tmp_path: Path) -> None:
+    """HDF5's own library reads such a file for ever."""
+    path = tmp_path / "model.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": []})
+        file.create_group("model_weights")
+    data = bytearray(path.read_bytes())
+    heap = data.index(b"GCOL")
+    assert data[heap + 16 : heap + 18] == b"\x01\0", "its first object"
+    data[heap + 16 : heap + 32] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"^checkpoint: model\.h5: .*a heap in it has no end"):
+        load_keras(path)
+
+
+def test_slices_that_refer_to_themselves_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.h5"
+    slices = {
+        "name": "slice",
+        "class_name": "GetItem",
+        "config": {},
+        "inbound_nodes": [{"keras_history": ["slice", 0, 0]}],
+    }
+    bias = {
+        "name": "bias",
+        "class_name": "Add",
+        "config": {},
+        "inbound_nodes": [{"keras_history": ["slice", 0, 0]}, "-103.9, -116.7, -123.6"],
+    }
+    config = {"layers": [slices, bias], "output_layers": [["bias", 0, 0]]}
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
+        file.create_group("model_weights")
+    with pytest.raises(ModelError, match=r"^checkpoint: model\.h5: damaged"):
+        load_keras(path)
+
+
 def test_other_hdf5_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.h5"
     with h5py.File(path, "w") as file:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
+from urllib.request import Request
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from torch.testing import assert_close
 from torchvision import models
 
 from camreport.errors import ClassError, ModelError
-from camreport.models import LoadedModel, bundled, load_model
+from camreport.models import LoadedModel, bundled, load_model, zoo
 from camreport.models.zoo import default_weights, preprocessing_of
 
 FORBIDDEN = f"{os.mkdir.__module__}.mkdir"
@@ -76,6 +77,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(zoo, "urlopen", offline)
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder
@@ -184,6 +186,21 @@ def test_preprocessing_equals_that_of_torchvisions_weights(name: str) -> None:
     picture = Image.fromarray(pixels)
     prepared = preprocessing_of(weights).apply(picture)
     np.testing.assert_allclose(prepared, weights.transforms()(picture).numpy(), atol=1e-6)
+
+
+def test_load_model_waits_for_no_answer_without_end(
+    hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, float]] = []
+
+    def silent(request: Request, timeout: float) -> None:
+        asked.append((request.get_method(), timeout))
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(zoo, "urlopen", silent)
+    with pytest.raises(ModelError, match=r"resnet18 could not be downloaded \(timed out\)"):
+        load_model("resnet18")
+    assert asked == [("HEAD", zoo.CONNECT_SECONDS)], "asked once, and nothing was downloaded"
 
 
 def test_load_model_names_file_and_folder_when_offline(hub: Path) -> None:

@@ -27,11 +27,19 @@ from camreport.choices import SIGMOID, SOFTMAX
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.models.loaded import LoadedModel, numbered_classes
+from camreport.models.weights_file import read_file
 
 Array = NDArray[np.float32]
 Arrays = tuple[Array, ...]
 Config = dict[str, Any]  # JSON
 
+MAX_EXPANSION = 20
+"""How many times its own bytes a file may hold once it is read; compressed weights reach 2."""
+
+MIN_REFUSED = 16 * 2**20
+"""Bytes that no file is refused for."""
+
+_MEMBERS = ("config.json", "model.weights.h5")
 _ONLY = "Of Keras files, only VGG16 with a head of Dense layers is read."
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # filters, convolutions
 _WEIGHT_NAMES = ("gamma", "beta", "kernel", "bias", "moving_mean", "moving_variance")
@@ -103,8 +111,8 @@ def load_keras(path: Path) -> LoadedModel:
         ModelError: the file is missing, damaged or holds something else than a VGG16, or h5py
             is not installed.
     """
+    data = read_file(path)
     try:
-        data = path.read_bytes()
         file = _read(data)
         layers = _layers_of(file.config) if file.config else _assumed_layers(file)
         start = next((i for i, layer in enumerate(layers) if layer.kind == "Conv2D"), 0)
@@ -121,8 +129,6 @@ def load_keras(path: Path) -> LoadedModel:
             f"checkpoint: {path.name} is a Keras file; reading it needs h5py: "
             "pip install 'camreport[keras]'"
         ) from error
-    except OSError as error:
-        raise ModelError(f"checkpoint: {path.name} cannot be read ({error.strerror}).") from error
     except ModelError as error:
         raise ModelError(f"checkpoint: {path.name}: {error}") from error
     except Exception as error:  # a configuration can be wrong in any way
@@ -160,30 +166,75 @@ def _read(data: bytes) -> _File:
         config = None
         if data.startswith(b"PK"):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                config = json.loads(archive.read("config.json"))
-                data = archive.read("model.weights.h5")
+                _check_claim(sum(archive.getinfo(name).file_size for name in _MEMBERS), len(data))
+                described, data = (archive.read(name) for name in _MEMBERS)
+                config = json.loads(described)
+        _check_heaps(data)
         with h5py.File(io.BytesIO(data), "r") as root:
             weights = root
             if "model_config" in root.attrs:
+                if not isinstance(root.get("model_weights", getlink=True), h5py.HardLink):
+                    raise ModelError("model_weights points to another place")
                 config, weights = json.loads(root.attrs["model_config"]), root["model_weights"]
             paths: list[str] = []
             weights.visit(paths.append)
-            return _File(config, _weights_of(weights), " ".join(paths))
+            return _File(config, _weights_of(weights, len(data)), " ".join(paths))
     except Exception as error:  # h5py and zipfile raise whatever the damage leads to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"damaged, or not a Keras file ({reason}).") from error
 
 
-def _weights_of(root: Any) -> list[_Weights]:  # h5py.Group: h5py comes without types
-    """Collect every layer's arrays, layers as the file lists them or else in natural order."""
+def _check_claim(claimed: int, size: int) -> None:
+    """Refuse a file that claims to hold far more than it has, before that is reserved.
+
+    Raises:
+        ModelError: it does.
+    """
+    if claimed > MAX_EXPANSION * size + MIN_REFUSED:
+        raise ModelError(f"it has {size:,} bytes and claims to hold {claimed:,}")
+
+
+def _check_heaps(data: bytes) -> None:
+    """Refuse HDF5 heaps that its library would read for ever.
+
+    A heap is a row of objects: number, uses, length, content. The free rest of it has the number
+    0; if its length were 0 too, the next object would be the same one again.
+
+    Raises:
+        ModelError: there is such a heap.
+
+    Source: HDF5 file format specification 3.0, section III.E, global heap
+    """
+    for heap in re.finditer(rb"GCOL\x01\0\0\0", data):
+        end = heap.start() + int.from_bytes(data[heap.end() : heap.end() + 8], "little")
+        place = heap.end() + 8
+        while place + 16 <= min(end, len(data)):
+            is_free = data[place : place + 2] == b"\0\0"
+            length = int.from_bytes(data[place + 8 : place + 16], "little")
+            if is_free and not length:
+                raise ModelError("a heap in it has no end")
+            place += length if is_free else 16 + math.ceil(length / 8) * 8
+
+
+def _weights_of(root: Any, size: int) -> list[_Weights]:  # h5py.Group comes without types
+    """Collect every layer's arrays, layers as the file lists them or else in natural order.
+
+    Args:
+        root: the group that holds them.
+        size: of the file, in bytes.
+    """
     layer_names = [_text(name) for name in root.attrs.get("layer_names", ())]
     found: dict[str, list[tuple[int, Array]]] = {}
+    claimed = 0  # bytes, once they are read
 
     def visit(path: str, item: Any) -> None:
+        nonlocal claimed
         if not hasattr(item, "shape") or _NOT_WEIGHTS.search(path):  # a group has none
             return
         if item.external or item.is_virtual:
             raise ModelError(f"{path} points to another file")
+        claimed += max(4, item.dtype.itemsize) * (item.size or 0)
+        _check_claim(claimed, size)
         layer, _, leaf = path.rpartition("/")
         role = leaf.split(":")[0]
         known = role in _WEIGHT_NAMES
@@ -243,8 +294,8 @@ def _chain(config: Config) -> list[Config]:
         if _VGG_BIAS.search(json.dumps(entry["inbound_nodes"])):
             entry = {"class_name": "preprocess_input", "config": {"name": entry["name"]}}
             while flips := {n for n in before if entries[n]["class_name"] in _CHANNEL_FLIP}:
-                sources = {s for n in flips for s in _references(entries[n]["inbound_nodes"])}
-                before = (before - flips) | sources
+                nodes = [entries.pop(name)["inbound_nodes"] for name in flips]
+                before = (before - flips).union(*map(_references, nodes))
         chain.insert(0, entry)
     return chain
 

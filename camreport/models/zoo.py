@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ from camreport.models.loaded import (
     with_random_weights,
 )
 from camreport.models.state import class_count, misfits
+
+CONNECT_SECONDS = 10
+"""How long the server of the weights may take to answer."""
 
 _FAMILIES = {
     "features.0.weight": (
@@ -68,13 +72,15 @@ def load_torchvision(name: str, weights: str = "default") -> LoadedModel:
         )
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:  # torchvision unpickles whatever lies there: read it once without running code
+        if not file.exists():
+            _ask_for(entry.url)
         entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
         module = models.get_model(name, weights=entry)
     except (URLError, OSError) as error:
         raise ModelError(
-            f"model: the weights of {name} cannot be downloaded ({error}). Get {entry.url} on "
+            f"model: the weights of {name} could not be downloaded ({error}). Get {entry.url} on "
             f"another machine and put the file {file.name} into {file.parent}, or see the "
-            "architecture at work with --weights none"
+            "architecture at work with --weights none."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise ModelError(
@@ -89,6 +95,16 @@ def load_torchvision(name: str, weights: str = "default") -> LoadedModel:
         source=f"torchvision, {entry}",
         sha256=state_sha256(module),
     )
+
+
+def _ask_for(url: str) -> None:
+    """Ask a server for the head of a file: torch itself would wait for an answer without end.
+
+    Raises:
+        OSError: it does not answer within ``CONNECT_SECONDS``, or has no such file.
+    """
+    with urlopen(Request(url, method="HEAD"), timeout=CONNECT_SECONDS):
+        pass
 
 
 def torchvision_architecture(name: str) -> Architecture:

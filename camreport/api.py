@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from camreport.conditions import undisturbed
-from camreport.engine import prepared
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures, remove_exports
 from camreport.fusion import GAMMA
@@ -22,7 +21,6 @@ from camreport.models import LoadedModel, load_model
 from camreport.models.bundled import BUNDLED
 from camreport.pipeline import Progress, Request, Summary, compute, request_layers, run_settings
 from camreport.results import ResultsWriter, check_output
-from camreport.survey import sample_image
 from camreport.task import make_task
 
 
@@ -138,13 +136,11 @@ def run(
             output=loaded.output,
             channels=chosen_channels,
         )
-        sample = sample_image(loaded.preprocessing.size)
-        task = prepared(loaded.module, task, torch.cat([sample, 1 - sample]))
     targets = resolve_classes(classes, loaded.class_names)
     truth = {} if labels is None else true_classes(labels, files, loaded.class_names)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
-    for reason in dict.fromkeys((*task.notes, *(skip.reason for skip in task.skipped))):
+    for reason in dict.fromkeys(skip.reason for skip in task.skipped):
         notify(reason)
     request = Request(
         task=task,

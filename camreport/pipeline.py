@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -23,6 +23,7 @@ from camreport.engine import (
     explain_within_memory,
     join,
     next_batch_size,
+    prepared,
 )
 from camreport.errors import ClassError, InputError
 from camreport.images import InputFile, LoadedImage
@@ -131,8 +132,8 @@ def compute(
 
     Raises:
         InputError: no input could be read.
-        LayerError, ClassError, ModelError: as for ``explain``; nothing is written before the
-            first batch has shown that the request can be met.
+        LayerError, ClassError, MethodError, ModelError: as for ``explain``; nothing is written
+            before the first batch has shown that the request can be met.
     """
     if writer.is_complete():
         manifest = load_results(writer.out).manifest
@@ -144,6 +145,9 @@ def compute(
     reused = sum(len(shard["images"]) for shard in shards)
     progress(reused)
     with undisturbed(model.module):
+        sample = sample_image(model.preprocessing.size)
+        task = prepared(model.module, request.task, torch.cat([sample, 1 - sample]))
+        request = replace(request, task=task)
         shards += _compute_shards(model, files, writer, request, set(finished), progress)
     records: list[Record] = sorted(
         (record for shard in shards for record in shard["images"]), key=itemgetter("index")
@@ -154,8 +158,10 @@ def compute(
             + "; ".join(f"{record['file']}: {record['reason']}" for record in records[:3])
         )
     cost = _total_cost([shard["cost"] for shard in shards])
-    task = request.task
-    found = (*writer.plan["notes"], *task.findings)  # an interrupted run has found some already
+    found = (
+        *writer.plan.get("notes", ()),
+        *task.findings,
+    )  # an interrupted run has found some already
     notes = list(dict.fromkeys((*model.notes, *found)))
     writer.write_manifest(
         {

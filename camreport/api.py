@@ -159,10 +159,7 @@ def run(
     found(len(files))
 
     # torch is imported from here on
-    import torch
-
     from camreport.conditions import undisturbed
-    from camreport.engine import prepared
     from camreport.models import load_model
     from camreport.pipeline import Request, compute, request_layers, run_settings
     from camreport.reading import read_outputs
@@ -204,15 +201,13 @@ def run(
             activation=loaded.activation,
             channels=chosen_channels,
         )
-        sample = sample_image(loaded.preprocessing.size)
-        task = prepared(loaded.module, task, torch.cat([sample, 1 - sample]))
     targets = resolve_classes(classes, loaded.class_names)
     names = loaded.class_names
     mapped = _label_map(label_map, names)
     truth = {} if labels is None else true_classes(labels, files, names, notify, mapped)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
-    for reason in dict.fromkeys((*task.notes, *(skip.reason for skip in task.skipped))):
+    for reason in dict.fromkeys(skip.reason for skip in task.skipped):
         notify(reason)
     request = Request(
         task=task,

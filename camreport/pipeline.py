@@ -5,7 +5,7 @@ import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -24,6 +24,7 @@ from camreport.engine import (
     explain_within_memory,
     join,
     next_batch_size,
+    prepared,
 )
 from camreport.errors import ClassError, InputError
 from camreport.images import InputFile, LoadedImage
@@ -130,8 +131,8 @@ def compute(
 
     Raises:
         InputError: no input could be read.
-        LayerError, ClassError, ModelError: as for ``explain``; nothing is written before the
-            first batch has shown that the request can be met.
+        LayerError, ClassError, MethodError, ModelError: as for ``explain``; nothing is written
+            before the first batch has shown that the request can be met.
     """
     classes = _class_records(model, len(writer.plan["classes"])) if writer.plan else []
     facts = [_file_facts(file.path) for file in files]
@@ -141,6 +142,10 @@ def compute(
     reused = sum(len(shard["images"]) for shard in shards)
     progress(reused)
     with undisturbed(model.module):
+        if reused < len(files):
+            sample = sample_image(model.preprocessing.size)
+            task = prepared(model.module, request.task, torch.cat([sample, 1 - sample]))
+            request = replace(request, task=task)
         shards += _compute_shards(model, files, facts, writer, request, set(finished), progress)
     records: list[Record] = sorted(
         (record for shard in shards for record in shard["images"]), key=itemgetter("index")

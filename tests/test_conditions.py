@@ -150,7 +150,7 @@ def test_one_model_explained_from_several_threads_gives_equal_maps():
     start = threading.Barrier(4)
 
     def one(_number: int) -> dict[str, dict[str, Tensor]]:
-        start.wait()
+        start.wait(60)
         return explain(model, images(), ["2", "4"], methods, [0, 1]).maps
 
     with nothing_left_behind(), ThreadPoolExecutor(4) as threads:

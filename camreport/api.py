@@ -139,7 +139,8 @@ def run(
     listed = _listed_inputs(inputs)
     folder = _home(out, "output")
     checkpoint = None if checkpoint is None else _home(checkpoint, "checkpoint")
-    labels = _home(labels) if isinstance(labels, str | Path) else labels
+    if isinstance(labels, str | Path) and str(labels) != FOLDER:
+        labels = _home(labels)
     chosen_methods = resolve_methods(methods)
     check_numbers(gamma, stages, seed)
     check_smoothings(smooth)
@@ -226,7 +227,7 @@ def run(
                 "--activation": activation if activation != AUTO else None,
                 "--class-names": join_list(class_names) if class_names else None,
                 "--classes": _joined(classes),
-                "--labels": _shareable(labels) if isinstance(labels, Path) else None,
+                "--labels": _shareable(labels) if isinstance(labels, str | Path) else None,
                 "--label-map": label_map if isinstance(label_map, str) else _written(mapped),
                 "--layers": ",".join(layers) if layers else None,
                 "--channels": ",".join(channels) if channels else None,
@@ -406,7 +407,7 @@ def _check_labels(
     """
     if labels is not None and class_names:
         true_classes(labels, files, class_names, label_map=_label_map(label_map, class_names))
-    elif isinstance(labels, str | Path) and str(labels) != FOLDER and not os.path.isfile(labels):
+    elif isinstance(labels, Path) and not os.path.isfile(labels):
         raise ClassError(
             f"labels: expected 'folder', a CSV file or a mapping, found no file {str(labels)!r}."
         )

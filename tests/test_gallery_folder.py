@@ -210,7 +210,7 @@ def test_failed_exchange_of_the_data_leaves_the_earlier_report(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", stopped)
-        with pytest.raises(PermissionError, match="in use"):
+        with pytest.raises(CamReportError, match=r"data' cannot be written \(in use\)"):
             render_gallery(out, layout="folder", language="zh")
     assert contents(out) == before
 

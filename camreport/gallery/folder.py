@@ -94,7 +94,8 @@ def write_folder(
             page = _write_data(results, folder, language, tell)
             with files.writing(report, report.parent) as file:
                 file.write(page.encode())
-                _exchange(report.with_name(DATA), folder)
+                with files.reported(report.with_name(DATA)):
+                    _exchange(report.with_name(DATA), folder)
     finally:
         files.remove_leftovers(report.parent, report.parent)
 

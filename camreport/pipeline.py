@@ -146,7 +146,7 @@ def compute(
     progress(reused)
     with undisturbed(model.module):
         sample = sample_image(model.preprocessing.size)
-        task = prepared(model.module, request.task, torch.cat([sample, 1 - sample]))
+        task = prepared(model.module, request.task, sample)
         request = replace(request, task=task)
         shards += _compute_shards(model, files, writer, request, set(finished), progress)
     records: list[Record] = sorted(

@@ -230,8 +230,7 @@ def explain(
             output=output,
             activation=activation,
         )
-        pair = torch.cat([sample, 1 - sample]) if _has_batch_statistics(module) else sample
-        task = prepared(module, task, pair)
+        task = prepared(module, task, sample)
         parts: list[Explanation] = []
         start, planner = 0, BatchPlanner(FIRST_BATCH)
         while start < len(images):
@@ -245,26 +244,25 @@ def explain(
     return join(parts)
 
 
-def prepared(module: nn.Module, task: Task, images: Tensor) -> Task:
-    """Return a task with what only a pass over some images can tell of the model.
+def prepared(module: nn.Module, task: Task, image: Tensor) -> Task:
+    """Return a task with what only a pass over an image can tell of the model.
 
     Args:
         module: in evaluation mode.
         task: what to compute.
-        images: one or two, ``(N, 3, H, W)``, preprocessed; with two, whether an image's logits
-            depend on its company is looked at.
+        image: ``(1, 3, H, W)``, preprocessed.
 
     Raises:
         MethodError: nothing of what is asked can be computed.
         MemoryLimitError: one image alone is too much.
     """
-    if len(images) > 1 and _depends_on_company(module, images, task.output):
+    if _has_batch_statistics(module) and _depends_on_company(module, image, task.output):
         task = replace(task, notes=(*task.notes, COMPANY))
     whole = [m for m in task.methods if m.needs is INPUT_GRADIENT and task.computes(m)]
     if not whole:
         return task
     with gradients_on():
-        inputs = to_model(module, images[:1])
+        inputs = to_model(module, image)
         try:
             with full_precision(inputs.device):
                 gap = full_grad_gap(module, inputs, task)
@@ -282,13 +280,13 @@ def _has_batch_statistics(module: nn.Module) -> bool:
     return any(isinstance(part, kind) and part.running_mean is None for part in module.modules())
 
 
-def _depends_on_company(module: nn.Module, images: Tensor, output: str | None) -> bool:
-    """Say whether the logits of the first of two images change with the second.
+def _depends_on_company(module: nn.Module, image: Tensor, output: str | None) -> bool:
+    """Say whether the logits of an image change with another beside it.
 
     A model that cannot take them at all is none of this function's business: the first batch
     will say so.
     """
-    inputs = to_model(module, images)
+    inputs = to_model(module, torch.cat([image, 1 - image]))
     with torch.no_grad(), full_precision(inputs.device):
         try:
             together = logits_of(module(inputs.clone()), len(inputs), output)[:1]

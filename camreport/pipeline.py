@@ -144,7 +144,7 @@ def compute(
     with undisturbed(model.module):
         if reused < len(files):
             sample = sample_image(model.preprocessing.size)
-            task = prepared(model.module, request.task, torch.cat([sample, 1 - sample]))
+            task = prepared(model.module, request.task, sample)
             request = replace(request, task=task)
         shards += _compute_shards(model, files, facts, writer, request, set(finished), progress)
     records: list[Record] = sorted(

@@ -24,9 +24,6 @@ from camreport.memory import BUDGETS
 
 SCORE = {"methods": "score_cam"}
 
-PROBES = 2
-"""Passes before the first batch: two images together and one alone, to see whether they mix."""
-
 
 class Stops(Tiny):
     """A Tiny that is interrupted in one of its forward passes."""
@@ -57,14 +54,14 @@ def test_run_interrupted_within_an_image_keeps_those_before_it(
     out, passes = tmp_path / "out", 1 + 2 * 2  # the image; a blank one and the masks at 2 layers
     run(photos, tmp_path / "whole", loaded(Stops(2)), **SCORE)
     stopped = loaded(Stops(2))
-    stopped.module.last = PROBES + passes + 1 + stop  # a masked or blank image of the second input
+    stopped.module.last = passes + 1 + stop  # a masked or blank image of the second input
     with pytest.raises(KeyboardInterrupt):
         run(photos, out, stopped, **SCORE)
     assert sorted(images_of(out)) == [0]
     assert not (out / "index.html").exists()
     goes_on, told = loaded(Stops(2)), []
     summary = run(photos, out, goes_on, progress=told.append, **SCORE)
-    assert len(goes_on.module.batches) == PROBES + 4 * passes
+    assert len(goes_on.module.batches) == 4 * passes
     assert (summary.reused, told[0], sum(told)) == (1, 1, pytest.approx(5))
     assert_same_maps(out, tmp_path / "whole")
     assert lasting(out) == lasting(tmp_path / "whole")
@@ -110,7 +107,7 @@ def test_first_batch_is_one_image_where_images_take_long(
 ) -> None:
     model = tiny()
     run(photos, tmp_path / "out", model, **options)
-    assert model.module.batches[PROBES] == first
+    assert model.module.batches[0] == first
 
 
 # Progress

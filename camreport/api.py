@@ -21,9 +21,7 @@ from camreport.models import LoadedModel, load_model
 from camreport.models.bundled import BUNDLED
 from camreport.outputs import AUTO, check_activation
 from camreport.pipeline import Progress, Request, Summary, compute, request_layers, run_settings
-from camreport.reading import read_outputs
 from camreport.results import ResultsWriter, check_output
-from camreport.survey import sample_image
 from camreport.task import make_task
 
 
@@ -128,7 +126,6 @@ def run(
     )
     if isinstance(model, str) or device != "auto":
         loaded.module.to(choose_device(device))
-    loaded = read_outputs(loaded, sample_image(loaded.preprocessing.size), activation)
     chosen_layers = request_layers(loaded, layers)
     chosen_channels = {} if channels is None else request_layers(loaded, channels)
     quantity = resolve_quantity(quantity, loaded.class_names)
@@ -143,7 +140,7 @@ def run(
             smooth=smooth,
             seed=seed,
             output=loaded.output,
-            activation=loaded.activation,
+            activation=loaded.activation if activation == AUTO else activation,
             channels=chosen_channels,
         )
     targets = resolve_classes(classes, loaded.class_names)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from camreport.conditions import wants_graph
 from camreport.cost import Cost
 from camreport.errors import LayerError
 from camreport.grid import Grid
@@ -33,10 +34,10 @@ from camreport.methods.registry import (
     NOISE,
     POOL_GRADIENT,
 )
-from camreport.outputs import AUTO, logits_of, recognise
+from camreport.outputs import AUTO, logits_of, recognise, resolved_key
 from camreport.quantity import cotangents, look_alike_cotangents
 from camreport.task import Task
-from camreport.trace import LayerTrace
+from camreport.trace import LayerTrace, NotSpatialError
 
 Maps = dict[str, dict[str, Tensor]]
 """Raw maps ``(N, K, ...)`` float32, by method and by what they were read from."""
@@ -74,6 +75,7 @@ class Captured:
     Attributes:
         inputs: the images, ``(N, 3, H, W)``; in the graph if a method needs their gradient.
         logits: ``(N, num_classes)``.
+        output: the part of what the model returned that holds them, if it was a structure.
         activation: how they become probabilities; ``auto`` where another pass has to tell.
         activations: ``(N, C, h, w)`` by what was read.
         grids: how each of them lay in the module's output.
@@ -85,6 +87,7 @@ class Captured:
 
     inputs: Tensor
     logits: Tensor
+    output: str | None
     activation: str
     activations: dict[str, Tensor]
     grids: dict[str, Grid]
@@ -105,25 +108,47 @@ def captured_pass(
         NotSpatialError: its output has no spatial grid.
         ModelError: the model did not return logits.
     """
+    to_input = any(method.needs is INPUT_GRADIENT for method in task.methods)
+    try:
+        return _captured_pass(module, inputs, task, limit, to_input)
+    except RuntimeError as error:
+        if to_input or not wants_graph(error):
+            raise
+    return _captured_pass(module, inputs, task, limit, to_input=True)
+
+
+def _captured_pass(
+    module: nn.Module, inputs: Tensor, task: Task, limit: float, to_input: bool
+) -> Captured:
+    """Run the forward pass, with the graph from the images on if ``to_input``."""
     modules = dict(module.named_modules(remove_duplicate=False))
-    down_to_input = any(method.needs is INPUT_GRADIENT for method in task.methods)
-    biased = _biased_modules(module) if down_to_input else {}
+    biased = _biased_modules(module) if to_input else {}
     names = [layer.module for layer in task.read_layers]
     reads = dict.fromkeys(layer.reads for layer in task.read_layers)
     wanted = (*names, *task.pools.values(), *biased)
     image = (inputs.shape[-2], inputs.shape[-1])
     with LayerTrace({name: modules[name] for name in wanted}, image) as trace:
-        inputs = inputs.detach().requires_grad_(down_to_input)
+        inputs = inputs.detach().requires_grad_(to_input)
         with output_bytes(module, limit) as returned:
             output = module(inputs)
+        key = resolved_key(output, len(inputs), task.output)
         activation = task.activation
         if activation == AUTO:
-            activation = recognise(output, len(inputs), task.output)
+            activation = recognise(output, len(inputs), key)
+        activations = {name: trace[name] for name in reads}
+        for name, captured in activations.items():
+            if len(captured) != len(inputs):
+                raise NotSpatialError(
+                    name.partition("#")[0],
+                    f"{tuple(captured.shape)} for {len(inputs)} images: its first axis is not "
+                    "the images, but windows, heads or a table",
+                )
         return Captured(
             inputs=inputs,
-            logits=logits_of(output, len(inputs), task.output, activation),
+            logits=logits_of(output, len(inputs), key, activation),
+            output=key,
             activation=activation,
-            activations={name: trace[name] for name in reads},
+            activations=activations,
             grids={name: trace.grid(name) for name in reads},
             pools={name: trace[pool] for name, pool in task.pools.items()},
             biases=[
@@ -428,8 +453,9 @@ def _gradients(
     logits: Tensor, tensors: Mapping[str, Tensor], cotangent: Tensor
 ) -> dict[str, Tensor]:
     """Return d score / d tensor, ``(k, N, ...)``, for k classes in one pass."""
-    if not logits.requires_grad:
-        raise LayerError(f"layer: the logits do not depend on {' or '.join(tensors)}.")
+    cut = [name for name, tensor in tensors.items() if not tensor.requires_grad]
+    if cut or not logits.requires_grad:
+        raise LayerError(_no_gradient((cut or list(tensors))[0]))
     batched = len(cotangent) > 1
     gradients = torch.autograd.grad(
         logits,
@@ -442,12 +468,22 @@ def _gradients(
     found = {}
     for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
         if gradient is None and not name.startswith("bias "):
-            raise LayerError(f"layer: the logits do not depend on {name!r}. Choose another.")
+            raise LayerError(_no_gradient(name))
         if gradient is None:  # a biased module beside the way to the logits has no share
             gradient = tensor.new_zeros(len(cotangent), *tensor.shape)
             gradient = gradient if batched else gradient[0]
         found[name] = gradient if batched else gradient.unsqueeze(0)
     return found
+
+
+def _no_gradient(name: str) -> str:
+    """Say why there is no gradient at a tensor, and what to do."""
+    return (
+        f"layer: the logits do not depend on {name.removeprefix('pool ')!r} by any gradient: it is "
+        "beside the way to them, or the model runs it under no_grad, inference_mode or detach(). "
+        "Choose another layer, take that out of the model, or use methods that need no gradient: "
+        "eigen_cam, score_cam, ablation_cam, recipro_cam."
+    )
 
 
 def _biased_modules(module: nn.Module) -> dict[str, Tensor]:

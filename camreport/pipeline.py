@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -30,6 +30,7 @@ from camreport.images import InputFile, LoadedImage
 from camreport.layers import Layer
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
+from camreport.reading import reading_notes
 from camreport.results import (
     Arrays,
     Record,
@@ -39,7 +40,7 @@ from camreport.results import (
     shard_name,
     stack_arrays,
 )
-from camreport.survey import choose_layers, sample_image
+from camreport.survey import check_places, choose_layers, sample_image
 from camreport.task import Task
 
 SHARD_IMAGES = 64
@@ -165,9 +166,9 @@ def compute(
                 "source": model.source,
                 "sha256": model.sha256,
                 "parameters": model.parameter_count,
-                "output": model.output,
+                "output": writer.plan["output"],
                 "warning": model.warning,
-                "notes": list(model.notes),
+                "notes": _notes(writer, model),
             },
             "preprocessing": model.preprocessing.to_dict(),
             "classes": writer.plan["classes"],
@@ -243,6 +244,8 @@ def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str
     sample = sample_image(model.preprocessing.size)
     with undisturbed(model.module):
         chosen = choose_layers(model.module, layers, sample, model.output)
+        if layers is not None:
+            check_places(model.module, chosen, sample, model.output)
     return {layer.address: layer for layer in chosen.values()}
 
 
@@ -312,10 +315,11 @@ def _explain_batch(
     if not loaded:
         return size
     inputs = torch.from_numpy(np.stack([image.model_input for image in loaded.values()]))
+    known = {key: writer.plan[key] for key in ("activation", "output") if writer.plan}
     parts = explain_within_memory(
         model.module,
         inputs,
-        request.task,
+        replace(request.task, **known),
         request.targets,
         bounded=request.batch_size is None,
         progress=tell,
@@ -352,6 +356,7 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
         "batch": size,
         "shard": max(1, shard),
         "activation": first.activation,
+        "output": first.output,
         "classes": [{"index": i, "name": name} for i, name in enumerate(names)],
         "layers": [
             _layer_record(layer, first.shapes[name])
@@ -471,10 +476,16 @@ def _device_name(device: torch.device) -> str:
     return str(device)
 
 
+def _notes(writer: ResultsWriter, model: LoadedModel) -> list[str]:
+    """Return what readers should know about the model, and about how its output was read."""
+    read = reading_notes(writer.plan["activation"], writer.plan["output"], model.output)
+    return [*model.notes, *read]
+
+
 def _summary(
     writer: ResultsWriter, records: Sequence[Record], cost: Record, reused: int, model: LoadedModel
 ) -> Summary:
     failed = [record for record in records if record["status"] == "failed"]
     reasons = (skip["reason"] for skip in writer.plan["skipped"])
-    notes = (*model.notes, *dict.fromkeys(reasons))
+    notes = (*_notes(writer, model), *dict.fromkeys(reasons))
     return Summary(writer.out, len(records), failed, reused, cost, notes)

@@ -7,7 +7,7 @@ with the layer's output exchanged, which is slower and gives the same.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from camreport.conditions import forward_without_gradients
 from camreport.errors import ModelError
 from camreport.grid import Grid
 from camreport.layers import ACTIVATIONS
@@ -193,6 +194,7 @@ def whole_model(
     """
     name, _, call = reads.partition("#")
     layer = module.get_submodule(name)
+    forward = forward_without_gradients(module)
 
     def run(values: Tensor, rows: Tensor) -> object:
         calls = 0
@@ -200,13 +202,19 @@ def whole_model(
         def exchange(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
-            return grid.restore(values, output).clone() if calls - 1 == int(call or 0) else output
+            if calls - 1 != int(call or 0):
+                return output
+            exchanged = grid.restore(values, output).clone()
+            return exchanged.requires_grad_(torch.is_grad_enabled())
 
-        handle = layer.register_forward_hook(exchange)
-        try:
-            return module(images[rows])
-        finally:
-            handle.remove()
+        def counted(part: nn.Module, inputs: object) -> None:
+            nonlocal calls
+            calls = 0
+
+        with ExitStack() as hooks:
+            hooks.callback(module.register_forward_pre_hook(counted).remove)
+            hooks.callback(layer.register_forward_hook(exchange).remove)
+            return forward(images[rows])
 
     return run
 

@@ -156,6 +156,6 @@ class LayerTrace:
                 captured = calls[-1] = grid.read(output)
             except LayerError as error:
                 self._grids[call] = error
-        if not captured.requires_grad:
+        if not captured.requires_grad and not captured.is_inference():
             captured.requires_grad_()
         return grid.restore(captured.clone(), output) if grid else captured.clone()

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -104,8 +104,13 @@ def run(
     """
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size: expected a number from 1, or None, got {batch_size}.")
+    if not isinstance(inputs, str | Path | Iterable):
+        raise InputError(
+            f"input: expected files, folders or patterns, got {type(inputs).__name__}. "
+            "For tensors use camreport.explain(model, images)."
+        )
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    folder = Path(out)
+    folder = Path(out).expanduser()
     chosen_methods = resolve_methods(methods)
     check_activation(activation)
     check_output(folder, overwrite)
@@ -285,7 +290,7 @@ def _option(value: object) -> str | None:
     """Return a change of the preprocessing as the command line writes it."""
     if value is None or isinstance(value, str | int):
         return None if value is None else str(value)
-    assert isinstance(value, Sequence)
+    assert isinstance(value, Iterable)
     return ",".join(f"{number:.9g}" for number in value)
 
 

@@ -1,12 +1,15 @@
 """What ``explain`` takes: images of any number of channels, one module as the layers."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from conftest import INPUTS
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import camreport
-from camreport.errors import LayerError, ModelError
+from camreport.errors import InputError, LayerError, ModelError
 
 
 def net_of(channels: int) -> nn.Sequential:
@@ -98,3 +101,18 @@ def test_models_that_cannot_be_entered_are_refused_in_one_sentence(build, messag
         camreport.explain(build(), x)
     with pytest.raises(ModelError, match=message):
         camreport.load_model(build())
+
+
+def test_run_refuses_inputs_that_are_no_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"got NoneType\. For tensors use camreport.explain"):
+        camreport.run(None, tmp_path / "out", model=net_of(3))  # type: ignore[arg-type]
+
+
+def test_run_writes_to_the_home_folder_where_a_tilde_says_so(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    photograph = next(iter(sorted(INPUTS.glob("*.jpg"))))
+    options = {"model": net_of(3), "methods": "grad_cam", "image_size": (32, 32)}
+    camreport.run(photograph, "~/report", **options)
+    assert (tmp_path / "report" / "index.html").is_file()
+    assert not (tmp_path / "~").exists()

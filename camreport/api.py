@@ -163,8 +163,6 @@ def run(
     from camreport.conditions import undisturbed
     from camreport.models import load_model
     from camreport.pipeline import Request, compute, request_layers, run_settings
-    from camreport.reading import read_outputs
-    from camreport.survey import sample_image
     from camreport.task import make_task
     from camreport.writer import ResultsWriter
 
@@ -184,7 +182,6 @@ def run(
     )
     if isinstance(model, str) or device != "auto":
         loaded.module.to(choose_device(device))
-    loaded = read_outputs(loaded, sample_image(loaded.preprocessing.size), activation)
     chosen_layers = request_layers(loaded, layers)
     chosen_channels = {} if channels is None else request_layers(loaded, channels)
     asked_quantity, quantity = quantity, resolve_quantity(quantity, loaded.class_names)
@@ -199,7 +196,7 @@ def run(
             smooth=smooth,
             seed=seed,
             output=loaded.output,
-            activation=loaded.activation,
+            activation=loaded.activation if activation == AUTO else activation,
             channels=chosen_channels,
         )
     targets = resolve_classes(classes, loaded.class_names)

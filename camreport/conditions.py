@@ -1,5 +1,6 @@
 """The conditions a model runs under: as it was found afterwards, with gradients, in float32."""
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ _ONE_AT_A_TIME = threading.RLock()
 thread's own."""
 
 _HALVES = (torch.float16, torch.bfloat16)
+
+_WANTS_GRAPH = re.compile(r"requires?[_ ]grad|require gradient|retain_grad")
+"""What autograd says to a forward that hooks or differentiates tensors without a graph."""
 
 
 @contextmanager
@@ -120,6 +124,35 @@ def gradients_on() -> Iterator[None]:
     """Record gradients even where the caller has turned them off."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def wants_graph(error: RuntimeError) -> bool:
+    """Say whether a forward failed because its own code hooks or differentiates its tensors."""
+    return bool(_WANTS_GRAPH.search(str(error)))
+
+
+def forward_without_gradients(module: nn.Module) -> Callable[[Tensor], object]:
+    """Return a module's forward for passes that need no gradient.
+
+    A graph is recorded only where the module's own code asks for one: it registers hooks on its
+    tensors, retains their gradients or differentiates inside.
+    """
+    recorded = False
+
+    def run(images: Tensor) -> object:
+        nonlocal recorded
+        if not recorded:
+            try:
+                with torch.no_grad():
+                    return module(images.clone())
+            except RuntimeError as error:
+                if not wants_graph(error):
+                    raise
+            recorded = True
+        with torch.enable_grad():
+            return module(images.detach().requires_grad_().clone())
+
+    return run
 
 
 @contextmanager

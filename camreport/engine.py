@@ -34,6 +34,7 @@ from camreport.methods.registry import (
     SHARED,
 )
 from camreport.models import LoadedModel
+from camreport.models.loaded import check_module
 from camreport.outputs import logits_of
 from camreport.passes import (
     CHANNEL_WEIGHTS,
@@ -116,6 +117,7 @@ class Explanation:
         logits: ``(N, num_classes)`` float32.
         activation: how they become probabilities: ``softmax``, ``sigmoid``, or ``none`` where they
             are probabilities already.
+        output: the part of what the model returns that holds them, if it is a structure.
         targets: class indices explained, ``(N, K)`` int64.
         layers: where each map was read, by the name it was asked by, in network order.
         shapes: ``(C, h, w)`` of each layer, under the same names.
@@ -131,6 +133,7 @@ class Explanation:
     maps: Maps = field(repr=False)
     logits: Tensor = field(repr=False)
     activation: str
+    output: str | None
     targets: Tensor = field(repr=False)
     layers: dict[str, Layer]
     shapes: dict[str, tuple[int, ...]]
@@ -150,7 +153,7 @@ class Explanation:
 def explain(
     model: nn.Module | LoadedModel,
     images: Tensor,
-    layers: str | Sequence[str | int | nn.Module] | None = None,
+    layers: str | nn.Module | Sequence[str | int | nn.Module] | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
     targets: Sequence[int] | Tensor | str | None = None,
     *,
@@ -210,12 +213,13 @@ def explain(
     if isinstance(model, LoadedModel):
         output = model.output if output is None else output
         activation = model.activation if activation == AUTO else activation
+    check_module(module)
     chosen = resolve_methods(methods)
     check_images(images)
     wanted = _as_indices(targets, len(images))
     if isinstance(layers, str):
         layers = [address.strip() for address in layers.split(",")]
-    sample = sample_image((images.shape[-2], images.shape[-1]))
+    sample = sample_image((images.shape[-2], images.shape[-1]), images.shape[1])
     with undisturbed(module):
         resolved = choose_layers(module, layers, sample, output)
         task = make_task(
@@ -238,7 +242,7 @@ def explain(
             own = wanted[rows] if isinstance(wanted, Tensor) and wanted.ndim == 2 else wanted
             done = explain_within_memory(module, images[rows], task, own)
             parts += done
-            task = replace(task, activation=done[0].activation)
+            task = replace(task, activation=done[0].activation, output=done[0].output)
             planner.learn([len(part.logits) for part in done], next_batch_size(done[0]))
             start = rows.stop
     return join(parts)
@@ -374,6 +378,7 @@ def explain_batch(
                     f"layer: expected a spatial output, but {asked[0]!r} gives {error.reason}. "
                     f"Nearest with a grid: {', '.join(near) or 'none'}."
                 ) from error
+            task = replace(task, output=captured.output)
             kind = settled(module, inputs, task.output, captured.logits, captured.activation)
             chosen = choose_targets(captured.logits.detach(), targets)  # (N, K)
             layers = _read_layers(captured, task.layers)
@@ -394,6 +399,7 @@ def explain_batch(
         maps=maps,
         logits=captured.logits.detach().float(),
         activation=task.activation,
+        output=task.output,
         targets=chosen,
         layers=layers,
         shapes={

@@ -128,6 +128,12 @@ def is_like(rows: int, columns: int, image: tuple[int, int]) -> bool:
     return abs(rows * image[1] - columns * image[0]) <= image[0] + image[1]
 
 
+def is_convolutional(module: nn.Module) -> bool:
+    """Say whether a module is, or contains, a layer that keeps channels first, or rectifies one."""
+    parts = list(module.modules())
+    return any(isinstance(part, (*_CHANNELS_FIRST, nn.ReLU, nn.SiLU, nn.ReLU6)) for part in parts)
+
+
 def _ends_on_last_axis(module: nn.Module) -> bool:
     """Say whether the last part of a module that tells has its channels on the last axis.
 

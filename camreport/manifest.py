@@ -143,7 +143,8 @@ def preprocessing(value: Any, place: str) -> None:
             "std": three,
             "channel_order": one_of("rgb", "bgr"),
             "scale": one_of(1, 255),
-        }
+        },
+        {"whole_at_size": one_of(True, False)},
     )(value, place)
     if math.prod(value["size"]) > MAX_PIXELS:
         raise refuse(f"{place}.size", f"up to {MAX_PIXELS:,} pixels", value["size"])
@@ -216,6 +217,7 @@ _PLAN = fields(
     {
         "batch": whole(1, 2**31),
         "activation": one_of(*ACTIVATIONS),
+        "output": nothing_or(text),
         "shard": whole(1, 2**31),
         "classes": list_of(CLASS, 1),
         "layers": list_of(LAYER, 1),
@@ -233,7 +235,7 @@ _MANIFEST = fields(
         "seed": nothing_or(whole(-(2**63))),
         "model": fields(
             {"name": text, "source": phrase, "sha256": text, "parameters": whole()},
-            {"warning": phrase, "notes": list_of(phrase)},
+            {"warning": phrase, "notes": list_of(phrase), "output": nothing_or(text)},
         ),
         "preprocessing": preprocessing,
         "classes": list_of(CLASS, 1),

@@ -126,9 +126,7 @@ def _numbers(output: object, count: int, key: str | None) -> Tensor:
     Raises:
         ModelError: as for ``logits_of``.
     """
-    picked = part_of(output, key)
-    if picked is None and key is None and _parts(output):
-        picked = part_of(output, logits_key(output, count))
+    picked = part_of(output, resolved_key(output, count, key))
     if not isinstance(picked, Tensor) or not picked.is_floating_point():
         raise ModelError(f"model: expected logits (N, num_classes), got {_described(picked)}.")
     numbers = picked
@@ -142,6 +140,16 @@ def _numbers(output: object, count: int, key: str | None) -> Tensor:
         f"model: expected logits (N, num_classes) with N = {count}, got {tuple(picked.shape)}. "
         "Wrap the model so that its forward returns the logits."
     )
+
+
+def resolved_key(output: object, count: int, key: str | None) -> str | None:
+    """Return the name of the part that holds the logits; None where that is plain.
+
+    Raises:
+        ModelError: as for ``logits_key``.
+    """
+    parts = _parts(output)
+    return logits_key(output, count) if key is None and parts and LOGITS not in parts else key
 
 
 def part_of(output: object, key: str | None) -> object:
@@ -172,19 +180,20 @@ def logits_key(output: object, count: int) -> str:
         ModelError: no part can be logits, or several can.
     """
     parts = _parts(output)
-    likely: dict[str, Tensor] = {}
-    for name, part in parts.items():
-        known = any(part is other for other in likely.values())  # a field has a number too
-        if isinstance(part, Tensor) and part.ndim == 2 and len(part) == count and not known:
-            likely[name] = part
-    names = [
+    names = getattr(output, "_fields", parts)  # a named tuple's parts have numbers too
+    likely = {
+        name: part
+        for name, part in parts.items()
+        if name in names and isinstance(part, Tensor) and part.ndim == 2 and len(part) == count
+    }
+    unactivated = [
         name
         for name, part in likely.items()
         if not any(_activates(part, other) for other in likely.values() if other is not part)
     ]
-    if len(names) == 1:
-        return names[0]
-    proposed = " or ".join(f"--output {name}" for name in names or likely or parts)
+    if len(unactivated) == 1:
+        return unactivated[0]
+    proposed = " or ".join(f"--output {name}" for name in unactivated or likely or parts)
     raise ModelError(
         f"model: expected logits (N, num_classes), got a {type(output).__name__} of "
         f"{_listed(parts)}. Say which holds the logits: {proposed}, or output=... in Python."

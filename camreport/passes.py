@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.ops import FrozenBatchNorm2d
 
 from camreport.choices import AUTO
+from camreport.conditions import wants_graph
 from camreport.cost import Cost
 from camreport.errors import LayerError, ModelError
 from camreport.grid import Grid
@@ -36,10 +37,10 @@ from camreport.methods.registry import (
     NOISE,
     POOL_GRADIENT,
 )
-from camreport.outputs import logits_of, recognise
+from camreport.outputs import logits_of, recognise, resolved_key
 from camreport.quantity import cotangents, look_alike_cotangents, strongest_classes
 from camreport.task import Task
-from camreport.trace import LayerTrace
+from camreport.trace import LayerTrace, NotSpatialError
 
 Maps = dict[str, dict[str, Tensor]]
 """Raw maps ``(N, K, ...)`` float32, by method and by what they were read from."""
@@ -118,6 +119,7 @@ class Captured:
     Attributes:
         inputs: the images, ``(N, 3, H, W)``; in the graph if a method needs their gradient.
         logits: ``(N, num_classes)``.
+        output: the part of what the model returned that holds them, if it was a structure.
         activation: how they become probabilities; ``auto`` where another pass has to tell.
         activations: ``(N, C, h, w)`` by what was read.
         grids: how each of them lay in the module's output.
@@ -130,6 +132,7 @@ class Captured:
 
     inputs: Tensor
     logits: Tensor
+    output: str | None
     activation: str
     activations: dict[str, Tensor]
     grids: dict[str, Grid]
@@ -150,25 +153,47 @@ def captured_pass(
         NotSpatialError: its output has no spatial grid.
         ModelError: the model did not return logits.
     """
+    to_input = any(method.needs is INPUT_GRADIENT for method in task.methods)
+    try:
+        return _captured_pass(module, inputs, task, limit, to_input)
+    except RuntimeError as error:
+        if to_input or not wants_graph(error):
+            raise
+    return _captured_pass(module, inputs, task, limit, to_input=True)
+
+
+def _captured_pass(
+    module: nn.Module, inputs: Tensor, task: Task, limit: float, to_input: bool
+) -> Captured:
+    """Run the forward pass, with the graph from the images on if ``to_input``."""
     modules = dict(module.named_modules(remove_duplicate=False))
-    down_to_input = any(method.needs is INPUT_GRADIENT for method in task.methods)
-    biased = _biased_modules(module) if down_to_input else {}
+    biased = _biased_modules(module) if to_input else {}
     names = [layer.module for layer in task.read_layers]
     reads = dict.fromkeys(layer.reads for layer in task.read_layers)
     wanted = (*names, *task.pools.values(), *biased)
     image = (inputs.shape[-2], inputs.shape[-1])
     with LayerTrace({name: modules[name] for name in wanted}, image) as trace:
-        inputs = inputs.detach().requires_grad_(down_to_input)
+        inputs = inputs.detach().requires_grad_(to_input)
         with output_bytes(module, limit) as returned:
             output = module(inputs.clone())  # a model may write to its input
+        key = resolved_key(output, len(inputs), task.output)
         activation = task.activation
         if activation == AUTO:
-            activation = recognise(output, len(inputs), task.output)
+            activation = recognise(output, len(inputs), key)
+        activations = {name: trace[name] for name in reads}
+        for name, captured in activations.items():
+            if len(captured) != len(inputs):
+                raise NotSpatialError(
+                    name.partition("#")[0],
+                    f"{tuple(captured.shape)} for {len(inputs)} images: its first axis is not "
+                    "the images, but windows, heads or a table",
+                )
         return Captured(
             inputs=inputs,
-            logits=logits_of(output, len(inputs), task.output, activation),
+            logits=logits_of(output, len(inputs), key, activation),
+            output=key,
             activation=activation,
-            activations={name: trace[name] for name in reads},
+            activations=activations,
             grids={name: trace.grid(name) for name in reads},
             pools={name: trace[pool] for name, pool in task.pools.items()},
             biases=[

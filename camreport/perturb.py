@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from camreport.conditions import forward_without_gradients
 from camreport.cost import Cost
 from camreport.memory import budget_of, is_out_of_memory, output_bytes
 from camreport.methods import Method
@@ -101,8 +102,10 @@ def perturbation_maps(
     maps: Maps = {}
     before = meter.passes, meter.done
 
+    forward = forward_without_gradients(module)
+
     def model(images: Tensor) -> Tensor:
-        return logits_of(module(images), len(images), task.output, task.activation)
+        return logits_of(forward(images), len(images), task.output, task.activation)
 
     with torch.no_grad():
         for method, reads in _jobs(task):

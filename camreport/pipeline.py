@@ -34,9 +34,10 @@ from camreport.manifest import shortened
 from camreport.memory import BatchPlanner
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
+from camreport.reading import reading_notes
 from camreport.results import Record, probabilities
 from camreport.shards import Arrays, shard_name, stack_arrays
-from camreport.survey import choose_layers, sample_image
+from camreport.survey import check_places, choose_layers, sample_image
 from camreport.task import Task
 from camreport.writer import ResultsWriter
 
@@ -176,7 +177,8 @@ def _manifest(
 ) -> Record:
     """Return what the manifest says, but its schema."""
     task = request.task
-    found = (*plan["notes"], *task.findings)  # an interrupted run has found some already
+    read = reading_notes(plan["activation"], plan["output"], model.output)
+    found = (*read, *plan["notes"], *task.findings)  # an interrupted run has found some already
     return {
         "command": request.command,
         "versions": _versions(),
@@ -187,7 +189,7 @@ def _manifest(
             "source": shortened(model.source),
             "sha256": model.sha256,
             "parameters": model.parameter_count,
-            "output": model.output,
+            "output": plan["output"],
             "warning": shortened(model.warning),
             "notes": [shortened(note) for note in dict.fromkeys((*model.notes, *found))],
         },
@@ -318,6 +320,8 @@ def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str
     sample = sample_image(model.preprocessing.size)
     with undisturbed(model.module):
         chosen = choose_layers(model.module, layers, sample, model.output)
+        if layers is not None:
+            check_places(model.module, chosen, sample, model.output)
     return {layer.address: layer for layer in chosen.values()}
 
 
@@ -386,10 +390,11 @@ def _explain_batch(
     if not loaded:
         return
     inputs = torch.from_numpy(np.stack([image.model_input for image in loaded.values()]))
+    known = {key: writer.plan[key] for key in ("activation", "output") if writer.plan}
     parts = explain_within_memory(
         model.module,
         inputs,
-        request.task,
+        replace(request.task, **known),
         request.targets,
         bounded=request.batch_size is None,
         progress=tell,
@@ -421,6 +426,7 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
         "batch": size,
         "shard": max(1, shard),
         "activation": first.activation,
+        "output": first.output,
         "classes": classes,
         "layers": [
             _layer_record(layer, first.shapes[name])

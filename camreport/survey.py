@@ -4,7 +4,7 @@ It chooses the layers that ``auto`` stands for, finds those that a pattern means
 neighbours of one that has no map, and prints as ``camreport layers``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,11 +15,18 @@ from torch import Tensor, nn
 from torchvision.models import AlexNet
 from torchvision.ops.misc import Permute
 
-from camreport.conditions import full_precision, gradients_on, to_model, undisturbed
+from camreport.conditions import (
+    forward_without_gradients,
+    full_precision,
+    gradients_on,
+    to_model,
+    undisturbed,
+)
 from camreport.errors import LayerError
-from camreport.grid import Grid, grid_of, is_like
+from camreport.grid import Grid, grid_of, is_convolutional, is_like
 from camreport.layers import Layer, is_pattern, matching_names, resolve_layer
 from camreport.outputs import logits_of
+from camreport.places import PROBES, depends_on_company, probe_images, why_no_map
 
 ALEXNET_LAYERS = tuple(f"features.{index}" for index in (0, 3, 6, 9, 12))
 """The layers the course compares."""
@@ -34,6 +41,7 @@ NEAREST = 3
 """Most neighbours that are named for a layer without a map."""
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
+_TRUSTED = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)  # they may enlarge a grid of few cells
 _NO_STAGES = (
     *(nn.Dropout, nn.Dropout2d, nn.Identity, Permute),
     *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
@@ -57,6 +65,7 @@ class Call:
         used: share of its grid's values that the gradient of the top class reaches; None if
             that was not measured.
         repeated: the module runs several times.
+        why_no_map: why what looks like a grid is none, where the probe images have shown that.
     """
 
     name: str
@@ -68,6 +77,7 @@ class Call:
     grid: Grid | None = None
     used: float | None = None
     repeated: bool = False
+    why_no_map: str = ""
 
     @property
     def address(self) -> str:
@@ -89,6 +99,8 @@ class Call:
 def survey(module: nn.Module, image: Tensor, output: str | None = None) -> list[Call]:
     """Run a model on one image and return what ran, in order: the calls in the model itself.
 
+    A second pass, over a few images made of it, shows which grids are none: see ``places``.
+
     Args:
         module: comes back as it was found.
         image: ``(1, 3, H, W)``, preprocessed.
@@ -104,12 +116,13 @@ def survey(module: nn.Module, image: Tensor, output: str | None = None) -> list[
             with root:
                 logits = logits_of(module(inputs), 1, output)
             root.measure(logits)
+            root.check_places(module, inputs.detach(), logits.detach(), output)
     return root.calls
 
 
-def sample_image(size: tuple[int, int]) -> Tensor:
-    """Return noise in the place of a photograph, ``(1, 3, H, W)``: the same every time."""
-    return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+def sample_image(size: tuple[int, int], channels: int = 3) -> Tensor:
+    """Return noise in the place of a photograph, ``(1, C, H, W)``: the same every time."""
+    return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
 
 
 def auto_layers(module: nn.Module, image: Tensor, output: str | None = None) -> list[str]:
@@ -159,7 +172,7 @@ def choose_stages(module: nn.Module, calls: Sequence[Call]) -> list[str]:
 
 def choose_layers(
     module: nn.Module,
-    asked: Sequence[str | int | nn.Module] | None,
+    asked: Sequence[str | int | nn.Module] | nn.Module | int | None,
     image: Tensor,
     output: str | None = None,
 ) -> dict[str, Layer]:
@@ -177,6 +190,8 @@ def choose_layers(
     """
     if asked is None:
         asked = auto_layers(module, image, output)
+    if isinstance(asked, nn.Module | int):
+        asked = [asked]
     if not asked:
         raise LayerError("layers: expected at least one address, or 'auto', got none.")
     calls: list[Call] = []
@@ -193,6 +208,39 @@ def choose_layers(
             layer = resolve_layer(module, one)
             found[one if isinstance(one, str) else layer.address] = layer
     return found
+
+
+def check_places(
+    module: nn.Module, layers: Mapping[str, Layer], image: Tensor, output: str | None = None
+) -> None:
+    """Refuse layers whose output has the shape of a map but is none.
+
+    Outputs of convolutions, poolings and what contains them are taken on trust; a pass is made
+    only for others.
+
+    Args:
+        module: comes back as it was found.
+        layers: by the names they were asked by.
+        image: one model input.
+        output: which part of what the model returns holds the logits.
+
+    Raises:
+        LayerError: the output of one does not belong to places of the images.
+    """
+    parts = dict(module.named_modules(remove_duplicate=False))
+    doubtful = [n for n, one in layers.items() if not is_convolutional(parts[one.module])]
+    if not doubtful:
+        return
+    calls = survey(module, image, output)
+    ran = {call.address: call for child in calls for call in child.inside()}
+    for name in doubtful:
+        call = ran.get(layers[name].reads)
+        if call and call.why_no_map:
+            near = ", ".join(nearest_layers(calls, call.name)) or "none"
+            raise LayerError(
+                f"layer: expected a map of the images, but {name!r} gives {call.why_no_map}. "
+                f"Nearest with a grid: {near}."
+            )
 
 
 def nearest_layers(calls: Sequence[Call], name: str) -> list[str]:
@@ -214,7 +262,8 @@ def _matches(calls: Sequence[Call], pattern: str) -> list[str]:
     """
     pattern, colon, variant = pattern.partition(":")
     ran = [call for child in calls for call in child.inside()]
-    spatial = [call for call in ran if call.size and call.used != 0]
+    grids = [call for call in ran if call.size]
+    spatial = [call for call in grids if call.used != 0] or grids  # for methods without gradients
     matched = set(matching_names([call.name for call in spatial], pattern))
     found = [call.address + colon + variant for call in spatial if call.name in matched]
     if not found:
@@ -292,6 +341,7 @@ class _Recorder:
         self._open: list[Call] = []
         self._runs: dict[str, list[Call]] = {}
         self._tensors: list[tuple[Call, Tensor]] = []
+        self._alone: dict[str, list[tuple[Call, Tensor]]] = {}
         self._modules = [(name, part) for name, part in module.named_modules() if name]
         self._hooks = ExitStack()
 
@@ -320,6 +370,41 @@ class _Recorder:
                 reached = gradient if call.grid is None else call.grid.read(gradient)
                 call.used = float(reached.count_nonzero()) / max(1, reached.numel())
 
+    def check_places(
+        self, module: nn.Module, image: Tensor, logits: Tensor, output: str | None
+    ) -> None:
+        """Take the grids away from outputs whose cells are no places of the images.
+
+        Outputs that depend on the other images of a batch are no maps either, unless the logits
+        depend on them as well.
+        """
+        if not self._alone:
+            return
+        in_company: list[Call] = []
+        ran: dict[str, int] = {}
+
+        def compare(name: str, _module: nn.Module, _inputs: object, found: object) -> None:
+            number = ran[name] = ran.get(name, -1) + 1
+            for call, alone in self._alone[name]:
+                if call.number == number and call.grid and isinstance(found, Tensor):
+                    call.why_no_map = why_no_map(found, alone, call.grid)
+                    if not call.why_no_map and depends_on_company(found, alone):
+                        in_company.append(call)
+
+        with ExitStack() as hooks:
+            for name, part in self._modules:
+                if name in self._alone:
+                    hooks.callback(part.register_forward_hook(partial(compare, name)).remove)
+            try:
+                returned = forward_without_gradients(module)(probe_images(image))
+                together = logits_of(returned, PROBES, output)
+            except Exception:  # a model that takes no batch: nothing speaks against its grids
+                return
+        for call in [] if depends_on_company(together, logits) else in_company:
+            call.why_no_map = "values that depend on the other images of a batch"
+        for call, _ in (one for calls in self._alone.values() for one in calls):
+            call.grid = None if call.why_no_map else call.grid
+
     def _start(self, name: str, module: nn.Module, inputs: tuple[object, ...]) -> None:
         runs = self._runs.setdefault(name, [])
         call = Call(name, module, len(runs), len(self._open))
@@ -340,6 +425,8 @@ class _Recorder:
             grid = None
         if grid and grid.size != (1, 1) and is_like(*grid.size, self._image):
             call.grid = grid
+            if not isinstance(module, _TRUSTED):
+                self._alone.setdefault(call.name, []).append((call, output.detach().clone()))
         if not output.requires_grad:
             return output
         self._tensors.append((call, output))

@@ -7,7 +7,7 @@ with the layer's output exchanged, which is slower and gives the same.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from operator import attrgetter
@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from camreport.choices import SOFTMAX
-from camreport.conditions import interrupts_deferred
+from camreport.conditions import forward_without_gradients, interrupts_deferred
 from camreport.errors import ModelError
 from camreport.grid import Grid
 from camreport.layers import ACTIVATIONS
@@ -202,6 +202,7 @@ def whole_model(
     """
     name, _, call = reads.partition("#")
     layer = module.get_submodule(name)
+    forward = forward_without_gradients(module)
 
     def run(values: Tensor, rows: Tensor) -> object:
         calls = 0
@@ -209,13 +210,19 @@ def whole_model(
         def exchange(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
-            return grid.restore(values, output).clone() if calls - 1 == int(call or 0) else output
+            if calls - 1 != int(call or 0):
+                return output
+            exchanged = grid.restore(values, output).clone()
+            return exchanged.requires_grad_(torch.is_grad_enabled())
 
-        handle = layer.register_forward_hook(exchange)
-        try:
-            return module(images[rows])
-        finally:
-            handle.remove()
+        def counted(part: nn.Module, inputs: object) -> None:
+            nonlocal calls
+            calls = 0
+
+        with ExitStack() as hooks:
+            hooks.callback(module.register_forward_pre_hook(counted).remove)
+            hooks.callback(layer.register_forward_hook(exchange).remove)
+            return forward(images[rows])
 
     return run
 

@@ -196,10 +196,11 @@ def _method(method: Method, words: Words) -> dict[str, str]:
 def _quantity(manifest: Record, words: Words) -> str:
     """Say which score of a class is explained."""
     kind, _, rival = manifest["quantity"].partition(":")
-    returned = ".returned" if activation_of(manifest) == "none" else ""  # a probability, no logit
-    if rival:
-        return words(f"quantity.rival{returned}", rival=manifest["classes"][int(rival)]["name"])
-    return words(f"quantity.{kind}{returned}")
+    name = manifest["classes"][int(rival)]["name"] if rival else ""
+    kind = "rival" if rival else kind
+    if activation_of(manifest) == "none":  # the model returns probabilities, no logits
+        return words(f"returned.{kind}", rival=name)
+    return words(f"quantity.{kind}", rival=name)
 
 
 def _joined(names: Sequence[str], words: Words) -> str:

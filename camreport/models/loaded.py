@@ -1,19 +1,42 @@
 """``LoadedModel``: a classifier together with what is needed to use and to cite it."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from camreport.choices import AUTO
+from camreport.conditions import gradients_on, undisturbed
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.outputs import logits_of
 
 RANDOM = "random weights: the model is untrained, the maps reflect its architecture only"
 """What a report on an untrained network says."""
+
+_ADVICE = (
+    (
+        r"missing \d+ required|unexpected keyword|positional argument",
+        "It is called with the images alone: wrap it in a module whose forward takes nothing else.",
+    ),
+    (
+        r"channels",
+        "Images have three channels here: wrap the model in a module that makes its channels.",
+    ),
+    (
+        r"on the same device|device type|is on cpu|is on cuda",
+        "Move all of its tensors to one device: register them as buffers, or name --device.",
+    ),
+    (
+        r"mat1 and mat2|\bshapes?\b|\bsizes?\b|\bheight\b|\bwidth\b|\bdimensions?\b|resolution",
+        "Is that its size? --image-size changes it.",
+    ),
+)
+"""What an error of a model's own code speaks of, and the way on; the first that fits counts."""
 
 SEED = 0
 """Seed of random weights, so that equal runs are equal."""
@@ -81,8 +104,43 @@ class Architecture:
     notes: tuple[str, ...] = ()
 
 
+def check_module(module: object) -> None:
+    """Refuse what cannot be entered or has no weights yet.
+
+    Raises:
+        ModelError: it is no module, a TorchScript module, or has uninitialised or meta tensors.
+    """
+    kind = type(module).__name__
+    if not isinstance(module, nn.Module):
+        raise ModelError(
+            f"model: expected a torch.nn.Module, got {kind}. An exported program or a function "
+            "has no layers that can be read: pass the module it was made from."
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(
+            f"model: {kind} is a TorchScript module, whose layers cannot be read. Build the Python "
+            "module it was made from, and load the script's state_dict() into it."
+        )
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(is_lazy(tensor) for tensor in tensors):
+        raise ModelError(
+            f"model: {kind} has lazy layers without weights. Run it once on an image, "
+            "model(torch.zeros(1, 3, 224, 224)), load its weights, and pass it again."
+        )
+    if any(tensor.is_meta for tensor in tensors):
+        raise ModelError(
+            f"model: {kind} has tensors on the meta device, which hold no weights. "
+            "Load them first: model.to_empty(device='cpu') and load_state_dict."
+        )
+
+
 def wrap_module(module: nn.Module) -> LoadedModel:
-    """Take a user's own module as it is; its classes are counted in the first forward pass."""
+    """Take a user's own module as it is; its classes are counted in the first forward pass.
+
+    Raises:
+        ModelError: as for ``check_module``.
+    """
+    check_module(module)
     return LoadedModel(
         module=module,
         preprocessing=Preprocessing(),
@@ -146,7 +204,12 @@ def first_line(error: BaseException) -> str:
 def count_classes(
     module: nn.Module, preprocessing: Preprocessing, output: str | None = None
 ) -> int:
-    """Return how many classes a model in evaluation mode tells apart, by running it once.
+    """Return how many classes a model tells apart, by running it once.
+
+    Args:
+        module: comes back as it was found.
+        preprocessing: says which size its images have.
+        output: which part of what the model returns holds the logits.
 
     Raises:
         ModelError: it returns no logits, or its own code fails on an image of that size.
@@ -154,15 +217,23 @@ def count_classes(
     parameter = next(module.parameters(), torch.empty(0))
     blank = parameter.new_zeros(1, 3, *preprocessing.size)
     try:
-        with torch.no_grad():
-            returned = module(blank)
+        with undisturbed(module), gradients_on():
+            returned = module(blank.requires_grad_().clone())
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a model's own code raises
         height, width = preprocessing.size
         raise ModelError(
             f"model: {type(module).__name__} fails on an image of {width} × {height}: "
-            f"{first_line(error)}. "
-            "Is that its size? --image-size changes it."
+            f"{first_line(error).rstrip('.')}. {_way_on(error)}"
         ) from error
     return logits_of(returned, 1, output).shape[1]
+
+
+def _way_on(error: Exception) -> str:
+    """Say what to do about a model that fails, by what its error speaks of."""
+    said = str(error)
+    for pattern, advice in _ADVICE:
+        if re.search(pattern, said, re.IGNORECASE):
+            return advice
+    return "The error comes from the model's own code; --debug shows where."

@@ -16,7 +16,13 @@ from torch import nn
 
 from camreport.errors import ModelError, suggestion
 from camreport.images import Preprocessing
-from camreport.models.loaded import Architecture, LoadedModel, first_line, state_sha256
+from camreport.models.loaded import (
+    Architecture,
+    LoadedModel,
+    check_module,
+    first_line,
+    state_sha256,
+)
 
 
 def is_own_code(name: str) -> bool:
@@ -57,6 +63,7 @@ def load_own_code(name: str) -> LoadedModel:
         raise ModelError(
             f"model: expected {shown} to return a torch.nn.Module, got {type(built).__name__}."
         )
+    check_module(built)
     return LoadedModel(
         module=built.eval(),
         preprocessing=Preprocessing(),

@@ -440,11 +440,11 @@ def work(connection: multiprocessing.connection.Connection, folder: str) -> None
     for number in range(1_000_000):
         path = Path(connection.recv())
         Path("/proc/self/clear_refs").write_text("5")
-        memory, started = _peak(), time.perf_counter()
+        memory, started = _peak(), time.process_time()
         watch.on = True
         outcome = opened(path)
         watch.on = False
-        seconds, grown = time.perf_counter() - started, _peak() - memory
+        seconds, grown = time.process_time() - started, _peak() - memory
         if watch.seen:
             outcome = f"FAILURE: {watch.seen[:3]}"
             watch.seen.clear()

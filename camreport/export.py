@@ -260,7 +260,7 @@ def remove_exports(out: str | Path) -> None:
 def _exports(folder: Path) -> list[Path]:
     """Return the table, the figures and the document of a report that are there."""
     figures = folder / FIGURES
-    drawn = sorted(figures.glob("*.png")) if is_marked(figures) else []
+    drawn = [*sorted(figures.glob("*.png")), figures / MARKER] if is_marked(figures) else []
     table = [folder / TABLE] if _is_our_table(folder / TABLE) else []
     printed = [] if is_outdated(folder) else [folder / DOCUMENT]
     return [path for path in (*table, *printed, *drawn) if is_file(path)]

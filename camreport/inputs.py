@@ -24,6 +24,10 @@ READABLE_EXTENSIONS = frozenset(
 UNREADABLE_EXTENSIONS = frozenset(".heic .heif .avif .jxl .jp2 .svg .psd .dcm".split())
 """Extensions of images that are listed as failed by name rather than passed over in silence."""
 
+TEXT_EXTENSIONS = frozenset(".md .txt .csv .tsv .json".split())
+"""Extensions of texts that belong beside photographs (their origin, their labels): passed over
+without a word."""
+
 MAX_FILE_BYTES = 2**30
 """Largest file that is read: more than the largest image needs as a TIFF without compression
 (89 million pixels of four channels of 16 bits, 716 MB)."""
@@ -244,11 +248,12 @@ class _Search:
                     )
 
     def _images(self, given: Path, files: Iterable[Path]) -> Iterator[Path]:
-        """Yield the files with an image extension; count the others."""
+        """Yield the files with an image extension; count those that are no texts either."""
         for file in files:
-            if file.suffix.lower() in READABLE_EXTENSIONS | UNREADABLE_EXTENSIONS:
+            extension = file.suffix.lower()
+            if extension in READABLE_EXTENSIONS | UNREADABLE_EXTENSIONS:
                 yield file
-            else:
+            elif extension not in TEXT_EXTENSIONS:
                 self.passed.count(given, file)
 
     def _walk(self, root: Path) -> Iterator[Path]:

@@ -139,9 +139,9 @@ def class_names(given: str) -> list[str]:
     Raises:
         ClassError: the file is not there or cannot be read.
     """
-    path = Path(given).expanduser()
-    if path.is_file():
-        return read_class_names(path)
+    path = os.path.expanduser(given)
+    if os.path.isfile(path):  # which a list too long for a name is not
+        return read_class_names(Path(path))
     if given.endswith((".txt", ".json")):
         raise ClassError(f"class names: there is no file {given!r}.")
     return split_list(given)

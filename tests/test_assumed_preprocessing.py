@@ -118,7 +118,7 @@ def test_command_and_report_say_what_is_cut_and_how_to_keep_it(command: Command)
         "images of 224 × 224 are taken whole; the edges of all others are cut off",
         "centre 224 × 224 cut out (bilinear), images of 224 × 224 taken whole",
     ):
-        assert said in finished.out
+        assert said in finished.out + finished.err
         assert said in provenance
     assert "--resize squash" in finished.out
 
@@ -131,7 +131,7 @@ def test_resize_decides_otherwise(command: Command, rule: str, box: Box) -> None
     words = ("run", "photo.png", "-o", "out", "--checkpoint", "torch_alex.pth", *QUICK_FLAGS)
     finished = command(*words, "--resize", rule)
     assert finished.code == 0
-    assert "taken whole" not in finished.out
+    assert "taken whole" not in finished.out + finished.err
     used = Preprocessing.from_dict(manifest_of(Path("out"))["preprocessing"])
     assert used.seen_box(224, 224) == box
 

@@ -120,7 +120,7 @@ def test_command_and_report_say_what_is_cut_and_how_to_keep_it(command: Command)
     ):
         assert said in finished.out + finished.err
         assert said in provenance
-    assert "--resize squash" in finished.out
+    assert "--resize squash" in finished.err
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,16 @@
 Attention matrices, tables of position biases, gram matrices and pooled channels can have the
 shape of a feature map. What they lack shows when one quarter of the image is exchanged for that
 of another image: in a map, it is that quarter of the cells that changes most.
+
+Random weights can spread a change over all cells of a true map, too. So this is asked only where
+cells can be something else: of tokens, and in networks that multiply activations by activations.
 """
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from camreport.grid import Grid
 
@@ -16,8 +22,9 @@ QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 MIN_SIDE = 4
 """Rows and columns from which on a grid is tested."""
 
-MIN_OWN_SHARE = 0.3
-"""Share of the change that lies in the exchanged quarter; 1/4 where cells are no places."""
+MIN_OWN_SHARES = {4: 0.26, 3: 0.3}
+"""Fraction of the change that lies in the exchanged quarter, by the number of quarters that change
+most when they are exchanged; it is 1/4 where cells are no places."""
 
 PROBES = 2 + len(QUARTERS)
 """Images that ``probe_images`` makes of one."""
@@ -37,13 +44,36 @@ def probe_images(image: Tensor) -> Tensor:
     return torch.cat([image, other, *mixed])
 
 
-def why_no_map(output: Tensor, alone: Tensor, grid: Grid) -> str:
+class MatrixProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes whether activations are multiplied by each other, as in attention and gram matrices.
+
+    Attributes:
+        found: whether one such product was computed while the mode was on.
+    """
+
+    found = False
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Run an operation and look at its name."""
+        if "bmm" in str(func) or "scaled_dot_product" in str(func):
+            self.found = True
+        return func(*args, **(kwargs or {}))
+
+
+def why_no_map(output: Tensor, alone: Tensor, grid: Grid, products: bool) -> str:
     """Say why a module's output is no map of the images, or nothing if it is one.
 
     Args:
         output: of the images of ``probe_images``.
         alone: of the first of them by itself.
         grid: how both are read.
+        products: the network multiplies activations by each other.
     """
     if len(output) != PROBES or len(alone) != 1:
         return (
@@ -53,6 +83,8 @@ def why_no_map(output: Tensor, alone: Tensor, grid: Grid) -> str:
     cells = grid.read(output).double()
     if cells[:2].any() and torch.equal(cells[0], cells[1]):
         return "the same values for every image"
+    if not (products or output.ndim == 3):
+        return ""
     if not show_places(cells) or _is_matrix_of_places(output, grid):
         return "values that do not belong to places of the image"
     return ""
@@ -81,7 +113,7 @@ def show_places(cells: Tensor) -> bool:
     own = float(found.diagonal().mean())
     found = found / found.sum(0, keepdim=True)  # some cells change more than others for any reason
     most = found.argmax(1) == torch.arange(len(QUARTERS), device=found.device)
-    return own > MIN_OWN_SHARE and int(most.sum()) >= len(QUARTERS) - 1
+    return own > MIN_OWN_SHARES.get(int(most.sum()), 1.0)
 
 
 def _is_matrix_of_places(output: Tensor, grid: Grid) -> bool:

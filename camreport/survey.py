@@ -26,7 +26,13 @@ from camreport.errors import LayerError
 from camreport.grid import Grid, grid_of, is_convolutional, is_like
 from camreport.layers import Layer, is_pattern, matching_names, resolve_layer
 from camreport.outputs import logits_of
-from camreport.places import PROBES, depends_on_company, probe_images, why_no_map
+from camreport.places import (
+    PROBES,
+    MatrixProducts,
+    depends_on_company,
+    probe_images,
+    why_no_map,
+)
 
 ALEXNET_LAYERS = tuple(f"features.{index}" for index in (0, 3, 6, 9, 12))
 """The layers the course compares."""
@@ -113,10 +119,10 @@ def survey(module: nn.Module, image: Tensor, output: str | None = None) -> list[
         inputs = to_model(module, image).requires_grad_().clone()  # a model may write to it
         with full_precision(inputs.device):
             root = _Recorder(module, (inputs.shape[-2], inputs.shape[-1]))
-            with root:
+            with root, MatrixProducts() as products:  # type: ignore[no-untyped-call]
                 logits = logits_of(module(inputs), 1, output)
             root.measure(logits)
-            root.check_places(module, inputs.detach(), logits.detach(), output)
+            root.check_places(module, inputs.detach(), logits.detach(), output, products.found)
     return root.calls
 
 
@@ -371,7 +377,12 @@ class _Recorder:
                 call.used = float(reached.count_nonzero()) / max(1, reached.numel())
 
     def check_places(
-        self, module: nn.Module, image: Tensor, logits: Tensor, output: str | None
+        self,
+        module: nn.Module,
+        image: Tensor,
+        logits: Tensor,
+        output: str | None,
+        products: bool,
     ) -> None:
         """Take the grids away from outputs whose cells are no places of the images.
 
@@ -387,7 +398,7 @@ class _Recorder:
             number = ran[name] = ran.get(name, -1) + 1
             for call, alone in self._alone[name]:
                 if call.number == number and call.grid and isinstance(found, Tensor):
-                    call.why_no_map = why_no_map(found, alone, call.grid)
+                    call.why_no_map = why_no_map(found, alone, call.grid, products)
                     if not call.why_no_map and depends_on_company(found, alone):
                         in_company.append(call)
 

@@ -413,10 +413,11 @@ def _told(error: Exception) -> int:
         console.error(str(error))
         return 2
     if isinstance(error, OSError) and (error.filename or error.errno in MACHINE_ERRORS):
-        where = repr(str(error.filename)) if error.filename else "what was being written"
+        what = f"file: {str(error.filename)!r} cannot be read or written"
         console.error(
-            f"file: {where} cannot be read or written ({error.strerror}). Free some space, or "
-            "choose another folder; the same command goes on where it stopped."
+            f"{what if error.filename else 'output: what is printed cannot be written'} "
+            f"({error.strerror}). Free some space, or choose another place; the same command goes "
+            "on where it stopped."
         )
         console.silence(error=False)
         return 2

@@ -141,10 +141,12 @@ def preprocessing(value: Any, place: str) -> None:
             "interpolation": one_of("bilinear", "bicubic"),
             "mean": three,
             "std": three,
+        },
+        {
             "channel_order": one_of("rgb", "bgr"),
             "scale": one_of(1, 255),
+            "whole_at_size": one_of(True, False),
         },
-        {"whole_at_size": one_of(True, False)},
     )(value, place)
     if math.prod(value["size"]) > MAX_PIXELS:
         raise refuse(f"{place}.size", f"up to {MAX_PIXELS:,} pixels", value["size"])

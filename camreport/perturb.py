@@ -287,7 +287,8 @@ def _masked_scores(
         rows = part // channels
         masks = make_masks(flat[part], (inputs.shape[-2], inputs.shape[-1]))
         logits = model(inputs[rows].mul_(masks[:, None]))
-        found[part] = scores(logits[:, None], logits, read.targets[rows], read.quantity)[:, 0]
+        of_rows = read.targets[rows], read.quantity, read.activation
+        found[part] = scores(logits[:, None], logits, *of_rows)[:, 0]
         meter.add(len(part))
 
     _in_chunks(len(live), chunk, run)

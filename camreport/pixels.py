@@ -138,7 +138,8 @@ def decode_opened(opened: OpenedImage) -> DecodedImage:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # as above: whatever the damage leads to
-        raise InputError(_damaged(error, format_read(opened.data) or "DIB")) from error
+        kind = format_read(opened.data) or "DIB"
+        raise InputError(_damaged(error, kind)) from error
     if opened.orientation == 1:
         return decoded
     return DecodedImage(decoded.image.transpose(_TURNS[opened.orientation]), decoded.note)

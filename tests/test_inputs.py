@@ -406,7 +406,7 @@ def test_run_keeps_other_images_when_some_are_no_regular_files(
     assert cli._exit_code() == 1
     said = capfd.readouterr()
     assert said.err.splitlines() == [
-        "4 of 6 inputs could not be read:",
+        "warning: 4 of 6 inputs could not be read:",
         "  device.jpg: not a regular file but a device",
         "  half.jpg: damaged or truncated: the JPEG file ends before its image does",
         "  itself.jpg: the file cannot be opened (Too many levels of symbolic links)",

@@ -107,8 +107,8 @@ def test_tail_gives_what_the_whole_model_gives(monkeypatch, net, layer, _splits)
     model, images = NETS[net][0](), images_of(net)
     found: list[Tail | None] = []
 
-    def note(module: nn.Module, reads: str, output: str | None) -> Tail | None:
-        found.append(find_tail(module, reads, output))
+    def note(module: nn.Module, reads: str, output: str | None, activation: str) -> Tail | None:
+        found.append(find_tail(module, reads, output, activation))
         return found[-1]
 
     monkeypatch.setattr(task, "find_tail", note)

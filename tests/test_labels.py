@@ -356,4 +356,4 @@ def test_command_takes_folders_of_another_vocabulary(command: Command, tmp_path:
     top = [image["top"][0]["index"] for image in manifest["images"]]
     assert [image["label"] for image in manifest["images"]] == [top[0], top[1], 1]
     assert top[:2] == [0, 1]
-    assert "--label-map animal=0,1,pet=1" in manifest["command"]
+    assert "--label-map animal=0-1,pet=dog" in manifest["command"]

@@ -110,7 +110,7 @@ def test_run_writes_down_what_was_asked_and_what_was_left_out(photos: Path, tmp_
     assert set(told) <= set(summary.notes)
     words = manifest["command"].split()
     for flag, value in {
-        **{"--quantity": "contrast:1", "--gamma": "0.5", "--stages": "1"},
+        **{"--quantity": "contrast:b", "--gamma": "0.5", "--stages": "1"},
         **{"--smooth": "eigen", "--seed": "4"},
     }.items():
         assert words[words.index(flag) + 1] == value

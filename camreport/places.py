@@ -26,6 +26,9 @@ MIN_OWN_SHARES = {4: 0.26, 3: 0.3}
 """Fraction of the change that lies in the exchanged quarter, by the number of quarters that change
 most when they are exchanged; it is 1/4 where cells are no places."""
 
+SEED = 2**31 - 1
+"""Of the other image: a number that nobody seeds noise of their own with."""
+
 PROBES = 2 + len(QUARTERS)
 """Images that ``probe_images`` makes of one."""
 
@@ -36,7 +39,7 @@ def probe_images(image: Tensor) -> Tensor:
     Args:
         image: ``(1, C, H, W)``.
     """
-    other = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
+    other = torch.randn(image.shape, generator=torch.Generator().manual_seed(SEED)).to(image)
     mixed = []
     for quarter in QUARTERS:
         mixed.append(image.clone())

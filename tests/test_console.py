@@ -70,7 +70,7 @@ def test_command_line_exits_with_its_codes_in_an_embedding_program() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "error: file: .*No space left"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "error: output: .*No space left"),
         (OSError(errno.EDQUOT, "quota", "out/a.npz"), 2, r"error: file: 'out/a.npz' .*\(quota\)"),
         (PermissionError(errno.EACCES, "denied", "out/x"), 2, "error: file: 'out/x' .*denied"),
         (FileNotFoundError(errno.ENOENT, "no such file", "out/x"), 2, "error: file: 'out/x'"),

@@ -250,7 +250,6 @@ def test_command_line_chooses_layout_and_language(
         )
         assert (finished.code, finished.err.strip()) == (0, said), words
         assert is_folder(out) == apart
-        assert ("the report needs the folder data/ beside it" in finished.out) == apart
         assert f"report: {(out / 'index.html').resolve().as_uri()}" in finished.out
         assert f'<html lang="{language}">' in (out / "index.html").read_text("utf-8")
     refused = command("render", "out", "--lang", "tlh")

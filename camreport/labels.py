@@ -141,7 +141,7 @@ def _unknown(
         more = ", …" if len(folders) > MAX_SHOWN else ""
         said += (
             f" The folders are called {', '.join(folders[:MAX_SHOWN])}{more}. If they are other "
-            f"words, say which classes they mean: --label-map {folders[0]}=0-5"
+            f"words, say which classes they mean: --label-map {folders[0]}=0"
         )
     return said
 

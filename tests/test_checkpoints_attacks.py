@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import sys
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -601,6 +602,15 @@ def test_whole_classifier_keeps_logits_attributes_and_names(name: str) -> None:
     for part, original in zip(loaded.modules(), module.modules(), strict=True):
         assert type(part) is type(original)
         assert set(vars(part)) == set(vars(original))
+
+
+def test_whole_classifier_that_was_compiled_by_torchscript_is_read() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises against TorchScript
+        torch.jit.script(module)  # leaves a table in each layer
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(read_weights(saved(module))(images), module(images))
 
 
 def test_numpy_numbers_are_still_refused_by_name() -> None:

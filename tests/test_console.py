@@ -160,7 +160,7 @@ def test_streams_that_take_nothing_end_a_command_without_a_traceback(tmp_path: P
     assert run("{} run --help | head -c 0") == (0, "")
     code, said = run("{} methods >/dev/full")
     assert code == 2
-    assert re.fullmatch(r"error: file: .*\(No space left on device\).*\n", said)
+    assert re.fullmatch(r"error: output: .*\(No space left on device\).*\n", said)
     assert run("{} methods >&-") == (0, "")
     assert run("{} render nowhere 2>/dev/full") == (2, "")
     assert run("{} render nowhere 2>&-") == (2, "")

@@ -66,6 +66,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 }
 _PARTIAL = "functools.partial"
 _FRESH = nn.Module().__dict__
+_SCRIPTED = "__overloads__"  # an empty table, which torch.jit.script leaves in what it compiles
 _HOOKS = {name for name in _FRESH if "hooks" in name}
 """Tables of a module that name functions which run at its passes."""
 
@@ -197,6 +198,8 @@ class Rebuilder:
         if name == "_non_persistent_buffers_set" and isinstance(value, set):
             self._spend(kind, len(value))
             return {key for key in value if isinstance(key, str)}
+        if name == _SCRIPTED and value == {}:
+            return {}
         if name in _FRESH or name.startswith("__") or hasattr(kind, name):
             raise ModelError(
                 f"refused: a {kind.__name__} in it brings a {name!r} of its own, which belongs to "

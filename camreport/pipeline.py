@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from camreport import __version__
 from camreport.conditions import undisturbed
@@ -226,6 +227,8 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
     structure = hashlib.sha256(repr(model.module).encode())  # equal weights may be used otherwise
     for kind in dict.fromkeys(map(type, model.module.modules())):
         structure.update(_own_source(kind))
+    for part in model.module.modules():
+        structure.update(repr(_plain_attributes(part)).encode())
     return {
         "camreport": __version__,
         "torch": torch.__version__,
@@ -241,6 +244,15 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
         "smooth": [*request.task.smooth, request.task.seed if _draws_noise(request.task) else None],
         "targets": request.targets if isinstance(request.targets, str) else list(request.targets),
         "batch_size": request.batch_size or "auto",
+    }
+
+
+def _plain_attributes(module: nn.Module) -> dict[str, object]:
+    """Return the numbers, words and switches of a module: some change what it computes."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name != "training" and isinstance(value, bool | int | float | str)
     }
 
 

@@ -304,6 +304,14 @@ def test_a_shard_of_another_runs_settings_is_not_taken_for_ones_own(
     assert_same_maps(tmp_path / "out", tmp_path / "whole")
 
 
+def test_another_number_in_the_model_computes_its_maps_anew(photos: Path, tmp_path: Path) -> None:
+    """Of equal weights and equal code; ``transform_input`` of GoogLeNet is such a switch."""
+    run(photos, tmp_path / "out")
+    other = tiny()
+    other.module.factor = 2.0
+    assert run(photos, tmp_path / "out", model=other).reused == 0
+
+
 def test_a_plan_that_is_no_plan_is_computed_anew(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(photos, out)

@@ -21,7 +21,8 @@ class Accuracy:
     Attributes:
         right: images whose most probable class is the true one.
         total: images with a true class.
-        by_class: ``(right, total)`` of each class that has images, by its index.
+        by_class: ``(right, total)`` of each class that has images, by its index; empty where a
+            label stands for several classes.
     """
 
     right: int
@@ -46,10 +47,11 @@ def accuracy(records: Iterable[Mapping[str, Any]]) -> Accuracy | None:
     """Count right predictions; None where no image has a true class.
 
     Args:
-        records: of images, as in the manifest: ``label``, and ``top`` with the most probable
-            class first.
+        records: of images, as in the manifest: ``label``, ``labels`` where several classes are
+            right, and ``top`` with the most probable class first.
     """
-    counts = _confusions(records)
+    listed = list(records)
+    counts = _confusions(listed)
     if not counts:
         return None
     labels = sorted({label for label, _ in counts})
@@ -58,7 +60,7 @@ def accuracy(records: Iterable[Mapping[str, Any]]) -> Accuracy | None:
         for label in labels
     }
     right, total = (sum(numbers) for numbers in zip(*by_class.values(), strict=True))
-    return Accuracy(right, total, by_class)
+    return Accuracy(right, total, {} if _has_wide_labels(listed) else by_class)
 
 
 def better_order(records: Iterable[Mapping[str, Any]], num_classes: int) -> Reordering | None:
@@ -89,7 +91,7 @@ def better_order(records: Iterable[Mapping[str, Any]], num_classes: int) -> Reor
 def order_warning(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """Return a warning that the class names seem to be in the wrong order, or nothing."""
     counted, better = accuracy(records), better_order(records, len(names))
-    if counted is None or better is None:
+    if counted is None or better is None or _has_wide_labels(records):
         return ""
     said = (
         f"{counted.right} of {counted.total} predictions agree with the true classes, but "
@@ -101,6 +103,11 @@ def order_warning(records: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
     renamed = [f"{i} {names[name]}" for i, name in enumerate(better.order) if i != name]
     rest = ", …" if len(renamed) > MAX_NAMES else ""
     return f"{said}with these names by index: {join_list(renamed[:MAX_NAMES])}{rest}"
+
+
+def _has_wide_labels(records: Iterable[Mapping[str, Any]]) -> bool:
+    """Say whether a label of some image stands for several classes."""
+    return any("labels" in record for record in records)
 
 
 def _best_exchange(

@@ -139,8 +139,8 @@ def run(
     listed = _listed_inputs(inputs)
     folder = _home(out, "output")
     checkpoint = None if checkpoint is None else _home(checkpoint, "checkpoint")
-    if isinstance(labels, str | Path) and str(labels) != FOLDER:
-        labels = _home(labels)
+    if isinstance(labels, str | Path):
+        labels = FOLDER if str(labels) == FOLDER else _home(labels)
     chosen_methods = resolve_methods(methods)
     check_numbers(gamma, stages, seed)
     check_smoothings(smooth)
@@ -265,8 +265,7 @@ def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) ->
     Raises:
         ClassError: a name or an index that the model does not have.
     """
-    listed = split_list(classes) if isinstance(classes, str) else list(classes)
-    words = [str(entry).strip() for entry in listed if str(entry).strip()]
+    words = [str(entry).strip() for entry in _words(classes) if str(entry).strip()]
     if len(words) == 1 and (words[0] in ("all", "auto") or _is_top(words[0])):
         return words[0]
     if not words:
@@ -387,7 +386,7 @@ def _check_classes(
     if class_names:
         resolve_classes(classes, class_names)
         resolve_quantity(quantity, class_names)
-    elif not (split_list(classes) if isinstance(classes, str) else list(classes)):
+    elif not any(str(word).strip() for word in _words(classes)):
         resolve_classes((), ())
 
 
@@ -402,6 +401,8 @@ def _check_labels(
     Raises:
         ClassError: they are.
     """
+    if label_map and labels is None:
+        raise ClassError("label_map: expected labels that it explains, got none. Add --labels.")
     if labels is not None and class_names:
         true_classes(labels, files, class_names, label_map=_label_map(label_map, class_names))
     elif isinstance(labels, Path) and not os.path.isfile(labels):
@@ -412,6 +413,10 @@ def _check_labels(
 
 def _label_map(label_map: str | LabelMap | None, names: Sequence[str]) -> LabelMap | None:
     return read_label_map(label_map, names) if isinstance(label_map, str) else label_map
+
+
+def _words(classes: str | Sequence[int | str]) -> list[int | str]:
+    return [*split_list(classes)] if isinstance(classes, str) else list(classes)
 
 
 def _is_top(word: str) -> bool:

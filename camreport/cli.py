@@ -210,8 +210,6 @@ def run(
             notify=notify,
             **changes,
         )
-    if figures:
-        _export_figures(out)
     _print_failed(summary)
     if not quiet:
         _print_summary(summary, verbose, told)

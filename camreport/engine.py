@@ -10,8 +10,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from camreport.choices import AUTO, GAMMA
-from camreport.conditions import device_of, full_precision, gradients_on, to_model, undisturbed
+from camreport.choices import AUTO, GAMMA, split_list
+from camreport.conditions import (
+    device_of,
+    forward_without_gradients,
+    full_precision,
+    gradients_on,
+    to_model,
+    undisturbed,
+)
 from camreport.cost import Cost
 from camreport.errors import ClassError, LayerError, MemoryLimitError, ModelError
 from camreport.fusion import fuse
@@ -50,6 +57,7 @@ from camreport.passes import (
     uncounted_kinds,
 )
 from camreport.perturb import Meter, Progress, count_variants, large_grids, perturbation_maps
+from camreport.places import depends_on_company
 from camreport.quantity import strongest_classes
 from camreport.reading import settled
 from camreport.survey import choose_layers, nearest_layers, sample_image, survey
@@ -69,14 +77,11 @@ ONE_IMAGE_TOO_MUCH = (
 """The error of a batch that cannot be halved."""
 
 COMPANY = (
-    "What the model makes of an image depends on the other images of its batch (batch "
-    "statistics in evaluation mode, perhaps), and so do its maps. One image at a time is a "
-    "batch of its own: batch size 1."
+    "The model's output for an image depends on the other images of its batch, and so do its maps "
+    "(a batch normalisation without running statistics). Use --batch-size 1 for maps of each "
+    "image alone."
 )
 """What the user is told of a model that mixes the images of a batch."""
-
-COMPANY_SHARE = 1e-3
-"""A smaller change of the logits, as a share of the largest, is rounding."""
 
 NEGATIVE = (
     "Made for A ≥ 0, but computed where values are negative: {methods} at {layers}. Read these "
@@ -218,7 +223,7 @@ def explain(
     check_images(images)
     wanted = _as_indices(targets, len(images))
     if isinstance(layers, str):
-        layers = [address.strip() for address in layers.split(",")]
+        layers = split_list(layers)
     sample = sample_image((images.shape[-2], images.shape[-1]), images.shape[1])
     with undisturbed(module):
         resolved = choose_layers(module, layers, sample, output)
@@ -291,13 +296,16 @@ def _depends_on_company(module: nn.Module, image: Tensor, output: str | None) ->
     will say so.
     """
     inputs = to_model(module, torch.cat([image, 1 - image]))
-    with torch.no_grad(), full_precision(inputs.device):
+    forward = forward_without_gradients(module)
+    with full_precision(inputs.device):
         try:
-            together = logits_of(module(inputs.clone()), len(inputs), output)[:1]
-            alone = logits_of(module(inputs[:1].clone()), 1, output)
-        except Exception:
+            together = logits_of(forward(inputs), len(inputs), output)
+            alone = logits_of(forward(inputs[:1]), 1, output)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
             return False
-    return bool((together - alone).abs().max() > COMPANY_SHARE * alone.abs().max())
+    return depends_on_company(together, alone)
 
 
 def _of_gap(method: Method, score: float, total: float, others: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.budget import Budget
-from camreport.errors import InputError, ModelError
+from camreport.errors import InputError, ModelError, suggestion
 from camreport.inputs import InputFile, find_images, printable
 from camreport.pixels import MAX_PIXELS, decode, decode_opened, jpeg_bytes, open_image
 
@@ -119,6 +119,12 @@ class Preprocessing:
             ModelError: a value that makes no sense, or none where the unit of mean and std
                 changes with ``scale``.
         """
+        for name in changes.keys() - PreprocessingChanges.__annotations__.keys():
+            known = PreprocessingChanges.__annotations__
+            raise ModelError(
+                f"{name}: expected one of the options {', '.join(known)}, got {name!r}."
+                + suggestion(name, known)
+            )
         given = {key: value for key, value in changes.items() if value is not None}
         new: dict[str, object] = {
             name: given[name]
@@ -133,7 +139,6 @@ class Preprocessing:
                 f"scale: pixels up to {new['scale']} change the unit of mean and std: give both. "
                 "--mean 0,0,0 --std 1,1,1 leaves the pixels as they are."
             )
-        self._check_units(new)
         if new.get("channel_order", self.channel_order) != self.channel_order:
             new.setdefault("mean", self.mean[::-1])
             new.setdefault("std", self.std[::-1])
@@ -151,6 +156,7 @@ class Preprocessing:
                     "Choose the rule squash, or one number."
                 )
             new["short_side"] = round(size[0] * (self.short_side or self.size[0]) / self.size[0])
+        self._check_units(new)
         return replace(self, **new)  # type: ignore[arg-type]
 
     def _check_units(self, new: Mapping[str, object]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from camreport.choices import split_list
 from camreport.classes import find_class
 from camreport.errors import ClassError, suggestion
 from camreport.images import InputFile, printable
@@ -21,6 +22,9 @@ LABEL_HEADINGS = frozenset(
     "class_index label_name y 类别 标签".split()
 )
 """Headings of a column of true classes, in lower case."""
+
+MAX_RANGE = 100_000
+"""Most classes that a range in a label map stands for."""
 
 MAX_SHOWN = 5
 """Number of names that an error message lists."""
@@ -92,7 +96,7 @@ def read_label_map(text: str, names: Sequence[str]) -> dict[str, list[int]]:
     """
     found: dict[str, list[int]] = {}
     word = ""
-    for entry in text.replace("，", ",").split(","):
+    for entry in split_list(text):
         before, equals, meant = entry.rpartition("=")
         word = before.strip() if equals else word
         classes = _range(meant.strip(), names)
@@ -113,6 +117,10 @@ def _range(meant: str, names: Sequence[str]) -> list[int]:
     first, _, last = meant.partition("-")
     if not (first.isdecimal() and last.isdecimal()) or (names and int(last) >= len(names)):
         return []
+    if int(last) - int(first) >= MAX_RANGE:
+        raise ClassError(
+            f"label_map: expected a range of up to {MAX_RANGE:,} classes, got {meant!r}."
+        )
     return list(range(int(first), int(last) + 1))
 
 
@@ -136,7 +144,7 @@ def _unknown(
     said = f"labels: expected a class of the model for {image}, got {printable(word)!r}."
     if names:
         said += suggestion(word, names) or f" It has {', '.join(names[:MAX_SHOWN])}."
-    if labels == FOLDER:
+    if str(labels) == FOLDER:
         folders = sorted({printable(str(each)) for each in words})
         more = ", …" if len(folders) > MAX_SHOWN else ""
         said += (

@@ -199,7 +199,7 @@ _READ = fields(
         "row": whole(),
         "top": list_of(_TOP),
     },
-    {"label": nothing_or(whole()), "note": phrase},
+    {"label": nothing_or(whole()), "labels": list_of(whole(), 1), "note": phrase},
 )
 
 _FAILED = fields({"reason": phrase, "sha256": nothing_or(text)})
@@ -213,7 +213,10 @@ def image(value: Any, place: str) -> None:
 
 _FACTS = nothing_or(list_of(whole(-(2**63)), 3, 3))
 
-_SUMMARY = fields({"images": list_of(image, 1), "facts": list_of(_FACTS), "cost": COST})
+_SUMMARY = fields(
+    {"images": list_of(image, 1), "facts": list_of(_FACTS), "cost": COST},
+    {"findings": list_of(phrase)},
+)
 
 _PLAN = fields(
     {

@@ -328,7 +328,7 @@ WHAT = (
         "--activation",
         default=AUTO,
         show_default=True,
-        type=click.Choice([AUTO, *ACTIVATIONS]),
+        type=OneOf(AUTO, *ACTIVATIONS),
         help="What turns the model's outputs into probabilities: a softmax over exclusive classes, "
         "a sigmoid of each class, or nothing. auto recognises it.",
     ),

@@ -136,7 +136,8 @@ def compute(
         LayerError, ClassError, MethodError, ModelError: as for ``explain``; nothing is written
             before the first batch has shown that the request can be met.
     """
-    classes = _class_records(model, len(writer.plan["classes"])) if writer.plan else []
+    labels = request.labels
+    classes = _class_records(model, labels, len(writer.plan["classes"])) if writer.plan else []
     facts = [_file_facts(file.path) for file in files]
     finished = _still_valid(writer, files, facts, model)
     writer.keep(finished)
@@ -159,7 +160,8 @@ def compute(
         )
     cost = _total_cost([shard["cost"] for shard in shards])
     classes = classes or writer.plan["classes"]
-    manifest = _manifest(model, writer.plan, request, classes, records, cost)
+    findings = [note for shard in shards for note in shard.get("findings", ())]
+    manifest = _manifest(model, writer.plan, request, classes, records, findings, cost)
     if reused == len(files):  # nothing was computed: what it was computed with stays
         before = writer.manifest()
         manifest |= {key: before[key] for key in ("versions", "device") if key in before}
@@ -174,12 +176,13 @@ def _manifest(
     request: Request,
     classes: Sequence[Record],
     records: Sequence[Record],
+    findings: Sequence[str],
     cost: Record,
 ) -> Record:
     """Return what the manifest says, but its schema."""
     task = request.task
     read = reading_notes(plan["activation"], plan["output"], model.output)
-    found = (*read, *plan["notes"], *task.findings)  # an interrupted run has found some already
+    found = (*read, *plan["notes"], *findings)
     return {
         "command": request.command,
         "versions": _versions(),
@@ -216,7 +219,9 @@ def _described(
     described = {key: value for key, value in record.items() if key != "transient"}
     if record["index"] in labels:
         top = record.get("top") or [{"index": None}]
-        described["label"] = shown_class(labels[record["index"]], top[0]["index"])
+        right = labels[record["index"]]
+        described["label"] = shown_class(right, top[0]["index"])
+        described |= {"labels": [*right]} if len(right) > 1 else {}
     if "top" in record:
         described["top"] = [entry | classes[entry["index"]] for entry in record["top"]]
     return described
@@ -381,7 +386,8 @@ def _compute_shards(
         batch.clear()
         for shard in _full_shards(pending, writer.plan.get("shard", len(files)), len(files)):
             now = time.perf_counter()
-            yield _finish(writer, shard, pending, facts, now - started)
+            found = list(request.task.findings)
+            yield _finish(writer, shard, pending, facts, found, now - started)
             started = now
 
 
@@ -416,7 +422,7 @@ def _explain_batch(
     allowed = planner.size
     if not writer.plan:
         allowed = request.batch_size or next_batch_size(explanation)
-        writer.plan = _plan(model, explanation, rows[0], allowed)
+        writer.plan = _plan(model, request.labels, explanation, rows[0], allowed)
     planner.learn([len(part.logits) for part in parts], allowed)
     for passes, cost in explanation.costs.items():
         pending.costs[passes] = pending.costs.get(passes, Cost()) + cost
@@ -424,13 +430,19 @@ def _explain_batch(
     pending.photos.update((i, image.photo) for i, image in loaded.items())
 
 
-def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Record:
+def _plan(
+    model: LoadedModel,
+    labels: Mapping[int, Sequence[int]],
+    first: Explanation,
+    row: Arrays,
+    size: int,
+) -> Record:
     """Fix what only a first batch can tell: sizes, classes and the layers' shapes.
 
     Raises:
-        ClassError: the model does not have as many classes as it has class names.
+        ClassError: as for ``_class_records``.
     """
-    classes = _class_records(model, first.logits.shape[1])
+    classes = _class_records(model, labels, first.logits.shape[1])
     bytes_per_image = sum(array.nbytes for array in row.values())
     variants_per_image = max(1, first.cost.variants // len(first.logits))
     shard = min(SHARD_IMAGES, SHARD_BYTES // bytes_per_image, SHARD_VARIANTS // variants_per_image)
@@ -454,12 +466,20 @@ def _plan(model: LoadedModel, first: Explanation, row: Arrays, size: int) -> Rec
     }
 
 
-def _class_records(model: LoadedModel, num_classes: int) -> list[Record]:
+def _class_records(
+    model: LoadedModel, labels: Mapping[int, Sequence[int]], num_classes: int
+) -> list[Record]:
     """Return the classes' entries in the manifest.
 
     Raises:
-        ClassError: the model does not have as many classes as it has class names.
+        ClassError: the model does not have as many classes as it has class names, or a label is
+            the index of none of them.
     """
+    for index in (index for right in labels.values() for index in right):
+        if index >= num_classes:
+            raise ClassError(
+                f"labels: expected class indices from 0 to {num_classes - 1}, got {index}."
+            )
     names = model.class_names or numbered_classes(num_classes)
     if len(names) != num_classes:
         raise ClassError(
@@ -506,6 +526,7 @@ def _finish(
     shard: int,
     pending: _Pending,
     facts: Sequence[list[int] | None],
+    findings: list[str],
     seconds: float,
 ) -> Record:
     """Write a shard, unless nothing has been read at all; return its records and cost."""
@@ -522,6 +543,7 @@ def _finish(
         "images": records,
         "facts": [facts[index] for index in indices],
         "cost": total | {"families": families},
+        "findings": [shortened(note) for note in findings],
     }
     pending.costs = {}
     arrays: Arrays = {}

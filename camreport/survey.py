@@ -25,6 +25,7 @@ from camreport.conditions import (
 from camreport.errors import LayerError
 from camreport.grid import Grid, grid_of, is_convolutional, is_like
 from camreport.layers import Layer, is_pattern, matching_names, resolve_layer
+from camreport.memory import is_out_of_memory
 from camreport.outputs import logits_of
 from camreport.places import (
     PROBES,
@@ -409,7 +410,9 @@ class _Recorder:
             try:
                 returned = forward_without_gradients(module)(probe_images(image))
                 together = logits_of(returned, PROBES, output)
-            except Exception:  # a model that takes no batch: nothing speaks against its grids
+            except Exception as error:  # a model that takes no batch: its grids are believed
+                if is_out_of_memory(error):
+                    raise
                 return
         for call in [] if depends_on_company(together, logits) else in_company:
             call.why_no_map = "values that depend on the other images of a batch"

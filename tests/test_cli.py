@@ -18,7 +18,7 @@ from conftest import INPUTS
 from PIL import Image
 
 import camreport
-from camreport import cli
+from camreport import cli, export
 from camreport.errors import CamReportError
 
 CAT = str(INPUTS / "cat.jpg")
@@ -458,3 +458,14 @@ def test_run_exits_with_130_when_interrupted_and_goes_on_afterwards(tmp_path: Pa
     assert [record["status"] for record in manifest["images"]] == ["ok"] * 100
     assert manifest["cost"]["forwards"] == 25
     assert (tmp_path / "out" / "index.html").exists()
+
+
+def test_run_draws_its_figures_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[object] = []
+    figures = export.export_figures
+    monkeypatch.setattr(
+        export, "export_figures", lambda *given: drawn.append(given) or figures(*given)
+    )
+    assert command("run", CAT, "-o", "out", *QUICK, "--figures").code == 0
+    assert len(drawn) == 1
+    assert list(Path("out/figures").glob("cat_*.png"))

@@ -24,6 +24,7 @@ from torch.nn.functional import interpolate
 import camreport
 from camreport import export
 from camreport.errors import ResultsError
+from camreport.gallery import render_gallery
 from camreport.images import Preprocessing
 from camreport.models import LoadedModel
 
@@ -347,3 +348,15 @@ def test_export_does_not_import_torch(report: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_report_named_by_its_results_leaves_a_users_data_alone(
+    report: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "own"
+    shutil.copytree(report, out)
+    (out / "data").mkdir()
+    (out / "data" / "mine.txt").write_text("mine")
+    with pytest.raises(ResultsError, match="data/ to be new"):
+        render_gallery(out / "results", layout="folder")
+    assert (out / "data" / "mine.txt").read_text() == "mine"

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from conftest import INPUTS
 from test_cli import Command, command
+from torch import nn
 
 import camreport
 import camreport.api
 import camreport.labels
+from camreport.accuracy import accuracy
 from camreport.classes import read_class_names
 from camreport.errors import ClassError
 from camreport.images import InputFile, find_images
@@ -357,3 +359,30 @@ def test_command_takes_folders_of_another_vocabulary(command: Command, tmp_path:
     assert [image["label"] for image in manifest["images"]] == [top[0], top[1], 1]
     assert top[:2] == [0, 1]
     assert "--label-map animal=0-1,pet=dog" in manifest["command"]
+
+
+def test_an_index_beyond_the_models_classes_ends_before_anything_is_kept(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    options = {"model": net.eval(), "layers": ["0"], "methods": "grad_cam"}
+    with pytest.raises(ClassError, match="labels: expected class indices from 0 to 1, got 7"):
+        camreport.run(INPUTS / "cat.jpg", tmp_path / "out", labels={"cat.jpg": 7}, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_label_map_alone_explains_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ClassError, match="label_map: expected labels that it explains"):
+        camreport.run(INPUTS / "cat.jpg", tmp_path / "out", label_map="cat=0")
+
+
+def test_a_label_map_takes_quoted_words_and_no_endless_range() -> None:
+    assert read_label_map('"x, y=1",dog=0', ["a", "b"]) == {"x, y": [1], "dog": [0]}
+    with pytest.raises(ClassError, match="range of up to 100,000 classes"):
+        read_label_map("cat=0-99999999999", [])
+
+
+def test_accuracy_of_words_for_several_classes_has_no_lines_per_class() -> None:
+    top = [{"index": 282, "name": "tiger cat", "probability": 0.9}]
+    records = [{"label": 282, "labels": [281, 282], "top": top}]
+    counted = accuracy(records)
+    assert counted is not None
+    assert (counted.right, counted.total, counted.by_class) == (1, 1, {})

@@ -191,3 +191,34 @@ def test_the_whole_model_runs_where_its_code_cannot_be_followed():
     assert plain.notes == ()
     assert e.notes == (WHOLE_MODEL.format(layer="conv"),)
     assert_close(e.maps, plain.maps, rtol=1e-5, atol=1e-6)
+
+
+# Notes that outlast a run
+
+
+class Dimmed(nn.Module):
+    """Its layer has negative values for bright images alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.odd = nn.Identity()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool what is left of white."""
+        return self.fc(self.odd(1 - x).relu().mean((2, 3)))
+
+
+def test_an_equal_run_keeps_notes_of_later_images_and_all_exports(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, level in (("dark.png", 0), ("light.png", 255)):
+        Image.new("RGB", (16, 16), (level, level, 128)).save(tmp_path / "in" / name)
+    options = {"layers": ["odd"], "methods": "grad_cam_plus_plus", "batch_size": 1}
+    out = tmp_path / "out"
+    first = run(tmp_path / "in", out, model=loaded(Dimmed().eval()), figures=True, **options)
+    assert any("A ≥ 0" in note for note in first.notes)
+    figures = sorted((out / "figures").iterdir())
+    again = run(tmp_path / "in", out, model=loaded(Dimmed().eval()), **options)
+    assert (again.reused, again.notes) == (2, first.notes)
+    assert sorted((out / "figures").iterdir()) == figures

@@ -242,3 +242,19 @@ def test_trusted_file_finds_the_classes_of_own_code(folder: Path) -> None:
     assert_close(logits_of(loaded.module), logits_of(expected.module), rtol=0, atol=0)
     assert "net_of_own_code" not in sys.modules
     assert str(folder) not in sys.path
+
+
+def test_own_code_says_how_its_logits_become_probabilities_also_with_a_checkpoint(
+    folder: Path,
+) -> None:
+    (folder / "own.py").write_text(
+        NET.replace(
+            "return Net()",
+            "return LoadedModel(Net(), Preprocessing(), (), 'net', 'own', "
+            "'0' * 64, activation='sigmoid')",
+        )
+        + "\nfrom camreport.images import Preprocessing\nfrom camreport.models import LoadedModel\n"
+    )
+    assert load_model("own.py:build").activation == "sigmoid"
+    torch.save(load_model("own.py:build").module.state_dict(), "w.pth")
+    assert load_model("own.py:build", checkpoint="w.pth").activation == "sigmoid"

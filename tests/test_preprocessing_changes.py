@@ -464,3 +464,14 @@ def test_old_report_is_rendered_again(tmp_path: Path) -> None:
     page = unescape(render_gallery(tmp_path / "out").read_text("utf-8"))
     assert f"{Preprocessing()}" in page
     assert '<p class="notice alarm">' not in page
+
+
+def test_an_option_that_is_none_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ModelError, match=r"imagesize: .* Did you mean 'image_size'\?"):
+        load_model("catdog-alexnet", imagesize=3)
+
+
+def test_a_size_that_does_not_fit_the_rule_is_named_before_units_are() -> None:
+    changes = {"mean": (0.5, 0.5, 0.5), "std": (1, 1, 1), "scale": 255}
+    with pytest.raises(ModelError, match="image_size: the rule short-side"):
+        POINT.changed({**changes, "resize": "short-side", "image_size": (224, 320)})

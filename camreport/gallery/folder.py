@@ -18,10 +18,11 @@ from PIL import Image
 
 from camreport import files
 from camreport.errors import ResultsError
+from camreport.gallery.coinciding import repeated
 from camreport.gallery.fallback import FallbackImage, fallback_image
 from camreport.gallery.language import words_of
 from camreport.gallery.prose import prose
-from camreport.gallery.records import image_record
+from camreport.gallery.records import image_record, shown_methods
 from camreport.gallery.report import (
     PER_CHUNK,
     PER_OVERVIEW,
@@ -148,11 +149,12 @@ def _write_data(results: Results, folder: Path, language: str, tell: Callable[[i
     _write_chunk(folder, "report", report_data(results, language, seen, True, degraded))
     (folder / "camreport.js").write_text(script(), encoding="utf-8", newline="\n")
     (folder / "camreport.css").write_text(style(), encoding="utf-8", newline="\n")
+    repeats = repeated(shown_methods(results.manifest), seen.coinciding or set())
     return page_template().render(
         folder=True,
         language=language,
         words=words,
-        prose=prose(results, words, degraded),
+        prose=prose(results, words, degraded, repeats),
         policy=_POLICY,
         images=shown,
         more=len(records) - len(shown),

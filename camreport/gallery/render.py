@@ -82,7 +82,7 @@ def render_gallery(
     report = results.path.parent / REPORT
     layout = _layout_of(report) if layout is None else layout
     language = _language_of(report) if language is None else language
-    check_rendering(out, layout, language)
+    check_rendering(report.parent, layout, language)
     remove_leftovers(report.parent, report.parent)
     told = 0
 

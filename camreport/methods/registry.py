@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from camreport.choices import split_list
 from camreport.errors import MethodError, suggestion
 from camreport.methods import activation, backprop, gradient, perturbation
 
@@ -459,7 +460,7 @@ def resolve_methods(names: str | Iterable[str]) -> list[Method]:
     Raises:
         MethodError: a name is unknown, or there is none.
     """
-    listed = names.replace("，", ",").split(",") if isinstance(names, str) else list(names)
+    listed = split_list(names) if isinstance(names, str) else list(names)
     by_spelling = {
         _spelling(name): method
         for method in METHODS.values()

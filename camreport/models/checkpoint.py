@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from camreport.choices import AUTO
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.models.keras_vgg import load_keras
@@ -107,6 +108,7 @@ def _assembled(
         sha256="",
         notes=(f"preprocessing: {file} holds none, {whose} is used", *assumed),
         output=architecture.output if architecture else None,
+        activation=architecture.activation if architecture else AUTO,
     )
 
 

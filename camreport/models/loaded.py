@@ -90,6 +90,7 @@ class Architecture:
         preprocessing_source: whose preprocessing that is, in words.
         class_names: one per class index, where it brings them.
         output: as for ``LoadedModel``.
+        activation: as for ``LoadedModel``.
         current_names: renames the tensors of a file that an older version saved.
         notes: what a state dict does not tell and is assumed.
     """
@@ -100,6 +101,7 @@ class Architecture:
     preprocessing_source: str
     class_names: tuple[str, ...] = ()
     output: str | None = None
+    activation: str = AUTO
     current_names: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
     notes: tuple[str, ...] = ()
 

@@ -89,6 +89,7 @@ def own_architecture(name: str) -> Architecture:
         preprocessing_source=f"that of {loaded.name}",
         class_names=loaded.class_names,
         output=loaded.output,
+        activation=loaded.activation,
     )
 
 

@@ -481,7 +481,9 @@ def _written(label_map: LabelMap | None) -> str | None:
     """Return a label map as the command line takes it."""
     if not label_map:
         return None
-    return ",".join(f"{word}={','.join(map(str, classes))}" for word, classes in label_map.items())
+    return ",".join(
+        join_list([f"{word}={classes[0]}", *classes[1:]]) for word, classes in label_map.items()
+    )
 
 
 def _shareable(path: str | Path) -> str:

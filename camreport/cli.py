@@ -399,6 +399,12 @@ def _exit_code(
             "interrupted. Results already written are kept: the same command goes on from there."
         )
         return 130
+    except SystemExit as error:  # of a model's own code: Click's come back as numbers
+        console.error(
+            "model: expected code that returns, but the model's own ended the program "
+            f"(sys.exit({error.code!r})). Take that out of it."
+        )
+        return 2
     except Exception as error:
         if remembered.get("debug"):
             traceback.print_exc()

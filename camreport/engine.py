@@ -59,7 +59,7 @@ from camreport.passes import (
 from camreport.perturb import Meter, Progress, count_variants, large_grids, perturbation_maps
 from camreport.places import depends_on_company
 from camreport.quantity import strongest_classes
-from camreport.reading import settled
+from camreport.reading import reading_notes, settled
 from camreport.survey import choose_layers, nearest_layers, sample_image, survey
 from camreport.task import Skip, Task, make_task
 from camreport.trace import NotSpatialError
@@ -250,7 +250,9 @@ def explain(
             task = replace(task, activation=done[0].activation, output=done[0].output)
             planner.learn([len(part.logits) for part in done], next_batch_size(done[0]))
             start = rows.stop
-    return join(parts)
+    whole = join(parts)
+    said = reading_notes(whole.activation, whole.output, output)
+    return replace(whole, notes=tuple(dict.fromkeys((*said, *whole.notes))))
 
 
 def prepared(module: nn.Module, task: Task, image: Tensor) -> Task:

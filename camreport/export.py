@@ -84,6 +84,9 @@ _TILE = 176
 _MARGIN = 12
 _LINE = 18
 _FONT_SIZE = 13
+_RUN = re.compile(r"^[\t\r\n]|(^|[;,|\t])\s*[=+@-]")
+"""What a spreadsheet takes for a formula: at the beginning, or behind what it may split at."""
+
 _DATA_FILE = re.compile(
     r"camreport\.(js|css)|report\.js|(overview|images)-\d{4,}\.js|thumbs/\d{2,}/\d{5,}\.jpg|"
     r"tiles/\d+(-\d+-\w+)?\.jpg"
@@ -234,7 +237,7 @@ def own_data(folder: Path) -> list[Path]:
         for name in names
         if _DATA_FILE.fullmatch(Path(parent, name).relative_to(data).as_posix())
     ]
-    return sorted(path for path in found if is_file(path))
+    return sorted(path for path in (*found, data / MARKER) if is_file(path))
 
 
 def is_outdated(out: str | Path) -> bool:
@@ -385,7 +388,7 @@ def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[o
 
 def _cell_text(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula to run."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    return f"'{text}" if _RUN.search(text) else text
 
 
 def _sheet(

@@ -42,7 +42,9 @@ FIRST_BATCH_ALLOWANCE = 4
 OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
+    "not enough memory",  # the CPU's allocator on Windows
     "cublas_status_alloc_failed",
+    "cublas_status_not_initialized",  # what cuBLAS says when no memory is left for its handle
     "cudnn_status_alloc_failed",
     "cudnn_status_not_initialized",  # what cuDNN says when no memory is left for its handle
     "cudnn_status_internal_error_device_allocation_failed",

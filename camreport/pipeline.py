@@ -233,7 +233,8 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
     for kind in dict.fromkeys(map(type, model.module.modules())):
         structure.update(_own_source(kind))
     for part in model.module.modules():
-        structure.update(repr(_plain_attributes(part)).encode())
+        if _is_of_a_library(type(part)):
+            structure.update(repr(_plain_attributes(part)).encode())
     return {
         "camreport": __version__,
         "torch": torch.__version__,
@@ -253,7 +254,7 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
 
 
 def _plain_attributes(module: nn.Module) -> dict[str, object]:
-    """Return the numbers, words and switches of a module: some change what it computes."""
+    """Return the numbers, words and switches of a module, such as ``transform_input``."""
     return {
         name: value
         for name, value in vars(module).items()
@@ -261,9 +262,13 @@ def _plain_attributes(module: nn.Module) -> dict[str, object]:
     }
 
 
+def _is_of_a_library(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in ("torch", "torchvision", "timm")
+
+
 def _own_source(kind: type) -> bytes:
     """Return the code of a class that comes with no library, as far as it can be found."""
-    if kind.__module__.partition(".")[0] in ("torch", "torchvision", "timm"):
+    if _is_of_a_library(kind):
         return b""
     try:
         return inspect.getsource(kind).encode()

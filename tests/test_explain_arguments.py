@@ -1,5 +1,6 @@
 """What ``explain`` takes: images of any number of channels, one module as the layers."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -78,15 +79,33 @@ def test_a_backbone_without_gradient_is_refused_with_the_methods_that_work(way, 
         assert_close(own, by_layer["0"], rtol=0, atol=1e-5)
 
 
-def export(net: nn.Module) -> object:
+def export(net: nn.Module) -> torch.export.ExportedProgram:
     """Return an exported program."""
     return torch.export.export(net, (torch.zeros(1, 3, 20, 20),))
+
+
+def scripted(net: nn.Module) -> nn.Module:
+    """Return a TorchScript module."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises against TorchScript
+        return torch.jit.script(net)
+
+
+def quantised() -> nn.Module:
+    """Return a net with a convolution of integers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises against them
+        return nn.Sequential(torch.ao.nn.quantized.Conv2d(3, 2, 3), nn.Flatten())
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: export(net_of(3)), "got ExportedProgram. .* pass the module it was made from"),
+        (lambda: export(net_of(3)).module(), "is an exported program"),
+        (lambda: scripted(net_of(3)), "is a TorchScript module"),
+        (lambda: nn.Sequential(scripted(nn.ReLU()), nn.Flatten()), "TorchScript module, or holds"),
+        (quantised, "has quantised layers .*Conv2d.* Pass the float module"),
         (lambda: len, "got builtin_function_or_method"),
         (
             lambda: nn.Sequential(nn.LazyConv2d(2, 3), nn.Flatten()),

@@ -23,9 +23,10 @@ from torch.nn.functional import interpolate
 
 import camreport
 from camreport import export
-from camreport.errors import ResultsError
-from camreport.gallery import render_gallery
+from camreport.errors import InputError, ResultsError
+from camreport.gallery import printable, render_gallery
 from camreport.images import Preprocessing
+from camreport.inputs import find_images
 from camreport.models import LoadedModel
 
 __all__ = ["command"]
@@ -221,7 +222,7 @@ def test_exports_say_how_far_they_are(report: Path) -> None:
     assert export.count_figures(report) == len(list((report / "figures").glob("*.png")))
 
 
-RUN_BY_SPREADSHEETS = ["=1+1", "+1", "-1+1", "@SUM(A1)"]
+RUN_BY_SPREADSHEETS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "a;=1+1;"]
 
 
 def test_table_has_no_cell_that_a_spreadsheet_runs(photos: Path, tmp_path: Path) -> None:
@@ -360,3 +361,28 @@ def test_a_report_named_by_its_results_leaves_a_users_data_alone(
     with pytest.raises(ResultsError, match="data/ to be new"):
         render_gallery(out / "results", layout="folder")
     assert (out / "data" / "mine.txt").read_text() == "mine"
+
+
+def test_pictures_of_an_unpacked_archive_are_no_inputs(report: Path, tmp_path: Path) -> None:
+    render_gallery(report, layout="folder")
+    export.export_figures(report)
+    with zipfile.ZipFile(export.export_archive(report)) as archive:
+        assert [name for name in archive.namelist() if name.startswith("out/data/thumbs/")]
+        archive.extractall(tmp_path / "unpacked")
+    with pytest.raises(InputError, match="pictures made by camreport"):
+        find_images([tmp_path / "unpacked"])
+
+
+def test_document_is_printed_from_the_results_whatever_the_page_holds(
+    report: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("SECRET-LINE")
+    page = f'<iframe src="{secret.as_uri()}" width="600" height="200"></iframe>'
+    (report / "index.html").write_text(page)
+    with printable(report) as own:
+        text = "".join(
+            p.extract_text() for p in PdfReader(export.export_document(report, own)).pages
+        )
+    assert "SECRET" not in text
+    assert "cat" in text

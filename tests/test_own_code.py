@@ -258,3 +258,29 @@ def test_own_code_says_how_its_logits_become_probabilities_also_with_a_checkpoin
     assert load_model("own.py:build").activation == "sigmoid"
     torch.save(load_model("own.py:build").module.state_dict(), "w.pth")
     assert load_model("own.py:build", checkpoint="w.pth").activation == "sigmoid"
+
+
+def test_code_behind_a_trusted_file_cannot_end_the_program(folder: Path) -> None:
+    (folder / "ends.py").write_text(NET)
+    sys.path.insert(0, str(folder))
+    try:
+        torch.save(importlib.import_module("ends").Net(), "whole.pth")
+        del sys.modules["ends"]
+        (folder / "ends.py").write_text(NET + "import sys\nsys.exit(0)\n")
+        importlib.invalidate_caches()
+        with pytest.raises(ModelError, match=r"its code ended the program \(sys.exit\(0\)\)"):
+            load_model("alexnet", checkpoint="whole.pth", trust_checkpoint=True)
+        (folder / "ends.py").write_text(NET + PARSES + "assert parser.parse_args().width == 6\n")
+        importlib.invalidate_caches()
+        with pytest.raises(ModelError, match="holds a whole Net"):
+            load_model("alexnet", checkpoint="whole.pth", trust_checkpoint=True)
+    finally:
+        sys.path.remove(str(folder))
+
+
+def test_command_fails_where_a_forward_exits(empty_folder: Command) -> None:
+    Path("own.py").write_text(NET.replace("return self.body(images)", "raise SystemExit(0)"))
+    finished = empty_folder("run", str(INPUTS / "cat.jpg"), "-o", "out", "--model", "own.py:build")
+    assert finished.code == 2
+    assert "the model's own ended the program (sys.exit(0))" in finished.err
+    assert not Path("out").exists()

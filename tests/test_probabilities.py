@@ -323,3 +323,9 @@ def test_probabilities_of_the_results_follow_their_formulas() -> None:
     np.testing.assert_allclose(probabilities(logits, "sigmoid"), chance, atol=1e-12)
     np.testing.assert_array_equal(probabilities(logits, "none"), logits)
     assert np.isnan(probabilities(np.array([np.nan, 1], dtype=np.float32), "softmax")).all()
+
+
+def test_explain_says_that_the_model_returns_probabilities() -> None:
+    notes = camreport.explain(Net(lambda z: z.softmax(1)).eval(), images(), ["features"]).notes
+    assert [note for note in notes if note.startswith("probability: the model returns")]
+    assert not camreport.explain(Net().eval(), images(), ["features"]).notes

@@ -27,6 +27,7 @@ import camreport
 from camreport import decoding, pipeline, writer
 from camreport.decoding import Failure
 from camreport.errors import ClassError, InputError
+from camreport.models import LoadedModel
 
 __all__ = ["photos"]
 
@@ -306,10 +307,24 @@ def test_a_shard_of_another_runs_settings_is_not_taken_for_ones_own(
 
 def test_another_number_in_the_model_computes_its_maps_anew(photos: Path, tmp_path: Path) -> None:
     """Of equal weights and equal code; ``transform_input`` of GoogLeNet is such a switch."""
-    run(photos, tmp_path / "out")
-    other = tiny()
-    other.module.factor = 2.0
-    assert run(photos, tmp_path / "out", model=other).reused == 0
+
+    def switched(on: bool) -> LoadedModel:
+        model = tiny()
+        model.module.features[1].switched = on  # a layer of torch's, whose repr does not show it
+        return model
+
+    out = tmp_path / "out"
+    run(photos, out, model=switched(False))
+    assert run(photos, out, model=switched(False)).reused == 7
+    assert run(photos, out, model=switched(True)).reused == 0
+
+
+def test_a_counter_in_own_code_costs_no_map(photos: Path, tmp_path: Path) -> None:
+    model = tiny()
+    for calls in (0, 5):
+        model.module.calls = calls
+        reused = run(photos, tmp_path / "out", model=model).reused
+    assert reused == 7
 
 
 def test_a_plan_that_is_no_plan_is_computed_anew(photos: Path, tmp_path: Path) -> None:

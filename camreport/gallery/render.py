@@ -105,18 +105,17 @@ def render_gallery(
 
 @contextmanager
 def printable(out: str | Path) -> Iterator[Path]:
-    """Give the page that prints every image: a folder's report as one file, for a while.
+    """Give the page that prints every image: one file made from the results, for a while.
+
+    The report itself may come from someone else, and anything may be in it.
 
     Raises:
         ResultsError: as for ``render_gallery``, or a document of so many images helps nobody.
     """
     results = load_results(out)
     report = results.path.parent / REPORT
-    if not is_folder(report):
-        yield report
-        return
     count = len(readable(results))
-    if count > MOST_PRINTED:
+    if is_folder(report) and count > MOST_PRINTED:
         raise ResultsError(
             f"export: a document of {count:,} images has as many pages; up to {MOST_PRINTED} are "
             "printed. Open the report and print the view you need, or explain fewer images."

@@ -2,7 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -106,11 +108,23 @@ class Architecture:
     notes: tuple[str, ...] = ()
 
 
+@contextmanager
+def alone_in_argv(where: str) -> Iterator[None]:
+    """Show the user's code a command line without arguments: those given are camreport's."""
+    before = sys.argv
+    sys.argv = [where]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
 def check_module(module: object) -> None:
     """Refuse what cannot be entered or has no weights yet.
 
     Raises:
-        ModelError: it is no module, a TorchScript module, or has uninitialised or meta tensors.
+        ModelError: it is no module, an exported one, one with TorchScript or quantised layers, or
+            it has uninitialised or meta tensors.
     """
     kind = type(module).__name__
     if not isinstance(module, nn.Module):
@@ -118,10 +132,21 @@ def check_module(module: object) -> None:
             f"model: expected a torch.nn.Module, got {kind}. An exported program or a function "
             "has no layers that can be read: pass the module it was made from."
         )
-    if isinstance(module, torch.jit.ScriptModule):
+    if {"train", "eval"} & vars(module).keys():
         raise ModelError(
-            f"model: {kind} is a TorchScript module, whose layers cannot be read. Build the Python "
-            "module it was made from, and load the script's state_dict() into it."
+            f"model: {kind} is an exported program, which has one mode and no layers of its own. "
+            "Pass the module it was made from."
+        )
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise ModelError(
+            f"model: {kind} is a TorchScript module, or holds one, whose layers cannot be read. "
+            "Build the Python module it was made from, and load the script's state_dict() into it."
+        )
+    quantised = [part for part in module.modules() if _is_quantised(part)]
+    if quantised:
+        raise ModelError(
+            f"model: {kind} has quantised layers ({type(quantised[0]).__name__}), whose tensors "
+            "have no gradients and cannot be read. Pass the float module they were made from."
         )
     tensors = [*module.parameters(), *module.buffers()]
     if any(is_lazy(tensor) for tensor in tensors):
@@ -134,6 +159,12 @@ def check_module(module: object) -> None:
             f"model: {kind} has tensors on the meta device, which hold no weights. "
             "Load them first: model.to_empty(device='cpu') and load_state_dict."
         )
+
+
+def _is_quantised(part: nn.Module) -> bool:
+    """Say whether a layer computes with integers; dynamic ones take and return floats."""
+    home = type(part).__module__
+    return ".quantized" in home and ".dynamic" not in home
 
 
 def wrap_module(module: nn.Module) -> LoadedModel:

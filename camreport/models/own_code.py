@@ -19,6 +19,7 @@ from camreport.images import Preprocessing
 from camreport.models.loaded import (
     Architecture,
     LoadedModel,
+    alone_in_argv,
     check_module,
     first_line,
     state_sha256,
@@ -44,7 +45,7 @@ def load_own_code(name: str) -> LoadedModel:
     where, _, attribute = name.rpartition(":")
     shown = f"{Path(where).name}:{attribute}"
     folder = _folder_of(where)
-    with _importable(folder), _alone_in_argv(where), _blamed(shown, folder):
+    with _importable(folder), alone_in_argv(where), _blamed(shown, folder):
         code = (
             _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
         )
@@ -163,17 +164,6 @@ def _restore(name: str, module: ModuleType | None) -> None:
         sys.modules.pop(name, None)
     else:
         sys.modules[name] = module
-
-
-@contextmanager
-def _alone_in_argv(where: str) -> Iterator[None]:
-    """Show the user's code a command line without arguments: those given are camreport's."""
-    before = sys.argv
-    sys.argv = [where]
-    try:
-        yield
-    finally:
-        sys.argv = before
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from camreport.errors import ModelError
 from camreport.models.archives import Refused, members, read_archive, read_legacy
+from camreport.models.loaded import alone_in_argv
 from camreport.models.pickled import damage
 
 MAX_FILE = 8 * 2**30
@@ -67,7 +68,13 @@ def _is_scripted(data: bytes) -> bool:
 def _unpickled_with_code(data: bytes) -> object:
     """Return what a file holds that the user trusts: whatever code it asks for runs."""
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
+        with alone_in_argv("checkpoint"):
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
+    except SystemExit as error:
+        raise ModelError(
+            f"its code ended the program (sys.exit({error.code!r})). Take that out of the code, or "
+            "save the weights alone with torch.save(model.state_dict(), file)."
+        ) from error
     except (AttributeError, ImportError) as error:
         asked = ", ".join(_refused_names(data)[:3])
         raise ModelError(

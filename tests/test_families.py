@@ -187,7 +187,7 @@ def test_family_runs_end_to_end_at_its_own_layers(family, photograph, tmp_path):
             assert cam.shape == (1, height, width)
             assert np.isfinite(cam).all()
             assert cam.any()
-        assert (arrays[f"layer_cam/{layer}"] > 0).any()
+    assert any((arrays[f"layer_cam/{layer}"] > 0).any() for layer in shown)
 
     assert results.manifest["model"]["warning"] == RANDOM
     page = (tmp_path / "out" / "index.html").read_text()

@@ -92,19 +92,19 @@ def find_images(
     return [InputFile(path, name) for (_, path), name in zip(found.values(), names, strict=True)]
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a regular file.
+def read_file(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
+    """Return the bytes of a regular file of at most ``most`` bytes.
 
     Raises:
         InputError: it is a folder, a pipe, a socket or a device, or too large.
         OSError: it cannot be opened or read.
     """
-    _check_regular(path.stat())  # before it is opened: opening a device can have effects
+    _check_regular(path.stat(), most)  # before it is opened: opening a device can have effects
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     with open(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
-        _check_regular(facts)
+        _check_regular(facts, most)
         return file.read(facts.st_size)
 
 
@@ -313,7 +313,7 @@ class _Search:
             self.passed.own.append(said)
 
 
-def _check_regular(facts: os.stat_result) -> None:
+def _check_regular(facts: os.stat_result, most: int) -> None:
     """Refuse what has no end, or blocks until somebody writes.
 
     Raises:
@@ -329,10 +329,10 @@ def _check_regular(facts: os.stat_result) -> None:
     if not stat.S_ISREG(facts.st_mode):
         kind = kinds.get(stat.S_IFMT(facts.st_mode), "something else")
         raise InputError(f"not a regular file but {kind}")
-    if facts.st_size > MAX_FILE_BYTES:
+    if facts.st_size > most:
         raise InputError(
             f"too large: the file has {facts.st_size / 2**30:.1f} GiB; at most "
-            f"{MAX_FILE_BYTES / 2**30:.1f} GiB are read. Scale it down first"
+            f"{most / 2**30:.1f} GiB are read. Scale it down first"
         )
 
 

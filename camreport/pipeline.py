@@ -28,7 +28,8 @@ from camreport.engine import (
     prepared,
 )
 from camreport.errors import ClassError, InputError
-from camreport.images import InputFile, LoadedImage
+from camreport.images import LoadedImage
+from camreport.inputs import InputFile, read_file
 from camreport.labels import shown_class
 from camreport.layers import Layer
 from camreport.manifest import shortened
@@ -313,14 +314,13 @@ def _is_unchanged(
     """Say whether a file holds what it held, by its times of change or else by its bytes."""
     if now == before:
         return True
-    if now is None or before is None or now[0] != before[0] or not file.path.is_file():
+    if now is None or before is None or now[0] != before[0]:
         return False
     try:
-        with file.path.open("rb") as opened:
-            same = hashlib.file_digest(opened, "sha256").hexdigest() == record["sha256"]
-            return bool(same)
-    except OSError:
+        same = hashlib.sha256(read_file(file.path)).hexdigest() == record["sha256"]
+    except (OSError, InputError):
         return False
+    return bool(same)
 
 
 def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str, Layer]:

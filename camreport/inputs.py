@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from camreport.errors import ClassError, InputError
+from camreport.files import MARKER, RESULTS
 
 READABLE_EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split()
@@ -37,8 +38,6 @@ MAX_PATHS_TO_FOLDER = 100
 
 MAX_LISTED = 3
 """Number of folders or extensions that a note names."""
-
-_MARKER = ".camreport"
 
 Notify = Callable[[str], None]
 """Called with a sentence about what was passed over."""
@@ -270,7 +269,7 @@ class _Search:
                 continue
             self.paths[real] += 1
             entries = self._entries(folder)
-            if _MARKER in entries or (real == self.report and folder != root):
+            if MARKER in entries or (real == self.report and folder != root):
                 self._pass_own(folder)
                 continue
             for name, is_folder in entries.items():
@@ -293,7 +292,7 @@ class _Search:
     def _is_own(self, folder: Path) -> bool:
         if folder not in self.own:
             real = Path(self._real(folder))
-            self.own[folder] = any(os.path.isfile(each / _MARKER) for each in (real, *real.parents))
+            self.own[folder] = any(os.path.isfile(each / MARKER) for each in (real, *real.parents))
         return self.own[folder]
 
     def _leads_into_report(self, match: Path, root: Path) -> bool:
@@ -338,7 +337,7 @@ def _check_regular(facts: os.stat_result, most: int) -> None:
 
 def _report_folder(out: Path | None) -> str | None:
     """Return the real path of a folder that holds a report, else None."""
-    if out is None or not os.path.isfile(out / "results" / _MARKER):
+    if out is None or not os.path.isfile(out / RESULTS / MARKER):
         return None
     return os.path.realpath(out)
 

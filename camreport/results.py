@@ -24,15 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import InputError, ResultsError
-from camreport.files import LOCK, MARKER, is_file, is_folder, is_marked, read
+from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked, read
 from camreport.manifest import check_manifest
 from camreport.shards import Arrays, check_arrays, read_shard
 
 SCHEMA = 2
 """Version of the folder's layout."""
-
-RESULTS = "results"
-"""The folder of the results, beside the report."""
 
 NEXT = ".camreport-next"
 """The folder in which a run writes until it is complete, where earlier results stand."""

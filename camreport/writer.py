@@ -18,6 +18,7 @@ import numpy as np
 from camreport.errors import InputError, ResultsError
 from camreport.files import (
     MARKER,
+    RESULTS,
     is_file,
     is_folder,
     is_link,
@@ -35,7 +36,6 @@ from camreport.results import (
     NEXT,
     PHOTOS,
     REPORT,
-    RESULTS,
     SCHEMA,
     Record,
     check_output,

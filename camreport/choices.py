@@ -29,7 +29,8 @@ ACTIVATIONS = (SOFTMAX, SIGMOID, NONE)
 each class by itself, or nothing, because they are probabilities already."""
 
 AUTO = "auto"
-"""Stands for the one of ``ACTIVATIONS`` that the model's outputs show."""
+"""Stands for what is chosen by rule: of ``ACTIVATIONS`` the one that the model's outputs show, or
+the layers."""
 
 SMOOTHINGS = ("noise", "aug", "eigen")
 """Ways of smoothing that ``smooth`` takes."""

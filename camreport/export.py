@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from camreport.choices import NONE
 from camreport.drawing import Share, drawable, drawn_over, format_probability, seen_share
 from camreport.errors import ResultsError
 from camreport.files import (
@@ -375,7 +376,7 @@ def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[o
         target if of_class else "",
         _cell_text(names[target]) if of_class else "",
         f"{shares[target]:.6f}" if of_class else "",
-        f"{arrays['logits'][target]:.6g}" if of_class and kind != "none" else "",
+        f"{arrays['logits'][target]:.6g}" if of_class and kind != NONE else "",
         _cell_text(cell.layer),
         cell.method.key,
         cam.state,

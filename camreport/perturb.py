@@ -26,7 +26,7 @@ from camreport.task import Skip, Task
 TAIL_VARIANTS = 8
 """How many times more variants of a tail than images run at once: its weights are read once."""
 
-FEWEST_FOR_SORTED_WEIGHTS = 4
+MIN_IMAGES_FOR_SORTED_WEIGHTS = 4
 """Images from which on a linear layer's weights are sorted by position for Recipro-CAM."""
 
 WHOLE_MODEL = (
@@ -420,7 +420,7 @@ def _only_positions(entry: Entry, activation: Tensor) -> Tensor | None:
     input does not hold the layer's positions, or where sorting the weights costs more.
     """
     linear = entry.linear
-    few = len(activation) < FEWEST_FOR_SORTED_WEIGHTS
+    few = len(activation) < MIN_IMAGES_FOR_SORTED_WEIGHTS
     if not isinstance(linear, nn.Linear) or not entry.pointwise or few:
         return None
     inner = entry.channelwise(activation.clone())

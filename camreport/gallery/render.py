@@ -23,7 +23,7 @@ from camreport.results import DATA, REPORT, Results, load_results
 SINGLE_LIMIT = 15 * 1024 * 1024
 """Bytes up to which a report is one file: larger ones open slowly and portals refuse them."""
 
-MOST_PRINTED = 200
+MAX_PRINTED = 200
 """Images of a folder's report that are printed together."""
 
 Layout = Literal["auto", "single", "folder"]
@@ -116,9 +116,9 @@ def printable(out: str | Path) -> Iterator[Path]:
         yield report
         return
     count = len(readable(results))
-    if count > MOST_PRINTED:
+    if count > MAX_PRINTED:
         raise ResultsError(
-            f"export: a document of {count:,} images has as many pages; up to {MOST_PRINTED} are "
+            f"export: a document of {count:,} images has as many pages; up to {MAX_PRINTED} are "
             "printed. Open the report and print the view you need, or explain fewer images."
         )
     with tempfile.TemporaryDirectory() as folder:

@@ -43,7 +43,7 @@ _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # filters, convolut
 _WEIGHT_NAMES = ("gamma", "beta", "kernel", "bias", "moving_mean", "moving_variance")
 _RANKS = {"Conv2D": 4, "Dense": 2, "BatchNormalization": 1}  # of a layer's first array
 _NOT_WEIGHTS = re.compile(r"^(optimizer|compile_metrics|metrics)\b|^\w*_tracker/|seed_generator")
-_FINAL = ("softmax", "sigmoid")
+_FINAL = (SOFTMAX, SIGMOID)
 _VGG_BIAS = re.compile(r"-103\.9\d*, -116\.7\d*, -123\.6\d*")
 _CHANNEL_FLIP = ("GetItem", "Stack", "SlicingOpLambda")
 _POOLINGS = ("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D")
@@ -134,7 +134,7 @@ def load_keras(data: bytes, name: str) -> LoadedModel:
             f"checkpoint: {name}: damaged, or not a Keras model ({type(error).__name__}: {error})."
         ) from error
     units = dense.config["units"]
-    several = units > 1 and layers[-1].config.get("activation") == "sigmoid"
+    several = units > 1 and layers[-1].config.get("activation") == SIGMOID
     class_names, called = _class_names(dense.name, units)
     notes = [
         f"preprocessing: {name} {how}",

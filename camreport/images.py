@@ -13,30 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import InputError, ModelError
-from camreport.inputs import InputFile, find_images, printable
-from camreport.pixels import MAX_PIXELS, decode, decode_opened, jpeg_bytes, open_image
+from camreport.pixels import MAX_PIXELS, decode_opened, jpeg_bytes, open_image
 from camreport.shared_limit import SharedLimit
-
-__all__ = [
-    "MAX_PIXELS",
-    "PHOTO_SIDE",
-    "Box",
-    "InputFile",
-    "LoadedImage",
-    "Preprocessing",
-    "PreprocessingChanges",
-    "decode",
-    "find_images",
-    "jpeg_bytes",
-    "load_image",
-    "printable",
-]
 
 PHOTO_SIDE = 448
 """Longer side of the photographs shown in a report, in pixels."""
 
 MAX_MEAN = 5
-"""Largest mean that is believed of pixels up to 1."""
+"""Largest mean for pixels up to 1: a larger one looks like that of pixels up to 255."""
 
 _in_memory = SharedLimit(MAX_PIXELS)  # pixels of photographs that all threads decode at a time
 

@@ -23,7 +23,8 @@ from PIL import Image, ImageOps
 from camreport import decoding, images, pixels
 from camreport.decoding import TOO_LITTLE_MEMORY, Failure, decode_ahead
 from camreport.errors import InputError
-from camreport.images import InputFile, LoadedImage, Preprocessing, load_image
+from camreport.images import LoadedImage, Preprocessing, load_image
+from camreport.inputs import InputFile
 from camreport.pixels import MAX_PIXELS, STRETCHED, decode
 from camreport.shared_limit import SharedLimit
 

@@ -31,7 +31,8 @@ from camreport.gallery.report import (
     report_data,
 )
 from camreport.gallery.template import compact_json, page_template, script, style
-from camreport.images import PHOTO_SIDE, jpeg_bytes
+from camreport.images import PHOTO_SIDE
+from camreport.pixels import jpeg_bytes
 from camreport.results import DATA, Results
 
 MANY = 1000

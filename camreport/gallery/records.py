@@ -14,9 +14,9 @@ from PIL import Image
 from camreport.choices import NONE
 from camreport.drawing import drawable, seen_share
 from camreport.heatmap import quantise, signed_picture
-from camreport.images import jpeg_bytes
 from camreport.manifest import shown_methods as manifest_methods
 from camreport.methods import METHODS, Method
+from camreport.pixels import jpeg_bytes
 from camreport.results import Record, Results, activation_of, probabilities
 from camreport.shards import Arrays
 

@@ -1,7 +1,7 @@
 """Further forward passes: masked images, switched-off channels, single positions.
 
-The variants of all images of a batch are streamed in chunks of a fixed byte budget: never do
-all masks exist at once. One pass of a variant serves every class.
+The variants of all images of a batch are streamed in chunks of a fixed byte budget: the masks are
+never all in memory at once. One pass of a variant serves every class.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +24,10 @@ from camreport.tail import Entry, Tail, whole_model
 from camreport.task import Skip, Task
 
 TAIL_VARIANTS = 8
-"""How many times more variants of a tail than images run at once: its weights are read once."""
+"""Tail passes use chunks this many times larger than an image batch, to reuse the weights."""
 
 MIN_IMAGES_FOR_SORTED_WEIGHTS = 4
-"""Images from which on a linear layer's weights are sorted by position for Recipro-CAM."""
+"""Smallest batch for which reordering a linear layer's weights by position pays off."""
 
 WHOLE_MODEL = (
     "What follows {layer} cannot be run by itself, so Ablation-CAM and Recipro-CAM run the whole "
@@ -47,7 +47,7 @@ class Meter:
 
     Attributes:
         total: variants to come.
-        progress: told of the share that is done.
+        progress: called with the fraction that is done.
         done: variants that are.
         passes: forward passes over chunks of them.
     """

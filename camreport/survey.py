@@ -1,4 +1,4 @@
-"""A survey of a network: one pass that shows what every module returns, and what it is worth.
+"""A survey of a network: which modules ran, what each returned, how much gradient reaches it.
 
 It chooses the layers that ``auto`` stands for, finds those that a pattern means, names the
 neighbours of one that has no map, and prints as ``camreport layers``.

@@ -82,7 +82,7 @@ def write_folder(
         results: of the run.
         report: path of the page.
         language: that it opens in.
-        tell: hears how many images are done.
+        tell: called with the number of images done so far.
 
     Raises:
         OutputError: a file cannot be written.

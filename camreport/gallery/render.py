@@ -68,7 +68,7 @@ def render_gallery(
             None is that of the report that is there, or ``auto``.
         language: that the page opens in; the reader can switch. None is that of the report that
             is there, or English.
-        progress: told how many more images are written.
+        progress: called with the number of newly written images.
 
     Returns:
         The path of the report.

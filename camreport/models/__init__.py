@@ -49,8 +49,8 @@ def load_model(
             ``timm:NAME``, your own code as ``file.py:build`` or ``package.module:build``, or a
             module, which gets ImageNet's preprocessing (224 × 224, squashed).
         checkpoint: a file with weights for it: a state dict, bare or wrapped, a whole model, a
-            TorchScript archive, safetensors, or a Keras VGG16. Under the bundled name, an
-            AlexNet, VGG or ResNet is told by its tensors.
+            TorchScript archive, safetensors, or a Keras VGG16. Under the bundled name,
+            AlexNet, VGG and ResNet are recognised from the names and shapes of their tensors.
         weights: ``default``, or ``none`` for the architecture with random weights.
         trust_checkpoint: open a file that could run code.
         output: which part of what the model returns holds the logits.

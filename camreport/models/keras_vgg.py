@@ -107,21 +107,11 @@ def load_keras(data: bytes, name: str) -> LoadedModel:
         name: of the file.
 
     Raises:
-        ModelError: the file is damaged or holds something else than a VGG16, or h5py
-            is not installed.
+        ModelError: the file is damaged or holds something else than a VGG16, or h5py is not
+            installed.
     """
     try:
-        file = _read(data)
-        layers = _layers_of(file.config) if file.config else _assumed_layers(file)
-        start = next((i for i, layer in enumerate(layers) if layer.kind == "Conv2D"), 0)
-        end = start + len(_base_layers())
-        _check_base(layers[start:end])
-        arrays = _match(layers, file.weights)
-        size = _input_size(layers)
-        head = _head_layers(layers[end:])
-        model = _build(head, arrays, layers[start:end], size)
-        dense = [layer for layer in head if layer.kind == "Dense"][-1]
-        preprocessing, how = _preprocessing(layers[:start], size or (224, 224))
+        return _converted(data, name)
     except ImportError as error:
         raise ModelError(
             f"checkpoint: {name} is a Keras file; reading it needs h5py: "
@@ -133,6 +123,21 @@ def load_keras(data: bytes, name: str) -> LoadedModel:
         raise ModelError(
             f"checkpoint: {name}: damaged, or not a Keras model ({type(error).__name__}: {error})."
         ) from error
+
+
+def _converted(data: bytes, name: str) -> LoadedModel:
+    """Return torchvision's VGG16 with the head and the weights of a file; any damage raises."""
+    file = _read(data)
+    layers = _layers_of(file.config) if file.config else _assumed_layers(file)
+    start = next((i for i, layer in enumerate(layers) if layer.kind == "Conv2D"), 0)
+    end = start + len(_base_layers())
+    _check_base(layers[start:end])
+    arrays = _match(layers, file.weights)
+    size = _input_size(layers)
+    head = _head_layers(layers[end:])
+    model = _build(head, arrays, layers[start:end], size)
+    dense = [layer for layer in head if layer.kind == "Dense"][-1]
+    preprocessing, how = _preprocessing(layers[:start], size or (224, 224))
     units = dense.config["units"]
     several = units > 1 and layers[-1].config.get("activation") == SIGMOID
     class_names, called = _class_names(dense.name, units)

@@ -233,9 +233,9 @@ def _tried(run: Callable[[], Result]) -> Result | None:
 
 
 def _agrees(found: Tensor, logits: Tensor) -> bool:
-    """Say whether a tail gives the model's logits, up to rounding, for one image too many.
+    """Say whether a tail gives the model's logits, up to rounding.
 
-    A batch size that the model's code took for a constant shows here.
+    Checked with one extra image, so that a batch size fixed in the traced graph is detected.
     """
     if found.shape != logits.shape:
         return False

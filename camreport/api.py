@@ -31,17 +31,11 @@ from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.export import export_figures, remove_exports
 from camreport.files import locked
 from camreport.gallery import Layout, check_rendering, render_gallery
-from camreport.images import (
-    InputFile,
-    Preprocessing,
-    PreprocessingChanges,
-    decode,
-    find_images,
-    printable,
-)
-from camreport.inputs import read_file
+from camreport.images import Preprocessing, PreprocessingChanges
+from camreport.inputs import InputFile, find_images, printable, read_file
 from camreport.labels import FOLDER, LabelMap, read_label_map, true_classes
 from camreport.methods import DEFAULT_METHODS, resolve_methods
+from camreport.pixels import decode
 from camreport.results import check_output
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ ACTIVATIONS = (SOFTMAX, SIGMOID, NONE)
 each class by itself, or nothing, because they are probabilities already."""
 
 AUTO = "auto"
-"""Stands for the one of ``ACTIVATIONS`` that the model's outputs show."""
+"""Stands for what is chosen by rule: of ``ACTIVATIONS`` the one that the model's outputs show, or
+the layers."""
 
 SMOOTHINGS = ("noise", "aug", "eigen")
 """Ways of smoothing that ``smooth`` takes."""
@@ -113,7 +114,8 @@ def check_numbers(gamma: float, stages: int | None, seed: int) -> None:
     """Refuse numbers that are out of range.
 
     Raises:
-        MethodError: ``gamma`` is not above 0, or ``stages`` or ``seed`` is below 0.
+        MethodError: ``gamma`` is not above 0 or not finite, ``stages`` is below 0, or ``seed`` is
+            below 0 or takes more than 63 bits.
     """
     if not 0 < gamma < float("inf"):
         raise MethodError(f"gamma: expected a number above 0, got {gamma}.")
@@ -214,19 +216,44 @@ def check_model(model: object, weights: str) -> None:
     Raises:
         ModelError: no such file, no such classifier in torchvision's code, no such weights.
     """
-    if weights not in WEIGHTS:
-        raise ModelError(f"weights: expected {' or '.join(WEIGHTS)}, got {weights!r}.")
+    check_weights(weights)
     if not isinstance(model, str) or model in (BUNDLED, EFFICIENTNET_LITE0):
         return
-    where, colon, attribute = model.rpartition(":")
-    if colon and where.endswith(".py") and attribute.isidentifier():
-        if not Path(where).is_file():
-            raise ModelError(f"model: there is no file {where!r}.")
-    elif not colon or not where or not (attribute.isidentifier() or model.startswith(TIMM)):
+    if is_own_code(model):
+        where = model.rpartition(":")[0]
+        if where.endswith(".py"):
+            check_code_file(Path(where))
+    elif not model.startswith(TIMM):
         source = _torchvision_source()
         if source and (not model.isidentifier() or f"\ndef {model}(" not in source):
             registered = re.findall(r"\n@register_model\(.*\)\n(?:@.*\n)*def (\w+)\(", source)
             raise unknown_model(model, registered)
+
+
+def check_weights(weights: str) -> None:
+    """Refuse a word for weights that is none of ``WEIGHTS``.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if weights not in WEIGHTS:
+        raise ModelError(f"weights: expected {' or '.join(WEIGHTS)}, got {weights!r}.")
+
+
+def is_own_code(name: str) -> bool:
+    """Say whether a model's name leads to code: ``file.py:build`` or ``package.module:build``."""
+    where, colon, attribute = name.rpartition(":")
+    return bool(colon and where) and attribute.isidentifier()
+
+
+def check_code_file(path: Path) -> None:
+    """Refuse a file of the user's code that is not there.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if not path.is_file():
+        raise ModelError(f"model: there is no file {str(path)!r}.")
 
 
 def unknown_model(name: str, classifiers: Sequence[str]) -> ModelError:

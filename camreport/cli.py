@@ -43,7 +43,7 @@ MANY_FIGURES = 1000
 """Figures that are written without asking."""
 
 MAX_LISTED = 10
-"""Most lines of predictions or failures that are printed."""
+"""Most lines of predictions, classes or failures that are printed."""
 
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EBADF)
 """What a disk answers that is full, read-only or broken."""
@@ -317,7 +317,7 @@ def _export_figures(out: Path) -> None:
 
 @cli.command(cls=options.GroupedCommand)
 @options.with_options(*options.MODEL, *options.PREPROCESSING)
-@click.option("--tree", is_flag=True, help="Show what lies inside what.")
+@click.option("--tree", is_flag=True, help="Show the modules as a tree.")
 @options.debug
 def layers(
     model: str,

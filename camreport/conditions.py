@@ -192,9 +192,10 @@ def _switch(stack: ExitStack, owner: object, name: str, value: object) -> None:
     setattr(owner, name, value)
 
 
-def device_of(module: nn.Module, images: Tensor) -> torch.device:
-    """Return the device of a module's parameters, or the images' if it has none."""
-    return next((p.device for p in module.parameters()), images.device)
+def device_of(module: nn.Module, images: Tensor | None = None) -> torch.device:
+    """Return the device of a module's parameters; without any the images', or else the CPU."""
+    otherwise = torch.device("cpu") if images is None else images.device
+    return next((p.device for p in module.parameters()), otherwise)
 
 
 def to_model(module: nn.Module, images: Tensor) -> Tensor:

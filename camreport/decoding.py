@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from camreport.budget import Budget
 from camreport.errors import InputError
 from camreport.images import LoadedImage, Preprocessing, load_image
 from camreport.inputs import MAX_FILE_BYTES, InputFile, read_file
+from camreport.shared_limit import SharedLimit
 
 DECODE_AHEAD = 64
 """Most inputs that are decoded while a batch is being explained."""
@@ -22,7 +22,7 @@ AHEAD_BYTES = 256 * 2**20
 TOO_LITTLE_MEMORY = "there was too little memory to decode it. Run the same command again"
 """The reason of an input that may well be whole."""
 
-_files_in_memory = Budget(MAX_FILE_BYTES)  # bytes of files that all threads hold at a time
+_files_in_memory = SharedLimit(MAX_FILE_BYTES)  # bytes of files that all threads hold at a time
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def decode_ahead(
     """Yield decoded inputs in order, while threads decode more of them ahead.
 
     Memory is bounded whatever the files hold: by ``AHEAD_BYTES`` for what is decoded, and for
-    what is being decoded by the budgets of bytes and pixels that all threads share.
+    what is being decoded by the limits of bytes and pixels that all threads share.
     """
     height, width = preprocessing.size
     ahead = min(DECODE_AHEAD, max(1, AHEAD_BYTES // (3 * height * width * 4)))

@@ -126,8 +126,8 @@ class Explanation:
         targets: class indices explained, ``(N, K)`` int64.
         layers: where each map was read, by the name it was asked by, in network order.
         shapes: ``(C, h, w)`` of each layer, under the same names.
-        twins: layers that read just the tensor of an earlier one, and which; ``avgpool`` and
-            ``features.12`` of AlexNet at 224 px.
+        twins: for each layer whose tensor equals an earlier layer's, that earlier layer;
+            ``avgpool`` and ``features.12`` of AlexNet at 224 px.
         skipped: what was asked for and is not defined here, with the reason.
         costs: passes and maps, by family of methods.
         bytes_per_image: what the model's innermost modules return for one image.
@@ -366,7 +366,8 @@ def explain_batch(
         targets: as for ``explain``.
         bounded: stop a batch of several images that goes far beyond the byte budget; not where
             a user has chosen its size.
-        progress: told which share of the further forward passes is done, if there are any.
+        progress: called with the fraction of the further forward passes that is done, if there
+            are any.
 
     Raises:
         BatchTooLarge: it does.

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from camreport.choices import NONE
 from camreport.drawing import Share, drawable, drawn_over, format_probability, seen_share
 from camreport.errors import ResultsError
 from camreport.files import (
@@ -123,7 +124,7 @@ def export_figures(out: str | Path, progress: Progress = lambda count: None) -> 
 
     Args:
         out: the folder of the report.
-        progress: told how many more images are drawn.
+        progress: called with the number of newly drawn images.
 
     Returns:
         The files.
@@ -177,7 +178,7 @@ def export_table(out: str | Path, progress: Progress = lambda count: None) -> Pa
 
     Args:
         out: the folder of the report.
-        progress: told how many more images are done.
+        progress: called with the number of newly finished images.
 
     Raises:
         ResultsError, OutputError: as for ``export_figures``.
@@ -205,7 +206,7 @@ def export_archive(out: str | Path, progress: Progress = lambda count: None) -> 
 
     Args:
         out: the folder of the report.
-        progress: told how many more files are packed.
+        progress: called with the number of newly packed files.
 
     Raises:
         ResultsError, OutputError: as for ``export_figures``, or the report is not rendered.
@@ -242,9 +243,7 @@ def own_data(folder: Path) -> list[Path]:
 
 def is_outdated(out: str | Path) -> bool:
     """Say whether the report was made anew since its document was printed."""
-    folder = load_results(out).path.parent
-    document = folder / DOCUMENT
-    return is_file(document) and document.stat().st_mtime < _report(folder).stat().st_mtime
+    return _is_outdated(load_results(out).path.parent)
 
 
 def remove_exports(out: str | Path) -> None:
@@ -265,8 +264,13 @@ def _exports(folder: Path) -> list[Path]:
     figures = folder / FIGURES
     drawn = [*sorted(figures.glob("*.png")), figures / MARKER] if is_marked(figures) else []
     table = [folder / TABLE] if _is_our_table(folder / TABLE) else []
-    printed = [] if is_outdated(folder) else [folder / DOCUMENT]
+    printed = [] if _is_outdated(folder) else [folder / DOCUMENT]
     return [path for path in (*table, *printed, *drawn) if is_file(path)]
+
+
+def _is_outdated(folder: Path) -> bool:
+    document = folder / DOCUMENT
+    return is_file(document) and document.stat().st_mtime < _report(folder).stat().st_mtime
 
 
 def _is_our_table(table: Path) -> bool:
@@ -339,7 +343,7 @@ def _readable(results: Results) -> list[Record]:
 
 
 def _cells(arrays: Arrays) -> Iterator[Cell]:
-    """Yield an image's maps, class by class; those of no class once."""
+    """Yield an image's maps, class by class; class-agnostic maps are yielded once."""
     for rank in range(len(arrays["targets"])):
         for key, cams in arrays.items():
             name, _, layer = key.partition("/")
@@ -378,7 +382,7 @@ def _row(results: Results, record: Record, arrays: Arrays, cell: Cell) -> list[o
         target if of_class else "",
         _cell_text(names[target]) if of_class else "",
         f"{shares[target]:.6f}" if of_class else "",
-        f"{arrays['logits'][target]:.6g}" if of_class and kind != "none" else "",
+        f"{arrays['logits'][target]:.6g}" if of_class and kind != NONE else "",
         _cell_text(cell.layer),
         cell.method.key,
         cam.state,

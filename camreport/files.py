@@ -20,6 +20,9 @@ from camreport.errors import OutputError, ResultsError
 MARKER = ".camreport"
 """Name of the file that says that a folder is ours."""
 
+RESULTS = "results"
+"""The folder of the results, beside the report."""
+
 LOCK = ".camreport.lock"
 """Name of the file that is locked in a report's folder while something writes there."""
 

@@ -13,7 +13,7 @@ from torchvision.ops.misc import Permute
 
 from camreport.errors import LayerError
 
-MOST_PREFIX_TOKENS = 5
+MAX_PREFIX_TOKENS = 5
 """Class, distillation and register tokens that may stand in front of those of the image."""
 
 _CHANNELS_FIRST = (
@@ -112,14 +112,14 @@ def grid_of(tensor: Tensor, module: nn.Module, image: tuple[int, int]) -> Grid:
 
 def _token_grid(tokens: int, image: tuple[int, int]) -> Grid:
     height, width = image
-    for prefix in range(MOST_PREFIX_TOKENS + 1):
+    for prefix in range(MAX_PREFIX_TOKENS + 1):
         rows = round(((tokens - prefix) * height / width) ** 0.5) if tokens > prefix else 0
         columns = (tokens - prefix) // rows if rows else 0
         if rows * columns == tokens - prefix and rows * width == columns * height and rows:
             return Grid((rows, columns), channels_last=True, prefix=prefix)
     raise LayerError(
         f"{tokens} tokens, no grid like the image's {height} × {width}, nor one with up to "
-        f"{MOST_PREFIX_TOKENS} tokens in front of it"
+        f"{MAX_PREFIX_TOKENS} tokens in front of it"
     )
 
 

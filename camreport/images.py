@@ -12,33 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camreport.budget import Budget
 from camreport.errors import InputError, ModelError, suggestion
-from camreport.inputs import InputFile, find_images, printable
-from camreport.pixels import MAX_PIXELS, decode, decode_opened, jpeg_bytes, open_image
-
-__all__ = [
-    "MAX_PIXELS",
-    "PHOTO_SIDE",
-    "Box",
-    "InputFile",
-    "LoadedImage",
-    "Preprocessing",
-    "PreprocessingChanges",
-    "decode",
-    "find_images",
-    "jpeg_bytes",
-    "load_image",
-    "printable",
-]
+from camreport.pixels import MAX_PIXELS, decode_opened, jpeg_bytes, open_image
+from camreport.shared_limit import SharedLimit
 
 PHOTO_SIDE = 448
 """Longer side of the photographs shown in a report, in pixels."""
 
-LARGEST_MEAN = 5
-"""Largest mean that is believed of pixels up to 1."""
+MAX_MEAN = 5
+"""Largest mean for pixels up to 1: a larger one looks like that of pixels up to 255."""
 
-_in_memory = Budget(MAX_PIXELS)  # pixels of photographs that all threads decode at a time
+_in_memory = SharedLimit(MAX_PIXELS)  # pixels of photographs that all threads decode at a time
 
 
 @dataclass(frozen=True)
@@ -168,7 +152,7 @@ class Preprocessing:
         mean = new.get("mean")
         if not isinstance(mean, tuple):
             return
-        if new.get("scale", self.scale) == 1 and max(map(abs, mean)) > LARGEST_MEAN:
+        if new.get("scale", self.scale) == 1 and max(map(abs, mean)) > MAX_MEAN:
             raise ModelError(
                 f"mean: expected numbers for pixels up to 1, got {max(mean, key=abs):g}. For "
                 "pixels up to 255 say --scale 255."

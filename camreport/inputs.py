@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from camreport.errors import ClassError, InputError
+from camreport.files import MARKER, RESULTS
 
 READABLE_EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split()
@@ -37,8 +38,6 @@ MAX_PATHS_TO_FOLDER = 100
 
 MAX_LISTED = 3
 """Number of folders or extensions that a note names."""
-
-_MARKER = ".camreport"
 
 Notify = Callable[[str], None]
 """Called with a sentence about what was passed over."""
@@ -92,19 +91,19 @@ def find_images(
     return [InputFile(path, name) for (_, path), name in zip(found.values(), names, strict=True)]
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a regular file.
+def read_file(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
+    """Return the bytes of a regular file of at most ``most`` bytes.
 
     Raises:
         InputError: it is a folder, a pipe, a socket or a device, or too large.
         OSError: it cannot be opened or read.
     """
-    _check_regular(path.stat())  # before it is opened: opening a device can have effects
+    _check_regular(path.stat(), most)  # before it is opened: opening a device can have effects
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     with open(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
-        _check_regular(facts)
+        _check_regular(facts, most)
         return file.read(facts.st_size)
 
 
@@ -270,7 +269,7 @@ class _Search:
                 continue
             self.paths[real] += 1
             entries = self._entries(folder)
-            if _MARKER in entries or (real == self.report and folder != root):
+            if MARKER in entries or (real == self.report and folder != root):
                 self._pass_own(folder)
                 continue
             for name, is_folder in entries.items():
@@ -293,7 +292,7 @@ class _Search:
     def _is_own(self, folder: Path) -> bool:
         if folder not in self.own:
             real = Path(self._real(folder))
-            self.own[folder] = any(os.path.isfile(each / _MARKER) for each in (real, *real.parents))
+            self.own[folder] = any(os.path.isfile(each / MARKER) for each in (real, *real.parents))
         return self.own[folder]
 
     def _leads_into_report(self, match: Path, root: Path) -> bool:
@@ -313,7 +312,7 @@ class _Search:
             self.passed.own.append(said)
 
 
-def _check_regular(facts: os.stat_result) -> None:
+def _check_regular(facts: os.stat_result, most: int) -> None:
     """Refuse what has no end, or blocks until somebody writes.
 
     Raises:
@@ -329,16 +328,16 @@ def _check_regular(facts: os.stat_result) -> None:
     if not stat.S_ISREG(facts.st_mode):
         kind = kinds.get(stat.S_IFMT(facts.st_mode), "something else")
         raise InputError(f"not a regular file but {kind}")
-    if facts.st_size > MAX_FILE_BYTES:
+    if facts.st_size > most:
         raise InputError(
             f"too large: the file has {facts.st_size / 2**30:.1f} GiB; at most "
-            f"{MAX_FILE_BYTES / 2**30:.1f} GiB are read. Scale it down first"
+            f"{most / 2**30:.1f} GiB are read. Scale it down first"
         )
 
 
 def _report_folder(out: Path | None) -> str | None:
     """Return the real path of a folder that holds a report, else None."""
-    if out is None or not os.path.isfile(out / "results" / _MARKER):
+    if out is None or not os.path.isfile(out / RESULTS / MARKER):
         return None
     return os.path.realpath(out)
 

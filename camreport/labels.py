@@ -11,8 +11,14 @@ from pathlib import Path
 from camreport.choices import split_list
 from camreport.classes import find_class
 from camreport.errors import ClassError, suggestion
-from camreport.images import InputFile, printable
-from camreport.inputs import READABLE_EXTENSIONS, UNREADABLE_EXTENSIONS, Notify, read_text
+from camreport.inputs import (
+    READABLE_EXTENSIONS,
+    UNREADABLE_EXTENSIONS,
+    InputFile,
+    Notify,
+    printable,
+    read_text,
+)
 
 FOLDER = "folder"
 """The word that means: the class is the name of the folder an image lies in."""

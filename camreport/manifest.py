@@ -10,8 +10,9 @@ from typing import Any
 
 from camreport.choices import ACTIVATIONS, SMOOTHINGS
 from camreport.errors import CamReportError, ResultsError
-from camreport.images import MAX_PIXELS, Preprocessing
+from camreport.images import Preprocessing
 from camreport.methods import METHODS
+from camreport.pixels import MAX_PIXELS
 
 MAX_SIDE = 1_000_000
 """Most pixels of a side of an image."""

@@ -19,7 +19,8 @@ class Budget:
         activations: bytes that the model's innermost modules may return for one batch.
         gradients: bytes of layer gradients that may exist at once.
         images: the largest batch; more brings no speed.
-        cached: bytes of one layer's gradients that all methods read before the next images' turn.
+        cached: gradient bytes processed at a time, so that they stay in cache while every method
+            reads them.
     """
 
     activations: int

@@ -121,8 +121,8 @@ class Captured:
         logits: ``(N, num_classes)``.
         output: the part of what the model returned that holds them, if it was a structure.
         activation: how they become probabilities; ``auto`` where another pass has to tell.
-        activations: ``(N, C, h, w)`` by what was read.
-        grids: how each of them lay in the module's output.
+        activations: ``(N, C, h, w)`` by hook point.
+        grids: layout of each activation: channels first, channels last or tokens.
         pools: the tensors behind the pooling that follows a layer, by what that layer reads.
         biases: outputs of the modules with a bias and that bias, ``(C, 1, 1)``, or ``(C,)`` where
             there is no grid any more; for FullGrad.
@@ -299,7 +299,7 @@ def noise_maps(
 ) -> tuple[Maps, Cost]:
     """Compute the maps made of derivatives averaged over noisy copies of the images.
 
-    The sums of the derivatives exist for so many images at a time as their budget allows.
+    Their moments are accumulated for as many images at a time as the memory budget allows.
     """
     methods = [method for method in task.methods if method.needs is NOISE]
     maps = {m.key: _empty_maps(m, captured, task, targets.shape[1]) for m in methods}

@@ -1,7 +1,7 @@
 """Further forward passes: masked images, switched-off channels, single positions.
 
-The variants of all images of a batch are streamed in chunks of a fixed byte budget: never do
-all masks exist at once. One pass of a variant serves every class.
+The variants of all images of a batch are streamed in chunks of a fixed byte budget: the masks are
+never all in memory at once. One pass of a variant serves every class.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +24,10 @@ from camreport.tail import Entry, Tail, whole_model
 from camreport.task import Skip, Task
 
 TAIL_VARIANTS = 8
-"""How many times more variants of a tail than images run at once: its weights are read once."""
+"""Tail passes use chunks this many times larger than an image batch, to reuse the weights."""
 
-FEWEST_FOR_SORTED_WEIGHTS = 4
-"""Images from which on a linear layer's weights are sorted by position for Recipro-CAM."""
+MIN_IMAGES_FOR_SORTED_WEIGHTS = 4
+"""Smallest batch for which reordering a linear layer's weights by position pays off."""
 
 WHOLE_MODEL = (
     "What follows {layer} cannot be run by itself, so Ablation-CAM and Recipro-CAM run the whole "
@@ -47,7 +47,7 @@ class Meter:
 
     Attributes:
         total: variants to come.
-        progress: told of the share that is done.
+        progress: called with the fraction that is done.
         done: variants that are.
         passes: forward passes over chunks of them.
     """
@@ -233,9 +233,9 @@ def _tried(run: Callable[[], Result]) -> Result | None:
 
 
 def _agrees(found: Tensor, logits: Tensor) -> bool:
-    """Say whether a tail gives the model's logits, up to rounding, for one image too many.
+    """Say whether a tail gives the model's logits, up to rounding.
 
-    A batch size that the model's code took for a constant shows here.
+    Checked with one extra image, so that a batch size fixed in the traced graph is detected.
     """
     if found.shape != logits.shape:
         return False
@@ -420,7 +420,7 @@ def _only_positions(entry: Entry, activation: Tensor) -> Tensor | None:
     input does not hold the layer's positions, or where sorting the weights costs more.
     """
     linear = entry.linear
-    few = len(activation) < FEWEST_FOR_SORTED_WEIGHTS
+    few = len(activation) < MIN_IMAGES_FOR_SORTED_WEIGHTS
     if not isinstance(linear, nn.Linear) or not entry.pointwise or few:
         return None
     inner = entry.channelwise(activation.clone())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from camreport import __version__
-from camreport.conditions import undisturbed
+from camreport.conditions import device_of, undisturbed
 from camreport.cost import Cost
 from camreport.decoding import Failure, decode_ahead
 from camreport.engine import (
@@ -28,7 +28,8 @@ from camreport.engine import (
     prepared,
 )
 from camreport.errors import ClassError, InputError
-from camreport.images import InputFile, LoadedImage
+from camreport.images import LoadedImage
+from camreport.inputs import InputFile, read_file
 from camreport.labels import shown_class
 from camreport.layers import Layer
 from camreport.manifest import shortened
@@ -56,7 +57,7 @@ TOP_PREDICTIONS = 5
 """Predictions kept for each image in the manifest."""
 
 Progress = Callable[[float], None]
-"""Told how many more inputs are done, or which part of one."""
+"""Called with the number of newly finished inputs; fractional within one input."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Request:
 
     Attributes:
         task: what to compute for every image, layers by canonical address.
-        targets: class indices for every image, ``all`` or ``topK``.
+        targets: class indices for every image, ``auto``, ``all`` or ``topK``.
         labels: classes that count as right for the inputs with a label, by their place.
         batch_size: images per batch; chosen from a byte budget if None.
         command: how a user could ask for the same; recorded in the manifest.
@@ -129,7 +130,7 @@ def compute(
         files: the inputs.
         writer: of the results folder; knows which shards an earlier run has left.
         request: what to compute.
-        progress: told of inputs as they are done.
+        progress: called with the number of newly finished inputs; fractional within one input.
 
     Raises:
         InputError: no input could be read.
@@ -186,7 +187,7 @@ def _manifest(
     return {
         "command": request.command,
         "versions": _versions(),
-        "device": _device_name(device_of(model)),
+        "device": _device_name(device_of(model.module)),
         "seed": task.seed if _draws_noise(task) else None,
         "model": {
             "name": model.name,
@@ -238,7 +239,7 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
     return {
         "camreport": __version__,
         "torch": torch.__version__,
-        "device": str(device_of(model)),
+        "device": str(device_of(model.module)),
         "model": [model.name, model.sha256, structure.hexdigest(), model.output],
         "preprocessing": model.preprocessing.to_dict(),
         "layers": list(request.task.layers),
@@ -323,14 +324,13 @@ def _is_unchanged(
     """Say whether a file holds what it held, by its times of change or else by its bytes."""
     if now == before:
         return True
-    if now is None or before is None or now[0] != before[0] or not file.path.is_file():
+    if now is None or before is None or now[0] != before[0]:
         return False
     try:
-        with file.path.open("rb") as opened:
-            same = hashlib.file_digest(opened, "sha256").hexdigest() == record["sha256"]
-            return bool(same)
-    except OSError:
+        same = hashlib.sha256(read_file(file.path)).hexdigest() == record["sha256"]
+    except (OSError, InputError):
         return False
+    return bool(same)
 
 
 def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str, Layer]:
@@ -345,12 +345,6 @@ def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str
         if layers is not None:
             check_places(model.module, chosen, sample, model.output)
     return {layer.address: layer for layer in chosen.values()}
-
-
-def device_of(model: LoadedModel) -> torch.device:
-    """Return the device that a model's parameters are on."""
-    parameter = next(model.module.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def _compute_shards(
@@ -407,7 +401,7 @@ def _explain_batch(
 ) -> None:
     """Explain the readable images of a batch, and plan the next one.
 
-    ``tell`` hears which share of the batch is done, as far as that takes a while.
+    ``tell`` is called with the fraction of the batch that is done, where that takes a while.
     """
     loaded = {i: image for i, image in batch.items() if isinstance(image, LoadedImage)}
     if not loaded:

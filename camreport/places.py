@@ -27,7 +27,7 @@ MIN_OWN_SHARES = {4: 0.26, 3: 0.3}
 most when they are exchanged; it is 1/4 where cells are no places."""
 
 SEED = 2**31 - 1
-"""Of the other image: a number that nobody seeds noise of their own with."""
+"""Random seed of the second probe image; unlikely to be the seed of a user's own noise."""
 
 PROBES = 2 + len(QUARTERS)
 """Images that ``probe_images`` makes of one."""

@@ -23,16 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from camreport.choices import NONE, SIGMOID, SOFTMAX
 from camreport.errors import InputError, ResultsError
-from camreport.files import LOCK, MARKER, is_file, is_folder, is_marked, read
+from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked, read
 from camreport.manifest import check_manifest
 from camreport.shards import Arrays, check_arrays, read_shard
 
 SCHEMA = 2
 """Version of the folder's layout."""
-
-RESULTS = "results"
-"""The folder of the results, beside the report."""
 
 NEXT = ".camreport-next"
 """The folder in which a run writes until it is complete, where earlier results stand."""
@@ -222,9 +220,9 @@ def probabilities(logits: NDArray[np.float32], activation: str) -> NDArray[np.fl
         activation: ``softmax`` over exclusive classes, ``sigmoid`` of each class by itself, or
             ``none`` where the logits are probabilities already.
     """
-    if activation == "none":
+    if activation == NONE:
         return logits.astype(np.float64)
-    if activation == "sigmoid":
+    if activation == SIGMOID:
         both: NDArray[np.float64] = softmax(np.stack([np.zeros_like(logits), logits]), axis=0)
         chances: NDArray[np.float64] = both[1]
         return chances
@@ -233,7 +231,7 @@ def probabilities(logits: NDArray[np.float32], activation: str) -> NDArray[np.fl
 
 def activation_of(manifest: Record) -> str:
     """Return how a run's logits become probabilities."""
-    return str(manifest.get("activation", "softmax"))
+    return str(manifest.get("activation", SOFTMAX))
 
 
 def read_json(path: Path, root: Path) -> Record:

@@ -1,4 +1,4 @@
-"""A survey of a network: one pass that shows what every module returns, and what it is worth.
+"""A survey of a network: which modules ran, what each returned, how much gradient reaches it.
 
 It chooses the layers that ``auto`` stands for, finds those that a pattern means, names the
 neighbours of one that has no map, and prints as ``camreport layers``.
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import AlexNet
 from torchvision.ops.misc import Permute
 
+from camreport.choices import AUTO
 from camreport.conditions import (
     forward_without_gradients,
     full_precision,
@@ -38,10 +39,7 @@ from camreport.places import (
 ALEXNET_LAYERS = tuple(f"features.{index}" for index in (0, 3, 6, 9, 12))
 """The layers the course compares."""
 
-AUTO = "auto"
-"""The address that stands for the layers chosen by the rule."""
-
-MOST_LAYERS = 5
+MAX_LAYERS = 5
 """Most layers that ``auto`` takes."""
 
 NEAREST = 3
@@ -174,7 +172,7 @@ def choose_stages(module: nn.Module, calls: Sequence[Call]) -> list[str]:
         if last.size in ends and before and _closes(last) and stage is not stages[0]:
             last = before[0]
         ends.setdefault(last.size, last)
-    return [end.address for end in ends.values()][:MOST_LAYERS][::-1]
+    return [end.address for end in ends.values()][:MAX_LAYERS][::-1]
 
 
 def choose_layers(

@@ -139,7 +139,7 @@ def find_tail(
     return Tail(
         after=_to_logits(_part(module, [layer, *saved], steps, result), activation),
         before=_part(module, [source], upstream, saved) if saved else None,
-        entry=_entry(module, layer, result, saved, constants, steps, activation),
+        entry=_entry(module, layer, result, saved, steps, activation),
     )
 
 
@@ -339,7 +339,6 @@ def _entry(
     layer: Node,
     result: Node,
     saved: Sequence[Node],
-    constants: Sequence[Node],
     steps: Sequence[Node],
     activation: str,
 ) -> Entry | None:

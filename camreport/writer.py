@@ -18,6 +18,7 @@ import numpy as np
 from camreport.errors import InputError, ResultsError
 from camreport.files import (
     MARKER,
+    RESULTS,
     is_file,
     is_folder,
     is_link,
@@ -35,7 +36,6 @@ from camreport.results import (
     NEXT,
     PHOTOS,
     REPORT,
-    RESULTS,
     SCHEMA,
     Record,
     check_output,
@@ -46,7 +46,7 @@ from camreport.results import (
 from camreport.shards import Arrays, read_shard, shard_name
 
 MAX_DISCARDED = 1000
-"""Finished shards of other settings that a run may put its own in the place of, unasked."""
+"""Finished shards of other settings from which on only ``overwrite`` replaces them."""
 
 _LAST = ".camreport-last"
 _SHARD_FILE = re.compile(r"shard-(\d{5,9})\.(npz|json)")

@@ -505,7 +505,7 @@ def test_pipe_device_and_folder_are_no_checkpoints(tmp_path: Path) -> None:
 
 def test_file_beyond_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "large.pth").write_bytes(bytes(100))
-    monkeypatch.setattr(weights_file, "MAX_FILE", 99)
+    monkeypatch.setattr(weights_file, "MAX_FILE_BYTES", 99)
     with pytest.raises(ModelError, match=r"large\.pth cannot be read: expected at most"):
         read_file(tmp_path / "large.pth")
 

@@ -28,6 +28,7 @@ from camreport.gallery import printable, render_gallery
 from camreport.images import Preprocessing
 from camreport.inputs import find_images
 from camreport.models import LoadedModel
+from camreport.results import Results
 
 __all__ = ["command"]
 
@@ -212,6 +213,19 @@ def test_archive_packs_what_exists(report: Path) -> None:
     ours = "out/figures/.camreport"  # unpacked, the figures are no inputs of a later run
     assert names == figures | {"out/index.html", "out/maps.csv", ours}
     assert sum(told) == len(names) == export.count_packed(report)
+
+
+def test_archive_reads_the_manifest_once(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (report / export.DOCUMENT).write_bytes(b"%PDF")
+    load_results, read = export.load_results, list[Path]()
+
+    def counted(out: Path) -> Results:
+        read.append(out)
+        return load_results(out)
+
+    monkeypatch.setattr(export, "load_results", counted)
+    export.export_archive(report)
+    assert read == [report]
 
 
 def test_exports_say_how_far_they_are(report: Path) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import ModelError
+from camreport.models.checkpoint import load_checkpoint
 from camreport.models.keras_vgg import load_keras
 from camreport.models.loaded import LoadedModel
 
@@ -125,6 +126,10 @@ def our_logits(loaded: LoadedModel, model_input: NDArray[np.float32]) -> NDArray
         return loaded.module(torch.from_numpy(model_input)[None]).numpy()
 
 
+def load(path: Path) -> LoadedModel:
+    return load_keras(path.read_bytes(), path.name)
+
+
 def assert_same(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> None:
     assert ours.shape == theirs.shape
     assert np.abs(theirs).max() > 1e-2  # not all dead
@@ -132,7 +137,7 @@ def assert_same(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> None:
 
 
 def assert_same_model(path: Path, model: "keras.Model", photograph: Image.Image) -> LoadedModel:
-    loaded = load_keras(path)
+    loaded = load(path)
     model_input = replace(loaded.preprocessing, size=photograph.size).apply(photograph)
     assert_same(our_logits(loaded, model_input), keras_output(model, model_input))
     return loaded
@@ -255,7 +260,7 @@ def test_final_softmax_is_taken_off(
     last: list["keras.layers.Layer"],
 ) -> None:
     model = assemble(base, [layers.Flatten(), *last], "sequential")
-    loaded = load_keras(save(model, tmp_path, ".h5"))
+    loaded = load(save(model, tmp_path, ".h5"))
     model_input = loaded.preprocessing.apply(photograph)
     logits = torch.from_numpy(our_logits(loaded, model_input))
     assert_same(logits.softmax(1).numpy(), keras_output(model, model_input))
@@ -270,7 +275,7 @@ def test_final_sigmoid_of_one_unit_stays_one_logit(
     model = assemble(base, [layers.Flatten(), layers.Dense(1, activation="sigmoid")], "flat")
     for variable in model.layers[-1].weights:  # away from 0 and 1
         variable.assign(variable.numpy() * 0.1)
-    loaded = load_keras(save(model, tmp_path, ending))
+    loaded = load(save(model, tmp_path, ending))
     model_input = loaded.preprocessing.apply(photograph)
     logit = our_logits(loaded, model_input)
     assert logit.shape == (1, 1)
@@ -304,14 +309,14 @@ def test_sigmoid_per_class_decides_how_probabilities_are_made(
     base: "keras.Model", tmp_path: Path, units: int, last: str, activation: str
 ) -> None:
     head = [layers.GlobalAveragePooling2D(), layers.Dense(units, activation=last)]
-    loaded = load_keras(save(assemble(base, head, "flat"), tmp_path, ".h5"))
+    loaded = load(save(assemble(base, head, "flat"), tmp_path, ".h5"))
     assert loaded.activation == activation
 
 
 def test_rescaling_in_weights_alone_is_noted(base: "keras.Model", tmp_path: Path) -> None:
     head = [layers.GlobalAveragePooling2D(), layers.Dense(3)]
     model = keras.Sequential([keras.Input((SIDE, SIDE, 3)), layers.Rescaling(1 / 255), base, *head])
-    loaded = load_keras(save(model, tmp_path, ".weights.h5"))
+    loaded = load(save(model, tmp_path, ".weights.h5"))
     assert any("has a Rescaling layer, whose numbers are not" in note for note in loaded.notes)
 
 
@@ -421,7 +426,7 @@ def test_preprocess_input_inside_the_model(
     head = layers.Dense(2)
     model = keras.Model(inputs, head(layers.GlobalAveragePooling2D()(values)))
     randomise(head)
-    loaded = load_keras(save(model, tmp_path, ending))
+    loaded = load(save(model, tmp_path, ending))
     pixels = np.asarray(photograph, np.float32)
     ours = our_logits(loaded, loaded.preprocessing.apply(photograph))
     assert_same(ours, keras_output(model, pixels.transpose(2, 0, 1)))
@@ -451,7 +456,7 @@ def test_rescaling_layer_becomes_the_preprocessing(
         ]
     )
     randomise(head)
-    loaded = load_keras(save(model, tmp_path, ending))
+    loaded = load(save(model, tmp_path, ending))
     pixels = np.asarray(photograph, np.float32)
     ours = our_logits(loaded, loaded.preprocessing.apply(photograph))
     assert_same(ours, keras_output(model, pixels.transpose(2, 0, 1)))
@@ -463,7 +468,7 @@ def test_preprocessing_is_that_of_keras_applications(
     base: "keras.Model", photograph: Image.Image, tmp_path: Path
 ) -> None:
     model = assemble(base, head_of("flatten"), "sequential")
-    loaded = load_keras(save(model, tmp_path, ".keras"))
+    loaded = load(save(model, tmp_path, ".keras"))
     theirs = keras.applications.vgg16.preprocess_input(np.asarray(photograph, np.float32)[None])
     ours = loaded.preprocessing.apply(photograph).transpose(1, 2, 0)
     np.testing.assert_allclose(ours, theirs[0], rtol=0, atol=1e-4)
@@ -477,7 +482,7 @@ def test_preprocessing_is_that_of_keras_applications(
 
 def test_provenance(base: "keras.Model", tmp_path: Path) -> None:
     path = save(assemble(base, head_of("one unit"), "flat"), tmp_path, ".weights.h5")
-    loaded = load_keras(path)
+    loaded = load(path)
     assert loaded.name == "vgg16"
     assert loaded.source == "Keras file model.weights.h5, converted to torchvision's VGG16"
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -504,7 +509,7 @@ def test_full_top_at_224(tmp_path: Path) -> None:
 
 def test_thousand_own_classes_are_not_called_imagenets(base: "keras.Model", tmp_path: Path) -> None:
     model = assemble(base, [layers.GlobalAveragePooling2D(), layers.Dense(1000)], "flat")
-    assert load_keras(save(model, tmp_path, ".keras")).class_names[999] == "class 999"
+    assert load(save(model, tmp_path, ".keras")).class_names[999] == "class 999"
 
 
 def small_cnn() -> "keras.Model":
@@ -540,7 +545,7 @@ def test_other_architecture_is_refused(
 ) -> None:
     path = save(build(), tmp_path, ending)
     with pytest.raises(ModelError, match=message) as caught:
-        load_keras(path)
+        load(path)
     assert str(caught.value).startswith(f"checkpoint: model{ending}: ")
     assert str(tmp_path) not in str(caught.value)
 
@@ -560,25 +565,25 @@ def test_vgg19_is_refused(tmp_path: Path) -> None:
     inner = keras.applications.VGG19(weights=None, include_top=False, input_shape=(32, 32, 3))
     path = zip_keras(tmp_path / "model.keras", keras.Sequential([inner]).to_json())
     with pytest.raises(ModelError, match=r"'block3_conv4'.* is where 'block3_pool'.* is due"):
-        load_keras(path)
+        load(path)
 
 
 def test_vgg16_with_other_settings_is_refused(base: "keras.Model", tmp_path: Path) -> None:
     config = base.to_json().replace('"activation": "relu"', '"activation": "tanh"')
     with pytest.raises(ModelError, match=r"'block1_conv1'.* has activation 'tanh'"):
-        load_keras(zip_keras(tmp_path / "model.keras", config))
+        load(zip_keras(tmp_path / "model.keras", config))
 
 
 def test_missing_weights_are_named(base: "keras.Model", tmp_path: Path) -> None:
     path = zip_keras(tmp_path / "model.keras", assemble(base, head_of("flatten"), "flat").to_json())
     with pytest.raises(ModelError, match="weights for 13 Conv2D layers, got 0"):
-        load_keras(path)
+        load(path)
 
 
 def test_base_without_a_head_is_refused(base: "keras.Model", tmp_path: Path) -> None:
     for ending in FORMATS:
         with pytest.raises(ModelError, match="the convolutions alone"):
-            load_keras(save(base, tmp_path, ending))
+            load(save(base, tmp_path, ending))
 
 
 @pytest.mark.parametrize(
@@ -596,7 +601,7 @@ def test_unknown_layer_in_the_head_is_named(
     head = [layers.GlobalAveragePooling2D(), layer, layers.Dense(2)]
     path = save(assemble(base, head, "sequential"), tmp_path, ".keras")
     with pytest.raises(ModelError, match=rf"checkpoint: model.keras: expected .*{message}"):
-        load_keras(path)
+        load(path)
 
 
 def test_dense_kernel_of_another_shape_is_refused(base: "keras.Model", tmp_path: Path) -> None:
@@ -608,7 +613,7 @@ def test_dense_kernel_of_another_shape_is_refused(base: "keras.Model", tmp_path:
         del file[kernel]
         file[kernel] = np.zeros((12, 2))
     with pytest.raises(ModelError, match=r"\[\(2048, 2\), \(2,\)\] .*, got \[\(12, 2\), \(2,\)\]"):
-        load_keras(path)
+        load(path)
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -620,7 +625,7 @@ def test_damaged_file_is_an_error_without_a_traceback(
     for damaged in (b"", data[:10], data[: len(data) // 2], b"<!doctype html><p>404"):
         path.write_bytes(damaged)
         with pytest.raises(ModelError, match=rf"^checkpoint: model{ending}: damaged, or not a"):
-            load_keras(path)
+            load(path)
 
 
 def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
@@ -629,7 +634,7 @@ def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("a/kernel", (4, 4), "f4", external=[(str(tmp_path / "other"), 0, 64)])
     with pytest.raises(ModelError, match="a/kernel points to another file"):
-        load_keras(path)
+        load(path)
 
 
 @pytest.mark.parametrize("link", ["external", "soft"])
@@ -646,7 +651,7 @@ def test_link_in_the_place_of_the_weights_is_refused(tmp_path: Path, link: str) 
             else h5py.SoftLink("/elsewhere")
         )
     with pytest.raises(ModelError, match=r"^checkpoint: model\.h5: .*model_weights points to"):
-        load_keras(path)
+        load(path)
 
 
 @pytest.mark.parametrize("options", [{}, {"chunks": True, "compression": "gzip", "fillvalue": 1}])
@@ -659,7 +664,7 @@ def test_array_that_the_file_does_not_hold_is_refused_before_it_is_read(
     read: list[object] = []
     monkeypatch.setattr(h5py.Dataset, "__array__", lambda self, *_, **__: read.append(self))
     with pytest.raises(ModelError, match=r"model\.h5: .*claims to hold 3,600,000,000\)"):
-        load_keras(path)
+        load(path)
     assert read == []
 
 
@@ -669,7 +674,7 @@ def test_archive_that_grows_without_measure_is_refused(tmp_path: Path) -> None:
         archive.writestr("config.json", " " * 40_000_000)
         archive.writestr("model.weights.h5", b"")
     with pytest.raises(ModelError, match=r"model\.keras: .*claims to hold 40,000,000\)"):
-        load_keras(path)
+        load(path)
 
 
 def test_compressed_weights_are_read(tmp_path: Path) -> None:
@@ -680,7 +685,7 @@ def test_compressed_weights_are_read(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("dense/kernel", data=kernel, compression="gzip")
     with pytest.raises(ModelError, match=r"expected the weights of VGG16"):
-        load_keras(path)
+        load(path)
     assert path.stat().st_size < kernel.nbytes / 5
 
 
@@ -696,7 +701,7 @@ def test_heap_without_an_end_is_refused(tmp_path: Path) -> None:
     data[heap + 16 : heap + 32] = bytes(16)
     path.write_bytes(data)
     with pytest.raises(ModelError, match=r"^checkpoint: model\.h5: .*a heap in it has no end"):
-        load_keras(path)
+        load(path)
 
 
 def test_slices_that_refer_to_themselves_are_refused(tmp_path: Path) -> None:
@@ -718,7 +723,7 @@ def test_slices_that_refer_to_themselves_are_refused(tmp_path: Path) -> None:
         file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
         file.create_group("model_weights")
     with pytest.raises(ModelError, match=r"^checkpoint: model\.h5: damaged"):
-        load_keras(path)
+        load(path)
 
 
 def test_other_hdf5_file_is_refused(tmp_path: Path) -> None:
@@ -727,7 +732,7 @@ def test_other_hdf5_file_is_refused(tmp_path: Path) -> None:
         file["images"] = np.zeros((4, 8, 8, 3))
         file["labels"] = np.zeros(4)
     with pytest.raises(ModelError, match=r"data\.h5: expected the weights of VGG16"):
-        load_keras(path)
+        load(path)
 
 
 @pytest.mark.parametrize(
@@ -739,19 +744,19 @@ def test_odd_configuration_is_refused(tmp_path: Path, config: object) -> None:
         file.attrs["model_config"] = json.dumps(config)
         file.create_group("model_weights")
     with pytest.raises(ModelError, match=r"^checkpoint: model\.h5: "):
-        load_keras(path)
+        load(path)
 
 
 def test_missing_file_and_missing_h5py(
     base: "keras.Model", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ModelError, match=r"^checkpoint: no\.h5 cannot be read"):
-        load_keras(tmp_path / "no.h5")
+        load_checkpoint(tmp_path / "no.h5")
     path = tmp_path / "model.h5"
     path.write_bytes(b"")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ModelError) as caught:
-        load_keras(path)
+        load(path)
     assert str(caught.value) == (
         "checkpoint: model.h5 is a Keras file; reading it needs h5py: "
         "pip install 'camreport[keras]'"

@@ -14,7 +14,7 @@ import camreport.labels
 from camreport.accuracy import accuracy
 from camreport.classes import read_class_names
 from camreport.errors import ClassError
-from camreport.images import InputFile, find_images
+from camreport.inputs import InputFile, find_images
 from camreport.labels import read_label_map, shown_class
 
 __all__ = ["command"]

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from camreport import decoding, images, pixels
-from camreport.budget import Budget
 from camreport.decoding import TOO_LITTLE_MEMORY, Failure, decode_ahead
 from camreport.errors import InputError
-from camreport.images import InputFile, LoadedImage, Preprocessing, load_image
+from camreport.images import LoadedImage, Preprocessing, load_image
+from camreport.inputs import InputFile
 from camreport.pixels import MAX_PIXELS, STRETCHED, decode
+from camreport.shared_limit import SharedLimit
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
@@ -273,12 +274,12 @@ def test_a_tiff_with_a_huge_tile_is_refused_before_it_takes_memory(
     assert megabytes_taken(tmp_path, data) < 100
 
 
-def test_a_budget_is_never_exceeded_except_by_one_alone() -> None:
-    budget, held, worst, lock = Budget(10), 0, [0], threading.Lock()
+def test_a_shared_limit_is_never_exceeded_except_by_one_alone() -> None:
+    shared, held, worst, lock = SharedLimit(10), 0, [0], threading.Lock()
 
     def work(amount: int) -> None:
         nonlocal held
-        with budget.hold(amount):
+        with shared.hold(amount):
             with lock:
                 held += amount
                 worst.append(held if held != amount else min(held, 10))
@@ -294,7 +295,7 @@ def test_threads_decode_no_more_pixels_together_than_the_largest_image_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     side, limit = 60, 3 * 60 * 60
-    monkeypatch.setattr(images, "_in_memory", Budget(limit))
+    monkeypatch.setattr(images, "_in_memory", SharedLimit(limit))
     lock, decoding_now, most = threading.Lock(), [0], [0]
     decode_opened = images.decode_opened
 

@@ -11,8 +11,8 @@ from camreport.drawing import drawable, drawn_over, format_probability, seen_sha
 from camreport.gallery.language import Words
 from camreport.gallery.records import FUSED, INPUT, shown_methods
 from camreport.heatmap import quantise
-from camreport.images import jpeg_bytes
 from camreport.methods import DEFAULT_METHODS, Method
+from camreport.pixels import jpeg_bytes
 from camreport.results import Record, Results, activation_of, probabilities
 from camreport.shards import Arrays
 

@@ -32,7 +32,8 @@ from camreport.gallery.report import (
     report_data,
 )
 from camreport.gallery.template import compact_json, page_template, script, style
-from camreport.images import PHOTO_SIDE, jpeg_bytes
+from camreport.images import PHOTO_SIDE
+from camreport.pixels import jpeg_bytes
 from camreport.results import DATA, Results
 
 MANY = 1000
@@ -82,7 +83,7 @@ def write_folder(
         results: of the run.
         report: path of the page.
         language: that it opens in.
-        tell: hears how many images are done.
+        tell: called with the number of images done so far.
 
     Raises:
         OutputError: a file cannot be written.

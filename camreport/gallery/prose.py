@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from camreport.accuracy import accuracy, order_warning
+from camreport.choices import NONE
 from camreport.gallery.coinciding import coincidences
 from camreport.gallery.language import Words
 from camreport.gallery.records import FUSED, INPUT, shown_methods
@@ -198,7 +199,7 @@ def _quantity(manifest: Record, words: Words) -> str:
     kind, _, rival = manifest["quantity"].partition(":")
     name = manifest["classes"][int(rival)]["name"] if rival else ""
     kind = "rival" if rival else kind
-    if activation_of(manifest) == "none":  # the model returns probabilities, no logits
+    if activation_of(manifest) == NONE:  # the model returns probabilities, no logits
         return words(f"returned.{kind}", rival=name)
     return words(f"quantity.{kind}", rival=name)
 

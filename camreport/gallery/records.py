@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from camreport.choices import NONE
 from camreport.drawing import drawable, seen_share
 from camreport.heatmap import quantise, signed_picture
-from camreport.images import jpeg_bytes
 from camreport.manifest import shown_methods as manifest_methods
 from camreport.methods import METHODS, Method
+from camreport.pixels import jpeg_bytes
 from camreport.results import Record, Results, activation_of, probabilities
 from camreport.shards import Arrays
 
@@ -124,7 +125,7 @@ def image_record(
             peaks[method.key] = max(peaks.get(method.key, 0.0), cell["peak"])
     kind = activation_of(manifest)
     chances = probabilities(arrays["logits"], kind)
-    logits = arrays["logits"] if kind != "none" else None
+    logits = arrays["logits"] if kind != NONE else None
     targets = [int(target) for target in arrays["targets"]]
     channels = {
         entry["address"]: _channels(arrays, entry["address"], levels)

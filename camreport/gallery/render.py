@@ -23,7 +23,7 @@ from camreport.results import DATA, REPORT, Results, load_results
 SINGLE_LIMIT = 15 * 1024 * 1024
 """Bytes up to which a report is one file: larger ones open slowly and portals refuse them."""
 
-MOST_PRINTED = 200
+MAX_PRINTED = 200
 """Images of a folder's report that are printed together."""
 
 Layout = Literal["auto", "single", "folder"]
@@ -68,7 +68,7 @@ def render_gallery(
             None is that of the report that is there, or ``auto``.
         language: that the page opens in; the reader can switch. None is that of the report that
             is there, or English.
-        progress: told how many more images are written.
+        progress: called with the number of newly written images.
 
     Returns:
         The path of the report.
@@ -115,9 +115,9 @@ def printable(out: str | Path) -> Iterator[Path]:
     results = load_results(out)
     report = results.path.parent / REPORT
     count = len(readable(results))
-    if is_folder(report) and count > MOST_PRINTED:
+    if is_folder(report) and count > MAX_PRINTED:
         raise ResultsError(
-            f"export: a document of {count:,} images has as many pages; up to {MOST_PRINTED} are "
+            f"export: a document of {count:,} images has as many pages; up to {MAX_PRINTED} are "
             "printed. Open the report and print the view you need, or explain fewer images."
         )
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ from typing import Unpack
 
 from torch import nn
 
-from camreport.choices import BUNDLED, EFFICIENTNET_LITE0, TIMM, WEIGHTS
+from camreport.choices import BUNDLED, EFFICIENTNET_LITE0, TIMM, check_weights, is_own_code
 from camreport.errors import ClassError, ModelError
 from camreport.images import PreprocessingChanges
 from camreport.models.bundled import load_bundled
@@ -25,7 +25,7 @@ from camreport.models.loaded import (
     numbered_classes,
     wrap_module,
 )
-from camreport.models.own_code import is_own_code, known_by_name, load_own_code, own_architecture
+from camreport.models.own_code import known_by_name, load_own_code, own_architecture
 from camreport.models.timm_zoo import load_timm, timm_architecture
 from camreport.models.zoo import load_torchvision, torchvision_architecture
 
@@ -49,8 +49,8 @@ def load_model(
             ``timm:NAME``, your own code as ``file.py:build`` or ``package.module:build``, or a
             module, which gets ImageNet's preprocessing (224 × 224, squashed).
         checkpoint: a file with weights for it: a state dict, bare or wrapped, a whole model, a
-            TorchScript archive, safetensors, or a Keras VGG16. Under the bundled name, an
-            AlexNet, VGG or ResNet is told by its tensors.
+            TorchScript archive, safetensors, or a Keras VGG16. Under the bundled name,
+            AlexNet, VGG and ResNet are recognised from the names and shapes of their tensors.
         weights: ``default``, or ``none`` for the architecture with random weights.
         trust_checkpoint: open a file that could run code.
         output: which part of what the model returns holds the logits.
@@ -98,8 +98,7 @@ def _load(
     weights: str,
     trusted: bool,
 ) -> LoadedModel:
-    if weights not in WEIGHTS:
-        raise ModelError(f"weights: expected {' or '.join(WEIGHTS)}, got {weights!r}.")
+    check_weights(weights)
     if not isinstance(model, str):
         if checkpoint is not None or weights != "default":
             raise ModelError(

@@ -50,7 +50,7 @@ def load_checkpoint(
                 f"checkpoint: {path.name}: a Keras file becomes a VGG16, "
                 f"but --model says {architecture.name}. Leave --model out."
             )
-        return load_keras(path)
+        return load_keras(data, path.name)
     try:
         content, notes = unwrapped(read_weights(data, trusted))
         loaded = _assembled(path.name, content, architecture, trusted)

@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ from camreport.choices import SIGMOID, SOFTMAX
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.models.loaded import LoadedModel, numbered_classes
-from camreport.models.weights_file import read_file
 
 Array = NDArray[np.float32]
 Arrays = tuple[Array, ...]
@@ -45,7 +43,7 @@ _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # filters, convolut
 _WEIGHT_NAMES = ("gamma", "beta", "kernel", "bias", "moving_mean", "moving_variance")
 _RANKS = {"Conv2D": 4, "Dense": 2, "BatchNormalization": 1}  # of a layer's first array
 _NOT_WEIGHTS = re.compile(r"^(optimizer|compile_metrics|metrics)\b|^\w*_tracker/|seed_generator")
-_FINAL = ("softmax", "sigmoid")
+_FINAL = (SOFTMAX, SIGMOID)
 _VGG_BIAS = re.compile(r"-103\.9\d*, -116\.7\d*, -123\.6\d*")
 _CHANNEL_FLIP = ("GetItem", "Stack", "SlicingOpLambda")
 _POOLINGS = ("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D")
@@ -101,57 +99,60 @@ class _File:
     paths: str
 
 
-def load_keras(path: Path) -> LoadedModel:
+def load_keras(data: bytes, name: str) -> LoadedModel:
     """Load a Keras VGG16 with the head it was given: ``.keras``, ``.h5`` or ``.weights.h5``.
 
     Args:
-        path: written by Keras 2 or 3: ``model.save`` or ``model.save_weights``.
+        data: a file's bytes, written by Keras 2 or 3: ``model.save`` or ``model.save_weights``.
+        name: of the file.
 
     Raises:
-        ModelError: the file is missing, damaged or holds something else than a VGG16, or h5py
-            is not installed.
+        ModelError: the file is damaged or holds something else than a VGG16, or h5py is not
+            installed.
     """
-    data = read_file(path)
     try:
-        file = _read(data)
-        layers = _layers_of(file.config) if file.config else _assumed_layers(file)
-        start = next((i for i, layer in enumerate(layers) if layer.kind == "Conv2D"), 0)
-        end = start + len(_base_layers())
-        _check_base(layers[start:end])
-        arrays = _match(layers, file.weights)
-        size = _input_size(layers)
-        head = _head_layers(layers[end:])
-        model = _build(head, arrays, layers[start:end], size)
-        dense = [layer for layer in head if layer.kind == "Dense"][-1]
-        preprocessing, how = _preprocessing(layers[:start], size or (224, 224))
+        return _converted(data, name)
     except ImportError as error:
         raise ModelError(
-            f"checkpoint: {path.name} is a Keras file; reading it needs h5py: "
+            f"checkpoint: {name} is a Keras file; reading it needs h5py: "
             "pip install 'camreport[keras]'"
         ) from error
     except ModelError as error:
-        raise ModelError(f"checkpoint: {path.name}: {error}") from error
+        raise ModelError(f"checkpoint: {name}: {error}") from error
     except Exception as error:  # a configuration can be wrong in any way
         raise ModelError(
-            f"checkpoint: {path.name}: damaged, or not a Keras model "
-            f"({type(error).__name__}: {error})."
+            f"checkpoint: {name}: damaged, or not a Keras model ({type(error).__name__}: {error})."
         ) from error
+
+
+def _converted(data: bytes, name: str) -> LoadedModel:
+    """Return torchvision's VGG16 with the head and the weights of a file; any damage raises."""
+    file = _read(data)
+    layers = _layers_of(file.config) if file.config else _assumed_layers(file)
+    start = next((i for i, layer in enumerate(layers) if layer.kind == "Conv2D"), 0)
+    end = start + len(_base_layers())
+    _check_base(layers[start:end])
+    arrays = _match(layers, file.weights)
+    size = _input_size(layers)
+    head = _head_layers(layers[end:])
+    model = _build(head, arrays, layers[start:end], size)
+    dense = [layer for layer in head if layer.kind == "Dense"][-1]
+    preprocessing, how = _preprocessing(layers[:start], size or (224, 224))
     units = dense.config["units"]
-    several = units > 1 and layers[-1].config.get("activation") == "sigmoid"
+    several = units > 1 and layers[-1].config.get("activation") == SIGMOID
     class_names, called = _class_names(dense.name, units)
     notes = [
-        f"preprocessing: {path.name} {how}",
+        f"preprocessing: {name} {how}",
         *([] if file.config else _assumption_notes(file, layers)),
-        *([] if size else [f"input size: {path.name} holds none, 224 × 224 is used"]),
-        f"classes: {path.name} holds no names, they are called {called}; "
-        "name them with --class-names",
+        *([] if size else [f"input size: {name} holds none, 224 × 224 is used"]),
+        f"classes: {name} holds no names, they are called {called}; name them with --class-names",
     ]
     return LoadedModel(
         module=model,
         preprocessing=preprocessing,
         class_names=class_names,
         name="vgg16",
-        source=f"Keras file {path.name}, converted to torchvision's VGG16",
+        source=f"Keras file {name}, converted to torchvision's VGG16",
         sha256=hashlib.sha256(data).hexdigest(),
         notes=tuple(notes),
         activation=SIGMOID if several else SOFTMAX,

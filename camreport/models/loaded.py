@@ -20,6 +20,9 @@ from camreport.outputs import logits_of
 RANDOM = "random weights: the model is untrained, the maps reflect its architecture only"
 """What a report on an untrained network says."""
 
+CONNECT_SECONDS = 10
+"""How long the server of the weights may take to answer."""
+
 _ADVICE = (
     (
         r"missing \d+ required|unexpected keyword|positional argument",

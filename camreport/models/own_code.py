@@ -14,6 +14,7 @@ from types import ModuleType
 
 from torch import nn
 
+from camreport.choices import check_code_file
 from camreport.errors import ModelError, suggestion
 from camreport.images import Preprocessing
 from camreport.models.loaded import (
@@ -24,12 +25,6 @@ from camreport.models.loaded import (
     first_line,
     state_sha256,
 )
-
-
-def is_own_code(name: str) -> bool:
-    """Say whether a model's name leads to code: ``file.py:build`` or ``package.module:build``."""
-    where, colon, attribute = name.rpartition(":")
-    return bool(colon and where) and attribute.isidentifier()
 
 
 def load_own_code(name: str) -> LoadedModel:
@@ -195,8 +190,7 @@ def _place_of(error: BaseException, folder: Path) -> str:
 
 def _import_file(path: Path) -> ModuleType:
     """Run a Python file as a module whose name no package can have."""
-    if not path.is_file():
-        raise ModelError(f"model: there is no file {str(path)!r}.")
+    check_code_file(path)
     name = _name_of(path)
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None

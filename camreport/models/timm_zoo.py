@@ -12,6 +12,7 @@ from camreport.choices import TIMM
 from camreport.errors import ModelError, suggestion
 from camreport.images import Preprocessing
 from camreport.models.loaded import (
+    CONNECT_SECONDS,
     Architecture,
     LoadedModel,
     first_line,
@@ -20,9 +21,6 @@ from camreport.models.loaded import (
     with_random_weights,
 )
 from camreport.models.state import misfits
-
-CONNECT_SECONDS = 10
-"""How long the server of the weights may take to answer."""
 
 
 def load_timm(name: str, weights: str = "default") -> LoadedModel:

@@ -5,8 +5,6 @@ and ``rebuilt`` makes modules of them. ``trusted`` is the only way past.
 """
 
 import io
-import os
-import stat
 from pathlib import Path
 
 import safetensors
@@ -14,13 +12,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from camreport.errors import ModelError
+from camreport import inputs
+from camreport.errors import InputError, ModelError
 from camreport.models.archives import Refused, members, read_archive, read_legacy
 from camreport.models.loaded import alone_in_argv
 from camreport.models.pickled import damage
 
-MAX_FILE = 8 * 2**30
-"""Bytes of a weights file."""
+MAX_FILE_BYTES = 8 * 2**30
+"""Largest weights file that is read."""
 
 MAX_HEADER = 16 * 2**20
 """Bytes of a safetensors file's header: some 200,000 tensors."""
@@ -151,27 +150,17 @@ def read_file(path: Path) -> bytes:
         ModelError: it cannot be read, is no regular file, or larger than any that is read.
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelError(
-                    f"checkpoint: {path.name} cannot be read: expected a file, got a folder, a "
-                    "pipe or a device. Give the weights file itself."
-                )
-            if status.st_size > MAX_FILE:
-                raise ModelError(
-                    f"checkpoint: {path.name} cannot be read: expected at most "
-                    f"{MAX_FILE // 2**30} GiB, got {status.st_size / 2**30:.1f} GiB. Save the "
-                    "weights alone with torch.save(model.state_dict(), file)."
-                )
-            return file.read(status.st_size)
+        return inputs.read_file(path, MAX_FILE_BYTES)
+    except InputError as error:
+        why = "expected a file, got a folder, a pipe or a device. Give the weights file itself."
+        if path.is_file():
+            why = (
+                f"expected at most {MAX_FILE_BYTES // 2**30} GiB, got more. Save the weights alone "
+                "with torch.save(model.state_dict(), file)."
+            )
+        raise ModelError(f"checkpoint: {path.name} cannot be read: {why}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ModelError(f"checkpoint: {path.name} cannot be read ({reason}).") from error
     except MemoryError as error:
         raise ModelError(f"checkpoint: {path.name} does not fit into memory.") from error
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe that nobody writes to must not hold the run up."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

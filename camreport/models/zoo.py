@@ -18,15 +18,13 @@ from camreport.choices import unknown_model
 from camreport.errors import ModelError
 from camreport.images import Preprocessing
 from camreport.models.loaded import (
+    CONNECT_SECONDS,
     Architecture,
     LoadedModel,
     state_sha256,
     with_random_weights,
 )
 from camreport.models.state import class_count, misfits
-
-CONNECT_SECONDS = 10
-"""How long the server of the weights may take to answer."""
 
 _FAMILIES = {
     "features.0.weight": (

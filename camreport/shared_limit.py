@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Budget:
+class SharedLimit:
     """An amount of something that several threads may hold at a time.
 
     What alone is more than the limit is held when nobody else holds anything.

@@ -31,7 +31,7 @@ class Contrast(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Return the differences; of the named class to the strongest other."""
-        own = torch.eye(logits.shape[1], dtype=torch.bool)
+        own = torch.diag_embed(torch.ones_like(logits[0])).bool()  # which torch.fx can follow
         others = logits[:, None].masked_fill(own, -torch.inf).amax(2)
         if self.rival is None:
             return logits - others

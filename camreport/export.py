@@ -286,18 +286,19 @@ def _png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def export_document(out: str | Path, page: str | Path | None = None) -> Path:
+def export_document(out: str | Path, page: str | Path) -> Path:
     """Print the report to ``OUT/report.pdf`` by a Chromium, Chrome or Edge of this machine.
 
     Args:
         out: the folder of the report.
-        page: the page to print, if not the report's own.
+        page: what to print, as ``gallery.printable`` makes it from the results; the report itself
+            may be any page that came with them.
 
     Raises:
         ResultsError: there is no such browser, it fails, or the report is not rendered.
     """
     folder = load_results(out).path.parent
-    report = _report(folder) if page is None else Path(page)
+    _report(folder)  # a document is dated by the report that it belongs to
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise ResultsError(
@@ -311,7 +312,7 @@ def export_document(out: str | Path, page: str | Path | None = None) -> Path:
             *(browser, "--headless", "--disable-gpu", f"--user-data-dir={profile}"),
             *("--no-pdf-header-footer", "--virtual-time-budget=20000"),
             *(["--no-sandbox"] if _is_root() else []),
-            *(f"--print-to-pdf={printed}", report.resolve().as_uri()),
+            *(f"--print-to-pdf={printed}", Path(page).resolve().as_uri()),
         ]
         try:
             done = subprocess.run(command, capture_output=True, timeout=PRINTING_SECONDS)

@@ -303,7 +303,8 @@ def test_document_shows_every_image_and_both_classes(demo: Path, tmp_path: Path)
     copy.mkdir()
     shutil.copytree(demo / "results", copy / "results")
     (copy / "index.html").write_bytes((demo / "index.html").read_bytes())
-    pages = PdfReader(export.export_document(copy)).pages
+    with printable(copy) as page:
+        pages = PdfReader(export.export_document(copy, page)).pages
     text = " ".join(page.extract_text() for page in pages)
     for words in ("both.jpg", "cat.jpg", "dog.jpg", "Figure 3", "Provenance"):
         assert words in text
@@ -313,13 +314,13 @@ def test_document_shows_every_image_and_both_classes(demo: Path, tmp_path: Path)
 def test_document_says_what_is_missing(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "BROWSERS", ())
     with pytest.raises(ResultsError, match=r"an installed Chromium, Chrome or Edge .* found none"):
-        export.export_document(report)
+        export.export_document(report, report / "index.html")
     monkeypatch.setattr(export, "BROWSERS", ("false",))
     with pytest.raises(ResultsError, match="false did not print"):
-        export.export_document(report)
+        export.export_document(report, report / "index.html")
     (report / "index.html").unlink()
     with pytest.raises(ResultsError, match=r"expected index.html in out, .* camreport render out"):
-        export.export_document(report)
+        export.export_document(report, report / "index.html")
 
 
 def test_command_exports_what_is_asked_for(command: Command) -> None:

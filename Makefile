@@ -35,7 +35,7 @@ gallery: $(RUNTIME) ## explain the images in INPUTS (inputs/) and write the repo
 		[ $$code -eq 1 ] && echo "warning: some inputs could not be read, see above" >&2 || exit $$code; }
 
 test: check ## run the checks and every test
-	@$(PY) tests/browser.py || $(PY) -m playwright install chromium \
+	@$(PY) tests/helpers/browser.py || $(PY) -m playwright install chromium \
 		|| echo "no Chromium here: the browser tests will be skipped"
 	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder \
 		$(ARGS)

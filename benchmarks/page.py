@@ -16,11 +16,10 @@ from measuring import digits
 from playwright.sync_api import Browser, Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-import browser
-import synthetic
+from helpers import browser, synthetic
 
 import camreport
-from camreport.gallery import render_gallery
+from camreport.report.gallery import render_gallery
 
 INPUTS = Path(__file__).resolve().parents[1] / "inputs"
 

@@ -7,7 +7,7 @@ The names below are loaded when they are first used, so that ``import camreport`
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from camreport.version import __version__ as __version__
 
 __all__ = [
     "CamReportError",
@@ -24,23 +24,23 @@ __all__ = [
 
 if TYPE_CHECKING:
     from camreport.api import run
-    from camreport.engine import Explanation, explain
+    from camreport.engine.explainer import Explanation, explain
     from camreport.errors import CamReportError
-    from camreport.heatmap import overlay
     from camreport.models import LoadedModel, load_model
-    from camreport.pipeline import Summary
-    from camreport.results import Results, load_results
+    from camreport.pipeline.local import Summary
+    from camreport.report.heatmap import overlay
+    from camreport.results.reader import Results, load_results
 
 _HOMES = {
     "CamReportError": "errors",
-    "Explanation": "engine",
+    "Explanation": "engine.explainer",
     "LoadedModel": "models",
-    "Results": "results",
-    "Summary": "pipeline",
-    "explain": "engine",
+    "Results": "results.reader",
+    "Summary": "pipeline.local",
+    "explain": "engine.explainer",
     "load_model": "models",
-    "load_results": "results",
-    "overlay": "heatmap",
+    "load_results": "results.reader",
+    "overlay": "report.heatmap",
     "run": "api",
 }
 

@@ -1,5 +1,5 @@
 """``python -m camreport``."""
 
-from camreport.cli import main
+from camreport.cli.commands import main
 
 main()

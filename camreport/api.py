@@ -9,7 +9,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from camreport.choices import (
+from camreport.errors import ClassError, InputError, ModelError, suggestion
+from camreport.files import locked
+from camreport.images.classes import find_class
+from camreport.images.inputs import InputFile, find_images, printable, read_file
+from camreport.images.labels import FOLDER, LabelMap, read_label_map, true_classes
+from camreport.images.pixels import decode
+from camreport.images.preprocessing import Preprocessing, PreprocessingChanges
+from camreport.methods import DEFAULT_METHODS, resolve_methods
+from camreport.report.export import export_figures, remove_exports
+from camreport.report.gallery import Layout, check_rendering, render_gallery
+from camreport.results.reader import check_output
+from camreport.settings import (
     AUTO,
     BUNDLED,
     GAMMA,
@@ -26,24 +37,13 @@ from camreport.choices import (
     join_list,
     split_list,
 )
-from camreport.classes import find_class
-from camreport.errors import ClassError, InputError, ModelError, suggestion
-from camreport.export import export_figures, remove_exports
-from camreport.files import locked
-from camreport.gallery import Layout, check_rendering, render_gallery
-from camreport.images import Preprocessing, PreprocessingChanges
-from camreport.inputs import InputFile, find_images, printable, read_file
-from camreport.labels import FOLDER, LabelMap, read_label_map, true_classes
-from camreport.methods import DEFAULT_METHODS, resolve_methods
-from camreport.pixels import decode
-from camreport.results import check_output
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from camreport.models import LoadedModel
-    from camreport.pipeline import Progress, Summary
+    from camreport.pipeline.local import Progress, Summary
 
 
 def run(
@@ -154,11 +154,11 @@ def run(
     found(len(files))
 
     # torch is imported from here on
-    from camreport.conditions import undisturbed
+    from camreport.engine.plan import make_task
     from camreport.models import load_model
-    from camreport.pipeline import Request, compute, request_layers, run_settings
-    from camreport.task import make_task
-    from camreport.writer import ResultsWriter
+    from camreport.network.state import undisturbed
+    from camreport.pipeline.local import Request, compute, request_layers, run_settings
+    from camreport.results.writer import ResultsWriter
 
     asked = dict(changes)
     if changes.get("resize") == "none" and changes.get("image_size") is None:

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from camreport.gallery.language import words_of
 from camreport.methods import METHODS, Method
+from camreport.report.gallery.language import words_of
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}

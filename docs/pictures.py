@@ -9,7 +9,7 @@ import camreport
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browser import launched  # noqa: E402  (found through the line above)
+from helpers.browser import launched  # noqa: E402  (found through the line above)
 
 PINS = "0.1.grad_cam.features.12~0.1.layer_cam.features.12~0.0.layer_cam.features.9"
 PICTURES = {

@@ -7,23 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import synthetic
 import torch
-from torch import Tensor, nn
+from helpers import synthetic
+from helpers.checkout import INPUTS
+from torch import Tensor
 
 import camreport
-from camreport.gallery import render_gallery
-from camreport.images import load_image
+from camreport.images.preprocessing import load_image
 from camreport.models import LoadedModel, load_model
+from camreport.report.gallery import render_gallery
+
+pytest_plugins = [f"helpers.{name}" for name in ("checkpoints", "command", "report_cells", "runs")]
 
 if TYPE_CHECKING:
-    from browser import Open
-    from folders import Visit
+    from helpers.browser import Open
+    from helpers.folders import Visit
     from playwright.sync_api import Browser, Page
-
-ROOT = Path(__file__).resolve().parents[1]
-INPUTS = ROOT / "inputs"
-COURSE_LAYERS = [f"features.{index}" for index in (0, 3, 6, 9, 12)]
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +58,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def chromium() -> "Iterator[Browser]":
     """A running browser."""
-    import browser
+    from helpers import browser
 
     with browser.launched() as running:
         yield running
@@ -68,7 +67,7 @@ def chromium() -> "Iterator[Browser]":
 @pytest.fixture
 def open_report(chromium: "Browser") -> "Iterator[Open]":
     """Open a report and fail afterwards if it asked for anything of others or said anything."""
-    from browser import PATIENCE, count_work
+    from helpers.browser import PATIENCE, count_work
 
     contexts = []
     said: list[str] = []
@@ -113,7 +112,7 @@ def open_report(chromium: "Browser") -> "Iterator[Open]":
 @pytest.fixture
 def visit(chromium: "Browser") -> "Iterator[Visit]":
     """Open reports; fail afterwards if a page said anything or asked for what is not its own."""
-    from browser import PATIENCE, count_work
+    from helpers.browser import PATIENCE, count_work
 
     contexts = []
     said: list[str] = []
@@ -186,22 +185,6 @@ def ten_thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def toy_net(seed: int = 0) -> nn.Sequential:
-    """A small float64 net with an in-place ReLU and a head whose gradients vary over space."""
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 8, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Flatten(),
-        nn.Linear(8 * 6 * 6, 10),
-        nn.Tanh(),
-        nn.Linear(10, 4),
-    ).double()
-
-
 def pytest_configure() -> None:
     """Share the cores between the processes of a parallel run, and with what they start."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -221,7 +204,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     method, peer, found = value
                     worst[method, peer] = max(found, worst.get((method, peer), 0.0))
     if worst:
-        from peers import table
+        from helpers.peers import table
 
         terminalreporter.section("parity")
         terminalreporter.write_line("\n".join(table(worst)))

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import INPUTS
-from reports import embedded
-from test_cli import Command, command
+from helpers.checkout import INPUTS
+from helpers.command import Command
+from helpers.reports import embedded
 
-from camreport.accuracy import accuracy, better_order, order_warning
-
-__all__ = ["command"]
+from camreport.results.accuracy import accuracy, better_order, order_warning
 
 
 def records(*pairs: tuple[int | None, int]) -> list[dict[str, Any]]:

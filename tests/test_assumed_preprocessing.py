@@ -8,20 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import INPUTS
+from helpers.checkout import INPUTS
+from helpers.command import Command
 from numpy.testing import assert_allclose
 from PIL import Image
-from test_cli import Command
-from test_cli import command as empty_folder
 from torch import nn
 from torchvision import models
 
 import camreport
-from camreport.images import Box, Preprocessing
+from camreport.images.preprocessing import Box, Preprocessing
 from camreport.models import LoadedModel, load_model
 from camreport.models.zoo import default_weights, preprocessing_of
 
-__all__ = ["empty_folder"]
 QUICK = {"layers": ["12"], "methods": "grad_cam"}
 QUICK_FLAGS = ("--layers", "12", "--methods", "grad_cam")
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -100,12 +98,12 @@ def test_company_of_other_sizes_changes_nothing(checkpoint: Path, tmp_path: Path
 
 @pytest.fixture
 def command(
-    empty_folder: Command, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Command:
     """Run ``camreport`` in this process, in a folder with a checkpoint and one photograph."""
     monkeypatch.chdir(checkpoint.parent)
     noise(224, 224).save("photo.png")
-    return empty_folder
+    return command
 
 
 def test_command_and_report_say_what_is_cut_and_how_to_keep_it(command: Command) -> None:
@@ -149,7 +147,8 @@ def test_stated_preprocessing_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     (tmp_path / "net_that_states.py").write_text(
         "import torch\nfrom torch import nn\n"
-        "from camreport.images import Preprocessing\nfrom camreport.models import LoadedModel\n"
+        "from camreport.images.preprocessing import Preprocessing\n"
+        "from camreport.models import LoadedModel\n"
         "def build():\n"
         "    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
         "    cut = Preprocessing(size=(40, 40), resize='short-side', short_side=48)\n"

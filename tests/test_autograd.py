@@ -10,9 +10,9 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from camreport import explain
+from camreport.engine.passes import LOOPED
 from camreport.errors import LayerError, ModelError
 from camreport.methods import METHODS
-from camreport.passes import LOOPED
 
 NO_GRADIENT = ("eigen_cam", "score_cam", "ablation_cam", "recipro_cam")
 
@@ -142,7 +142,7 @@ def test_a_failed_batching_is_tried_once_in_a_run(monkeypatch):
         return original(*args, **options)
 
     monkeypatch.setattr(torch.autograd, "grad", grad)
-    monkeypatch.setattr("camreport.engine.FIRST_BATCH", 1)
+    monkeypatch.setattr("camreport.engine.explainer.FIRST_BATCH", 1)
     e = explain(Net(after(Clipped)), images(6), ["features.3"], "grad_cam,finer_cam", [0, 1])
     assert batched.count(True) == 1
     assert e.cost.forwards == 2

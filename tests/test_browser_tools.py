@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import browser
 import numpy as np
 import pytest
+from helpers import browser
 from PIL import Image
 
 POLICY = "default-src 'none'; img-src file:; script-src 'unsafe-inline'; style-src 'unsafe-inline'"

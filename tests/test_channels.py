@@ -8,21 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import INPUTS
+from helpers.checkout import INPUTS
+from helpers.command import CAT, QUICK, Command
+from helpers.runs import interrupt_after, manifest_of, run, shards_of, tiny
 from numpy.typing import NDArray
-from test_cli import CAT, QUICK, Command, command
-from test_pipeline import by_two, interrupt_after, manifest_of, photos, run, shards_of, tiny
 from torch import Tensor, nn
 
 import camreport
-from camreport import export, pipeline
 from camreport.errors import LayerError
-from camreport.images import load_image
-from camreport.memory import BUDGETS, MEBIBYTE, Budget
+from camreport.images.preprocessing import load_image
 from camreport.models import LoadedModel, load_model
-from camreport.results import load_results
-
-__all__ = ["by_two", "command", "photos"]
+from camreport.network.memory import BUDGETS, MEBIBYTE, Budget
+from camreport.pipeline import local as pipeline
+from camreport.report import export
+from camreport.results.reader import load_results
 
 Arrays = dict[str, NDArray[np.float32]]
 

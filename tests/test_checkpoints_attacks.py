@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzz_checkpoints import fuzz, seeds, torch_attributes
-from test_checkpoints import assert_same_model, filled, plain
+from helpers.checkpoints import assert_same_model, filled, plain
+from helpers.fuzz_checkpoints import fuzz, seeds, torch_attributes
 from torch import Tensor, nn
 from torch.nn.modules.module import Module
 from torchvision import models

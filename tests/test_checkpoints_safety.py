@@ -11,23 +11,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_checkpoints import (
+from helpers.checkpoints import (
     Own,
-    alexnet,
     archive,
-    as_found,
     assert_same_model,
     plain,
-    squeezenet,
 )
-from test_models import EVIL, FORBIDDEN, RunsCode, UnknownToCamreport, dump, legacy
+from helpers.pickles import EVIL, FORBIDDEN, RunsCode, UnknownToCamreport, dump, legacy
 from torch import nn
 from torchvision import models
 
 from camreport.errors import ModelError
 from camreport.models import load_model
-
-__all__ = ["alexnet", "as_found", "squeezenet"]
 
 
 def evil_in_legacy_module(evil: object, file: Path) -> None:

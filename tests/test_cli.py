@@ -8,66 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import INPUTS
+from helpers.checkout import INPUTS
+from helpers.command import CAT, QUICK, Command, Finished, failing, finish, start
 from PIL import Image
 
 import camreport
-from camreport import cli, export
+from camreport.cli import commands as cli
 from camreport.errors import CamReportError
-
-CAT = str(INPUTS / "cat.jpg")
-QUICK = ("--layers", "12", "--methods", "grad_cam")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a command left: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Finished]
-
-
-@pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Run ``camreport`` in this process, in an empty folder."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def run(*words: str) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["camreport", *words])
-        capsys.readouterr()
-        return Finished(cli._exit_code(), *capsys.readouterr())
-
-    return run
-
-
-def start(*words: str, cwd: Path, **variables: str) -> subprocess.Popen[bytes]:
-    """Start ``python -m camreport`` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "camreport", *words],
-        cwd=cwd,
-        env=os.environ | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finish(process: subprocess.Popen[bytes]) -> Finished:
-    """Wait for a process and return what it left."""
-    out, err = process.communicate(timeout=300)
-    return Finished(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+from camreport.report import export
 
 
 def test_run_explains_images_and_says_where_the_report_is(command: Command) -> None:
@@ -207,15 +160,6 @@ def test_command_exits_with_2_names_the_trouble_and_writes_nothing(
     assert (mine / "notes.txt").read_text() == "precious"
 
 
-def failing(error: BaseException) -> Callable[..., None]:
-    """Return a stand-in for ``camreport.run`` that raises."""
-
-    def run(*_inputs: object, **_options: object) -> None:
-        raise error
-
-    return run
-
-
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -319,7 +263,7 @@ def test_render_warns_when_one_file_is_asked_for_and_large(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("run", CAT, "-o", "out", *QUICK)
-    monkeypatch.setattr("camreport.gallery.render.SINGLE_LIMIT", 1000)
+    monkeypatch.setattr("camreport.report.gallery.render.SINGLE_LIMIT", 1000)
     finished = command("render", "out", "--single-file")
     assert finished.code == 0
     assert "warning: the report has" in finished.err
@@ -343,7 +287,7 @@ NO_TORCH = """
 import os, sys
 import camreport
 assert "torch" not in sys.modules, "import camreport"
-from camreport import cli
+from camreport.cli import commands as cli
 for words, code in {commands!r}:
     sys.argv = ["camreport", *words]
     assert cli._exit_code() == code, words

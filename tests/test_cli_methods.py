@@ -9,16 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import INPUTS
-from test_cli import CAT, Command, command, failing
+from helpers.checkout import INPUTS
+from helpers.command import CAT, Command, failing
 
-from camreport import pipeline
 from camreport.errors import CamReportError
 from camreport.methods import METHODS
-from camreport.pipeline import Summary
-from camreport.results import load_results
+from camreport.pipeline import local as pipeline
+from camreport.pipeline.local import Summary
+from camreport.results.reader import load_results
 
-__all__ = ["command"]
 OUT = ("run", CAT, "-o", "out", "--layers", "12")
 
 
@@ -147,7 +146,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
 def test_run_shows_how_far_it_is_with_one_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from camreport import cli
+    from camreport.cli import commands as cli
 
     words = ["run", str(INPUTS / "cat.jpg"), "-o", str(tmp_path / "out"), "--layers", "0"]
     monkeypatch.setattr(sys, "argv", ["camreport", *words, "--methods", "score_cam"])

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import INPUTS
+from helpers.checkout import INPUTS
+from helpers.command import CAT, Command
 from PIL import Image
-from test_cli import CAT, Command, command
 
 import camreport
-from camreport import cli, options
-from camreport.choices import join_list, split_list
+from camreport.cli import commands as cli
+from camreport.cli import options
 from camreport.errors import CamReportError, ClassError, InputError, LayerError
+from camreport.settings import join_list, split_list
 
-__all__ = ["command"]
 QUICK = ("--layers", "12", "--methods", "grad_cam")
 
 

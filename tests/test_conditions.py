@@ -14,8 +14,8 @@ from torch import Tensor, fx, nn
 from torch.testing import assert_close
 
 from camreport import explain
-from camreport.conditions import interrupts_deferred, undisturbed
-from camreport.tail import trace_model
+from camreport.network.graph import trace_model
+from camreport.network.state import interrupts_deferred, undisturbed
 
 PATCHED = ("__call__", "__getattr__")
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from conftest import INPUTS
-from test_cli import CAT, Command, command, failing, start
+from helpers.checkout import INPUTS
+from helpers.command import CAT, Command, failing, start
 
-from camreport import cli, console
+from camreport.cli import commands as cli
+from camreport.cli import console
 from camreport.methods import METHODS
 
-__all__ = ["command"]
 QUICK = ("--layers", "12", "--methods", "grad_cam")
 
 

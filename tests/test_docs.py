@@ -3,7 +3,7 @@
 import importlib.util
 
 import pytest
-from conftest import ROOT
+from helpers.checkout import ROOT
 
 from camreport.methods import METHODS
 
@@ -21,7 +21,7 @@ def test_readme_lists_the_methods_of_the_registry():
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_readme_lists_every_option_of_run(name):
-    from camreport.cli import run
+    from camreport.cli.commands import run
 
     readme = (ROOT / name).read_text(encoding="utf-8")
     usual = {"--out", "--quiet", "--verbose", "--debug"}

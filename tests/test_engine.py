@@ -8,14 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import reference
 import torch
-from conftest import toy_net
+from helpers import reference
+from helpers.checkout import toy_net
+from helpers.nets import EVERY, pooled_net, record_batches
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from camreport import engine, explain
-from camreport.engine import FUSED, Explanation, next_batch_size
+from camreport import explain
+from camreport.engine import explainer as engine
+from camreport.engine.explainer import FUSED, Explanation, next_batch_size
 from camreport.errors import (
     CamReportError,
     ClassError,
@@ -24,16 +26,14 @@ from camreport.errors import (
     MethodError,
     ModelError,
 )
-from camreport.memory import BUDGETS, FIRST_BATCH_ALLOWANCE
 from camreport.methods import METHODS
 from camreport.methods.registry import ABLATED, ACTIVATION, GRADIENT, KEPT, LOOK_ALIKES, SHARED
-from camreport.survey import auto_layers
+from camreport.network.memory import BUDGETS, FIRST_BATCH_ALLOWANCE
+from camreport.network.survey import auto_layers
 
 READS = {"0": 1, "0:pre": 0, "2": 2, "3": 4, "3:pre": 3}
 """Addresses in toy_net, and the place of the module whose output each one reads."""
 
-EVERY = tuple(METHODS)
-"""Every method, also those that ``all`` leaves out."""
 
 SHARING = tuple(
     key for key in METHODS if METHODS[key].needs.passes == SHARED and key != "full_grad"
@@ -43,14 +43,6 @@ before it, as FullGrad's is."""
 
 WITH_TAIL = tuple(key for key in METHODS if METHODS[key].needs in (ABLATED, KEPT))
 """The methods that ask what follows a layer."""
-
-
-def pooled_net() -> nn.Sequential:
-    """toy_net's features with a head of ReLU alone that CAM is defined for: every method is."""
-    net = toy_net()
-    torch.manual_seed(2)
-    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4).double())
-    return nn.Sequential(*net[:5], *head)
 
 
 NETS = {net.__name__: net for net in (toy_net, pooled_net)}
@@ -99,15 +91,6 @@ def assert_same_maps(one: Explanation, other: Explanation, exactly: bool = False
     assert_close(one.maps, other.maps, **tolerance)
     assert_close(one.logits, other.logits, **tolerance)
     assert torch.equal(one.targets, other.targets)
-
-
-def record_batches(net: nn.Module) -> tuple[list[int], list[int]]:
-    """Return two lists that grow with every batch: sizes tried, and sizes that came through."""
-    tried: list[int] = []
-    done: list[int] = []
-    net.register_forward_pre_hook(lambda _module, inputs: tried.append(len(inputs[0])))
-    net.register_forward_hook(lambda _module, _inputs, output: done.append(len(output)))
-    return tried, done
 
 
 # What the maps are

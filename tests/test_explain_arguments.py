@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import INPUTS
+from helpers.checkout import INPUTS
 from torch import Tensor, nn
 from torch.testing import assert_close
 

@@ -12,38 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import missing
-from conftest import INPUTS
+from helpers.browser import missing
+from helpers.checkout import INPUTS
+from helpers.command import Command
+from helpers.small_results import tiny
 from numpy.typing import NDArray
 from PIL import Image, ImageFont
 from pypdf import PdfReader
-from test_cli import Command, command
-from torch import nn
 from torch.nn.functional import interpolate
 
 import camreport
-from camreport import export
 from camreport.errors import InputError, ResultsError
-from camreport.gallery import printable, render_gallery
-from camreport.images import Preprocessing
-from camreport.inputs import find_images
+from camreport.images.inputs import find_images
+from camreport.images.preprocessing import Preprocessing
 from camreport.models import LoadedModel
-from camreport.results import Results
-
-__all__ = ["command"]
-
-
-def tiny(names: tuple[str, ...] = ("cat", "dog")) -> LoadedModel:
-    """A net of two classes; the first has no positive evidence anywhere."""
-    net = nn.Sequential(
-        *(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-        nn.Linear(4, 2),
-    )
-    generator = torch.Generator().manual_seed(0)
-    net[0].weight.data = torch.randn(4, 3, 3, 3, generator=generator)
-    net[0].bias.data = torch.zeros(4)
-    net[4].weight.data = torch.tensor([[-1.0, -2.0, -1.0, -0.5], [1.0, 0.5, 2.0, 1.0]])
-    return LoadedModel(net, Preprocessing(size=(32, 32)), names, "tiny", "a test", "0" * 64)
+from camreport.report import export
+from camreport.report.gallery import printable, render_gallery
+from camreport.results.reader import Results
 
 
 @pytest.fixture
@@ -343,7 +328,7 @@ def test_command_exports_what_is_asked_for(command: Command) -> None:
 def test_command_writes_thousands_of_figures_only_when_told_to(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("camreport.cli.MANY_FIGURES", 4)
+    monkeypatch.setattr("camreport.cli.commands.MANY_FIGURES", 4)
     made = ("run", str(INPUTS / "cat.jpg"), "-o", "out", "--layers", "12", "--figures", "--quiet")
     finished = command(*made)
     assert finished.code == 0, "the run is whole"
@@ -359,7 +344,7 @@ def test_command_writes_thousands_of_figures_only_when_told_to(
 
 def test_export_does_not_import_torch(report: Path) -> None:
     code = (
-        "import sys; from camreport.cli import cli; "
+        "import sys; from camreport.cli.commands import cli; "
         f"cli.main(['export', {str(report)!r}, '--csv', '--figures'], standalone_mode=False); "
         "sys.exit('torch' in sys.modules)"
     )

@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 import camreport
-from camreport.images import load_image
-from camreport.layers import resolve_layer
+from camreport.images.preprocessing import load_image
 from camreport.models import LoadedModel, load_model
 from camreport.models.loaded import RANDOM
-from camreport.results import load_results
+from camreport.network.address import resolve_layer
+from camreport.results.reader import load_results
 
 METHODS = ("grad_cam", "layer_cam")
 

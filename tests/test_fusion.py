@@ -3,15 +3,15 @@
 from collections import OrderedDict
 
 import pytest
-import reference
 import torch
 import torchvision
-from conftest import toy_net
+from helpers import reference
+from helpers.checkout import toy_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from camreport import explain
-from camreport.fusion import fuse, normalise, shallow_stages
+from camreport.methods.fusion import fuse, normalise, shallow_stages
 
 ALEXNET = [(55, 55), (27, 27), (13, 13), (13, 13), (6, 6)]
 FEW = [(9, 9), (5, 5), (3, 3), (3, 3), (2, 2)]  # AlexNet's pattern on small grids

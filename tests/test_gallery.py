@@ -1,6 +1,5 @@
 """The report in a real browser: offline, exact to the pixel, usable by keyboard, linkable."""
 
-import base64
 import io
 import itertools
 import json
@@ -9,31 +8,32 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import browser
 import numpy as np
 import pytest
 import torch
-from browser import Open, settle, until
-from conftest import INPUTS
+from helpers import browser
+from helpers.browser import Open, settle, until
+from helpers.checkout import INPUTS
+from helpers.pictures import contour_lines, heat_pixels
+from helpers.report_cells import LAYERS, Pixels, cell, drawn, facts_of, pixels_of, ready, show
+from helpers.small import small_model
 from numpy.typing import NDArray
-from pictures import contour_lines, heat_pixels
 from PIL import Image
 from playwright.sync_api import Page
 from scipy.ndimage import label
-from small import small_model
 from torch import nn
 
 import camreport
-from camreport.drawing import seen_share
-from camreport.heatmap import (
+from camreport.images.preprocessing import Preprocessing
+from camreport.methods import METHODS
+from camreport.report.appearance import seen_share
+from camreport.report.heatmap import (
     enlarge,
     overlay,
     quantise,
     shade,
 )
-from camreport.images import Preprocessing
-from camreport.methods import METHODS
-from camreport.results import Results, load_results
+from camreport.results.reader import Results, load_results
 
 HOSTILE = [
     "</script><img src=x onerror=alert(1)>",
@@ -42,8 +42,6 @@ HOSTILE = [
     "🐶🐱 emoji~1.2",
     "n" * 180,
 ]
-LAYERS = ("features.0", "features.3", "features.6", "features.9", "features.12")
-METHOD_KEYS = ("grad_cam", "layer_cam", "hires_cam")
 PINS = "p=2.1.grad_cam.features.12~2.0.hires_cam.features.9~0.0.layer_cam.fused"
 VIEWS = {
     "overview": "#v=overview&k=1&m=layer_cam&l=features.9",
@@ -56,7 +54,6 @@ VIEWS = {
     "provenance": "#v=provenance",
     "dialog": "#v=matrix&open=1.0.layer_cam.features.9&t=25",
 }
-Pixels = NDArray[np.uint8]
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,71 +61,6 @@ pytestmark = [
         not browser.required() and browser.chromium() is None, reason="no Chromium here"
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on the demo photographs with true classes and channels; its path is unusual."""
-    out = tmp_path_factory.mktemp("gallery") / "my report – größe 你好 #1%20"
-    labels = {"both.jpg": "cat", "cat.jpg": "cat"}
-    camreport.run(INPUTS, out, methods=METHOD_KEYS, labels=labels, channels=["10"])
-    return out
-
-
-def ready(page: Page) -> Page:
-    """Wait until a page's view and its open map are there."""
-    page.wait_for_selector("#view > .view", state="attached")
-    if "open=" in page.evaluate("location.hash"):
-        page.wait_for_selector("#cell[open] #probe")
-    return page
-
-
-def show(page: Page, link: str) -> Page:
-    """Follow a link within an open report."""
-    page.evaluate(
-        """async link => {
-            if (location.hash === link) return;
-            const changed = new Promise(done => addEventListener("hashchange", done, {once: true}));
-            location.hash = link;
-            await changed;
-        }""",
-        link,
-    )
-    settle(page)
-    return page
-
-
-def cell(image: int, rank: int, method: str, layer: str) -> str:
-    """Return the selector of the cell with that map."""
-    return f'#view .cell[data-id="{image}.{rank}.{method}.{layer}"]'
-
-
-def pixels_of(page: Page, selector: str) -> Pixels:
-    """Return a canvas's RGBA pixels ``(H, W, 4)``, as ``canvas_pixels`` but quickly."""
-    width, height, packed = page.eval_on_selector(
-        selector,
-        """canvas => {
-            const {width, height} = canvas;
-            const copy = new OffscreenCanvas(width, height).getContext("2d");
-            copy.drawImage(canvas, 0, 0);
-            const {data} = copy.getImageData(0, 0, width, height);
-            let text = "";
-            for (let i = 0; i < data.length; i += 8192) {
-                text += String.fromCharCode(...data.subarray(i, i + 8192));
-            }
-            return [width, height, btoa(text)];
-        }""",
-    )
-    return np.frombuffer(base64.b64decode(packed), np.uint8).reshape(height, width, 4)
-
-
-def drawn(page: Page, selector: str, canvas: str = "heat") -> Pixels:
-    """Bring a cell into view and return its canvas's pixels in the present look."""
-    page.wait_for_selector(selector, state="attached")
-    page.eval_on_selector(selector, "e => e.scrollIntoView({behavior: 'instant'})")
-    page.wait_for_selector(f"{selector} .frame[data-drawn]")
-    settle(page)
-    return pixels_of(page, f"{selector} canvas.{canvas}")
 
 
 def size_of(results: Results, image: int, side: int | None) -> tuple[int, int]:
@@ -612,14 +544,6 @@ def test_enter_opens_a_map_and_escape_gives_the_focus_back(open_report: Open, re
     page.click('#cell [data-focus="close"]')
     settle(page)
     assert focused(page) == "cell 2.1.grad_cam.features.12"
-
-
-def facts_of(page: Page) -> dict[str, str]:
-    """Return what the open map's list of facts says."""
-    rows = page.eval_on_selector_all(
-        "#facts > div", "all => all.map(e => [...e.children].map(part => part.textContent))"
-    )
-    return {name: value for name, value in rows}
 
 
 def high_regions(values: NDArray[Any], within: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:

@@ -8,20 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import browser
 import numpy as np
 import pytest
 import torch
-from browser import Firefox, Open, axe, eventually, pdf_pages, settle
-from conftest import INPUTS
-from pictures import heat_pixels
+from helpers import browser
+from helpers.browser import Firefox, Open, axe, eventually, pdf_pages, settle
+from helpers.checkout import INPUTS
+from helpers.page_steps import cam_of, go, photo_size
+from helpers.pictures import heat_pixels
+from helpers.small import SmallNet, small_model
 from PIL import Image
-from small import SmallNet, small_model
-from test_gallery_views import cam_of, go, photo_size
 
 import camreport
 from camreport.models.loaded import RANDOM, LoadedModel
-from camreport.results import load_results
+from camreport.results.reader import load_results
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +140,7 @@ def test_axe_finds_nothing_where_scripts_do_not_run(
 ) -> None:
     copy = tmp_path / "g"
     shutil.copytree(full, copy)
-    html = camreport.gallery.render_gallery(copy, language=language)
+    html = camreport.report.gallery.render_gallery(copy, language=language)
     whole = html.read_text(encoding="utf-8")  # axe is a script: those of the page have to go
     html.write_text(re.sub(r"<script.*?</script>", "", whole, flags=re.DOTALL), encoding="utf-8")
     for width in (1400, 320):
@@ -156,7 +156,7 @@ def test_axe_finds_nothing_when_a_file_is_missing(
 ) -> None:
     out = tmp_path / "g"
     shutil.copytree(full, out)
-    camreport.gallery.render_gallery(out, layout="folder")
+    camreport.report.gallery.render_gallery(out, layout="folder")
     (out / "data/images-0000.js").unlink()
     for scheme in ("light", "dark"):
         context = chromium.new_context(color_scheme=scheme)  # type: ignore[arg-type]
@@ -270,7 +270,7 @@ def test_firefox_reads_a_folder_under_a_strange_name(
 ) -> None:
     out = tmp_path / "mein Bericht – 报告 #1 100%"
     shutil.copytree(demo, out)
-    camreport.gallery.render_gallery(out, layout="folder")
+    camreport.report.gallery.render_gallery(out, layout="folder")
     assert (out / "data/report.js").is_file()
     with silent(fox):
         visit(fox, out, "v=matrix&i=1", "matrix")

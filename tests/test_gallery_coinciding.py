@@ -3,20 +3,20 @@
 from itertools import permutations
 from pathlib import Path
 
-import browser
 import numpy as np
 import pytest
-from browser import Open
-from conftest import INPUTS
-from reports import embedded
-from small import SmallNet, small_model
+from helpers import browser
+from helpers.browser import Open
+from helpers.checkout import INPUTS
+from helpers.reports import embedded
+from helpers.small import SmallNet, small_model
 from torch import nn
 
 import camreport
-from camreport.gallery.coinciding import candidates, coincide, repeated
 from camreport.methods import METHODS
-from camreport.results import load_results
-from camreport.shards import Arrays
+from camreport.report.gallery.coinciding import candidates, coincide, repeated
+from camreport.results.reader import load_results
+from camreport.results.shards import Arrays
 
 PAIRS = "grad_cam,finer_cam,layer_cam,grad_cam_elementwise"
 OPPOSITE = "Finer-CAM and Grad-CAM coincide here: two classes with opposite logits."

@@ -10,15 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import synthetic
-from conftest import INPUTS
-from folders import KB, MB, cells_of, chunk, contents, is_folder, size_of, twin
+from helpers import synthetic
+from helpers.checkout import INPUTS
+from helpers.folders import KB, MB, cells_of, chunk, contents, is_folder, size_of, twin
 from PIL import Image
 
 import camreport
-from camreport.gallery import folder, render, render_gallery
-from camreport.gallery.template import script, style
-from camreport.results import load_results
+from camreport.report.gallery import folder, render, render_gallery
+from camreport.report.gallery.template import script, style
+from camreport.results.reader import load_results
 
 pytestmark = pytest.mark.slow
 
@@ -126,7 +126,7 @@ def test_contact_sheet_has_a_hundred_images_and_counts_the_rest(tmp_path: Path) 
 @pytest.mark.parametrize("layout", ["single", "folder"])
 def test_rendering_more_images_needs_no_more_memory(tmp_path: Path, layout: render.Layout) -> None:
     code = (
-        "import sys; from camreport.gallery import render_gallery\n"
+        "import sys; from camreport.report.gallery import render_gallery\n"
         "render_gallery(sys.argv[1], layout=sys.argv[2])\n"
         "print(*(line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line))"
     )

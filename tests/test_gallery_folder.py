@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import INPUTS
-from folders import MB, contents, is_folder, twin
-from test_cli import Command, command
+from helpers.checkout import INPUTS
+from helpers.command import Command
+from helpers.folders import MB, contents, is_folder, twin
 
 import camreport
 from camreport.errors import CamReportError, InputError, ResultsError
-from camreport.gallery import folder, render, render_gallery
-from camreport.results import load_results
-
-__all__ = ["command"]
+from camreport.report.gallery import folder, render, render_gallery
+from camreport.results.reader import load_results
 
 pytestmark = pytest.mark.slow
 

@@ -6,12 +6,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import browser
 import numpy as np
 import pytest
-import synthetic
-from browser import pdf_pages
-from folders import (
+from helpers import browser, synthetic
+from helpers.browser import pdf_pages
+from helpers.folders import (
     MB,
     Visit,
     at_a_glance,
@@ -27,9 +26,9 @@ from folders import (
 from playwright.sync_api import Browser
 from pypdf import PdfReader
 
-from camreport.export import export_archive, export_document
-from camreport.gallery import folder, printable, render_gallery
-from camreport.results import load_results
+from camreport.report.export import export_archive, export_document
+from camreport.report.gallery import folder, printable, render_gallery
+from camreport.results.reader import load_results
 
 VIEWS = ("overview", "matrix", "compare", "channels", "tables", "methods", "provenance")
 JENKINS = "sandbox; default-src 'none'; img-src 'self'; style-src 'self';"

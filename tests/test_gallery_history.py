@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import settle, until
-from test_gallery_views import fields
+from helpers.browser import settle, until
+from helpers.page_steps import fields
 
 if TYPE_CHECKING:
-    from browser import Open
+    from helpers.browser import Open
     from playwright.sync_api import Page
 
 MAP = "0.1.layer_cam.features.12"

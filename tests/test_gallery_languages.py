@@ -10,32 +10,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import browser
 import cv2
 import numpy as np
 import pytest
 import torch
-from browser import Open, until
-from conftest import INPUTS, ROOT
+from helpers import browser
+from helpers.browser import Open, until
+from helpers.checkout import INPUTS, ROOT
+from helpers.command import Command
+from helpers.page_steps import go
+from helpers.small import small_model
 from playwright.sync_api import Page
-from small import small_model
-from test_cli import Command, command
-from test_gallery_views import go
 from torch import Tensor, nn
 
 import camreport
-from camreport import pixels
-from camreport.decoding import TOO_LITTLE_MEMORY
 from camreport.errors import InputError
-from camreport.gallery import Layout, printable
-from camreport.gallery.language import LANGUAGES, templates_folder, words_of
-from camreport.gallery.template import MODULES, script
-from camreport.images import Preprocessing
+from camreport.images import pixels
+from camreport.images.loading import TOO_LITTLE_MEMORY
+from camreport.images.preprocessing import Preprocessing
 from camreport.methods import METHODS
 from camreport.models.loaded import LoadedModel
-from camreport.results import load_results
-
-__all__ = ["command"]
+from camreport.report.gallery import Layout, printable
+from camreport.report.gallery.language import LANGUAGES, templates_folder, words_of
+from camreport.report.gallery.template import MODULES, script
+from camreport.results.reader import load_results
 
 PAGE = templates_folder() / "gallery"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -302,7 +300,7 @@ def test_every_broken_file_is_refused_in_chinese(name: str) -> None:
     crop = Preprocessing(size=(40, 40), resize="short-side", short_side=48)
     content = {**broken_files(), "odd.tif": b"II*\0" + bytes(60)}[name]
     with pytest.raises(InputError) as refused:
-        camreport.images.load_image(content, crop)
+        camreport.images.preprocessing.load_image(content, crop)
     assert str(refused.value) == str(refused.value).strip()
     assert_translated(str(refused.value))
 

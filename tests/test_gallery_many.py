@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic
-from browser import settle, until, work
-from folders import (
+from helpers import synthetic
+from helpers.browser import settle, until, work
+from helpers.folders import (
     KB,
     MB,
     Visit,
@@ -21,8 +21,8 @@ from folders import (
 )
 from playwright.sync_api import Page
 
-from camreport.gallery import render, render_gallery
-from camreport.results import Record, load_results
+from camreport.report.gallery import render, render_gallery
+from camreport.results.reader import Record, load_results
 
 pytestmark = pytest.mark.slow
 

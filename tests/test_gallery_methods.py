@@ -8,15 +8,13 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-import browser
 import numpy as np
 import pytest
-from browser import Open, settle, work
-from conftest import INPUTS
-from pictures import heat_pixels
-from PIL import Image
-from playwright.sync_api import Page
-from test_gallery import (
+from helpers import browser
+from helpers.browser import Open, settle, work
+from helpers.checkout import INPUTS
+from helpers.pictures import heat_pixels
+from helpers.report_cells import (
     LAYERS,
     METHOD_KEYS,
     cell,
@@ -24,17 +22,16 @@ from test_gallery import (
     facts_of,
     pixels_of,
     ready,
-    report,
     show,
     small_model,
 )
+from PIL import Image
+from playwright.sync_api import Page
 
 import camreport
-from camreport.heatmap import colour_table, quantise, shade, signed_picture
 from camreport.methods import METHODS
-from camreport.results import load_results
-
-__all__ = ["report"]
+from camreport.report.heatmap import colour_table, quantise, shade, signed_picture
+from camreport.results.reader import load_results
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic
-from browser import Open, idle, pdf_pages, until, work
-from conftest import INPUTS
-from folders import Visit, in_browser
+from helpers import synthetic
+from helpers.browser import Open, idle, pdf_pages, until, work
+from helpers.checkout import INPUTS
+from helpers.folders import Visit, in_browser
+from helpers.reports import embedded
+from helpers.small import small_model
 from PIL import Image
 from playwright.sync_api import Page
-from reports import embedded
-from small import small_model
 
 import camreport
-from camreport.gallery import render_gallery
-from camreport.gallery.language import words_of
-from camreport.gallery.prose import prose
-from camreport.results import Record, Results, load_results
+from camreport.report.gallery import render_gallery
+from camreport.report.gallery.language import words_of
+from camreport.report.gallery.prose import prose
+from camreport.results.reader import Record, Results, load_results
 
 pytestmark = pytest.mark.slow
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import pdf_pages, settle, until
-from conftest import INPUTS
+from helpers.browser import pdf_pages, settle, until
+from helpers.checkout import INPUTS
 
 import camreport
 
 if TYPE_CHECKING:
-    from browser import Open
+    from helpers.browser import Open
     from playwright.sync_api import Page
 
 FILES = ("both.jpg", "cat.jpg", "dog.jpg")

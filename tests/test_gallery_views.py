@@ -8,21 +8,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import browser
 import numpy as np
 import pytest
 import torch
-from browser import Open, draw, eventually, pdf_pages, until
-from conftest import INPUTS
+from helpers import browser
+from helpers.browser import Open, draw, eventually, pdf_pages, until
+from helpers.checkout import INPUTS
+from helpers.page_steps import cam_of, fields, go, photo_size
+from helpers.pictures import heat_pixels
+from helpers.small import small_model
 from numpy.typing import NDArray
-from pictures import heat_pixels
 from PIL import Image
 from playwright.sync_api import Page
 from scipy.stats import spearmanr
-from small import small_model
 
 import camreport
-from camreport.heatmap import (
+from camreport.report.heatmap import (
     ZERO,
     QuantisedCam,
     colour_table,
@@ -30,7 +31,7 @@ from camreport.heatmap import (
     quantise,
     shade,
 )
-from camreport.results import Record, Results, load_results
+from camreport.results.reader import Record, Results, load_results
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,21 +43,9 @@ pytestmark = [
 COLOURS = ("red", "green", "blue", "grey")
 
 
-def go(page: Page, state: str, view: str) -> None:
-    """Follow a link to a state and wait for its view."""
-    page.evaluate("state => { location.hash = state }", state)
-    page.wait_for_selector(f"#view .view-{view}")
-
-
 def texts(page: Page, selector: str) -> list[str]:
     found: list[str] = page.eval_on_selector_all(selector, "all => all.map(e => e.textContent)")
     return found
-
-
-def fields(page: Page) -> dict[str, str]:
-    """Return the state in the address."""
-    pairs: list[list[str]] = page.evaluate("[...new URLSearchParams(location.hash.slice(1))]")
-    return dict(pairs)
 
 
 def pixels_of(page: Page, canvas: str) -> NDArray[np.uint8]:
@@ -263,12 +252,6 @@ SIGNED, DEEP = "0.0.hires_cam.features.9", "0.1.layer_cam.features.12"
 PINS = [ONE, OTHER, SIGNED, DEEP]
 
 
-def cam_of(results: Results, pin: str) -> QuantisedCam:
-    image, rank, method, layer = pin.split(".", 3)
-    cams = results.arrays(int(image))[f"{method}/{layer}"]
-    return quantise(cams[int(rank)], method == "hires_cam")
-
-
 def shares(cam: QuantisedCam, levels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return levels as shares of the map's maximum."""
     return (levels - ZERO) / ZERO if cam.signed else levels / 255
@@ -279,12 +262,6 @@ def on_one_grid(one: QuantisedCam, other: QuantisedCam) -> list[NDArray[np.float
     height = max(one.levels.shape[0], other.levels.shape[0])
     width = max(one.levels.shape[1], other.levels.shape[1])
     return [shares(cam, enlarge(cam.levels, height, width)) for cam in (one, other)]
-
-
-def photo_size(results: Results, image: int) -> tuple[int, int]:
-    """Return height and width of the photograph in the page."""
-    with Image.open(io.BytesIO(results.photo(image))) as photo:
-        return photo.height, photo.width
 
 
 def compare(open_report: Open, out: Path, pins: list[str], more: str = "", **options: Any) -> Page:

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-import peers
 import pytest
-import reference
 import torch
-from conftest import toy_net
+from helpers import peers, reference
+from helpers.checkout import toy_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torchvision.models.swin_transformer import SwinTransformer
@@ -14,9 +13,9 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 import camreport
 from camreport.errors import LayerError
-from camreport.grid import Grid, grid_of
-from camreport.survey import auto_layers
-from camreport.trace import LayerTrace, NotSpatialError
+from camreport.network.grid import Grid, grid_of
+from camreport.network.survey import auto_layers
+from camreport.network.trace import LayerTrace, NotSpatialError
 
 VIT_LAYERS = [
     "encoder.dropout",

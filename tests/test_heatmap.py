@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from camreport.errors import MethodError
-from camreport.heatmap import (
+from camreport.report.heatmap import (
     COLORMAPS,
     ZERO,
     QuantisedCam,

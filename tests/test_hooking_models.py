@@ -5,16 +5,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import INPUTS
+from helpers.checkout import INPUTS
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import camreport
 from camreport.errors import ModelError
-from camreport.images import Preprocessing
+from camreport.images.preprocessing import Preprocessing
 from camreport.methods import METHODS
 from camreport.models.loaded import count_classes
-from camreport.results import load_results
+from camreport.results.reader import load_results
 
 PHOTOGRAPH = next(iter(sorted(INPUTS.glob("*.jpg"))))
 

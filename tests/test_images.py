@@ -17,8 +17,8 @@ from PIL import Image
 from torchvision import transforms
 
 from camreport.errors import InputError
-from camreport.images import PHOTO_SIDE, Preprocessing, load_image
-from camreport.pixels import MAX_PIXELS, decode
+from camreport.images.pixels import MAX_PIXELS, decode
+from camreport.images.preprocessing import PHOTO_SIDE, Preprocessing, load_image
 
 RED, GREEN, BLUE, GREY = (240, 20, 30), (10, 200, 40), (20, 30, 220), (150, 150, 150)
 

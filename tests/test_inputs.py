@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import INPUTS
+from helpers.checkout import INPUTS
 
 import camreport
-from camreport import cli, inputs
+from camreport.cli import commands as cli
 from camreport.errors import InputError
-from camreport.inputs import find_images, printable, read_file
+from camreport.images import inputs
+from camreport.images.inputs import find_images, printable, read_file
 
 ANY_CHARACTERS = [
     "two words.jpg",

@@ -9,8 +9,8 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from torch.testing import assert_close
 
 from camreport import explain
-from camreport.fusion import normalise
 from camreport.methods import METHODS
+from camreport.methods.fusion import normalise
 from camreport.methods.gradient import contributions
 from camreport.methods.registry import ACTIVATION, GRADIENT, LOOK_ALIKES
 

@@ -1,15 +1,15 @@
 """Quantities and smoothings, by the plain maps of other nets and other images."""
 
 import pytest
-import reference
 import torch
-from test_methods import IMAGES, pooled_net, spatial_net
+from helpers import reference
+from helpers.nets import IMAGES, gap_net, spatial_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from camreport import explain
-from camreport.fusion import fuse
 from camreport.methods import METHODS
+from camreport.methods.fusion import fuse
 from camreport.methods.registry import ABLATED, HEAD, KEPT, LOOK_ALIKES, MASKED, NOISE
 
 OWN_SCORE = [k for k, m in METHODS.items() if m.needs in (MASKED, LOOK_ALIKES)]
@@ -118,7 +118,7 @@ def test_grad_cam_of_a_contrast_is_a_difference_of_maps(c, rival):
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_cam_of_a_quantity_is_its_grad_cam_times_the_positions(quantity):
-    maps = explain(pooled_net(), IMAGES, ["3"], "cam,grad_cam", "all", quantity=quantity).maps
+    maps = explain(gap_net(), IMAGES, ["3"], "cam,grad_cam", "all", quantity=quantity).maps
     cam, grad_cam = maps["cam"]["3"], maps["grad_cam"]["3"]
     assert_close(cam, cam[0, 0].numel() * grad_cam, rtol=1e-4, atol=1e-6)
 
@@ -184,7 +184,7 @@ def test_smoothing_noise_depends_on_its_seed():
 
 @pytest.mark.parametrize("smooth", ["eigen", "aug,eigen"])
 def test_eigen_smoothing_keeps_the_first_component_of_the_contributions(smooth):
-    net, keys = pooled_net(), ["hires_cam", "grad_cam", "grad_cam_elementwise"]
+    net, keys = gap_net(), ["hires_cam", "grad_cam", "grad_cam_elementwise"]
     copies = COPIES["aug"](IMAGES) if "aug" in smooth else [(IMAGES, False)]
     maps = explain(net, IMAGES, ["3"], keys, [4, 1], smooth=smooth).maps
     total = {key: torch.zeros(()) for key in keys}
@@ -204,7 +204,7 @@ def test_eigen_smoothing_keeps_the_first_component_of_the_contributions(smooth):
 
 def test_smoothing_leaves_the_methods_alone_that_it_does_not_apply_to():
     others = [key for key, method in METHODS.items() if not method.smooths]
-    net = pooled_net()
+    net = gap_net()
     plain, smoothed = (
         explain(net, IMAGES, ["1", "3"], others, [4, 1], smooth=smooth).maps
         for smooth in ((), ("noise", "aug", "eigen"))

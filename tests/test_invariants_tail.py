@@ -5,16 +5,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peers import random_net
+from helpers.peers import random_net
 from torch import Tensor, nn
 from torch.nn.functional import relu
 from torch.testing import assert_close
 from torchvision.models import DenseNet
 
-from camreport import explain, perturb, task
-from camreport.grid import Grid
-from camreport.memory import BUDGETS
-from camreport.tail import Tail, find_tail, whole_model
+from camreport import explain
+from camreport.engine import perturbation as perturb
+from camreport.engine import plan as task
+from camreport.network.graph import Tail, find_tail, whole_model
+from camreport.network.grid import Grid
+from camreport.network.memory import BUDGETS
 
 KEYS = ("ablation_cam", "recipro_cam")
 

@@ -4,26 +4,27 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import INPUTS
-from test_cli import Command, command
+from helpers.checkout import INPUTS
+from helpers.command import Command
 from torch import nn
 
 import camreport
 import camreport.api
-import camreport.labels
-from camreport.accuracy import accuracy
-from camreport.classes import read_class_names
+import camreport.images.labels
 from camreport.errors import ClassError
-from camreport.inputs import InputFile, find_images
-from camreport.labels import read_label_map, shown_class
+from camreport.images.classes import read_class_names
+from camreport.images.inputs import InputFile, find_images
+from camreport.images.labels import read_label_map, shown_class
+from camreport.results.accuracy import accuracy
 
-__all__ = ["command"]
 NAMES = ("cat", "dog")
 
 
 def true_classes(*given: object) -> dict[int, int]:
     """Return the one class that counts as right for each input that has a label."""
-    return {index: right for index, (right,) in camreport.labels.true_classes(*given).items()}
+    return {
+        index: right for index, (right,) in camreport.images.labels.true_classes(*given).items()
+    }
 
 
 def inputs(*names: str) -> list[InputFile]:
@@ -334,10 +335,10 @@ def test_a_label_map_says_what_is_wrong(text: str) -> None:
 def test_a_mapped_label_is_right_where_the_prediction_is_among_its_classes(tmp_path: Path) -> None:
     files = inputs("cat/1.jpg", "dog/2.jpg", "tench/3.jpg")
     mapped = {"cat": [1, 2, 5], "dog": [3, 4]}
-    found = camreport.labels.true_classes("folder", files, ANIMALS, label_map=mapped)
+    found = camreport.images.labels.true_classes("folder", files, ANIMALS, label_map=mapped)
     assert found == {0: (1, 2, 5), 1: (3, 4), 2: (0,)}
     one_hot = table(tmp_path, "image,cat,dog\n1.jpg,0,1\n2.jpg,1,0\n")
-    found = camreport.labels.true_classes(one_hot, files, ANIMALS, label_map=mapped)
+    found = camreport.images.labels.true_classes(one_hot, files, ANIMALS, label_map=mapped)
     assert found == {0: (3, 4), 1: (1, 2, 5)}
     assert shown_class((1, 2, 5), 5) == 5
     assert shown_class((1, 2, 5), 3) == 1

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from conftest import COURSE_LAYERS, toy_net
+from helpers.checkout import COURSE_LAYERS, toy_net
 from torch import Tensor, nn
 from torchvision.models import alexnet, resnet18, vgg11
 
 from camreport.errors import LayerError
-from camreport.layers import ACTIVATIONS, resolve_layer
-from camreport.survey import auto_layers, sample_image
+from camreport.network.address import ACTIVATIONS, resolve_layer
+from camreport.network.survey import auto_layers, sample_image
 
 
 class Mixed(nn.Module):

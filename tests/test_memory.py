@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from test_engine import record_batches
+from helpers.nets import record_batches
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from camreport import engine, explain
-from camreport.memory import BatchPlanner, is_out_of_memory
+from camreport import explain
+from camreport.engine import explainer as engine
+from camreport.network.memory import BatchPlanner, is_out_of_memory
 
 NAMES = [
     "CUDA out of memory. Tried to allocate 2.00 GiB",
@@ -113,7 +114,7 @@ class Largest(TorchDispatchMode):
     "key", ["score_cam", "score_cam_pgc", "score_cam_torchcam", "ablation_cam", "recipro_cam"]
 )
 def test_no_tensor_of_all_classes_and_variants_is_made(monkeypatch, key, quantity):
-    monkeypatch.setattr("camreport.perturb.TAIL_VARIANTS", 1)
+    monkeypatch.setattr("camreport.engine.perturbation.TAIL_VARIANTS", 1)
     monkeypatch.setitem(
         engine.budget_of.__globals__["BUDGETS"],
         "cpu",

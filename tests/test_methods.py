@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-import reference
 import torch
+from helpers import reference
+from helpers.nets import IMAGES, gap_net, spatial_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -37,47 +38,8 @@ needs_a_and_g = pytest.mark.parametrize(
 # The network path: explain against oracles that cut a net in two or run all of it
 
 
-def spatial_net() -> nn.Sequential:
-    """A float64 net of ReLU alone whose gradients vary over space, one layer after the other."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        net = nn.Sequential(
-            nn.Conv2d(3, 5, 3, padding=1),
-            nn.BatchNorm2d(5),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-            nn.Conv2d(5, 6, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Flatten(),
-            nn.Linear(6 * 5 * 4, 9),
-            nn.ReLU(inplace=True),
-            nn.Linear(9, 6),
-        ).double()
-        nn.init.uniform_(net[1].running_mean, -0.5, 0.5)
-        nn.init.uniform_(net[1].running_var, 0.5, 2)
-        nn.init.uniform_(net[1].bias, -0.5, 0.5)
-        nn.init.uniform_(net[1].weight, 0.5, 1.5)
-    return net.eval()
-
-
-def pooled_net() -> nn.Sequential:
-    """Features, global average pooling and one linear layer: what CAM was made for."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        return nn.Sequential(
-            nn.Conv2d(3, 6, 3),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(6, 8, 3),
-            nn.ReLU(inplace=True),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(8, 6),
-        ).double()
-
-
-IMAGES = torch.randn(2, 3, 10, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 TARGETS = [4, 1]
-PLACES = {spatial_net: (1, 2, 3, 5), pooled_net: (3,)}
+PLACES = {spatial_net: (1, 2, 3, 5), gap_net: (3,)}
 """Where the nets are read: signed in front of ReLU, in front of a pool, behind it, late."""
 
 
@@ -142,7 +104,7 @@ class View:
         for key in METHODS
         for net, places in PLACES.items()
         for place in places
-        if METHODS[key].needs is not HEAD or net is pooled_net
+        if METHODS[key].needs is not HEAD or net is gap_net
     ],
 )
 def test_every_method_matches_its_oracle_in_a_network(key, make_net, place):

@@ -1,7 +1,6 @@
 """Where models come from: the bundled one, torchvision's, and checkpoints nobody should trust."""
 
 import hashlib
-import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from helpers.pickles import EVIL, FORBIDDEN, RunsCode, UnknownToCamreport, legacy, prefixed
 from PIL import Image
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -21,18 +21,6 @@ from torchvision import models
 from camreport.errors import ClassError, ModelError
 from camreport.models import LoadedModel, bundled, load_model, zoo
 from camreport.models.zoo import default_weights, preprocessing_of
-
-FORBIDDEN = f"{os.mkdir.__module__}.mkdir"
-
-
-class RunsCode:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.folder),)
 
 
 def logits_of(model: nn.Module, size: int = 224) -> Tensor:
@@ -232,16 +220,6 @@ def test_load_model_runs_no_code_from_the_hub_folder(hub: Path, tmp_path: Path) 
     assert not (tmp_path / "ran").exists()
 
 
-def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Put a prefix before every key."""
-    return {prefix + key: tensor for key, tensor in state.items()}
-
-
-def legacy(content: object, file: Path) -> None:
-    """Save as PyTorch did before 1.6."""
-    torch.save(content, file, _use_new_zipfile_serialization=False)
-
-
 SAVED: dict[str, Callable[[nn.Module, Path], None]] = {
     "state dict": lambda m, f: torch.save(m.state_dict(), f),
     "state dict, legacy": lambda m, f: legacy(m.state_dict(), f),
@@ -318,21 +296,6 @@ def test_load_model_refuses_a_wrong_number_of_class_names() -> None:
         load_model(class_names=["a", "b", "c"])
 
 
-def dump(content: object, file: Path, protocol: int) -> None:
-    """Write a bare pickle."""
-    file.write_bytes(pickle.dumps(content, protocol))
-
-
-EVIL: dict[str, Callable[[object, Path], None]] = {
-    "zip": torch.save,
-    "zip, wrapped": lambda evil, f: torch.save({"state_dict": {"a": evil}}, f),
-    "legacy": legacy,
-    "pickle 2": lambda evil, f: dump(evil, f, 2),
-    "pickle 5": lambda evil, f: dump(evil, f, 5),
-    "pickle in a dict": lambda evil, f: dump({"state_dict": evil}, f, 2),
-}
-
-
 @pytest.mark.parametrize("way", EVIL)
 def test_checkpoint_runs_no_code(tmp_path: Path, way: str) -> None:
     EVIL[way](RunsCode(tmp_path / "ran"), tmp_path / "evil.pth")
@@ -363,10 +326,6 @@ def test_checkpoint_refuses_a_model_of_unknown_classes(tmp_path: Path) -> None:
     torch.save(UnknownToCamreport(), tmp_path / "own.pth")
     with pytest.raises(ModelError, match=r"own.pth: refused.*UnknownToCamreport"):
         load_model("alexnet", checkpoint=tmp_path / "own.pth")
-
-
-class UnknownToCamreport(nn.Module):
-    """A class whose code only the user has."""
 
 
 DAMAGED = {

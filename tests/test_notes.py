@@ -11,11 +11,11 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from camreport import explain, run
-from camreport.engine import COMPANY
-from camreport.images import Preprocessing
+from camreport.engine.explainer import COMPANY
+from camreport.engine.perturbation import WHOLE_MODEL
+from camreport.images.preprocessing import Preprocessing
 from camreport.models.loaded import LoadedModel
-from camreport.perturb import WHOLE_MODEL
-from camreport.results import load_results
+from camreport.results.reader import load_results
 
 CHANGES = "ablation_cam,recipro_cam"
 

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import INPUTS
-from test_cli import Command
-from test_cli import command as empty_folder
+from helpers.checkout import INPUTS
+from helpers.command import Command
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from camreport.errors import ModelError
 from camreport.models import load_model
 
-__all__ = ["empty_folder"]
 NET = """\
 from torch import nn
 
@@ -121,11 +119,11 @@ def test_own_code_cannot_end_the_program(folder: Path, way: str) -> None:
 
 
 def test_command_fails_where_own_code_exits(
-    empty_folder: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.py").write_text("print('leaving')\nimport sys\nsys.exit(0)\n")
-    finished = empty_folder("run", str(INPUTS / "cat.jpg"), "-o", "out", "--model", "net.py:build")
+    finished = command("run", str(INPUTS / "cat.jpg"), "-o", "out", "--model", "net.py:build")
     assert finished.code == 2
     assert "error: model: net.py:build ends the program" in finished.err
     assert not Path("out").exists()
@@ -253,7 +251,8 @@ def test_own_code_says_how_its_logits_become_probabilities_also_with_a_checkpoin
             "return LoadedModel(Net(), Preprocessing(), (), 'net', 'own', "
             "'0' * 64, activation='sigmoid')",
         )
-        + "\nfrom camreport.images import Preprocessing\nfrom camreport.models import LoadedModel\n"
+        + "\nfrom camreport.images.preprocessing import Preprocessing"
+        "\nfrom camreport.models import LoadedModel\n"
     )
     assert load_model("own.py:build").activation == "sigmoid"
     torch.save(load_model("own.py:build").module.state_dict(), "w.pth")
@@ -278,9 +277,9 @@ def test_code_behind_a_trusted_file_cannot_end_the_program(folder: Path) -> None
         sys.path.remove(str(folder))
 
 
-def test_command_fails_where_a_forward_exits(empty_folder: Command) -> None:
+def test_command_fails_where_a_forward_exits(command: Command) -> None:
     Path("own.py").write_text(NET.replace("return self.body(images)", "raise SystemExit(0)"))
-    finished = empty_folder("run", str(INPUTS / "cat.jpg"), "-o", "out", "--model", "own.py:build")
+    finished = command("run", str(INPUTS / "cat.jpg"), "-o", "out", "--model", "own.py:build")
     assert finished.code == 2
     assert "the model's own ended the program (sys.exit(0))" in finished.err
     assert not Path("out").exists()

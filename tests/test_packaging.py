@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import INPUTS, ROOT
+from helpers.checkout import INPUTS, ROOT
 
 pytestmark = pytest.mark.slow
 

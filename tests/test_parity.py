@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from peers import COMPARISONS, Case, Comparison, difference, make_case, table
+from helpers.peers import COMPARISONS, Case, Comparison, difference, make_case, table
 
 from camreport.methods import METHODS
 

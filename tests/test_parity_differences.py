@@ -5,9 +5,9 @@ import copy
 import cv2
 import numpy as np
 import pytest
-import reference
 import torch
-from peers import (
+from helpers import reference
+from helpers.peers import (
     Case,
     activation_and_gradient,
     captum,

@@ -5,18 +5,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-import reference
 import torch
-from conftest import toy_net
-from test_engine import EVERY, pooled_net
+from helpers import reference
+from helpers.checkout import toy_net
+from helpers.nets import EVERY, pooled_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from camreport import explain
-from camreport.cost import Cost
-from camreport.memory import BUDGETS
+from camreport.engine.cost import Cost
 from camreport.methods import METHODS
 from camreport.methods.registry import PASSES, SHARED
+from camreport.network.memory import BUDGETS
 
 SMOOTHED = [key for key, method in METHODS.items() if method.smooths]
 PLACES = {"2": 2, "3": 4}
@@ -214,7 +214,7 @@ def test_noise_depends_on_its_seed_alone(key, smooth):
 def test_noise_does_not_depend_on_how_images_are_cut(monkeypatch, key, smooth):
     given = (toy_net(), images(5), ["0", "3"], [key], [0, 1])
     plain = explain(*given, smooth=smooth)
-    monkeypatch.setattr("camreport.engine.FIRST_BATCH", 2)
+    monkeypatch.setattr("camreport.engine.explainer.FIRST_BATCH", 2)
     monkeypatch.setitem(
         BUDGETS, "cpu", replace(BUDGETS["cpu"], activations=1, gradients=1, images=1)
     )

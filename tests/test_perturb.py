@@ -5,19 +5,20 @@ from dataclasses import fields
 from itertools import pairwise
 
 import pytest
-import reference
 import torch
-from conftest import toy_net
-from test_engine import pooled_net
+from helpers import reference
+from helpers.checkout import toy_net
+from helpers.nets import pooled_net
 from torch import Tensor, fx, nn
 from torch.testing import assert_close
 
-from camreport import explain, perturb
-from camreport.engine import explain_batch
-from camreport.layers import resolve_layer
-from camreport.memory import BUDGETS, Budget
+from camreport import explain
+from camreport.engine import perturbation as perturb
+from camreport.engine.explainer import explain_batch
+from camreport.engine.plan import make_task
 from camreport.methods import METHODS, resolve_methods
-from camreport.task import make_task
+from camreport.network.address import resolve_layer
+from camreport.network.memory import BUDGETS, Budget
 
 MASKED = ("score_cam", "score_cam_pgc", "score_cam_torchcam")
 WITH_TAIL = ("ablation_cam", "recipro_cam")

@@ -13,159 +13,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from helpers.reports import embedded, maps_of
+from helpers.runs import (
+    LAYERS,
+    QUICK,
+    assert_same_maps,
+    fail,
+    files_of,
+    images_of,
+    interrupt_after,
+    lasting,
+    manifest_of,
+    run,
+    shards_of,
+    tiny,
+    write_images,
+)
 from PIL import Image
-from reports import embedded, maps_of
-from torch import Tensor, nn
+from torch import nn
 
 import camreport
-from camreport import decoding, engine, files, pipeline, writer
+from camreport import files
+from camreport.engine import explainer as engine
 from camreport.errors import ClassError, InputError, LayerError, MemoryLimitError, ResultsError
-from camreport.gallery import render_gallery
-from camreport.images import Preprocessing, load_image
-from camreport.memory import BUDGETS
-from camreport.models.loaded import LoadedModel, wrap_module
-from camreport.pipeline import Summary
-from camreport.results import load_results
-
-Arrays = dict[str, NDArray[np.generic]]
-
-LAYERS = {"features.0": (4, 8, 10), "features.2": (6, 4, 5)}
-QUICK = ("grad_cam", "layer_cam", "hires_cam")
-"""Methods of one forward pass and one backward pass per class; the first is signed, one fuses."""
-
-FREE = ("command", "versions", "device", "cost")
-"""Fields of the manifest that may differ between two equal runs."""
-
-
-class Tiny(nn.Module):
-    """A small classifier of 32 × 40 images that counts the images of its forward passes.
-
-    Only photographs count: standardised, their values stay below 2.7 in size, and those of the
-    noise with which a run probes a model do not.
-    """
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 4, 5, stride=4, padding=2),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(4, 6, 3, stride=2, padding=1),
-            nn.ReLU(inplace=True),
-        )
-        self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(120, 16), nn.Tanh(), nn.Linear(16, classes)
-        )
-        self.batches: list[int] = []
-        self.factor = 1.0
-        self.most = 1000
-        self.error: BaseException = torch.OutOfMemoryError()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits, or run out of memory as asked."""
-        if float(x.detach().abs().max()) < 2.7:
-            self.batches.append(len(x))
-        if len(x) > self.most:
-            raise self.error
-        return self.head(self.features(x)) * self.factor
-
-
-def tiny(classes: int = 2, seed: int = 0) -> LoadedModel:
-    """Return a Tiny with fixed weights, ready for ``run``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        loaded = wrap_module(Tiny(classes).eval())
-    return replace(loaded, preprocessing=Preprocessing(size=(32, 40)))
-
-
-def run(inputs: object, out: Path | str, model: LoadedModel | None = None, **options) -> Summary:
-    """Run on a Tiny, at both its layers and with three quick methods unless told otherwise."""
-    given = {"layers": ["0", "2"], "methods": QUICK, **options}
-    return camreport.run(inputs, out, model=model or tiny(), **given)
-
-
-def write_images(folder: Path, count: int = 7) -> Path:
-    """Fill a folder with ``count`` random photographs of different sizes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index in range(count):
-        random = np.random.default_rng(index)
-        pixels = random.integers(0, 256, (30 + index, 50 - index, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index:02}.png")
-    return folder
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder of seven photographs."""
-    return write_images(tmp_path / "photos")
-
-
-@pytest.fixture
-def by_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make shards cover two inputs each."""
-    monkeypatch.setattr(pipeline, "SHARD_IMAGES", 2)
-
-
-def interrupt_after(count: int) -> Callable[[int], None]:
-    """Return a progress callback that interrupts once ``count`` inputs are done."""
-    done = 0
-
-    def progress(more: int) -> None:
-        nonlocal done
-        done += more
-        if done >= count:
-            raise KeyboardInterrupt
-
-    return progress
-
-
-def fail(*_given: object, **_options: object) -> None:
-    """Stand in for a step that is never reached because the process was killed."""
-    raise KeyboardInterrupt
-
-
-def manifest_of(out: Path) -> dict:
-    """Return the manifest, which must be valid JSON: no NaN, no Infinity."""
-    text = (out / "results" / "manifest.json").read_text(encoding="utf-8")
-    return json.loads(text, parse_constant=fail)
-
-
-def lasting(out: Path) -> dict:
-    """Return what two equal runs must have in common in their manifests."""
-    return {key: value for key, value in manifest_of(out).items() if key not in FREE}
-
-
-def shards_of(out: Path) -> dict[str, Arrays]:
-    """Return the arrays of every shard by file name."""
-    shards = {}
-    for path in sorted((out / "results").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
-            shards[path.name] = dict(arrays)
-    return shards
-
-
-def images_of(out: Path) -> dict[int, Arrays]:
-    """Return every image's arrays by its index."""
-    return {
-        int(index): {key: array[row] for key, array in shard.items()}
-        for shard in shards_of(out).values()
-        for row, index in enumerate(shard["image"])
-    }
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    """Return all files below a folder."""
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-
-
-def assert_same_maps(one: Path, two: Path) -> None:
-    """Check that two runs have the same arrays for the same images, whatever the shards."""
-    ours, theirs = images_of(one), images_of(two)
-    assert ours.keys() == theirs.keys()
-    for index in ours:
-        assert ours[index].keys() == theirs[index].keys()
-        for key, array in ours[index].items():
-            np.testing.assert_allclose(array, theirs[index][key], rtol=1e-5, atol=1e-6)
+from camreport.images import loading as decoding
+from camreport.images.preprocessing import Preprocessing, load_image
+from camreport.network.memory import BUDGETS
+from camreport.pipeline import local as pipeline
+from camreport.report.gallery import render_gallery
+from camreport.results import writer
+from camreport.results.reader import load_results
 
 
 def test_run_writes_the_manifest_of_the_contract(photos: Path, tmp_path: Path) -> None:

@@ -1,45 +1,36 @@
 """Runs of many methods: what is kept of them, what an interruption costs, what is told of it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from test_pipeline import (
+from helpers.runs import (
+    NOISY,
+    PER_IMAGE,
     Tiny,
     assert_same_maps,
     files_of,
     images_of,
     lasting,
+    loaded,
     manifest_of,
     run,
     shards_of,
     tiny,
     write_images,
 )
+from PIL import Image
 from torch import nn
 
 import camreport
-from camreport import pipeline
 from camreport.errors import ClassError, MethodError
-from camreport.images import Preprocessing, load_image
+from camreport.images.preprocessing import load_image
 from camreport.methods import METHODS, resolve_methods
-from camreport.models.loaded import LoadedModel, wrap_module
+from camreport.models.loaded import LoadedModel
+from camreport.pipeline import local as pipeline
 
 EVERY = tuple(METHODS)
-PER_IMAGE = 4 + 6
-"""Masked images that Score-CAM takes for one input of a Tiny."""
-
-
-def loaded(module: nn.Module, size: tuple[int, int] = (32, 40), seed: int = 0) -> LoadedModel:
-    """Return a module with random weights, ready for ``run``."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 3)
-    return replace(wrap_module(module.eval()), preprocessing=Preprocessing(size=size))
 
 
 def pooling(size: tuple[int, int] = (32, 40), classes: int = 2) -> LoadedModel:
@@ -191,9 +182,6 @@ def test_run_refuses_a_quantity_that_is_not_there(
 
 
 # Equal runs, and others
-
-
-NOISY = {"methods": "grad_cam,smooth_grad_cam_plus_plus,layer_cam", "smooth": "noise,aug"}
 
 
 def test_run_with_noise_gives_equal_results_when_repeated(photos: Path, tmp_path: Path) -> None:

@@ -5,22 +5,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_pipeline import (
+from helpers.runs import (
+    NOISY,
+    PER_IMAGE,
     QUICK,
     Tiny,
     assert_same_maps,
     images_of,
     lasting,
+    loaded,
     run,
     shards_of,
     tiny,
     write_images,
 )
-from test_pipeline_methods import NOISY, PER_IMAGE, loaded
 from torch import Tensor
 
-from camreport import pipeline
-from camreport.memory import BUDGETS
+from camreport.network.memory import BUDGETS
+from camreport.pipeline import local as pipeline
 
 SCORE = {"methods": "score_cam"}
 

@@ -20,13 +20,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from camreport import decoding, images, pixels
-from camreport.decoding import TOO_LITTLE_MEMORY, Failure, decode_ahead
 from camreport.errors import InputError
-from camreport.images import LoadedImage, Preprocessing, load_image
-from camreport.inputs import InputFile
-from camreport.pixels import MAX_PIXELS, STRETCHED, decode
-from camreport.shared_limit import SharedLimit
+from camreport.images import loading as decoding
+from camreport.images import pixels
+from camreport.images import preprocessing as images
+from camreport.images.inputs import InputFile
+from camreport.images.loading import TOO_LITTLE_MEMORY, Failure, decode_ahead
+from camreport.images.pixels import MAX_PIXELS, STRETCHED, decode
+from camreport.images.preprocessing import LoadedImage, Preprocessing, load_image
+from camreport.images.shared_limit import SharedLimit
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
@@ -227,7 +229,7 @@ GREEDY = """
 import resource, sys
 from pathlib import Path
 from camreport.errors import InputError
-from camreport.images import Preprocessing, load_image
+from camreport.images.preprocessing import Preprocessing, load_image
 
 load_image(Path(sys.argv[1]).read_bytes(), Preprocessing())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

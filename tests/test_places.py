@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import INPUTS
+from helpers.checkout import INPUTS
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import camreport
 from camreport.errors import LayerError
-from camreport.places import probe_images, show_places
-from camreport.results import load_results
-from camreport.survey import choose_layers, sample_image, survey
+from camreport.network.places import probe_images, show_places
+from camreport.network.survey import choose_layers, sample_image, survey
+from camreport.results.reader import load_results
 
 PHOTOGRAPH = next(iter(sorted(INPUTS.glob("*.jpg"))))
 SIDE = 56  # 7 x 7 cells of 8 px

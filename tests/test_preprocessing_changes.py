@@ -9,19 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.command import Command
 from numpy.testing import assert_allclose
 from PIL import Image
-from test_cli import Command
-from test_cli import command as empty_folder
 from torch import nn
 
 import camreport
 from camreport.errors import InputError, ModelError
-from camreport.gallery import render_gallery
-from camreport.images import Preprocessing
+from camreport.images.preprocessing import Preprocessing
 from camreport.models import load_model
+from camreport.report.gallery import render_gallery
 
-__all__ = ["empty_folder"]
 QUICK = {"layers": ["12"], "methods": "grad_cam"}
 QUICK_FLAGS = ("--layers", "12", "--methods", "grad_cam")
 MEAN, STD = (0.1, 0.2, 0.4), (0.5, 0.25, 0.125)
@@ -41,11 +39,11 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 @pytest.fixture
-def command(empty_folder: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def command(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run ``camreport`` in this process, in a folder with one photograph."""
     monkeypatch.chdir(tmp_path)
     noise(240, 200).save(tmp_path / "photo.png")
-    return empty_folder
+    return command
 
 
 def manifest_of(out: Path) -> dict[str, object]:

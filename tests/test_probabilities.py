@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import INPUTS
-from reports import embedded
+from helpers.checkout import INPUTS
+from helpers.reports import embedded
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torchvision.models import mobilenet_v3_small, resnet18, vit_b_16
 
 import camreport
 from camreport.errors import ModelError
-from camreport.export import export_table
-from camreport.gallery.language import words_of
-from camreport.images import load_image
-from camreport.outputs import AUTO, logits_key, logits_of
-from camreport.results import load_results, probabilities
-from camreport.survey import sample_image
+from camreport.images.preprocessing import load_image
+from camreport.network.logits import AUTO, logits_key, logits_of
+from camreport.network.survey import sample_image
+from camreport.report.export import export_table
+from camreport.report.gallery.language import words_of
+from camreport.results.reader import load_results, probabilities
 
 PHOTOGRAPH = next(iter(sorted(INPUTS.glob("*.jpg"))))
 Both = namedtuple("Both", ["probability", "logit"])

@@ -3,20 +3,20 @@
 import math
 
 import pytest
-import reference
 import torch
-from conftest import toy_net
-from test_engine import EVERY, pooled_net
+from helpers import reference
+from helpers.checkout import toy_net
+from helpers.nets import EVERY, pooled_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import camreport
 from camreport import explain
 from camreport.api import resolve_quantity
-from camreport.choices import check_quantity
+from camreport.engine.score import cotangents, look_alike_cotangents, scores, strongest_classes
 from camreport.errors import ClassError
 from camreport.methods import METHODS
-from camreport.quantity import cotangents, look_alike_cotangents, scores, strongest_classes
+from camreport.settings import check_quantity
 
 LOGITS = torch.tensor(
     [[1.0, -2.0, 0.5, 3.0], [2.0, 2.5, -1.0, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
-import reference
 import torch
+from helpers import reference
 from torch import Tensor, nn
 from torch.testing import assert_close
 

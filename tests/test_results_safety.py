@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic
+from helpers import synthetic
+from helpers.small_results import tiny
 from PIL import Image
-from test_export import tiny
 
 import camreport
-from camreport import export
 from camreport.errors import CamReportError, ResultsError
-from camreport.gallery import render_gallery
-from camreport.results import load_results
+from camreport.report import export
+from camreport.report.gallery import render_gallery
+from camreport.results.reader import load_results
 
 SECRET = b"nobody else's business"
 

@@ -8,28 +8,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from reports import embedded
-from test_pipeline import (
+from helpers.reports import embedded
+from helpers.runs import (
     assert_same_maps,
     files_of,
     interrupt_after,
     lasting,
     manifest_of,
-    photos,
     run,
     shards_of,
     tiny,
     write_images,
 )
+from PIL import Image
 
 import camreport
-from camreport import decoding, pipeline, writer
-from camreport.decoding import Failure
 from camreport.errors import ClassError, InputError
+from camreport.images import loading as decoding
+from camreport.images.loading import Failure
 from camreport.models import LoadedModel
-
-__all__ = ["photos"]
+from camreport.pipeline import local as pipeline
+from camreport.results import writer
 
 NEXT_HOUSE = "issue: A house that can carry the rest"
 
@@ -79,7 +78,7 @@ def test_tables_of_other_labels_go_and_those_of_the_same_results_stay(
 ) -> None:
     out = tmp_path / "out"
     run(photos, out)
-    camreport.export.export_table(out)
+    camreport.report.export.export_table(out)
     run(photos, out, language="zh")
     assert (out / "maps.csv").exists()
     run(photos, out, labels={"03.png": 1}, class_names=["cat", "dog"])

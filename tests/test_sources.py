@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import INPUTS, toy_net
+from helpers.checkout import INPUTS, toy_net
 from PIL import Image
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -23,9 +23,9 @@ from torchvision.transforms import v2
 
 import camreport
 from camreport.errors import ModelError
-from camreport.images import Preprocessing, load_image
+from camreport.images.preprocessing import Preprocessing, load_image
 from camreport.models import LoadedModel, load_model
-from camreport.outputs import logits_of
+from camreport.network.logits import logits_of
 
 CATS, DOGS = range(281, 286), range(151, 269)
 """ImageNet's classes of domestic cats and of dogs."""
@@ -360,7 +360,7 @@ SOURCE = '''\
 import torch
 from torch import nn
 
-from camreport.images import Preprocessing
+from camreport.images.preprocessing import Preprocessing
 from camreport.models import LoadedModel
 from sibling_of_mine import CLASSES
 

@@ -9,18 +9,24 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import COURSE_LAYERS, INPUTS, toy_net
-from reports import embedded
+from helpers.checkout import COURSE_LAYERS, INPUTS, toy_net
+from helpers.reports import embedded
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torchvision.models import alexnet, resnet18, resnet50
 
 import camreport
-from camreport import cli
+from camreport.cli import commands as cli
 from camreport.errors import LayerError
 from camreport.models import load_model
-from camreport.results import load_results
-from camreport.survey import auto_layers, choose_layers, nearest_layers, sample_image, survey
+from camreport.network.survey import (
+    auto_layers,
+    choose_layers,
+    nearest_layers,
+    sample_image,
+    survey,
+)
+from camreport.results.reader import load_results
 
 
 def conv(stride: int = 1, inputs: int = 4, outputs: int = 4) -> nn.Conv2d:

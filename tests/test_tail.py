@@ -3,15 +3,15 @@
 from collections.abc import Callable
 
 import pytest
-import reference
 import torch
-from conftest import toy_net
+from helpers import reference
+from helpers.checkout import toy_net
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
 
 from camreport import explain
-from camreport.tail import Tail, find_head, find_tail, functional_steps, trace_model
+from camreport.network.graph import Tail, find_head, find_tail, functional_steps, trace_model
 
 
 def images(count: int = 2) -> Tensor:

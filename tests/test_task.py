@@ -5,18 +5,18 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 import torchvision
-from conftest import toy_net
+from helpers.checkout import toy_net
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
 from torchvision.ops import FrozenBatchNorm2d
 
 from camreport import explain
+from camreport.engine.plan import Task, make_task
 from camreport.errors import ClassError, MethodError
-from camreport.layers import resolve_layer
 from camreport.methods import METHODS, resolve_methods
-from camreport.survey import sample_image
-from camreport.task import Task, make_task
+from camreport.network.address import resolve_layer
+from camreport.network.survey import sample_image
 
 NON_NEGATIVE = [key for key, method in METHODS.items() if method.non_negative]
 GUIDED = ["guided_backprop", "guided_grad_cam"]

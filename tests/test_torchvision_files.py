@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_checkpoints import assert_same_model, filled, logits_of
+from helpers.checkpoints import assert_same_model, filled, logits_of
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -4,12 +4,12 @@ import weakref
 
 import pytest
 import torch
-from conftest import toy_net
+from helpers.checkout import toy_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from camreport.errors import LayerError
-from camreport.trace import LayerTrace
+from camreport.network.trace import LayerTrace
 
 
 @pytest.fixture

@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import INPUTS
-from test_pipeline import files_of, manifest_of, photos, run, write_images
+from helpers.checkout import INPUTS
+from helpers.runs import files_of, manifest_of, run, write_images
 
-from camreport import export, pipeline
 from camreport.errors import CamReportError, InputError, OutputError
 from camreport.files import LOCK, locked
-from camreport.gallery import render_gallery
-from camreport.results import load_results
-
-__all__ = ["photos"]
+from camreport.pipeline import local as pipeline
+from camreport.report import export
+from camreport.report.gallery import render_gallery
+from camreport.results.reader import load_results
 
 KIB = 1024
 DISK = 4096 * KIB

@@ -1,7 +1,7 @@
 """The one table of methods: command line, gallery, documents and tests all read it.
 
 To add a method: its function in this package, its line in ``METHODS``, its oracle in
-``tests/reference.py``. Nothing here imports torch.
+``tests/helpers/reference.py``. Nothing here imports torch.
 """
 
 import re
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from camreport.choices import split_list
 from camreport.errors import MethodError, suggestion
 from camreport.methods import activation, backprop, gradient, perturbation
+from camreport.settings import split_list
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import safetensors.torch
 
-from camreport.choices import BUNDLED
 from camreport.errors import ModelError
-from camreport.images import Preprocessing
+from camreport.images.preprocessing import Preprocessing
 from camreport.models.loaded import LoadedModel
 from camreport.models.state import load_state
 from camreport.models.zoo import build_torchvision
+from camreport.settings import BUNDLED
 
 WEIGHTS_FILE = Path(__file__).with_name("catdog_alexnet.safetensors")
 WEIGHTS_SHA256 = "a689b1ddb6e0588e0819510a2a2462e86e599cf09eaccb365d3144a29c599366"

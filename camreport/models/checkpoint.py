@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from camreport.choices import AUTO
 from camreport.errors import ModelError
-from camreport.images import Preprocessing
+from camreport.images.preprocessing import Preprocessing
 from camreport.models.keras_vgg import load_keras
 from camreport.models.loaded import Architecture, LoadedModel, first_line
 from camreport.models.shapes import run_shapes
@@ -21,6 +20,7 @@ from camreport.models.zoo import (
     guess_architecture,
     torchvision_architecture,
 )
+from camreport.settings import AUTO
 
 TRUSTED = "its weights file was opened with --trust-checkpoint: code in it has run on this machine"
 """What is said of a file that was not read safely."""

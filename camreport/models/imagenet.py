@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights
 
-from camreport.choices import EFFICIENTNET_LITE0
 from camreport.errors import ModelError
-from camreport.images import Preprocessing
+from camreport.images.preprocessing import Preprocessing
 from camreport.models.loaded import Architecture, LoadedModel, with_random_weights
 from camreport.models.state import as_state, load_state
 from camreport.models.weights_file import read_file, read_weights
+from camreport.settings import EFFICIENTNET_LITE0
 
 PREPROCESSING = Preprocessing(
     size=(224, 224),

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import VGG, VGG16_Weights, vgg16
 
-from camreport.choices import SIGMOID, SOFTMAX
 from camreport.errors import ModelError
-from camreport.images import Preprocessing
+from camreport.images.preprocessing import Preprocessing
 from camreport.models.loaded import LoadedModel, numbered_classes
+from camreport.settings import SIGMOID, SOFTMAX
 
 Array = NDArray[np.float32]
 Arrays = tuple[Array, ...]

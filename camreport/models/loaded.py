@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from camreport.choices import AUTO
-from camreport.conditions import gradients_on, undisturbed
 from camreport.errors import ModelError
-from camreport.images import Preprocessing
-from camreport.outputs import logits_of
+from camreport.images.preprocessing import Preprocessing
+from camreport.network.logits import logits_of
+from camreport.network.state import gradients_on, undisturbed
+from camreport.settings import AUTO
 
 RANDOM = "random weights: the model is untrained, the maps reflect its architecture only"
 """What a report on an untrained network says."""

@@ -14,9 +14,8 @@ from types import ModuleType
 
 from torch import nn
 
-from camreport.choices import check_code_file
 from camreport.errors import ModelError, suggestion
-from camreport.images import Preprocessing
+from camreport.images.preprocessing import Preprocessing
 from camreport.models.loaded import (
     Architecture,
     LoadedModel,
@@ -25,6 +24,7 @@ from camreport.models.loaded import (
     first_line,
     state_sha256,
 )
+from camreport.settings import check_code_file
 
 
 def load_own_code(name: str) -> LoadedModel:

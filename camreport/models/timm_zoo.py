@@ -8,9 +8,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from camreport.choices import TIMM
 from camreport.errors import ModelError, suggestion
-from camreport.images import Preprocessing
+from camreport.images.preprocessing import Preprocessing
 from camreport.models.loaded import (
     CONNECT_SECONDS,
     Architecture,
@@ -21,6 +20,7 @@ from camreport.models.loaded import (
     with_random_weights,
 )
 from camreport.models.state import misfits
+from camreport.settings import TIMM
 
 
 def load_timm(name: str, weights: str = "default") -> LoadedModel:

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from camreport import inputs
 from camreport.errors import InputError, ModelError
+from camreport.images import inputs
 from camreport.models.archives import Refused, members, read_archive, read_legacy
 from camreport.models.loaded import alone_in_argv
 from camreport.models.pickled import damage

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 
-from camreport.choices import unknown_model
 from camreport.errors import ModelError
-from camreport.images import Preprocessing
+from camreport.images.preprocessing import Preprocessing
 from camreport.models.loaded import (
     CONNECT_SECONDS,
     Architecture,
@@ -25,6 +24,7 @@ from camreport.models.loaded import (
     with_random_weights,
 )
 from camreport.models.state import class_count, misfits
+from camreport.settings import unknown_model
 
 _FAMILIES = {
     "features.0.weight": (

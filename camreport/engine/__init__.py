@@ -1,0 +1,1 @@
+"""One batch: from images to raw maps."""

@@ -1,5 +1,0 @@
-"""The gallery: a results folder becomes a report that needs no network and no server."""
-
-from camreport.gallery.render import Layout, check_rendering, printable, render_gallery
-
-__all__ = ["Layout", "check_rendering", "printable", "render_gallery"]

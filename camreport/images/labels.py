@@ -1,0 +1,326 @@
+"""True classes of images, from the folders they lie in or from a table."""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from camreport.errors import ClassError, suggestion
+from camreport.images.classes import find_class
+from camreport.images.inputs import (
+    READABLE_EXTENSIONS,
+    UNREADABLE_EXTENSIONS,
+    InputFile,
+    Notify,
+    printable,
+    read_text,
+)
+from camreport.settings import split_list
+
+FOLDER = "folder"
+"""The word that means: the class is the name of the folder an image lies in."""
+
+LABEL_HEADINGS = frozenset(
+    "label labels class classes category target truth ground_truth true_class class_name "
+    "class_index label_name y 类别 标签".split()
+)
+"""Headings of a column of true classes, in lower case."""
+
+MAX_RANGE = 100_000
+"""Most classes that a range in a label map stands for."""
+
+MAX_SHOWN = 5
+"""Number of names that an error message lists."""
+
+LabelMap = Mapping[str, Sequence[int]]
+"""The classes that each word for a label stands for."""
+
+_Find = Callable[[str], int | None]
+
+
+def true_classes(
+    labels: str | Path | Mapping[str, int | str],
+    files: Sequence[InputFile],
+    names: Sequence[str],
+    notify: Notify = lambda message: None,
+    label_map: LabelMap | None = None,
+) -> dict[int, tuple[int, ...]]:
+    """Return the classes that count as right for every input with a label, by the input's index.
+
+    Args:
+        labels: ``folder``; a CSV or TSV file of images and classes; or a mapping. An image is
+            named as in the report, or by the last part of that where only one is called so; a
+            class by its name or its index.
+        files: the inputs.
+        names: the model's class names.
+        notify: called with a sentence where some of the inputs have no label.
+        label_map: words of another vocabulary and the classes that each stands for.
+
+    Raises:
+        ClassError: the file cannot be read, a class is not the model's, an image or a class may
+            be more than one, or no input has a label.
+    """
+    words: dict[int, str | int]
+    if isinstance(labels, Mapping):
+        words = {index: labels[key] for key, index in _indices(labels, files).items()}
+    elif str(labels) == FOLDER:
+        words = {i: Path(os.path.abspath(file.path)).parent.name for i, file in enumerate(files)}
+    else:
+        find = partial(_find, names=names, label_map=label_map or {})
+        words = dict(_from_table(Path(labels), files, find))
+    classes = {w: _classes(w, names, label_map or {}) for w in dict.fromkeys(words.values())}
+    for index, word in words.items():
+        if not classes[word]:
+            raise ClassError(_unknown(files[index].name, str(word), labels, words.values(), names))
+    if not words:
+        raise ClassError(
+            "labels: expected the classes of the inputs, got none for any of them. The first input "
+            f"is called {files[0].name!r}."
+        )
+    if len(words) < len(files):
+        notify(f"{len(words)} of {len(files)} images have a label")
+    return {index: classes[words[index]] for index in sorted(words)}
+
+
+def shown_class(right: Sequence[int], predicted: int | None) -> int:
+    """Return the class that stands for several right ones: the predicted one, or the first."""
+    return predicted if predicted in right and predicted is not None else right[0]
+
+
+def read_label_map(text: str, names: Sequence[str]) -> dict[str, list[int]]:
+    """Read which classes the words of another vocabulary stand for.
+
+    Args:
+        text: such as ``cat=281-285,dog=151-268,277``: indices, ranges or names.
+        names: the model's class names.
+
+    Raises:
+        ClassError: a class is not the model's, or no word stands in front of it.
+    """
+    found: dict[str, list[int]] = {}
+    word = ""
+    for entry in split_list(text):
+        before, equals, meant = entry.rpartition("=")
+        word = before.strip() if equals else word
+        classes = _range(meant.strip(), names)
+        if not word or not classes:
+            raise ClassError(
+                f"label_map: expected words and the model's classes, such as cat=281-285,dog=151, "
+                f"got {entry.strip()!r}." + suggestion(meant.strip(), names)
+            )
+        found.setdefault(word, []).extend(classes)
+    return found
+
+
+def _range(meant: str, names: Sequence[str]) -> list[int]:
+    """Return the indices that a name, an index or a range such as ``281-285`` means."""
+    index = find_class(meant, names, "label_map")
+    if index is not None:
+        return [index]
+    first, _, last = meant.partition("-")
+    if not (first.isdecimal() and last.isdecimal()) or (names and int(last) >= len(names)):
+        return []
+    if int(last) - int(first) >= MAX_RANGE:
+        raise ClassError(
+            f"label_map: expected a range of up to {MAX_RANGE:,} classes, got {meant!r}."
+        )
+    return list(range(int(first), int(last) + 1))
+
+
+def _classes(word: str | int, names: Sequence[str], label_map: LabelMap) -> tuple[int, ...]:
+    if word in label_map:
+        return tuple(label_map[str(word)])
+    if isinstance(word, int):
+        return (word,) if word >= 0 and (not names or word < len(names)) else ()
+    index = find_class(word, names, "labels")
+    return () if index is None else (index,)
+
+
+def _find(word: str, names: Sequence[str], label_map: LabelMap) -> int | None:
+    return next(iter(_classes(word, names, label_map)), None)
+
+
+def _unknown(
+    image: str, word: str, labels: object, words: Iterable[str | int], names: Sequence[str]
+) -> str:
+    """Say which class is not the model's, and which folders or classes there are."""
+    said = f"labels: expected a class of the model for {image}, got {printable(word)!r}."
+    if names:
+        said += suggestion(word, names) or f" It has {', '.join(names[:MAX_SHOWN])}."
+    if str(labels) == FOLDER:
+        folders = sorted({printable(str(each)) for each in words})
+        more = ", …" if len(folders) > MAX_SHOWN else ""
+        said += (
+            f" The folders are called {', '.join(folders[:MAX_SHOWN])}{more}. If they are other "
+            f"words, say which classes they mean: --label-map {folders[0]}=0"
+        )
+    return said
+
+
+def _indices(keys: Iterable[str], files: Sequence[InputFile]) -> dict[str, int]:
+    """Return the index of the input that each name in a table means, if it means one.
+
+    Raises:
+        ClassError: several inputs have that name in different folders.
+    """
+    by_name = {file.name: index for index, file in enumerate(files)}
+    wanted = set(keys)
+    by_last: dict[str, list[int]] = {}
+    for index, file in enumerate(files):
+        if file.name not in wanted:
+            by_last.setdefault(Path(file.name).name, []).append(index)
+    found = {}
+    for key in wanted:
+        called = [by_name[key]] if key in by_name else by_last.get(key, [])
+        if len(called) > 1:
+            first, second = (files[index].name for index in called[:2])
+            raise ClassError(
+                f"labels: expected a label for each image, got one for {key!r}, which may be "
+                f"{first!r} or {second!r}. Name the images with their folders."
+            )
+        if called:
+            found[key] = called[0]
+    return found
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of images and classes.
+
+    Attributes:
+        name: of the file.
+        headings: of its columns; empty if it has none.
+        rows: cells and line number of each row that names an input.
+        image: number of the column that names the images.
+        others: numbers of the other columns.
+    """
+
+    name: str
+    headings: list[str]
+    rows: list[tuple[list[str], int]]
+    image: int
+    others: list[int]
+
+    def heading(self, column: int) -> str:
+        return self.headings[column] if column < len(self.headings) else ""
+
+    def cells(self, column: int) -> list[str]:
+        return [row[column] if column < len(row) else "" for row, _ in self.rows]
+
+
+def _from_table(path: Path, files: Sequence[InputFile], find: _Find) -> dict[int, str]:
+    """Return the class on each line of a table, by the index of the input on it."""
+    table = _read(path, files)
+    named = [(row[table.image], line) for row, line in table.rows]
+    indices = _indices([key for key, _ in named], files)
+    lines: dict[int, tuple[str, int]] = {}
+    for (key, line), word in zip(named, _words(table, find), strict=True):
+        if key not in indices:  # the last part of a name that stands in the table as a whole
+            continue
+        earlier, first = lines.setdefault(indices[key], (word, line))
+        if earlier != word:
+            raise ClassError(
+                f"labels: expected one class for {key!r} in {table.name}, got {earlier!r} on line "
+                f"{first} and {word!r} on line {line}."
+            )
+    return {index: word for index, (word, _) in lines.items()}
+
+
+def _read(path: Path, files: Sequence[InputFile]) -> _Table:
+    text = read_text(path, "labels: expected 'folder' or a text file in UTF-8")
+    head = text.partition("\n")[0]
+    delimiter = next((mark for mark in "\t,;" if mark in head), ",")
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    try:
+        rows = [([cell.strip() for cell in row], reader.line_num) for row in reader if row]
+    except csv.Error as error:
+        raise ClassError(f"labels: expected a table, got {path.name!r} ({error}).") from error
+    for row, line in rows:
+        if len(row) < 2:
+            raise ClassError(
+                f"labels: expected an image and its class on each line of {path.name}, got "
+                f"{row[0]!r} on line {line}."
+            )
+    known = {name for file in files for name in (file.name, Path(file.name).name)}
+    width = max((len(row) for row, _ in rows), default=0)
+    matches = [sum(row[c] in known for row, _ in rows if c < len(row)) for c in range(width)]
+    image = matches.index(max(matches)) if matches else 0
+    first = rows[0][0] if rows else []
+    return _Table(
+        name=path.name,
+        headings=[] if any(cell in known or _is_image(cell) for cell in first) else first,
+        rows=[(row, line) for row, line in rows if image < len(row) and row[image] in known],
+        image=image,
+        others=[column for column in range(width) if column != image],
+    )
+
+
+def _is_image(cell: str) -> bool:
+    return Path(cell).suffix.lower() in READABLE_EXTENSIONS | UNREADABLE_EXTENSIONS
+
+
+def _words(table: _Table, find: _Find) -> list[str]:
+    """Return the class in each row, by name or index.
+
+    Raises:
+        ClassError: it cannot be told which column holds it, or a row holds none or several.
+    """
+    labelled = [c for c in table.others if table.heading(c).casefold() in LABEL_HEADINGS]
+    if len(labelled) == 1:
+        return table.cells(labelled[0])
+    switches = [c for c in table.others if set(table.cells(c)) <= {"0", "1", "0.0", "1.0"}]
+    if table.headings and len(switches) > 1 and not labelled:
+        return _one_hot(table, switches, find)
+    return table.cells(_class_column(table, labelled or table.others, find))
+
+
+def _one_hot(table: _Table, switches: Sequence[int], find: _Find) -> list[str]:
+    """Read columns of 0 and 1 with a class as the heading of each."""
+    classes = [c for c in switches if _is_class(table.heading(c), find)]
+    if len(classes) < 2:
+        raise ClassError(
+            f"labels: expected classes as the headings of the columns of 0 and 1 in {table.name}, "
+            f"got {', '.join(repr(table.heading(c)) for c in switches[:MAX_SHOWN])}."
+        )
+    words = []
+    for row, line in table.rows:
+        chosen = [table.heading(c) for c in classes if float(row[c]) == 1]
+        if len(chosen) != 1:
+            raise ClassError(
+                f"labels: expected one class on line {line} of {table.name}, got "
+                f"{' and '.join(chosen) or 'none'}."
+            )
+        words += chosen
+    return words
+
+
+def _class_column(table: _Table, columns: Sequence[int], find: _Find) -> int:
+    """Return the column of classes, by what is in it."""
+    held = [c for c in columns if all(_is_class(cell, find) for cell in table.cells(c))]
+    by_name = [c for c in held if any(_is_name(cell, find) for cell in table.cells(c))]
+    if len(by_name) == 1:
+        return by_name[0]
+    number_under_heading = bool(table.headings) and not by_name and held
+    if not by_name and not number_under_heading and (len(held) == 1 or len(columns) == 1):
+        return (held or list(columns))[0]
+    if not held and not table.headings:
+        return columns[0]
+    shown = [repr(table.heading(c) or f"column {c + 1}") for c in columns[:MAX_SHOWN]]
+    raise ClassError(
+        f"labels: expected one column of classes in {table.name}, got {', '.join(shown)}. Call "
+        "the one that holds them 'label'."
+    )
+
+
+def _is_class(cell: str, find: _Find) -> bool:
+    try:
+        return find(cell) is not None
+    except ClassError:  # more than one: the message comes once the column is chosen
+        return True
+
+
+def _is_name(cell: str, find: _Find) -> bool:
+    return not cell.replace(".", "", 1).isdecimal() and _is_class(cell, find)

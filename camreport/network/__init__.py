@@ -1,0 +1,1 @@
+"""The user's network, watched and understood; no maps here."""

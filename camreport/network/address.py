@@ -1,0 +1,157 @@
+"""Layer addresses: from what a user writes to the module whose output a map reads.
+
+``features.0`` names a module. Where it is a convolution or linear layer inside a
+``Sequential`` whose next sibling (one normalisation layer skipped) is an activation, the map
+reads the tensor after that activation; everywhere else the module's own output. The methods
+assume A >= 0, and in-place activations make libraries disagree exactly there.
+``features.0:pre`` reads the module's own output, ``name#k`` call k of a module that runs
+several times. A bare ``0`` is short for ``features.0``, ``features.-1`` is its last child, and
+``layer*`` or ``features.*`` are patterns for names, part by part between the dots.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from camreport.errors import LayerError, suggestion
+from camreport.settings import check_address
+
+ACTIVATIONS = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.RReLU,
+    nn.SiLU,
+    nn.GELU,
+    nn.Hardswish,
+    nn.ELU,
+    nn.CELU,
+    nn.SELU,
+    nn.Sigmoid,
+    nn.Hardsigmoid,
+    nn.Tanh,
+)
+"""Activations that an address in front of them reads through."""
+
+NORMALISATIONS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.modules.instancenorm._InstanceNorm,
+)
+"""Normalisation layers, one of which may stand between a layer and its activation."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where one map is read.
+
+    Attributes:
+        address: canonical name, e.g. ``features.0``, ``features.0:pre``, ``layer1.0.relu#1``.
+        reads: name (and call) of the module whose output is captured.
+        type: class name of the addressed module.
+        tensor: which tensor that is, in words: ``after ReLU`` or ``own output``.
+    """
+
+    address: str
+    reads: str
+    type: str
+    tensor: str
+
+    @property
+    def module(self) -> str:
+        """Name of the captured module, without its call."""
+        return self.reads.partition("#")[0]
+
+
+def resolve_layer(model: nn.Module, asked: str | int | nn.Module) -> Layer:
+    """Find the tensor that an address, a number or a module object stands for.
+
+    Raises:
+        LayerError: the model has no such module.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if isinstance(asked, nn.Module):
+        asked = next((name for name, module in modules.items() if module is asked), "")
+        if not asked:
+            raise LayerError("layer: expected a module of this model, got one that is not in it.")
+    address = str(asked).strip()
+    name, _, variant = address.partition(":")
+    name, _, call = name.partition("#")
+    if _is_number(name) and name not in modules and "features" in modules:
+        name, address = f"features.{name}", f"features.{address}"
+    counted = _from_the_end(modules, name)
+    name, address = counted, counted + address.removeprefix(name)
+    if not name or name not in modules:
+        raise LayerError(
+            f"layer: expected a module of {type(model).__name__}, got {address!r}."
+            + (suggestion(name, filter(None, modules)) or f" It has {_examples(modules)}.")
+        )
+    check_address(address)
+    after = None if variant or call else _activation_after(modules, name)
+    return Layer(
+        address=address,
+        reads=after or (f"{name}#{call}" if call else name),
+        type=type(modules[name]).__name__,
+        tensor=f"after {type(modules[after]).__name__}" if after else "own output",
+    )
+
+
+def is_pattern(asked: object) -> bool:
+    """Say whether an address stands for any number of modules."""
+    return isinstance(asked, str) and any(character in asked for character in "*?[")
+
+
+def matching_names(names: Iterable[str], pattern: str) -> list[str]:
+    """Return the names that a pattern matches part by part: ``*`` does not reach over a dot."""
+    wanted = pattern.split(".")
+    return [
+        name
+        for name in names
+        if len(parts := name.split(".")) == len(wanted)
+        and all(fnmatchcase(part, one) for part, one in zip(parts, wanted, strict=True))
+    ]
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
+def _from_the_end(modules: Mapping[str, nn.Module], name: str) -> str:
+    """Return a name with numbers below zero, ``features.-1``, as the children they count to."""
+    found = ""
+    for part in name.split("."):
+        children = list(modules[found]._modules) if found in modules else []
+        if part[:1] == "-" and part not in children and _is_number(part):
+            if int(part) < -len(children):
+                return name
+            part = children[int(part)]
+        found = f"{found}.{part}" if found else part
+    return found
+
+
+def _activation_after(modules: Mapping[str, nn.Module], name: str) -> str | None:
+    """Return the name of the activation that directly follows a convolution or linear layer."""
+    parent_name, _, _ = name.rpartition(".")
+    parent = modules[parent_name]
+    if not isinstance(parent, nn.Sequential) or not isinstance(
+        modules[name], nn.modules.conv._ConvNd | nn.Linear
+    ):
+        return None
+    siblings = [(child, module) for child, module in parent._modules.items() if module]
+    place = [child for child, _ in siblings].index(name.rpartition(".")[2])
+    following: Sequence[tuple[str, nn.Module]] = siblings[place + 1 : place + 3]
+    if following and isinstance(following[0][1], NORMALISATIONS):
+        following = following[1:]
+    if not following or not isinstance(following[0][1], ACTIVATIONS):
+        return None
+    child = following[0][0]
+    return f"{parent_name}.{child}" if parent_name else child
+
+
+def _examples(modules: Mapping[str, nn.Module]) -> str:
+    names = [name for name in modules if name]
+    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")

@@ -1,0 +1,165 @@
+"""``LayerTrace``: the with-block that captures layer outputs by name."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from camreport.errors import LayerError
+from camreport.network.grid import Grid, grid_of
+
+
+class NotSpatialError(LayerError):
+    """A module's output has no spatial grid.
+
+    Attributes:
+        name: of the module.
+        reason: why.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"layer: expected a spatial output, but {name!r} gives {reason}.")
+        self.name = name
+        self.reason = reason
+
+
+class LayerTrace:
+    """Capture what modules return during a forward pass, by name and call.
+
+    Each module keeps the tensor it returned, as ``(N, C, h, w)`` where the size of the image says
+    how tokens or channels-last outputs become that; the network goes on with a clone of it, so that
+    nothing later (an in-place ReLU, ``out += identity``) can change what was captured. A
+    tensor that does not require grad yet becomes a leaf that does: with frozen parameters the
+    graph starts at the earliest captured layer.
+
+    Hooks exist between ``__enter__`` and ``__exit__`` only; leaving releases hooks and tensors,
+    whatever happened inside.
+
+    Args:
+        modules: the modules to capture, by the names to look them up with.
+        image: height and width of the model's input; None captures outputs as they are.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+        >>> with LayerTrace({"conv": net[0]}) as trace:
+        ...     _ = net(torch.zeros(1, 3, 8, 8))
+        ...     tuple(trace["conv"].shape)
+        (1, 4, 6, 6)
+    """
+
+    def __init__(
+        self, modules: Mapping[str, nn.Module], image: tuple[int, int] | None = None
+    ) -> None:
+        self._modules = dict(modules)
+        self._image = image
+        self._grids: dict[tuple[str, int], Grid | LayerError] = {}
+        self._outputs: dict[str, list[object]] = {}
+        self._order: list[tuple[str, int]] = []
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as hooks:
+            for name, module in self._modules.items():
+                handle = module.register_forward_hook(partial(self._keep, name))
+                hooks.callback(handle.remove)
+            self._hooks = hooks.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._hooks.close()
+        self._outputs.clear()
+        self._grids.clear()
+        self._order.clear()
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return the output captured as ``name``, or as call ``k`` of it for ``name#k``.
+
+        Raises:
+            LayerError: the module did not run, ran several times without a call being named,
+                ran fewer times than that, or returned something other than a tensor.
+            NotSpatialError: its output has no spatial grid, and the image's size is known.
+        """
+        output, call = self._find(name)
+        grid = self._grids.get(call)
+        if isinstance(grid, LayerError):
+            raise NotSpatialError(call[0], str(grid))
+        return output
+
+    def grid(self, name: str) -> Grid:
+        """Return how the output captured under a name was read; only with the image's size.
+
+        Raises:
+            LayerError: as for looking it up.
+        """
+        self[name]
+        grid = self._grids[self._find(name)[1]]
+        assert isinstance(grid, Grid)
+        return grid
+
+    def calls(self, name: str) -> list[Tensor]:
+        """Return the tensors that every call of a module returned; none if it never ran."""
+        return [output for output in self._outputs.get(name, []) if isinstance(output, Tensor)]
+
+    def position(self, name: str) -> int:
+        """Return the place of ``name`` in the order in which the captured modules finished."""
+        return self._order.index(self._find(name)[1])
+
+    def _find(self, name: str) -> tuple[Tensor, tuple[str, int]]:
+        module, _, call = name.partition("#")
+        outputs = self._outputs.get(module, [])
+        if not outputs:
+            raise LayerError(
+                f"layer: expected one that runs, but {module!r} never ran in the forward pass. "
+                "Choose another."
+            )
+        if not call and len(outputs) > 1:
+            raise LayerError(
+                f"layer: {module!r} ran {len(outputs)} times in the forward pass. Say which call: "
+                + " or ".join(repr(f"{module}#{k}") for k in range(len(outputs)))
+            )
+        number = int(call or 0)
+        if number >= len(outputs):
+            raise LayerError(
+                f"layer: expected a call below {len(outputs)}, got {name!r}. "
+                f"{module!r} ran {len(outputs)} times; calls count from 0."
+            )
+        output = outputs[number]
+        if not isinstance(output, Tensor):
+            raise LayerError(
+                f"layer: expected a module that returns one tensor, but {module!r} returned "
+                f"{type(output).__name__}. Choose a module inside or after it."
+            )
+        return output, (module, number)
+
+    def _keep(
+        self, name: str, module: nn.Module, inputs: tuple[object, ...], output: object
+    ) -> object:
+        calls = self._outputs.setdefault(name, [])
+        call = (name, len(calls))
+        self._order.append(call)
+        calls.append(output)
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return output
+        captured, grid = output, None
+        if self._image is not None:
+            try:
+                grid = self._grids[call] = grid_of(output, module, self._image)
+                captured = calls[-1] = grid.read(output)
+            except LayerError as error:
+                self._grids[call] = error
+        if captured.is_inference():  # such a tensor can be in no graph
+            with torch.inference_mode(False):
+                captured = calls[-1] = captured.clone()
+        if not captured.requires_grad:
+            captured.requires_grad_()
+        return grid.restore(captured.clone(), output) if grid else captured.clone()

@@ -1,0 +1,1 @@
+"""Many images: from files to a results folder."""

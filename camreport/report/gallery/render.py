@@ -1,0 +1,181 @@
+"""Write the report: one HTML file, or for many images a page with a folder of data beside it."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, get_args
+
+from markupsafe import Markup
+
+from camreport.errors import InputError, ResultsError
+from camreport.files import is_file, remove_leftovers, remove_tree, writing
+from camreport.images.preprocessing import PHOTO_SIDE
+from camreport.report.gallery.fallback import FallbackImage, fallback_image
+from camreport.report.gallery.folder import check_data, is_folder, write_folder
+from camreport.report.gallery.language import check_language, language_of, words_of
+from camreport.report.gallery.prose import prose
+from camreport.report.gallery.records import data_uri, image_record
+from camreport.report.gallery.report import Seen, readable, report_data
+from camreport.report.gallery.template import digest, embedded, page_template, script, style
+from camreport.results.reader import DATA, REPORT, Results, load_results
+
+SINGLE_LIMIT = 15 * 1024 * 1024
+"""Bytes up to which a report is one file: larger ones open slowly and portals refuse them."""
+
+MAX_PRINTED = 200
+"""Images of a folder's report that are printed together."""
+
+Layout = Literal["auto", "single", "folder"]
+
+Progress = Callable[[float], None]
+
+_START = 'document.documentElement.classList.add("js")'
+
+
+class _TooLarge(Exception):
+    """The page is larger than one file should be."""
+
+
+def check_rendering(out: str | Path, layout: str, language: str) -> None:
+    """Refuse what cannot be rendered, before anything is computed for it.
+
+    Raises:
+        ResultsError: ``OUT/data`` holds what is not ours.
+        InputError: no such language or layout.
+    """
+    check_language(language)
+    if layout not in get_args(Layout):
+        raise InputError(f"layout: expected {', '.join(get_args(Layout))}, got {layout!r}.")
+    check_data(out)
+
+
+def render_gallery(
+    out: str | Path,
+    *,
+    layout: Layout | None = None,
+    language: str | None = None,
+    progress: Progress = lambda count: None,
+) -> Path:
+    """Build ``OUT/index.html`` from ``OUT/results``, without torch and without recomputing.
+
+    An earlier report stays as it is until the new one is complete.
+
+    Args:
+        out: the folder of the report.
+        layout: ``single``, one file; ``folder``, a page with ``OUT/data`` beside it, which stays
+            quick with many images; ``auto``, a folder if one file would pass ``SINGLE_LIMIT``.
+            None is that of the report that is there, or ``auto``.
+        language: that the page opens in; the reader can switch. None is that of the report that
+            is there, or English.
+        progress: called with the number of newly written images.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        ResultsError: the results are missing, incomplete or damaged, or ``OUT/data`` holds what
+            is not ours.
+        InputError: no such language or layout.
+    """
+    results = load_results(out)
+    report = results.path.parent / REPORT
+    layout = _layout_of(report) if layout is None else layout
+    language = _language_of(report) if language is None else language
+    check_rendering(report.parent, layout, language)
+    remove_leftovers(report.parent, report.parent)
+    told = 0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        progress(max(0, done - told))  # what was begun as one file is not counted twice
+        told = max(told, done)
+
+    if layout != "folder":
+        try:
+            _write_single(results, report, language, layout == "single", tell)
+        except _TooLarge:
+            pass
+        else:
+            remove_tree(report.with_name(DATA))
+            return report
+    write_folder(results, report, language, tell)
+    return report
+
+
+@contextmanager
+def printable(out: str | Path) -> Iterator[Path]:
+    """Give the page that prints every image: one file made from the results, for a while.
+
+    The report itself may come from someone else, and anything may be in it.
+
+    Raises:
+        ResultsError: as for ``render_gallery``, or a document of so many images helps nobody.
+    """
+    results = load_results(out)
+    report = results.path.parent / REPORT
+    count = len(readable(results))
+    if is_folder(report) and count > MAX_PRINTED:
+        raise ResultsError(
+            f"export: a document of {count:,} images has as many pages; up to {MAX_PRINTED} are "
+            "printed. Open the report and print the view you need, or explain fewer images."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, REPORT)
+        _write_single(results, page, _language_of(report), True, lambda done: None)
+        yield page
+
+
+def _layout_of(report: Path) -> Layout:
+    """Return how a report lies on disk; ``auto`` where there is none yet."""
+    if not is_file(report):
+        return "auto"
+    return "folder" if is_folder(report) else "single"
+
+
+def _language_of(report: Path) -> str:
+    """Return the language of the report that is there, or English."""
+    return language_of(report) if is_file(report) else "en"
+
+
+def _write_single(
+    results: Results, report: Path, language: str, unlimited: bool, tell: Callable[[int], None]
+) -> None:
+    """Write everything into one file, image by image.
+
+    Raises:
+        _TooLarge: it passes the limit; nothing has changed.
+    """
+    seen, words = Seen(), words_of(language)
+
+    def images() -> Iterator[tuple[FallbackImage, Markup]]:
+        for place, record in enumerate(readable(results)):
+            image = image_record(results, record, PHOTO_SIDE, cap=None, deflated=False)
+            seen.add(image)
+            shown = fallback_image(results, record, words, lambda jpeg, _: data_uri(jpeg))
+            yield shown, embedded(image.data)
+            tell(place + 1)
+
+    code, sheet = script(), style()
+    policy = (
+        "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
+        f"style-src {digest(sheet)}; script-src {digest(_START)} {digest(code)}"
+    )
+    page = page_template().stream(
+        folder=False,
+        language=language,
+        words=words,
+        prose=prose(results, words, []),
+        policy=policy,
+        style=Markup(sheet),
+        start=Markup(_START),
+        script=Markup(code),
+        images=images(),
+        more=0,
+        report=lambda: embedded(report_data(results, language, seen, folder=False, degraded=[])),
+    )
+    with writing(report, report.parent) as file:
+        for part in page:
+            file.write(part.encode())
+            if not unlimited and file.tell() > SINGLE_LIMIT:
+                raise _TooLarge

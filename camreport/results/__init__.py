@@ -1,0 +1,1 @@
+"""The results folder: what is kept, how it is read and written."""

@@ -1,0 +1,136 @@
+"""How often the predictions agree with the true classes, and whether the names are in order."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from camreport.settings import join_list
+
+MAX_NAMES = 10
+"""Class names that a warning lists."""
+
+MIN_IMAGES = 2
+"""Images per class, on average, that another order of the class names has to rest on."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Agreement of predictions and true classes.
+
+    Attributes:
+        right: images whose most probable class is the true one.
+        total: images with a true class.
+        by_class: ``(right, total)`` of each class that has images, by its index; empty where a
+            label stands for several classes.
+    """
+
+    right: int
+    total: int
+    by_class: Mapping[int, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Reordering:
+    """An order of the class names that fits the true classes clearly better.
+
+    Attributes:
+        order: for each class index, the index of the name that it should have.
+        right: images that would be right with it.
+    """
+
+    order: tuple[int, ...]
+    right: int
+
+
+def accuracy(records: Iterable[Mapping[str, Any]]) -> Accuracy | None:
+    """Count right predictions; None where no image has a true class.
+
+    Args:
+        records: of images, as in the manifest: ``label``, ``labels`` where several classes are
+            right, and ``top`` with the most probable class first.
+    """
+    listed = list(records)
+    counts = _confusions(listed)
+    if not counts:
+        return None
+    labels = sorted({label for label, _ in counts})
+    by_class = {
+        label: (counts[label, label], sum(n for (own, _), n in counts.items() if own == label))
+        for label in labels
+    }
+    right, total = (sum(numbers) for numbers in zip(*by_class.values(), strict=True))
+    return Accuracy(right, total, {} if _has_wide_labels(listed) else by_class)
+
+
+def better_order(records: Iterable[Mapping[str, Any]], num_classes: int) -> Reordering | None:
+    """Find an order of the class names with which clearly more predictions would be right.
+
+    Two names are exchanged as long as at least twice as many images of both are right with it as
+    before. The order counts if it makes most images of the renamed classes right, and
+    ``MIN_IMAGES`` for each of these classes.
+
+    Args:
+        records: as for ``accuracy``.
+        num_classes: number of the model's classes.
+    """
+    counts = _confusions(records)
+    order = list(range(num_classes))
+    while pair := _best_exchange(counts, order):
+        one, other = pair
+        order[one], order[other] = order[other], order[one]
+    renamed = {name for index, name in enumerate(order) if index != name}
+    right = sum(counts[name, index] for index, name in enumerate(order))
+    own = sum(count for (label, _), count in counts.items() if label in renamed)
+    of_renamed = right - sum(counts[i, i] for i in range(num_classes) if i not in renamed)
+    if not renamed or of_renamed < max(MIN_IMAGES * len(renamed), own / 2):
+        return None
+    return Reordering(tuple(order), right)
+
+
+def order_warning(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Return a warning that the class names seem to be in the wrong order, or nothing."""
+    counted, better = accuracy(records), better_order(records, len(names))
+    if counted is None or better is None or _has_wide_labels(records):
+        return ""
+    said = (
+        f"{counted.right} of {counted.total} predictions agree with the true classes, but "
+        f"{better.right} would "
+    )
+    if len(names) <= MAX_NAMES:
+        ordered = join_list(names[index] for index in better.order)
+        return f"{said}with the class names in the order {ordered}"
+    renamed = [f"{i} {names[name]}" for i, name in enumerate(better.order) if i != name]
+    rest = ", …" if len(renamed) > MAX_NAMES else ""
+    return f"{said}with these names by index: {join_list(renamed[:MAX_NAMES])}{rest}"
+
+
+def _has_wide_labels(records: Iterable[Mapping[str, Any]]) -> bool:
+    """Say whether a label of some image stands for several classes."""
+    return any("labels" in record for record in records)
+
+
+def _best_exchange(
+    counts: Counter[tuple[int, int]], order: Sequence[int]
+) -> tuple[int, int] | None:
+    """Return the two classes that gain most by exchanging their names, if any do clearly."""
+    index_of = {name: index for index, name in enumerate(order)}
+    best, most = None, 0
+    for label, predicted in sorted(counts):
+        if order[predicted] == label or counts[label, predicted] < MIN_IMAGES:
+            continue
+        one, other = index_of[label], predicted
+        now = counts[order[one], one] + counts[order[other], other]
+        then = counts[order[other], one] + counts[order[one], other]
+        if then >= 2 * now and then - now > most:
+            best, most = (one, other), then - now
+    return best
+
+
+def _confusions(records: Iterable[Mapping[str, Any]]) -> Counter[tuple[int, int]]:
+    """Count images by their true and their most probable class."""
+    return Counter(
+        (record["label"], record["top"][0]["index"])
+        for record in records
+        if record.get("label") is not None and record.get("top")
+    )

@@ -1,0 +1,36 @@
+"""Steps of a reader through a page."""
+
+import io
+
+from PIL import Image
+from playwright.sync_api import Page
+
+from camreport.report.heatmap import (
+    QuantisedCam,
+    quantise,
+)
+from camreport.results.reader import Results
+
+
+def go(page: Page, state: str, view: str) -> None:
+    """Follow a link to a state and wait for its view."""
+    page.evaluate("state => { location.hash = state }", state)
+    page.wait_for_selector(f"#view .view-{view}")
+
+
+def fields(page: Page) -> dict[str, str]:
+    """Return the state in the address."""
+    pairs: list[list[str]] = page.evaluate("[...new URLSearchParams(location.hash.slice(1))]")
+    return dict(pairs)
+
+
+def cam_of(results: Results, pin: str) -> QuantisedCam:
+    image, rank, method, layer = pin.split(".", 3)
+    cams = results.arrays(int(image))[f"{method}/{layer}"]
+    return quantise(cams[int(rank)], method == "hires_cam")
+
+
+def photo_size(results: Results, image: int) -> tuple[int, int]:
+    """Return height and width of the photograph in the page."""
+    with Image.open(io.BytesIO(results.photo(image))) as photo:
+        return photo.height, photo.width

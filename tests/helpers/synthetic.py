@@ -1,0 +1,212 @@
+"""Results folders of any number of images, written in moments and without torch."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from camreport.results.reader import SCHEMA, Record, softmax
+from camreport.results.shards import Arrays, shard_name, stack_arrays
+
+INPUTS = Path(__file__).resolve().parents[2] / "inputs"
+CLASSES = ("cat", "dog")
+GRIDS = {"features.0": 55, "features.3": 27, "features.6": 13, "features.9": 13, "features.12": 6}
+"""AlexNet's layers and the cells of their maps' sides."""
+
+SMALL = {"a": 7, "b": 5}
+"""Layers of reports that are about something else than their maps."""
+
+NINE = (
+    *("grad_cam", "layer_cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam"),
+    *("grad_cam_elementwise", "layer_cam_pool_gradient", "finer_cam", "hires_cam"),
+)
+FUSING = ("layer_cam", "layer_cam_pool_gradient")
+IN_SHARD = 64
+PHOTOS = 12
+
+
+def write_results(
+    out: Path,
+    count: int,
+    *,
+    methods: Sequence[str] = ("grad_cam", "layer_cam"),
+    grids: dict[str, int] | None = None,
+    photo_side: int = 448,
+    seed: int = 0,
+) -> Path:
+    """Write ``OUT/results`` of ``count`` images: 12 photographs and 64 sets of maps by turns.
+
+    Args:
+        out: the folder of the report.
+        count: number of images.
+        methods: keys of methods that look at a class; those that fuse have fused maps too.
+        grids: cells of the side of each layer's maps; AlexNet's if None.
+        photo_side: longer side of the photographs, in pixels.
+        seed: of all that is drawn.
+
+    Returns:
+        ``out``.
+    """
+    random = np.random.default_rng(seed)
+    grids = GRIDS if grids is None else grids
+    folder = out / "results"
+    (folder / "photos").mkdir(parents=True)
+    photos = [_photo(random, place, photo_side) for place in range(PHOTOS)]
+    rows = [
+        _arrays(random, photos[row % PHOTOS], methods, grids) for row in range(min(count, IN_SHARD))
+    ]
+    names = [{"index": index, "name": name} for index, name in enumerate(CLASSES)]
+    for place, photo in enumerate(photos):
+        buffer = BytesIO()
+        photo.save(buffer, format="JPEG", quality=85)
+        (folder / f"photo-{place}").write_bytes(buffer.getvalue())
+    records: list[Record] = []
+    for index in range(count):
+        shard, row = divmod(index, IN_SHARD)
+        os.link(folder / f"photo-{index % PHOTOS}", folder / "photos" / f"{index}.jpg")
+        if row == 0:
+            _write_shard(folder, shard, rows[: count - index])
+        width, height = photos[index % PHOTOS].size
+        probabilities = softmax(rows[row]["logits"])
+        name = CLASSES[index % 2]
+        records.append(
+            {
+                "index": index,
+                "file": f"{name}s/IMG_{index:05d}.jpg",
+                "sha256": hashlib.sha256(str(index).encode()).hexdigest(),
+                "width": 3 * width,
+                "height": 3 * height,
+                "status": "ok",
+                "label": index % 2,
+                "top": [
+                    {**names[i], "probability": round(float(probabilities[i]), 6)}
+                    for i in np.argsort(-probabilities)
+                ],
+                "shard": shard_name(shard),
+                "row": row,
+            }
+        )
+    for place in range(PHOTOS):
+        (folder / f"photo-{place}").unlink()
+    (folder / ".camreport").write_text("{}")
+    (folder / "manifest.json").write_text(json.dumps(_manifest(methods, grids, names, records)))
+    return out
+
+
+def _write_shard(folder: Path, shard: int, rows: Sequence[Arrays]) -> None:
+    first = folder / shard_name(0)
+    if shard and len(rows) == IN_SHARD:
+        os.link(first, folder / shard_name(shard))
+    else:
+        arrays = stack_arrays(rows) | {"image": np.arange(len(rows))}
+        np.savez(folder / shard_name(shard), **arrays)  # type: ignore[arg-type]
+
+
+def _photo(random: np.random.Generator, place: int, side: int) -> Image.Image:
+    """Cut a part out of one of the demo photographs, upright, lying or square."""
+    files = sorted(INPUTS.glob("*.jpg"))
+    whole = Image.open(files[place % len(files)]).convert("RGB")
+    width, height = [(4, 3), (3, 4), (4, 4)][place // len(files) % 3]
+    unit = min(whole.width / width, whole.height / height) * random.uniform(0.85, 1)
+    left = random.uniform(0, whole.width - unit * width)
+    top = random.uniform(0, whole.height - unit * height)
+    size = (side * width // 4, side * height // 4)
+    box = (left, top, left + unit * width, top + unit * height)
+    return whole.resize(size, Image.Resampling.LANCZOS, box)
+
+
+def _arrays(
+    random: np.random.Generator, photo: Image.Image, methods: Sequence[str], grids: dict[str, int]
+) -> Arrays:
+    """Draw one image's maps, as uneven as a network's: features of its photograph, weighted."""
+    grey = np.asarray(photo.convert("L"), np.float32) / 255
+    arrays: Arrays = {}
+    for layer, side in grids.items():
+        features = _features(random, grey, side)
+        for method in methods:
+            weights = random.normal(0.1, 1, (len(CLASSES), len(features)))
+            maps = np.tensordot(weights, features, 1).astype(np.float32)
+            arrays[f"{method}/{layer}"] = maps * np.float32(10 ** random.uniform(-3, 0))
+    largest = max(grids.values())
+    for method in (key for key in methods if key in FUSING):
+        lifted = [
+            [
+                cv2.resize(np.maximum(cam, 0), (largest, largest)) / max(float(cam.max()), 1e-6)
+                for cam in arrays[f"{method}/{layer}"]
+            ]
+            for layer in grids
+        ]
+        arrays[f"{method}/fused"] = np.max(lifted, axis=0).astype(np.float32)
+    arrays["logits"] = random.normal(0, 2, len(CLASSES)).astype(np.float32)
+    arrays["targets"] = np.arange(len(CLASSES))
+    return arrays
+
+
+def _features(
+    random: np.random.Generator, grey: NDArray[np.float32], side: int
+) -> NDArray[np.float32]:
+    """Return eight rectified channels ``(8, side, side)`` of a photograph."""
+    small = cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA)
+    filters = random.normal(0, 1, (8, 3, 3)).astype(np.float32)
+    kernels = filters - filters.mean((1, 2), keepdims=True)
+    return np.stack([np.maximum(cv2.filter2D(small, -1, kernel), 0) for kernel in kernels])
+
+
+def _manifest(
+    methods: Sequence[str],
+    grids: dict[str, int],
+    names: Sequence[Record],
+    records: Sequence[Record],
+) -> Record:
+    counted = {"forwards": 1, "backwards": 2, "variants": 0, "maps": len(records), "seconds": 1.0}
+    return {
+        "schema": SCHEMA,
+        "command": "camreport run photographs -o report",
+        "versions": {"camreport": "0", "numpy": np.__version__},
+        "device": "cpu",
+        "seed": None,
+        "model": {
+            "name": "synthetic",
+            "source": "no network",
+            "sha256": "0" * 64,
+            "parameters": 0,
+            "output": None,
+            "warning": "",
+            "notes": [],
+        },
+        "preprocessing": {
+            "size": [224, 224],
+            "resize": "squash",
+            "short_side": None,
+            "interpolation": "bilinear",
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "channel_order": "rgb",
+            "scale": 1,
+        },
+        "classes": [*names],
+        "layers": [
+            {
+                "address": layer,
+                "type": "Conv2d",
+                "tensor": "after ReLU",
+                "shape": [8, side, side],
+            }
+            for layer, side in grids.items()
+        ],
+        "channels": [],
+        "methods": [*methods],
+        "quantity": "logit",
+        "fusion": {"gamma": 2.0, "stages": None},
+        "smooth": [],
+        "skipped": [],
+        "images": [*records],
+        "cost": counted | {"families": {"shared passes": counted}},
+    }

@@ -82,19 +82,19 @@ def read_count_or_auto(text: str) -> int | None:
     raise ValueError(f"expected 'auto' or a number from 1, got {text!r}.")
 
 
-def read_numbers(text: str) -> tuple[float, ...]:
+def read_numbers(text: str) -> list[float]:
     """Read numbers with commas between them.
 
     Raises:
         ValueError: one of them is no number.
     """
     try:
-        return tuple(float(number) for number in split_list(text))
+        return [float(number) for number in split_list(text)]
     except ValueError:
         raise ValueError(f"expected three numbers, got {text!r}.") from None
 
 
-def read_size(text: str) -> int | tuple[int, ...]:
+def read_size(text: str) -> int | list[int]:
     """Read one number of pixels, or height and width.
 
     Raises:
@@ -103,7 +103,7 @@ def read_size(text: str) -> int | tuple[int, ...]:
     sides = text.lower().replace("×", "x").replace("，", ",").replace(",", "x").split("x")
     if not all(side.strip().isdecimal() for side in sides) or len(sides) > 2:
         raise ValueError(f"expected pixels such as 224, or 224x320 (height x width), got {text!r}.")
-    return int(sides[0]) if len(sides) == 1 else tuple(map(int, sides))
+    return int(sides[0]) if len(sides) == 1 else [int(side) for side in sides]
 
 
 def read_names(text: str) -> tuple[str, ...] | Path:

@@ -123,6 +123,7 @@ def cli() -> None:
         *options.from_settings(),
         options.QUIET,
         options.VERBOSE,
+        options.CONFIG,
         options.DEBUG,
     ],
 )
@@ -157,7 +158,7 @@ def run(
         summary = camreport.run(
             inputs,
             out,
-            settings=Settings(**options.given(ctx)),
+            settings=options.settings_of(ctx),
             export=_export_figures,
             found=bar.reset,
             progress=bar.update,
@@ -281,6 +282,7 @@ def _export_figures(out: Path) -> None:
     params=[
         *options.from_settings(Settings, lambda each: each.decides in ("model", "preprocessing")),
         options.switch("--tree", "Show the modules as a tree."),
+        options.CONFIG,
         options.DEBUG,
     ],
 )
@@ -289,7 +291,7 @@ def layers(ctx: click.Context, /, tree: bool, **_: object) -> None:
     """List a model's layers in the order in which they run: what a map of each would read."""
     from camreport.api import check_loading
 
-    settings = Settings(**options.given(ctx))
+    settings = options.settings_of(ctx)
     check_loading(settings)
     from camreport.api import load
     from camreport.network.survey import choose_stages, sample_image, survey

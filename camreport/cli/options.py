@@ -1,7 +1,7 @@
 """The command line's options: how they are read, and how ``--help`` lists them in groups."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,32 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from camreport.cli.config import read_config
 from camreport.errors import suggestion
 from camreport.settings import GROUPS, OneOf, Option, Settings, options_of
 
 
 class GroupedOption(click.Option):
-    """An option that ``--help`` lists under a heading."""
+    """An option that ``--help`` lists under a heading.
 
-    def __init__(self, *declarations: Any, group: str = GROUPS[-1], **attributes: Any) -> None:
-        super().__init__(*declarations, **attributes)
-        self.group = group
+    Attributes:
+        group: the heading.
+        meaning: what ``--help`` says of the option, but for its default.
+        shown_default: the default in words; empty where there is none.
+    """
+
+    def __init__(
+        self,
+        declarations: Sequence[str],
+        meaning: str,
+        *,
+        group: str = GROUPS[-1],
+        shown_default: str = "",
+        **attributes: Any,
+    ) -> None:
+        default = f"  [default: {shown_default}]" if shown_default else ""
+        super().__init__(declarations, help=meaning + default, **attributes)
+        self.group, self.meaning, self.shown_default = group, meaning, shown_default
 
 
 class GroupedCommand(click.Command):
@@ -98,22 +114,20 @@ def from_settings(
 
 
 def _from_option(name: str, option: Option, shown_default: str) -> GroupedOption:
-    text = option.help + (f"  [default: {shown_default}]" if shown_default else "")
-    if not option.switches:
-        return GroupedOption(
-            [option.flag, name],
-            type=Value(option),
-            metavar=option.metavar or None,
-            group=option.group,
-            help=text,
-        )
-
     def meant(_ctx: click.Context, _parameter: click.Parameter, value: bool | None) -> object:
         return None if value is None else [*option.switches.values(), False][not value]
 
-    switches = "/".join(option.switches)
+    attributes: dict[str, Any] = (
+        {"is_flag": True, "default": None, "callback": meant}
+        if option.switches
+        else {"type": Value(option), "metavar": option.metavar or None}
+    )
     return GroupedOption(
-        [switches, name], is_flag=True, default=None, callback=meant, group=option.group, help=text
+        ["/".join(option.switches) or option.flag, name],
+        option.help,
+        group=option.group,
+        shown_default=shown_default,
+        **attributes,
     )
 
 
@@ -126,38 +140,57 @@ def given(ctx: click.Context, settings: type = Settings) -> dict[str, Any]:
     }
 
 
-def switch(flag: str, text: str, group: str = GROUPS[-1]) -> GroupedOption:
+def settings_of(ctx: click.Context) -> Settings:
+    """Return what the command line says, else the configuration file, else the defaults.
+
+    Raises:
+        CamReportError: a value makes no sense, or the file is wrong.
+    """
+    said = given(ctx)
+    values = read_config(ctx.params["config"]) | said
+    return Settings(**values, spelled=frozenset(said))
+
+
+def switch(flag: str, meaning: str, group: str = GROUPS[-1]) -> GroupedOption:
     """Return an option without a value.
 
     Args:
         flag: its word on the command line.
-        text: for ``--help``.
+        meaning: for ``--help``.
         group: the heading under which ``--help`` lists it.
     """
-    return GroupedOption([flag], is_flag=True, group=group, help=text)
+    return GroupedOption([flag], meaning, is_flag=True, group=group)
 
 
 OUT = GroupedOption(
     ["-o", "--out"],
+    "Folder for the report.",
     default="report",
-    show_default=True,
+    shown_default="report",
     type=HomePath(),
     metavar="FOLDER",
     group="Output",
-    help="Folder for the report.",
 )
 
 QUIET = switch("--quiet", "Print errors only.", group="Output")
 
 VERBOSE = switch("--verbose", "Print which tensor each map was read from.", group="Output")
 
+CONFIG = GroupedOption(
+    ["--config"],
+    "TOML file with options, such as: gamma = 1.5. The command line takes precedence.",
+    type=HomePath(),
+    metavar="FILE",
+    shown_default="[tool.camreport] in pyproject.toml",
+)
+
 DEBUG = GroupedOption(
     ["--debug"],
+    "Show tracebacks.",
     is_flag=True,
     expose_value=False,
     is_eager=True,
     callback=remember_debug,
-    help="Show tracebacks.",
 )
 
 

@@ -1,7 +1,7 @@
 """What is said once of an option: how it is written and read, and what of a run it changes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 Affects = Literal["maps", "records", "report"]
@@ -30,8 +30,8 @@ class Option:
         write: writes it as ``parse`` reads it back; None where it cannot be written.
         check: raises a ``CamReportError`` for a value that makes no sense.
         shown_default: the default in words, where the value does not say it.
-        permits: whether the option allows what could do harm: only the user's own command or a
-            file that the user names may give it.
+        permits: whether a value allows what could do harm; a file that merely lies in the present
+            folder may not ask for it.
         recorded: whether the recorded command has it.
     """
 
@@ -47,7 +47,7 @@ class Option:
     write: Callable[[Any], str | None] = str
     check: Callable[[Any], object] = lambda value: None
     shown_default: str = ""
-    permits: bool = False
+    permits: Callable[[Any], bool] = lambda value: False
     recorded: bool = True
 
     def words(self, value: object) -> list[str]:
@@ -80,9 +80,9 @@ def options_of(settings: type) -> dict[str, Option]:
     """Return the options of a class of settings by their names, in their order."""
     found: dict[str, Option] = {}
     for each in fields(settings):
-        said: Option = each.metadata["option"]
-        assert each.default is not MISSING
-        flag = said.flag or "--" + each.name.replace("_", "-")
-        switches = {flag: True} if said.default is False else said.switches
-        found[each.name] = replace(said, flag=flag, switches=switches)
+        if "option" in each.metadata:
+            said: Option = each.metadata["option"]
+            flag = said.flag or "--" + each.name.replace("_", "-")
+            switches = {flag: True} if said.default is False else said.switches
+            found[each.name] = replace(said, flag=flag, switches=switches)
     return found

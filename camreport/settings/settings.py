@@ -8,7 +8,7 @@ a configuration file and the READMEs' table are made from the fields of ``Settin
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -41,6 +41,7 @@ from camreport.settings.values import (
     BUNDLED,
     DEFAULT_METHODS,
     GAMMA,
+    TIMM,
     WEIGHTS,
     check_activation,
     check_addresses,
@@ -54,6 +55,7 @@ from camreport.settings.values import (
     check_smoothings,
     check_stages,
     check_weights,
+    is_own_code,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +65,13 @@ if TYPE_CHECKING:
 
 Layout = Literal["auto", "single", "folder"]
 
-_input = partial(option, group="Input", decides="preprocessing", affects="maps")
+_input = partial(
+    option,
+    group="Input",
+    decides="preprocessing",
+    affects="maps",
+    shown_default="the model's own",
+)
 _model = partial(option, group="Model", decides="model", affects="maps")
 _what = partial(option, group="What", affects="maps")
 _drawing = partial(option, group="Drawing", affects="report")
@@ -72,6 +80,10 @@ _drawing = partial(option, group="Drawing", affects="report")
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a run is asked to do, besides its inputs and its folder; each field is an option.
+
+    Attributes:
+        spelled: names of options that the recorded command has even with their default values,
+            because a configuration file may say otherwise.
 
     Raises:
         CamReportError: a value makes no sense, as far as its words show.
@@ -138,6 +150,7 @@ class Settings:
         BUNDLED,
         metavar="NAME",
         write=write_model,
+        permits=lambda name: is_own_code(name) and not name.startswith(TIMM),
         help="catdog-alexnet (bundled), efficientnet-lite0, a torchvision classifier such as "
         "resnet18, timm:NAME, or your own code as file.py:build or package.module:build.",
     )
@@ -154,11 +167,11 @@ class Settings:
         metavar="default|none",
         parse=OneOf(*WEIGHTS),
         check=check_weights,
-        help="none: the architecture with random weights.",
+        help="The weights the model comes with, or none: random ones for the architecture.",
     )
     trust_checkpoint: bool = _model(
         False,
-        permits=True,
+        permits=bool,
         help="Open a checkpoint that can run code on this machine. Only for files you made.",
     )
     output: str | None = _model(
@@ -174,8 +187,9 @@ class Settings:
         parse=read_names,
         write=write_names,
         check=check_class_names,
+        shown_default="the model's own",
         help='One name per class index; quote a name that has a comma: "cat, tabby",dog. A file '
-        "has one per line, or JSON.",
+        "has one per line, JSON, or a Python dictionary.",
     )
     classes: str | Sequence[int | str] = _what(
         AUTO,
@@ -288,16 +302,18 @@ class Settings:
         False,
         group="Output",
         affects="report",
-        help="Also write OUT/figures/: a PNG for each map.",
+        help="Also write OUT/figures/: a PNG for each map, a sheet for each image.",
     )
     overwrite: bool = option(
         False,
         group="Output",
         affects=None,
-        permits=True,
+        permits=bool,
         recorded=False,
         help="Use an output folder that holds something else.",
     )
+
+    spelled: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, each in options_of(type(self)).items():
@@ -314,7 +330,8 @@ class Settings:
         words = ["-o", write_path(out)]
         for name, each in options_of(type(self)).items():
             said = each.words(getattr(self, name))
-            words += said if each.recorded and said != each.words(each.default) else []
+            is_usual = said == each.words(each.default) and name not in self.spelled
+            words += [] if is_usual or not each.recorded else said
         if any(path.startswith("-") for path in paths):  # or they would be read as options
             words += ["--", *paths]
         else:

@@ -204,14 +204,15 @@ def _loaded(settings: Settings, files: Sequence[InputFile], notify: Notify) -> "
     if settings.trust_checkpoint and settings.checkpoint is not None:
         name = Path(settings.checkpoint).name
         notify(f"warning: {name} is trusted: code in it runs on this machine")
-    loaded = load(settings if size is None else replace(settings, image_size=size))
+    sized = settings if size is None else replace(settings, image_size=size)
+    loaded = load(sized, _names(settings))
     if isinstance(settings.model, str) or settings.device != AUTO:
         loaded.module.to(choose_device(settings.device))
     return loaded
 
 
-def load(settings: Settings) -> "LoadedModel":
-    """Load the model that settings name, as ``load_model`` does."""
+def load(settings: Settings, class_names: Sequence[str] | None = None) -> "LoadedModel":
+    """Load the model that settings name, as ``load_model`` does; see there for ``Raises``."""
     from camreport.models import load_model
 
     return load_model(
@@ -220,7 +221,7 @@ def load(settings: Settings) -> "LoadedModel":
         weights=settings.weights,
         trust_checkpoint=settings.trust_checkpoint,
         output=settings.output,
-        class_names=_names(settings),
+        class_names=class_names,
         **changes_of(settings),
     )
 

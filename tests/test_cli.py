@@ -290,7 +290,7 @@ assert "torch" not in sys.modules, "import camreport"
 from camreport.cli import commands as cli
 for words, code in {commands!r}:
     sys.argv = ["camreport", *words]
-    assert cli._exit_code() == code, words
+    assert cli.cli.exit_code() == code, words
     assert "torch" not in sys.modules, words
 """
 

@@ -152,7 +152,7 @@ def test_run_shows_how_far_it_is_with_one_image(
     words = ["run", str(INPUTS / "cat.jpg"), "-o", str(tmp_path / "out"), "--layers", "0"]
     monkeypatch.setattr(sys, "argv", ["camreport", *words, "--methods", "score_cam"])
     with terminal(monkeypatch) as said:
-        assert cli._exit_code() == 0
+        assert cli.cli.exit_code() == 0
     drawn = re.findall(
         r"(\d+)% \|[^|]*\| (\d\.\d) of 1 images, \d\d:\d\d gone, (\d\d:\d\d|\?) to go",
         b"".join(said).decode(),

@@ -23,6 +23,7 @@ from camreport.settings.text import (
     read_names,
     read_number,
     read_numbers,
+    read_path,
     read_size,
     read_whole,
     write_label_map,
@@ -157,7 +158,7 @@ class Settings:
     checkpoint: str | Path | None = _model(
         None,
         metavar="FILE",
-        parse=Path,
+        parse=read_path,
         write=write_path,
         help="File with weights: PyTorch, safetensors, TorchScript, or a Keras VGG16. Without "
         "--model, AlexNet, VGG and ResNet are recognised from their tensor shapes.",

@@ -37,8 +37,8 @@ from camreport.network.memory import BatchPlanner
 from camreport.network.reading import reading_notes
 from camreport.network.state import device_of, undisturbed
 from camreport.network.survey import check_places, choose_layers, sample_image
+from camreport.results.checks import shortened
 from camreport.results.reader import Record, probabilities
-from camreport.results.schema import shortened
 from camreport.results.shards import Arrays, shard_name, stack_arrays
 from camreport.results.writer import ResultsWriter
 from camreport.version import __version__

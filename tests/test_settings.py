@@ -66,8 +66,7 @@ def test_an_option_said_once_reaches_run_and_its_recorded_command(tmp_path: Path
     camreport.run(CAT, out, settings=Wider(crops=4, **given))
     recorded = json.loads((out / "results/manifest.json").read_bytes())["command"]
     assert "--crops 4" in recorded
-    prepared = api.prepare(CAT, out, api.changed(Wider(), {"crops": 3}))  # type: ignore[typeddict-unknown-key]
-    assert prepared.settings == Wider(crops=3)
+    assert api.changed(Wider(gamma=3.0), {"crops": 3}) == Wider(gamma=3.0, crops=3)
 
 
 def test_an_option_said_once_is_in_the_fingerprint_and_in_a_file(tmp_path: Path) -> None:

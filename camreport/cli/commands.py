@@ -209,7 +209,8 @@ def _export_figures(out: Path) -> None:
 @click.pass_context
 def layers(ctx: click.Context, /, tree: bool, **_: object) -> None:
     """List a model's layers in the order in which they run: what a map of each would read."""
-    from camreport.api import check_loading, load
+    from camreport.api import load
+    from camreport.prepare import check_loading
 
     settings = options.settings_of(ctx)
     check_loading(settings)

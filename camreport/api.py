@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from camreport.errors import InputError, ModelError, suggestion
 from camreport.files import locked
-from camreport.images.inputs import InputFile, Notify, printable, read_file
+from camreport.images.inputs import InputFile, printable, read_file
 from camreport.images.pixels import decode
 from camreport.prepare import (
     Prepared,
@@ -20,6 +20,7 @@ from camreport.prepare import (
     resolve_quantity,
     right_classes,
 )
+from camreport.progress import Notify, Progress
 from camreport.report.export import export_figures, remove_exports
 from camreport.report.gallery import render_gallery
 from camreport.settings import AUTO, Settings, SettingsDict, check_device, options_of
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from camreport.models import LoadedModel
-    from camreport.pipeline.local import Progress, Request, Summary
+    from camreport.pipeline.local import Request, Summary
 
 
 def run(
@@ -38,7 +39,7 @@ def run(
     settings: Settings | None = None,
     export: Callable[[Path], object] = export_figures,
     found: Callable[[int], None] = lambda count: None,
-    progress: "Progress" = lambda count: None,
+    progress: Progress = lambda count: None,
     notify: Notify = lambda message: None,
     **options: Unpack[SettingsDict],
 ) -> "Summary":

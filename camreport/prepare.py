@@ -8,10 +8,11 @@ from typing import cast
 
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.images.classes import find_class, read_class_names
-from camreport.images.inputs import InputFile, Notify, find_images
+from camreport.images.inputs import InputFile, find_images
 from camreport.images.labels import FOLDER, read_label_map, true_classes
 from camreport.images.preprocessing import Preprocessing, PreprocessingChanges
 from camreport.methods import Method, resolve_methods
+from camreport.progress import Notify
 from camreport.report.gallery import check_rendering
 from camreport.results.reader import check_output
 from camreport.settings import Settings, check_checkpoint, check_model, split_list

@@ -19,6 +19,7 @@ from camreport.cli.console import result
 from camreport.cli.exits import Commands
 from camreport.cli.layers import HEAD, NUMBERS, layer_rows
 from camreport.methods import METHODS
+from camreport.progress import Progress
 from camreport.settings import Settings
 from camreport.version import __version__
 
@@ -74,13 +75,13 @@ def run(
     **_: object,
 ) -> None:
     """Explain images (files, folders or patterns) and write OUT/index.html and OUT/results/."""
-    import camreport
+    from camreport import api
 
     settings, said = options.settings_of(ctx), list[str]()
     with warnings.catch_warnings(), console.progress(quiet=quiet, **PROGRESS) as bar:
         if quiet:
             warnings.simplefilter("ignore")
-        done = camreport.run(
+        done = api.run(
             inputs,
             out,
             settings=settings,
@@ -164,7 +165,7 @@ def _export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool, yes
 
 
 def _with_progress(
-    form: Callable[[Path, Callable[[int], object]], _Made],
+    form: Callable[[Path, Progress], _Made],
     out: Path,
     unit: str,
     total: int | None = None,
@@ -209,12 +210,12 @@ def _export_figures(out: Path) -> None:
 @click.pass_context
 def layers(ctx: click.Context, /, tree: bool, **_: object) -> None:
     """List a model's layers in the order in which they run: what a map of each would read."""
-    from camreport.api import load
+    from camreport import api
     from camreport.prepare import check_loading
 
     settings = options.settings_of(ctx)
     check_loading(settings)
-    loaded = load(settings)
+    loaded = api.load(settings)
     console.table([HEAD, *layer_rows(loaded, tree)], right=NUMBERS)
     height, width = loaded.preprocessing.size
     result()

@@ -1,6 +1,7 @@
 """An option is said once: the command line, ``run``, records, files and tables follow from it."""
 
 import json
+import pydoc
 import re
 import runpy
 import subprocess
@@ -112,6 +113,12 @@ def test_defaults_are_what_the_command_line_says_they_are() -> None:
         if each.default_words and not each.shown_default:
             assert each.words(each.parse(each.default_words)) == each.words(each.default), name
     assert {method.key for method in resolve_methods(Settings().methods)} <= METHODS.keys()
+
+
+def test_help_on_the_settings_explains_every_option() -> None:
+    shown = pydoc.render_doc(Settings, renderer=pydoc.plaintext)
+    for name, each in options_of(Settings).items():
+        assert f"{name}: {each.help}" in shown
 
 
 def test_settings_refuse_what_makes_no_sense() -> None:
@@ -240,6 +247,7 @@ def test_layers_lists_those_of_the_model_in_the_file(command: Command) -> None:
         ("class-names = 'names.txt'", "class-names: class names: there is no file 'names.txt'"),
         ("layers = {a = 1}", "layers: expected a text, a number or a list of them"),
         ("gamma == 2", "expected a TOML file in UTF-8, got 'own.toml' (Invalid value"),
+        ("gamma = " + "[" * 10_000, "expected a TOML file in UTF-8, got 'own.toml' ("),
         (b"\xff", "expected a TOML file in UTF-8, got 'own.toml'"),
         (None, "got 'own.toml' (No such file or directory)"),
     ],

@@ -209,7 +209,7 @@ def _export_figures(out: Path) -> None:
 )
 @click.pass_context
 def layers(ctx: click.Context, /, tree: bool, **_: object) -> None:
-    """List a model's layers in the order in which they run: what a map of each would read."""
+    """List a model's layers in the order in which they run, with the tensor that maps use."""
     from camreport import api
     from camreport.prepare import check_loading
 

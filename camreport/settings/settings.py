@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from camreport.settings.option import Affects, option, options_of
+from camreport.settings.option import Affects, documented, option, options_of
 from camreport.settings.text import (
     OneNumberOf,
     OneOf,
@@ -78,6 +78,7 @@ _what = partial(option, group="What", affects="maps")
 _drawing = partial(option, group="Drawing", affects="report")
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a run is asked to do, besides its inputs and its folder; each field is an option.

@@ -381,7 +381,7 @@ def test_run_exits_with_130_when_interrupted_and_goes_on_afterwards(tmp_path: Pa
     words = ("run", "in", "-o", "out", *QUICK, "--classes", "cat", "--batch-size", "4")
     process = start(*words, cwd=tmp_path)
     deadline = time.monotonic() + 300
-    while not (tmp_path / "out" / "results" / "shard-00000.json").exists():
+    while not (tmp_path / "out" / "results" / "shard-000000.json").exists():
         assert process.poll() is None, "finished before it could be interrupted"
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from camreport.network.survey import Call
     from camreport.pipeline.local import Summary
     from camreport.report.gallery.render import Layout
-    from camreport.results.reader import Record
+    from camreport.results.reader import Results
 
 PROGRESS = "{percentage:3.0f}% |{bar}| {n:.1f} of {total} images, {elapsed} gone, {remaining} to go"
 """How progress is drawn; a part of an image counts as such."""
@@ -292,7 +292,7 @@ def _with_progress(
     from camreport.results.reader import load_results
 
     if total is None:
-        total = sum(record["status"] == "ok" for record in load_results(out).images)
+        total = len(load_results(out).readable)
     with tqdm(total=total, disable=_hidden(), leave=False, unit=unit) as bar:
         return form(out, bar.update)
 
@@ -492,48 +492,44 @@ def _print_notice(message: str) -> None:
 
 
 def _print_summary(summary: "Summary", verbose: bool, told: Sequence[str]) -> None:
-    from camreport.images.preprocessing import Preprocessing
     from camreport.report.appearance import format_probability
     from camreport.report.gallery.language import words_of
     from camreport.report.gallery.prose import format_cost, format_families
     from camreport.results.reader import REPORT, load_results
 
-    manifest = load_results(summary.out).manifest
-    result(f"preprocessing: {Preprocessing.from_dict(manifest['preprocessing'])}")
+    results = load_results(summary.out)
+    result(f"preprocessing: {results.manifest.preprocessing}")
     for note in summary.notes:
         if note not in told:
             _print_notice(note)
     if verbose:
-        for layer in manifest["layers"]:
-            shape = " x ".join(map(str, layer["shape"]))
-            result(f"{layer['address']}: {layer['type']}, {layer['tensor']}, {shape}")
-    readable = [record for record in manifest["images"] if record["status"] == "ok"]
-    for record in readable[:MAX_LISTED]:
+        for layer in results.manifest.layers:
+            shape = " x ".join(map(str, layer.shape))
+            result(f"{layer.address}: {layer.type}, {layer.tensor}, {shape}")
+    for image in results.readable[:MAX_LISTED]:
         top = ", ".join(
-            f"{entry['name']} {format_probability(entry['probability'])}"
-            for entry in record["top"][:3]
+            f"{entry.name} {format_probability(entry.probability)}" for entry in image.top[:3]
         )
-        result(f"{record['file']}: {top}")
-    if len(readable) > MAX_LISTED:
-        result(f"... and {len(readable) - MAX_LISTED} more images")
-    _print_accuracy(manifest)
+        result(f"{image.file}: {top}")
+    if len(results.readable) > MAX_LISTED:
+        result(f"... and {len(results.readable) - MAX_LISTED} more images")
+    _print_accuracy(results)
     if summary.reused:
         result(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
-    if summary.reused == summary.total:
-        result(f"nothing new to compute; it took {format_cost(summary.cost, words_of('en'))}")
-    else:
-        result(format_cost(summary.cost, words_of("en")))
-    families = format_families(summary.cost, words_of("en"))
+    took = format_cost(results.manifest.cost, words_of("en"))
+    nothing_new = summary.reused == summary.total
+    result(f"nothing new to compute; it took {took}" if nothing_new else took)
+    families = format_families(results.manifest.cost, words_of("en"))
     if len(families) > 1:
         for name, said in families:
             result(f"  {name}: {said}")
     _print_report(summary.out / REPORT)
 
 
-def _print_accuracy(manifest: "Record") -> None:
+def _print_accuracy(results: "Results") -> None:
     """Print how often predictions and true classes agree, overall and for each class."""
-    names = [entry["name"] for entry in manifest["classes"]]
-    counted = accuracy(manifest["images"])
+    names = results.manifest.class_names
+    counted = accuracy(results.readable)
     if counted is None:
         return
     share = counted.right / counted.total
@@ -543,7 +539,7 @@ def _print_accuracy(manifest: "Record") -> None:
         result(f"  {names[index]}: {right} of {total} right")
     if len(worst_first) > MAX_LISTED:
         result(f"  ... and {len(worst_first) - MAX_LISTED} more classes")
-    if warning := order_warning(manifest["images"], names):
+    if warning := order_warning(results.readable, names):
         console.warning(f"{warning}. Are the names given as --class-names in the model's order?")
 
 
@@ -557,11 +553,11 @@ def _print_failed(summary: "Summary") -> None:
 
 
 def _print_report(report: Path) -> None:
-    from camreport.report.gallery.render import SINGLE_LIMIT
+    from camreport.report.gallery import DEFAULT_LIMITS
     from camreport.results.reader import DATA
 
     size, beside = report.stat().st_size, report.with_name(DATA).is_dir()
-    if size > SINGLE_LIMIT and not beside:
+    if size > DEFAULT_LIMITS.single_bytes and not beside:
         console.warning(
             f"the report has {size / 2**20:.0f} MB in one file. It opens slowly and many portals "
             "refuse it: --folder puts the data beside the page."

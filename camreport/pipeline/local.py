@@ -417,6 +417,7 @@ def _explain_batch(
         progress=tell,
     )
     explanation = join(parts)
+    request.task.findings.update(dict.fromkeys(explanation.findings))
     rows = _rows(explanation)
     allowed = planner.size
     if not writer.plan:
@@ -453,7 +454,7 @@ def _plan(
         "classes": classes,
         "layers": [
             _layer_record(layer, first.shapes[name])
-            | ({"same_as": first.twins[name]} if name in first.twins else {})
+            | ({"same_as": first.duplicates[name]} if name in first.duplicates else {})
             for name, layer in first.layers.items()
         ],
         "channels": [

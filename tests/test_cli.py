@@ -258,14 +258,8 @@ def test_render_builds_the_report_again(command: Command) -> None:
     assert report.read_bytes() == before
 
 
-def test_render_warns_when_one_file_is_asked_for_and_large(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_render_says_that_a_folder_belongs_to_the_page(command: Command) -> None:
     command("run", CAT, "-o", "out", *QUICK)
-    monkeypatch.setattr("camreport.report.gallery.render.SINGLE_LIMIT", 1000)
-    finished = command("render", "out", "--single-file")
-    assert finished.code == 0
-    assert "warning: the report has" in finished.err
     folder = command("render", "out", "--folder")
     assert folder.code == 0
     assert folder.err.startswith("note: the report needs the folder data/ beside it")
@@ -386,7 +380,7 @@ def test_run_exits_with_130_when_interrupted_and_goes_on_afterwards(tmp_path: Pa
     words = ("run", "in", "-o", "out", *QUICK, "--classes", "cat", "--batch-size", "4")
     process = start(*words, cwd=tmp_path)
     deadline = time.monotonic() + 300
-    while not (tmp_path / "out" / "results" / "shard-00000.json").exists():
+    while not (tmp_path / "out" / "results" / "shard-000000.json").exists():
         assert process.poll() is None, "finished before it could be interrupted"
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -81,7 +81,7 @@ def test_run_says_what_is_left_out_before_it_computes_the_rest(
     assert {name for name in results.arrays(0) if "/" in name} == {
         *("grad_cam/features.12", "grad_cam/features.10:pre", "xgrad_cam/features.12"),
     }
-    assert [skip["method"] for skip in results.manifest["skipped"]] == ["cam", "xgrad_cam"]
+    assert [skip.method for skip in results.manifest.skipped] == ["cam", "xgrad_cam"]
 
 
 def test_run_says_afterwards_what_only_the_layers_could_tell(command: Command) -> None:

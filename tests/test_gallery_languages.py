@@ -631,18 +631,18 @@ def shown_text(page: Page) -> str:
 def names_of(out: Path) -> list[str]:
     """Return what is not translated: names of files, classes, layers, methods, formulas."""
     manifest = load_results(out).manifest
-    layers = [*manifest["layers"], *manifest.get("channels", [])]
+    layers = [*manifest.layers, *manifest.channels]
     found = [
-        *(record["file"] for record in manifest["images"]),
-        *(entry["name"] for entry in manifest["classes"]),
-        *(layer[key] for layer in layers for key in ("address", "type")),
+        *(image.file for image in manifest.images),
+        *manifest.class_names,
+        *(name for layer in layers for name in (layer.address, layer.type)),
         *(text for method in METHODS.values() for text in (method.formula, method.source)),
         *(method.name for method in METHODS.values()),
-        *(manifest["command"], manifest["model"]["name"], manifest["device"]),
-        *(f"{name} {version}" for name, version in manifest["versions"].items()),
+        *(manifest.command, manifest.model.name, manifest.device),
+        *(f"{name} {version}" for name, version in manifest.versions.items()),
     ]
-    hashes = [record["sha256"] for record in manifest["images"] if record.get("sha256")]
-    said = {" ".join(name.split()) for name in [*found, *hashes, manifest["model"]["sha256"]]}
+    hashes = [image.sha256 for image in manifest.images if image.sha256]
+    said = {" ".join(name.split()) for name in [*found, *hashes, manifest.model.sha256]}
     return sorted(said, key=len, reverse=True)
 
 
@@ -720,17 +720,20 @@ def test_failures_and_what_was_left_out_are_told_in_chinese(
     open_report: Open, reluctant: Path
 ) -> None:
     manifest = load_results(reluctant).manifest
-    failed = [record for record in manifest["images"] if record["status"] == "failed"]
+    failed = [image for image in manifest.images if not image.readable]
     assert len(failed) == len(broken_files())
-    assert len({skip["reason"] for skip in manifest["skipped"]}) >= 5
+    assert len({skip.reason for skip in manifest.skipped}) >= 5
     page = open_report(reluctant)
     page.click("#masthead details.notice summary")
     text = page.inner_text("#masthead")
-    for record in failed:
-        assert f"{record['file']}：{CHINESE.phrase(record['reason'])}" in text
+    for image in failed:
+        assert image.reason is not None
+        assert f"{image.file}：{CHINESE.message(image.reason)}" in text
     assert "警告" in text
-    for skip in manifest["skipped"]:
-        assert_translated(skip["reason"], allowed=set(LATIN.findall(" ".join(names_of(reluctant)))))
+    for skip in manifest.skipped:
+        assert_translated(
+            str(skip.reason), allowed=set(LATIN.findall(" ".join(names_of(reluctant))))
+        )
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import camreport
 from camreport.report.gallery import render_gallery
 from camreport.report.gallery.language import words_of
 from camreport.report.gallery.prose import prose
-from camreport.results.reader import Record, Results, load_results
+from camreport.results.reader import Results, load_results
 
 pytestmark = pytest.mark.slow
 
@@ -190,11 +191,8 @@ def test_title_names_the_inputs_their_number_and_the_model(
     demo: Path, command: str, title: str
 ) -> None:
     results = load_results(demo)
-    manifest: Record = {
-        **results.manifest,
-        "command": command,
-        "model": {**results.manifest["model"], "name": "net"},
-    }
+    model = replace(results.manifest.model, name="net")
+    manifest = replace(results.manifest, command=command, model=model)
     changed = Results(results.path, manifest)
     assert str(prose(changed, words_of("en"), [])["title"]).startswith(title)
 

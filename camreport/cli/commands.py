@@ -174,7 +174,7 @@ def _with_progress(
     from camreport.results.reader import load_results
 
     if total is None:
-        total = sum(record["status"] == "ok" for record in load_results(out).images)
+        total = len(load_results(out).readable)
     with console.progress(total=total, unit=unit) as bar:
         return form(out, bar.update)
 

@@ -10,7 +10,8 @@ from camreport.results.accuracy import accuracy, order_warning
 
 if TYPE_CHECKING:
     from camreport.pipeline.local import Summary
-    from camreport.results.reader import Record
+    from camreport.results.reader import Results
+    from camreport.results.schema import TotalCost
 
 MAX_LISTED = 10
 """Most lines of predictions, classes or failures that are printed."""
@@ -40,30 +41,29 @@ def finished(summary: "Summary", verbose: bool, said: Sequence[str]) -> None:
         verbose: print which tensor each map was read from, too.
         said: what has been told already.
     """
-    from camreport.images.preprocessing import Preprocessing
     from camreport.results.reader import REPORT, load_results
 
-    manifest = load_results(summary.out).manifest
-    result(f"preprocessing: {Preprocessing.from_dict(manifest['preprocessing'])}")
+    results = load_results(summary.out)
+    result(f"preprocessing: {results.manifest.preprocessing}")
     for note in summary.notes:
         if note not in said:
             _print_notice(note)
-    for layer in manifest["layers"] if verbose else ():
-        shape = " x ".join(map(str, layer["shape"]))
-        result(f"{layer['address']}: {layer['type']}, {layer['tensor']}, {shape}")
-    _print_predictions(manifest)
-    _print_accuracy(manifest)
-    _print_cost(summary)
+    for layer in results.manifest.layers if verbose else ():
+        shape = " x ".join(map(str, layer.shape))
+        result(f"{layer.address}: {layer.type}, {layer.tensor}, {shape}")
+    _print_predictions(results)
+    _print_accuracy(results)
+    _print_cost(summary, results.manifest.cost)
     place(summary.out / REPORT)
 
 
 def place(report: Path) -> None:
     """Print where a report is, and what to mind about it."""
-    from camreport.report.gallery.render import SINGLE_LIMIT
+    from camreport.report.gallery import DEFAULT_LIMITS
     from camreport.results.reader import DATA
 
     size, beside = report.stat().st_size, report.with_name(DATA).is_dir()
-    if size > SINGLE_LIMIT and not beside:
+    if size > DEFAULT_LIMITS.single_bytes and not beside:
         console.warning(
             f"the report has {size / 2**20:.0f} MB in one file. It opens slowly and many portals "
             "refuse it: --folder puts the data beside the page."
@@ -81,24 +81,22 @@ def _print_notice(message: str) -> None:
         console.warning(text)
 
 
-def _print_predictions(manifest: "Record") -> None:
+def _print_predictions(results: "Results") -> None:
     from camreport.report.appearance import format_probability
 
-    readable = [record for record in manifest["images"] if record["status"] == "ok"]
-    for record in readable[:MAX_LISTED]:
+    for image in results.readable[:MAX_LISTED]:
         top = ", ".join(
-            f"{entry['name']} {format_probability(entry['probability'])}"
-            for entry in record["top"][:3]
+            f"{entry.name} {format_probability(entry.probability)}" for entry in image.top[:3]
         )
-        result(f"{record['file']}: {top}")
-    if len(readable) > MAX_LISTED:
-        result(f"... and {len(readable) - MAX_LISTED} more images")
+        result(f"{image.file}: {top}")
+    if len(results.readable) > MAX_LISTED:
+        result(f"... and {len(results.readable) - MAX_LISTED} more images")
 
 
-def _print_accuracy(manifest: "Record") -> None:
+def _print_accuracy(results: "Results") -> None:
     """Print how often predictions and true classes agree, overall and for each class."""
-    names = [entry["name"] for entry in manifest["classes"]]
-    counted = accuracy(manifest["images"])
+    names = results.manifest.class_names
+    counted = accuracy(results.readable)
     if counted is None:
         return
     share = counted.right / counted.total
@@ -108,21 +106,21 @@ def _print_accuracy(manifest: "Record") -> None:
         result(f"  {names[index]}: {right} of {total} right")
     if len(worst_first) > MAX_LISTED:
         result(f"  ... and {len(worst_first) - MAX_LISTED} more classes")
-    if warning := order_warning(manifest["images"], names):
+    if warning := order_warning(results.readable, names):
         console.warning(f"{warning}. Are the names given as --class-names in the model's order?")
 
 
-def _print_cost(summary: "Summary") -> None:
+def _print_cost(summary: "Summary", total: "TotalCost") -> None:
     """Print what a run took, and how much an earlier one had left."""
     from camreport.report.gallery.language import words_of
     from camreport.report.gallery.prose import format_cost, format_families
 
     words = words_of("en")
-    cost = format_cost(summary.cost, words)
+    cost = format_cost(total, words)
     if summary.reused:
         result(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
     is_new = summary.reused < summary.total
     result(cost if is_new else f"nothing new to compute; it took {cost}")
-    families = format_families(summary.cost, words)
+    families = format_families(total, words)
     for name, said in families if len(families) > 1 else ():
         result(f"  {name}: {said}")

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from camreport.models import LoadedModel
 
 Layout = Literal["auto", "single", "folder"]
+"""Forms of a report: one file, or a page with its data beside it; ``auto`` goes by the size."""
 
 _input = partial(
     option,

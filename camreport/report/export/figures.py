@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from operator import attrgetter
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from camreport.errors import ResultsError
 from camreport.files import MARKER, check_no_links, is_marked, make_folder, remove_tree, write
+from camreport.progress import Progress
 from camreport.report.appearance import (
     Part,
     appearance,
@@ -37,8 +38,6 @@ _TILE = 176
 _MARGIN = 12
 _LINE = 18
 _FONT_SIZE = 13
-
-Progress = Callable[[int], object]
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

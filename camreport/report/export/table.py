@@ -2,7 +2,6 @@
 
 import csv
 import re
-from collections.abc import Callable
 from io import TextIOWrapper
 from operator import attrgetter
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from camreport.files import is_file, writing
+from camreport.progress import Progress
 from camreport.report.appearance import appearance
 from camreport.report.heatmap import quantise, shade
 from camreport.results.reader import MapRecord, Results, load_results
@@ -31,7 +31,7 @@ _RUN = re.compile(r"^[\t\r\n]|(^|[;,|\t])\s*[=+@-]")
 """What a spreadsheet takes for a formula: at the beginning, or behind what it may split at."""
 
 
-def export_table(out: str | Path, progress: Callable[[int], object] = lambda count: None) -> Path:
+def export_table(out: str | Path, progress: Progress = lambda count: None) -> Path:
     """Write ``OUT/maps.csv``: one line for each map, in UTF-8 with a mark that Excel reads.
 
     A text that a spreadsheet would take for a formula has an apostrophe before it.

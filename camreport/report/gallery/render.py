@@ -1,16 +1,17 @@
 """Write the report: one HTML file, or for many images a page with a folder of data beside it."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from markupsafe import Markup
 
 from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, writing
 from camreport.images.preprocessing import PHOTO_SIDE
+from camreport.progress import Progress
 from camreport.report.gallery.fallback import FallbackImage, fallback_image
 from camreport.report.gallery.folder import check_data, is_folder, write_folder
 from camreport.report.gallery.language import Words, check_language, language_of, words_of
@@ -19,10 +20,7 @@ from camreport.report.gallery.records import Detail, data_uri, image_record
 from camreport.report.gallery.report import DEFAULT_LIMITS, Limits, RunTotals, report_data
 from camreport.report.gallery.template import digest, embedded, page_template, script, style
 from camreport.results.reader import DATA, REPORT, Results, load_results
-
-Layout = Literal["auto", "single", "folder"]
-
-Progress = Callable[[float], None]
+from camreport.settings import Layout
 
 _START = 'document.documentElement.classList.add("js")'
 
@@ -80,11 +78,11 @@ def render_gallery(
     language = _language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
     remove_leftovers(report.parent, report.parent)
-    told = 0
+    told = 0.0
 
-    def tell(done: int) -> None:
+    def tell(done: float) -> None:
         nonlocal told
-        progress(max(0, done - told))  # what was begun as one file is not counted twice
+        progress(max(0.0, done - told))  # what was begun as one file is not counted twice
         told = max(told, done)
 
     if layout != "folder":
@@ -141,7 +139,7 @@ def _write_single(
     language: str,
     limits: Limits,
     most: int | None,
-    tell: Callable[[int], None],
+    tell: Progress,
 ) -> None:
     """Write everything into one file, image by image.
 
@@ -175,7 +173,7 @@ def _write_single(
 
 
 def _images(
-    results: Results, words: Words, totals: RunTotals, tell: Callable[[int], None]
+    results: Results, words: Words, totals: RunTotals, tell: Progress
 ) -> Iterator[tuple[FallbackImage, Markup]]:
     """Yield every image as the contact sheet and as the page's script take it; add to totals."""
     for done, entry in enumerate(results.readable, start=1):

@@ -3,6 +3,7 @@
 from torch import nn
 
 from camreport.errors import ModelError
+from camreport.models.alexnet import AlexNet
 from camreport.models.loaded import LoadedModel
 
 _HEADS = ("fc", "classifier", "heads", "head")  # torchvision's names
@@ -17,7 +18,7 @@ def check_head(loaded: LoadedModel) -> None:
         ModelError: where the classifier was there is an ``nn.Identity``, or nothing.
     """
     module, library = loaded.module, type(loaded.module).__module__
-    if library.startswith("torchvision.models."):
+    if library.startswith("torchvision.models.") or isinstance(module, AlexNet):
         taken_off = isinstance(_last_of_torchvision(module), nn.Identity)
     else:
         taken_off = library.startswith("timm.models.") and not _parameters_of_timm(module)

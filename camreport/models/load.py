@@ -11,12 +11,7 @@ from torch import nn
 from camreport.errors import ClassError, ModelError
 from camreport.images.preprocessing import PreprocessingChanges
 from camreport.models.bundled import load_bundled
-from camreport.models.checkpoint import load_checkpoint
 from camreport.models.heads import check_head
-from camreport.models.imagenet import (
-    efficientnet_lite0_architecture,
-    load_efficientnet_lite0,
-)
 from camreport.models.loaded import (
     Architecture,
     LoadedModel,
@@ -26,7 +21,6 @@ from camreport.models.loaded import (
 )
 from camreport.models.own_code import known_by_name, load_own_code, own_architecture
 from camreport.models.timm_zoo import load_timm, timm_architecture
-from camreport.models.zoo import load_torchvision, torchvision_architecture
 from camreport.settings import BUNDLED, EFFICIENTNET_LITE0, TIMM, check_weights, is_own_code
 
 
@@ -106,6 +100,8 @@ def _load(
     if checkpoint is not None:
         if weights != "default":
             raise ModelError("weights: a checkpoint brings them: leave --weights none out.")
+        from camreport.models.checkpoint import load_checkpoint
+
         architecture = _architecture(model)
         with known_by_name(model) if trusted and is_own_code(model) else nullcontext():
             return load_checkpoint(Path(checkpoint), architecture, trusted)
@@ -114,6 +110,8 @@ def _load(
             raise ModelError(f"weights: {BUNDLED} comes with its own; --model alexnet has none.")
         return load_bundled()
     if model == EFFICIENTNET_LITE0:
+        from camreport.models.imagenet import load_efficientnet_lite0
+
         return load_efficientnet_lite0(weights)
     if model.startswith(TIMM):
         return load_timm(model, weights)
@@ -121,6 +119,8 @@ def _load(
         if weights == "none":
             raise ModelError("weights: code of your own makes them: leave --weights none out.")
         return load_own_code(model)
+    from camreport.models.zoo import load_torchvision
+
     return load_torchvision(model, weights)
 
 
@@ -129,11 +129,15 @@ def _architecture(name: str) -> Architecture | None:
     if name == BUNDLED:
         return None
     if name == EFFICIENTNET_LITE0:
+        from camreport.models.imagenet import efficientnet_lite0_architecture
+
         return efficientnet_lite0_architecture()
     if name.startswith(TIMM):
         return timm_architecture(name)
     if is_own_code(name):
         return own_architecture(name)
+    from camreport.models.zoo import torchvision_architecture
+
     return torchvision_architecture(name)
 
 

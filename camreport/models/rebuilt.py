@@ -1,8 +1,9 @@
 """Whole models, rebuilt from what a file says of them: known classes, and checked attributes.
 
 A file cannot bring code, but it could put a value in a method's place, or one that makes torch's
-own code do more than compute. So a class is looked up here, in torch's layers and torchvision's
-classifiers, and an instance gets parameters, buffers, children and plain values, and no more.
+own code do more than compute. So a class is looked up here, in torch's layers, torchvision's
+classifiers and our AlexNet, and an instance gets parameters, buffers, children and plain values,
+and no more.
 """
 
 import inspect
@@ -42,6 +43,7 @@ MAX_REPEATS = 1_000
 _HOMES = (
     "torch.nn.modules.",
     "torch.nn.parallel.data_parallel",
+    "camreport.models.alexnet",
     "torchvision.models.",
     "torchvision.ops.",
 )

@@ -23,7 +23,8 @@ from torchvision.transforms import v2
 
 import camreport
 from camreport.errors import ModelError
-from camreport.images.preprocessing import Preprocessing, load_image
+from camreport.images.loading import load_image
+from camreport.images.preprocessing import Preprocessing
 from camreport.models import LoadedModel, load_model
 from camreport.network.logits import logits_of
 

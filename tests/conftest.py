@@ -13,7 +13,7 @@ from helpers.checkout import INPUTS
 from torch import Tensor
 
 import camreport
-from camreport.images.preprocessing import load_image
+from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
 from camreport.report.gallery import render_gallery
 

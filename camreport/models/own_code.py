@@ -119,8 +119,8 @@ def _folder_of(where: str) -> Path:
 def _importable(folder: Path) -> Iterator[None]:
     """Let imports find the modules of a folder; installed packages keep their names afterwards."""
     importlib.invalidate_caches()
-    beside = {module.name for module in pkgutil.iter_modules([str(folder)])} - {"__main__"}
-    for name in beside & sys.modules.keys():
+    neighbours = {module.name for module in pkgutil.iter_modules([str(folder)])} - {"__main__"}
+    for name in neighbours & sys.modules.keys():
         if not _lies_in(sys.modules[name], folder) and not _is_installed(name, folder):
             _forget(name)  # code of the user's from another folder
     before = set(sys.modules)
@@ -130,7 +130,7 @@ def _importable(folder: Path) -> Iterator[None]:
     finally:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
-        for name in (beside & sys.modules.keys()) - before:
+        for name in (neighbours & sys.modules.keys()) - before:
             if _lies_in(sys.modules[name], folder) and _is_installed(name, folder):
                 _forget(name)
 

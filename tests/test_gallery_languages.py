@@ -237,7 +237,7 @@ def test_every_reason_to_refuse_an_image_has_a_phrase() -> None:
         found += [refused + text for text in returned["formats.py", name] if text]
     for name in ("_damaged", "_unidentified"):
         found += returned["pixels.py", name]
-    found.append(TOO_LITTLE_MEMORY)
+    found.append(str(TOO_LITTLE_MEMORY))
     reasons = [text for text in found if not text.startswith("input: ")]
     assert len(reasons) >= 25
     for sentence in reasons:
@@ -300,7 +300,7 @@ def test_every_broken_file_is_refused_in_chinese(name: str) -> None:
     crop = Preprocessing(size=(40, 40), resize="short-side", short_side=48)
     content = {**broken_files(), "odd.tif": b"II*\0" + bytes(60)}[name]
     with pytest.raises(InputError) as refused:
-        camreport.images.preprocessing.load_image(content, crop)
+        camreport.images.loading.load_image(content, crop)
     assert str(refused.value) == str(refused.value).strip()
     assert_translated(str(refused.value))
 

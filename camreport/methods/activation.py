@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from camreport.methods.gradient import gradient_x_activation
+from camreport.methods.registry import ACTIVATION, GRADIENT, HEAD, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -11,6 +12,7 @@ MAX_CANCELLED = 1e-3
 """A sum that is this small a share of its terms' sizes is decided by rounding."""
 
 
+@method("CAM", HEAD, where="before_gap")
 def cam(activation: "Tensor", weight: "Tensor") -> "Tensor":
     """Weigh the last feature maps by the classifier's own weights for the class.
 
@@ -37,6 +39,7 @@ def cam(activation: "Tensor", weight: "Tensor") -> "Tensor":
     return flat.reshape(*flat.shape[:-1], *activation.shape[-2:])
 
 
+@method("Eigen-CAM", ACTIVATION, class_specific=False)
 def eigen_cam(activation: "Tensor") -> "Tensor":
     """Draw the main pattern that all channels share, whatever the class.
 
@@ -62,6 +65,7 @@ def eigen_cam(activation: "Tensor") -> "Tensor":
     return first_component(activation)
 
 
+@method("EigenGrad-CAM", GRADIENT, signed=True)
 def eigen_grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Draw the main pattern of gradient times activation.
 

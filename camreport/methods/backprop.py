@@ -2,10 +2,21 @@
 
 from typing import TYPE_CHECKING
 
+from camreport.methods.registry import GUIDED, INPUT_GRADIENT, method
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@method(
+    "Guided backpropagation",
+    GUIDED,
+    where="input_relu",
+    signed=True,
+    on_input=True,
+    per_layer=False,
+    aliases=("guidedbackpropagation", "guidedbp", "gbp"),
+)
 def guided_backprop(gradient: "Tensor") -> "Tensor":
     """Return what reaches the pixels when only positive signals pass each ReLU, backward too.
 
@@ -28,6 +39,7 @@ def guided_backprop(gradient: "Tensor") -> "Tensor":
     return gradient
 
 
+@method("Guided Grad-CAM", GUIDED, where="late_relu", signed=True, on_input=True)
 def guided_grad_cam(gradient: "Tensor", cam: "Tensor") -> "Tensor":
     """Show guided backpropagation only where Grad-CAM is active.
 
@@ -50,6 +62,14 @@ def guided_grad_cam(gradient: "Tensor", cam: "Tensor") -> "Tensor":
     return gradient * _enlarge(cam.clamp(min=0), gradient.shape[-2:], False).unsqueeze(-3)
 
 
+@method(
+    "FullGrad",
+    INPUT_GRADIENT,
+    where="network",
+    on_input=True,
+    per_layer=False,
+    aliases=("fullgradcam", "fullgradient"),
+)
 def full_grad(image: "Tensor", gradient: "Tensor", biases: "list[Tensor]") -> "Tensor":
     """Add up the input's share of the score and that of every bias, place by place.
 

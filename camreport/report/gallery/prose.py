@@ -181,15 +181,15 @@ def _layer_details(layer: Record, words: Words) -> list[str]:
 def _method(method: Method, words: Words) -> dict[str, str]:
     return {
         "name": method.name,
-        "meaning": words.phrase(method.meaning),
-        "caution": words.phrase(method.caution),
+        "meaning": method.meaning.worded(words.language),
+        "caution": method.caution.worded(words.language),
         "formula": method.formula,
         "source": method.source,
         "needs": words(
             "method.needs",
-            name=words.phrase(method.needs.name),
-            cost=words.phrase(method.needs.cost),
-            layers=words.phrase(method.layers),
+            name=method.needs.name.worded(words.language),
+            cost=method.needs.cost.worded(words.language),
+            layers=method.layers.worded(words.language),
         ),
     }
 

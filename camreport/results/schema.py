@@ -163,7 +163,12 @@ def shard(value: Any, place: str) -> None:
         raise refuse(place, "a name such as shard-00000.npz", value)
 
 
-SKIPPED = fields({"method": one_of(*METHODS), "layer": nothing_or(text), "reason": phrase})
+def method(value: Any, place: str) -> None:
+    """Refuse what is not the key of a method, also of one that was registered just now."""
+    one_of(*METHODS)(value, place)
+
+
+SKIPPED = fields({"method": method, "layer": nothing_or(text), "reason": phrase})
 
 _COST = {
     **dict.fromkeys(("forwards", "backwards", "variants", "maps"), whole()),
@@ -246,7 +251,7 @@ _MANIFEST = fields(
         "preprocessing": preprocessing,
         "classes": list_of(CLASS, 1),
         "layers": list_of(LAYER, 1),
-        "methods": list_of(one_of(*METHODS), 1),
+        "methods": list_of(method, 1),
         "quantity": text,
         "fusion": fields({"gamma": number, "stages": nothing_or(whole())}),
         "smooth": list_of(one_of(*SMOOTHINGS)),

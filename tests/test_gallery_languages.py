@@ -608,7 +608,7 @@ def test_link_opens_in_its_language(open_report: Open, demo: Path) -> None:
     page.goto(f"{(demo / 'index.html').as_uri()}#lang=zh")
     page.reload()
     page.wait_for_selector("html[lang=zh-Hans]")
-    assert page.title() == "矩阵 · inputs · 3 幅图像 · catdog-alexnet — camreport"
+    assert page.title() == "热力图对比 · inputs · 3 张图像 · catdog-alexnet — camreport"
     page.context.pages[0].goto("about:blank")
 
 
@@ -619,7 +619,7 @@ def test_command_line_takes_the_language(command: Command, tmp_path: Path) -> No
     assert command("render", str(out), "--lang", "zh").code == 0
     page = (out / "index.html").read_text(encoding="utf-8")
     assert '<html lang="zh-Hans">' in page
-    assert re.search(r"<title>(inputs/)?cat\.jpg · 1 幅图像 · small — camreport</title>", page)
+    assert re.search(r"<title>(inputs/)?cat\.jpg · 1 张图像 · small — camreport</title>", page)
     assert command("render", str(out), "--lang", "fr").code == 2
 
 
@@ -654,5 +654,5 @@ def test_chinese_letters_have_shapes_of_their_own(open_report: Open, demo: Path)
     nav = page.locator("#nav a")
     pictures = [nav.nth(place).screenshot() for place in range(nav.count())]
     words = [nav.nth(place).inner_text() for place in range(nav.count())]
-    assert all(len(word) == 2 for word in words), "boxes of a missing font would look alike"
+    assert len(set(map(len, words))) < len(words), "boxes of a missing font would look alike"
     assert len(set(pictures)) == len(pictures)

@@ -217,8 +217,13 @@ def _joined(names: Sequence[str], words: Words) -> str:
 def _provenance(manifest: Record, words: Words, degraded: Sequence[str]) -> Rows:
     model, comma = manifest["model"], words("comma")
     layers = (
-        f"{layer['address']} ({layer['type']}{comma}{words.phrase(layer['tensor'])}{comma}"
-        f"{' × '.join(map(str, layer['shape']))})"
+        words(
+            "provenance.layer",
+            address=layer["address"],
+            type=layer["type"],
+            tensor=words.phrase(layer["tensor"]),
+            shape=" × ".join(map(str, layer["shape"])),
+        )
         for layer in manifest["layers"]
     )
     preprocessing = str(Preprocessing.from_dict(manifest["preprocessing"]))

@@ -40,7 +40,7 @@ class Mean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(N, C)`` from ``(N, C, positions)``."""
-        return x.tanh().mean(2)
+        return x.mean(2)
 
 
 def photographs(count: int, side: int = 32) -> Tensor:

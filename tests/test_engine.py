@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import reference
-from helpers.checkout import toy_net
-from helpers.nets import EVERY, pooled_net, record_batches
+from helpers.nets import EVERY, pooled_net, record_batches, toy_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 from helpers import reference
-from helpers.checkout import toy_net
+from helpers.nets import toy_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 

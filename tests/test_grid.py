@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from helpers import peers, reference
-from helpers.checkout import toy_net
+from helpers.nets import toy_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torchvision.models.swin_transformer import SwinTransformer

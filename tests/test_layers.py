@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers.checkout import COURSE_LAYERS, toy_net
+from helpers.checkout import COURSE_LAYERS
+from helpers.nets import toy_net
 from torch import Tensor, nn
 from torchvision.models import alexnet, resnet18, vgg11
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers import reference
-from helpers.checkout import toy_net
-from helpers.nets import EVERY, pooled_net
+from helpers.nets import EVERY, pooled_net, toy_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 

@@ -7,8 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from helpers import reference
-from helpers.checkout import toy_net
-from helpers.nets import pooled_net
+from helpers.nets import pooled_net, toy_net
 from torch import Tensor, fx, nn
 from torch.testing import assert_close
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.checkout import INPUTS, toy_net
+from helpers.checkout import INPUTS
+from helpers.nets import toy_net
 from PIL import Image
 from torch import Tensor, nn
 from torch.testing import assert_close

@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers.checkout import COURSE_LAYERS, INPUTS, toy_net
+from helpers.checkout import COURSE_LAYERS, INPUTS
+from helpers.nets import toy_net
 from helpers.reports import embedded
 from torch import Tensor, nn
 from torch.testing import assert_close

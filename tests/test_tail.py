@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from helpers import reference
-from helpers.checkout import toy_net
+from helpers.nets import toy_net
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close

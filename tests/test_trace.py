@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from helpers.checkout import toy_net
+from helpers.nets import toy_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 

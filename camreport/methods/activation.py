@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_CANCELLED = 1e-3
-"""A sum that is this small a share of its terms' sizes is decided by rounding."""
+"""Smallest fraction of its terms' sizes at which the sign of a sum is not left to rounding."""
 
 
 @method("CAM", HEAD, where="before_gap")
@@ -41,7 +41,7 @@ def cam(activation: "Tensor", weight: "Tensor") -> "Tensor":
 
 @method("Eigen-CAM", ACTIVATION, class_specific=False)
 def eigen_cam(activation: "Tensor") -> "Tensor":
-    """Draw the main pattern that all channels share, whatever the class.
+    """Draw the main pattern that all channels share, independent of the class.
 
     R = X v with X = A as ``(h * w, C)`` and v its first right singular vector: the projection of
     each position on the direction in which activations are strongest. As in the paper, X is not

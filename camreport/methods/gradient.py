@@ -2,8 +2,8 @@
 
 Axes are counted from the right (``-3`` channel, ``-2, -1`` space), so any leading axes work.
 A method never modifies its inputs and returns the raw map: unnormalised, before the final ReLU.
-Every method here but ``gradient_x_activation`` is a sum over channels that do not know of each
-other, which is what lets ``contributions`` split it.
+Every method but ``gradient_x_activation`` is a sum over channels of which none depends on another,
+so that ``contributions`` can split it.
 """
 
 from collections.abc import Callable
@@ -165,7 +165,7 @@ def xgrad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
 
 @method("HiResCAM", GRADIENT, signed=True, smooths=True)
 def hires_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
-    """Multiply gradient and activation at each position, keeping sign and place.
+    """Multiply gradient and activation at each position, keeping the sign and the position.
 
     R = sum_k G_k * A_k.
 
@@ -251,11 +251,11 @@ def layer_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     aliases=("layercampool",),
 )
 def layer_cam_pool_gradient(activation: "Tensor", pool_gradient: "Tensor") -> "Tensor":
-    """Compute LayerCAM from the gradient behind the following pooling layer, enlarged.
+    """Compute LayerCAM from the gradient after the following pooling layer, enlarged.
 
     R = sum_k relu(A_k * up(G'_k)) with G' = d score / d output of the pooling layer and ``up``
-    bilinear with corners aligned, as in the authors' localisation code. Max pooling routes each
-    gradient to one position, which draws a grid of dots; the gradient behind it has none.
+    bilinear with corners aligned, as in the authors' localisation code. Max pooling passes each
+    gradient to one position, which draws a grid of dots; the gradient after the pooling has none.
 
     Args:
         activation: layer output, ``(..., C, h, w)``, any float dtype.
@@ -345,7 +345,7 @@ def finer_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
 def contributions(
     compute: "Callable[[Tensor, Tensor], Tensor]", activation: "Tensor", gradient: "Tensor"
 ) -> "Tensor":
-    """Split a method's map into what each channel adds to it.
+    """Split a method's map into the contribution of each channel.
 
     Args:
         compute: a method that is a sum over channels.

@@ -1,7 +1,7 @@
-"""Methods that ask the network again: with masked images, without a channel, at one position.
+"""Methods that run the network again: with masked images, without a channel, at one position.
 
-Each needs no gradient and serves all classes with the same passes: the functions here take the
-scores of K classes in those passes, ``(..., jobs, K)``, and return a map for each of them.
+They need no gradient and use the same passes for all classes: the functions take the scores of K
+classes in those passes, ``(..., passes, K)``, and return a map for each class.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ def scaled_after_enlarging(activation: "Tensor", size: Size) -> "Tensor":
         size: ``(H, W)`` of the image.
 
     Returns:
-        masks ``(M, H, W)``. Channels that are constant have none: what is left of them is rounding.
+        masks ``(M, H, W)``; zeros for a constant channel, whose differences are only rounding.
     """
     return _stretch(_enlarge(activation, size, align_corners=False))
 

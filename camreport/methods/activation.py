@@ -39,7 +39,7 @@ def cam(activation: "Tensor", weight: "Tensor") -> "Tensor":
     return flat.reshape(*flat.shape[:-1], *activation.shape[-2:])
 
 
-@method("Eigen-CAM", ACTIVATION, class_specific=False)
+@method("Eigen-CAM", ACTIVATION, per_class=False)
 def eigen_cam(activation: "Tensor") -> "Tensor":
     """Draw the main pattern that all channels share, independent of the class.
 
@@ -65,7 +65,7 @@ def eigen_cam(activation: "Tensor") -> "Tensor":
     return first_component(activation)
 
 
-@method("EigenGrad-CAM", GRADIENT, signed=True)
+@method("EigenGrad-CAM", GRADIENT, values="signed")
 def eigen_grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Draw the main pattern of gradient times activation.
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     "Guided backpropagation",
     GUIDED,
     where="input_relu",
-    signed=True,
-    on_input=True,
-    per_layer=False,
+    values="signed",
+    grid="input",
+    scope="network",
     aliases=("guidedbackpropagation", "guidedbp", "gbp"),
 )
 def guided_backprop(gradient: "Tensor") -> "Tensor":
@@ -39,7 +39,7 @@ def guided_backprop(gradient: "Tensor") -> "Tensor":
     return gradient
 
 
-@method("Guided Grad-CAM", GUIDED, where="late_relu", signed=True, on_input=True)
+@method("Guided Grad-CAM", GUIDED, where="late_relu", values="signed", grid="input")
 def guided_grad_cam(gradient: "Tensor", cam: "Tensor") -> "Tensor":
     """Show guided backpropagation only where Grad-CAM is active.
 
@@ -66,8 +66,8 @@ def guided_grad_cam(gradient: "Tensor", cam: "Tensor") -> "Tensor":
     "FullGrad",
     INPUT_GRADIENT,
     where="network",
-    on_input=True,
-    per_layer=False,
+    grid="input",
+    scope="network",
     aliases=("fullgradcam", "fullgradient"),
 )
 def full_grad(image: "Tensor", gradient: "Tensor", biases: "list[Tensor]") -> "Tensor":

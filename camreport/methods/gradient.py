@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@method("Grad-CAM", GRADIENT, where="late", smooths=True)
+@method("Grad-CAM", GRADIENT, where="late", supports_smoothing=True)
 def grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Weigh each channel by its average gradient.
 
@@ -49,7 +49,7 @@ def grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     GRADIENT,
     where="late_positive",
     non_negative=True,
-    smooths=True,
+    supports_smoothing=True,
     aliases=("gradcampp",),
 )
 def grad_cam_plus_plus(activation: "Tensor", gradient: "Tensor") -> "Tensor":
@@ -133,7 +133,7 @@ def smooth_grad_cam_plus_plus(
     return _weigh_channels((alpha * first.clamp(min=0)).sum((-2, -1)), activation)
 
 
-@method("XGrad-CAM", GRADIENT, where="late_positive", non_negative=True, smooths=True)
+@method("XGrad-CAM", GRADIENT, where="late_positive", non_negative=True, supports_smoothing=True)
 def xgrad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Weigh each channel by its gradients, averaged by how active each position is.
 
@@ -163,7 +163,7 @@ def xgrad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     return _weigh_channels(weight.masked_fill_(total == 0, 0), activation)
 
 
-@method("HiResCAM", GRADIENT, signed=True, smooths=True)
+@method("HiResCAM", GRADIENT, values="signed", supports_smoothing=True)
 def hires_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Multiply gradient and activation at each position, keeping the sign and the position.
 
@@ -189,7 +189,7 @@ def hires_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     return gradient_x_activation(activation, gradient).sum(-3)
 
 
-@method("Grad-CAM elementwise", GRADIENT, smooths=True)
+@method("Grad-CAM elementwise", GRADIENT, supports_smoothing=True)
 def grad_cam_elementwise(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Multiply gradient and activation at each position and keep what is positive.
 
@@ -215,7 +215,7 @@ def grad_cam_elementwise(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     return gradient_x_activation(activation, gradient).clamp_(min=0).sum(-3)
 
 
-@method("LayerCAM", GRADIENT, fuses=True, smooths=True)
+@method("LayerCAM", GRADIENT, fuses=True, supports_smoothing=True)
 def layer_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Weigh each position of each channel by its own positive gradient.
 
@@ -247,7 +247,7 @@ def layer_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     POOL_GRADIENT,
     where="before_pool",
     fuses=True,
-    by_name=True,
+    opt_in=True,
     aliases=("layercampool",),
 )
 def layer_cam_pool_gradient(activation: "Tensor", pool_gradient: "Tensor") -> "Tensor":
@@ -283,9 +283,9 @@ def layer_cam_pool_gradient(activation: "Tensor", pool_gradient: "Tensor") -> "T
 @method(
     "Gradient × activation",
     GRADIENT,
-    signed=True,
+    values="signed",
     per_channel=True,
-    by_name=True,
+    opt_in=True,
     aliases=("gradxactivation", "layergradientxactivation", "inputxgradient"),
 )
 def gradient_x_activation(activation: "Tensor", gradient: "Tensor") -> "Tensor":
@@ -315,7 +315,7 @@ def gradient_x_activation(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     return gradient * activation
 
 
-@method("Finer-CAM", LOOK_ALIKES, where="late", smooths=True)
+@method("Finer-CAM", LOOK_ALIKES, where="late", supports_smoothing=True)
 def finer_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Weigh each channel by its average gradient of the class's lead over its look-alikes.
 

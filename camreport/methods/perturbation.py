@@ -78,7 +78,7 @@ def score_cam(activation: "Tensor", probabilities: "Tensor") -> "Tensor":
     where="late",
     masks=scaled_after_enlarging_by_corners,
     weighs_by="logit",
-    by_name=True,
+    opt_in=True,
 )
 def score_cam_pgc(activation: "Tensor", logits: "Tensor") -> "Tensor":
     """Weigh each channel by the softmax over channels of the class's logit under its mask.
@@ -110,7 +110,7 @@ def score_cam_pgc(activation: "Tensor", logits: "Tensor") -> "Tensor":
     where="late",
     masks=enlarged_after_scaling,
     weighs_by="logit",
-    by_name=True,
+    opt_in=True,
 )
 def score_cam_torchcam(activation: "Tensor", logits: "Tensor") -> "Tensor":
     """Weigh channels as ``score_cam_pgc`` does, under masks stretched on the layer's grid.
@@ -164,7 +164,7 @@ def ablation_cam(activation: "Tensor", scores: "Tensor", ablated: "Tensor") -> "
     return _combine(scores.unsqueeze(-2) - ablated, activation)
 
 
-@method("Recipro-CAM", KEPT, where="late", from_least=True, largest_grid=14 * 14)
+@method("Recipro-CAM", KEPT, where="late", values="relative", max_positions=14 * 14)
 def recipro_cam(activation: "Tensor", kept: "Tensor") -> "Tensor":
     """Read the class's score when a single position of the layer is kept.
 

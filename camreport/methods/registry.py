@@ -7,7 +7,7 @@ an oracle in ``tests/helpers/reference.py``. Nothing here imports torch.
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
 from camreport.errors import MethodError, suggestion
 from camreport.messages import Message, message
@@ -21,21 +21,28 @@ F = TypeVar("F", bound="Callable[..., Tensor]")
 
 
 @dataclass(frozen=True)
-class Need:
+class Requirement:
     """What a kind of method is computed from, which decides what it costs.
 
     Attributes:
         key: its name in the table of messages, which words its name and its cost.
         passes: the passes it shares with others: costs are counted by these.
-        changes: it changes images or layers and runs the network again, image by image.
+        perturbs: it changes images or layers and runs the network again, image by image.
         random: it draws noise.
     """
 
     key: str
     passes: str
-    changes: bool = False
+    perturbs: bool = False
     random: bool = False
 
+    # bridge begins
+    @property
+    def changes(self) -> bool:
+        """See ``perturbs``."""
+        return self.perturbs
+
+    # bridge ends
     @property
     def name(self) -> Message:
         """What it is, in a word or two, for tables."""
@@ -47,20 +54,24 @@ class Need:
         return message(f"methods.needs.{self.key}.cost")
 
 
+# bridge begins
+Need = Requirement
+
+# bridge ends
 SHARED = "shared passes"
 """The passes whose activations and gradients most methods are made of."""
 
-GRADIENT = Need("gradient", SHARED)
-ACTIVATION = Need("activation", SHARED)
-HEAD = Need("head", SHARED)
-POOL_GRADIENT = Need("pool_gradient", SHARED)
-LOOK_ALIKES = Need("look_alikes", "look-alikes")
-NOISE = Need("noise", "noisy copies", random=True)
-INPUT_GRADIENT = Need("input_gradient", SHARED)
-GUIDED = Need("guided", "guided passes")
-MASKED = Need("masked", "masked images", changes=True)
-ABLATED = Need("ablated", "tail passes", changes=True)
-KEPT = Need("kept", "tail passes", changes=True)
+GRADIENT = Requirement("gradient", SHARED)
+ACTIVATION = Requirement("activation", SHARED)
+HEAD = Requirement("head", SHARED)
+POOL_GRADIENT = Requirement("pool_gradient", SHARED)
+LOOK_ALIKES = Requirement("look_alikes", "look-alikes")
+NOISE = Requirement("noise", "noisy copies", random=True)
+INPUT_GRADIENT = Requirement("input_gradient", SHARED)
+GUIDED = Requirement("guided", "guided passes")
+MASKED = Requirement("masked", "masked images", perturbs=True)
+ABLATED = Requirement("ablated", "tail passes", perturbs=True)
+KEPT = Requirement("kept", "tail passes", perturbs=True)
 
 PASSES = tuple(
     dict.fromkeys(need.passes for need in (GRADIENT, LOOK_ALIKES, NOISE, GUIDED, MASKED, ABLATED))
@@ -78,43 +89,86 @@ class Method:
         name: as its paper writes it.
         needs: what it is computed from.
         where: the layers at which it makes sense, a name among the messages ``methods.layers``.
-        class_specific: False where all classes share one map.
-        signed: negative values are evidence against the class and are drawn.
+        grid: of a map: the ``layer``'s or the ``input``'s.
+        values: ``positive`` values are evidence and drawn; ``signed``: negative ones too, as
+            evidence against the class; ``relative``: only differences within a map mean
+            something, so it is drawn from its smallest value up.
+        scope: a map stands for one ``layer`` or for the whole ``network``.
+        per_class: False if all classes share one map.
+        per_channel: one map per channel, ``(C, h, w)``.
         non_negative: assumes A >= 0, so it is not computed in front of an activation.
         fuses: maps of several layers are also fused into one (LayerCAM).
-        on_input: maps have the input's grid instead of the layer's.
-        per_layer: False where one map stands for the whole network.
-        per_channel: one map per channel, ``(C, h, w)``.
-        smooths: the smoothing options apply: a sum over channels of activation and gradient.
-        from_least: drawn from its least value up; only differences within a map mean something.
+        supports_smoothing: a sum over channels of activation and gradient, as the smoothing
+            options need it.
         masks: how Score-CAM's variants turn channels ``(M, h, w)`` into masks ``(M, H, W)``.
-        weighs_by: which score of a changed pass it reads; None where the task's quantity decides.
-        largest_grid: most positions of a layer at which ``all`` includes it; None is any.
-        by_name: left out of ``all``: a library's variant, or too large to keep unasked.
-        aliases: further names that are in use.
+        weighs_by: the score of a masked pass that it uses; None if the run's quantity decides.
+        max_positions: most positions of a layer at which ``all`` includes it; None for any.
+        opt_in: left out of ``all``: a library's variant, or maps too large to keep by default.
+        aliases: further spellings of its name.
     """
 
     key: str
     compute: "Callable[..., Tensor]"
     name: str
-    needs: Need
+    needs: Requirement
     _: KW_ONLY
     where: str = "any"
-    class_specific: bool = True
-    signed: bool = False
+    grid: Literal["layer", "input"] = "layer"
+    values: Literal["positive", "signed", "relative"] = "positive"
+    scope: Literal["layer", "network"] = "layer"
+    per_class: bool = True
+    per_channel: bool = False
     non_negative: bool = False
     fuses: bool = False
-    on_input: bool = False
-    per_layer: bool = True
-    per_channel: bool = False
-    smooths: bool = False
-    from_least: bool = False
+    supports_smoothing: bool = False
     masks: "Callable[[Tensor, tuple[int, int]], Tensor] | None" = None
-    weighs_by: str | None = None
-    largest_grid: int | None = None
-    by_name: bool = False
+    weighs_by: Literal["probability", "logit"] | None = None
+    max_positions: int | None = None
+    opt_in: bool = False
     aliases: tuple[str, ...] = ()
 
+    # bridge begins
+    @property
+    def class_specific(self) -> bool:
+        """See ``per_class``."""
+        return self.per_class
+
+    @property
+    def signed(self) -> bool:
+        """See ``values``."""
+        return self.values == "signed"
+
+    @property
+    def from_least(self) -> bool:
+        """See ``values``."""
+        return self.values == "relative"
+
+    @property
+    def on_input(self) -> bool:
+        """See ``grid``."""
+        return self.grid == "input"
+
+    @property
+    def per_layer(self) -> bool:
+        """See ``scope``."""
+        return self.scope == "layer"
+
+    @property
+    def smooths(self) -> bool:
+        """See ``supports_smoothing``."""
+        return self.supports_smoothing
+
+    @property
+    def largest_grid(self) -> int | None:
+        """See ``max_positions``."""
+        return self.max_positions
+
+    @property
+    def by_name(self) -> bool:
+        """See ``opt_in``."""
+        return self.opt_in
+
+    # bridge ends
     @property
     def meaning(self) -> Message:
         """What a map shows, in one sentence."""
@@ -170,7 +224,8 @@ def resolve_methods(names: str | Iterable[str]) -> list[Method]:
     """Find methods by names in any of the field's spellings, without repeats.
 
     Case, spaces, dashes and underscores do not matter: ``gradcam``, ``Grad-CAM``, ``GradCAM++``.
-    ``all`` takes one variant of each method. A method given by name has no largest grid.
+    ``all`` takes one variant of each method. A method given by name is
+    computed on any grid.
 
     Args:
         names: ``all``, names separated by commas, or a sequence of names.
@@ -187,10 +242,10 @@ def resolve_methods(names: str | Iterable[str]) -> list[Method]:
     found: dict[str, Method] = {}
     for name in filter(str.strip, listed):
         if _spelling(name) == "all":
-            found = {k: m for k, m in METHODS.items() if not m.by_name} | found
+            found = {k: m for k, m in METHODS.items() if not m.opt_in} | found
         elif _spelling(name) in by_spelling:
             method = by_spelling[_spelling(name)]
-            found[method.key] = replace(method, largest_grid=None)
+            found[method.key] = replace(method, max_positions=None)
         else:
             near = suggestion(name.strip().lower(), METHODS) or f" There are {', '.join(METHODS)}."
             raise MethodError(

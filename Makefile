@@ -63,8 +63,9 @@ bench: $(DEVELOPMENT) ## measure the README's table of ratios, and the speed of 
 	$(PY) benchmarks/ratios.py $(ARGS)
 	$(PY) benchmarks/page.py $(ARGS)
 
-docs: $(DEVELOPMENT) ## write the READMEs' table of methods from the registry
+docs: $(DEVELOPMENT) ## write the READMEs' tables from the registry and the options
 	$(PY) docs/methods_table.py
+	$(PY) docs/options_table.py
 
 clean: ## remove what was generated, environment included
 	rm -rf build dist gallery node_modules .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

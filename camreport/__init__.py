@@ -11,6 +11,7 @@ from camreport.version import __version__ as __version__
 
 __all__ = [
     "CamReportError",
+    "Explainer",
     "Explanation",
     "LoadedModel",
     "Results",
@@ -24,7 +25,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from camreport.api import run
-    from camreport.engine.explainer import Explanation, explain
+    from camreport.engine.explainer import Explainer, Explanation, explain
     from camreport.errors import CamReportError
     from camreport.models import LoadedModel, load_model
     from camreport.pipeline.local import Summary
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CamReportError": "errors",
+    "Explainer": "engine.explainer",
     "Explanation": "engine.explainer",
     "LoadedModel": "models",
     "Results": "results.reader",

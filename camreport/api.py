@@ -4,80 +4,69 @@ What can be refused without torch is refused before torch is imported.
 """
 
 import os
-import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.files import locked
-from camreport.images.classes import find_class
-from camreport.images.inputs import InputFile, find_images, printable, read_file
-from camreport.images.labels import FOLDER, LabelMap, read_label_map, true_classes
+from camreport.images.classes import find_class, read_class_names
+from camreport.images.inputs import InputFile, Notify, find_images, printable, read_file
+from camreport.images.labels import FOLDER, read_label_map, true_classes
 from camreport.images.pixels import decode
 from camreport.images.preprocessing import Preprocessing, PreprocessingChanges
-from camreport.methods import DEFAULT_METHODS, resolve_methods
+from camreport.methods import Method, resolve_methods
 from camreport.report.export import export_figures, remove_exports
-from camreport.report.gallery import Layout, check_rendering, render_gallery
+from camreport.report.gallery import check_rendering, render_gallery
 from camreport.results.reader import check_output
 from camreport.settings import (
     AUTO,
-    BUNDLED,
-    GAMMA,
-    check_activation,
-    check_addresses,
-    check_batch_size,
+    Settings,
+    SettingsDict,
     check_checkpoint,
-    check_class_names,
     check_device,
     check_model,
-    check_numbers,
-    check_quantity,
-    check_smoothings,
-    join_list,
+    options_of,
     split_list,
 )
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from camreport.models import LoadedModel
-    from camreport.pipeline.local import Progress, Summary
+    from camreport.pipeline.local import Progress, Request, Summary
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that nothing without torch has refused.
+
+    Attributes:
+        settings: what is asked, with every path complete and every file of names read.
+        inputs: files, folders and patterns, as given but for ``~``.
+        out: folder of the report.
+        files: the images that the inputs lead to.
+        methods: those of the settings, without repeats.
+    """
+
+    settings: Settings
+    inputs: tuple[str | Path, ...]
+    out: Path
+    files: tuple[InputFile, ...]
+    methods: tuple[Method, ...]
 
 
 def run(
     inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    model: "str | nn.Module | LoadedModel" = BUNDLED,
-    checkpoint: str | Path | None = None,
-    weights: str = "default",
-    trust_checkpoint: bool = False,
-    output: str | None = None,
-    activation: str = AUTO,
-    class_names: Sequence[str] | None = None,
-    classes: str | Sequence[int | str] = "auto",
-    labels: str | Path | Mapping[str, int | str] | None = None,
-    label_map: str | LabelMap | None = None,
-    layers: Sequence[str] | None = None,
-    channels: Sequence[str] | None = None,
-    methods: str | Sequence[str] = DEFAULT_METHODS,
-    device: str = "auto",
-    batch_size: int | None = None,
-    quantity: str = "logit",
-    gamma: float = GAMMA,
-    stages: int | None = None,
-    smooth: str | Sequence[str] = (),
-    seed: int = 0,
-    overwrite: bool = False,
-    layout: Layout = "auto",
-    language: str = "en",
-    figures: bool | Callable[[Path], object] = False,
+    settings: Settings | None = None,
+    export: Callable[[Path], object] = export_figures,
     found: Callable[[int], None] = lambda count: None,
     progress: "Progress" = lambda count: None,
-    notify: Callable[[str], None] = lambda message: None,
-    **changes: Unpack[PreprocessingChanges],
+    notify: Notify = lambda message: None,
+    **options: Unpack[SettingsDict],
 ) -> "Summary":
     """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
 
@@ -86,167 +75,154 @@ def run(
     Args:
         inputs: files, folders or glob patterns.
         out: folder of the report; new, empty, or an earlier report's.
-        model: a name, as for ``load_model``, a module or a loaded model.
-        checkpoint: a file with weights for the model.
-        weights: ``default``, or ``none`` for random ones.
-        trust_checkpoint: open a file that could run code.
-        output: which part of what the model returns holds the logits.
-        activation: what turns the logits into probabilities: ``softmax`` over exclusive classes,
-            ``sigmoid`` of each class by itself, or ``none`` where the model returns
-            probabilities; ``auto`` recognises the last.
-        class_names: one name per class index.
-        classes: what to explain: ``all``, ``topK``, class indices or class names; ``auto`` is
-            all of up to two classes, else the top 3.
-        labels: the images' true classes, for a badge: ``folder``, a table's file, or a mapping
-            from the images' names; see ``true_classes``.
-        label_map: classes that words of another vocabulary stand for, such as
-            ``cat=281-285,dog=151-268``; an image is right if its prediction is one of them.
-        layers: addresses and patterns; the model's own choice if None.
-        channels: addresses and patterns of the layers whose feature maps the report ships, with
-            Grad-CAM's weight of each channel; they need not be among ``layers``.
-        methods: names from the registry, in any spelling.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a module of your own stays where it is
-            with ``auto``.
-        batch_size: images per batch; chosen from a byte budget if None.
-        quantity: ``logit``, ``probability``, ``contrast`` or ``contrast:CLASS`` (index or name).
-        gamma: steepness of the lift in LayerCAM's fusion.
-        stages: how many early stages the fusion lifts.
-        smooth: some of ``noise``, ``aug`` and ``eigen``, see ``explain``.
-        seed: of the noise.
-        overwrite: use an output folder that holds something else.
-        layout: ``single``, a report in one file; ``folder``, a page with its data beside it;
-            ``auto``, a folder where one file would pass 15 MB.
-        language: that the report opens in, ``en`` or ``zh``.
-        figures: write ``OUT/figures`` too, a picture for each map and a sheet for each image; or
-            a function of the folder that does so.
+        settings: what to compute and how to show it; the defaults if None.
+        export: writes ``OUT/figures`` where the settings ask for figures.
         found: called once with the number of inputs, before the model is loaded.
         progress: called with the number of newly finished inputs; fractional within one input.
         notify: called with each warning, and with the reason for each skipped method, before
             computation starts.
-        changes: what to change in the model's own preprocessing, as for ``load_model``.
+        options: fields of ``Settings`` that take the place of those in ``settings``.
 
     Raises:
         InputError: an input or the output folder is not usable, or no image could be read.
         ModelError, LayerError, ClassError, MethodError: see ``load_model`` and ``explain``.
             Nothing is written in any of these cases.
+        TypeError: there is no such option.
     """
-    listed = _listed_inputs(inputs)
-    folder = _home(out, "output")
-    checkpoint = None if checkpoint is None else _home(checkpoint, "checkpoint")
-    if isinstance(labels, str | Path):
-        labels = FOLDER if str(labels) == FOLDER else _home(labels)
-    chosen_methods = resolve_methods(methods)
-    check_numbers(gamma, stages, seed)
-    check_smoothings(smooth)
-    check_quantity(quantity, by_name=True)
-    check_activation(activation)
-    check_batch_size(batch_size)
-    check_device(device)
-    check_addresses("layers", layers)
-    check_addresses("channels", channels)
-    check_class_names(class_names)
-    check_model_options(model, weights, checkpoint, changes)
-    _check_classes(classes, quantity, class_names)
-    check_output(folder, overwrite)
-    check_rendering(folder, layout, language)
-    files = find_images(listed, exclude=folder, notify=notify)
-    _check_labels(labels, label_map, files, class_names)
-    found(len(files))
+    prepared = prepare(inputs, out, changed(settings or Settings(), options), notify)
+    found(len(prepared.files))
 
     # torch is imported from here on
-    from camreport.engine.plan import make_task
-    from camreport.models import load_model
-    from camreport.network.state import undisturbed
-    from camreport.pipeline.local import Request, compute, request_layers, run_settings
+    from camreport.pipeline.local import compute, run_settings
     from camreport.results.writer import ResultsWriter
 
-    asked = dict(changes)
-    if changes.get("resize") == "none" and changes.get("image_size") is None:
-        changes["image_size"] = _size_of_first(files)
-    if trust_checkpoint and checkpoint is not None:
-        notify(f"warning: {checkpoint.name} is trusted: code in it runs on this machine")
-    loaded = load_model(
-        model,
-        checkpoint=checkpoint,
-        weights=weights,
-        trust_checkpoint=trust_checkpoint,
-        output=output,
-        class_names=class_names,
-        **changes,
-    )
-    if isinstance(model, str) or device != "auto":
-        loaded.module.to(choose_device(device))
-    chosen_layers = request_layers(loaded, layers)
-    chosen_channels = {} if channels is None else request_layers(loaded, channels)
-    asked_quantity, quantity = quantity, resolve_quantity(quantity, loaded.class_names)
+    settings, folder = prepared.settings, prepared.out
+    loaded, request = _planned(prepared, notify)
+    with locked(folder):
+        writer = ResultsWriter(folder, run_settings(loaded, request), settings.overwrite)
+        summary = compute(loaded, prepared.files, writer, request, progress)
+        render_gallery(folder, layout=settings.layout, language=settings.language)
+        if summary.changed:
+            remove_exports(folder)
+        if settings.figures:
+            export(folder)
+    return summary
+
+
+def changed(settings: Settings, options: SettingsDict) -> Settings:
+    """Return settings with some of their fields changed.
+
+    Raises:
+        TypeError: there is no such field.
+    """
+    for name in options.keys() - options_of(type(settings)).keys():
+        near = suggestion(name, options_of(type(settings)))
+        raise TypeError(f"options: expected fields of Settings, got {name!r}.{near}")
+    return replace(settings, **options)
+
+
+def prepare(
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    settings: Settings,
+    notify: Notify = lambda message: None,
+) -> Prepared:
+    """Refuse what can be refused without torch, and find the images. Nothing is written.
+
+    Raises:
+        CamReportError: as for ``run``.
+    """
+    listed = tuple(_listed_inputs(inputs))
+    folder = _home(out, "output")
+    methods = tuple(resolve_methods(settings.methods))
+    settings = _read(settings)
+    check_loading(settings)
+    _check_classes(settings)
+    check_output(folder, settings.overwrite)
+    check_rendering(folder, settings.layout, settings.language)
+    files = tuple(find_images(listed, exclude=folder, notify=notify))
+    _check_labels(settings, files)
+    return Prepared(settings, listed, folder, files, methods)
+
+
+def _read(settings: Settings) -> Settings:
+    """Return settings with ``~`` expanded in their paths and the file of class names read."""
+    labels, names, file = settings.labels, settings.class_names, settings.checkpoint
+    if isinstance(labels, str | Path):
+        labels = FOLDER if str(labels) == FOLDER else _home(labels)
+    if isinstance(names, Path):
+        names = read_class_names(names)
+    file = None if file is None else _home(file, "checkpoint")
+    return replace(settings, labels=labels, class_names=names, checkpoint=file)
+
+
+def _planned(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]":
+    """Load the model and settle what is computed of every image; tell what the user should know.
+
+    Raises:
+        CamReportError: as for ``run``.
+    """
+    from camreport.engine.plan import make_task
+    from camreport.network.state import undisturbed
+    from camreport.pipeline.local import Request, request_layers
+
+    settings, files = prepared.settings, prepared.files
+    loaded = _loaded(settings, files, notify)
+    layers = request_layers(loaded, settings.layers)
+    channels = {} if settings.channels is None else request_layers(loaded, settings.channels)
+    activation = settings.activation
     with undisturbed(loaded.module):
         task = make_task(
             loaded.module,
-            chosen_layers,
-            chosen_methods,
-            quantity=quantity,
-            gamma=gamma,
-            stages=stages,
-            smooth=smooth,
-            seed=seed,
+            layers,
+            prepared.methods,
+            quantity=resolve_quantity(settings.quantity, loaded.class_names),
+            gamma=settings.gamma,
+            stages=settings.stages,
+            smooth=settings.smooth,
+            seed=settings.seed,
             output=loaded.output,
             activation=loaded.activation if activation == AUTO else activation,
-            channels=chosen_channels,
+            channels=channels,
         )
-    targets = resolve_classes(classes, loaded.class_names)
-    names = loaded.class_names
-    mapped = _label_map(label_map, names)
-    truth = {} if labels is None else true_classes(labels, files, names, notify, mapped)
+    targets = resolve_classes(settings.classes, loaded.class_names)
+    truth = _truth(settings, files, loaded.class_names, notify)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
     for reason in dict.fromkeys(skip.reason for skip in task.skipped):
         notify(reason)
-    request = Request(
-        task=task,
-        targets=targets,
-        labels=truth,
-        batch_size=batch_size,
-        command=_command(
-            listed,
-            folder,
-            {
-                "--model": _model_word(model, loaded.name, checkpoint),
-                "--checkpoint": _shareable(checkpoint) if checkpoint else None,
-                "--weights": weights if weights != "default" else None,
-                "--trust-checkpoint": "" if trust_checkpoint else None,
-                "--output": output,
-                "--activation": activation if activation != AUTO else None,
-                "--class-names": join_list(class_names) if class_names else None,
-                "--classes": _joined(classes),
-                "--labels": _shareable(labels) if isinstance(labels, str | Path) else None,
-                "--label-map": label_map if isinstance(label_map, str) else _written(mapped),
-                "--layers": ",".join(layers) if layers else None,
-                "--channels": ",".join(channels) if channels else None,
-                "--methods": methods if isinstance(methods, str) else ",".join(methods),
-                "--quantity": asked_quantity if quantity != "logit" else None,
-                "--gamma": str(gamma) if gamma != GAMMA else None,
-                "--stages": None if stages is None else str(stages),
-                "--smooth": ",".join(task.smooth) or None,
-                "--seed": str(seed) if seed else None,
-                "--device": device if device != "auto" else None,
-                "--batch-size": str(batch_size) if batch_size else None,
-                "--single-file": "" if layout == "single" else None,
-                "--folder": "" if layout == "folder" else None,
-                "--lang": language if language != "en" else None,
-                "--figures": "" if figures else None,
-                **{f"--{key.replace('_', '-')}": _option(v) for key, v in asked.items()},
-            },
-        ),
+    model = settings.model if isinstance(settings.model, str) else loaded.name
+    command = replace(settings, model=model).command(prepared.inputs, prepared.out)
+    return loaded, Request(task, targets, truth, settings.batch_size, printable(command))
+
+
+def _loaded(settings: Settings, files: Sequence[InputFile], notify: Notify) -> "LoadedModel":
+    """Load the model on the device to compute on; tell if code in its file may run."""
+    size = None
+    if settings.resize == "none" and settings.image_size is None:
+        size = _size_of_first(files)
+    if settings.trust_checkpoint and settings.checkpoint is not None:
+        name = Path(settings.checkpoint).name
+        notify(f"warning: {name} is trusted: code in it runs on this machine")
+    loaded = load(settings if size is None else replace(settings, image_size=size))
+    if isinstance(settings.model, str) or settings.device != AUTO:
+        loaded.module.to(choose_device(settings.device))
+    return loaded
+
+
+def load(settings: Settings) -> "LoadedModel":
+    """Load the model that settings name, as ``load_model`` does."""
+    from camreport.models import load_model
+
+    return load_model(
+        settings.model,
+        checkpoint=settings.checkpoint,
+        weights=settings.weights,
+        trust_checkpoint=settings.trust_checkpoint,
+        output=settings.output,
+        class_names=_names(settings),
+        **changes_of(settings),
     )
-    with locked(folder):
-        writer = ResultsWriter(folder, run_settings(loaded, request), overwrite)
-        summary = compute(loaded, files, writer, request, progress)
-        render_gallery(folder, layout=layout, language=language)
-        if summary.changed:
-            remove_exports(folder)
-        if figures:
-            (figures if callable(figures) else export_figures)(folder)
-    return summary
 
 
 def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) -> list[int] | str:
@@ -352,61 +328,74 @@ def _home(path: object, argument: str = "input") -> Path:
     return Path(path).expanduser()
 
 
-def check_model_options(
-    model: object, weights: str, checkpoint: Path | None, changes: PreprocessingChanges
-) -> None:
+def check_loading(settings: Settings) -> None:
     """Refuse what is wrong about a model, as far as that shows before torch is imported.
 
     Raises:
         ModelError: there is no such model or file, or no model's preprocessing takes the changes,
             whichever value it has for white.
     """
-    check_model(model, weights)
-    check_checkpoint(checkpoint)
+    check_model(settings.model, settings.weights)
+    check_checkpoint(settings.checkpoint)
+    changes = changes_of(settings)
     try:
         Preprocessing(scale=1).changed(changes)
     except ModelError:
         Preprocessing(scale=255).changed(changes)
 
 
-def _check_classes(
-    classes: str | Sequence[int | str], quantity: str, class_names: Sequence[str] | None
-) -> None:
-    """Refuse classes that are none of the given names, or none at all.
+def changes_of(settings: Settings) -> PreprocessingChanges:
+    """Return what settings change in the model's own preprocessing."""
+    return cast(PreprocessingChanges, settings.deciding("preprocessing"))
+
+
+def _check_classes(settings: Settings) -> None:
+    """Refuse classes that are none of the given names.
 
     Raises:
         ClassError: they are.
     """
-    if class_names:
-        resolve_classes(classes, class_names)
-        resolve_quantity(quantity, class_names)
-    elif not any(str(word).strip() for word in _words(classes)):
-        resolve_classes((), ())
+    names = _names(settings)
+    if names:
+        resolve_classes(settings.classes, names)
+        resolve_quantity(settings.quantity, names)
 
 
-def _check_labels(
-    labels: str | Path | Mapping[str, int | str] | None,
-    label_map: str | LabelMap | None,
-    files: Sequence[InputFile],
-    class_names: Sequence[str] | None,
-) -> None:
+def _check_labels(settings: Settings, files: Sequence[InputFile]) -> None:
     """Refuse labels that cannot be read, or that are none of the given names.
 
     Raises:
         ClassError: they are.
     """
-    if label_map and labels is None:
+    labels, names = settings.labels, _names(settings)
+    if settings.label_map and labels is None:
         raise ClassError("label_map: expected labels that it explains, got none. Add --labels.")
-    if labels is not None and class_names:
-        true_classes(labels, files, class_names, label_map=_label_map(label_map, class_names))
+    if names:
+        _truth(settings, files, names)
     elif isinstance(labels, Path) and not os.path.isfile(labels):
         raise ClassError(
             f"labels: expected 'folder', a CSV file or a mapping, found no file {str(labels)!r}."
         )
 
 
-def _label_map(label_map: str | LabelMap | None, names: Sequence[str]) -> LabelMap | None:
-    return read_label_map(label_map, names) if isinstance(label_map, str) else label_map
+def _names(settings: Settings) -> Sequence[str] | None:
+    """Return the class names that the settings give, once their file has been read."""
+    assert not isinstance(settings.class_names, Path)
+    return settings.class_names
+
+
+def _truth(
+    settings: Settings,
+    files: Sequence[InputFile],
+    names: Sequence[str],
+    notify: Notify = lambda message: None,
+) -> dict[int, tuple[int, ...]]:
+    """Return the classes that count as right, by the input's index; see ``true_classes``."""
+    if settings.labels is None:
+        return {}
+    given = settings.label_map
+    label_map = read_label_map(given, names) if isinstance(given, str) else given
+    return true_classes(settings.labels, files, names, notify, label_map)
 
 
 def _words(classes: str | Sequence[int | str]) -> list[int | str]:
@@ -423,37 +412,6 @@ def _some_names(names: Sequence[str]) -> str:
     return f" The model has {', '.join(names[:5])}{', …' if len(names) > 5 else ''}."
 
 
-def _command(inputs: Sequence[str | Path], out: Path, options: Mapping[str, str | None]) -> str:
-    """Return a command line that asks for the same, with no absolute path in it."""
-    paths = [_shareable(path) for path in inputs]
-    words = ["-o", _shareable(out)]
-    for flag, value in options.items():
-        words += [] if value is None else [flag, *([value] if value else [])]
-    if any(path.startswith("-") for path in paths):  # or they would be read as options
-        words += ["--", *paths]
-    else:
-        words = [*paths, *words]
-    return printable(shlex.join(["camreport", "run", *words]))
-
-
-def _model_word(model: object, name: str, checkpoint: Path | None) -> str | None:
-    """Return a model as ``--model`` takes it; None where a checkpoint says what it is."""
-    if not isinstance(model, str):
-        return name
-    if model == BUNDLED and checkpoint is not None:
-        return None
-    where, _, attribute = model.rpartition(":")
-    return f"{_shareable(where)}:{attribute}" if where.endswith(".py") else model
-
-
-def _option(value: object) -> str | None:
-    """Return a change of the preprocessing as the command line writes it."""
-    if value is None or isinstance(value, str | int):
-        return None if value is None else str(value)
-    assert isinstance(value, Iterable)
-    return ",".join(repr(float(number)).removesuffix(".0") for number in value)
-
-
 def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:
     """Return height and width of the first image that can be read, if any can."""
     for file in files:
@@ -463,29 +421,3 @@ def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:
             continue
         return image.height, image.width
     return None
-
-
-def _joined(classes: str | Sequence[int | str]) -> str | None:
-    if classes == "auto":
-        return None
-    return classes if isinstance(classes, str) else join_list(classes)
-
-
-def _written(label_map: LabelMap | None) -> str | None:
-    """Return a label map as the command line takes it."""
-    if not label_map:
-        return None
-    return ",".join(
-        join_list([f"{word}={classes[0]}", *classes[1:]]) for word, classes in label_map.items()
-    )
-
-
-def _shareable(path: str | Path) -> str:
-    """Return a path that names nothing of this machine: relative to here, or its last part."""
-    given = Path(path)
-    if given.is_absolute() or ".." in given.parts:
-        try:
-            given = given.resolve().relative_to(Path(os.getcwd()).resolve())
-        except ValueError:
-            return given.resolve().name
-    return given.as_posix()

@@ -17,6 +17,7 @@ from camreport.methods import METHODS
 from camreport.pipeline import local as pipeline
 from camreport.pipeline.local import Summary
 from camreport.results.reader import load_results
+from camreport.settings import Settings
 
 OUT = ("run", CAT, "-o", "out", "--layers", "12")
 
@@ -40,20 +41,20 @@ def test_methods_lists_what_the_table_says_of_every_method(command: Command) -> 
 
 
 def test_run_passes_its_options_on(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, object] = {}
+    given: list[Settings] = []
 
-    def run(*_inputs: object, **options: object) -> None:
-        given.update(options)
+    def run(*_: object, settings: Settings, **__: object) -> None:
+        given.append(settings)
         failing(CamReportError("enough"))()
 
     monkeypatch.setattr("camreport.api.run", run)
-    names = ("quantity", "gamma", "stages", "smooth", "seed", "methods")
     command("run", CAT, "-o", "out")
-    assert [given[name] for name in names] == ["logit", 2.0, None, "", 0, "grad_cam,layer_cam"]
-    words = ["--quantity", "contrast:dog", "--gamma", "0.5", "--stages", "2"]
-    words += ["--smooth", "noise,aug", "--seed", "7", "--methods", "all"]
+    words = ["--quantity", "contrast:dog", "--gamma", "0.5", "--stages", "2", "--folder"]
+    words += ["--smooth", "noise,aug", "--seed", "7", "--methods", "all", "--figures"]
     command("run", CAT, "-o", "out", *words)
-    assert [given[name] for name in names] == ["contrast:dog", 0.5, 2, "noise,aug", 7, "all"]
+    said = {"quantity": "contrast:dog", "gamma": 0.5, "stages": 2, "seed": 7, "figures": True}
+    lists = {"smooth": ("noise", "aug"), "methods": ("all",)}
+    assert given == [Settings(), Settings(**said, **lists, layout="folder")]
 
 
 def test_run_says_what_is_left_out_before_it_computes_the_rest(

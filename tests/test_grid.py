@@ -478,7 +478,7 @@ def test_the_norm_and_the_permute_of_a_swin_have_the_same_maps():
     assert explained.shapes["norm"] == explained.shapes["permute"] == (24, 4, 4)
     assert explained.layers["norm"].tensor == "own output, channels last"
     assert explained.layers["permute"].tensor == "own output"
-    assert explained.twins == {"permute": "norm"}
+    assert explained.duplicates == {"permute": "norm"}
 
 
 def test_the_last_block_of_a_vision_transformer_has_no_gradient_at_its_places():

@@ -1,4 +1,4 @@
-"""The survey of a network: the layers that auto takes, patterns, twins, ``camreport layers``."""
+"""The survey of a network: the layers that auto takes, patterns, ``camreport layers``."""
 
 import re
 import sys
@@ -514,26 +514,26 @@ def test_sample_image_is_the_same_every_time_and_leaves_the_generator_alone():
 # Two addresses of one tensor
 
 
-def test_twins_are_the_layers_that_read_an_earlier_ones_tensor(catdog, photographs):
+def test_duplicates_are_the_layers_that_read_an_earlier_ones_tensor(catdog, photographs):
     layers = ["avgpool", "features.12", "features.0", "features.1", "features.0:pre", "features.3"]
     explained = camreport.explain(catdog, photographs, layers, "grad_cam,hires_cam")
-    assert explained.twins == {"features.1": "features.0", "avgpool": "features.12"}
+    assert explained.duplicates == {"features.1": "features.0", "avgpool": "features.12"}
     for maps in explained.maps.values():
-        for twin, earlier in explained.twins.items():
+        for twin, earlier in explained.duplicates.items():
             assert torch.equal(maps[twin], maps[earlier])
     maps = explained.maps["grad_cam"]
     assert not torch.equal(maps["features.0:pre"], maps["features.0"])
 
 
 @pytest.mark.parametrize("size", [192, 256])
-def test_twins_are_none_where_the_pooling_resamples(catdog, photographs, size):
+def test_duplicates_are_none_where_the_pooling_resamples(catdog, photographs, size):
     images = nn.functional.interpolate(photographs[:2], (size, size), mode="bilinear")
     explained = camreport.explain(catdog, images, ["features.12", "avgpool"], "grad_cam")
-    assert explained.twins == {}
+    assert explained.duplicates == {}
     assert explained.shapes["features.12"] != explained.shapes["avgpool"] == (256, 6, 6)
 
 
-def test_twins_hold_for_every_image_of_a_call():
+def test_duplicates_hold_for_every_image_of_a_call():
     class Sometimes(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.where(x.amax((1, 2, 3), keepdim=True) < 5, x * 2)
@@ -541,12 +541,12 @@ def test_twins_hold_for_every_image_of_a_call():
     torch.manual_seed(0)
     net = nn.Sequential(conv(inputs=3), Sometimes(), nn.ReLU(), *head(64))
     images = torch.rand(40, 3, 8, 8)  # more than the first batch takes
-    assert camreport.explain(net, images, ["0", "1"], "grad_cam").twins == {"1": "0"}
+    assert camreport.explain(net, images, ["0", "1"], "grad_cam").duplicates == {"1": "0"}
     images[-1] *= 100
-    assert camreport.explain(net, images, ["0", "1"], "grad_cam").twins == {}
+    assert camreport.explain(net, images, ["0", "1"], "grad_cam").duplicates == {}
 
 
-def test_twins_share_one_row_of_the_page_and_keep_both_names_in_the_results(tmp_path):
+def test_duplicates_share_one_row_of_the_page_and_keep_both_names_in_the_results(tmp_path):
     layers, methods = ["features.9", "features.12", "avgpool"], ("grad_cam", "hires_cam")
     for size in (224, 256):
         out = tmp_path / str(size)

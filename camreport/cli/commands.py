@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -23,7 +23,7 @@ from camreport.cli.console import result
 from camreport.errors import CamReportError, suggestion
 from camreport.methods import METHODS
 from camreport.results.accuracy import accuracy, order_warning
-from camreport.settings import split_list
+from camreport.settings import Settings
 from camreport.version import __version__
 
 _Made = TypeVar("_Made")
@@ -31,10 +31,8 @@ _Made = TypeVar("_Made")
 if TYPE_CHECKING:
     from torch import nn
 
-    from camreport.images.preprocessing import PreprocessingChanges
     from camreport.network.survey import Call
     from camreport.pipeline.local import Summary
-    from camreport.report.gallery.render import Layout
     from camreport.results.reader import Record
 
 PROGRESS = "{percentage:3.0f}% |{bar}| {n:.1f} of {total} images, {elapsed} gone, {remaining} to go"
@@ -116,50 +114,28 @@ def cli() -> None:
     """Show where a CNN looks: class-activation maps of every image, layer, class and method."""
 
 
-@cli.command(cls=options.GroupedCommand, epilog=EXAMPLES)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@options.with_options(
-    *options.LABELS,
-    *options.MODEL,
-    *options.PREPROCESSING,
-    *options.CLASSES,
-    *options.WHAT,
-    *options.DRAWING,
-    *options.OUTPUT,
+@cli.command(
+    cls=options.GroupedCommand,
+    epilog=EXAMPLES,
+    params=[
+        click.Argument(["inputs"], nargs=-1, required=True, metavar="INPUT..."),
+        options.OUT,
+        *options.from_settings(),
+        options.QUIET,
+        options.VERBOSE,
+        options.CONFIG,
+        options.DEBUG,
+    ],
 )
-@options.debug
 @click.pass_context
 def run(
     ctx: click.Context,
+    /,
     inputs: tuple[str, ...],
     out: Path,
-    model: str,
-    checkpoint: Path | None,
-    weights: str,
-    trust_checkpoint: bool,
-    output: str | None,
-    class_names: str | None,
-    classes: str,
-    labels: str | None,
-    label_map: str | None,
-    layers: str,
-    channels: str | None,
-    methods: str,
-    quantity: str,
-    activation: str,
-    gamma: float,
-    stages: int | None,
-    smooth: str,
-    seed: int,
-    device: str,
-    batch_size: int | None,
-    single: bool | None,
-    language: str,
-    figures: bool,
-    overwrite: bool,
     quiet: bool,
     verbose: bool,
-    **changes: Unpack["PreprocessingChanges"],
+    **_: object,
 ) -> None:
     """Explain images (files, folders or patterns) and write OUT/index.html and OUT/results/."""
     from tqdm import tqdm
@@ -182,34 +158,11 @@ def run(
         summary = camreport.run(
             inputs,
             out,
-            model=model,
-            checkpoint=checkpoint,
-            weights=weights,
-            trust_checkpoint=trust_checkpoint,
-            output=output,
-            class_names=None if class_names is None else options.class_names(class_names),
-            classes=classes,
-            labels=labels,
-            label_map=label_map,
-            layers=None if layers == "auto" else split_list(layers),
-            channels=None if channels is None else split_list(channels),
-            methods=methods,
-            device=device,
-            batch_size=batch_size,
-            quantity=quantity,
-            activation=activation,
-            gamma=gamma,
-            stages=stages,
-            smooth=smooth,
-            seed=seed,
-            overwrite=overwrite,
-            layout=_layout(single) or "auto",
-            language=language,
-            figures=_export_figures if figures else False,
+            settings=options.settings_of(ctx),
+            export=_export_figures,
             found=bar.reset,
             progress=bar.update,
             notify=notify,
-            **changes,
         )
     _print_failed(summary)
     if not quiet:
@@ -217,11 +170,16 @@ def run(
     ctx.exit(1 if summary.failed else 0)
 
 
-@cli.command(cls=options.GroupedCommand)
-@click.argument("out", type=options.HomePath())
-@options.with_options(*options.DRAWING_AGAIN)
-@options.debug
-def render(out: Path, single: bool | None, language: str | None) -> None:
+@cli.command(
+    cls=options.GroupedCommand,
+    params=[
+        click.Argument(["out"], type=options.HomePath()),
+        *options.from_settings(Settings, lambda each: each.group == "Drawing", "as before"),
+        options.DEBUG,
+    ],
+)
+@click.pass_context
+def render(ctx: click.Context, /, out: Path, **_: object) -> None:
     """Build OUT/index.html again from OUT/results/, without computing anything."""
     from tqdm import tqdm
 
@@ -231,27 +189,30 @@ def render(out: Path, single: bool | None, language: str | None) -> None:
 
     where = find_results(out).parent
     with locked(where), tqdm(disable=_hidden(), leave=False, unit=" images") as bar:
-        report = render_gallery(out, layout=_layout(single), language=language, progress=bar.update)
+        report = render_gallery(out, progress=bar.update, **options.given(ctx))
     _print_report(report)
 
 
-@cli.command()
-@click.argument("out", type=options.HomePath())
-@click.option("--pdf", is_flag=True, help="OUT/report.pdf, printed by an installed Chromium.")
-@click.option("--figures", is_flag=True, help="OUT/figures/: a sheet per image, a PNG per map.")
-@click.option("--csv", "table", is_flag=True, help="OUT/maps.csv: one line per map.")
-@click.option("--zip", "archive", is_flag=True, help="OUT.zip: the report and what else there is.")
-@click.option("--yes", is_flag=True, help="Do not ask before thousands of figures are written.")
-@options.debug
-def export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool, yes: bool) -> None:
+@cli.command(
+    params=[
+        click.Argument(["out"], type=options.HomePath()),
+        options.switch("--pdf", "OUT/report.pdf, printed by an installed Chromium."),
+        options.switch("--figures", "OUT/figures/: a sheet per image, a PNG per map."),
+        options.switch("--csv", "OUT/maps.csv: one line per map."),
+        options.switch("--zip", "OUT.zip: the report and what else there is."),
+        options.switch("--yes", "Do not ask before thousands of figures are written."),
+        options.DEBUG,
+    ],
+)
+def export(out: Path, pdf: bool, figures: bool, csv: bool, zip: bool, yes: bool) -> None:
     """Write the report in OUT in other forms, without computing anything."""
     from camreport.files import locked
     from camreport.results.reader import find_results
 
-    if not (pdf or figures or table or archive):
+    if not (pdf or figures or csv or zip):
         raise click.UsageError("choose a form: --pdf, --figures, --csv or --zip.")
     with locked(find_results(out).parent):
-        _export(out, pdf, figures, table, archive, yes)
+        _export(out, pdf, figures, csv, zip, yes)
 
 
 def _export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool, yes: bool) -> None:
@@ -316,34 +277,26 @@ def _export_figures(out: Path) -> None:
         console.note(f"{count:,} figures were not written. Write them with: {again}")
 
 
-@cli.command(cls=options.GroupedCommand)
-@options.with_options(*options.MODEL, *options.PREPROCESSING)
-@click.option("--tree", is_flag=True, help="Show the modules as a tree.")
-@options.debug
-def layers(
-    model: str,
-    checkpoint: Path | None,
-    weights: str,
-    trust_checkpoint: bool,
-    output: str | None,
-    tree: bool,
-    **changes: Unpack["PreprocessingChanges"],
-) -> None:
+@cli.command(
+    cls=options.GroupedCommand,
+    params=[
+        *options.from_settings(Settings, lambda each: each.decides in ("model", "preprocessing")),
+        options.switch("--tree", "Show the modules as a tree."),
+        options.CONFIG,
+        options.DEBUG,
+    ],
+)
+@click.pass_context
+def layers(ctx: click.Context, /, tree: bool, **_: object) -> None:
     """List a model's layers in the order in which they run: what a map of each would read."""
-    import camreport
-    from camreport.api import check_model_options
+    from camreport.api import check_loading
 
-    check_model_options(model, weights, checkpoint, changes)
+    settings = options.settings_of(ctx)
+    check_loading(settings)
+    from camreport.api import load
     from camreport.network.survey import choose_stages, sample_image, survey
 
-    loaded = camreport.load_model(
-        model,
-        checkpoint=checkpoint,
-        weights=weights,
-        trust_checkpoint=trust_checkpoint,
-        output=output,
-        **changes,
-    )
+    loaded = load(settings)
     size = loaded.preprocessing.size
     calls = survey(loaded.module, sample_image(size), loaded.output)
     chosen = choose_stages(loaded.module, calls)
@@ -475,12 +428,6 @@ def _layer_row(
 def _hidden(quiet: bool = False) -> bool | None:
     """Say whether progress is not shown; None leaves it to whether there is a terminal."""
     return True if quiet or sys.stderr is None else None
-
-
-def _layout(single: bool | None) -> "Layout | None":
-    if single is None:
-        return None
-    return "single" if single else "folder"
 
 
 def _print_notice(message: str) -> None:

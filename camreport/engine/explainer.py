@@ -5,7 +5,9 @@ images ─▶ task (checked before any pass) ─▶ passes, perturbations ─▶
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from camreport.engine.cost import Cost
 from camreport.engine.passes import (
     CHANNEL_WEIGHTS,
+    LOOPED,
     Captured,
     Maps,
     averaged_maps,
@@ -31,7 +34,7 @@ from camreport.engine.perturbation import (
     large_grids,
     perturbation_maps,
 )
-from camreport.engine.plan import Skip, Task, make_task
+from camreport.engine.plan import Plan, Skip, Task, make_task
 from camreport.engine.score import strongest_classes
 from camreport.errors import ClassError, LayerError, MemoryLimitError, ModelError
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
@@ -99,6 +102,13 @@ FIRST_BATCH = 16
 """Images in the first batch; what it needs decides the size of the others."""
 
 
+Asked = str | int | nn.Module | Sequence[str | int | nn.Module] | Mapping[str, Layer] | None
+"""Layers as a user may ask for them."""
+
+Targets = Sequence[int] | Tensor | str | None
+"""Classes as a user may ask for them, see ``choose_targets``."""
+
+
 @dataclass(frozen=True)
 class Channels:
     """One layer's channels, and what each weighs: Grad-CAM is their weighted sum.
@@ -132,13 +142,14 @@ class Explanation:
         targets: class indices explained, ``(N, K)`` int64.
         layers: where each map was read, by the name it was asked by, in network order.
         shapes: ``(C, h, w)`` of each layer, under the same names.
-        twins: for each layer whose tensor equals an earlier layer's, that earlier layer;
+        duplicates: for each layer whose tensor equals an earlier layer's, that earlier layer;
             ``avgpool`` and ``features.12`` of AlexNet at 224 px.
         skipped: what was asked for and is not defined here, with the reason.
         costs: passes and maps, by family of methods.
         bytes_per_image: what the model's innermost modules return for one image.
         channels: of the layers whose channels were asked for, by address, in network order.
         notes: what a reader should know of the model and of how the maps were computed.
+        findings: those among the notes that these images have shown.
     """
 
     maps: Maps = field(repr=False)
@@ -148,12 +159,13 @@ class Explanation:
     targets: Tensor = field(repr=False)
     layers: dict[str, Layer]
     shapes: dict[str, tuple[int, ...]]
-    twins: dict[str, str]
+    duplicates: dict[str, str]
     skipped: tuple[Skip, ...]
     costs: dict[str, Cost]
     bytes_per_image: int
     channels: dict[str, Channels]
     notes: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
     @property
     def cost(self) -> Cost:
@@ -166,7 +178,7 @@ def explain(
     images: Tensor,
     layers: str | nn.Module | Sequence[str | int | nn.Module] | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
-    targets: Sequence[int] | Tensor | str | None = None,
+    targets: Targets = None,
     *,
     quantity: str = "logit",
     gamma: float = GAMMA,
@@ -220,45 +232,233 @@ def explain(
         >>> tuple(e.maps["layer_cam"]["0"].shape)
         (5, 2, 6, 6)
     """
-    module = model.module if isinstance(model, LoadedModel) else model
-    if isinstance(model, LoadedModel):
-        output = model.output if output is None else output
-        activation = model.activation if activation == AUTO else activation
-    check_module(module)
-    chosen = resolve_methods(methods)
     check_images(images)
-    wanted = _as_indices(targets, len(images))
-    if isinstance(layers, str):
-        layers = split_list(layers)
-    sample = sample_image((images.shape[-2], images.shape[-1]), images.shape[1])
-    with undisturbed(module):
-        resolved = choose_layers(module, layers, sample, output)
-        task = make_task(
-            module,
-            resolved,
-            chosen,
-            quantity=quantity,
-            gamma=gamma,
-            stages=stages,
-            smooth=smooth,
-            seed=seed,
-            output=output,
-            activation=activation,
-        )
-        task = prepared(module, task, sample)
+    _as_indices(targets, len(images))
+    explainer = Explainer(
+        model,
+        layers,
+        methods,
+        quantity=quantity,
+        gamma=gamma,
+        stages=stages,
+        smooth=smooth,
+        seed=seed,
+        output=output,
+        activation=activation,
+        input_shape=tuple(images.shape[1:]),
+    )
+    with explainer:
+        return explainer.explain(images, targets)
+
+
+class Explainer:
+    """A model that is surveyed, traced and planned once, and called for many batches.
+
+    Entering it holds the model in evaluation mode, without parameter gradients, until the block
+    ends, whatever happens inside; a call outside a block does so for itself. The model comes
+    back as it was found.
+
+    Args:
+        model: a classifier from ``(N, 3, H, W)`` to logits, or what ``load_model`` returns.
+        layers: as for ``explain``; or layers that are resolved already, by name.
+        methods: names from the registry, in any spelling.
+        channels: layers whose channels are kept with Grad-CAM's weight of each; as ``layers``,
+            but None is none.
+        quantity: as for ``explain``, and so are ``gamma`` to ``activation``.
+        gamma: steepness of the lift in LayerCAM's fusion.
+        stages: how many early stages the fusion lifts.
+        smooth: some of ``noise``, ``aug`` and ``eigen``.
+        seed: of the noise.
+        output: which part of what the model returns holds the logits.
+        activation: how they become probabilities.
+        input_shape: ``(C, H, W)`` of the images; a ``LoadedModel`` knows its own.
+        batch_size: images per batch; chosen from a byte budget if None.
+
+    Raises:
+        LayerError, MethodError, ClassError, ModelError: as for ``explain``.
+        MemoryLimitError: one image alone is too much.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        >>> with Explainer(net, ["0"], input_shape=(3, 8, 8)) as explainer:
+        ...     maps = [explainer(torch.rand(2, 3, 8, 8), "all").maps for _ in range(3)]
+        >>> tuple(maps[0]["layer_cam"]["0"].shape)
+        (2, 2, 6, 6)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | LoadedModel,
+        layers: Asked = None,
+        methods: str | Sequence[str] = DEFAULT_METHODS,
+        *,
+        channels: Asked = None,
+        quantity: str = "logit",
+        gamma: float = GAMMA,
+        stages: int | None = None,
+        smooth: str | Sequence[str] = (),
+        seed: int = 0,
+        output: str | None = None,
+        activation: str = AUTO,
+        input_shape: tuple[int, ...] | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        module = model.module if isinstance(model, LoadedModel) else model
+        if isinstance(model, LoadedModel):
+            output = model.output if output is None else output
+            activation = model.activation if activation == AUTO else activation
+            input_shape = input_shape or (3, *model.preprocessing.size)
+        check_module(module)
+        chosen = resolve_methods(methods)
+        if input_shape is None:
+            raise ModelError(
+                "input_shape: expected (C, H, W) of the images, got none. A plain module does not "
+                "tell: pass input_shape=(3, 224, 224), or what load_model returns."
+            )
+        sample = sample_image((input_shape[-2], input_shape[-1]), input_shape[0])
+        with undisturbed(module):
+            task = make_task(
+                module,
+                _resolved(module, layers, sample, output),
+                chosen,
+                quantity=quantity,
+                gamma=gamma,
+                stages=stages,
+                smooth=smooth,
+                seed=seed,
+                output=output,
+                activation=activation,
+                channels={} if channels is None else _resolved(module, channels, sample, output),
+            )
+            self._task = prepared(module, task, sample)
+        self._module = module
+        self._shape = tuple(input_shape)
+        self._asked = batch_size
+        self._batches = BatchPlanner(batch_size or FIRST_BATCH)
+        self._plan: Plan | None = None
+        self._entered = ExitStack()
+        self._depth = 0
+
+    def __enter__(self) -> Self:
+        if not self._depth:
+            self._entered.enter_context(undisturbed(self._module))
+        self._depth += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._entered.close()
+
+    @property
+    def plan(self) -> Plan:
+        """What is computed and how; fixed by the first pass, over noise if nothing came before."""
+        if self._plan is None:
+            self.probe(sample_image((self._shape[-2], self._shape[-1]), self._shape[0]))
+        assert self._plan is not None
+        return self._plan
+
+    @property
+    def batch_size(self) -> int:
+        """How many images the next batch takes: never more than memory has held before."""
+        return self._batches.size
+
+    def probe(self, image: Tensor, targets: Targets = None) -> Plan:
+        """Plan from one image; its maps are thrown away.
+
+        Methods that change images or layers and ask the network again are not run.
+
+        Args:
+            image: ``(1, C, H, W)``, preprocessed.
+            targets: as for ``explain``.
+
+        Raises:
+            LayerError, ClassError, ModelError, MemoryLimitError: as for calling it.
+        """
+
+        def progress(_fraction: float) -> None:
+            pass
+
+        try:
+            with self:
+                _, self._plan = _batch(
+                    self._module, image, self._task, self._plan, targets, False, progress, True
+                )
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+        self._batches.learn([1], self._asked or self._plan.batch_size)
+        return self._plan
+
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Targets = None,
+        *,
+        progress: Progress = lambda share: None,
+    ) -> Explanation:
+        """Explain one batch, halved again and again where it does not fit into memory.
+
+        Args:
+            images: ``(N, C, H, W)``, preprocessed; moved to the model's device.
+            targets: as for ``explain``.
+            progress: called with the fraction of the further forward passes that is done, if
+                there are any.
+
+        Raises:
+            ModelError: images of another shape than planned, or no logits.
+            LayerError, ClassError: as for ``explain``.
+            MemoryLimitError: one image alone is too much.
+        """
+        check_images(images)
+        if tuple(images.shape[1:]) != self._shape:
+            raise ModelError(
+                f"images: expected (N, {', '.join(map(str, self._shape))}) as planned, got "
+                f"{tuple(images.shape)}. Make another Explainer for images of another size."
+            )
+        wanted = _as_indices(targets, len(images))
+        with self:
+            parts, self._plan = _within_memory(
+                self._module,
+                images,
+                self._task,
+                self._plan,
+                wanted,
+                self._asked is None,
+                progress,
+            )
+        allowed = self._asked or self._plan.batch_size
+        self._batches.learn([len(part.logits) for part in parts], allowed)
+        return join(parts)
+
+    def explain(self, images: Tensor, targets: Targets = None) -> Explanation:
+        """Explain any number of images, batch by batch.
+
+        Takes and raises what calling it does.
+        """
+        check_images(images)
+        wanted = _as_indices(targets, len(images))
         parts: list[Explanation] = []
-        start, planner = 0, BatchPlanner(FIRST_BATCH)
-        while start < len(images):
-            rows = slice(start, start + planner.size)
-            own = wanted[rows] if isinstance(wanted, Tensor) and wanted.ndim == 2 else wanted
-            done = explain_within_memory(module, images[rows], task, own)
-            parts += done
-            task = replace(task, activation=done[0].activation, output=done[0].output)
-            planner.learn([len(part.logits) for part in done], next_batch_size(done[0]))
-            start = rows.stop
-    whole = join(parts)
-    said = reading_notes(whole.activation, whole.output, output)
-    return replace(whole, notes=tuple(dict.fromkeys((*said, *whole.notes))))
+        start = 0
+        with self:
+            while start < len(images):
+                rows = slice(start, start + self.batch_size)
+                own = wanted[rows] if isinstance(wanted, Tensor) and wanted.ndim == 2 else wanted
+                parts.append(self(images[rows], own))
+                start = rows.stop
+        return join(parts)
+
+
+def _resolved(
+    module: nn.Module, asked: Asked, sample: Tensor, output: str | None
+) -> Mapping[str, Layer]:
+    """Return layers by the names they were asked by."""
+    if isinstance(asked, Mapping):
+        return asked
+    wanted = split_list(asked) if isinstance(asked, str) else asked
+    return choose_layers(module, wanted, sample, output)
 
 
 def prepared(module: nn.Module, task: Task, image: Tensor) -> Task:
@@ -328,19 +528,34 @@ def explain_within_memory(
     module: nn.Module,
     images: Tensor,
     task: Task,
-    targets: Sequence[int] | Tensor | str | None,
+    targets: Targets,
     bounded: bool = True,
     progress: Progress = lambda share: None,
 ) -> list[Explanation]:
+    """Explain one batch without a plan, halved where it does not fit into memory."""
+    parts, _ = _within_memory(module, images, task, None, targets, bounded, progress)
+    return parts
+
+
+def _within_memory(
+    module: nn.Module,
+    images: Tensor,
+    task: Task,
+    plan: Plan | None,
+    targets: Targets,
+    bounded: bool,
+    progress: Progress,
+) -> tuple[list[Explanation], Plan]:
     """Explain one batch, halved again and again where it does not fit into memory.
 
-    Takes what ``explain_batch`` takes and returns its results in order.
+    Takes what ``_batch`` takes and returns its results in order.
 
     Raises:
         MemoryLimitError: one image alone is too much.
     """
     try:
-        return [explain_batch(module, images, task, targets, bounded, progress)]
+        part, plan = _batch(module, images, task, plan, targets, bounded, progress)
+        return [part], plan
     except (MemoryError, RuntimeError, BatchTooLarge) as error:
         if not is_out_of_memory(error):
             raise
@@ -351,29 +566,47 @@ def explain_within_memory(
     parts: list[Explanation] = []
     for rows in (slice(None, half), slice(half, None)):
         own = targets[rows] if isinstance(targets, Tensor) and targets.ndim == 2 else targets
-        parts += explain_within_memory(module, images[rows], task, own, bounded, progress)
-    return parts
+        few, plan = _within_memory(module, images[rows], task, plan, own, bounded, progress)
+        parts += few
+    assert plan is not None
+    return parts, plan
 
 
 def explain_batch(
     module: nn.Module,
     images: Tensor,
     task: Task,
-    targets: Sequence[int] | Tensor | str | None,
+    targets: Targets,
     bounded: bool = True,
     progress: Progress = lambda share: None,
 ) -> Explanation:
+    """Explain one batch without a plan."""
+    return _batch(module, images, task, None, targets, bounded, progress)[0]
+
+
+def _batch(
+    module: nn.Module,
+    images: Tensor,
+    task: Task,
+    plan: Plan | None,
+    targets: Targets,
+    bounded: bool,
+    progress: Progress,
+    probing: bool = False,
+) -> tuple[Explanation, Plan]:
     """Explain one batch: one forward pass, one backward pass per class, and what else is asked.
 
     Args:
         module: the classifier; comes back as it was found.
         images: ``(N, 3, H, W)``, preprocessed.
         task: what to compute.
+        plan: made of it; by this batch's forward pass if None.
         targets: as for ``explain``.
         bounded: stop a batch of several images that goes far beyond the byte budget; not where
             a user has chosen its size.
         progress: called with the fraction of the further forward passes that is done, if there
             are any.
+        probing: leave out what draws noise or asks the network again.
 
     Raises:
         BatchTooLarge: it does.
@@ -385,26 +618,20 @@ def explain_batch(
         limit = allowed if bounded and len(images) > 1 else float("inf")
         started = time.perf_counter()
         with full_precision(inputs.device):
-            try:
-                captured = captured_pass(module, inputs, task, limit)
-            except NotSpatialError as error:
-                named = (*task.layers.items(), *task.channels.items())
-                asked = [name for name, layer in named if layer.module == error.name]
-                near = nearest_layers(survey(module, inputs[:1], task.output), error.name)
-                raise LayerError(
-                    f"layer: expected a spatial output, but {asked[0]!r} gives {error.reason}. "
-                    f"Nearest with a grid: {', '.join(near) or 'none'}."
-                ) from error
-            task = replace(task, output=captured.output)
-            kind = settled(module, inputs, task.output, captured.logits, captured.activation)
+            captured = _forward(module, inputs, task if plan is None else plan.task, limit)
+            if plan is None:
+                plan = _planned(module, captured, task)
+            task = replace(plan.task, findings=dict.fromkeys(plan.task.findings))
+            if probing:
+                alone = [m for m in task.methods if not (m.needs.changes or m.needs.random)]
+                task = replace(task, methods=alone)
             chosen = choose_targets(captured.logits.detach(), targets)  # (N, K)
-            layers = _read_layers(captured, task.layers)
-            skipped = (*task.skipped, *large_grids(task, captured.activations))
-            task = replace(task, layers=layers, skipped=skipped, activation=kind)
             _note_negative_values(captured, task)
             forward = Cost(seconds=time.perf_counter() - started)
             found, costs = _family_maps(module, captured, chosen, task, progress)
             costs[SHARED] += forward
+            if LOOPED in task.findings:
+                plan.task.findings[LOOPED] = None
     maps = {
         method.key: _by_name(found.get(method.key, {}), method, task) for method in task.methods
     }
@@ -412,23 +639,71 @@ def explain_batch(
         if maps[method.key]:
             count = chosen.numel() * len(maps[method.key])
             costs[_passes(method, task)] += Cost(maps=count)
-    return Explanation(
+    explanation = Explanation(
         maps=maps,
         logits=captured.logits.detach().float(),
-        activation=task.activation,
-        output=task.output,
+        activation=plan.activation,
+        output=plan.output,
         targets=chosen,
+        layers=dict(plan.layers),
+        shapes={name: plan.shapes[name] for name in plan.layers},
+        duplicates=_holding_duplicates(captured, plan),
+        skipped=plan.skipped,
+        costs=costs,
+        bytes_per_image=plan.bytes_per_image,
+        channels=_channels(captured, found.get(CHANNEL_WEIGHTS, {}), plan),
+        notes=(*plan.notes, *task.findings),
+        findings=tuple(task.findings),
+    )
+    return explanation, plan
+
+
+def _forward(module: nn.Module, inputs: Tensor, task: Task, limit: float) -> Captured:
+    """Run the forward pass; name a layer without a grid by the name it was asked by."""
+    try:
+        return captured_pass(module, inputs, task, limit)
+    except NotSpatialError as error:
+        named = (*task.layers.items(), *task.channels.items())
+        asked = [name for name, layer in named if layer.module == error.name]
+        near = nearest_layers(survey(module, inputs[:1], task.output), error.name)
+        raise LayerError(
+            f"layer: expected a spatial output, but {asked[0]!r} gives {error.reason}. "
+            f"Nearest with a grid: {', '.join(near) or 'none'}."
+        ) from error
+
+
+def _planned(module: nn.Module, captured: Captured, task: Task) -> Plan:
+    """Fix what the first forward pass shows of a model."""
+    activation = settled(
+        module, captured.inputs, captured.output, captured.logits, captured.activation
+    )
+    asked = task.output
+    layers = _read_layers(captured, task.layers)
+    channels = _read_layers(captured, task.channels)
+    task = replace(
+        task,
         layers=layers,
+        channels=channels,
+        skipped=(*task.skipped, *large_grids(task, captured.activations)),
+        output=captured.output,
+        activation=activation,
+    )
+    budget = budget_of(captured.inputs.device)
+    return Plan(
+        task=task,
+        input_shape=tuple(captured.inputs.shape[1:]),
         shapes={
             name: tuple(captured.activations[layer.reads].shape[1:])
-            for name, layer in layers.items()
+            for name, layer in (layers | channels).items()
         },
-        twins=_twins(captured, layers),
-        skipped=task.skipped,
-        costs=costs,
+        duplicates=_duplicates(captured, layers),
+        num_classes=captured.logits.shape[1],
         bytes_per_image=captured.bytes_per_image,
-        channels=_channels(captured, found.get(CHANNEL_WEIGHTS, {}), task),
-        notes=(*task.notes, *task.findings),
+        variants_per_image=count_variants(task, captured.activations) // len(captured.inputs),
+        batch_size=max(
+            1, min(budget.images, budget.activations // max(1, captured.bytes_per_image))
+        ),
+        notes=(*reading_notes(activation, captured.output, asked), *task.notes),
     )
 
 
@@ -442,15 +717,15 @@ def _note_negative_values(captured: Captured, task: Task) -> None:
         task.findings[NEGATIVE.format(methods=names, layers=", ".join(negative))] = None
 
 
-def _channels(captured: Captured, weights: Mapping[str, Tensor], task: Task) -> dict[str, Channels]:
-    """Return the channels that the task keeps, by address, in network order."""
+def _channels(captured: Captured, weights: Mapping[str, Tensor], plan: Plan) -> dict[str, Channels]:
+    """Return the channels that the plan keeps, by address, in network order."""
     return {
         name: Channels(
             layer=layer,
             features=captured.activations[layer.reads].detach().float().cpu(),
             weights=weights[layer.reads],
         )
-        for name, layer in _read_layers(captured, task.channels).items()
+        for name, layer in plan.channels.items()
     }
 
 
@@ -508,19 +783,38 @@ def _read_layers(captured: Captured, asked: Mapping[str, Layer]) -> dict[str, La
     return layers
 
 
-def _twins(captured: Captured, layers: dict[str, Layer]) -> dict[str, str]:
-    """Return the layers whose tensor is that of an earlier one, and which."""
-    twins: dict[str, str] = {}
+def _duplicates(captured: Captured, layers: dict[str, Layer]) -> dict[str, str]:
+    """Return, for each layer whose tensor equals an earlier layer's, that earlier layer."""
+    duplicates: dict[str, str] = {}
     for name, layer in layers.items():
         own = captured.activations[layer.reads]
         for earlier in layers:
             if earlier == name:
                 break
             other = captured.activations[layers[earlier].reads]
-            if earlier not in twins and own.shape == other.shape and torch.equal(own, other):
-                twins[name] = earlier
+            if earlier not in duplicates and own.shape == other.shape and torch.equal(own, other):
+                duplicates[name] = earlier
                 break
-    return twins
+    return duplicates
+
+
+def _holding_duplicates(captured: Captured, plan: Plan) -> dict[str, str]:
+    """Return those of the plan's duplicates that are equal for this batch as well."""
+    pairs = [
+        (
+            captured.activations[plan.layers[name].reads],
+            captured.activations[plan.layers[one].reads],
+        )
+        for name, one in plan.duplicates.items()
+    ]
+    if not pairs:
+        return {}
+    equal = torch.stack([(own == other).all() for own, other in pairs]).tolist()
+    return {
+        name: plan.duplicates[name]
+        for name, holds in zip(plan.duplicates, equal, strict=True)
+        if holds
+    }
 
 
 def _by_name(by_read: dict[str, Tensor], method: Method, task: Task) -> dict[str, Tensor]:
@@ -544,7 +838,7 @@ def next_batch_size(done: Explanation) -> int:
     return max(1, min(budget.images, budget.activations // max(1, done.bytes_per_image)))
 
 
-def choose_targets(logits: Tensor, targets: Sequence[int] | Tensor | str | None) -> Tensor:
+def choose_targets(logits: Tensor, targets: Targets) -> Tensor:
     """Return the class indices to explain, ``(N, K)`` int64.
 
     Args:
@@ -634,10 +928,11 @@ def join(parts: Sequence[Explanation]) -> Explanation:
         logits=torch.cat([part.logits for part in parts]),
         targets=torch.cat([part.targets for part in parts]),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-        twins={
+        findings=tuple(dict.fromkeys(note for part in parts for note in part.findings)),
+        duplicates={
             name: earlier
-            for name, earlier in first.twins.items()
-            if all(part.twins.get(name) == earlier for part in parts)
+            for name, earlier in first.duplicates.items()
+            if all(name in part.duplicates for part in parts)
         },
         costs={
             passes: sum((part.costs[passes] for part in parts), Cost()) for passes in first.costs

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import torch
 from torch import nn
@@ -12,7 +13,14 @@ from torchvision.models import AlexNet
 
 from camreport.errors import MethodError
 from camreport.methods import Method
-from camreport.methods.registry import ABLATED, GUIDED, HEAD, KEPT, POOL_GRADIENT
+from camreport.methods.registry import (
+    ABLATED,
+    GUIDED,
+    HEAD,
+    INPUT_GRADIENT,
+    KEPT,
+    POOL_GRADIENT,
+)
 from camreport.network.address import Layer
 from camreport.network.graph import Head, Tail, find_head, find_tail, functional_steps
 from camreport.network.survey import ALEXNET_LAYERS
@@ -139,6 +147,95 @@ class Task:
             "methods: none of those asked for can be computed here. "
             + " ".join(dict.fromkeys(skip.reason for skip in task.skipped))
         )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is computed for every image and how: fixed by one forward pass, never changed.
+
+    Attributes:
+        task: what to compute, with what the pass has settled.
+        input_shape: ``(C, H, W)`` of an image.
+        shapes: ``(C, h, w)`` of each layer, also of those whose channels are kept, by name.
+        duplicates: for each layer whose tensor equals an earlier layer's, that earlier layer.
+        num_classes: how many classes the model has.
+        bytes_per_image: what the model's innermost modules return for one image.
+        variants_per_image: changed images and layers that the methods ask for.
+        batch_size: images that a byte budget allows in one batch.
+        notes: what a reader should know of the model.
+    """
+
+    task: Task
+    input_shape: tuple[int, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    duplicates: Mapping[str, str]
+    num_classes: int
+    bytes_per_image: int
+    variants_per_image: int
+    batch_size: int
+    notes: tuple[str, ...]
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """What is computed, in the order in which tables show it."""
+        return tuple(self.task.methods)
+
+    @property
+    def layers(self) -> Mapping[str, Layer]:
+        """Where maps are read, by name, in network order."""
+        return self.task.layers
+
+    @property
+    def channels(self) -> Mapping[str, Layer]:
+        """Layers whose channels are kept, by name, in network order."""
+        return self.task.channels
+
+    @property
+    def skipped(self) -> tuple[Skip, ...]:
+        """What cannot be computed, and why."""
+        return self.task.skipped
+
+    @property
+    def output(self) -> str | None:
+        """The part of what the model returns that holds the logits, if it is a structure."""
+        return self.task.output
+
+    @property
+    def activation(self) -> str:
+        """How the logits become probabilities: ``softmax``, ``sigmoid`` or ``none``."""
+        return self.task.activation
+
+    def where(self, method: Method) -> tuple[str, ...]:
+        """Return the layers at which a method is computed, by name."""
+        return tuple(self.task.wanted(method)) if method.per_layer else ()
+
+    def result_bytes(self, classes: int) -> int:
+        """Return the bytes of one image's maps, kept channels, logits and targets.
+
+        Args:
+            classes: how many classes are explained.
+        """
+        numbers = self.num_classes + 2 * classes
+        for name in self.channels:
+            numbers += prod(self.shapes[name]) + classes * self.shapes[name][0]
+        for method in self.methods:
+            grids = [self.shapes[name] for name in self.where(method)]
+            numbers += classes * self._map_values(method, grids)
+        return 4 * numbers
+
+    def _map_values(self, method: Method, grids: Sequence[tuple[int, ...]]) -> int:
+        """Return how many values a method's maps of one class have."""
+        if not method.per_layer:
+            if self.task.is_skipped(method, None):
+                return 0
+            whole = method.needs is INPUT_GRADIENT
+            return prod(self.input_shape[1:]) if whole else prod(self.input_shape)
+        if method.on_input:
+            return prod(self.input_shape) * len(grids)
+        values = sum(prod(grid) if method.per_channel else prod(grid[1:]) for grid in grids)
+        if method.fuses and len(set(self.task.wanted(method).values())) > 1:
+            values += max(prod(grid[1:]) for grid in grids)
+        return values
 
 
 def make_task(

@@ -37,8 +37,8 @@ from camreport.network.memory import BatchPlanner
 from camreport.network.reading import reading_notes
 from camreport.network.state import device_of, undisturbed
 from camreport.network.survey import check_places, choose_layers, sample_image
+from camreport.results.checks import shortened
 from camreport.results.reader import Record, probabilities
-from camreport.results.schema import shortened
 from camreport.results.shards import Arrays, shard_name, stack_arrays
 from camreport.results.writer import ResultsWriter
 from camreport.version import __version__
@@ -417,6 +417,7 @@ def _explain_batch(
         progress=tell,
     )
     explanation = join(parts)
+    request.task.findings.update(dict.fromkeys(explanation.findings))
     rows = _rows(explanation)
     allowed = planner.size
     if not writer.plan:
@@ -453,7 +454,7 @@ def _plan(
         "classes": classes,
         "layers": [
             _layer_record(layer, first.shapes[name])
-            | ({"same_as": first.twins[name]} if name in first.twins else {})
+            | ({"same_as": first.duplicates[name]} if name in first.duplicates else {})
             for name, layer in first.layers.items()
         ],
         "channels": [

@@ -25,7 +25,7 @@ from PIL import Image
 
 from camreport.errors import InputError, ResultsError
 from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked, read
-from camreport.results.schema import check_manifest
+from camreport.results.checks import check_manifest
 from camreport.results.shards import Arrays, check_arrays, read_shard
 from camreport.settings import NONE, SIGMOID, SOFTMAX
 

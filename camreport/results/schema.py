@@ -1,358 +1,467 @@
-"""What a manifest must hold, checked once when a results folder is opened.
-
-A folder may come from someone else, or be damaged; what has passed here can be relied on.
-"""
+"""What a results folder holds: every entry of its JSON files, and the name of every array."""
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple, Self
 
-from camreport.errors import CamReportError, ResultsError
+from camreport.errors import ResultsError
 from camreport.images.pixels import MAX_PIXELS
 from camreport.images.preprocessing import Preprocessing
+from camreport.messages import Message
 from camreport.methods import METHODS
-from camreport.settings import ACTIVATIONS, SMOOTHINGS
+from camreport.results.decoding import Entry, UnfitError, filled, whole
+
+SCHEMA = 3
+"""Version of the folder's layout."""
+
+MAX_INLINE = 10_000
+"""Most images that the manifest lists itself; of more, only the sidecars do."""
+
+FUSED, INPUT = "fused", "input"
+"""Layers of maps that belong to the whole network: fused over the layers, or on its input."""
+
+LOGITS, TARGETS, IMAGE = "logits", "targets", "image"
+PHOTO, PHOTO_OFFSETS = "photo", "photo_offsets"
+FEATURE_MAPS, CHANNEL_WEIGHTS = "feature_maps", "channel_weights"
+CHANNEL_CONTRIBUTIONS = "channel_contributions"
+"""Names of a shard's arrays; the last three stand in front of a layer, as methods do."""
 
 MAX_SIDE = 1_000_000
 """Most pixels of a side of an image."""
 
-MAX_PHRASE = 4000
-"""Most characters of a sentence that the page translates."""
-
-SHARD_NAME = re.compile(r"shard-\d{5,9}\.npz")
-
-Rule = Callable[[Any, str], None]
-"""Raises a ``ResultsError`` that names the field, given a value and where it stands."""
+_SHARD_NAME = re.compile(r"shard-[0-9]{6,9}\.npz")
+_CONTRAST = re.compile(r"contrast:([0-9]{1,9})")
 
 
-def refuse(place: str, rule: str, value: object) -> ResultsError:
-    """Return the error for a field that is not as it must be."""
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return ResultsError(
-        f"results: expected {rule} as {place} in the manifest, got {shown}. "
-        "The results are damaged: run 'camreport run' again."
+def _shard_name(value: str) -> None:
+    if not _SHARD_NAME.fullmatch(value):
+        raise UnfitError("a name such as shard-000000.npz", value)
+
+
+def _method_key(value: str) -> None:
+    if value not in METHODS:
+        raise UnfitError(f"one of {', '.join(METHODS)}", value)
+
+
+Count = Annotated[int, whole()]
+Side = Annotated[int, whole(1, MAX_SIDE)]
+ShardName = Annotated[str, _shard_name]
+"""Leads nowhere else."""
+
+MethodKey = Annotated[str, _method_key]
+Activation = Literal["softmax", "sigmoid", "none"]
+Shape = tuple[
+    Annotated[int, whole(1, 2**31)],
+    Annotated[int, whole(1, 2**31)],
+    Annotated[int, whole(1, 2**31)],
+]
+"""Channels, height and width of a tensor ``(C, h, w)``."""
+
+
+class MapKey(NamedTuple):
+    """Name of an array of maps in a shard: ``"grad_cam/features.12"``.
+
+    Attributes:
+        method: key of the method, or ``FEATURE_MAPS`` and the like.
+        layer: address of the layer, ``FUSED`` or ``INPUT``.
+    """
+
+    method: str
+    layer: str
+
+    def __str__(self) -> str:
+        """Return the array's name."""
+        return f"{self.method}/{self.layer}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """Return the key of an array's name; None of an array that belongs to no layer."""
+        method, slash, layer = name.partition("/")
+        return cls(method, layer) if slash else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelEntry(Entry):
+    """The model, as far as it can be cited.
+
+    Attributes:
+        name: as on the command line.
+        source: where the weights come from.
+        sha256: of the weights, hexadecimal.
+        parameters: their number.
+        output: which part of what the module returns holds the logits; None where that is plain.
+        warning: what every reader must know, if anything.
+        notes: what else a reader should know.
+    """
+
+    name: str
+    source: Message
+    sha256: str
+    parameters: Count
+    output: str | None = None
+    warning: Message | None = None
+    notes: tuple[Message, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassEntry(Entry):
+    """A class of the model."""
+
+    index: Count
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerEntry(Entry):
+    """A layer of which there are maps or feature maps.
+
+    Attributes:
+        address: by which it was asked for.
+        type: of its module.
+        tensor: which tensor is read, ``own output`` or ``after ReLU``.
+        shape: of that tensor for one image, ``(C, h, w)``.
+        same_as: an earlier layer that reads the same tensor, if there is one.
+    """
+
+    address: str
+    type: str
+    tensor: str
+    shape: Shape
+    same_as: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fusion(Entry):
+    """How maps were fused.
+
+    Attributes:
+        gamma: strength of the lift of early layers.
+        stages: how many stages were lifted; None where the rule decided.
+    """
+
+    gamma: float
+    stages: Count | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skip(Entry):
+    """A method without maps, and why.
+
+    Attributes:
+        method: its key.
+        layer: where it has none; None is everywhere.
+        reason: why.
+    """
+
+    method: MethodKey
+    layer: str | None
+    reason: Message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction(Entry):
+    """A class with its probability, 0..1."""
+
+    index: Count
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageEntry(Entry):
+    """An input of the run.
+
+    Attributes:
+        index: its number among the inputs.
+        file: its name, relative to the INPUT it came from, with forward slashes; unique.
+        sha256: of the file, hexadecimal; None where it could not be read.
+        width: of the oriented image, in pixels; None where it could not be read.
+        height: likewise.
+        status: whether it was explained.
+        reason: why it could not be read.
+        transient: whether another attempt may succeed although the file stays as it is.
+        note: what a reader should know of its pixels.
+        label: index of its true class, if that is known.
+        labels: indices of all classes that count as right, where they are several.
+        shard: file name of the shard with its arrays.
+        row: its place in them.
+        top: its most probable classes, most probable first.
+    """
+
+    index: Count
+    file: str
+    sha256: str | None
+    width: Side | None
+    height: Side | None
+    status: Literal["ok", "failed"]
+    reason: Message | None = None
+    transient: bool = False
+    note: Message | None = None
+    label: Count | None = None
+    labels: tuple[Count, ...] = ()
+    shard: ShardName | None = None
+    row: Count | None = None
+    top: tuple[Prediction, ...] = ()
+
+    @property
+    def readable(self) -> bool:
+        """Whether it was explained."""
+        return self.status == "ok"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a readable image, in pixels."""
+        assert self.width is not None
+        assert self.height is not None
+        return self.width, self.height
+
+    def check(self) -> None:
+        """Refuse an image without what its status promises."""
+        needed = ("sha256", "width", "height", "shard", "row") if self.readable else ("reason",)
+        for name in needed:
+            if getattr(self, name) is None:
+                raise UnfitError(f"a value in an image that is {self.status}", None, f".{name}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost(Entry):
+    """What was computed.
+
+    Attributes:
+        forwards: forward passes over batches, or over chunks of variants.
+        backwards: backward passes over batches.
+        variants: changed images or layers among the forward passes.
+        maps: raw and fused maps.
+        seconds: wall-clock time.
+    """
+
+    forwards: Count
+    backwards: Count
+    variants: Count
+    maps: Count
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TotalCost(Cost):
+    """What was computed, and by which kind of passes."""
+
+    families: Mapping[str, Cost]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileFacts(Entry):
+    """What tells without reading a file that it is the same: its size and times of change."""
+
+    bytes: Count
+    modified_ns: int
+    changed_ns: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sidecar(Entry):
+    """The JSON file of a shard: it is written after the arrays, and says that they are complete.
+
+    Attributes:
+        run: fingerprint of the run that it belongs to.
+        images: the inputs that the shard covers, in order.
+        facts: of the file of each input; None of one that could not be looked at.
+        cost: what the shard took.
+        device: where it was computed.
+        bytes: of the shard's file of arrays; 0 where no input could be read and there is none.
+        findings: what its passes have shown that a reader should know.
+    """
+
+    run: str
+    images: Annotated[tuple[ImageEntry, ...], filled]
+    facts: tuple[FileFacts | None, ...]
+    cost: TotalCost
+    device: str
+    bytes: Count
+    findings: tuple[Message, ...] = ()
+
+    def check(self) -> None:
+        """Refuse images out of order, and facts of other files."""
+        _check_numbered(self.images, self.images[0].index)
+        if len(self.facts) != len(self.images):
+            raise UnfitError(f"{len(self.images)} entries", self.facts, ".facts")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals(Entry):
+    """How much there is.
+
+    Attributes:
+        images: inputs, failed ones included.
+        failed: inputs that could not be read.
+        shard_length: inputs that one shard covers; the last may cover fewer.
+    """
+
+    images: Annotated[int, whole(1)]
+    failed: Count
+    shard_length: Annotated[int, whole(1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest(Entry):
+    """``manifest.json``: what was computed, from what, by what.
+
+    Nothing that differs between two equal runs stands outside ``command``, ``versions``,
+    ``device`` and ``cost``.
+
+    Attributes:
+        schema: version of the folder's layout.
+        command: by which a user could ask for the same.
+        versions: of camreport and of the libraries, by name.
+        device: where it was computed.
+        seed: of the noise; None where nothing was drawn.
+        model: what was explained.
+        preprocessing: from a photograph to the model's input.
+        classes: of the model, by index.
+        layers: those with maps, in the order in which they were asked for.
+        channels: those with feature maps.
+        methods: keys of the methods, in the order in which they were asked for.
+        quantity: score that was explained: ``logit``, ``probability``, ``contrast`` or
+            ``contrast:INDEX``.
+        activation: how logits become probabilities.
+        fusion: how maps were fused.
+        smooth: ways of smoothing.
+        skipped: methods without maps, everywhere or at a layer.
+        totals: how much there is.
+        images: all inputs, up to ``MAX_INLINE``; empty where there are more.
+        cost: what the run took.
+    """
+
+    schema: int
+    command: str
+    versions: Mapping[str, str]
+    device: str
+    seed: int | None
+    model: ModelEntry
+    preprocessing: Preprocessing
+    classes: Annotated[tuple[ClassEntry, ...], filled]
+    layers: Annotated[tuple[LayerEntry, ...], filled]
+    channels: tuple[LayerEntry, ...]
+    methods: Annotated[tuple[MethodKey, ...], filled]
+    quantity: str
+    activation: Activation
+    fusion: Fusion
+    smooth: tuple[Literal["noise", "aug", "eigen"], ...]
+    skipped: tuple[Skip, ...]
+    totals: Totals
+    images: tuple[ImageEntry, ...]
+    cost: TotalCost
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes' names by their index."""
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def shown_methods(self) -> tuple[str, ...]:
+        """Keys of the methods that have a map at one layer or more."""
+        nowhere = {skip.method for skip in self.skipped if skip.layer is None}
+        at_layer = {(skip.method, skip.layer) for skip in self.skipped}
+        return tuple(
+            key
+            for key in self.methods
+            if key not in nowhere and any((key, own.address) not in at_layer for own in self.layers)
+        )
+
+    def check(self) -> None:
+        """Refuse what does not fit together."""
+        _check_preprocessing(self.preprocessing)
+        _check_numbered(self.classes, 0, ".classes")
+        _check_layers(self.layers, ".layers")
+        _check_layers(self.channels, ".channels")
+        _check_quantity(self.quantity, len(self.classes))
+        for skip in self.skipped:
+            if skip.method not in self.methods:
+                raise UnfitError("a method of the run", skip.method, ".skipped")
+        if not self.shown_methods:
+            raise UnfitError("at least one with a map", [*self.methods], ".methods")
+        if len(self.images) not in (0, self.totals.images):
+            raise UnfitError(f"{self.totals.images} entries or none", len(self.images), ".images")
+        if self.totals.failed >= self.totals.images:
+            raise UnfitError(
+                "at least one that could be read", self.totals.failed, ".totals.failed"
+            )
+        if self.images and sum(not image.readable for image in self.images) != self.totals.failed:
+            raise UnfitError("the number of failed images", self.totals.failed, ".totals.failed")
+        _check_numbered(self.images, 0, ".images")
+        for index, image in enumerate(self.images):
+            check_classes(image, len(self.classes), f".images[{index}]")
+
+
+def check_schema(content: Mapping[str, object], where: str) -> None:
+    """Refuse the manifest of another version, and say what to do.
+
+    Raises:
+        ResultsError: it is of an older or newer camreport, or damaged.
+    """
+    schema = content.get("schema")
+    if schema == SCHEMA:
+        return
+    if type(schema) is not int:
+        raise ResultsError(
+            f"results: expected {SCHEMA} as schema in {where}, got {schema!r}. "
+            "The results are damaged: run 'camreport run' again."
+        )
+    older = schema < SCHEMA
+    raise ResultsError(
+        f"results: expected schema {SCHEMA}, got {schema}, of {'an older' if older else 'a newer'} "
+        "camreport. "
+        + (
+            "Run 'camreport run' again with this version."
+            if older
+            else "Update camreport to read them."
+        )
     )
 
 
-def whole(least: int = 0, most: int = 2**63) -> Rule:
-    """Return the rule of whole numbers from ``least`` to ``most``."""
-
-    def check(value: Any, place: str) -> None:
-        if type(value) is not int or not least <= value <= most:
-            raise refuse(place, f"a whole number {least} to {most}", value)
-
-    return check
-
-
-def number(value: Any, place: str) -> None:
-    """Check a finite number."""
-    if type(value) not in (int, float) or not abs(value) < 1e300 or not math.isfinite(value):
-        raise refuse(place, "a number", value)
-
-
-def text(value: Any, place: str) -> None:
-    """Check a text that a file in UTF-8 can hold."""
-    if type(value) is not str:
-        raise refuse(place, "a text", value)
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise refuse(place, "a text of whole characters", value) from error
-
-
-def phrase(value: Any, place: str) -> None:
-    """Check a sentence."""
-    text(value, place)
-    if len(value) > MAX_PHRASE:
-        raise refuse(place, f"up to {MAX_PHRASE} characters", value)
-
-
-def one_of(*choices: object) -> Rule:
-    """Return the rule of one of some values."""
-
-    def check(value: Any, place: str) -> None:
-        if not any(type(value) is type(choice) and value == choice for choice in choices):
-            raise refuse(place, f"one of {', '.join(map(str, choices))}", value)
-
-    return check
-
-
-def nothing_or(rule: Rule) -> Rule:
-    """Return the rule of null, or what another rule says."""
-
-    def check(value: Any, place: str) -> None:
-        if value is not None:
-            rule(value, place)
-
-    return check
-
-
-def list_of(rule: Rule, least: int = 0, most: int = 2**63) -> Rule:
-    """Return the rule of a list of so many values."""
-
-    def check(value: Any, place: str) -> None:
-        if type(value) is not list or not least <= len(value) <= most:
-            raise refuse(place, f"a list of {least} entries or more", value)
-        for index, entry in enumerate(value):
-            rule(entry, f"{place}[{index}]")
-
-    return check
-
-
-def table_of(rule: Rule) -> Rule:
-    """Return the rule of an object with any names."""
-
-    def check(value: Any, place: str) -> None:
-        if type(value) is not dict:
-            raise refuse(place, "an object", value)
-        for name, entry in value.items():
-            text(name, place)
-            rule(entry, f"{place}.{name}")
-
-    return check
-
-
-def fields(required: Mapping[str, Rule], optional: Mapping[str, Rule] | None = None) -> Rule:
-    """Return the rule of an object with these fields; others are not looked at."""
-
-    def check(value: Any, place: str) -> None:
-        if type(value) is not dict:
-            raise refuse(place, "an object", value)
-        for name, rule in required.items():
-            if name not in value:
-                raise refuse(place, f"an object with {name!r}", value)
-            rule(value[name], f"{place}.{name}".lstrip("."))
-        for name, rule in (optional or {}).items():
-            if name in value:
-                rule(value[name], f"{place}.{name}".lstrip("."))
-
-    return check
-
-
-def preprocessing(value: Any, place: str) -> None:
-    """Check the steps that led to the model input."""
-    three = list_of(number, 3, 3)
-    fields(
-        {
-            "size": list_of(whole(1, MAX_SIDE), 2, 2),
-            "resize": one_of("squash", "short-side", "none"),
-            "short_side": nothing_or(whole(1, MAX_SIDE)),
-            "interpolation": one_of("bilinear", "bicubic"),
-            "mean": three,
-            "std": three,
-        },
-        {
-            "channel_order": one_of("rgb", "bgr"),
-            "scale": one_of(1, 255),
-            "whole_at_size": one_of(True, False),
-        },
-    )(value, place)
-    if math.prod(value["size"]) > MAX_PIXELS:
-        raise refuse(f"{place}.size", f"up to {MAX_PIXELS:,} pixels", value["size"])
-    try:
-        Preprocessing.from_dict(value).seen_box(1, 1)
-    except (CamReportError, TypeError, ValueError, ArithmeticError) as error:
-        raise refuse(place, "steps that fit together", value) from error
-
-
-def shard(value: Any, place: str) -> None:
-    """Check the name of a shard, which leads nowhere else."""
-    if type(value) is not str or not SHARD_NAME.fullmatch(value):
-        raise refuse(place, "a name such as shard-00000.npz", value)
-
-
-def method(value: Any, place: str) -> None:
-    """Refuse what is not the key of a method, also of one that was registered just now."""
-    one_of(*METHODS)(value, place)
-
-
-SKIPPED = fields({"method": method, "layer": nothing_or(text), "reason": phrase})
-
-_COST = {
-    **dict.fromkeys(("forwards", "backwards", "variants", "maps"), whole()),
-    "seconds": number,
-}
-
-COST = fields({**_COST, "families": table_of(fields(_COST))})
-"""Of a run or a shard: numbers of passes and seconds, in all and by kind of passes."""
-
-LAYER = fields(
-    {
-        "address": text,
-        "type": text,
-        "tensor": phrase,
-        "shape": list_of(whole(1, 2**31), 3, 3),
-    },
-    {"same_as": nothing_or(text)},
-)
-
-CLASS = fields({"index": whole(), "name": text})
-
-_TOP = fields({"index": whole(), "name": text, "probability": number})
-
-_SIDE = whole(1, MAX_SIDE)
-
-_INPUT = {"index": whole(), "file": text, "status": one_of("ok", "failed")}
-
-_READ = fields(
-    {
-        "sha256": text,
-        "width": _SIDE,
-        "height": _SIDE,
-        "shard": shard,
-        "row": whole(),
-        "top": list_of(_TOP),
-    },
-    {"label": nothing_or(whole()), "labels": list_of(whole(), 1), "note": phrase},
-)
-
-_FAILED = fields({"reason": phrase, "sha256": nothing_or(text)})
-
-
-def image(value: Any, place: str) -> None:
-    """Check the record of an input."""
-    fields(_INPUT)(value, place)
-    (_READ if value["status"] == "ok" else _FAILED)(value, place)
-
-
-_FACTS = nothing_or(list_of(whole(-(2**63)), 3, 3))
-
-_SUMMARY = fields(
-    {"images": list_of(image, 1), "facts": list_of(_FACTS), "cost": COST},
-    {"findings": list_of(phrase)},
-)
-
-_PLAN = fields(
-    {
-        "batch": whole(1, 2**31),
-        "activation": one_of(*ACTIVATIONS),
-        "output": nothing_or(text),
-        "shard": whole(1, 2**31),
-        "classes": list_of(CLASS, 1),
-        "layers": list_of(LAYER, 1),
-        "channels": list_of(LAYER),
-        "skipped": list_of(SKIPPED),
-        "notes": list_of(phrase),
-    }
-)
-
-_MANIFEST = fields(
-    {
-        "command": text,
-        "versions": table_of(text),
-        "device": text,
-        "seed": nothing_or(whole(-(2**63))),
-        "model": fields(
-            {"name": text, "source": phrase, "sha256": text, "parameters": whole()},
-            {"warning": phrase, "notes": list_of(phrase), "output": nothing_or(text)},
-        ),
-        "preprocessing": preprocessing,
-        "classes": list_of(CLASS, 1),
-        "layers": list_of(LAYER, 1),
-        "methods": list_of(method, 1),
-        "quantity": text,
-        "fusion": fields({"gamma": number, "stages": nothing_or(whole())}),
-        "smooth": list_of(one_of(*SMOOTHINGS)),
-        "skipped": list_of(SKIPPED),
-        "images": list_of(image, 1),
-        "cost": COST,
-    },
-    {"channels": list_of(LAYER), "activation": one_of(*ACTIVATIONS)},
-)
-
-
-def check_manifest(manifest: Mapping[str, Any]) -> None:
-    """Check every field that is used later, and that they fit together.
-
-    Raises:
-        ResultsError: one is missing or not as it must be; the message names it.
-    """
-    _MANIFEST(manifest, "")
-    classes, images = manifest["classes"], manifest["images"]
-    _check_numbered(classes, "classes")
-    _check_numbered(images, "images")
-    check_layers(manifest["layers"], "layers")
-    check_layers(manifest.get("channels", []), "channels")
-    _check_quantity(manifest["quantity"], len(classes))
-    for record in images:
-        for named in (record.get("label"), *(entry["index"] for entry in record.get("top", ()))):
-            if named is not None and named >= len(classes):
-                raise refuse(f"class of {record['file']}", f"up to {len(classes) - 1}", named)
-    for skip in manifest["skipped"]:
-        if skip["method"] not in manifest["methods"]:
-            raise refuse("skipped", "a method of the run", skip["method"])
-    if not shown_methods(manifest):
-        raise refuse("methods", "at least one with a map", manifest["methods"])
-    if all(record["status"] == "failed" for record in images):
-        raise refuse("images", "at least one that could be read", images)
-
-
-def check_summary(summary: Mapping[str, Any]) -> None:
-    """Check what stands beside a shard: records, facts of the files, and cost.
-
-    Raises:
-        ResultsError: it is not as a run writes it.
-    """
-    _SUMMARY(summary, "")
-    if len(summary["facts"]) != len(summary["images"]):
-        raise refuse("facts", "one for each image", summary["facts"])
-
-
-def check_plan(plan: Any) -> dict[str, Any]:
-    """Return the plan of an interrupted run, once it is checked.
-
-    Raises:
-        ResultsError: it is not as a run writes it.
-    """
-    _PLAN(plan, "")
-    assert isinstance(plan, dict)
-    return plan
-
-
-def shown_methods(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the keys of the methods that have a map at one layer or more."""
-    nowhere = {skip["method"] for skip in manifest["skipped"] if skip["layer"] is None}
-    at_layer = {(skip["method"], skip["layer"]) for skip in manifest["skipped"]}
-    addresses = [layer["address"] for layer in manifest["layers"]]
-    return tuple(
-        key
-        for key in manifest["methods"]
-        if key not in nowhere and any((key, address) not in at_layer for address in addresses)
-    )
-
-
-def check_layers(layers: Sequence[Mapping[str, Any]], place: str) -> None:
-    """Check that each layer has an address of its own, and repeats none but earlier ones."""
+def check_classes(image: ImageEntry, classes: int, place: str) -> None:
+    """Refuse an image that speaks of a class that there is not, by ``UnfitError``."""
+    predicted = (prediction.index for prediction in image.top)
+    for index in (*image.labels, *predicted, *([] if image.label is None else [image.label])):
+        if index >= classes:
+            raise UnfitError(f"class indices up to {classes - 1}", index, place)
+
+
+def _check_preprocessing(preprocessing: Preprocessing) -> None:
+    sides = (*preprocessing.size, preprocessing.short_side or 1)
+    if not all(1 <= side <= MAX_SIDE for side in sides):
+        raise UnfitError(f"sides from 1 to {MAX_SIDE}", sides, ".preprocessing")
+    if math.prod(preprocessing.size) > MAX_PIXELS:
+        raise UnfitError(f"up to {MAX_PIXELS:,} pixels", preprocessing.size, ".preprocessing.size")
+
+
+def _check_numbered(
+    entries: Sequence[ClassEntry | ImageEntry], first: int, place: str = ".images"
+) -> None:
+    for index, entry in enumerate(entries):
+        if entry.index != first + index:
+            raise UnfitError(str(first + index), entry.index, place, f"[{index}]", ".index")
+
+
+def _check_layers(layers: Sequence[LayerEntry], place: str) -> None:
+    """Check that each layer has an address of its own, and repeats none but an earlier one."""
     own: set[str] = set()
     seen: set[str] = set()
-    for layer in layers:
-        address, same_as = layer["address"], layer.get("same_as")
-        if address in seen:
-            raise refuse(place, "each address once", address)
-        if same_as is not None and same_as not in own:
-            raise refuse(f"{place}.same_as", "an earlier layer", same_as)
-        seen.add(address)
-        own |= set() if same_as is not None else {address}
-
-
-def _check_numbered(records: Sequence[Mapping[str, Any]], place: str) -> None:
-    for index, record in enumerate(records):
-        if record["index"] != index:
-            raise refuse(f"{place}[{index}].index", str(index), record["index"])
+    for index, layer in enumerate(layers):
+        at = (place, f"[{index}]")
+        if layer.address in seen:
+            raise UnfitError("each address once", layer.address, *at, ".address")
+        if layer.same_as is not None and layer.same_as not in own:
+            raise UnfitError("an earlier layer", layer.same_as, *at, ".same_as")
+        seen.add(layer.address)
+        own |= set() if layer.same_as is not None else {layer.address}
 
 
 def _check_quantity(quantity: str, classes: int) -> None:
-    kind, colon, rival = quantity.partition(":")
-    of_rival = kind == "contrast" and rival.isascii() and rival.isdecimal() and len(rival) < 10
-    if colon:
-        if not of_rival or int(rival) >= classes:
-            raise refuse("quantity", "contrast and a class index", quantity)
-    elif kind not in ("logit", "probability", "contrast"):
-        raise refuse("quantity", "logit, probability or contrast", quantity)
-
-
-def shortened(sentence: str) -> str:
-    """Return a sentence as long as a manifest takes it."""
-    return sentence if len(sentence) <= MAX_PHRASE else sentence[: MAX_PHRASE - 1] + "…"
+    rival = _CONTRAST.fullmatch(quantity)
+    if rival and int(rival[1]) >= classes:
+        raise UnfitError("contrast and a class index", quantity, ".quantity")
+    if not rival and quantity not in ("logit", "probability", "contrast"):
+        raise UnfitError("logit, probability or contrast", quantity, ".quantity")

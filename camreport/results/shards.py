@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,17 @@ def stack_arrays(rows: Iterable[Arrays]) -> Arrays:
     """Stack the arrays of single images into those of a shard."""
     listed = list(rows)
     return {key: np.stack([row[key] for row in listed]) for key in listed[0]}
+
+
+def pack_photos(jpegs: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Join the photographs of n images into two arrays of a shard.
+
+    Returns:
+        ``photo``, the bytes of all JPEGs one after another, and ``photo_offsets`` ``(n + 1,)``:
+        image i has ``photo[photo_offsets[i]:photo_offsets[i + 1]]``.
+    """
+    offsets = np.cumsum([0, *map(len, jpegs)], dtype=np.int64)
+    return np.frombuffer(b"".join(jpegs), dtype=np.uint8), offsets
 
 
 def read_shard(path: Path, root: Path) -> Arrays:

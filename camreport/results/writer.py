@@ -30,6 +30,7 @@ from camreport.files import (
     write,
     writing,
 )
+from camreport.results.checks import check_plan, check_summary
 from camreport.results.reader import (
     MANIFEST,
     NEXT,
@@ -42,7 +43,6 @@ from camreport.results.reader import (
     read_json,
     read_photo,
 )
-from camreport.results.schema import check_plan, check_summary
 from camreport.results.shards import Arrays, read_shard, shard_name
 
 MAX_DISCARDED = 1000

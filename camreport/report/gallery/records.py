@@ -15,8 +15,8 @@ from camreport.images.pixels import jpeg_bytes
 from camreport.methods import METHODS, Method
 from camreport.report.appearance import drawable, seen_share
 from camreport.report.heatmap import quantise, signed_picture
+from camreport.results.checks import shown_methods as manifest_methods
 from camreport.results.reader import Record, Results, activation_of, probabilities
-from camreport.results.schema import shown_methods as manifest_methods
 from camreport.results.shards import Arrays
 from camreport.settings import NONE
 

@@ -1,12 +1,13 @@
-"""What options take, checked by their words alone, before torch is imported for anything."""
+"""Values that options take, checked by their words alone, before torch is imported."""
 
 import importlib.util
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from camreport.errors import ClassError, InputError, LayerError, MethodError, ModelError, suggestion
+from camreport.settings.text import split_list
 
 BUNDLED = "catdog-alexnet"
 """Name of the bundled model."""
@@ -16,6 +17,9 @@ EFFICIENTNET_LITE0 = "efficientnet-lite0"
 
 TIMM = "timm:"
 """How timm's names begin."""
+
+DEFAULT_METHODS = ("grad_cam", "layer_cam")
+"""What is compared where nobody chooses methods."""
 
 GAMMA = 2.0
 """Steepness of the tanh that lifts shallow maps in LayerCAM's fusion (Jiang et al. 2021, eq. 9)."""
@@ -37,29 +41,6 @@ SMOOTHINGS = ("noise", "aug", "eigen")
 
 WEIGHTS = ("default", "none")
 """What ``weights`` takes: the model's own, or random ones."""
-
-_ENTRY_OR_COMMA = re.compile(r'"[^"]*"|，')
-_ENTRY = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*))(?:,|$)')
-
-
-def split_list(text: str) -> list[str]:
-    """Return the entries of a list with commas of either width; ``"a, b"`` is one entry.
-
-    Example:
-        >>> split_list('cat，"dog, small"')
-        ['cat', 'dog, small']
-    """
-    plain = _ENTRY_OR_COMMA.sub(lambda found: "," if found[0] == "，" else found[0], text)
-    entries = [
-        found[1].replace('""', '"') if found[1] is not None else found[2].strip()
-        for found in _ENTRY.finditer(plain)
-    ]
-    return [entry for entry in entries if entry]
-
-
-def join_list(entries: Iterable[object]) -> str:
-    """Return entries as ``split_list`` reads them back."""
-    return ",".join(map(_quoted, map(str, entries)))
 
 
 def check_quantity(quantity: str, *, by_name: bool = False) -> str:
@@ -100,7 +81,7 @@ def check_smoothings(smooth: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         MethodError: there is no such way.
     """
-    words = [word.strip().lower() for word in (_entries(smooth))]
+    words = [word.strip().lower() for word in map(str, _entries(smooth)) if word.strip()]
     for word in words:
         if word not in SMOOTHINGS:
             raise MethodError(
@@ -114,15 +95,51 @@ def check_numbers(gamma: float, stages: int | None, seed: int) -> None:
     """Refuse numbers that are out of range.
 
     Raises:
-        MethodError: ``gamma`` is not above 0 or not finite, ``stages`` is below 0, or ``seed`` is
-            below 0 or takes more than 63 bits.
+        MethodError: as for ``check_gamma``, ``check_stages`` and ``check_seed``.
+    """
+    check_gamma(gamma)
+    check_stages(stages)
+    check_seed(seed)
+
+
+def check_gamma(gamma: float) -> None:
+    """Refuse a strength of the fusion's lift that is none.
+
+    Raises:
+        MethodError: it is not above 0, or not finite.
     """
     if not 0 < gamma < float("inf"):
         raise MethodError(f"gamma: expected a number above 0, got {gamma}.")
+
+
+def check_stages(stages: int | None) -> None:
+    """Refuse a negative number of early stages.
+
+    Raises:
+        MethodError: it is.
+    """
     if stages is not None and stages < 0:
         raise MethodError(f"stages: expected a number from 0, or None, got {stages}.")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that random number generators do not take.
+
+    Raises:
+        MethodError: it is below 0 or takes more than 63 bits.
+    """
     if not 0 <= seed < 2**63:
         raise MethodError(f"seed: expected a whole number from 0 to 2**63 - 1, got {seed}.")
+
+
+def check_classes(classes: str | Sequence[int | str]) -> None:
+    """Refuse a choice of classes that chooses none.
+
+    Raises:
+        ClassError: it does.
+    """
+    if not any(str(word).strip() for word in _entries(classes)):
+        raise ClassError("classes: expected all, top3, indices or names, got nothing.")
 
 
 def check_batch_size(batch_size: int | None) -> None:
@@ -189,12 +206,12 @@ def check_address(address: str) -> None:
 
 
 def check_class_names(class_names: object) -> None:
-    """Refuse class names that are no sequence of texts.
+    """Refuse class names that are neither a sequence of texts nor the path of a file.
 
     Raises:
         ClassError: they are not.
     """
-    if class_names is None:
+    if class_names is None or isinstance(class_names, Path):
         return
     if isinstance(class_names, str) or not isinstance(class_names, Sequence):
         raise ClassError(
@@ -288,15 +305,8 @@ def check_checkpoint(checkpoint: str | Path | None) -> None:
         raise ModelError(f"checkpoint: {path.name} cannot be read: {str(path)!r} {there}.")
 
 
-def _entries(given: str | Sequence[str]) -> list[str]:
-    return split_list(given) if isinstance(given, str) else [word for word in given if word.strip()]
-
-
-def _quoted(entry: str) -> str:
-    """Return an entry of a list with quotation marks round it, where it needs them."""
-    if not re.search('[,，"]', entry) and entry == entry.strip():
-        return entry
-    return '"' + entry.replace('"', '""') + '"'
+def _entries(given: str | Sequence[int | str]) -> Sequence[int | str]:
+    return split_list(given) if isinstance(given, str) else given
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,402 @@
+"""Every option of a run, once.
+
+The command line, ``run(**options)``, the recorded command, the fingerprint that resuming compares,
+a configuration file and the READMEs' table are made from the fields of ``Settings``.
+"""
+
+# ruff: noqa: RUF009  option() makes fields, as dataclasses.field() does
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from camreport.settings.option import Affects, option, options_of
+from camreport.settings.text import (
+    OneNumberOf,
+    OneOf,
+    read_count_or_auto,
+    read_list,
+    read_list_or_auto,
+    read_names,
+    read_number,
+    read_numbers,
+    read_size,
+    read_whole,
+    write_label_map,
+    write_labels,
+    write_list,
+    write_model,
+    write_names,
+    write_number,
+    write_numbers,
+    write_path,
+    write_size,
+)
+from camreport.settings.values import (
+    ACTIVATIONS,
+    AUTO,
+    BUNDLED,
+    DEFAULT_METHODS,
+    GAMMA,
+    TIMM,
+    WEIGHTS,
+    check_activation,
+    check_addresses,
+    check_batch_size,
+    check_class_names,
+    check_classes,
+    check_device,
+    check_gamma,
+    check_quantity,
+    check_seed,
+    check_smoothings,
+    check_stages,
+    check_weights,
+    is_own_code,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from camreport.models import LoadedModel
+
+Layout = Literal["auto", "single", "folder"]
+
+_input = partial(
+    option,
+    group="Input",
+    decides="preprocessing",
+    affects="maps",
+    shown_default="the model's own",
+)
+_model = partial(option, group="Model", decides="model", affects="maps")
+_what = partial(option, group="What", affects="maps")
+_drawing = partial(option, group="Drawing", affects="report")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run is asked to do, besides its inputs and its folder; each field is an option.
+
+    Attributes:
+        spelled: names of options that the recorded command has even with their default values,
+            because a configuration file may say otherwise.
+
+    Raises:
+        CamReportError: a value makes no sense, as far as its words show.
+    """
+
+    labels: str | Path | Mapping[str, int | str] | None = option(
+        None,
+        group="Input",
+        affects="records",
+        metavar="folder|FILE",
+        write=write_labels,
+        help="True classes, for accuracy and a badge: the folders' names, or a CSV file of image "
+        "and class.",
+    )
+    label_map: str | Mapping[str, Sequence[int]] | None = option(
+        None,
+        group="Input",
+        affects="records",
+        metavar="cat=281-285,dog=151-268",
+        write=write_label_map,
+        help="Classes that the labels' words stand for, where they are not the model's names.",
+    )
+    image_size: int | Sequence[int] | None = _input(
+        None,
+        metavar="N|HxW",
+        parse=read_size,
+        write=write_size,
+        help="Size of the model input, in pixels.",
+    )
+    resize: str | None = _input(
+        None,
+        metavar="squash|short-side|none",
+        parse=OneOf("squash", "short-side", "none"),
+        help="Squash the whole image; fit its shorter side and crop the centre; or use images "
+        "that have the model's size already.",
+    )
+    mean: Sequence[float] | None = _input(
+        None,
+        metavar="A,B,C",
+        parse=read_numbers,
+        write=write_numbers,
+        help="Mean subtracted from each channel.",
+    )
+    std: Sequence[float] | None = _input(
+        None,
+        metavar="A,B,C",
+        parse=read_numbers,
+        write=write_numbers,
+        help="Standard deviation that divides each channel.",
+    )
+    channel_order: str | None = _input(
+        None,
+        metavar="rgb|bgr",
+        parse=OneOf("rgb", "bgr"),
+        help="Channel order of the model input.",
+    )
+    scale: int | None = _input(
+        None,
+        metavar="1|255",
+        parse=OneNumberOf("1", "255"),
+        help="Pixel value of white; mean and std are in this unit.",
+    )
+    model: "str | nn.Module | LoadedModel" = _model(
+        BUNDLED,
+        metavar="NAME",
+        write=write_model,
+        permits=lambda name: is_own_code(name) and not name.startswith(TIMM),
+        help="catdog-alexnet (bundled), efficientnet-lite0, a torchvision classifier such as "
+        "resnet18, timm:NAME, or your own code as file.py:build or package.module:build.",
+    )
+    checkpoint: str | Path | None = _model(
+        None,
+        metavar="FILE",
+        parse=Path,
+        write=write_path,
+        help="File with weights: PyTorch, safetensors, TorchScript, or a Keras VGG16. Without "
+        "--model, AlexNet, VGG and ResNet are recognised from their tensor shapes.",
+    )
+    weights: str = _model(
+        "default",
+        metavar="default|none",
+        parse=OneOf(*WEIGHTS),
+        check=check_weights,
+        help="The weights the model comes with, or none: random ones for the architecture.",
+    )
+    trust_checkpoint: bool = _model(
+        False,
+        permits=bool,
+        help="Open a checkpoint that can run code on this machine. Only for files you made.",
+    )
+    output: str | None = _model(
+        None,
+        metavar="KEY",
+        help="Key, attribute or index of the logits in the model's output.",
+    )
+    class_names: Sequence[str] | Path | None = option(
+        None,
+        group="Model",
+        affects="records",
+        metavar="A,B|FILE",
+        parse=read_names,
+        write=write_names,
+        check=check_class_names,
+        shown_default="the model's own",
+        help='One name per class index; quote a name that has a comma: "cat, tabby",dog. A file '
+        "has one per line, JSON, or a Python dictionary.",
+    )
+    classes: str | Sequence[int | str] = _what(
+        AUTO,
+        metavar="all|top3|0,1|cat,dog",
+        write=write_list,
+        check=check_classes,
+        shown_default="all of up to 2 classes, else top3",
+        help="Classes to explain.",
+    )
+    layers: Sequence[str] | None = _what(
+        None,
+        metavar="0,3|features.12|layer*|auto",
+        parse=read_list_or_auto,
+        write=write_list,
+        check=partial(check_addresses, "layers"),
+        shown_default="AlexNet 0,3,6,9,12; else the last of each resolution",
+        help="Layers to explain; ':pre' reads before the activation; 'camreport layers' lists "
+        "them.",
+    )
+    channels: Sequence[str] | None = _what(
+        None,
+        metavar="LAYERS",
+        parse=read_list,
+        write=write_list,
+        check=partial(check_addresses, "channels"),
+        help="Layers whose feature maps the report shows channel by channel.",
+    )
+    methods: str | Sequence[str] = _what(
+        DEFAULT_METHODS,
+        metavar="NAMES|all",
+        parse=read_list,
+        write=write_list,
+        help="Methods to compare; 'camreport methods' lists them.",
+    )
+    quantity: str = _what(
+        "logit",
+        metavar="logit|probability|contrast|contrast:CLASS",
+        check=partial(check_quantity, by_name=True),
+        help="Score to explain: the class logit, its probability, or its margin over the "
+        "runner-up (or over CLASS).",
+    )
+    activation: str = _what(
+        AUTO,
+        metavar="|".join((AUTO, *ACTIVATIONS)),
+        parse=OneOf(AUTO, *ACTIVATIONS),
+        check=check_activation,
+        help="What turns the model's outputs into probabilities: a softmax over exclusive classes, "
+        "a sigmoid of each class, or nothing. auto recognises it.",
+    )
+    gamma: float = _what(
+        GAMMA,
+        metavar="NUMBER",
+        parse=read_number,
+        write=write_number,
+        check=check_gamma,
+        help="Strength of LayerCAM's lift for early layers in the fused map.",
+    )
+    stages: int | None = _what(
+        None,
+        metavar="N",
+        parse=read_whole,
+        check=check_stages,
+        shown_default="3 of 5, else all but the last",
+        help="Number of early stages that are lifted.",
+    )
+    smooth: str | Sequence[str] = _what(
+        (),
+        metavar="noise,aug,eigen",
+        parse=read_list,
+        write=write_list,
+        check=check_smoothings,
+        help="Average over noisy copies (noise) or mirrored and brighter ones (aug); keep the "
+        "first principal component (eigen).",
+    )
+    seed: int = _what(
+        0,
+        metavar="N",
+        parse=read_whole,
+        check=check_seed,
+        help="Random seed for the smoothing noise.",
+    )
+    device: str = _what(
+        AUTO,
+        metavar="auto|cpu|cuda|mps",
+        check=check_device,
+        help="Device to compute on.",
+    )
+    batch_size: int | None = _what(
+        None,
+        metavar="auto|N",
+        parse=read_count_or_auto,
+        check=check_batch_size,
+        shown_default="auto",
+        help="Images per batch.",
+    )
+    layout: Layout = _drawing(
+        "auto",
+        switches={"--single-file": "single", "--folder": "folder"},
+        shown_default="a folder above 15 MB",
+        help="One HTML file, or a page with a folder of data beside it, for many images.",
+    )
+    language: str = _drawing(
+        "en",
+        flag="--lang",
+        metavar="en|zh",
+        parse=OneOf("en", "zh"),
+        help="Language in which the report opens; readers can switch.",
+    )
+    figures: bool = option(
+        False,
+        group="Output",
+        affects="report",
+        help="Also write OUT/figures/: a PNG for each map, a sheet for each image.",
+    )
+    overwrite: bool = option(
+        False,
+        group="Output",
+        affects=None,
+        permits=bool,
+        recorded=False,
+        help="Use an output folder that holds something else.",
+    )
+
+    spelled: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, each in options_of(type(self)).items():
+            each.check(getattr(self, name))
+
+    def command(self, inputs: Sequence[str | Path], out: str | Path) -> str:
+        """Return a command line that asks for the same, with no absolute path in it.
+
+        Args:
+            inputs: files, folders or patterns.
+            out: folder of the report.
+        """
+        paths = [write_path(path) for path in inputs]
+        words = ["-o", write_path(out)]
+        for name, each in options_of(type(self)).items():
+            said = each.words(getattr(self, name))
+            is_usual = said == each.words(each.default) and name not in self.spelled
+            words += [] if is_usual or not each.recorded else said
+        if any(path.startswith("-") for path in paths):  # or they would be read as options
+            words += ["--", *paths]
+        else:
+            words = [*paths, *words]
+        return shlex.join(["camreport", "run", *words])
+
+    def fingerprint(
+        self, affects: Affects, resolved: Mapping[str, object] | None = None
+    ) -> dict[str, object]:
+        """Return what of the settings decides a part of the results, ready for JSON.
+
+        Runs of equal fingerprints may share that part. A new option is in it from the start.
+
+        Args:
+            affects: ``maps``, ``records`` or ``report``.
+            resolved: what an option came to, by its name, or by what it ``decides``: two options
+                that come to the same (``12`` and ``features.12``) then have one fingerprint.
+        """
+        found: dict[str, object] = {}
+        for name, each in options_of(type(self)).items():
+            if each.affects == affects:
+                key = next((key for key in (each.decides, name) if key in (resolved or {})), "")
+                value = each.written(getattr(self, name))
+                found[key or name] = resolved[key] if resolved and key else value
+        return found
+
+    def deciding(self, what: str) -> dict[str, Any]:
+        """Return the values of the options that together decide ``what``, by their names."""
+        return {
+            name: getattr(self, name)
+            for name, each in options_of(type(self)).items()
+            if each.decides == what
+        }
+
+
+class SettingsDict(TypedDict, total=False):
+    """The fields of ``Settings`` as keyword arguments."""
+
+    labels: str | Path | Mapping[str, int | str] | None
+    label_map: str | Mapping[str, Sequence[int]] | None
+    image_size: int | Sequence[int] | None
+    resize: str | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    channel_order: str | None
+    scale: int | None
+    model: "str | nn.Module | LoadedModel"
+    checkpoint: str | Path | None
+    weights: str
+    trust_checkpoint: bool
+    output: str | None
+    class_names: Sequence[str] | Path | None
+    classes: str | Sequence[int | str]
+    layers: Sequence[str] | None
+    channels: Sequence[str] | None
+    methods: str | Sequence[str]
+    quantity: str
+    activation: str
+    gamma: float
+    stages: int | None
+    smooth: str | Sequence[str]
+    seed: int
+    device: str
+    batch_size: int | None
+    layout: Layout
+    language: str
+    figures: bool
+    overwrite: bool

@@ -34,7 +34,8 @@ def test_methods_lists_what_the_table_says_of_every_method(command: Command) -> 
         for row in rows
     ]
     assert cells == [
-        [m.key, m.name, m.needs.name, m.needs.cost, m.layers, m.source] for m in METHODS.values()
+        [m.key, m.name, *map(str, (m.needs.name, m.needs.cost, m.layers)), m.source]
+        for m in METHODS.values()
     ]
     assert all(all(row) for row in cells)
 

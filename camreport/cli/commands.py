@@ -228,7 +228,8 @@ def layers(ctx: click.Context, /, tree: bool, **_: object) -> None:
 def methods() -> None:
     """List the methods: key, name, what they need and cost, where they make sense, source."""
     rows = [("key", "name", "needs", "cost", "layers", "source")] + [
-        (m.key, m.name, m.needs.name, m.needs.cost, m.layers, m.source) for m in METHODS.values()
+        (m.key, m.name, str(m.needs.name), str(m.needs.cost), str(m.layers), m.source)
+        for m in METHODS.values()
     ]
     console.table(rows)
 

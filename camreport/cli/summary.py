@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from camreport.cli import console
 from camreport.cli.console import result
-from camreport.results.accuracy import accuracy, order_warning
 
 if TYPE_CHECKING:
     from camreport.pipeline.local import Summary
@@ -95,6 +94,8 @@ def _print_predictions(results: "Results") -> None:
 
 def _print_accuracy(results: "Results") -> None:
     """Print how often predictions and true classes agree, overall and for each class."""
+    from camreport.results.accuracy import accuracy, order_warning
+
     names = results.manifest.class_names
     counted = accuracy(results.readable)
     if counted is None:

@@ -42,6 +42,7 @@ from camreport.settings.values import (
     BUNDLED,
     DEFAULT_METHODS,
     GAMMA,
+    LANGUAGES,
     TIMM,
     WEIGHTS,
     check_activation,
@@ -297,8 +298,8 @@ class Settings:
     language: str = _drawing(
         "en",
         flag="--lang",
-        metavar="en|zh",
-        parse=OneOf("en", "zh"),
+        metavar="|".join(LANGUAGES),
+        parse=OneOf(*LANGUAGES),
         help="Language in which the report opens; readers can switch.",
     )
     figures: bool = option(

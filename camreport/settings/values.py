@@ -21,6 +21,9 @@ TIMM = "timm:"
 DEFAULT_METHODS = ("grad_cam", "layer_cam")
 """What is compared where nobody chooses methods."""
 
+LANGUAGES = {"en": "English", "zh": "中文"}
+"""Languages of a report by their codes, each in its own words."""
+
 GAMMA = 2.0
 """Steepness of the tanh that lifts shallow maps in LayerCAM's fusion (Jiang et al. 2021, eq. 9)."""
 

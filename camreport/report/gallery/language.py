@@ -9,9 +9,7 @@ from pathlib import Path
 
 from camreport.errors import InputError
 from camreport.messages import Message
-
-LANGUAGES = {"en": "English", "zh": "中文"}
-"""Languages of the page by their codes, each in its own words."""
+from camreport.settings import LANGUAGES as LANGUAGES
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 

@@ -275,7 +275,7 @@ def test_a_file_that_lies_there_can_run_no_code_and_replace_nothing(
     Path("pyproject.toml").write_text(f"[tool.camreport]\n{line}")
     finished = command("run", CAT, "-o", "out", *QUICK)
     assert finished.code == 2
-    assert "was not named by you and may not set" in finished.err
+    assert "on the command line or in a file that you name, got" in finished.err
     assert "it ran" not in finished.err
     Path("pyproject.toml").write_text(
         "[tool.camreport]\nmodel = 'timm:resnet18'\noverwrite = false"

@@ -67,9 +67,9 @@ def test_trust_is_noted_by_the_command_and_on_the_page(
     words = ["run", str(INPUTS / "cat.jpg"), "-o", "out", "--checkpoint", "own.pth"]
     words += ["--layers", "body.2", "--methods", "grad_cam", "--image-size", "64"]
     monkeypatch.setattr(sys, "argv", ["camreport", *words])
-    assert cli._exit_code() == 2
+    assert cli.cli.exit_code() == 2
     monkeypatch.setattr(sys, "argv", ["camreport", *words, "--trust-checkpoint"])
-    assert cli._exit_code() == 0
+    assert cli.cli.exit_code() == 0
     out, err = capsys.readouterr()
     said = "opened with --trust-checkpoint: code in it has run on this machine"
     assert said in out + err
@@ -159,7 +159,7 @@ def command(
     def run(*words: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["camreport", *words])
         capsys.readouterr()
-        code = cli._exit_code()
+        code = cli.cli.exit_code()
         out, err = capsys.readouterr()
         assert "report:" not in out
         return code, err

@@ -401,7 +401,7 @@ def test_run_keeps_other_images_when_some_are_no_regular_files(
     (data / "device.jpg").symlink_to("/dev/zero")
     words = ["run", str(data), "-o", str(tmp_path / "out"), "--layers", "12"]
     monkeypatch.setattr(sys, "argv", ["camreport", *words, "--methods", "grad_cam"])
-    assert cli._exit_code() == 1
+    assert cli.cli.exit_code() == 1
     said = capfd.readouterr()
     assert said.err.splitlines() == [
         "warning: 4 of 6 inputs could not be read:",

@@ -15,7 +15,6 @@ from camreport.errors import ClassError
 from camreport.images.classes import read_class_names
 from camreport.images.inputs import InputFile, find_images
 from camreport.images.labels import read_label_map, shown_class
-from camreport.results.accuracy import accuracy
 
 NAMES = ("cat", "dog")
 
@@ -379,11 +378,3 @@ def test_a_label_map_takes_quoted_words_and_no_endless_range() -> None:
     assert read_label_map('"x, y=1",dog=0', ["a", "b"]) == {"x, y": [1], "dog": [0]}
     with pytest.raises(ClassError, match="range of up to 100,000 classes"):
         read_label_map("cat=0-99999999999", [])
-
-
-def test_accuracy_of_words_for_several_classes_has_no_lines_per_class() -> None:
-    top = [{"index": 282, "name": "tiger cat", "probability": 0.9}]
-    records = [{"label": 282, "labels": [281, 282], "top": top}]
-    counted = accuracy(records)
-    assert counted is not None
-    assert (counted.right, counted.total, counted.by_class) == (1, 1, {})

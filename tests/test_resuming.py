@@ -99,12 +99,10 @@ def test_a_wrong_number_of_class_names_is_refused_before_anything_changes(
 
 
 LOSSES: dict[str, Callable[[Path], object]] = {
-    "a photograph": lambda folder: (folder / "photos" / "3.jpg").unlink(),
-    "a damaged photograph": lambda folder: (folder / "photos" / "3.jpg").write_bytes(b"\xff\xd8"),
-    "a shard": lambda folder: (folder / "shard-00001.npz").unlink(),
-    "a damaged shard": lambda folder: os.truncate(folder / "shard-00001.npz", 700),
-    "a shard's records": lambda folder: (folder / "shard-00001.json").unlink(),
-    "damaged records": lambda folder: (folder / "shard-00001.json").write_text('{"images": [1]}'),
+    "a shard": lambda folder: (folder / "shard-000001.npz").unlink(),
+    "a damaged shard": lambda folder: os.truncate(folder / "shard-000001.npz", 700),
+    "a shard's records": lambda folder: (folder / "shard-000001.json").unlink(),
+    "damaged records": lambda folder: (folder / "shard-000001.json").write_text('{"images": [1]}'),
 }
 
 
@@ -276,7 +274,7 @@ def test_many_finished_shards_are_not_replaced_unasked(
     assert files_of(out) == before
     assert images_computed(photos, out, class_names=["cat", "dog"]) == 0, "nothing would go"
     run(photos, out, classes=[1], overwrite=True)
-    assert shards_of(out)["shard-00000.npz"]["targets"].tolist() == [[1], [1]]
+    assert shards_of(out)["shard-000000.npz"]["targets"].tolist() == [[1], [1]]
 
 
 def test_many_shards_of_an_interrupted_run_are_not_replaced_unasked(
@@ -297,7 +295,7 @@ def test_a_shard_of_another_runs_settings_is_not_taken_for_ones_own(
 ) -> None:
     run(photos, tmp_path / "out")
     run(photos, tmp_path / "other", tiny(seed=1))
-    for name in ("shard-00001.npz", "shard-00001.json"):
+    for name in ("shard-000001.npz", "shard-000001.json"):
         shutil.copy(tmp_path / "other" / "results" / name, tmp_path / "out" / "results" / name)
     assert images_computed(photos, tmp_path / "out") == 2
     run(photos, tmp_path / "whole")

@@ -36,7 +36,7 @@ from camreport.network.memory import BatchPlanner
 from camreport.network.reading import reading_notes
 from camreport.network.state import device_of, undisturbed
 from camreport.network.survey import check_places, choose_layers, sample_image
-from camreport.results.checks import shortened
+from camreport.results.decoding import shortened
 from camreport.results.reader import Record, probabilities
 from camreport.results.shards import Arrays, shard_name, stack_arrays
 from camreport.results.writer import ResultsWriter

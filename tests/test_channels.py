@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import camreport
 from camreport.errors import LayerError
-from camreport.images.preprocessing import load_image
+from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
 from camreport.network.memory import BUDGETS, MEBIBYTE, Budget
 from camreport.pipeline import local as pipeline

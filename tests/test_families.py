@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import camreport
-from camreport.images.preprocessing import load_image
+from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
 from camreport.models.loaded import RANDOM
 from camreport.network.address import resolve_layer

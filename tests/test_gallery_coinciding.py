@@ -73,7 +73,7 @@ def test_finer_cam_of_two_opposite_logits_and_layer_cam_behind_a_relu_are_folded
     assert OPPOSITE in lede
     assert RECTIFIED in lede
     assert (
-        "Finer-CAM 与 Grad-CAM 在此重合：两个类别的 logit 互为相反数。"
+        "Finer-CAM 与 Grad-CAM 在此结果相同：两个类别的 logit 互为相反数。"
         in (report["prose"]["zh"]["lede"])
     )
 

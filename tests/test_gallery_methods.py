@@ -46,7 +46,7 @@ PER_CHANNEL = [key for key, method in METHODS.items() if method.per_channel]
 GRADIENT = [
     key
     for key, method in METHODS.items()
-    if "gradient" in method.needs.name
+    if "gradient" in str(method.needs.name)
     and method.per_layer
     and not method.on_input
     and key not in PER_CHANNEL
@@ -233,7 +233,7 @@ def test_methods_are_explained_with_their_source(open_report: Open, everything: 
         method = METHODS[key]
         text = page.inner_text(f"#method-{key}")
         for said in (method.name, method.meaning, method.caution, method.needs.cost, method.layers):
-            assert said in text
+            assert str(said) in text
         assert re.sub(r"\s+", " ", method.formula) in re.sub(r"\s+", " ", text)
         assert method.source.split(", https")[0] in text
     assert "CAM is not defined for this model" in page.inner_text("#view")

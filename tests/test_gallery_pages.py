@@ -204,8 +204,8 @@ def test_titles_name_the_data_in_both_languages(open_report: Open, demo: Path) -
     assert page.title() == "Matrix · inputs · 3 images · catdog-alexnet — camreport"
     assert page.inner_text("h1") == "inputs · 3 images · catdog-alexnet"
     page.select_option("[data-focus=language]", "zh")
-    until(page, "document.title", "矩阵 · inputs · 3 幅图像 · catdog-alexnet — camreport")
-    assert page.inner_text("h1") == "inputs · 3 幅图像 · catdog-alexnet"
+    until(page, "document.title", "热力图对比 · inputs · 3 张图像 · catdog-alexnet — camreport")
+    assert page.inner_text("h1") == "inputs · 3 张图像 · catdog-alexnet"
 
 
 def test_the_page_without_scripts_has_the_same_title(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_a_class_is_called_exactly_as_it_is_written_first(word: str, index: int)
     ("word", "classes"), [("maillot", "3 and 5"), ("MAILLOT", "3 and 5"), ("CRANE", "0 and 6")]
 )
 def test_a_name_of_several_classes_is_refused(word: str, classes: str) -> None:
-    message = f"expected one class, got '{word}', the name of classes {classes}. Say the index."
+    message = f"expected one class, got '{word}', the name of classes {classes}. Give the index."
     with pytest.raises(ClassError, match=f"labels: {message}"):
         true_classes({"a.jpg": word}, inputs("a.jpg"), BIRDS)
     with pytest.raises(ClassError, match=f"classes: {message}"):
@@ -276,9 +276,9 @@ def test_files_of_class_names_are_read(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{0: 'cat', 1: open('x')}", "begins like the latter but cannot be read"),
-        ("{0: 'cat', 1:", "begins like the latter but cannot be read"),
-        ("[" * 100_000, "begins like the latter but cannot be read"),
+        ("{0: 'cat', 1: open('x')}", "begins like JSON or a dictionary but cannot be parsed"),
+        ("{0: 'cat', 1:", "begins like JSON or a dictionary but cannot be parsed"),
+        ("[" * 100_000, "begins like JSON or a dictionary but cannot be parsed"),
         ("{0: 'cat', 2: 'dog'}", "the indices 0 to 1 once each"),
         ("{1: 'cat', 2: 'dog'}", "the indices 0 to 1 once each"),
         ('{"cat": 0, "dog": 0}', "the indices 0 to 1 once each"),
@@ -351,7 +351,7 @@ def test_command_takes_folders_of_another_vocabulary(command: Command, tmp_path:
     words = ("run", str(tmp_path / "in"), "-o", "out", "--labels", "folder", "--layers", "12")
     refused = command(*words, "--methods", "grad_cam")
     assert refused.code == 2
-    assert "The folders are called animal, pet. If they are other words, say" in refused.err
+    assert "The folders are called animal, pet. If they are other words, give" in refused.err
     finished = command(*words, "--methods", "grad_cam", "--label-map", "animal=0-1,pet=dog")
     assert finished.code == 0
     manifest = json.loads(Path("out/results/manifest.json").read_text("utf-8"))

@@ -38,8 +38,8 @@ import camreport
 from camreport import files
 from camreport.engine import explainer as engine
 from camreport.errors import ClassError, InputError, LayerError, MemoryLimitError, ResultsError
-from camreport.images import loading as decoding
-from camreport.images.preprocessing import Preprocessing, load_image
+from camreport.images.loading import load_image
+from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message
 from camreport.network.memory import BUDGETS
 from camreport.pipeline import local as pipeline
@@ -857,26 +857,6 @@ def test_render_gallery_gives_the_same_bytes_again(photos: Path, tmp_path: Path)
     assert report.read_bytes() == first
     shutil.move(tmp_path / "out", tmp_path / "moved")
     assert render_gallery(tmp_path / "moved" / "results").read_bytes() == first
-
-
-def test_run_decodes_only_so_far_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "DECODE_AHEAD", 2)
-    loaded, seen = [], []
-    load = decoding._load
-
-    def counted(path: Path, preprocessing: Preprocessing) -> object:
-        loaded.append(path)
-        return load(path, preprocessing)
-
-    monkeypatch.setattr(decoding, "_load", counted)
-    run(
-        write_images(tmp_path / "in", 20),
-        tmp_path / "out",
-        batch_size=1,
-        progress=lambda _: seen.append(len(loaded)),
-    )
-    assert len(loaded) == 20
-    assert all(ahead - done <= 4 for done, ahead in enumerate(seen, start=1))
 
 
 @pytest.mark.parametrize("size", [0, -3])

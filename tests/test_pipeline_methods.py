@@ -25,7 +25,7 @@ from torch import nn
 
 import camreport
 from camreport.errors import ClassError, MethodError
-from camreport.images.preprocessing import load_image
+from camreport.images.loading import load_image
 from camreport.methods import METHODS, resolve_methods
 from camreport.models.loaded import LoadedModel
 from camreport.pipeline import local as pipeline

@@ -17,7 +17,7 @@ from torchvision.models import mobilenet_v3_small, resnet18, vit_b_16
 
 import camreport
 from camreport.errors import ModelError
-from camreport.images.preprocessing import load_image
+from camreport.images.loading import load_image
 from camreport.network.logits import AUTO, logits_key, logits_of
 from camreport.network.survey import sample_image
 from camreport.report.export import export_table

@@ -25,7 +25,7 @@ from PIL import Image
 import camreport
 from camreport.errors import ClassError, InputError
 from camreport.images import loading as decoding
-from camreport.images.loading import Failure
+from camreport.images.loading import FailedInput
 from camreport.models import LoadedModel
 from camreport.pipeline import local as pipeline
 from camreport.results import writer
@@ -188,7 +188,7 @@ def test_other_images_leave_the_earlier_results_until_theirs_are_complete(
 # Failures
 
 
-def failing_once(monkeypatch: pytest.MonkeyPatch, failure: Failure, name: str) -> list[str]:
+def failing_once(monkeypatch: pytest.MonkeyPatch, failure: FailedInput, name: str) -> list[str]:
     """Let an input fail until the list that is returned has an entry."""
     passed: list[str] = []
     load = decoding._load
@@ -203,7 +203,7 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, failure: Failure, name: str) -
 def test_a_failure_that_has_passed_is_computed_with_its_shard_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = Failure("memory was short", "0" * 64, transient=True)
+    short = FailedInput("memory was short", "0" * 64, transient=True)
     passed = failing_once(monkeypatch, short, "03.png")
     summary = run(photos, tmp_path / "out")
     assert [record["reason"] for record in summary.failed] == ["memory was short"]
@@ -221,7 +221,7 @@ def test_a_failure_that_has_passed_is_computed_with_its_shard_alone(
 def test_a_failure_that_lasts_is_not_tried_again(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passed = failing_once(monkeypatch, Failure("no image", "0" * 64), "03.png")
+    passed = failing_once(monkeypatch, FailedInput("no image", "0" * 64), "03.png")
     run(photos, tmp_path / "out")
     passed.append("yes")
     assert images_computed(photos, tmp_path / "out") == 0

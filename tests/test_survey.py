@@ -599,7 +599,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["camreport", "layers", *words])
         capsys.readouterr()
-        return cli._exit_code(), *capsys.readouterr()
+        return cli.cli.exit_code(), *capsys.readouterr()
 
     return run
 

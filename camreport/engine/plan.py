@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.modules import activation
-from torchvision.models import AlexNet
 
 from camreport.errors import MethodError
 from camreport.methods import Method
@@ -23,7 +22,7 @@ from camreport.methods.registry import (
 )
 from camreport.network.address import Layer
 from camreport.network.graph import Head, Tail, find_head, find_tail, functional_steps
-from camreport.network.survey import ALEXNET_LAYERS
+from camreport.network.survey import ALEXNET_LAYERS, is_alexnet
 from camreport.settings import (
     AUTO,
     GAMMA,
@@ -352,7 +351,7 @@ def _stages_of_alexnet(module: nn.Module, layers: Mapping[str, Layer]) -> dict[s
     Two of them have one size: 0, 3, 6 | 9, 12.
     """
     names = [layer.address.partition(":")[0] for layer in layers.values()]
-    if not isinstance(module, AlexNet) or sorted(names) != sorted(ALEXNET_LAYERS):
+    if not is_alexnet(module) or sorted(names) != sorted(ALEXNET_LAYERS):
         return {}
     places = [ALEXNET_LAYERS.index(name) for name in names]
     return {layer.reads: at for layer, at in zip(layers.values(), places, strict=True)}

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import AlexNet
 from torchvision.ops.misc import Permute
 
 from camreport.errors import LayerError
@@ -130,6 +129,12 @@ def sample_image(size: tuple[int, int], channels: int = 3) -> Tensor:
     return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
 
 
+def is_alexnet(module: nn.Module) -> bool:
+    """Say whether a module is an AlexNet: torchvision's, or the bundled one."""
+    names = {name for name, _ in module.named_modules()}
+    return type(module).__name__ == "AlexNet" and names.issuperset(ALEXNET_LAYERS)
+
+
 def auto_layers(module: nn.Module, image: Tensor, output: str | None = None) -> list[str]:
     """Choose layers to compare: one per spatial resolution, early to late, five at most.
 
@@ -147,7 +152,7 @@ def auto_layers(module: nn.Module, image: Tensor, output: str | None = None) -> 
     Raises:
         LayerError: the model has no spatial layer.
     """
-    if isinstance(module, AlexNet):
+    if is_alexnet(module):
         return list(ALEXNET_LAYERS)
     return choose_stages(module, survey(module, image, output))
 
@@ -158,7 +163,7 @@ def choose_stages(module: nn.Module, calls: Sequence[Call]) -> list[str]:
     Raises:
         LayerError: the model has no spatial layer.
     """
-    if isinstance(module, AlexNet):
+    if is_alexnet(module):
         return list(ALEXNET_LAYERS)
     units = list(_units(calls, alive=True)) or list(_units(calls, alive=False))
     if not units:

@@ -28,8 +28,7 @@ from camreport.engine.plan import Task
 from camreport.errors import ClassError, InputError
 from camreport.images.inputs import InputFile, read_file
 from camreport.images.labels import shown_class
-from camreport.images.loading import Failure, decode_ahead
-from camreport.images.preprocessing import LoadedImage
+from camreport.images.loading import FailedInput, LoadedImage, decode_ahead
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
 from camreport.network.address import Layer
@@ -191,12 +190,12 @@ def _manifest(
         "seed": task.seed if _draws_noise(task) else None,
         "model": {
             "name": model.name,
-            "source": shortened(model.source),
+            "source": shortened(str(model.source)),
             "sha256": model.sha256,
             "parameters": model.parameter_count,
             "output": plan["output"],
-            "warning": shortened(model.warning),
-            "notes": [shortened(note) for note in dict.fromkeys((*model.notes, *found))],
+            "warning": shortened(str(model.warning)),
+            "notes": [shortened(str(note)) for note in dict.fromkeys((*model.notes, *found))],
         },
         "preprocessing": model.preprocessing.to_dict(),
         "classes": [*classes],
@@ -313,7 +312,7 @@ def _still_valid(
         if record.get("transient")
     }
     for index, image in decode_ahead(files, list(shard_of), model.preprocessing):
-        if not (isinstance(image, Failure) and image.transient):
+        if not (isinstance(image, FailedInput) and image.transient):
             valid.pop(shard_of[index], None)
     return valid
 
@@ -361,7 +360,7 @@ def _compute_shards(
     planner = BatchPlanner(request.batch_size or writer.plan.get("batch", first))
     todo = [i for i in range(len(files)) if i // writer.plan.get("shard", 1) not in finished]
     pending = _Pending()
-    batch: dict[int, LoadedImage | Failure] = {}
+    batch: dict[int, LoadedImage | FailedInput] = {}
     started = time.perf_counter()
     for index, image in decode_ahead(files, todo, model.preprocessing):
         batch[index] = image
@@ -392,7 +391,7 @@ def _compute_shards(
 
 def _explain_batch(
     model: LoadedModel,
-    batch: Mapping[int, LoadedImage | Failure],
+    batch: Mapping[int, LoadedImage | FailedInput],
     writer: ResultsWriter,
     request: Request,
     planner: BatchPlanner,
@@ -556,16 +555,16 @@ def _finish(
     return summary
 
 
-def _record(index: int, name: str, image: LoadedImage | Failure) -> Record:
+def _record(index: int, name: str, image: LoadedImage | FailedInput) -> Record:
     """Return an input's entry in the manifest, without what the model says of it."""
     record: Record = {"index": index, "file": name, "sha256": image.sha256}
-    if isinstance(image, Failure):
+    if isinstance(image, FailedInput):
         passing = {"transient": True} if image.transient else {}
-        reason = shortened(image.reason)
+        reason = shortened(str(image.reason))
         record |= {"width": None, "height": None, "status": "failed", "reason": reason}
         return record | passing
     record |= {"width": image.width, "height": image.height, "status": "ok"}
-    return record | ({"note": image.note} if image.note else {})
+    return record | ({"note": str(image.note)} if image.note else {})
 
 
 def _top(logits: NDArray[np.float32], plan: Record) -> list[Record]:

@@ -18,8 +18,8 @@ from PIL import Image
 
 from camreport import files
 from camreport.errors import ResultsError
+from camreport.images.loading import PHOTO_SIDE
 from camreport.images.pixels import jpeg_bytes
-from camreport.images.preprocessing import PHOTO_SIDE
 from camreport.report.gallery.fallback import FallbackImage, fallback_image
 from camreport.report.gallery.language import Words, words_of
 from camreport.report.gallery.prose import prose

@@ -21,12 +21,12 @@ class Words:
     """One language.
 
     Attributes:
-        code: of the language, one of ``LANGUAGES``.
+        language: its code, one of ``LANGUAGES``.
         strings: the page's own words, by key; ``{name}`` stands for what varies.
         phrases: sentences that Python writes in English, with the same kind of placeholders.
     """
 
-    code: str
+    language: str
     strings: Mapping[str, str]
     phrases: Mapping[str, str]
 
@@ -40,10 +40,12 @@ class Words:
 
     def message(self, message: Message) -> str:
         """Return the words of a message."""
-        return self.phrase(message.worded(self.code))
+        return self.phrase(message.worded(self.language))
 
-    def phrase(self, sentence: str) -> str:
+    def phrase(self, sentence: str | Message) -> str:
         """Translate a sentence that was written in English; one that is not known stays."""
+        if isinstance(sentence, Message):
+            return sentence.worded(self.language)
         if sentence in self.phrases:
             return self.phrases[sentence]
         for pattern, translated in self._patterns:

@@ -172,15 +172,15 @@ def _layer_details(layer: LayerEntry, words: Words) -> list[str]:
 def _method(method: Method, words: Words) -> dict[str, str]:
     return {
         "name": method.name,
-        "meaning": words.phrase(method.meaning),
-        "caution": words.phrase(method.caution),
+        "meaning": method.meaning.worded(words.language),
+        "caution": method.caution.worded(words.language),
         "formula": method.formula,
         "source": method.source,
         "needs": words(
             "method.needs",
-            name=words.phrase(method.needs.name),
-            cost=words.phrase(method.needs.cost),
-            layers=words.phrase(method.layers),
+            name=method.needs.name.worded(words.language),
+            cost=method.needs.cost.worded(words.language),
+            layers=method.layers.worded(words.language),
         ),
     }
 
@@ -208,8 +208,13 @@ def _joined(names: Sequence[str], words: Words) -> str:
 def _provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str]) -> Rows:
     model, comma = manifest.model, words("comma")
     layers = (
-        f"{layer.address} ({layer.type}{comma}{words.phrase(layer.tensor)}{comma}"
-        f"{' × '.join(map(str, layer.shape))})"
+        words(
+            "provenance.layer",
+            address=layer.address,
+            type=layer.type,
+            tensor=words.phrase(layer.tensor),
+            shape=" × ".join(map(str, layer.shape)),
+        )
         for layer in manifest.layers
     )
     notes = words("stop").join(words.message(note) for note in model.notes)

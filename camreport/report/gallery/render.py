@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, writing
-from camreport.images.preprocessing import PHOTO_SIDE
+from camreport.images.loading import PHOTO_SIDE
 from camreport.report.gallery.fallback import FallbackImage, fallback_image
 from camreport.report.gallery.folder import check_data, is_folder, write_folder
 from camreport.report.gallery.language import Words, check_language, language_of, words_of

@@ -180,7 +180,7 @@ def data_uri(jpeg: bytes) -> str:
 
 
 def _photo(results: Results, image: ImageEntry, side: int) -> tuple[bytes, tuple[int, int]]:
-    """Return a photograph of at most so many pixels a side as JPEG bytes, and its size."""
+    """Return a photograph whose sides have at most ``side`` pixels, as JPEG bytes, and its size."""
     photo = results.picture(image.index)
     if max(photo.size) <= side:
         return results.photo(image.index), photo.size
@@ -199,7 +199,7 @@ def _scores(results: Results, image: ImageEntry, targets: Sequence[int]) -> Reco
 
 
 def _peaks(entries: Sequence[MapEntry]) -> dict[str, float]:
-    """Return the largest value that maps of a method share a scale up to, by method."""
+    """Return the largest value of each method's maps that share a scale."""
     peaks: dict[str, float] = {}
     for entry in entries:
         if not entry.own:

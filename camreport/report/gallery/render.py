@@ -1,4 +1,4 @@
-"""Write the report: one HTML file, or for many images a page with a folder of data beside it."""
+"""Write the report: one HTML file, or for many images a page with a folder of data."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -80,23 +80,23 @@ def render_gallery(
     language = _language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
     remove_leftovers(report.parent, report.parent)
-    told = 0
+    reported = 0
 
-    def tell(done: int) -> None:
-        nonlocal told
-        progress(max(0, done - told))  # what was begun as one file is not counted twice
-        told = max(told, done)
+    def advance(done: int) -> None:
+        nonlocal reported
+        progress(max(0, done - reported))  # what was begun as one file is not counted twice
+        reported = max(reported, done)
 
     if layout != "folder":
         try:
             most = None if layout == "single" else limits.single_bytes
-            _write_single(results, report, language, limits, most, tell)
+            _write_single(results, report, language, limits, most, advance)
         except _TooLarge:
             pass
         else:
             remove_tree(report.with_name(DATA))
             return report
-    write_folder(results, report, language, limits, tell)
+    write_folder(results, report, language, limits, advance)
     return report
 
 
@@ -141,7 +141,7 @@ def _write_single(
     language: str,
     limits: Limits,
     most: int | None,
-    tell: Callable[[int], None],
+    advance: Callable[[int], None],
 ) -> None:
     """Write everything into one file, image by image.
 
@@ -163,7 +163,7 @@ def _write_single(
         style=Markup(sheet),
         start=Markup(_START),
         script=Markup(code),
-        images=_images(results, words, totals, tell),
+        images=_images(results, words, totals, advance),
         more=0,
         report=lambda: embedded(report_data(results, language, totals, limits, folder=False)),
     )
@@ -175,7 +175,7 @@ def _write_single(
 
 
 def _images(
-    results: Results, words: Words, totals: RunTotals, tell: Callable[[int], None]
+    results: Results, words: Words, totals: RunTotals, advance: Callable[[int], None]
 ) -> Iterator[tuple[FallbackImage, Markup]]:
     """Yield every image as the contact sheet and as the page's script take it; add to totals."""
     for done, entry in enumerate(results.readable, start=1):
@@ -183,4 +183,4 @@ def _images(
         totals.add(image)
         shown = fallback_image(results, entry, words, lambda jpeg, _: data_uri(jpeg))
         yield shown, embedded(image.data)
-        tell(done)
+        advance(done)

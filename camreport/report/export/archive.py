@@ -20,7 +20,7 @@ _DATA_FILE = re.compile(
 
 
 def export_archive(out: str | Path, progress: Progress = lambda count: None) -> Path:
-    """Write ``OUT.zip`` beside the report: page, data, and what there is of other forms.
+    """Write ``OUT.zip`` next to OUT: the page, its data, and the other forms that exist.
 
     A document that is older than the report may show another one, and stays outside.
 

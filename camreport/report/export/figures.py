@@ -26,7 +26,7 @@ from camreport.results.reader import MapRecord, Results, load_results
 from camreport.results.schema import ImageEntry
 
 FIGURES = "figures"
-"""The folder of the figures, beside the report."""
+"""The folder of the figures, in the report's folder."""
 
 FONTS = (
     *("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSansSC-Regular.otf", "wqy-microhei.ttc"),
@@ -119,7 +119,7 @@ def _sheet(
     seen: Part,
     maps: Sequence[MapRecord],
 ) -> Image.Image:
-    """Draw an image's contact sheet: layers from top to bottom, classes and methods beside."""
+    """Draw an image's contact sheet: layers as rows, classes and methods as columns."""
     columns = list(dict.fromkeys((record.slot, record.method) for record in maps))
     rows = list(dict.fromkeys(record.layer for record in maps))
     small = Image.fromarray(photo)

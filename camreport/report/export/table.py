@@ -17,7 +17,7 @@ from camreport.results.schema import ImageEntry
 from camreport.settings import NONE
 
 TABLE = "maps.csv"
-"""The table of every map, beside the report."""
+"""File name of the table, in the report's folder."""
 
 COLUMNS = (
     *("image", "true_class", "class_index", "class", "probability", "logit", "layer", "method"),
@@ -28,7 +28,7 @@ of what the model saw where the map is at least half of its maximum, enlarged as
 it; maximum and area are empty for a map without positive values."""
 
 _RUN = re.compile(r"^[\t\r\n]|(^|[;,|\t])\s*[=+@-]")
-"""What a spreadsheet takes for a formula: at the beginning, or behind what it may split at."""
+"""What a spreadsheet takes for a formula: at the start of a text or of what it splits that into."""
 
 
 def export_table(out: str | Path, progress: Progress = lambda count: None) -> Path:

@@ -1,4 +1,4 @@
-"""Write the report: one HTML file, or for many images a page with a folder of data beside it."""
+"""Write the report: one HTML file, or for many images a page with a folder of data."""
 
 import tempfile
 from collections.abc import Iterator
@@ -78,23 +78,23 @@ def render_gallery(
     language = _language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
     remove_leftovers(report.parent, report.parent)
-    told = 0.0
+    reported = 0.0
 
-    def tell(done: float) -> None:
-        nonlocal told
-        progress(max(0.0, done - told))  # what was begun as one file is not counted twice
-        told = max(told, done)
+    def advance(done: float) -> None:
+        nonlocal reported
+        progress(max(0.0, done - reported))  # what was begun as one file is not counted twice
+        reported = max(reported, done)
 
     if layout != "folder":
         try:
             most = None if layout == "single" else limits.single_bytes
-            _write_single(results, report, language, limits, most, tell)
+            _write_single(results, report, language, limits, most, advance)
         except _TooLarge:
             pass
         else:
             remove_tree(report.with_name(DATA))
             return report
-    write_folder(results, report, language, limits, tell)
+    write_folder(results, report, language, limits, advance)
     return report
 
 
@@ -139,7 +139,7 @@ def _write_single(
     language: str,
     limits: Limits,
     most: int | None,
-    tell: Progress,
+    advance: Progress,
 ) -> None:
     """Write everything into one file, image by image.
 
@@ -161,7 +161,7 @@ def _write_single(
         style=Markup(sheet),
         start=Markup(_START),
         script=Markup(code),
-        images=_images(results, words, totals, tell),
+        images=_images(results, words, totals, advance),
         more=0,
         report=lambda: embedded(report_data(results, language, totals, limits, folder=False)),
     )
@@ -173,7 +173,7 @@ def _write_single(
 
 
 def _images(
-    results: Results, words: Words, totals: RunTotals, tell: Progress
+    results: Results, words: Words, totals: RunTotals, advance: Progress
 ) -> Iterator[tuple[FallbackImage, Markup]]:
     """Yield every image as the contact sheet and as the page's script take it; add to totals."""
     for done, entry in enumerate(results.readable, start=1):
@@ -181,4 +181,4 @@ def _images(
         totals.add(image)
         shown = fallback_image(results, entry, words, lambda jpeg, _: data_uri(jpeg))
         yield shown, embedded(image.data)
-        tell(done)
+        advance(done)

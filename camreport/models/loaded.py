@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from camreport.errors import ModelError
 from camreport.images.preprocessing import Preprocessing
 from camreport.network.logits import logits_of
-from camreport.network.state import gradients_on, undisturbed
+from camreport.network.state import gradients_on, preserved
 from camreport.settings import AUTO
 
 RANDOM = "random weights: the model is untrained, the maps reflect its architecture only"
@@ -253,7 +253,7 @@ def count_classes(
     parameter = next(module.parameters(), torch.empty(0))
     blank = parameter.new_zeros(1, 3, *preprocessing.size)
     try:
-        with undisturbed(module), gradients_on():
+        with preserved(module), gradients_on():
             returned = module(blank.requires_grad_().clone())
     except (MemoryError, torch.OutOfMemoryError):
         raise

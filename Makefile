@@ -30,7 +30,7 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "gallery takes INPUTS OUT MODEL CHECKPOINT CLASSES LAYERS METHODS ARGS; all take VENV."
 
-gallery: $(RUNTIME) ## explain the images in INPUTS (inputs/) and write the report OUT (gallery/)
+gallery: $(RUNTIME) ## compute maps for the images in INPUTS (inputs/) and write the report to OUT (gallery/)
 	@$(PY) -m camreport run $(INPUTS) -o '$(OUT)' $(OPTIONS) || { code=$$?; \
 		[ $$code -eq 1 ] && echo "warning: some inputs could not be read, see above" >&2 || exit $$code; }
 
@@ -59,7 +59,7 @@ format: $(DEVELOPMENT) $(PAGE_TOOLS) ## format the code
 	$(PY) -m ruff format .
 	$(if $(NPM),node_modules/.bin/prettier --log-level warn --write $(SCRIPTS))
 
-bench: $(DEVELOPMENT) ## measure the ratios of the README's table, and how quick the page is
+bench: $(DEVELOPMENT) ## measure the README's table of ratios, and the speed of the page
 	$(PY) benchmarks/ratios.py $(ARGS)
 	$(PY) benchmarks/page.py $(ARGS)
 

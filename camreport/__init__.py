@@ -1,6 +1,7 @@
 """camreport: where a CNN looks, for every image, layer, class and method at once.
 
-The names below are loaded when they are first used, so that ``import camreport`` (and with it
+The names in ``__all__`` are public: what is written against them keeps working. Everything else is
+internal. They are loaded when they are first used, so that ``import camreport`` (and with it
 ``camreport --help``) does not import torch.
 """
 
@@ -15,6 +16,7 @@ __all__ = [
     "Explanation",
     "LoadedModel",
     "Results",
+    "Settings",
     "Summary",
     "explain",
     "load_model",
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from camreport.pipeline.local import Summary
     from camreport.report.heatmap import overlay
     from camreport.results.reader import Results, load_results
+    from camreport.settings import Settings
 
 _HOMES = {
     "CamReportError": "errors",
@@ -38,6 +41,7 @@ _HOMES = {
     "Explanation": "engine.explainer",
     "LoadedModel": "models",
     "Results": "results.reader",
+    "Settings": "settings",
     "Summary": "pipeline.local",
     "explain": "engine.explainer",
     "load_model": "models",

@@ -18,7 +18,7 @@ from difflib import get_close_matches
 
 
 class CamReportError(Exception):
-    """Base of every error that a user can mend; the command line shows its message alone."""
+    """Base of every error that the user can fix; the command line prints only its message."""
 
 
 class InputError(CamReportError):
@@ -30,7 +30,7 @@ class OutputError(InputError):
 
 
 class ModelError(CamReportError):
-    """The model cannot be loaded, or does not return what is needed."""
+    """The model cannot be loaded, or it does not return usable logits."""
 
 
 class MemoryLimitError(ModelError):
@@ -50,7 +50,7 @@ class MethodError(CamReportError):
 
 
 class ResultsError(CamReportError):
-    """A results folder is missing, incomplete or not ours."""
+    """A results folder is missing, incomplete or not written by camreport."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

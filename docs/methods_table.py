@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 from camreport.methods import METHODS, Method
-from camreport.report.gallery.language import words_of
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
@@ -12,12 +11,12 @@ READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
 START, END = "<!-- methods: written by make docs -->\n", "<!-- methods end -->\n"
 
 HEADS = {
-    "en": "method | name to ask for | map R | needs | layers | source",
-    "zh": "方法 | 请求时使用的名称 | 图 R | 所需 | 适用层 | 来源",
+    "en": "method | name on the command line | map R | needs | layers | source",
+    "zh": "方法 | 命令行名称 | 热力图 R | 所需 | 适用层 | 来源",
 }
 REMARKS = {
-    "en": ["the same for all classes", "signed", "fused too", "only by name"],
-    "zh": ["所有类别相同", "有正负", "另有融合图", "仅按名称指定"],
+    "en": ["the same for all classes", "signed", "fused too", "not in `all`"],
+    "zh": ["所有类别相同", "有正负", "另有融合图", "不含在 `all` 中"],
 }
 BRACKETS = {"en": (" (", ", ", ")"), "zh": ("（", "，", "）")}
 
@@ -36,14 +35,13 @@ def updated(readme: str, language: str) -> str:
 
 
 def _row(method: Method, language: str) -> str:
-    phrase = words_of(language).phrase
     holds = [not method.class_specific, method.signed, method.fuses, method.by_name]
     said = [words for words, true in zip(REMARKS[language], holds, strict=True) if true]
     start, between, end = BRACKETS[language]
     name = method.name + (start + between.join(said) + end if said else "")
     source = re.sub(r"(.*), (https://\S+)", r"[\1](\2)", method.source)
     formula = method.formula.replace("|", "\\|")
-    needs, layers = phrase(method.needs.name), phrase(method.layers)
+    needs, layers = method.needs.name.worded(language), method.layers.worded(language)
     return f"| {' | '.join([name, f'`{method.key}`', formula, needs, layers, source])} |\n"
 
 

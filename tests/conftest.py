@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -13,9 +14,12 @@ from helpers.checkout import INPUTS
 from torch import Tensor
 
 import camreport
-from camreport.images.preprocessing import load_image
+from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
 from camreport.report.gallery import render_gallery
+
+hypothesis.settings.register_profile("camreport", database=None, deadline=None, derandomize=True)
+hypothesis.settings.load_profile("camreport")
 
 pytest_plugins = [f"helpers.{name}" for name in ("checkpoints", "command", "report_cells", "runs")]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import camreport
 from camreport.engine.memory import BUDGETS, MEBIBYTE, Budget
 from camreport.errors import LayerError
-from camreport.images.preprocessing import load_image
+from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
 from camreport.pipeline import local as pipeline
 from camreport.report import export

@@ -1,17 +1,14 @@
 """The documents say what the code does."""
 
-import importlib.util
-
 import pytest
 from helpers.checkout import ROOT
+from helpers.documents import methods_table
 
 from camreport.methods import METHODS
 
 
 def test_readme_lists_the_methods_of_the_registry():
-    spec = importlib.util.spec_from_file_location("methods_table", ROOT / "docs/methods_table.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = methods_table()
     for language, path in script.READMES.items():
         readme = path.read_text(encoding="utf-8")
         assert script.updated(readme, language) == readme, "run 'make docs'"

@@ -27,6 +27,8 @@ from camreport.images.inputs import find_images
 from camreport.images.preprocessing import Preprocessing
 from camreport.models import LoadedModel
 from camreport.report import export
+from camreport.report.export import figures
+from camreport.report.export.pdf import BROWSERS
 from camreport.report.gallery import printable, render_gallery
 from camreport.results.reader import Results
 
@@ -121,10 +123,10 @@ def test_table_has_the_numbers_of_every_map(demo: Path, tmp_path: Path) -> None:
     results = camreport.load_results(demo)
     assert [row["image"] for row in rows[:1]] == ["both.jpg"]
     assert len(rows) == 3 * 2 * (3 * 5 + 1)
-    for record in results.images:
-        arrays = results.arrays(record["index"])
+    for image in results.images:
+        arrays = results.arrays(image.index)
         probabilities = torch.from_numpy(arrays["logits"]).softmax(0)
-        own = [row for row in rows if row["image"] == record["file"]]
+        own = [row for row in rows if row["image"] == image.file]
         for row in own:
             rank = int(row["class_index"])
             cam = torch.from_numpy(arrays[f"{row['method']}/{row['layer']}"][rank]).double()
@@ -167,11 +169,11 @@ def test_sheet_is_titled_in_letters_that_a_font_here_has(
         return pixels_of(out / "figures" / "cat_sheet.png")[:24]
 
     written = titles(("猫", "狗"))
-    export._font_of.cache_clear()
+    figures._font_of.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(export, "_fonts", lambda: [ImageFont.load_default(13)])
+        patch.setattr(figures, "_fonts", lambda: [ImageFont.load_default(13)])
         numbered, unwritten = titles(("class 0", "class 1")), titles(("猫", "狗"))
-    export._font_of.cache_clear()
+    figures._font_of.cache_clear()
     np.testing.assert_array_equal(unwritten, numbered)
     try:
         ImageFont.truetype("NotoSansCJK-Regular.ttc", 13)
@@ -202,13 +204,13 @@ def test_archive_packs_what_exists(report: Path) -> None:
 
 def test_archive_reads_the_manifest_once(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (report / export.DOCUMENT).write_bytes(b"%PDF")
-    load_results, read = export.load_results, list[Path]()
+    read = list[Path]()
 
     def counted(out: Path) -> Results:
         read.append(out)
-        return load_results(out)
+        return camreport.load_results(out)
 
-    monkeypatch.setattr(export, "load_results", counted)
+    monkeypatch.setattr("camreport.report.export.archive.load_results", counted)
     export.export_archive(report)
     assert read == [report]
 
@@ -281,7 +283,7 @@ def test_figures_are_made_anew_but_never_over_anothers_files(report: Path) -> No
 
 
 def test_document_shows_every_image_and_both_classes(demo: Path, tmp_path: Path) -> None:
-    browser = next(filter(None, map(export.shutil.which, export.BROWSERS)), None)
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip("no browser to print with")
     copy = tmp_path / "copy"
@@ -296,16 +298,15 @@ def test_document_shows_every_image_and_both_classes(demo: Path, tmp_path: Path)
     assert len(pages) >= 5
 
 
-def test_document_says_what_is_missing(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "BROWSERS", ())
+def test_document_says_what_is_missing(report: Path) -> None:
+    page = report / "index.html"
     with pytest.raises(ResultsError, match=r"an installed Chromium, Chrome or Edge .* found none"):
-        export.export_document(report, report / "index.html")
-    monkeypatch.setattr(export, "BROWSERS", ("false",))
+        export.export_document(report, page, browsers=())
     with pytest.raises(ResultsError, match="false did not print"):
-        export.export_document(report, report / "index.html")
-    (report / "index.html").unlink()
+        export.export_document(report, page, browsers=["false"])
+    page.unlink()
     with pytest.raises(ResultsError, match=r"expected index.html in out, .* camreport render out"):
-        export.export_document(report, report / "index.html")
+        export.export_document(report, page)
 
 
 def test_command_exports_what_is_asked_for(command: Command) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import camreport
-from camreport.images.preprocessing import load_image
+from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
 from camreport.models.loaded import RANDOM
 from camreport.network.address import resolve_layer
@@ -173,7 +173,7 @@ def test_family_runs_end_to_end_at_its_own_layers(family, photograph, tmp_path):
     layers = expected_layers(family, loaded, inputs)
 
     results = load_results(tmp_path / "out")
-    shown = {layer["address"]: tuple(layer["shape"]) for layer in results.manifest["layers"]}
+    shown = {layer.address: layer.shape for layer in results.manifest.layers}
     assert list(shown) == layers
     reads = [resolve_layer(loaded.module, layer).source for layer in layers]
     found = shapes_of(loaded.module, inputs, reads)
@@ -189,7 +189,7 @@ def test_family_runs_end_to_end_at_its_own_layers(family, photograph, tmp_path):
             assert cam.any()
     assert any((arrays[f"layer_cam/{layer}"] > 0).any() for layer in shown)
 
-    assert results.manifest["model"]["warning"] == RANDOM
+    assert str(results.manifest.model.warning) == RANDOM
     page = (tmp_path / "out" / "index.html").read_text()
     assert f'<p class="notice alarm">Warning: {RANDOM}.</p>' in page
 

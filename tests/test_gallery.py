@@ -26,7 +26,7 @@ from torch import nn
 import camreport
 from camreport.images.preprocessing import Preprocessing
 from camreport.methods import METHODS
-from camreport.report.appearance import seen_share
+from camreport.report.appearance import seen_part
 from camreport.report.heatmap import (
     enlarge,
     overlay,
@@ -66,7 +66,7 @@ pytestmark = [
 def size_of(results: Results, image: int, side: int | None) -> tuple[int, int]:
     """Return height and width of the seen part, the photograph's longer side being ``side``."""
     photo = Image.open(io.BytesIO(results.photo(image)))
-    left, top, right, bottom = seen_share(results.manifest, results.images[image])
+    left, top, right, bottom = seen_part(results.manifest.preprocessing, results.images[image])
     factor = (side or max(photo.size)) / max(photo.size)
     return (
         int(photo.height * factor * (bottom - top) + 0.5),
@@ -77,15 +77,12 @@ def size_of(results: Results, image: int, side: int | None) -> tuple[int, int]:
 def peaks_of(results: Results, image: int) -> dict[str, float]:
     """Return the largest value of an image's maps by method, where it shares a scale."""
     peaks: dict[str, float] = {}
-    for key, cams in results.arrays(image).items():
-        name, _, layer = key.partition("/")
-        if name not in METHODS or layer == "fused" or METHODS[name].on_input:
+    for record in results.maps(image):
+        method = record.method
+        if record.layer == "fused" or method.on_input or method.from_least:
             continue
-        if METHODS[name].from_least:
-            continue
-        ranks = cams if METHODS[name].class_specific else cams[:1]
-        highest = max(quantise(cam, METHODS[name].signed).peak for cam in ranks)
-        peaks[name] = max(peaks.get(name, 0.0), highest)
+        peak = quantise(record.cam, method.signed).peak
+        peaks[method.key] = max(peaks.get(method.key, 0.0), peak)
     return peaks
 
 
@@ -95,8 +92,7 @@ def scale_of(results: Results, image: int, method: str, layer: str, kind: str) -
         return None
     if kind == "image":
         return max(peaks_of(results, image).values())
-    readable = [one["index"] for one in results.images if one["status"] == "ok"]
-    everywhere = [peaks_of(results, one) for one in readable]
+    everywhere = [peaks_of(results, one.index) for one in results.readable]
     if kind == "method":
         return max(peaks[method] for peaks in everywhere)
     return max(max(peaks.values()) for peaks in everywhere)
@@ -579,7 +575,7 @@ def test_open_map_says_what_numpy_says(
     height, width = size_of(results, image, None)
     levels = enlarge(cam.levels, height, width)
     values = (levels - 127) / 127 * cam.peak if signed else levels / 255 * cam.peak
-    full = (results.images[image]["width"], results.images[image]["height"])
+    full = results.images[image].size
     share = (threshold or 50) / 100
     _, within = shade(cam, height, width, threshold=share)
     regions = high_regions(levels - (127 if signed else 0), within)
@@ -851,9 +847,9 @@ def test_page_without_scripts_shows_what_stands_still(open_report: Open, report:
         image.scroll_into_view_if_needed()
         assert image.get_attribute("alt")
     results = load_results(report)
-    best = results.images[0]["top"][0]
-    assert page.locator(".contact .name >> nth=0").inner_text() == best["name"]
-    assert page.locator(".contact .percent >> nth=0").inner_text() == f"{best['probability']:.2f}"
+    best = results.images[0].top[0]
+    assert page.locator(".contact .name >> nth=0").inner_text() == best.name
+    assert page.locator(".contact .percent >> nth=0").inner_text() == f"{best.probability:.2f}"
     table = page.locator("table.numbers >> nth=0")
     assert table.locator("tbody tr").count() == 6
     peak = float(results.arrays(0)["layer_cam/features.3"][0].max())
@@ -863,8 +859,8 @@ def test_page_without_scripts_shows_what_stands_still(open_report: Open, report:
         ".contact figcaption >> nth=0"
     )
     provenance = page.inner_text("#fallback .provenance >> nth=-1")
-    assert results.manifest["model"]["sha256"] in provenance
-    assert results.manifest["command"] in provenance
+    assert results.manifest.model.sha256 in provenance
+    assert results.manifest.command in provenance
     assert page.locator(".badge:visible").all_inner_texts() == [
         "wrong: it is cat",
         "right: it is cat",
@@ -1133,8 +1129,8 @@ def test_peak_of_raw_cells_is_the_middle_of_a_cell(open_report: Open, report: Pa
     row, column = np.unravel_index(cam.argmax(), cam.shape)
     full = load_results(report).images[0]
     said = re.findall(r"\d+", facts_of(page)["Peak at"])
-    assert int(said[0]) == pytest.approx((column + 0.5) / 6 * full["width"], abs=1.5)
-    assert int(said[1]) == pytest.approx((row + 0.5) / 6 * full["height"], abs=1.5)
+    assert int(said[0]) == pytest.approx((column + 0.5) / 6 * full.width, abs=1.5)
+    assert int(said[1]) == pytest.approx((row + 0.5) / 6 * full.height, abs=1.5)
 
 
 def test_class_keys_do_nothing_where_all_classes_are_shown(open_report: Open, report: Path) -> None:

@@ -14,9 +14,8 @@ from torch import nn
 
 import camreport
 from camreport.methods import METHODS
-from camreport.report.gallery.coinciding import candidates, coincide, repeated
-from camreport.results.reader import load_results
-from camreport.results.shards import Arrays
+from camreport.report.gallery.coinciding import candidates, coinciding, repeated
+from camreport.results.reader import MapRecord, load_results
 
 PAIRS = "grad_cam,finer_cam,layer_cam,grad_cam_elementwise"
 OPPOSITE = "Finer-CAM and Grad-CAM coincide here: two classes with opposite logits."
@@ -42,9 +41,18 @@ def shown(out: Path) -> dict[str, str]:
     return {method["key"]: method["like"] for method in embedded(out, "report")["methods"]}
 
 
-def maps(**by_method: np.ndarray) -> Arrays:
+def maps(layer: str = "a", **by_method: np.ndarray) -> list[MapRecord]:
     """Return one image's maps ``(K, h, w)`` at a layer."""
-    return {f"{method}/a": cams.astype(np.float32) for method, cams in by_method.items()}
+    return [
+        MapRecord(METHODS[key], layer, slot, slot, cam.astype(np.float32))
+        for key, cams in by_method.items()
+        for slot, cam in enumerate(cams)
+    ]
+
+
+def coincide(records: list[MapRecord], one: str, other: str) -> bool:
+    """Say whether the maps of two methods coincide."""
+    return coinciding(records, {(one, other)}) == {(one, other)}
 
 
 def test_finer_cam_of_two_opposite_logits_and_layer_cam_behind_a_relu_are_folded(
@@ -65,7 +73,7 @@ def test_finer_cam_of_two_opposite_logits_and_layer_cam_behind_a_relu_are_folded
     assert OPPOSITE in lede
     assert RECTIFIED in lede
     assert (
-        "Finer-CAM 与 Grad-CAM 在此重合：两个类别的 logit 互为相反数。"
+        "Finer-CAM 与 Grad-CAM 在此结果相同：两个类别的 logit 互为相反数。"
         in (report["prose"]["zh"]["lede"])
     )
 
@@ -82,7 +90,7 @@ def test_methods_that_differ_stay_apart(tmp_path: Path) -> None:
     assert isinstance(model.module, SmallNet)
     model.module.features[4] = nn.Identity()
     camreport.run(INPUTS, tmp_path / "g", model=model, layers=["features.3"], methods=PAIRS)
-    assert load_results(tmp_path / "g").manifest["skipped"] == []
+    assert load_results(tmp_path / "g").manifest.skipped == ()
     assert set(shown(tmp_path / "g").values()) == {""}
     assert "coincide" not in embedded(tmp_path / "g", "report")["prose"]["en"]["lede"]
 
@@ -99,11 +107,11 @@ def test_the_overview_keeps_its_method_where_another_has_more_layers(tmp_path: P
 @pytest.mark.parametrize("factor", [1.6, 1e-6, 1e6])
 def test_maps_coincide_up_to_a_positive_factor(factor: float) -> None:
     cams = np.random.default_rng(0).normal(size=(2, 7, 7))
-    arrays = maps(grad_cam=cams, finer_cam=factor * cams)
-    assert candidates(arrays) == {*permutations(("grad_cam", "finer_cam"))}
-    assert all(coincide(arrays, pair) for pair in candidates(arrays))
+    same = maps(grad_cam=cams, finer_cam=factor * cams)
+    both = {*permutations(("grad_cam", "finer_cam"))}
+    assert coinciding(same, candidates(same)) == candidates(same) == both
     against = maps(grad_cam=cams, finer_cam=-factor * cams)
-    assert not coincide(against, ("grad_cam", "finer_cam"))
+    assert not coincide(against, "grad_cam", "finer_cam")
 
 
 @pytest.mark.parametrize(("share", "same"), [(3e-6, True), (3e-5, False)])
@@ -111,22 +119,22 @@ def test_only_rounding_may_lie_between_maps_that_coincide(share: float, same: bo
     cams = np.random.default_rng(0).uniform(0.1, 1, (2, 7, 7))
     moved = cams.copy()
     moved[1, 3, 3] += share * cams[1].max() * (-1 if moved[1, 3, 3] > 0.5 else 1)
-    assert coincide(maps(grad_cam=cams, finer_cam=moved), ("finer_cam", "grad_cam")) is same
+    assert coincide(maps(grad_cam=cams, finer_cam=moved), "finer_cam", "grad_cam") is same
 
 
 def test_empty_and_undefined_maps_coincide_with_their_like_alone() -> None:
     full, empty, undefined = np.ones((1, 2, 2)), -np.ones((1, 2, 2)), np.full((1, 2, 2), np.nan)
     for one in (full, empty, undefined):
         for other in (full, empty, undefined):
-            arrays = maps(grad_cam=one, finer_cam=other)
-            assert coincide(arrays, ("grad_cam", "finer_cam")) is (one is other)
+            records = maps(grad_cam=one, finer_cam=other)
+            assert coincide(records, "grad_cam", "finer_cam") is (one is other)
 
 
 def test_methods_of_another_kind_or_with_fewer_layers_are_no_candidates() -> None:
     cams = np.ones((1, 2, 2))
-    arrays = maps(grad_cam=cams, hires_cam=cams, eigen_cam=cams, layer_cam=cams)
-    arrays["layer_cam/fused"] = cams.astype(np.float32)
-    assert candidates(arrays) == {("grad_cam", "layer_cam")}, "signed; of no class; fused too"
+    records = maps(grad_cam=cams, hires_cam=cams, eigen_cam=cams, layer_cam=cams)
+    records += maps("fused", layer_cam=cams)
+    assert candidates(records) == {("grad_cam", "layer_cam")}, "signed; of no class; fused too"
 
 
 def test_a_chain_of_methods_ends_at_the_one_with_most_layers() -> None:

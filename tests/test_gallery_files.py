@@ -16,9 +16,8 @@ from helpers.folders import KB, MB, cells_of, chunk, contents, is_folder, size_o
 from PIL import Image
 
 import camreport
-from camreport.report.gallery import folder, render, render_gallery
+from camreport.report.gallery import Limits, render, render_gallery
 from camreport.report.gallery.template import script, style
-from camreport.results.reader import load_results
 
 pytestmark = pytest.mark.slow
 
@@ -46,10 +45,10 @@ def test_two_runs_differ_only_in_what_they_cost(tmp_path: Path) -> None:
     for place in "ab":
         out = tmp_path / place / "report"
         camreport.run(INPUTS, out, **quick)  # type: ignore[arg-type]
-        manifest = load_results(out).manifest
-        manifest["cost"] = {"forwards": 0, "backwards": 0, "variants": 0, "maps": 0, "seconds": 0}
-        manifest["cost"]["families"] = {}
-        (out / "results/manifest.json").write_text(json.dumps(manifest))
+        file = out / "results/manifest.json"
+        manifest = json.loads(file.read_text("utf-8"))
+        counts = {"forwards": 0, "backwards": 0, "variants": 0, "maps": 0, "seconds": 0}
+        file.write_text(json.dumps(manifest | {"cost": counts | {"families": {}}}))
         render_gallery(out, layout="folder")
         built.append(contents(out))
     assert built[0] == built[1]
@@ -79,14 +78,14 @@ def test_file_names_are_short_lower_case_ascii(apart: Path) -> None:
 
 
 def test_maps_and_photographs_are_smaller_only_beyond_a_thousand_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    assert (folder.MANY, folder.MANY_CELLS, folder.MANY_PHOTO_SIDE) == (1000, 28, 224)
-    monkeypatch.setattr(folder, "MANY", 10)
+    assert Limits().many == 1000
+    limits = Limits(many=10)
     grids = {"fine": 55, "middle": 28, "coarse": 27}
     for count, side, photo, degraded in ((10, 55, 448, False), (11, 28, 224, True)):
         out = synthetic.write_results(tmp_path / str(count), count, grids=grids)
-        render_gallery(out, layout="folder")
+        render_gallery(out, layout="folder", limits=limits)
         for image in chunk(out, "images-0000"):
             cells = cells_of(image)
             assert {max(c["height"], c["width"]) for c in cells} == {side, 28, 27}
@@ -99,7 +98,7 @@ def test_maps_and_photographs_are_smaller_only_beyond_a_thousand_images(
         chinese = " ".join(text for _, text in report["prose"]["zh"]["provenance"])
         assert ("最多 28 × 28" in chinese) == degraded
         assert (said in (out / "index.html").read_text("utf-8")) == degraded
-        render_gallery(out, layout="single")
+        render_gallery(out, layout="single", limits=limits)
         page = (out / "index.html").read_text("utf-8")
         image, report = (
             json.loads(page.partition(f'id="{name}">')[2].partition("</script>")[0])
@@ -151,12 +150,9 @@ def test_more_images_than_one_file_should_hold_become_a_folder(tmp_path: Path) -
     assert sum(told) == 120
 
 
-def test_an_image_of_ninety_maps_takes_48_kilobytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(folder, "MANY", 100)
+def test_an_image_of_ninety_maps_takes_48_kilobytes(tmp_path: Path) -> None:
     out = synthetic.write_results(tmp_path / "out", 150, methods=synthetic.NINE)
-    render_gallery(out, layout="folder")
+    render_gallery(out, layout="folder", limits=Limits(many=100))
     assert size_of(out / "data", "images-*.js") / 150 <= 48 * KB
     assert max(file.stat().st_size for file in (out / "data").glob("*.js")) <= 3 * MB
     image = random.Random(0).choice(chunk(out, "images-0004"))

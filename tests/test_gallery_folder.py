@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import synthetic
 from helpers.checkout import INPUTS
 from helpers.command import Command
 from helpers.folders import MB, contents, is_folder, twin
 
 import camreport
 from camreport.errors import CamReportError, InputError, ResultsError
-from camreport.report.gallery import folder, render, render_gallery
+from camreport.report.gallery import Limits, folder, render, render_gallery
 from camreport.results.reader import load_results
 
 pytestmark = pytest.mark.slow
@@ -22,24 +23,21 @@ pytestmark = pytest.mark.slow
 # Which layout
 
 
-def test_report_is_one_file_up_to_the_limit_and_a_folder_above(
-    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert render.SINGLE_LIMIT == 15 * MB
-    report = render_gallery(twin(few, tmp_path / "one"))
+def test_report_is_one_file_up_to_the_limit_and_a_folder_above(few: Path, tmp_path: Path) -> None:
+    assert Limits().single_bytes == 15 * MB
+    size = render_gallery(twin(few, tmp_path / "one")).stat().st_size
     assert not is_folder(tmp_path / "one")
-    monkeypatch.setattr(render, "SINGLE_LIMIT", report.stat().st_size)
-    render_gallery(twin(few, tmp_path / "just"))
+    render_gallery(twin(few, tmp_path / "just"), limits=Limits(single_bytes=size))
     assert not is_folder(tmp_path / "just")
-    monkeypatch.setattr(render, "SINGLE_LIMIT", report.stat().st_size - 1)
     told: list[float] = []
-    render_gallery(twin(few, tmp_path / "above"), progress=told.append)
+    below = Limits(single_bytes=size - 1)
+    render_gallery(twin(few, tmp_path / "above"), limits=below, progress=told.append)
     assert is_folder(tmp_path / "above")
     assert sum(told) == 4
 
 
 def test_either_layout_can_be_forced_and_nothing_of_the_other_stays(
-    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, tmp_path: Path
 ) -> None:
     out = twin(few, tmp_path / "out")
     render_gallery(out, layout="folder")
@@ -48,13 +46,13 @@ def test_either_layout_can_be_forced_and_nothing_of_the_other_stays(
     render_gallery(out)
     assert is_folder(out), "as before"
     assert not (out / "data/images-0099.js").exists()
-    monkeypatch.setattr(render, "SINGLE_LIMIT", 1000)
-    render_gallery(out, layout="single")
+    small = Limits(single_bytes=1000)
+    render_gallery(out, layout="single", limits=small)
     assert not is_folder(out)
-    render_gallery(out)
+    render_gallery(out, limits=small)
     assert not is_folder(out), "as before"
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "results"]
-    render_gallery(out, layout="auto")
+    render_gallery(out, layout="auto", limits=small)
     assert is_folder(out)
     assert sorted(path.name for path in out.iterdir()) == ["data", "index.html", "results"]
 
@@ -140,7 +138,7 @@ def test_interrupted_single_file_leaves_the_earlier_folder(
     own = render.image_record
 
     def stopped(results: Any, record: Any, *args: Any, **options: Any) -> Any:
-        if record["index"] == 30:
+        if record.index == 30:
             raise KeyboardInterrupt
         return own(results, record, *args, **options)
 
@@ -268,11 +266,8 @@ def test_command_line_refuses_data_that_is_not_ours(command: Command, few: Path)
     assert contents(out) == {"data/mine.csv": b"1,2,3"}
 
 
-def test_command_line_warns_of_a_large_single_file(
-    command: Command, few: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    twin(few, Path("out"))
-    monkeypatch.setattr(render, "SINGLE_LIMIT", 50_000)
+def test_command_line_warns_of_a_large_single_file(command: Command) -> None:
+    synthetic.write_results(Path("out"), 120, methods=synthetic.NINE)
     finished = command("render", "out", "--single-file")
     assert finished.code == 0
     assert "--folder puts the data beside the page" in finished.err
@@ -285,7 +280,7 @@ def test_run_takes_layout_and_language_and_says_so(command: Command) -> None:
     assert asked.code == 0
     assert is_folder(Path("out"))
     assert '<html lang="zh-Hans">' in Path("out/index.html").read_text("utf-8")
-    assert load_results("out").manifest["command"].endswith("--folder --lang zh")
+    assert load_results("out").manifest.command.endswith("--folder --lang zh")
     assert "--folder --lang zh" in Path("out/index.html").read_text("utf-8")
     again = command("run", str(INPUTS / "cat.jpg"), "-o", "out", *words, "--single-file")
     assert again.code == 0

@@ -22,7 +22,8 @@ from helpers.folders import (
 from playwright.sync_api import Page
 
 from camreport.report.gallery import render, render_gallery
-from camreport.results.reader import Record, load_results
+from camreport.results.reader import load_results
+from camreport.results.schema import ImageEntry
 
 pytestmark = pytest.mark.slow
 
@@ -157,8 +158,8 @@ def test_ten_thousand_images_are_filtered_and_sorted(visit: Visit, ten_thousand:
     page.wait_for_selector(".tile .frame[data-drawn]")
     records = load_results(ten_thousand).images
 
-    def tile(record: Record) -> str:
-        return f"{record['index']}.{record['top'][0]['index']}.grad_cam.features.12"
+    def tile(image: ImageEntry) -> str:
+        return f"{image.index}.{image.top[0].index}.grad_cam.features.12"
 
     def names() -> list[str]:
         return page.locator("#view .tile a.name").all_inner_texts()
@@ -168,22 +169,22 @@ def test_ten_thousand_images_are_filtered_and_sorted(visit: Visit, ten_thousand:
 
     page.fill('[data-focus="text"]', "IMG_0777")
     page.wait_for_selector(cell(tile(records[7770])))
-    assert names() == [record["file"] for record in records[7770:7780]]
+    assert names() == [record.file for record in records[7770:7780]]
     assert count() == "10 of 10,000 images"
     page.fill('[data-focus="text"]', "")
     page.select_option('[data-focus="judged"]', "wrong")
-    wrong = [r for r in records if r["top"][0]["index"] != r["label"]]
+    wrong = [r for r in records if r.top[0].index != r.label]
     page.wait_for_selector(cell(tile(wrong[0])))
     assert count() == f"{len(wrong):,} of 10,000 images"
-    assert names() == [record["file"] for record in wrong[:100]]
+    assert names() == [record.file for record in wrong[:100]]
     page.select_option('[data-focus="sort"]', "doubtful")
-    doubtful = sorted(wrong, key=lambda record: record["top"][0]["probability"])
+    doubtful = sorted(wrong, key=lambda record: record.top[0].probability)
     page.wait_for_selector(cell(tile(doubtful[0])))
-    assert names() == [record["file"] for record in doubtful[:100]]
+    assert names() == [record.file for record in doubtful[:100]]
     page.select_option('[data-focus="predicted"]', "1")
-    dogs = [r for r in doubtful if r["top"][0]["index"] == 1]
+    dogs = [r for r in doubtful if r.top[0].index == 1]
     page.wait_for_selector(cell(tile(dogs[0])))
-    assert names() == [record["file"] for record in dogs[:100]]
+    assert names() == [record.file for record in dogs[:100]]
     assert count() == f"{len(dogs):,} of 10,000 images"
     first = tile(dogs[0])
     expected = reference(ten_thousand, first, side=160, photo_side=224)

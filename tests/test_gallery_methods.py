@@ -46,7 +46,7 @@ PER_CHANNEL = [key for key, method in METHODS.items() if method.per_channel]
 GRADIENT = [
     key
     for key, method in METHODS.items()
-    if "gradient" in method.needs.name
+    if "gradient" in str(method.needs.name)
     and method.per_layer
     and not method.on_input
     and key not in PER_CHANNEL
@@ -64,8 +64,8 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown_methods(out: Path) -> list[str]:
     """Return the methods of a run that have a map somewhere."""
     manifest = load_results(out).manifest
-    nowhere = {skip["method"] for skip in manifest["skipped"] if skip["layer"] is None}
-    return [key for key in manifest["methods"] if key not in nowhere]
+    nowhere = {skip.method for skip in manifest.skipped if skip.layer is None}
+    return [key for key in manifest.methods if key not in nowhere]
 
 
 def test_every_method_and_layer_has_a_drawn_or_labelled_map(
@@ -73,7 +73,7 @@ def test_every_method_and_layer_has_a_drawn_or_labelled_map(
 ) -> None:
     page = ready(open_report(everything, height=3000, link="#ap=1"))
     methods = shown_methods(everything)
-    assert {*load_results(everything).manifest["methods"]} - {*methods} == {"cam"}
+    assert {*load_results(everything).manifest.methods} - {*methods} == {"cam"}
     assert "CAM is not defined for this model" in page.inner_text("#masthead .notice")
     for rank in range(2):
         show(page, f"#v=matrix&k={rank}&ap=1")
@@ -233,7 +233,7 @@ def test_methods_are_explained_with_their_source(open_report: Open, everything: 
         method = METHODS[key]
         text = page.inner_text(f"#method-{key}")
         for said in (method.name, method.meaning, method.caution, method.needs.cost, method.layers):
-            assert said in text
+            assert str(said) in text
         assert re.sub(r"\s+", " ", method.formula) in re.sub(r"\s+", " ", text)
         assert method.source.split(", https")[0] in text
     assert "CAM is not defined for this model" in page.inner_text("#view")
@@ -248,31 +248,30 @@ def test_provenance_says_what_each_kind_of_passes_took(open_report: Open, everyt
     page = ready(open_report(everything, link="#v=provenance"))
     text = page.inner_text("#view")
     manifest = load_results(everything).manifest
-    for name, cost in manifest["cost"]["families"].items():
+    for name, cost in manifest.cost.families.items():
         row = text.partition(f"of which {name}")[2].partition("of which")[0]
-        assert f"{cost['maps']:,} map" in row
+        assert f"{cost.maps:,} map" in row
         for key in ("forwards", "backwards"):
-            assert (f"{cost[key]:,} {key[:-1]}" in row) == bool(cost[key])
+            count = getattr(cost, key)
+            assert (f"{count:,} {key[:-1]}" in row) == bool(count)
     for said in (
-        manifest["command"],
-        f"sha256 {manifest['model']['sha256']}",
-        f"{manifest['model']['parameters']:,} parameters",
-        manifest["device"],
-        *(f"{name} {version}" for name, version in manifest["versions"].items()),
+        manifest.command,
+        f"sha256 {manifest.model.sha256}",
+        f"{manifest.model.parameters:,} parameters",
+        manifest.device,
+        *(f"{name} {version}" for name, version in manifest.versions.items()),
         "relu(R) / max(R) in 8 bits",
     ):
         assert said in text
     page.click("#view summary")
-    assert manifest["images"][0]["sha256"] in page.inner_text("#view")
+    assert str(manifest.images[0].sha256) in page.inner_text("#view")
 
 
 def test_twins_share_a_row_that_names_both(open_report: Open, tmp_path: Path) -> None:
     camreport.run(INPUTS / "cat.jpg", tmp_path / "g", layers=["10", "11", "12"])
     manifest = load_results(tmp_path / "g").manifest
-    twins = [layer for layer in manifest["layers"] if layer.get("same_as")]
-    assert [(layer["address"], layer["same_as"]) for layer in twins] == [
-        ("features.11", "features.10")
-    ]
+    twins = [layer for layer in manifest.layers if layer.same_as]
+    assert [(layer.address, layer.same_as) for layer in twins] == [("features.11", "features.10")]
     page = ready(open_report(tmp_path / "g"))
     heads = page.locator("#view .panel:first-child tbody th").all_inner_texts()
     assert [head.split("\n")[0] for head in heads] == ["features.10", "features.12", "fused"]
@@ -327,7 +326,7 @@ def test_print_is_a_cover_a_page_per_image_and_an_appendix(
     assert appendix.startswith("Methods")
     appendix = prose_of(pdf, first=5)
     assert all(METHODS[key].meaning in appendix for key in METHOD_KEYS)
-    assert load_results(report).manifest["model"]["sha256"] in appendix
+    assert load_results(report).manifest.model.sha256 in appendix
     assert len(sheets) <= 2 + len(FILES) + 1
     figures = Counter(re.findall(r"Figure (\d+)\.", " ".join(sheets)))
     assert figures == {str(number): 1 for number in range(1, len(FILES) + 1)}

@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import camreport
 from camreport.report.gallery import render_gallery
 from camreport.report.gallery.language import words_of
 from camreport.report.gallery.prose import prose
-from camreport.results.reader import Record, Results, load_results
+from camreport.results.reader import Results, load_results
 
 pytestmark = pytest.mark.slow
 
@@ -190,11 +191,8 @@ def test_title_names_the_inputs_their_number_and_the_model(
     demo: Path, command: str, title: str
 ) -> None:
     results = load_results(demo)
-    manifest: Record = {
-        **results.manifest,
-        "command": command,
-        "model": {**results.manifest["model"], "name": "net"},
-    }
+    model = replace(results.manifest.model, name="net")
+    manifest = replace(results.manifest, command=command, model=model)
     changed = Results(results.path, manifest)
     assert str(prose(changed, words_of("en"), [])["title"]).startswith(title)
 
@@ -206,8 +204,8 @@ def test_titles_name_the_data_in_both_languages(open_report: Open, demo: Path) -
     assert page.title() == "Matrix · inputs · 3 images · catdog-alexnet — camreport"
     assert page.inner_text("h1") == "inputs · 3 images · catdog-alexnet"
     page.select_option("[data-focus=language]", "zh")
-    until(page, "document.title", "矩阵 · inputs · 3 幅图像 · catdog-alexnet — camreport")
-    assert page.inner_text("h1") == "inputs · 3 幅图像 · catdog-alexnet"
+    until(page, "document.title", "热力图对比 · inputs · 3 张图像 · catdog-alexnet — camreport")
+    assert page.inner_text("h1") == "inputs · 3 张图像 · catdog-alexnet"
 
 
 def test_the_page_without_scripts_has_the_same_title(tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def test_each_image_has_one_page_with_caption_and_colour_bar(
 ) -> None:
     pages = printed(open_report(course, link=f"#lang={language}"), "matrix")
     assert len(pages) == 2 + len(FILES)
-    bar, figure = {"en": ("each map’s maximum", "Figure"), "zh": ("每张图的最大值", "图")}[language]
+    bar, figure = {"en": ("each map’s maximum", "Figure"), "zh": ("每张热力图的最大值", "图")}[
+        language
+    ]
     for number, (file, text) in enumerate(zip(FILES, pages[1:], strict=False), start=1):
         assert file in text
         assert f"{figure} {number}" in text

@@ -31,7 +31,8 @@ from camreport.report.heatmap import (
     quantise,
     shade,
 )
-from camreport.results.reader import Record, Results, load_results
+from camreport.results.reader import Results, load_results
+from camreport.results.schema import ImageEntry, Prediction
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,9 +87,8 @@ def by_number(file: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file)]
 
 
-def first(record: Record) -> Record:
-    top: Record = record["top"][0]
-    return top
+def first(image: ImageEntry) -> Prediction:
+    return image.top[0]
 
 
 def tiles(page: Page) -> list[str]:
@@ -103,13 +103,13 @@ def test_overview_is_what_a_report_of_many_images_opens_with(open_report: Open, 
     page = open_report(many)
     page.wait_for_selector(".view-overview")
     records = load_results(many).images
-    assert tiles(page) == [record["file"] for record in records[:100]]
+    assert tiles(page) == [record.file for record in records[:100]]
     assert count_words(page) == "120 of 120 images"
     assert page.inner_text(".pager span") == "Page 1 of 2"
     assert page.is_disabled("[data-focus=page-previous]")
     page.click("[data-focus=page-next]")
     until(page, "document.querySelectorAll('.tile').length", 20)
-    assert tiles(page) == [record["file"] for record in records[100:]]
+    assert tiles(page) == [record.file for record in records[100:]]
     assert page.is_disabled("[data-focus=page-next]")
     page.go_back()
     until(page, "document.querySelectorAll('.tile').length", 100)
@@ -118,18 +118,18 @@ def test_overview_is_what_a_report_of_many_images_opens_with(open_report: Open, 
 @pytest.mark.parametrize(
     ("order", "key"),
     [
-        ("order", lambda record: record["index"]),
-        ("name", lambda record: by_number(record["file"])),
-        ("confident", lambda record: -first(record)["probability"]),
-        ("doubtful", lambda record: first(record)["probability"]),
-        ("class", lambda record: (first(record)["index"], -first(record)["probability"])),
+        ("order", lambda record: record.index),
+        ("name", lambda record: by_number(record.file)),
+        ("confident", lambda record: -first(record).probability),
+        ("doubtful", lambda record: first(record).probability),
+        ("class", lambda record: (first(record).index, -first(record).probability)),
     ],
 )
 def test_overview_sorts_as_python_does(open_report: Open, many: Path, order: str, key: Any) -> None:
     page = open_report(many)
     page.wait_for_selector(".view-overview")
     page.select_option("[data-focus=sort]", order)
-    wanted = [record["file"] for record in sorted(load_results(many).images, key=key)]
+    wanted = [record.file for record in sorted(load_results(many).images, key=key)]
     until(page, "document.querySelector('.tile .name').textContent", wanted[0])
     assert tiles(page) == wanted[:100]
     page.click("[data-focus=page-next]")
@@ -139,7 +139,7 @@ def test_overview_sorts_as_python_does(open_report: Open, many: Path, order: str
 
 def test_overview_filters_by_predicted_class(open_report: Open, many: Path) -> None:
     records = load_results(many).images
-    counts = [sum(first(record)["index"] == index for record in records) for index in range(4)]
+    counts = [sum(first(record).index == index for record in records) for index in range(4)]
     assert sum(count > 0 for count in counts) >= 2
     page = open_report(many)
     page.wait_for_selector(".view-overview")
@@ -149,13 +149,13 @@ def test_overview_filters_by_predicted_class(open_report: Open, many: Path) -> N
         if count:
             page.select_option("[data-focus=predicted]", str(index))
             until(page, "document.querySelectorAll('.tile').length", min(count, 100))
-            wanted = [r["file"] for r in records if first(r)["index"] == index]
+            wanted = [r.file for r in records if first(r).index == index]
             assert tiles(page) == wanted[:100]
             assert count_words(page) == f"{count} of 120 images"
 
 
 def test_overview_filters_by_confidence(open_report: Open, many: Path) -> None:
-    shares = {r["file"]: first(r)["probability"] for r in load_results(many).images}
+    shares = {r.file: first(r).probability for r in load_results(many).images}
     low, high = (round(float(np.quantile([*shares.values()], q)), 2) for q in (0.3, 0.8))
     page = open_report(many)
     page.wait_for_selector(".view-overview")
@@ -178,7 +178,7 @@ def test_overview_filters_by_file_name_and_keeps_the_focus(open_report: Open, ma
     page.wait_for_selector(".view-overview")
     page.click("[data-focus=text]")
     page.keyboard.type("RED/img1", delay=20)
-    wanted = [r["file"] for r in load_results(many).images if "red/img1" in r["file"]]
+    wanted = [r.file for r in load_results(many).images if "red/img1" in r.file]
     until(page, "document.querySelectorAll('.tile').length", len(wanted))
     assert tiles(page) == wanted
     assert page.input_value("[data-focus=text]") == "RED/img1"
@@ -191,9 +191,9 @@ def test_overview_filters_by_file_name_and_keeps_the_focus(open_report: Open, ma
 @pytest.mark.parametrize("judged", ["right", "wrong"])
 def test_overview_filters_by_right_and_wrong(open_report: Open, many: Path, judged: str) -> None:
     records = load_results(many).images
-    right = [first(record)["index"] == record["label"] for record in records]
+    right = [first(record).index == record.label for record in records]
     wanted = [
-        r["file"]
+        r.file
         for r, is_right in zip(records, right, strict=True)
         if is_right == (judged == "right")
     ]
@@ -210,11 +210,11 @@ def test_overview_filters_by_right_and_wrong(open_report: Open, many: Path, judg
 
 def test_filters_work_together_and_are_in_the_link(open_report: Open, many: Path) -> None:
     records = load_results(many).images
-    index = first(records[0])["index"]
+    index = first(records[0]).index
     wanted = [
-        r["file"]
-        for r in sorted(records, key=lambda r: first(r)["probability"])
-        if first(r)["index"] == index and "img1" in r["file"] and first(r)["index"] != r["label"]
+        r.file
+        for r in sorted(records, key=lambda r: first(r).probability)
+        if first(r).index == index and "img1" in r.file and first(r).index != r.label
     ]
     assert wanted
     link = f"#v=overview&q=img1&f={index}&j=wrong&s=doubtful"
@@ -729,7 +729,7 @@ def test_tables_of_the_coursework_are_there_and_numbered(coursework: Page, demo:
     assert [figure["number"] for figure in shown] == [f"Figure {n}." for n in range(1, 14)]
     figures = iter(shown)
     for image in range(3):
-        for key in results.manifest["methods"]:
+        for key in results.manifest.methods:
             figure = next(figures)
             assert figure["head"][:2] == ["Layer", "original"]
             assert [re.sub(r" \(.*", "", head) for head in figure["head"][2:]] == ["cat", "dog"]
@@ -737,14 +737,14 @@ def test_tables_of_the_coursework_are_there_and_numbered(coursework: Page, demo:
             assert figure["rows"] == [
                 [layer, 1, [f"{image}.{rank}.{key}.{layer}" for rank in (0, 1)]] for layer in own
             ]
-    best = [first(record)["index"] for record in results.images]
+    best = [first(record).index for record in results.images]
     figure = next(figures)
     assert figure["head"] == ["Image", "original", "Grad-CAM", "LayerCAM"]
     assert [row[2] for row in figure["rows"]] == [
         [f"{i}.{rank}.{key}.features.12" for key in ("grad_cam", "layer_cam")]
         for i, rank in enumerate(best)
     ]
-    for key in results.manifest["methods"]:
+    for key in results.manifest.methods:
         figure = next(figures)
         assert "features.9" in figure["head"][2]
         assert figure["head"][3] == "pooling, features.12"

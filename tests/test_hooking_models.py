@@ -130,7 +130,7 @@ def test_a_run_explains_a_model_of_ones_own_that_hooks_its_tensors(tmp_path, mon
     )
     monkeypatch.chdir(tmp_path)
     camreport.run(PHOTOGRAPH, "out", model="tutorial.py:Net", methods="grad_cam,score_cam")
-    assert load_results(tmp_path / "out").images[0]["status"] == "ok"
+    assert load_results(tmp_path / "out").images[0].readable
 
 
 def test_counting_classes_leaves_the_statistics_of_a_model_in_training_alone() -> None:

@@ -1,12 +1,9 @@
-"""Inputs: formats and modes decoded, damage named, preprocessing."""
+"""Image files: formats and modes are decoded, damage is named."""
 
-import hashlib
 import io
-import json
 import struct
 import sys
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 
 import cv2
@@ -14,11 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision import transforms
 
 from camreport.errors import InputError
 from camreport.images.pixels import MAX_PIXELS, decode
-from camreport.images.preprocessing import PHOTO_SIDE, Preprocessing, load_image
 
 RED, GREEN, BLUE, GREY = (240, 20, 30), (10, 200, 40), (20, 30, 220), (150, 150, 150)
 
@@ -296,143 +291,3 @@ def test_decode_raises_nothing_but_input_error(file_format: str, length: int) ->
             damaged[place] = random.integers(256)
         with suppress(InputError):
             assert decode(bytes(damaged)).mode == "RGB"
-
-
-def test_load_image_prepares_photo_and_model_input() -> None:
-    data = encoded(noise(900, 300), "PNG")
-    loaded = load_image(data, Preprocessing())
-    assert loaded.model_input.dtype == np.float32
-    assert loaded.model_input.shape == (3, 224, 224)
-    assert loaded.model_input.flags.c_contiguous
-    assert (loaded.width, loaded.height) == (900, 300)
-    assert loaded.sha256 == hashlib.sha256(data).hexdigest()
-    with Image.open(io.BytesIO(loaded.photo)) as photo:
-        assert photo.format == "JPEG"
-        assert photo.size == (PHOTO_SIDE, round(PHOTO_SIDE / 3))
-
-
-def test_load_image_turns_photo_and_size_upright() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    loaded = load_image(encoded(noise(60, 20), "JPEG", exif=exif), Preprocessing())
-    assert (loaded.width, loaded.height) == (20, 60)
-    with Image.open(io.BytesIO(loaded.photo)) as photo:
-        assert photo.size == (20, 60)
-
-
-def test_load_image_needs_no_memory_beyond_the_limit_when_an_image_is_very_narrow(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    resize = Image.Image.resize
-
-    def checked(
-        image: Image.Image, size: tuple[int, int], *rest: object, **options: object
-    ) -> Image.Image:
-        assert size[0] * size[1] <= MAX_PIXELS
-        return resize(image, size, *rest, **options)
-
-    monkeypatch.setattr(Image.Image, "resize", checked)
-    data = encoded(Image.new("L", (1, 20000)), "PNG")
-    with suppress(InputError):
-        load_image(data, Preprocessing(resize="short-side", short_side=256))
-
-
-ODD_SIZES = [(97, 61), (61, 97), (224, 224), (300, 225), (225, 301), (500, 31), (17, 19)]
-
-
-@pytest.mark.parametrize("size", ODD_SIZES)
-@pytest.mark.parametrize(
-    ("preprocessing", "resize"),
-    [
-        pytest.param(Preprocessing(), transforms.Resize((224, 224)), id="squash"),
-        pytest.param(
-            Preprocessing((90, 131)), transforms.Resize((90, 131)), id="squash not square"
-        ),
-        pytest.param(
-            Preprocessing(resize="short-side", short_side=256), transforms.Resize(256), id="256 cut"
-        ),
-        pytest.param(
-            Preprocessing(resize="short-side", short_side=235), transforms.Resize(235), id="235 cut"
-        ),
-        pytest.param(
-            Preprocessing(resize="short-side", short_side=232, interpolation="bicubic"),
-            transforms.Resize(232, transforms.InterpolationMode.BICUBIC),
-            id="bicubic",
-        ),
-        pytest.param(
-            Preprocessing((75, 75), "short-side", 75, mean=(0.5,) * 3, std=(0.3,) * 3),
-            transforms.Resize(75),
-            id="no margin",
-        ),
-    ],
-)
-def test_preprocessing_equals_torchvisions_transforms(
-    preprocessing: Preprocessing, resize: Callable[..., Image.Image], size: tuple[int, int]
-) -> None:
-    picture = noise(*size)
-    expected = transforms.Compose(
-        [
-            resize,
-            transforms.CenterCrop(preprocessing.size),
-            transforms.ToTensor(),
-            transforms.Normalize(preprocessing.mean, preprocessing.std),
-        ]
-    )(picture)
-    np.testing.assert_allclose(preprocessing.apply(picture), expected.numpy(), atol=1e-6)
-
-
-@pytest.mark.parametrize("size", [(640, 427), (427, 640), (300, 300), (1001, 333)])
-@pytest.mark.parametrize(
-    "preprocessing",
-    [
-        Preprocessing(mean=(0, 0, 0), std=(1, 1, 1)),
-        Preprocessing((224, 224), "short-side", 256, mean=(0, 0, 0), std=(1, 1, 1)),
-        Preprocessing((96, 120), "short-side", 124, mean=(0, 0, 0), std=(1, 1, 1)),
-    ],
-    ids=["squash", "cut", "cut not square"],
-)
-def test_seen_box_is_what_the_model_input_shows(
-    preprocessing: Preprocessing, size: tuple[int, int]
-) -> None:
-    box = preprocessing.seen_box(*size)
-    assert -0.5 <= box.left < box.right <= size[0] + 0.5
-    assert -0.5 <= box.top < box.bottom <= size[1] + 0.5
-    edges = [round(edge) for edge in (box.left, box.top, box.right, box.bottom)]
-    left, top, right, bottom = edges
-    picture = Image.new("RGB", size, "red")  # what is not seen
-    picture.paste("white", (left, top, right, bottom))
-    for x in (left, right - 20):
-        for y in (top, bottom - 20):
-            picture.paste("blue", (x, y, x + 20, y + 20))
-    pixels = preprocessing.apply(picture)  # (3, H, W), 0..1
-    height, width = preprocessing.size
-    scale = width / (box.right - box.left), height / (box.bottom - box.top)
-    markers = (pixels[0] < 0.5) & (pixels[1] < 0.5) & (pixels[2] > 0.5)
-    for rows in (slice(None, height // 2), slice(height // 2, None)):
-        for columns in (slice(None, width // 2), slice(width // 2, None)):
-            quarter = markers[rows, columns]
-            assert abs(quarter.any(0).sum() - 20 * scale[0]) <= 2
-            assert abs(quarter.any(1).sum() - 20 * scale[1]) <= 2
-    assert markers[1, 1]
-    assert markers[1, -2]
-    assert markers[-2, 1]
-    assert markers[-2, -2]
-    inner = pixels[:, 2:-2, 2:-2]
-    assert not ((inner[0] > 0.6) & (inner[1] < 0.4)).any(), "what is not seen shows"
-
-
-def test_seen_box_is_the_whole_image_when_it_is_squashed() -> None:
-    box = Preprocessing().seen_box(640, 427)
-    assert (box.left, box.top, box.right, box.bottom) == (0, 0, 640, 427)
-
-
-@pytest.mark.parametrize(
-    "preprocessing",
-    [
-        Preprocessing(),
-        Preprocessing((299, 280), "short-side", 342, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.1, 0.3)),
-    ],
-)
-def test_preprocessing_survives_json(preprocessing: Preprocessing) -> None:
-    record = json.loads(json.dumps(preprocessing.to_dict()))
-    assert Preprocessing.from_dict(record) == preprocessing

@@ -15,7 +15,6 @@ from camreport.errors import ClassError
 from camreport.images.classes import read_class_names
 from camreport.images.inputs import InputFile, find_images
 from camreport.images.labels import read_label_map, shown_class
-from camreport.results.accuracy import accuracy
 
 NAMES = ("cat", "dog")
 
@@ -152,7 +151,7 @@ def test_a_class_is_called_exactly_as_it_is_written_first(word: str, index: int)
     ("word", "classes"), [("maillot", "3 and 5"), ("MAILLOT", "3 and 5"), ("CRANE", "0 and 6")]
 )
 def test_a_name_of_several_classes_is_refused(word: str, classes: str) -> None:
-    message = f"expected one class, got '{word}', the name of classes {classes}. Say the index."
+    message = f"expected one class, got '{word}', the name of classes {classes}. Give the index."
     with pytest.raises(ClassError, match=f"labels: {message}"):
         true_classes({"a.jpg": word}, inputs("a.jpg"), BIRDS)
     with pytest.raises(ClassError, match=f"classes: {message}"):
@@ -277,9 +276,9 @@ def test_files_of_class_names_are_read(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{0: 'cat', 1: open('x')}", "begins like the latter but cannot be read"),
-        ("{0: 'cat', 1:", "begins like the latter but cannot be read"),
-        ("[" * 100_000, "begins like the latter but cannot be read"),
+        ("{0: 'cat', 1: open('x')}", "begins like JSON or a dictionary but cannot be parsed"),
+        ("{0: 'cat', 1:", "begins like JSON or a dictionary but cannot be parsed"),
+        ("[" * 100_000, "begins like JSON or a dictionary but cannot be parsed"),
         ("{0: 'cat', 2: 'dog'}", "the indices 0 to 1 once each"),
         ("{1: 'cat', 2: 'dog'}", "the indices 0 to 1 once each"),
         ('{"cat": 0, "dog": 0}', "the indices 0 to 1 once each"),
@@ -352,7 +351,7 @@ def test_command_takes_folders_of_another_vocabulary(command: Command, tmp_path:
     words = ("run", str(tmp_path / "in"), "-o", "out", "--labels", "folder", "--layers", "12")
     refused = command(*words, "--methods", "grad_cam")
     assert refused.code == 2
-    assert "The folders are called animal, pet. If they are other words, say" in refused.err
+    assert "The folders are called animal, pet. If they are other words, give" in refused.err
     finished = command(*words, "--methods", "grad_cam", "--label-map", "animal=0-1,pet=dog")
     assert finished.code == 0
     manifest = json.loads(Path("out/results/manifest.json").read_text("utf-8"))
@@ -379,11 +378,3 @@ def test_a_label_map_takes_quoted_words_and_no_endless_range() -> None:
     assert read_label_map('"x, y=1",dog=0', ["a", "b"]) == {"x, y": [1], "dog": [0]}
     with pytest.raises(ClassError, match="range of up to 100,000 classes"):
         read_label_map("cat=0-99999999999", [])
-
-
-def test_accuracy_of_words_for_several_classes_has_no_lines_per_class() -> None:
-    top = [{"index": 282, "name": "tiger cat", "probability": 0.9}]
-    records = [{"label": 282, "labels": [281, 282], "top": top}]
-    counted = accuracy(records)
-    assert counted is not None
-    assert (counted.right, counted.total, counted.by_class) == (1, 1, {})

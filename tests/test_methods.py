@@ -5,18 +5,17 @@ from collections.abc import Callable
 import pytest
 import torch
 from helpers import reference
-from helpers.nets import IMAGES, gap_net, spatial_net
-from torch import Tensor, nn
+from helpers.method_tester import CHECKS, MethodTester, equals_its_oracle
+from helpers.nets import spatial_net
+from torch import Tensor
 from torch.testing import assert_close
 
-from camreport import explain
 from camreport.errors import MethodError
 from camreport.methods import METHODS, Method
 from camreport.methods.registry import (
     ABLATED,
     ACTIVATION,
     GRADIENT,
-    GUIDED,
     HEAD,
     INPUT_GRADIENT,
     KEPT,
@@ -35,88 +34,20 @@ needs_a_and_g = pytest.mark.parametrize(
 )
 
 
-# The network path: explain against oracles that cut a net in two or run all of it
+# In a network
 
 
-TARGETS = [4, 1]
-PLACES = {spatial_net: (1, 2, 3, 5), gap_net: (3,)}
-"""Where the nets are read: signed in front of ReLU, in front of a pool, behind it, late."""
+@every_method
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_every_method_keeps_its_contract_in_a_network(check, key):
+    check(MethodTester.of(key))
 
 
-class View:
-    """One image and class at one place of a net, which is cut in two there."""
-
-    def __init__(self, net: nn.Sequential, place: int, image: Tensor, target: int) -> None:
-        self.net, self.place, self.image, self.target = net, place, image, target
-        self.activation = self.net[: place + 1](image[None])[0].detach()
-        self.pool = place + isinstance(net[place + 1], nn.MaxPool2d)
-
-    def gradient(self, place: int, target: int, image: Tensor) -> Tensor:
-        """Return d logit / d what the net has computed at a place, for one image."""
-        value = self.net[: place + 1](image[None]).detach().requires_grad_()
-        logits = self.net[place + 1 :](value.clone())  # a ReLU in place may come next
-        return torch.autograd.grad(logits[0, target], value)[0][0]
-
-    def noisy(self) -> list[Tensor]:
-        """Return the gradients for four noisy copies: seed 0, standard deviation 0.3."""
-        generator = torch.Generator().manual_seed(0)
-        noises = [torch.randn(self.image.shape, generator=generator) * 0.3 for _ in range(4)]
-        return [self.gradient(self.place, self.target, self.image + noise) for noise in noises]
-
-    def asked(self) -> tuple[nn.Module, nn.Module, Tensor, int]:
-        """Return what an oracle needs that asks the network."""
-        return self.net, self.net[self.place], self.image, self.target
-
-    def expected(self, method: Method) -> Tensor:
-        """Return what the method's oracle says."""
-        oracle = getattr(reference, method.key)
-        own = self.gradient(self.place, self.target, self.image)
-        if method.needs is GRADIENT:
-            return oracle(self.activation, own)
-        if method.needs is ACTIVATION:
-            return oracle(self.activation)
-        if method.needs is HEAD:
-            return oracle(self.activation, self.net[-1].weight[self.target])
-        if method.needs is POOL_GRADIENT:
-            return oracle(self.activation, self.gradient(self.pool, self.target, self.image))
-        if method.needs is LOOK_ALIKES:
-            classes = range(self.net[-1].out_features)
-            slopes = [self.gradient(self.place, c, self.image) for c in classes]
-            logits = reference.logits_of(self.net, self.image)
-            return oracle(self.activation, torch.stack(slopes), logits, self.target)
-        if method.needs is NOISE:
-            return oracle(self.activation, self.noisy())
-        if method.needs in (MASKED, ABLATED, KEPT):
-            return oracle(*self.asked())
-        if method.needs is INPUT_GRADIENT:
-            return oracle(self.net, self.image, self.target)
-        assert method.needs is GUIDED, f"{method.key}: no way to its oracle"
-        guided = reference.guided_backprop(self.net, self.image, self.target)
-        return (
-            oracle(guided, reference.grad_cam(self.activation, own)) if method.per_layer else guided
-        )
-
-
-@pytest.mark.parametrize(
-    ("key", "make_net", "place"),
-    [
-        (key, net, place)
-        for key in METHODS
-        for net, places in PLACES.items()
-        for place in places
-        if METHODS[key].needs is not HEAD or net is gap_net
-    ],
-)
-def test_every_method_matches_its_oracle_in_a_network(key, make_net, place):
-    method, net, layer = METHODS[key], make_net(), str(place)
-    maps = explain(net, IMAGES, [layer], [key], TARGETS).maps[key]
-    cams = maps[layer if method.per_layer else "input"]
-    for n, image in enumerate(IMAGES):
-        for k, target in enumerate(TARGETS):
-            expected = View(net, place, image, target).expected(method)
-            largest = float(expected.abs().amax())
-            assert 0 < largest < float("inf")
-            assert_close(cams[n, k].double(), expected.detach(), rtol=1e-6, atol=1e-6 * largest)
+@every_method
+@pytest.mark.parametrize("place", [1, 3])
+def test_every_method_equals_its_oracle_before_a_relu_and_behind_a_pool(key, place):
+    if METHODS[key].needs is not HEAD:
+        equals_its_oracle(MethodTester(key, spatial_net, (place,)))
 
 
 # The functions

@@ -70,7 +70,8 @@ def test_run_says_that_maps_depend_on_batch_mates(folder):
     given = (folder / "in", folder / "out")
     summary = run(*given, model=loaded(of_the_batch()), layers=["0"])
     assert str(COMPANY) in summary.notes
-    assert load_results(folder / "out").manifest["model"]["notes"].count(str(COMPANY)) == 1
+    notes = load_results(folder / "out").manifest.model.notes
+    assert [*map(str, notes)].count(str(COMPANY)) == 1
     again = run(*given, model=loaded(of_the_batch()), layers=["0"])
     assert again.reused == 2
     assert again.notes == summary.notes
@@ -118,7 +119,7 @@ def test_run_writes_down_where_values_are_negative(folder):
     given = {"model": loaded(Functional()), "layers": layers, "methods": "xgrad_cam"}
     summary = run(folder / "in", folder / "out", **given)
     (note,) = [note for note in summary.notes if "values are negative: XGrad-CAM at conv." in note]
-    assert load_results(folder / "out").manifest["model"]["notes"][-1] == note
+    assert str(load_results(folder / "out").manifest.model.notes[-1]) == note
 
 
 # Tails

@@ -25,7 +25,7 @@ from torch import nn
 
 import camreport
 from camreport.errors import ClassError, MethodError
-from camreport.images.preprocessing import load_image
+from camreport.images.loading import load_image
 from camreport.methods import METHODS, resolve_methods
 from camreport.models.loaded import LoadedModel
 from camreport.pipeline import local as pipeline
@@ -190,7 +190,10 @@ def test_run_with_noise_gives_equal_results_when_repeated(photos: Path, tmp_path
         run(photos, tmp_path / name, **NOISY)
     one, two = (files_of(tmp_path / name / "results") for name in ("a", "b"))
     assert one.keys() == two.keys()
-    assert {name for name in one if one[name] != two[name]} <= {"manifest.json", "shard-00000.json"}
+    assert {name for name in one if one[name] != two[name]} <= {
+        "manifest.json",
+        "shard-000000.json",
+    }
     assert lasting(tmp_path / "a") == lasting(tmp_path / "b")
     run(photos, tmp_path / "cut", batch_size=2, **NOISY)
     assert_same_maps(tmp_path / "cut", tmp_path / "a")

@@ -323,12 +323,12 @@ def test_changes_reach_the_logits(tmp_path: Path) -> None:
 
 def test_note_on_an_assumed_preprocessing_says_when_it_is_changed() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    assert any(note.startswith("preprocessing:") for note in load_model(module).notes)
+    assert any(str(note).startswith("preprocessing:") for note in load_model(module).notes)
     changed = load_model(module, image_size=2)
     assert changed.preprocessing == Preprocessing(size=(2, 2))
     (note,) = changed.notes
     assert note.startswith("preprocessing:")
-    assert note.endswith("except for the options you set")
+    assert str(note).endswith("except for the options you set")
 
 
 def test_changes_do_not_touch_the_model_they_are_made_to() -> None:

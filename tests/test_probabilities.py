@@ -17,7 +17,7 @@ from torchvision.models import mobilenet_v3_small, resnet18, vit_b_16
 
 import camreport
 from camreport.errors import ModelError
-from camreport.images.preprocessing import load_image
+from camreport.images.loading import load_image
 from camreport.network.logits import AUTO, logits_key, logits_of
 from camreport.network.survey import sample_image
 from camreport.report.export import export_table
@@ -286,7 +286,7 @@ def test_a_report_shows_the_models_own_probabilities(
         PHOTOGRAPH, out, model=net, methods="grad_cam", classes="top2", activation=activation
     )
     results = load_results(out)
-    kind = results.manifest["activation"]
+    kind = results.manifest.activation
     assert kind == recorded
     loaded = camreport.load_model(net)
     pixels = load_image(PHOTOGRAPH.read_bytes(), loaded.preprocessing)
@@ -294,10 +294,10 @@ def test_a_report_shows_the_models_own_probabilities(
         z = net.z(torch.from_numpy(pixels.model_input)[None])
         chances = expected(z)[0].double()
     best = chances.argsort(descending=True, stable=True)
-    (record,) = results.images
-    assert [entry["index"] for entry in record["top"][:2]] == best[:2].tolist()
-    for entry in record["top"]:
-        assert entry["probability"] == pytest.approx(chances[entry["index"]].item(), abs=2e-6)
+    (image,) = results.images
+    assert [entry.index for entry in image.top[:2]] == best[:2].tolist()
+    for entry in image.top:
+        assert entry.probability == pytest.approx(chances[entry.index].item(), abs=2e-6)
     assert results.arrays(0)["targets"].tolist() == best[:2].tolist()
     shown = embedded(out, "image-0")
     assert shown["probabilities"] == pytest.approx(chances[best[:2]].tolist(), abs=1e-6)

@@ -2,17 +2,25 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from helpers import reference
+from helpers.checkout import INPUTS
+from helpers.command import Command
+from helpers.documents import methods_table
+from helpers.small import small_model
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+import camreport
 from camreport import explain
 from camreport.errors import MethodError
-from camreport.methods import DEFAULT_METHODS, METHODS, Method, resolve_methods
+from camreport.messages.message import LANGUAGES, sentences
+from camreport.methods import DEFAULT_METHODS, METHODS, registry, resolve_methods
 from camreport.methods.registry import GRADIENT, LOOK_ALIKES, MASKED, PASSES, Need
+from camreport.results.reader import load_results
 
 every_method = pytest.mark.parametrize("key", METHODS)
 
@@ -22,7 +30,7 @@ every_method = pytest.mark.parametrize("key", METHODS)
 
 @every_method
 def test_every_method_has_an_oracle_under_its_key(key):
-    assert callable(getattr(reference, key, None)), f"write {key} in tests/reference.py"
+    assert callable(getattr(reference, key, None)), f"write {key} in tests/helpers/reference.py"
 
 
 @every_method
@@ -30,12 +38,13 @@ def test_every_method_is_described_for_readers(key):
     method = METHODS[key]
     assert method.key == key
     for sentence in (method.meaning, method.caution):
-        assert sentence[0].isupper()
-        assert sentence.endswith(".")
+        assert str(sentence)[0].isupper()
+        assert str(sentence).endswith(".")
+        assert sentence.worded("zh").endswith("。")
     assert method.formula.startswith("R")
     assert "=" in method.formula
     assert "https://" in method.source
-    assert method.layers
+    assert all(method.layers.worded(language) for language in LANGUAGES)
 
 
 @every_method
@@ -50,7 +59,7 @@ def test_every_method_says_what_it_is_computed_from_and_at_what_cost(key):
     needs = METHODS[key].needs
     assert isinstance(needs, Need)
     assert needs.passes in PASSES
-    assert needs.cost
+    assert all(said.worded(code) for said in (needs.name, needs.cost) for code in LANGUAGES)
     assert (METHODS[key].masks is not None) == (needs is MASKED)
 
 
@@ -72,8 +81,9 @@ def test_no_spelling_means_two_methods():
             assert [found.key for found in resolve_methods([name])] == [method.key]
 
 
-def test_registry_does_not_import_torch():
-    code = "import sys, camreport.methods.registry; sys.exit('torch' in sys.modules)"
+def test_table_is_read_without_torch():
+    code = "import sys; from camreport.methods import METHODS; METHODS['cam'].meaning;"
+    code += "sys.exit('torch' in sys.modules or len(METHODS) < 20)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -211,22 +221,29 @@ def test_resolve_methods_refuses_no_name(names):
 
 
 def largest_product(activation: Tensor, gradient: Tensor) -> Tensor:
-    """R = max_k G_k * A_k: a method that nobody has asked for."""
+    """R = max_k G_k * A_k: a method of nobody."""
     return (gradient * activation).amax(-3)
 
 
-def test_a_new_method_is_one_function_and_one_line(monkeypatch):
-    line = Method(
-        key="largest_product",
-        name="Largest-Product CAM",
-        compute=largest_product,
-        needs=GRADIENT,
-        meaning="Shows the strongest channel.",
-        caution="It is made up.",
-        formula="R = max Gₖ ⊙ Aₖ",
-        source="nobody, https://example.org",
-    )
-    monkeypatch.setitem(METHODS, "largest_product", line)
+TEXTS = {
+    "meaning": {"en": "Shows the strongest channel.", "zh": "显示最强的通道。"},
+    "caution": {"en": "It is made up.", "zh": "这是虚构的方法。"},
+    "formula": dict.fromkeys(LANGUAGES, "R = max Gₖ ⊙ Aₖ"),
+    "source": dict.fromkeys(LANGUAGES, "nobody, https://example.org"),
+}
+
+
+@pytest.fixture
+def new_method(monkeypatch):
+    """A method that is registered for one test: its function and its texts."""
+    monkeypatch.setitem(METHODS, "largest_product", None)  # taken out again afterwards
+    for part, words in TEXTS.items():
+        monkeypatch.setitem(sentences(), f"methods.largest_product.{part}", words)
+    return registry.method("Largest-Product CAM", GRADIENT)(largest_product)
+
+
+def test_a_new_method_is_found_and_computed(new_method):
+    assert new_method is largest_product
     assert [method.key for method in resolve_methods("largestproduct")] == ["largest_product"]
     assert "largest_product" in [method.key for method in resolve_methods("all")]
     torch.manual_seed(0)
@@ -238,3 +255,23 @@ def test_a_new_method_is_one_function_and_one_line(monkeypatch):
     expected = (gradient * activation[:, None]).amax(2)[:, [2, 0]]
     assert_close(e.maps["largest_product"]["0"], expected.float())
     assert e.cost.backwards == 2
+
+
+@pytest.mark.usefixtures("new_method")
+def test_a_new_method_stands_in_the_lists_the_results_and_the_report(
+    command: Command, tmp_path: Path
+):
+    finished = command("methods")
+    assert [row.split()[0] for row in finished.out.splitlines()][-1] == "largest_product"
+    for language in LANGUAGES:
+        assert "| `largest_product` | R = max Gₖ" in methods_table().methods_table(language)
+        out = tmp_path / language
+        model = small_model(("a", "b"))
+        camreport.run(
+            INPUTS / "cat.jpg", out, model=model, methods="largestproduct", language=language
+        )
+        assert [key for key in load_results(out).arrays(0) if key.startswith("largest_product/")]
+        page = (out / "index.html").read_text(encoding="utf-8")
+        for part in ("meaning", "caution", "formula"):
+            assert TEXTS[part][language] in page
+        assert "Largest-Product CAM" in page

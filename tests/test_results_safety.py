@@ -8,6 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from camreport.errors import CamReportError, ResultsError
 from camreport.report import export
 from camreport.report.gallery import render_gallery
 from camreport.results.reader import load_results
+from camreport.results.shards import pack_photos
 
 SECRET = b"nobody else's business"
 
@@ -96,13 +98,13 @@ FILES = (
         ".camreport.lock",
     ),
     *("results/manifest.json", "results/manifest.json.part", "results/.camreport"),
-    *("results/.camreport.part", "results/shard-00000.npz", "results/shard-00000.npz.part"),
-    *("results/shard-00000.json", "results/photos/0.jpg", "results/photos/0.jpg.part"),
+    *("results/.camreport.part", "results/shard-000000.npz", "results/shard-000000.npz.part"),
+    *("results/shard-000000.json", "results/shard-000000.json.part"),
     *("data/report.js", "data/.camreport", "data/tiles/0.jpg", "figures/a_sheet.png"),
     *("../out.zip", "../out.zip.part"),
 )
 FOLDERS = (
-    *("results", "results/photos", "data", "data/tiles", "data/thumbs", "figures"),
+    *("results", "data", "data/tiles", "data/thumbs", "figures"),
     *("data.camreport-new", "data.camreport-old", ".camreport-next", ".camreport-last"),
 )
 
@@ -196,44 +198,68 @@ def test_archive_packs_files_of_our_names_only(out: Path) -> None:
         assert "out/figures/a_sheet.png" in archive.namelist()
 
 
-@pytest.mark.parametrize("name", ["../../x.npz", "/tmp/x.npz", "shard-0.npz", "shard-00000.npz\n"])
+@pytest.mark.parametrize("name", ["../../x.npz", "/tmp/x.npz", "shard-0.npz", "shard-000000.npz\n"])
 def test_a_shard_of_another_name_is_refused(out: Path, name: str) -> None:
     rewrite(out, lambda manifest: manifest["images"][0].update(shard=name))
-    with pytest.raises(ResultsError, match=r"a name such as shard-00000\.npz"):
+    with pytest.raises(ResultsError, match=r"a name such as shard-000000\.npz"):
         load_results(out)
+
+
+def change_photo(out: Path, index: int, change: Callable[[bytes], bytes]) -> None:
+    """Change a photograph in the first shard of a report."""
+    path = out / "results" / "shard-000000.npz"
+    with np.load(path) as shard:
+        arrays = dict(shard)
+    photo, offsets = arrays["photo"], arrays["photo_offsets"]
+    jpegs = [photo[start:stop].tobytes() for start, stop in pairwise(offsets)]
+    jpegs[index] = change(jpegs[index])
+    arrays["photo"], arrays["photo_offsets"] = pack_photos(jpegs)
+    np.savez(path, **arrays)
+
+
+def of_huge_size(jpeg: bytes) -> bytes:
+    """Return a photograph whose header claims 20,000 pixels a side."""
+    data = bytearray(jpeg)
+    place = data.index(b"\xff\xc0") + 5  # height and width in the frame's header
+    data[place : place + 4] = b"\x4e\x20\x4e\x20"
+    return bytes(data)
 
 
 @pytest.mark.parametrize("format_", ["PNG", "EPS", "GIF"])
 def test_a_photograph_is_read_as_jpeg_alone(out: Path, format_: str) -> None:
     buffer = BytesIO()
     Image.new("RGB", (60, 40)).save(buffer, format=format_)
-    (out / "results" / "photos" / "0.jpg").write_bytes(buffer.getvalue())
+    change_photo(out, 0, lambda jpeg: buffer.getvalue())
     for use in ("render", "figures"):
-        with pytest.raises(ResultsError, match=r"photos/0\.jpg is damaged"):
+        with pytest.raises(ResultsError, match=r"photograph of 'a\.png' in shard-.* is damaged"):
             USES[use](out)
 
 
-def test_a_truncated_photograph_is_damaged(out: Path) -> None:
-    photo = out / "results" / "photos" / "1.jpg"
-    photo.write_bytes(photo.read_bytes()[:-200])
+@pytest.mark.parametrize(
+    "change",
+    [lambda jpeg: jpeg[:-200], lambda jpeg: b"", of_huge_size],
+    ids=["cut", "none", "huge"],
+)
+def test_a_photograph_that_is_damaged_is_named(out: Path, change: Callable[[bytes], bytes]) -> None:
+    change_photo(out, 1, change)
     for use in ("render", "figures"):
-        with pytest.raises(ResultsError, match=r"photos/1\.jpg is damaged"):
+        with pytest.raises(ResultsError, match=r"photograph of 'b\.png' in shard-.* is damaged"):
             USES[use](out)
 
 
-def test_a_photograph_that_claims_a_huge_size_is_refused_unread(out: Path) -> None:
-    photo = out / "results" / "photos" / "1.jpg"
-    data = bytearray(photo.read_bytes())
-    place = data.index(b"\xff\xc0") + 5  # height and width in the frame's header
-    data[place : place + 4] = b"\x4e\x20\x4e\x20"  # 20,000 each
-    photo.write_bytes(data)
-    with pytest.raises(ResultsError, match=r"photos/1\.jpg is damaged"):
-        render_gallery(out)
+@pytest.mark.parametrize("offsets", [[0, 1], [0, 9, 5, 20], [1, 2, 3, 4], [0, 1, 2, 2**40]])
+def test_photographs_that_do_not_lie_in_a_row_are_refused(out: Path, offsets: list[int]) -> None:
+    path = out / "results" / "shard-000000.npz"
+    with np.load(path) as shard:
+        arrays = dict(shard)
+    np.savez(path, **arrays | {"photo_offsets": np.array(offsets)})
+    with pytest.raises(ResultsError, match=r"does not match the manifest at 'photo_offsets'"):
+        load_results(out).photo(0)
 
 
 def test_arrays_that_claim_more_than_their_bytes_are_refused(out: Path) -> None:
     """A shard of a few kilobytes that would unpack to 4 GB."""
-    path = out / "results" / "shard-00000.npz"
+    path = out / "results" / "shard-000000.npz"
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     header = BytesIO()
@@ -293,9 +319,8 @@ def mutated(manifest: dict[str, Any], draw: random.Random) -> dict[str, Any]:
 def everything_that_reads(out: Path) -> None:
     """Read all that is there, in every way."""
     results = load_results(out)
-    for record in results.images:
-        if record["status"] == "ok":
-            results.arrays(record["index"])
+    for image in results.readable:
+        results.arrays(image.index)
     for use in ("render", "render as one file", "table", "figures", "archive"):
         USES[use](out)
 
@@ -384,7 +409,7 @@ def test_mutated_arrays_end_in_one_sentence_or_are_read(
 ) -> None:
     draw, refused = random.Random(seed), 0
     out = Path(shutil.copytree(small, tmp_path / "out"))
-    shard = out / "results" / "shard-00000.npz"
+    shard = out / "results" / "shard-000000.npz"
     with np.load(shard) as loaded:
         original = dict(loaded)
     for _ in range(20):
@@ -398,7 +423,7 @@ def test_mutated_arrays_end_in_one_sentence_or_are_read(
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("name", ["shard-00000.npz", "photos/0.jpg", "manifest.json", ".camreport"])
+@pytest.mark.parametrize("name", ["shard-000000.npz", "manifest.json", ".camreport"])
 def test_damaged_bytes_end_in_one_sentence_or_are_read(
     small: Path, tmp_path: Path, name: str, seed: int
 ) -> None:

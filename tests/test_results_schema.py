@@ -96,7 +96,7 @@ def test_a_sidecar_comes_back_as_it_was() -> None:
     assert Sidecar.from_json(sidecar.to_json(), "shard-000000.json") == sidecar
 
 
-def test_a_field_at_its_default_is_left_out_of_the_json() -> None:
+def test_an_optional_field_that_is_not_there_is_left_out_of_the_json() -> None:
     content = FAILED.to_json()
     assert content == {
         "index": 1,
@@ -106,6 +106,7 @@ def test_a_field_at_its_default_is_left_out_of_the_json() -> None:
         "height": None,
         "status": "failed",
         "reason": {"code": "images.empty"},
+        "top": [],
     }
 
 

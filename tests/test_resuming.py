@@ -25,7 +25,7 @@ from PIL import Image
 import camreport
 from camreport.errors import ClassError, InputError
 from camreport.images import loading as decoding
-from camreport.images.loading import Failure
+from camreport.images.loading import FailedInput
 from camreport.models import LoadedModel
 from camreport.pipeline import local as pipeline
 from camreport.results import writer
@@ -99,12 +99,10 @@ def test_a_wrong_number_of_class_names_is_refused_before_anything_changes(
 
 
 LOSSES: dict[str, Callable[[Path], object]] = {
-    "a photograph": lambda folder: (folder / "photos" / "3.jpg").unlink(),
-    "a damaged photograph": lambda folder: (folder / "photos" / "3.jpg").write_bytes(b"\xff\xd8"),
-    "a shard": lambda folder: (folder / "shard-00001.npz").unlink(),
-    "a damaged shard": lambda folder: os.truncate(folder / "shard-00001.npz", 700),
-    "a shard's records": lambda folder: (folder / "shard-00001.json").unlink(),
-    "damaged records": lambda folder: (folder / "shard-00001.json").write_text('{"images": [1]}'),
+    "a shard": lambda folder: (folder / "shard-000001.npz").unlink(),
+    "a damaged shard": lambda folder: os.truncate(folder / "shard-000001.npz", 700),
+    "a shard's records": lambda folder: (folder / "shard-000001.json").unlink(),
+    "damaged records": lambda folder: (folder / "shard-000001.json").write_text('{"images": [1]}'),
 }
 
 
@@ -190,7 +188,7 @@ def test_other_images_leave_the_earlier_results_until_theirs_are_complete(
 # Failures
 
 
-def failing_once(monkeypatch: pytest.MonkeyPatch, failure: Failure, name: str) -> list[str]:
+def failing_once(monkeypatch: pytest.MonkeyPatch, failure: FailedInput, name: str) -> list[str]:
     """Let an input fail until the list that is returned has an entry."""
     passed: list[str] = []
     load = decoding._load
@@ -205,7 +203,7 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, failure: Failure, name: str) -
 def test_a_failure_that_has_passed_is_computed_with_its_shard_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = Failure("memory was short", "0" * 64, transient=True)
+    short = FailedInput("memory was short", "0" * 64, transient=True)
     passed = failing_once(monkeypatch, short, "03.png")
     summary = run(photos, tmp_path / "out")
     assert [record["reason"] for record in summary.failed] == ["memory was short"]
@@ -223,7 +221,7 @@ def test_a_failure_that_has_passed_is_computed_with_its_shard_alone(
 def test_a_failure_that_lasts_is_not_tried_again(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passed = failing_once(monkeypatch, Failure("no image", "0" * 64), "03.png")
+    passed = failing_once(monkeypatch, FailedInput("no image", "0" * 64), "03.png")
     run(photos, tmp_path / "out")
     passed.append("yes")
     assert images_computed(photos, tmp_path / "out") == 0
@@ -276,7 +274,7 @@ def test_many_finished_shards_are_not_replaced_unasked(
     assert files_of(out) == before
     assert images_computed(photos, out, class_names=["cat", "dog"]) == 0, "nothing would go"
     run(photos, out, classes=[1], overwrite=True)
-    assert shards_of(out)["shard-00000.npz"]["targets"].tolist() == [[1], [1]]
+    assert shards_of(out)["shard-000000.npz"]["targets"].tolist() == [[1], [1]]
 
 
 def test_many_shards_of_an_interrupted_run_are_not_replaced_unasked(
@@ -297,7 +295,7 @@ def test_a_shard_of_another_runs_settings_is_not_taken_for_ones_own(
 ) -> None:
     run(photos, tmp_path / "out")
     run(photos, tmp_path / "other", tiny(seed=1))
-    for name in ("shard-00001.npz", "shard-00001.json"):
+    for name in ("shard-000001.npz", "shard-000001.json"):
         shutil.copy(tmp_path / "other" / "results" / name, tmp_path / "out" / "results" / name)
     assert images_computed(photos, tmp_path / "out") == 2
     run(photos, tmp_path / "whole")

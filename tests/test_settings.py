@@ -1,6 +1,8 @@
 """An option is said once: the command line, ``run``, records, files and tables follow from it."""
 
 import json
+import pydoc
+import re
 import runpy
 import subprocess
 import sys
@@ -65,8 +67,7 @@ def test_an_option_said_once_reaches_run_and_its_recorded_command(tmp_path: Path
     camreport.run(CAT, out, settings=Wider(crops=4, **given))
     recorded = json.loads((out / "results/manifest.json").read_bytes())["command"]
     assert "--crops 4" in recorded
-    prepared = api.prepare(CAT, out, api.changed(Wider(), {"crops": 3}))  # type: ignore[typeddict-unknown-key]
-    assert prepared.settings == Wider(crops=3)
+    assert api.changed(Wider(gamma=3.0), {"crops": 3}) == Wider(gamma=3.0, crops=3)
 
 
 def test_an_option_said_once_is_in_the_fingerprint_and_in_a_file(tmp_path: Path) -> None:
@@ -112,6 +113,12 @@ def test_defaults_are_what_the_command_line_says_they_are() -> None:
         if each.default_words and not each.shown_default:
             assert each.words(each.parse(each.default_words)) == each.words(each.default), name
     assert {method.key for method in resolve_methods(Settings().methods)} <= METHODS.keys()
+
+
+def test_help_on_the_settings_explains_every_option() -> None:
+    shown = pydoc.render_doc(Settings, renderer=pydoc.plaintext)
+    for name, each in options_of(Settings).items():
+        assert f"{name}: {each.help}" in shown
 
 
 def test_settings_refuse_what_makes_no_sense() -> None:
@@ -215,11 +222,15 @@ def recorded(out: str) -> str:
 
 
 def test_layers_lists_those_of_the_model_in_the_file(command: Command) -> None:
-    Path("net.py").write_text("import torch\n\ndef build():\n    return torch.nn.Conv2d(3, 2, 3)\n")
-    Path("own.toml").write_text("model = 'net.py:build'\nmethods = 'all'")
+    Path("net.py").write_text(
+        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 2, 3), "
+        "nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    Path("names.txt").write_text("a\nb\nc")
+    Path("own.toml").write_text("model = 'net.py:build'\nclass-names = 'names.txt'")
     finished = command("layers", "--config", "own.toml")
-    assert finished.code == 2, "a model without a logit per class"
-    assert "catdog" not in finished.err
+    assert (finished.code, finished.err) == (0, "")
+    assert re.findall(r"^\*? +(\d) ", finished.out, re.MULTILINE) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -236,6 +247,7 @@ def test_layers_lists_those_of_the_model_in_the_file(command: Command) -> None:
         ("class-names = 'names.txt'", "class-names: class names: there is no file 'names.txt'"),
         ("layers = {a = 1}", "layers: expected a text, a number or a list of them"),
         ("gamma == 2", "expected a TOML file in UTF-8, got 'own.toml' (Invalid value"),
+        ("gamma = " + "[" * 10_000, "expected a TOML file in UTF-8, got 'own.toml' ("),
         (b"\xff", "expected a TOML file in UTF-8, got 'own.toml'"),
         (None, "got 'own.toml' (No such file or directory)"),
     ],

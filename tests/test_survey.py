@@ -549,7 +549,7 @@ def test_duplicates_share_one_row_of_the_page_and_keep_both_names_in_the_results
         results = load_results(out)
         arrays = results.arrays(0)
         assert {f"{method}/{layer}" for method in methods for layer in layers} <= set(arrays)
-        same = {layer["address"]: layer.get("same_as") for layer in results.manifest["layers"]}
+        same = {layer.address: layer.same_as for layer in results.manifest.layers}
         alike = [
             np.array_equal(arrays[f"{m}/avgpool"], arrays[f"{m}/features.12"]) for m in methods
         ]
@@ -575,7 +575,7 @@ def test_duplicates_share_one_row_of_the_page_and_keep_both_names_in_the_results
 def test_a_report_shows_maps_at_negative_numbers_and_patterns(tmp_path, asked, shown):
     camreport.run(INPUTS / "both.jpg", tmp_path / "out", layers=asked, methods="grad_cam")
     results = load_results(tmp_path / "out")
-    assert [layer["address"] for layer in results.manifest["layers"]] == shown
+    assert [layer.address for layer in results.manifest.layers] == shown
     arrays = results.arrays(0)
     assert all(arrays[f"grad_cam/{address}"].any() for address in shown)
     layers = embedded(tmp_path / "out", "report")["layers"]
@@ -594,7 +594,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["camreport", "layers", *words])
         capsys.readouterr()
-        return cli._exit_code(), *capsys.readouterr()
+        return cli.cli.exit_code(), *capsys.readouterr()
 
     return run
 

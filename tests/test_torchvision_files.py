@@ -48,7 +48,7 @@ def test_input_is_rescaled_as_for_torchvisions_weights(
     tuned = rescaling(name, transform_input=True)
     loaded = load_model(name, checkpoint=saved(tuned.state_dict(), tmp_path))
     assert_same_model(loaded.module, tuned, size)
-    (note,) = (note for note in loaded.notes if note.startswith("input:"))
+    (note,) = (str(note) for note in loaded.notes if str(note).startswith("input:"))
     assert note.startswith(f"input: {name} rescales it to mean 0.5 and std 0.5")
     assert "transform_input=False: --model file.py:build" in note
 
@@ -76,7 +76,7 @@ def test_own_code_says_that_nothing_is_rescaled(
     )
     loaded = load_model("googlenet_from_scratch.py:build", checkpoint=file)
     assert_same_model(loaded.module, scratch)
-    assert not any(note.startswith("input:") for note in loaded.notes)
+    assert not any(str(note).startswith("input:") for note in loaded.notes)
 
 
 def test_whole_model_knows_whether_it_rescales(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_whole_model_knows_whether_it_rescales(tmp_path: Path) -> None:
     torch.save(scratch, tmp_path / "whole.pth")
     loaded = load_model("googlenet", checkpoint=tmp_path / "whole.pth")
     assert_same_model(loaded.module, scratch)
-    assert not any(note.startswith("input:") for note in loaded.notes)
+    assert not any(str(note).startswith("input:") for note in loaded.notes)
 
 
 def test_random_weights_rescale_nothing() -> None:

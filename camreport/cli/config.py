@@ -2,7 +2,6 @@
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,12 +52,14 @@ def _table(file: Path, is_named: bool) -> Mapping[str, object]:
     """Return the table of options in a file; empty where a file that nobody named has none."""
     if not (is_named or os.path.isfile(file)):
         return {}
+    import tomllib  # which only those need who have such a file
+
     try:
         text = file.read_text("utf-8")
         if not (is_named or TABLE[-1] in text):
             return {}
         content = tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise CamReportError(
             f"config: expected a TOML file in UTF-8, got {str(file)!r} ({reason})."

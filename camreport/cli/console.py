@@ -11,6 +11,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import click
 
@@ -44,6 +45,18 @@ def error(text: str, kind: str = "error") -> None:
 def detail(line: str) -> None:
     """Print a line that belongs to the note, warning or error before it."""
     _print(f"  {line}")
+
+
+def progress(*, quiet: bool = False, **look: Any) -> Any:
+    """Return a progress bar of ``tqdm``, which shows on terminals only.
+
+    Args:
+        quiet: show none.
+        look: as for ``tqdm``.
+    """
+    from tqdm import tqdm
+
+    return tqdm(disable=True if quiet or sys.stderr is None else None, leave=False, **look)
 
 
 def library_warning(message: Warning | str, *_: object, **__: object) -> None:

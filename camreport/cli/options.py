@@ -1,6 +1,5 @@
 """The command line's options: how they are read, and how ``--help`` lists them in groups."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from click.shell_completion import CompletionItem
 from camreport.cli.config import read_config
 from camreport.errors import suggestion
 from camreport.settings import GROUPS, OneOf, Option, Settings, options_of
+from camreport.settings.text import read_path
 
 
 class GroupedOption(click.Option):
@@ -75,18 +75,18 @@ class Value(click.ParamType):  # type: ignore[type-arg]
         if isinstance(self.option.parse, OneOf):
             words = self.option.parse.words
             return [CompletionItem(word) for word in words if word.startswith(incomplete)]
-        return [CompletionItem(incomplete, type="file")] if self.option.parse is Path else []
+        return [CompletionItem(incomplete, type="file")] if self.option.parse is read_path else []
 
 
 class HomePath(click.Path):
-    """A path; ``~`` is the home folder, also where no shell has seen it (``--out=~/report``)."""
+    """A path, read as the paths among the settings are."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path with ``~`` expanded."""
-        return super().convert(os.path.expanduser(value), param, ctx)
+        return super().convert(read_path(value), param, ctx)
 
 
 def remember_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:

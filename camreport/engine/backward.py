@@ -50,7 +50,7 @@ def shared_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tupl
     of the kept channels, under ``CHANNEL_WEIGHTS``.
     """
     rows = class_rows(batch)
-    guided = [m for m in batch.plan.methods if m.needs is GUIDED and m.per_layer]
+    guided = [m for m in batch.plan.methods if m.needs is GUIDED and m.scope == "layer"]
     by_gradient = [m for m in methods if m.needs in _FROM_GRADIENTS]
     by_gradient += [_grad_cam_under(m.key) for m in guided if batch.plan.where(m)]
     maps = {m.key: _activation_maps(batch, m) for m in methods if m.needs is ACTIVATION}
@@ -97,12 +97,12 @@ def gradient_maps(
         weights: memory for the weights of kept channels, by hook point; it is filled.
         keep_graph: other backward passes follow.
     """
-    maps = {method.key: batch.empty_maps(method) for method in methods if method.per_layer}
-    whole = [method for method in methods if not method.per_layer]
+    maps = {method.key: batch.empty_maps(method) for method in methods if method.scope == "layer"}
+    whole = [method for method in methods if method.scope == "network"]
     maps |= {method.key: {INPUT: _empty_image_maps(batch)} for method in whole}
     jobs = {source: list[Method]() for source in weights or {}}
     for method in methods:
-        for source in batch.plan.sources(method) if method.per_layer else ():
+        for source in batch.plan.sources(method) if method.scope == "layer" else ():
             jobs.setdefault(source, []).append(method)
     wanted = _wanted(batch, jobs, to_image=bool(whole))
     by_class = class_gradients(
@@ -259,7 +259,7 @@ def _head_maps(batch: Batch, method: Method, rows: Tensor) -> dict[str, Tensor]:
 
 def _grad_cam_under(key: str) -> Method:
     """Return Grad-CAM, plain, under the key of a method that is made of it."""
-    return replace(METHODS["grad_cam"], key=key, smooths=False)
+    return replace(METHODS["grad_cam"], key=key, supports_smoothing=False)
 
 
 def _look_alikes_follow(batch: Batch) -> bool:
@@ -281,7 +281,7 @@ def _wanted(batch: Batch, jobs: dict[str, list[Method]], to_image: bool) -> Want
 
 def _layer_map(batch: Batch, method: Method, activation: Tensor, gradient: Tensor) -> Tensor:
     """Return one raw map of a gradient method, smoothed by its first component if asked."""
-    if method.smooths and "eigen" in batch.plan.options.smooth:
+    if method.supports_smoothing and "eigen" in batch.plan.options.smooth:
         return first_component(contributions(method.compute, activation, gradient))
     return method.compute(activation, gradient)
 

@@ -27,7 +27,7 @@ AUGMENTATIONS = tuple((flipped, factor) for flipped in (False, True) for factor 
 
 def uses_copies(method: Method, plan: Plan) -> bool:
     """Say whether a method's maps are averages over changed copies."""
-    return method.smooths and bool({"noise", "aug"} & set(plan.options.smooth))
+    return method.supports_smoothing and bool({"noise", "aug"} & set(plan.options.smooth))
 
 
 def averaged_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:

@@ -48,7 +48,7 @@ def guided_maps(batch: Batch, methods: Sequence[Method], earlier: Maps) -> tuple
     gradient = torch.cat([part for part in parts if part is not None]).transpose(0, 1).float()
     maps: Maps = {}
     for method in methods:
-        if method.per_layer:
+        if method.scope == "layer":
             cams = earlier[method.key]
             maps[method.key] = {s: method.compute(gradient, cam) for s, cam in cams.items()}
         else:

@@ -267,7 +267,7 @@ class Plan:
         names = self.where(method)
         if method.needs is INPUT_GRADIENT:
             return prod(self.input_shape[1:]) * len(names)
-        if method.on_input:
+        if method.grid == "input":
             return prod(self.input_shape) * len(names)
         shapes = [self.shapes[name] for name in names]
         values = sum(prod(shape) if method.per_channel else prod(shape[1:]) for shape in shapes)
@@ -325,7 +325,7 @@ def hook_points_of(
     return {
         method.key: {
             name: source
-            for name, source in (sources if method.per_layer else {INPUT: INPUT}).items()
+            for name, source in (sources if method.scope == "layer" else {INPUT: INPUT}).items()
             if not {(method.key, None), (method.key, name)} & out
         }
         for method in methods

@@ -114,7 +114,7 @@ def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Lim
     variants = sum(
         variants_of(method, forward.activations[source][:1])
         for method in options.methods
-        if method.needs.changes
+        if method.needs.perturbs
         for source in dict.fromkeys(hook_points[method.key].values())
     )
     capture = draft.capture
@@ -239,8 +239,8 @@ def _large_grids(draft: Draft, forward: ForwardPass) -> list[Skip]:
     found = []
     for method in draft.options.methods:
         for name, source in draft.hook_points[method.key].items():
-            positions = forward.activations[source][0, 0].numel() if method.largest_grid else 0
-            if method.largest_grid and positions > method.largest_grid:
+            positions = forward.activations[source][0, 0].numel() if method.max_positions else 0
+            if method.max_positions and positions > method.max_positions:
                 words = {"method": method.name, "positions": f"{positions:,}", "layer": name}
                 found.append(Skip(method.key, name, message("engine.skip.positions", **words)))
     return found

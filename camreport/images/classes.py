@@ -1,4 +1,4 @@
-"""Classes by name or index, and files that list their names. Nothing here imports torch."""
+"""Classes by name or index, and files with class names. Nothing here imports torch."""
 
 import ast
 import json
@@ -12,16 +12,16 @@ from camreport.images.inputs import printable, read_text
 def find_class(word: str, names: Sequence[str], argument: str) -> int | None:
     """Return the index of the class that a word means; None if it means none.
 
-    A name counts exactly as it is written; in another case only where no class is called so
-    exactly. A number is an index, if it is no name. Without names every number is an index.
+    Names are compared exactly, and without regard to case only if no name is equal. A number that
+    is no name is an index. Without names every number is an index.
 
     Args:
         word: a name or an index.
-        names: the model's class names; empty where they are not known.
-        argument: what an error message begins with.
+        names: the model's class names; empty if they are unknown.
+        argument: the argument's name at the start of an error message.
 
     Raises:
-        ClassError: it may mean more than one class.
+        ClassError: it can mean more than one class.
     """
     called = [index for index, name in enumerate(names) if name == word]
     called = called or [i for i, name in enumerate(names) if name.casefold() == word.casefold()]
@@ -29,7 +29,7 @@ def find_class(word: str, names: Sequence[str], argument: str) -> int | None:
     if len(called) > 1:
         raise ClassError(
             f"{argument}: expected one class, got {word!r}, the name of classes "
-            f"{', '.join(map(str, called[:-1]))} and {called[-1]}. Say the index."
+            f"{', '.join(map(str, called[:-1]))} and {called[-1]}. Give the index."
         )
     if called and numbered is not None and numbered != called[0]:
         raise ClassError(
@@ -42,8 +42,9 @@ def find_class(word: str, names: Sequence[str], argument: str) -> int | None:
 def read_class_names(path: Path) -> list[str]:
     """Read class names from a text file, in the order of their indices.
 
-    It has a name on each line, or holds JSON or a Python dictionary: a list of names, names by
-    index, lists of an identifier and a name by index, or indices by name.
+    The file has one name on each line, or it is JSON or a Python literal: a list of names, or a
+    dictionary from index to name, from index to a list of identifier and name, or from name to
+    index.
 
     Raises:
         ClassError: the file cannot be read, or its indices are not 0, 1, 2 and so on.
@@ -55,7 +56,7 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def _literal(text: str, path: Path) -> object:
-    """Read JSON, or the text of a Python value; nothing in it runs."""
+    """Return the value of JSON or of a Python literal; no code in it runs."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -65,7 +66,7 @@ def _literal(text: str, path: Path) -> object:
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise ClassError(
             f"class names: expected a name on each line, JSON or a Python dictionary, got "
-            f"{_shown(path)}, which begins like the latter but cannot be read."
+            f"{_shown(path)}, which begins like JSON or a dictionary but cannot be parsed."
         ) from error
 
 
@@ -92,7 +93,7 @@ def _index(key: object) -> object:
 
 
 def _name(value: object, path: Path) -> str:
-    """Return a name that stands alone, or behind an identifier such as ImageNet's."""
+    """Return a class name given by itself or after an identifier such as ImageNet's."""
     if isinstance(value, list | tuple) and value:
         value = value[-1]
     if not isinstance(value, str):

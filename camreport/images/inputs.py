@@ -1,8 +1,8 @@
-"""Image files: which ones the inputs lead to, their names in a report, and their bytes.
+"""Image files: the files that inputs lead to, their names in a report, and their bytes.
 
-Nothing that lies on a disk can stop a run: links are followed but never in a circle, and what is
-no regular file becomes an input that fails with a reason. Pictures that camreport has made itself
-are never inputs. Nothing here imports torch.
+Nothing on a disk can stop a run: links are followed but never in a circle, and an input that is
+not a regular file fails with a reason. Pictures made by camreport itself are never inputs. Nothing
+here imports torch.
 """
 
 import glob
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from camreport.errors import ClassError, InputError
 from camreport.files import MARKER, RESULTS
+from camreport.messages import message
 
 READABLE_EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split()
@@ -23,29 +24,28 @@ READABLE_EXTENSIONS = frozenset(
 """Extensions of the formats that are decoded."""
 
 UNREADABLE_EXTENSIONS = frozenset(".heic .heif .avif .jxl .jp2 .svg .psd .dcm".split())
-"""Extensions of images that are listed as failed by name rather than passed over in silence."""
+"""Extensions of images that become failed inputs instead of being skipped."""
 
 TEXT_EXTENSIONS = frozenset(".md .txt .csv .tsv .json".split())
-"""Extensions of texts that belong beside photographs (their origin, their labels): passed over
-without a word."""
+"""Extensions of texts that often accompany photographs, such as labels: skipped without a note."""
 
 MAX_FILE_BYTES = 2**30
-"""Largest file that is read: more than the largest image needs as a TIFF without compression
-(89 million pixels of four channels of 16 bits, 716 MB)."""
+"""Largest file that is read: more than an uncompressed TIFF of the largest image (89 million pixels
+of four channels of 16 bits, 716 MB)."""
 
 MAX_PATHS_TO_FOLDER = 100
-"""How many times one folder is read when links lead to it from several places."""
+"""Largest number of times that one folder is read because of links to it."""
 
 MAX_LISTED = 3
-"""Number of folders or extensions that a note names."""
+"""Most folders or extensions that a note names."""
 
 Notify = Callable[[str], None]
-"""Called with a sentence about what was passed over."""
+"""Called with a sentence about skipped files or folders."""
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One image file: the path that leads to it, and the unique relative name in reports."""
+    """One image file: its path as given, and its unique relative name in reports."""
 
     path: Path
     name: str
@@ -58,27 +58,27 @@ def find_images(
 ) -> list[InputFile]:
     """List the image files that files, folders and glob patterns lead to.
 
-    Folders are read recursively in path order, linked ones included; hidden entries and files
-    without an image extension are passed over, and so are folders with pictures that camreport
-    has made. A file that is named itself is an input whatever its name. Paths are kept as given,
-    links unresolved, so that two links to one file are two inputs.
+    Folders are read recursively in path order, linked ones included. Hidden entries, files without
+    an image extension and folders of pictures made by camreport are skipped. A file given by its
+    own path is an input whatever its name. Paths are kept as given, with links unresolved, so that
+    two links to one file are two inputs.
 
     Args:
         inputs: paths or patterns.
-        exclude: the report's folder; what lies in it is passed over if it holds a report, unless
-            an input is that folder itself.
-        notify: called with a sentence for each kind of thing that was passed over.
+        exclude: the report's folder; if it contains a report, its files are skipped, unless an
+            input is this folder itself.
+        notify: called with one sentence for each kind of skipped files.
 
     Raises:
-        InputError: an input does not exist, or nothing at all was found.
+        InputError: an input does not exist, or no image file was found.
     """
-    passed = _PassedOver()
-    search = _Search(_report_folder(exclude), passed)
+    skipped = _Skipped()
+    search = _Search(_report_folder(exclude), skipped)
     found: dict[str, tuple[Path, Path]] = {}
     for given in inputs:
         for root, path in search.expand(str(given)):
             found.setdefault(_key(path), (root, path))
-    notes = passed.notes()
+    notes = skipped.notes()
     if not found:
         why = "".join(f"{_sentence(note.removeprefix('warning: '))} " for note in notes)
         raise InputError(
@@ -91,19 +91,20 @@ def find_images(
     return [InputFile(path, name) for (_, path), name in zip(found.values(), names, strict=True)]
 
 
-def read_file(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
-    """Return the bytes of a regular file of at most ``most`` bytes.
+def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """Return the bytes of a regular file.
 
     Raises:
-        InputError: it is a folder, a pipe, a socket or a device, or too large.
+        InputError: it is a folder, a pipe, a socket or a device, or larger than ``max_bytes``; the
+            error carries a ``Message``.
         OSError: it cannot be opened or read.
     """
-    _check_regular(path.stat(), most)  # before it is opened: opening a device can have effects
+    _check_regular(path.stat(), max_bytes)  # before opening: to open a device can have effects
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     with open(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
-        _check_regular(facts, most)
+        _check_regular(facts, max_bytes)
         return file.read(facts.st_size)
 
 
@@ -111,11 +112,11 @@ def read_text(path: Path, expected: str) -> str:
     """Return the text of a file in UTF-8, with or without a byte order mark.
 
     Args:
-        path: of the file.
-        expected: the beginning of the error message: an argument and what it may be.
+        path: the file's path.
+        expected: start of the error message: an argument and what is expected of it.
 
     Raises:
-        ClassError: it cannot be read, or is in another encoding.
+        ClassError: it cannot be read, or has another encoding.
     """
     try:
         return read_file(path).decode("utf-8-sig")
@@ -125,26 +126,33 @@ def read_text(path: Path, expected: str) -> str:
 
 
 def printable(name: str) -> str:
-    """Return a file name as reports and terminals can take it.
+    """Return a file name that is safe in reports and terminals.
 
-    Bytes that are no UTF-8, halves of characters and control characters become ``�``.
+    Bytes that are not UTF-8, halves of surrogate pairs and control characters become ``�``.
     """
     try:
         text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # half a character, which Windows allows
+    except UnicodeEncodeError:  # half of a surrogate pair, which Windows allows
         text = name.encode("utf-8", "replace").decode("utf-8")
     return "".join("\N{REPLACEMENT CHARACTER}" if _is_control(c) else c for c in text)
 
 
 def _is_control(character: str) -> bool:
-    """Say whether a character commands a terminal, or turns the direction of what follows."""
+    """Return whether a character controls a terminal or the direction of the text after it."""
     code = ord(character)
     return code < 32 or 127 <= code < 160 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
 
 
 @dataclass
-class _PassedOver:
-    """What a search did not take, counted for the notes."""
+class _Skipped:
+    """Files and folders that a search skipped.
+
+    Attributes:
+        extensions: counts of the extensions of files that are no images, by input.
+        own: folders of pictures made by camreport.
+        circles: links that lead to folders read already.
+        unreadable: the system's reasons, by folder.
+    """
 
     extensions: dict[str, Counter[str]] = field(default_factory=dict)
     own: list[str] = field(default_factory=list)
@@ -157,17 +165,17 @@ class _PassedOver:
         self.extensions.setdefault(str(given), Counter())[extension] += 1
 
     def notes(self) -> list[str]:
-        """Return a sentence for each kind of thing, without a full stop."""
+        """Return one sentence for each kind, without a full stop."""
         notes = [
-            f"passed over: {_number(counts.total(), 'file')} without an image extension in "
+            f"skipped: {_number(counts.total(), 'file')} without an image extension in "
             f"{_quoted([given])} ({_first(sorted(counts))})"
             for given, counts in self.extensions.items()
         ]
         if self.own:
-            notes.append(f"passed over: pictures made by camreport in {_first(sorted(self.own))}")
+            notes.append(f"skipped: pictures made by camreport in {_first(sorted(self.own))}")
         if self.circles:
             circles = _first(sorted(self.circles))
-            notes.append(f"passed over: links that lead to folders read already: {circles}")
+            notes.append(f"skipped: links that lead to folders read already: {circles}")
         notes += [
             f"warning: the folder {folder} cannot be read ({reason})"
             for folder, reason in self.unreadable.items()
@@ -180,24 +188,24 @@ class _Search:
     """One search for image files.
 
     Attributes:
-        report: the folder of the report that is written, if it holds one already.
-        passed: what was not taken.
+        report: the real path of the report's folder, if it contains a report already.
+        skipped: collects what is no input.
         paths: number of paths on which each real folder was read.
-        own: whether a folder carries camreport's marker or lies in one that does.
+        own: whether a folder has camreport's marker or lies in one that has it.
         real: the folders' paths without links.
     """
 
     report: str | None
-    passed: _PassedOver
+    skipped: _Skipped
     paths: Counter[str] = field(default_factory=Counter)
     own: dict[Path, bool] = field(default_factory=dict)
     real: dict[Path, str] = field(default_factory=dict)
 
     def expand(self, given: str) -> Iterator[tuple[Path, Path]]:
-        """Yield ``(root, file)`` pairs; a file's name in the report is relative to its root.
+        """Yield pairs of a root and a file; a file's name in the report is relative to its root.
 
         Raises:
-            InputError: there is nothing.
+            InputError: there is nothing at the given path.
         """
         if os.path.isdir(given):
             yield from self._folder(Path(given))
@@ -217,21 +225,21 @@ class _Search:
 
     def _file(self, path: Path) -> Iterator[tuple[Path, Path]]:
         if self._is_own(path.parent):
-            self._pass_own(path.parent)
+            self._skip_own(path.parent)
         else:
             yield path.parent, path
 
     def _pattern(self, given: str) -> Iterator[tuple[Path, Path]]:
         for match in map(Path, sorted(glob.glob(given))):
             if self._leads_into_report(match, _fixed_part(given)):
-                self._pass_own(Path(self.report or ""))
+                self._skip_own(Path(self.report or ""))
             elif match.is_dir():
                 yield from self._folder(match)
             elif list(self._images(Path(given), [match])):
                 yield from self._file(match)
 
     def _recursive_pattern(self, given: str) -> Iterator[tuple[Path, Path]]:
-        """Match a pattern with ``**``; glob itself would follow links in a circle."""
+        """Match a pattern with ``**``, which glob itself follows through links in a circle."""
         parts = Path(given).parts
         first = parts.index("**")
         before, rest = Path(*parts[:first]), parts[first:]
@@ -247,30 +255,30 @@ class _Search:
                     )
 
     def _images(self, given: Path, files: Iterable[Path]) -> Iterator[Path]:
-        """Yield the files with an image extension; count those that are no texts either."""
+        """Yield the files with an image extension; count the others, except for texts."""
         for file in files:
             extension = file.suffix.lower()
             if extension in READABLE_EXTENSIONS | UNREADABLE_EXTENSIONS:
                 yield file
             elif extension not in TEXT_EXTENSIONS:
-                self.passed.count(given, file)
+                self.skipped.count(given, file)
 
     def _walk(self, root: Path) -> Iterator[Path]:
-        """Yield the files in a folder and below it that are not hidden and not camreport's."""
+        """Yield the files in a folder and its subfolders, without hidden ones and camreport's."""
         if self._is_own(root):
-            self._pass_own(root)
+            self._skip_own(root)
             return
         waiting: list[tuple[Path, tuple[str, ...]]] = [(root, ())]
         while waiting:
             folder, around = waiting.pop()
             real = self._real(folder)
             if real in around or self.paths[real] == MAX_PATHS_TO_FOLDER:
-                self.passed.circles.append(_quoted([folder]))
+                self.skipped.circles.append(_quoted([folder]))
                 continue
             self.paths[real] += 1
             entries = self._entries(folder)
             if MARKER in entries or (real == self.report and folder != root):
-                self._pass_own(folder)
+                self._skip_own(folder)
                 continue
             for name, is_folder in entries.items():
                 if name.startswith("."):
@@ -286,7 +294,7 @@ class _Search:
             with os.scandir(folder) as listed:
                 return {entry.name: _is_folder(entry) for entry in listed}
         except OSError as error:
-            self.passed.unreadable[_quoted([folder])] = error.strerror or "unknown reason"
+            self.skipped.unreadable[_quoted([folder])] = error.strerror or "unknown reason"
             return {}
 
     def _is_own(self, folder: Path) -> bool:
@@ -296,7 +304,7 @@ class _Search:
         return self.own[folder]
 
     def _leads_into_report(self, match: Path, root: Path) -> bool:
-        """Say whether a pattern that does not name the report's folder has led into it."""
+        """Return whether a pattern that does not name the report's folder has led into it."""
         if self.report is None or Path(self._real(root)).is_relative_to(self.report):
             return False
         return Path(self._real(match.parent), match.name).is_relative_to(self.report)
@@ -306,45 +314,43 @@ class _Search:
             self.real[folder] = os.path.realpath(folder)
         return self.real[folder]
 
-    def _pass_own(self, folder: Path) -> None:
-        said = _quoted([folder])
-        if said not in self.passed.own:
-            self.passed.own.append(said)
+    def _skip_own(self, folder: Path) -> None:
+        quoted = _quoted([folder])
+        if quoted not in self.skipped.own:
+            self.skipped.own.append(quoted)
 
 
-def _check_regular(facts: os.stat_result, most: int) -> None:
-    """Refuse what has no end, or blocks until somebody writes.
+def _check_regular(facts: os.stat_result, max_bytes: int) -> None:
+    """Refuse files without an end, files that block until another process writes, and large ones.
 
     Raises:
-        InputError: it is no regular file, or too large.
+        InputError: it is not a regular file, or too large.
     """
     kinds = {
-        stat.S_IFDIR: "a folder",
-        stat.S_IFIFO: "a pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "images.a_folder",
+        stat.S_IFIFO: "images.a_pipe",
+        stat.S_IFSOCK: "images.a_socket",
+        stat.S_IFCHR: "images.a_device",
+        stat.S_IFBLK: "images.a_device",
     }
     if not stat.S_ISREG(facts.st_mode):
-        kind = kinds.get(stat.S_IFMT(facts.st_mode), "something else")
-        raise InputError(f"not a regular file but {kind}")
-    if facts.st_size > most:
-        raise InputError(
-            f"too large: the file has {facts.st_size / 2**30:.1f} GiB; at most "
-            f"{most / 2**30:.1f} GiB are read. Scale it down first"
-        )
+        kind = kinds.get(stat.S_IFMT(facts.st_mode), "images.something_else")
+        raise InputError(message("images.not_regular", kind=message(kind)))
+    if facts.st_size > max_bytes:
+        size, limit = (f"{count / 2**30:.1f}" for count in (facts.st_size, max_bytes))
+        raise InputError(message("images.file_too_large", size=size, limit=limit))
 
 
 def _report_folder(out: Path | None) -> str | None:
-    """Return the real path of a folder that holds a report, else None."""
+    """Return the real path of a folder that contains a report, or None."""
     if out is None or not os.path.isfile(out / RESULTS / MARKER):
         return None
     return os.path.realpath(out)
 
 
 def _key(path: Path) -> str:
-    """Return the absolute path by which inputs are told apart, links to files unresolved."""
-    if ".." in path.parts:  # which leads elsewhere behind a linked folder
+    """Return an absolute path that identifies an input; links to files stay unresolved."""
+    if ".." in path.parts:  # after a linked folder it leads to the link's target
         return os.path.join(os.path.realpath(path.parent), path.name)
     return os.path.abspath(path)
 
@@ -365,9 +371,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _matched_depth(parts: Sequence[str], pattern: Sequence[str]) -> int:
-    """Return how many of a path's parts a pattern with ``**`` matches; 0 if it does not match.
+    """Return how many of a path's first parts a pattern with ``**`` matches; 0 if none.
 
-    As in a shell, a pattern that matches a folder takes all that lies in it.
+    A pattern that matches a folder matches all files in it.
     """
     return next((n for n in range(len(parts), 0, -1) if _matches(parts[:n], pattern)), 0)
 

@@ -21,22 +21,22 @@ from camreport.images.inputs import (
 from camreport.settings import split_list
 
 FOLDER = "folder"
-"""The word that means: the class is the name of the folder an image lies in."""
+"""The option's value for: an image's class is the name of its folder."""
 
 LABEL_HEADINGS = frozenset(
     "label labels class classes category target truth ground_truth true_class class_name "
     "class_index label_name y 类别 标签".split()
 )
-"""Headings of a column of true classes, in lower case."""
+"""Lower-case headings that mark a column of true classes."""
 
 MAX_RANGE = 100_000
-"""Most classes that a range in a label map stands for."""
+"""Most classes in one range of a label map."""
 
 MAX_SHOWN = 5
 """Number of names that an error message lists."""
 
 LabelMap = Mapping[str, Sequence[int]]
-"""The classes that each word for a label stands for."""
+"""The model's classes that each label means."""
 
 _Find = Callable[[str], int | None]
 
@@ -48,20 +48,20 @@ def true_classes(
     notify: Notify = lambda message: None,
     label_map: LabelMap | None = None,
 ) -> dict[int, tuple[int, ...]]:
-    """Return the classes that count as right for every input with a label, by the input's index.
+    """Return the correct classes of every input with a label, by the input's index.
 
     Args:
-        labels: ``folder``; a CSV or TSV file of images and classes; or a mapping. An image is
-            named as in the report, or by the last part of that where only one is called so; a
-            class by its name or its index.
+        labels: ``folder``; a CSV or TSV file of images and classes; or a mapping. An image has
+            its name in the report, or the last part of that name if no other image shares it. A
+            class has its name or its index.
         files: the inputs.
         names: the model's class names.
-        notify: called with a sentence where some of the inputs have no label.
-        label_map: words of another vocabulary and the classes that each stands for.
+        notify: called with a sentence if some inputs have no label.
+        label_map: labels of another vocabulary, and the model's classes that each means.
 
     Raises:
-        ClassError: the file cannot be read, a class is not the model's, an image or a class may
-            be more than one, or no input has a label.
+        ClassError: the file cannot be read, a class is not the model's, an image or a class is
+            ambiguous, or no input has a label.
     """
     words: dict[int, str | int]
     if isinstance(labels, Mapping):
@@ -86,19 +86,19 @@ def true_classes(
 
 
 def shown_class(right: Sequence[int], predicted: int | None) -> int:
-    """Return the class that stands for several right ones: the predicted one, or the first."""
+    """Return the one of several correct classes to show: the predicted class, or the first."""
     return predicted if predicted in right and predicted is not None else right[0]
 
 
 def read_label_map(text: str, names: Sequence[str]) -> dict[str, list[int]]:
-    """Read which classes the words of another vocabulary stand for.
+    """Return the model's classes that the labels of another vocabulary mean.
 
     Args:
         text: such as ``cat=281-285,dog=151-268,277``: indices, ranges or names.
         names: the model's class names.
 
     Raises:
-        ClassError: a class is not the model's, or no word stands in front of it.
+        ClassError: a class is not the model's, or has no label before it.
     """
     found: dict[str, list[int]] = {}
     word = ""
@@ -116,7 +116,11 @@ def read_label_map(text: str, names: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _range(meant: str, names: Sequence[str]) -> list[int]:
-    """Return the indices that a name, an index or a range such as ``281-285`` means."""
+    """Return the indices that a name, an index or a range such as ``281-285`` means.
+
+    Raises:
+        ClassError: the range is too long.
+    """
     index = find_class(meant, names, "label_map")
     if index is not None:
         return [index]
@@ -146,25 +150,25 @@ def _find(word: str, names: Sequence[str], label_map: LabelMap) -> int | None:
 def _unknown(
     image: str, word: str, labels: object, words: Iterable[str | int], names: Sequence[str]
 ) -> str:
-    """Say which class is not the model's, and which folders or classes there are."""
-    said = f"labels: expected a class of the model for {image}, got {printable(word)!r}."
+    """Return an error text on a class that is not the model's, with the folders or classes."""
+    text = f"labels: expected a class of the model for {image}, got {printable(word)!r}."
     if names:
-        said += suggestion(word, names) or f" It has {', '.join(names[:MAX_SHOWN])}."
+        text += suggestion(word, names) or f" It has {', '.join(names[:MAX_SHOWN])}."
     if str(labels) == FOLDER:
         folders = sorted({printable(str(each)) for each in words})
         more = ", …" if len(folders) > MAX_SHOWN else ""
-        said += (
+        text += (
             f" The folders are called {', '.join(folders[:MAX_SHOWN])}{more}. If they are other "
-            f"words, say which classes they mean: --label-map {folders[0]}=0"
+            f"words, give the classes they mean: --label-map {folders[0]}=0"
         )
-    return said
+    return text
 
 
 def _indices(keys: Iterable[str], files: Sequence[InputFile]) -> dict[str, int]:
-    """Return the index of the input that each name in a table means, if it means one.
+    """Return the index of the input that each name in a table means; other names are left out.
 
     Raises:
-        ClassError: several inputs have that name in different folders.
+        ClassError: inputs in different folders share a name.
     """
     by_name = {file.name: index for index, file in enumerate(files)}
     wanted = set(keys)
@@ -191,11 +195,11 @@ class _Table:
     """A table of images and classes.
 
     Attributes:
-        name: of the file.
-        headings: of its columns; empty if it has none.
+        name: the file's name.
+        headings: the columns' headings; empty if there are none.
         rows: cells and line number of each row that names an input.
-        image: number of the column that names the images.
-        others: numbers of the other columns.
+        image: index of the column with the images' names.
+        others: indices of the other columns.
     """
 
     name: str
@@ -212,13 +216,17 @@ class _Table:
 
 
 def _from_table(path: Path, files: Sequence[InputFile], find: _Find) -> dict[int, str]:
-    """Return the class on each line of a table, by the index of the input on it."""
+    """Return the class in each row of a table, by the index of the row's input.
+
+    Raises:
+        ClassError: the table cannot be read, or gives an input two classes.
+    """
     table = _read(path, files)
     named = [(row[table.image], line) for row, line in table.rows]
     indices = _indices([key for key, _ in named], files)
     lines: dict[int, tuple[str, int]] = {}
     for (key, line), word in zip(named, _words(table, find), strict=True):
-        if key not in indices:  # the last part of a name that stands in the table as a whole
+        if key not in indices:  # the last part of a name that the table has in full as well
             continue
         earlier, first = lines.setdefault(indices[key], (word, line))
         if earlier != word:
@@ -266,7 +274,7 @@ def _words(table: _Table, find: _Find) -> list[str]:
     """Return the class in each row, by name or index.
 
     Raises:
-        ClassError: it cannot be told which column holds it, or a row holds none or several.
+        ClassError: it is unclear which column has the classes, or a row has none or several.
     """
     labelled = [c for c in table.others if table.heading(c).casefold() in LABEL_HEADINGS]
     if len(labelled) == 1:
@@ -278,7 +286,11 @@ def _words(table: _Table, find: _Find) -> list[str]:
 
 
 def _one_hot(table: _Table, switches: Sequence[int], find: _Find) -> list[str]:
-    """Read columns of 0 and 1 with a class as the heading of each."""
+    """Return the classes of columns of 0 and 1 with a class as the heading of each.
+
+    Raises:
+        ClassError: the headings are no classes, or a row has none or several.
+    """
     classes = [c for c in switches if _is_class(table.heading(c), find)]
     if len(classes) < 2:
         raise ClassError(
@@ -298,7 +310,11 @@ def _one_hot(table: _Table, switches: Sequence[int], find: _Find) -> list[str]:
 
 
 def _class_column(table: _Table, columns: Sequence[int], find: _Find) -> int:
-    """Return the column of classes, by what is in it."""
+    """Return the index of the column whose cells are classes.
+
+    Raises:
+        ClassError: there is none, or more than one.
+    """
     held = [c for c in columns if all(_is_class(cell, find) for cell in table.cells(c))]
     by_name = [c for c in held if any(_is_name(cell, find) for cell in table.cells(c))]
     if len(by_name) == 1:
@@ -311,14 +327,14 @@ def _class_column(table: _Table, columns: Sequence[int], find: _Find) -> int:
     shown = [repr(table.heading(c) or f"column {c + 1}") for c in columns[:MAX_SHOWN]]
     raise ClassError(
         f"labels: expected one column of classes in {table.name}, got {', '.join(shown)}. Call "
-        "the one that holds them 'label'."
+        "the one with the classes 'label'."
     )
 
 
 def _is_class(cell: str, find: _Find) -> bool:
     try:
         return find(cell) is not None
-    except ClassError:  # more than one: the message comes once the column is chosen
+    except ClassError:  # ambiguous: reported once the column is chosen
         return True
 
 

@@ -1,62 +1,128 @@
-"""Image files decoded in threads while the engine works, in order and only so far ahead."""
+"""Image files loaded in threads while the engine works: in order, and only a bounded way ahead."""
 
+import errno
 import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from camreport.errors import InputError
 from camreport.images.inputs import MAX_FILE_BYTES, InputFile, read_file
-from camreport.images.preprocessing import LoadedImage, Preprocessing, load_image
+from camreport.images.pixels import MAX_PIXELS, decode_opened, jpeg_bytes, open_image
+from camreport.images.preprocessing import Preprocessing
 from camreport.images.shared_limit import SharedLimit
+from camreport.messages import Message, message
 
-DECODE_AHEAD = 64
-"""Most inputs that are decoded while a batch is being explained."""
+PHOTO_SIDE = 448
+"""Longer side of the photographs shown in a report, in pixels."""
 
-AHEAD_BYTES = 256 * 2**20
-"""Most bytes that these take as model inputs, but at least one input."""
+MAX_THREADS = 8
+"""Most threads that decode at a time."""
 
-TOO_LITTLE_MEMORY = "there was too little memory to decode it. Run the same command again"
-"""The reason of an input that may well be whole."""
+TOO_LITTLE_MEMORY = message("images.too_little_memory")
+"""The reason of an input whose file may well be intact."""
 
-_files_in_memory = SharedLimit(MAX_FILE_BYTES)  # bytes of files that all threads hold at a time
+_SYSTEM_REASONS = {
+    errno.EACCES: "images.permission_denied",
+    errno.ENOENT: "images.no_such_file",
+    errno.EISDIR: "images.is_a_directory",
+    errno.EIO: "images.input_output_error",
+    errno.EMFILE: "images.too_many_open_files",
+    errno.ELOOP: "images.too_many_links",
+    errno.ENAMETOOLONG: "images.name_too_long",
+}
 
 
 @dataclass(frozen=True)
-class Failure:
+class LoadedImage:
+    """A decoded photograph, ready for the model and for the report.
+
+    Attributes:
+        model_input: float32 ``(3, H, W)``, preprocessed.
+        photo: the oriented photograph as JPEG bytes, longer side at most ``PHOTO_SIDE``.
+        width: of the oriented photograph, in pixels.
+        height: of the oriented photograph, in pixels.
+        sha256: of the file, hexadecimal.
+        note: what was done to the pixels that a reader should know; None if nothing.
+    """
+
+    model_input: NDArray[np.float32]
+    photo: bytes
+    width: int
+    height: int
+    sha256: str
+    note: Message | None = None
+
+
+@dataclass(frozen=True)
+class FailedInput:
     """An input that could not be read.
 
     Attributes:
-        reason: a sentence without a full stop.
-        sha256: of the file, hexadecimal; None where it has not been read.
-        transient: whether another attempt may succeed although the file stays as it is.
+        reason: why, without a full stop.
+        sha256: of the file, hexadecimal; None if it was not read.
+        transient: whether another attempt can succeed with the same file.
     """
 
-    reason: str
+    reason: Message
     sha256: str | None
     transient: bool = False
+
+
+@dataclass(frozen=True)
+class LoadingLimits:
+    """How many inputs are loaded ahead, and how much memory all threads use for them.
+
+    A single input beyond one of the last three limits is loaded while no other is.
+
+    Attributes:
+        images_ahead: inputs that are ready or being loaded.
+        bytes_ahead: bytes of their model inputs.
+        pixels: pixels being decoded.
+        file_bytes: bytes of files in memory.
+    """
+
+    images_ahead: int = 64
+    bytes_ahead: int = 256 * 2**20
+    pixels: int = MAX_PIXELS
+    file_bytes: int = MAX_FILE_BYTES
+
+    def ahead(self, size: tuple[int, int]) -> int:
+        """Return how many inputs are loaded ahead, given height and width of the model input."""
+        height, width = size
+        return min(self.images_ahead, max(1, self.bytes_ahead // (3 * height * width * 4)))
 
 
 def decode_ahead(
     files: Sequence[InputFile],
     todo: Sequence[int],
     preprocessing: Preprocessing,
-) -> Iterator[tuple[int, LoadedImage | Failure]]:
-    """Yield decoded inputs in order, while threads decode more of them ahead.
+    limits: LoadingLimits | None = None,
+) -> Iterator[tuple[int, LoadedImage | FailedInput]]:
+    """Yield inputs in order, while threads load the next ones.
 
-    Memory is bounded whatever the files hold: by ``AHEAD_BYTES`` for what is decoded, and for
-    what is being decoded by the limits of bytes and pixels that all threads share.
+    Args:
+        files: all inputs.
+        todo: indices of the inputs to load.
+        preprocessing: the model's.
+        limits: bounds of the memory, whatever the files contain.
     """
-    height, width = preprocessing.size
-    ahead = min(DECODE_AHEAD, max(1, AHEAD_BYTES // (3 * height * width * 4)))
-    waiting: deque[tuple[int, Future[LoadedImage | Failure]]] = deque()
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    limits = limits or LoadingLimits()
+    ahead = limits.ahead(preprocessing.size)
+    shared = SharedLimit(limits.file_bytes), SharedLimit(limits.pixels)
+    waiting: deque[tuple[int, Future[LoadedImage | FailedInput]]] = deque()
+    pool = ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1))
     try:
         for index in todo:
-            waiting.append((index, pool.submit(_load, files[index].path, preprocessing)))
+            waiting.append((index, pool.submit(_load, files[index].path, preprocessing, *shared)))
             while len(waiting) > ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -67,16 +133,63 @@ def decode_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _load(path: Path, preprocessing: Preprocessing) -> LoadedImage | Failure:
+def load_image(
+    data: bytes, preprocessing: Preprocessing, pixels: SharedLimit | None = None
+) -> LoadedImage:
+    """Decode an image file's bytes and prepare them for the model and the report.
+
+    Args:
+        data: the bytes of an image file.
+        preprocessing: the model's.
+        pixels: limits the pixels that several threads decode at a time.
+
+    Raises:
+        InputError: the bytes are no image that can be read; the error carries a ``Message``.
+        MemoryError: there is too little memory for it at the moment.
+    """
+    opened = open_image(data)
+    with pixels.hold(opened.pixels) if pixels else nullcontext():
+        decoded = decode_opened(opened)
+        image = decoded.image
+        return LoadedImage(
+            model_input=preprocessing.apply(image),
+            photo=jpeg_bytes(_shrunk(image, PHOTO_SIDE)),
+            width=image.width,
+            height=image.height,
+            sha256=hashlib.sha256(data).hexdigest(),
+            note=decoded.note,
+        )
+
+
+def _load(
+    path: Path, preprocessing: Preprocessing, file_bytes: SharedLimit, pixels: SharedLimit
+) -> LoadedImage | FailedInput:
+    """Return a photograph, or why it cannot be read: no file stops the others."""
     data = None
     try:
-        with _files_in_memory.hold(path.stat().st_size):
+        with file_bytes.hold(path.stat().st_size):
             data = read_file(path)
-            return load_image(data, preprocessing)
+            return load_image(data, preprocessing, pixels)
     except InputError as error:
-        reason, transient = str(error), False
+        reason, transient = error.args[0], False
     except OSError as error:
-        reason, transient = f"the file cannot be opened ({error.strerror or error})", True
+        reason, transient = message("images.cannot_open", reason=_system_reason(error)), True
     except MemoryError:
         reason, transient = TOO_LITTLE_MEMORY, True
-    return Failure(reason, None if data is None else hashlib.sha256(data).hexdigest(), transient)
+    sha256 = None if data is None else hashlib.sha256(data).hexdigest()
+    return FailedInput(reason, sha256, transient)
+
+
+def _system_reason(error: OSError) -> Message | str:
+    """Return the system's reason; in the system's own words if it is none of the usual ones."""
+    code = _SYSTEM_REASONS.get(error.errno or 0)
+    return message(code) if code else error.strerror or str(error)
+
+
+def _shrunk(image: Image.Image, side: int) -> Image.Image:
+    """Return an image scaled down so that its longer side has at most ``side`` pixels."""
+    scale = side / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(scale * length)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)

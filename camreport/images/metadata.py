@@ -1,9 +1,8 @@
-"""The part of an image file that decides its pixels, without the rest, and how it is turned.
+"""Image files without their metadata, and the orientation that the metadata gives.
 
-Photographs are often written with text, colour profiles or camera data that one program or
-another gets wrong. Every viewer shows them; so does a report, because what does not concern the
-pixels is taken out before a decoder sees it. Only the orientation is read, and ignored where it
-makes no sense.
+Photographs often contain text, colour profiles or camera data with errors. Every viewer shows
+them, and so does a report: whatever does not change the pixels is removed before a decoder reads
+the file. Only the orientation is kept; impossible values are ignored.
 """
 
 import struct
@@ -16,7 +15,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES = 2**20
 """Largest raw profile of a PNG that is unpacked to look for an orientation."""
 
-_JPEG_KEPT = {0xE0: (b"JFIF\0", 16), 0xEE: (b"Adobe", 14)}  # they decide how colours are stored
+_JPEG_KEPT = {0xE0: (b"JFIF\0", 16), 0xEE: (b"Adobe", 14)}  # they define the colour space
 _PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _TIFF_KEPT = frozenset(
     (
@@ -25,7 +24,7 @@ _TIFF_KEPT = frozenset(
     )
 )
 _ORIENTATION = 274
-_INTEGERS = {1: "B", 3: "H", 4: "I"}  # TIFF's types that an orientation may have
+_INTEGERS = {1: "B", 3: "H", 4: "I"}  # TIFF's types of whole numbers
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Bare:
 
     Attributes:
         data: a file of the same format with the same pixels.
-        orientation: 1 to 8 as in EXIF; 1 where none can be read.
+        orientation: 1 to 8 as in EXIF; 1 if none can be read.
     """
 
     data: bytes
@@ -42,7 +41,7 @@ class Bare:
 
 
 def bare(data: bytes) -> Bare:
-    """Take the metadata out of a JPEG, PNG or TIFF file; others are returned as they are."""
+    """Return a JPEG, PNG or TIFF file without its metadata, and any other file unchanged."""
     if data[:2] == b"\xff\xd8":
         return _bare_jpeg(data)
     if data[:8] == PNG_SIGNATURE:
@@ -52,13 +51,13 @@ def bare(data: bytes) -> Bare:
 
 
 def orientation_of(exif: bytes) -> int:
-    """Return the orientation in EXIF data, 1 to 8; 1 where none can be read."""
+    """Return the orientation in EXIF data, 1 to 8; 1 if none can be read."""
     directory = _directory(exif.removeprefix(b"Exif\0\0"))
     return 1 if directory is None else _orientation(directory)
 
 
 def tiff_values(data: bytes) -> dict[int, int]:
-    """Return the whole numbers of a TIFF file's first directory by tag, 0 for other entries."""
+    """Return the whole numbers in a TIFF file's first directory by tag; 0 for other types."""
     directory = _directory(data)
     return {} if directory is None else _values(directory)
 
@@ -68,9 +67,9 @@ class _Directory:
     """The first directory of a TIFF structure.
 
     Attributes:
-        order: ``<`` or ``>``, as for ``struct``.
-        big: whether it has the long offsets of BigTIFF.
-        entries: as they stand in the file, by tag.
+        order: byte order, ``<`` or ``>`` as in ``struct``.
+        big: whether the file is a BigTIFF with long offsets.
+        entries: the bytes of each entry, by tag.
     """
 
     order: str
@@ -92,11 +91,11 @@ def _bare_jpeg(data: bytes) -> Bare:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of each segment in front of the first scan."""
+    """Yield marker, start and end of each segment before the first scan."""
     at = 2
     while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
         marker = data[at + 1]
-        if marker == 0xFF:  # a byte to fill up
+        if marker == 0xFF:  # a fill byte
             at += 1
             continue
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
@@ -136,21 +135,21 @@ def _png_orientation(kind: bytes, content: bytes) -> int:
 
 
 def _bare_tiff(data: bytes, directory: _Directory) -> Bare:
-    """Write a new directory behind the file's end; the pixels stay where they are."""
+    """Return the file with a new directory at its end; the pixels keep their offsets."""
     order, big = directory.order, directory.big
     kept = [entry for tag, entry in sorted(directory.entries.items()) if tag in _TIFF_KEPT]
     count = struct.pack(order + ("Q" if big else "H"), len(kept))
-    behind = data + b"\0" * (len(data) % 2)
+    padded = data + b"\0" * (len(data) % 2)
     if big:
-        header = data[:8] + struct.pack(order + "Q", len(behind))
+        header = data[:8] + struct.pack(order + "Q", len(padded))
     else:
-        header = data[:4] + struct.pack(order + "I", len(behind))
-    rewritten = b"".join([header, behind[len(header) :], count, *kept, b"\0" * (8 if big else 4)])
+        header = data[:4] + struct.pack(order + "I", len(padded))
+    rewritten = b"".join([header, padded[len(header) :], count, *kept, b"\0" * (8 if big else 4)])
     return Bare(rewritten, _orientation(directory))
 
 
 def _directory(data: bytes) -> _Directory | None:
-    """Read the first directory of a TIFF structure; None where there is none."""
+    """Return the first directory of a TIFF structure; None if there is none."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or data[2:4] not in (b"*\0", b"\0*", b"+\0", b"\0+"):
         return None
@@ -175,7 +174,7 @@ def _orientation(directory: _Directory) -> int:
 
 
 def _values(directory: _Directory) -> dict[int, int]:
-    """Return the first number of each entry that is a whole number; 0 of the others."""
+    """Return the first number of each entry of whole numbers; 0 for other types."""
     values = {}
     for tag, entry in directory.entries.items():
         (kind,) = struct.unpack_from(directory.order + "H", entry, 2)

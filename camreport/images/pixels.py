@@ -1,8 +1,8 @@
-"""The bytes of an image file become RGB pixels, or one sentence that says why not.
+"""From the bytes of an image file to RGB pixels, or to a message that says why not.
 
-Files may come from anywhere: sizes are checked before memory is taken, decoders are limited to
-seven formats, and whatever one of them raises becomes an ``InputError``. Nothing here imports
-torch.
+Files may come from anywhere: sizes are checked before memory is used, decoders are limited to
+seven formats, and any exception of theirs becomes an ``InputError`` that carries a ``Message``.
+Nothing here imports torch.
 """
 
 import ctypes
@@ -21,20 +21,22 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, _imaging
 from camreport.errors import InputError
 from camreport.images.formats import TIFF_SIGNATURES, foreign_format, format_read, raw_photograph
 from camreport.images.metadata import bare, orientation_of, tiff_values
+from camreport.messages import Message, message
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded, in pixels (Pillow's own threshold: 256 MiB of RGB)."""
 
 MAX_FAINT = 2**14
-"""A 16-bit image whose values all lie below a quarter of the range is taken for one of fewer bits,
-as from a scanner or an X-ray detector, and stretched."""
+"""A 16-bit image whose values are all below this, a quarter of the range, is assumed to have fewer
+bits, as from a scanner or an X-ray detector, and is stretched."""
 
-STRETCHED = "16-bit values below a quarter of the range: stretched, the largest is white"
+STRETCHED = message("images.stretched")
 """The note of such an image."""
 
 BAND_PIXELS = 2**20
-"""Number of pixels that are converted at a time where a conversion needs copies."""
+"""Number of pixels converted at a time by conversions that need copies."""
 
+_MEGAPIXELS = MAX_PIXELS // 1_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 _FILLERS = (b"\xfe", b"\xaa", b"\x55", b"\xcc", b"\x92\x49\x24")
 _TURNS = {
@@ -48,18 +50,18 @@ _TURNS = {
 }
 _header_lock = threading.Lock()
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what nobody handles
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python prints Pillow's warnings
 
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """An image file of which only the header has been read.
+    """An image file whose header has been read.
 
     Attributes:
         image: not decoded yet.
         data: the file without its metadata.
         orientation: 1 to 8, as in EXIF.
-        pixels: number of pixels that decoding keeps in memory.
+        pixels: number of pixels in memory while it is decoded.
     """
 
     image: Image.Image
@@ -70,10 +72,10 @@ class OpenedImage:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """Upright RGB pixels, and what was done to them that a reader should know, or nothing."""
+    """Upright RGB pixels, and what was done to them that a reader should know; None if nothing."""
 
     image: Image.Image
-    note: str = ""
+    note: Message | None = None
 
 
 def decode(data: bytes) -> Image.Image:
@@ -90,16 +92,15 @@ def decode(data: bytes) -> Image.Image:
 
 
 def open_image(data: bytes) -> OpenedImage:
-    """Read an image file's header and check what its pixels will take.
+    """Read an image file's header and check the memory its pixels need.
 
     Raises:
         InputError: empty, too large, or not a format that is read.
     """
     if not data:
-        raise InputError("the file is empty (0 bytes)")
-    raw = raw_photograph(data)
-    if raw:
-        raise InputError(f"not an image that can be read: {raw}")
+        raise InputError(message("images.empty"))
+    if raw := raw_photograph(data):
+        raise InputError(raw)
     stripped = bare(data)
     try:
         image = _open(stripped.data)
@@ -108,12 +109,12 @@ def open_image(data: bytes) -> OpenedImage:
             turned = orientation_of(image.info.get("exif", b""))
         return OpenedImage(image, stripped.data, turned, _checked_size(image))
     except Image.DecompressionBombError as error:
-        raise InputError(_too_large("its header claims too many pixels")) from error
+        raise InputError(message("images.too_many_pixels", limit=_MEGAPIXELS)) from error
     except UnidentifiedImageError as error:
         raise InputError(_unidentified(data)) from error
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # Pillow's readers raise whatever the damage leads to
+    except Exception as error:  # Pillow's readers raise anything on damaged files
         kind = format_read(data)
         raise InputError(_damaged(error, kind) if kind else _unidentified(data)) from error
 
@@ -137,7 +138,7 @@ def decode_opened(opened: OpenedImage) -> DecodedImage:
             decoded = DecodedImage(_to_rgb(image))
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # as above: whatever the damage leads to
+    except Exception as error:  # as above
         kind = format_read(opened.data) or "DIB"
         raise InputError(_damaged(error, kind)) from error
     if opened.orientation == 1:
@@ -153,22 +154,22 @@ def jpeg_bytes(image: Image.Image, quality: int = 85) -> bytes:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Open an image with Pillow; what it warns of is either checked here or does not matter."""
+    """Open an image with Pillow, without its warnings: they are checked here or do not matter."""
     if data[:4] in TIFF_SIGNATURES:
         _silence_libtiff()
     with _header_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
         if image.format == "TIFF":
-            image.getexif()  # which decoding does otherwise, where nothing keeps it from warning
+            image.getexif()  # or decoding reads it later, and warns
         return image
 
 
 @cache
 def _silence_libtiff() -> None:
-    """Keep libtiff from printing: it writes to the terminal what Pillow raises as well.
+    """Stop libtiff from printing errors that Pillow raises anyway.
 
-    Where the library is not linked dynamically, it goes on printing.
+    A library that is not linked dynamically still prints them.
     """
     with suppress(OSError, AttributeError):
         handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
@@ -177,7 +178,7 @@ def _silence_libtiff() -> None:
 
 
 def _checked_size(image: Image.Image) -> int:
-    """Return the number of pixels that decoding takes memory for.
+    """Return the number of pixels in memory while an image is decoded.
 
     Raises:
         InputError: too many.
@@ -191,19 +192,21 @@ def _checked_size(image: Image.Image) -> int:
         sizes.append((int(tile[0]), int(tile[1])))
     for width, height in sizes:
         if width * height > MAX_PIXELS:
-            raise InputError(_too_large(f"{width} × {height} pixels"))
+            raise InputError(
+                message("images.too_large", width=width, height=height, limit=_MEGAPIXELS)
+            )
     return max(width * height for width, height in sizes)
 
 
 def _without_end_marker(opened: OpenedImage, error: OSError) -> Image.Image:
-    """Return the image of a JPEG that lacks its end marker and nothing else.
+    """Return the image of a JPEG file in which only the end marker is missing.
 
-    The marker is put behind various bytes: if a pixel depends on these, it is one of those that
-    are missing. A progressive file, or one with restart markers, does not show in this way what
-    it lacks.
+    The marker is appended after various filler bytes: pixels that depend on the filler are
+    missing in the file. This test cannot show what is missing in a progressive file, or in one
+    with restart markers.
 
     Raises:
-        OSError: the given one; pixels are missing, or that cannot be told.
+        OSError: the given error, if pixels are missing or may be.
     """
     image, data = opened.image, opened.data.removesuffix(b"\xff")
     if image.format != "JPEG" or "progressive" in image.info or b"\xff\xdd" in data:
@@ -217,7 +220,7 @@ def _without_end_marker(opened: OpenedImage, error: OSError) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise InputError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
+        raise InputError(message("images.float_pixels"))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -238,7 +241,7 @@ def _from_deep(image: Image.Image) -> DecodedImage:
     values: NDArray[np.integer] = np.asarray(image)
     smallest, largest = int(values.min()), int(values.max())
     if smallest < 0 or largest > 65535:
-        raise InputError("pixels outside 0..65535 have no fixed range; save it with 8 or 16 bits")
+        raise InputError(message("images.pixels_out_of_range"))
     faint = 0 < largest < MAX_FAINT
     white = largest if faint else 65535
     levels = (510 * np.arange(65536) + white) // (2 * white)  # 255 * value / white, rounded
@@ -246,33 +249,28 @@ def _from_deep(image: Image.Image) -> DecodedImage:
     eight = np.empty(values.shape, np.uint8)
     for top, bottom in _bands(*image.size):
         eight[top:bottom] = table[values[top:bottom]]
-    return DecodedImage(Image.fromarray(eight).convert("RGB"), STRETCHED if faint else "")
+    return DecodedImage(Image.fromarray(eight).convert("RGB"), STRETCHED if faint else None)
 
 
 def _bands(width: int, height: int) -> list[tuple[int, int]]:
-    """Return first and last row, exclusive, of bands that cover an image."""
+    """Return the rows of bands that cover an image: first, and last (exclusive)."""
     rows = max(1, BAND_PIXELS // width)
     return [(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
-def _too_large(what: str) -> str:
-    limit = MAX_PIXELS // 1_000_000
-    return f"too large: {what}; at most {limit} megapixels are read. Scale it down first"
+def _damaged(error: Exception, kind: str) -> Message:
+    """Return a message for a decoder's exception, whose own text is often a number or empty."""
+    text = str(error).lower()
+    if isinstance(error, EOFError) or "truncat" in text or "not enough" in text:
+        return message("images.ends_early", format=kind)
+    return message("images.damaged_data", format=kind)
 
 
-def _damaged(error: Exception, kind: str) -> str:
-    """Say in our own words what a decoder has raised; its own are often a number or nothing."""
-    said = str(error).lower()
-    if isinstance(error, EOFError) or "truncat" in said or "not enough" in said:
-        return f"damaged or truncated: the {kind} file ends before its image does"
-    return f"damaged or truncated: its {kind} data cannot be decoded"
-
-
-def _unidentified(data: bytes) -> str:
-    """Say why Pillow finds no image in a file."""
+def _unidentified(data: bytes) -> Message:
+    """Return why Pillow finds no image in a file."""
     kind = format_read(data)
     if kind == "TIFF" and tiff_values(data):
-        return "not an image that can be read: a TIFF of an unusual kind. Save it as PNG"
+        return message("images.unusual_tiff")
     if kind:
-        return f"damaged or truncated: its {kind} header cannot be read"
-    return f"not an image that can be read: {foreign_format(data)}"
+        return message("images.damaged_header", format=kind)
+    return foreign_format(data)

@@ -1,9 +1,8 @@
-"""Photographs prepared for a model, and the way back from its input to their pixels.
+"""How a photograph becomes a model input, and which part of the photograph the model sees.
 
-Pixels are RGB everywhere, uint8 0..255 as arrays ``(H, W, 3)``. Nothing here imports torch.
+Images are RGB, uint8 0..255. Nothing here imports torch.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, Self, TypedDict
@@ -13,16 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import InputError, ModelError, suggestion
-from camreport.images.pixels import MAX_PIXELS, decode_opened, jpeg_bytes, open_image
-from camreport.images.shared_limit import SharedLimit
-
-PHOTO_SIDE = 448
-"""Longer side of the photographs shown in a report, in pixels."""
+from camreport.images.pixels import MAX_PIXELS
+from camreport.messages import Message, message
 
 MAX_MEAN = 5
-"""Largest mean for pixels up to 1: a larger one looks like that of pixels up to 255."""
-
-_in_memory = SharedLimit(MAX_PIXELS)  # pixels of photographs that all threads decode at a time
+"""A larger mean is rejected for pixels in 0..1: it looks like a mean of pixels in 0..255."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +30,14 @@ class Box:
 
 
 class PreprocessingChanges(TypedDict, total=False):
-    """What a user may change in a model's own preprocessing; None leaves it as it is.
+    """Options that change a model's own preprocessing; None keeps the model's value.
 
     Attributes:
-        image_size: of the model input, in pixels: one number, or height and width.
+        image_size: size of the model input in pixels: one number, or height and width.
         resize: as for ``Preprocessing``.
         mean: one number per channel of the model input, in units of ``scale``.
-        std: likewise.
-        channel_order: ``rgb`` or ``bgr``; the model's own mean and std go with their colours.
+        std: one number per channel of the model input, in units of ``scale``.
+        channel_order: ``rgb`` or ``bgr``; the model's own mean and std are reordered too.
         scale: the value of white, 1 or 255.
     """
 
@@ -61,18 +55,18 @@ class Preprocessing:
 
     Attributes:
         size: height and width of the model input, in pixels.
-        resize: ``squash`` scales the whole image to ``size`` (aspect ratio not kept);
-            ``short-side`` scales the shorter side to ``short_side``, then cuts out the centre;
-            ``none`` takes images that have that size already, and refuses others.
-        short_side: pixels of the shorter side before the cut; for ``squash`` of both sides, or
-            None to cut nothing out.
+        resize: ``squash`` scales the whole image to ``size`` and ignores the aspect ratio;
+            ``short-side`` scales the shorter side to ``short_side`` and crops the centre;
+            ``none`` accepts only images that already have ``size``.
+        short_side: pixels of the shorter side before the crop; with ``squash`` of both sides, or
+            None to crop nothing.
         interpolation: resampling filter, antialiased.
-        mean: per channel of the model input, in units of ``scale``.
-        std: per channel of the model input, in units of ``scale``.
-        channel_order: of the model input.
+        mean: one number per channel of the model input, in units of ``scale``.
+        std: one number per channel of the model input, in units of ``scale``.
+        channel_order: order of the model input's channels.
         scale: the value of white, 1 or 255, before ``mean`` is subtracted.
-        whole_at_size: an image that already has ``size`` is taken as it is, so that nothing of
-            it is cut off; every image is judged by itself.
+        whole_at_size: use an image that already has ``size`` unscaled and uncropped, whatever
+            the other images are.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -87,7 +81,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, record: dict[str, object]) -> Self:
-        """Rebuild from what ``to_dict`` gave, lists and all."""
+        """Return the preprocessing that ``to_dict`` described; lists stand for tuples."""
         return cls(
             **{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}  # type: ignore[arg-type]
         )
@@ -97,11 +91,10 @@ class Preprocessing:
         return asdict(self)
 
     def changed(self, changes: PreprocessingChanges) -> Self:
-        """Return this preprocessing with some of its steps changed.
+        """Return this preprocessing with a user's changes.
 
         Raises:
-            ModelError: a value that makes no sense, or none where the unit of mean and std
-                changes with ``scale``.
+            ModelError: an impossible value, or a new ``scale`` without a mean and std in its unit.
         """
         for name in changes.keys() - PreprocessingChanges.__annotations__.keys():
             known = PreprocessingChanges.__annotations__
@@ -144,10 +137,10 @@ class Preprocessing:
         return replace(self, **new)  # type: ignore[arg-type]
 
     def _check_units(self, new: Mapping[str, object]) -> None:
-        """Refuse a mean that is in the unit of the other scale.
+        """Refuse a mean in the unit of the other scale.
 
         Raises:
-            ModelError: it is.
+            ModelError: the mean does not fit the scale.
         """
         mean = new.get("mean")
         if not isinstance(mean, tuple):
@@ -163,31 +156,49 @@ class Preprocessing:
                 "pixels up to 1 say --scale 1."
             )
 
-    def __str__(self) -> str:
-        """Say in one line what is done to a photograph."""
-        height, width = self.size
-        scaled = f"{width} × {height}"
-        if self.short_side is not None and self.short_side != width:
-            scaled = f"{self.short_side} × {self.short_side}, centre {scaled} cut out"
-        how = {
-            "squash": f"whole image resized to {scaled} ({self.interpolation})",
-            "short-side": f"shorter side resized to {self.short_side}, "
-            f"centre {width} × {height} cut out ({self.interpolation})",
-            "none": f"{width} × {height} as it is",
-        }[self.resize]
+    def described(self) -> Message:
+        """Return what is done to a photograph, in one line."""
+        resizing = self._resizing()
         if self.whole_at_size:
-            how += f", images of {width} × {height} taken whole"
+            height, width = self.size
+            resizing = message(
+                "images.whole_at_size", resizing=resizing, width=width, height=height
+            )
         mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
-        order = self.channel_order.upper()
-        return f"{order}, {how}, 0..{self.scale}, mean ({mean}), std ({std})"
+        return message(
+            "images.preprocessing",
+            order=self.channel_order.upper(),
+            resizing=resizing,
+            scale=self.scale,
+            mean=mean,
+            std=std,
+        )
+
+    def __str__(self) -> str:
+        """Return what is done to a photograph, in one line of English."""
+        return str(self.described())
+
+    def _resizing(self) -> Message:
+        height, width = self.size
+        if self.resize == "none":
+            return message("images.not_resized", width=width, height=height)
+        used = message(f"images.{self.interpolation}")
+        side = self.short_side
+        if side is None or (self.resize == "squash" and side == width):
+            return message("images.whole_resized", width=width, height=height, filter=used)
+        code = "whole_resized_and_cut" if self.resize == "squash" else "shorter_side_resized"
+        return message(f"images.{code}", side=side, width=width, height=height, filter=used)
 
     @property
     def cuts(self) -> bool:
-        """Whether it cuts off the edges of some images."""
+        """Whether it crops the edges of some images."""
         return self.resize != "none" and self.short_side is not None
 
     def seen_box(self, width: int, height: int) -> Box:
-        """Return the part of a ``width`` × ``height`` image that the model sees, in pixels."""
+        """Return the part of a ``width`` × ``height`` image that the model sees, in pixels.
+
+        It reaches beyond the image where the scaled image is smaller than the crop.
+        """
         scaled, offset = self._scaled_size(width, height), self._offset(width, height)
         x, y = width / scaled[0], height / scaled[1]
         return Box(
@@ -201,19 +212,30 @@ class Preprocessing:
         """Return the model input of an RGB image, float32 ``(3, H, W)``, standardised.
 
         Raises:
-            InputError: so long and narrow that scaling its shorter side takes too much memory,
-                or not of the one size that is taken without resizing.
+            InputError: the image is so narrow that its scaled version needs too much memory, or
+                has another size than the only one accepted without resizing; the error carries a
+                ``Message``.
         """
         if self.resize == "none" and image.size != self.size[::-1]:
             raise InputError(
-                f"{image.width} × {image.height} pixels, but without resizing all images have "
-                f"{self.size[1]} × {self.size[0]}. Explain it by itself, or choose a resize rule"
+                message(
+                    "images.other_size",
+                    width=image.width,
+                    height=image.height,
+                    model_width=self.size[1],
+                    model_height=self.size[0],
+                )
             )
         width, height = self._scaled_size(*image.size)
         if width * height > MAX_PIXELS:
             raise InputError(
-                f"too long and narrow: {image.width} × {image.height} pixels would become "
-                f"{width} × {height}. Cut it to a squarer shape first"
+                message(
+                    "images.too_narrow",
+                    width=image.width,
+                    height=image.height,
+                    scaled_width=width,
+                    scaled_height=height,
+                )
             )
         resampling = Image.Resampling[self.interpolation.upper()]
         left, top = self._offset(*image.size)
@@ -257,7 +279,11 @@ def _is_one_of(name: str, value: object, allowed: tuple[object, ...]) -> bool:
 
 
 def _three_numbers(name: str, values: object) -> tuple[float, ...]:
-    """Return a mean or a standard deviation, one finite number per channel."""
+    """Return a mean or a standard deviation, one finite number per channel.
+
+    Raises:
+        ModelError: it is neither.
+    """
     plain = values.tolist() if isinstance(values, np.ndarray) else values
     listed = tuple(plain) if isinstance(plain, Sequence) else ()
     numeric = all(isinstance(v, int | float) and np.isfinite(v) for v in listed)
@@ -276,54 +302,3 @@ def _height_and_width(given: object) -> tuple[int, int]:
     raise ModelError(
         f"image_size: expected a number of pixels from 1, or height and width, got {given!r}."
     )
-
-
-@dataclass(frozen=True)
-class LoadedImage:
-    """A decoded photograph, ready for the model and for the report.
-
-    Attributes:
-        model_input: float32 ``(3, H, W)``, preprocessed.
-        photo: the oriented photograph as JPEG bytes, longer side at most ``PHOTO_SIDE``.
-        width: of the oriented photograph, in pixels.
-        height: of the oriented photograph, in pixels.
-        sha256: of the file, hexadecimal.
-        note: what was done to the pixels that a reader should know; empty if nothing.
-    """
-
-    model_input: NDArray[np.float32]
-    photo: bytes
-    width: int
-    height: int
-    sha256: str
-    note: str = ""
-
-
-def load_image(data: bytes, preprocessing: Preprocessing) -> LoadedImage:
-    """Decode an image file's bytes and prepare them for the model and the report.
-
-    Raises:
-        InputError: the bytes are no image that can be read; the message says why.
-        MemoryError: there is too little memory for it at the moment.
-    """
-    opened = open_image(data)
-    with _in_memory.hold(opened.pixels):
-        decoded = decode_opened(opened)
-        image = decoded.image
-        return LoadedImage(
-            model_input=preprocessing.apply(image),
-            photo=jpeg_bytes(_shrunk(image, PHOTO_SIDE)),
-            width=image.width,
-            height=image.height,
-            sha256=hashlib.sha256(data).hexdigest(),
-            note=decoded.note,
-        )
-
-
-def _shrunk(image: Image.Image, side: int) -> Image.Image:
-    """Return an image whose longer side has at most so many pixels."""
-    scale = side / max(image.size)
-    if scale >= 1:
-        return image
-    width, height = (max(1, round(scale * length)) for length in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 
 class SharedLimit:
-    """An amount of something that several threads may hold at a time.
+    """The largest amount of something that several threads may hold together.
 
-    What alone is more than the limit is held when nobody else holds anything.
+    A thread that wants more than the limit waits until no other thread holds anything.
     """
 
     def __init__(self, limit: int) -> None:

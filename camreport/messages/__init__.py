@@ -1,4 +1,4 @@
-"""What people are told, as codes with values; one table words them in every language."""
+"""Messages are codes with values; one table words them in every language."""
 
 from camreport.messages.message import Message, message
 

@@ -3,14 +3,16 @@
 from typing import TYPE_CHECKING
 
 from camreport.methods.gradient import gradient_x_activation
+from camreport.methods.registry import ACTIVATION, GRADIENT, HEAD, method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_CANCELLED = 1e-3
-"""A sum that is this small a share of its terms' sizes is decided by rounding."""
+"""Smallest fraction of its terms' sizes at which the sign of a sum is not left to rounding."""
 
 
+@method("CAM", HEAD, where="before_gap")
 def cam(activation: "Tensor", weight: "Tensor") -> "Tensor":
     """Weigh the last feature maps by the classifier's own weights for the class.
 
@@ -37,8 +39,9 @@ def cam(activation: "Tensor", weight: "Tensor") -> "Tensor":
     return flat.reshape(*flat.shape[:-1], *activation.shape[-2:])
 
 
+@method("Eigen-CAM", ACTIVATION, per_class=False)
 def eigen_cam(activation: "Tensor") -> "Tensor":
-    """Draw the main pattern that all channels share, whatever the class.
+    """Draw the main pattern that all channels share, independent of the class.
 
     R = X v with X = A as ``(h * w, C)`` and v its first right singular vector: the projection of
     each position on the direction in which activations are strongest. As in the paper, X is not
@@ -62,6 +65,7 @@ def eigen_cam(activation: "Tensor") -> "Tensor":
     return first_component(activation)
 
 
+@method("EigenGrad-CAM", GRADIENT, values="signed")
 def eigen_grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Draw the main pattern of gradient times activation.
 

@@ -2,12 +2,23 @@
 
 from typing import TYPE_CHECKING
 
+from camreport.methods.registry import GUIDED, INPUT_GRADIENT, method
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@method(
+    "Guided backpropagation",
+    GUIDED,
+    where="input_relu",
+    values="signed",
+    grid="input",
+    scope="network",
+    aliases=("guidedbackpropagation", "guidedbp", "gbp"),
+)
 def guided_backprop(gradient: "Tensor") -> "Tensor":
-    """Return what reaches the pixels when only positive signals pass each ReLU, backward too.
+    """Return the gradient at the pixels when each ReLU passes only positive signals, both ways.
 
     R = d score / d x where the gradient at every ReLU is G * 1[z > 0] * 1[G > 0].
 
@@ -28,6 +39,7 @@ def guided_backprop(gradient: "Tensor") -> "Tensor":
     return gradient
 
 
+@method("Guided Grad-CAM", GUIDED, where="late_relu", values="signed", grid="input")
 def guided_grad_cam(gradient: "Tensor", cam: "Tensor") -> "Tensor":
     """Show guided backpropagation only where Grad-CAM is active.
 
@@ -50,8 +62,16 @@ def guided_grad_cam(gradient: "Tensor", cam: "Tensor") -> "Tensor":
     return gradient * _enlarge(cam.clamp(min=0), gradient.shape[-2:], False).unsqueeze(-3)
 
 
+@method(
+    "FullGrad",
+    INPUT_GRADIENT,
+    where="network",
+    grid="input",
+    scope="network",
+    aliases=("fullgradcam", "fullgradient"),
+)
 def full_grad(image: "Tensor", gradient: "Tensor", biases: "list[Tensor]") -> "Tensor":
-    """Add up the input's share of the score and that of every bias, place by place.
+    """Add up the contributions of the input and of every bias to the score at each position.
 
     R = sum over colours of psi(x * dx) + sum over layers and channels of psi(b_k * dz_k), where
     psi takes the absolute value, stretches it to 0..1 over all channels of the image at once,
@@ -77,8 +97,8 @@ def full_grad(image: "Tensor", gradient: "Tensor", biases: "list[Tensor]") -> "T
     """
     saliency = _stretch((image * gradient).abs()).sum(-3)
     for bias in biases:
-        share = _stretch(bias.abs()).sum(-3)  # enlarging is linear: the channels first
-        saliency = saliency + _enlarge(share, saliency.shape[-2:], True)
+        added = _stretch(bias.abs()).sum(-3)  # enlarging is linear: sum the channels first
+        saliency = saliency + _enlarge(added, saliency.shape[-2:], True)
     return saliency
 
 

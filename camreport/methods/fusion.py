@@ -27,15 +27,15 @@ def shallow_stages(
     stages: int | None = None,
     stage_ids: Sequence[int] | None = None,
 ) -> list[bool]:
-    """Say which layers belong to shallow stages, whose maps the fusion lifts.
+    """Return for each layer whether it belongs to a shallow stage, whose maps the fusion lifts.
 
-    The stages are the distinct spatial sizes from early to late, unless the caller knows them
-    better. Of five stages the first three are shallow; of fewer, all but the last.
+    Layers of one spatial size form a stage, unless the caller gives the stages. With five stages
+    or more the first three are shallow; with fewer, all but the last.
 
     Args:
         sizes: ``(h, w)`` of each layer, in network order.
-        stages: how many early stages are shallow, if not those.
-        stage_ids: the stage of each layer, if that is not told by its size: a number that grows.
+        stages: number of early stages that are shallow; by the rule above if None.
+        stage_ids: stage number of each layer, from early to late; by size if None.
     """
     own = [sizes.index(size) for size in sizes] if stage_ids is None else stage_ids
     distinct = sorted(set(own))
@@ -50,7 +50,7 @@ def fuse(
     stages: int | None = None,
     stage_ids: Sequence[int] | None = None,
 ) -> Tensor:
-    """Fuse the maps of several layers by the brightest value at each position.
+    """Fuse the maps of several layers by the largest value at each position.
 
     Each map is normalised; shallow stages are lifted by ``tanh(gamma * M)``; all are enlarged
     (bilinear, half-pixel centres) to the largest grid; then the element-wise maximum is taken.
@@ -58,7 +58,7 @@ def fuse(
     Args:
         cams: raw maps ``(N, K, h, w)``, one per layer in network order; h, w may differ.
         gamma: steepness of the lift.
-        stages: how many early stages are lifted; three of five, else all but the last, if None.
+        stages: as for ``shallow_stages``.
         stage_ids: as for ``shallow_stages``.
 
     Returns:

@@ -2,19 +2,21 @@
 
 Axes are counted from the right (``-3`` channel, ``-2, -1`` space), so any leading axes work.
 A method never modifies its inputs and returns the raw map: unnormalised, before the final ReLU.
-Every method here but ``gradient_x_activation`` is a sum over channels that do not know of each
-other, which is what lets ``contributions`` split it.
+Every method but ``gradient_x_activation`` is a sum over channels of which none depends on another,
+so that ``contributions`` can split it.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from camreport.errors import MethodError
+from camreport.methods.registry import GRADIENT, LOOK_ALIKES, NOISE, POOL_GRADIENT, method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@method("Grad-CAM", GRADIENT, where="late", supports_smoothing=True)
 def grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Weigh each channel by its average gradient.
 
@@ -42,6 +44,14 @@ def grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     return _weigh_channels(gradient.mean((-2, -1)), activation)
 
 
+@method(
+    "Grad-CAM++",
+    GRADIENT,
+    where="late_positive",
+    non_negative=True,
+    supports_smoothing=True,
+    aliases=("gradcampp",),
+)
 def grad_cam_plus_plus(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Weigh each channel by its positive gradients, each discounted by the channel's sum.
 
@@ -77,168 +87,13 @@ def grad_cam_plus_plus(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     return _weigh_channels(positive.div_(denominator).sum((-2, -1)), activation)
 
 
-def xgrad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
-    """Weigh each channel by its gradients, averaged by how active each position is.
-
-    R = sum_k w_k A_k with w_k = sum over space of G_k A_k / S_k, S_k = sum over space of A_k.
-    The map's sum equals HiResCAM's. A channel with S_k = 0 has no weight; no epsilon is added.
-
-    Args:
-        activation: layer output, ``(..., C, h, w)``, any float dtype; meant for A >= 0.
-        gradient: d score / d activation, same shape; unit score per activation unit.
-
-    Returns:
-        cam ``(..., h, w)``, unnormalised, signed, same dtype and device.
-
-    Raises:
-        MethodError: the two shapes differ.
-
-    Source: Fu et al., Axiom-based Grad-CAM, BMVC 2020, https://arxiv.org/abs/2008.02312
-
-    Example:
-        >>> import torch
-        >>> xgrad_cam(torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[0.0, 4.0]]]))
-        tensor([[3., 9.]])
-    """
-    _same_shape(activation, gradient)
-    total = activation.sum((-2, -1))  # S_k, (..., C)
-    weight = (gradient * activation).sum((-2, -1)).div_(total)
-    return _weigh_channels(weight.masked_fill_(total == 0, 0), activation)
-
-
-def hires_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
-    """Multiply gradient and activation at each position, keeping sign and place.
-
-    R = sum_k G_k * A_k.
-
-    Args:
-        activation: layer output, ``(..., C, h, w)``, any float dtype.
-        gradient: d score / d activation, same shape; unit score per activation unit.
-
-    Returns:
-        cam ``(..., h, w)``, unnormalised, signed, same dtype and device.
-
-    Raises:
-        MethodError: the two shapes differ.
-
-    Source: Draelos and Carin, HiResCAM, 2020, eq. 3, https://arxiv.org/abs/2011.08891
-
-    Example:
-        >>> import torch
-        >>> hires_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[-1.0, 3.0]]]))
-        tensor([[-1.,  6.]])
-    """
-    return gradient_x_activation(activation, gradient).sum(-3)
-
-
-def grad_cam_elementwise(activation: "Tensor", gradient: "Tensor") -> "Tensor":
-    """Multiply gradient and activation at each position and keep what is positive.
-
-    R = sum_k relu(G_k * A_k). Equals LayerCAM wherever A >= 0.
-
-    Args:
-        activation: layer output, ``(..., C, h, w)``, any float dtype.
-        gradient: d score / d activation, same shape; unit score per activation unit.
-
-    Returns:
-        cam ``(..., h, w)``, unnormalised, >= 0, same dtype and device.
-
-    Raises:
-        MethodError: the two shapes differ.
-
-    Source: GradCAMElementWise of https://github.com/jacobgil/pytorch-grad-cam
-
-    Example:
-        >>> import torch
-        >>> grad_cam_elementwise(torch.tensor([[[1.0, -2.0]]]), torch.tensor([[[-1.0, -3.0]]]))
-        tensor([[0., 6.]])
-    """
-    return gradient_x_activation(activation, gradient).clamp_(min=0).sum(-3)
-
-
-def layer_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
-    """Weigh each position of each channel by its own positive gradient.
-
-    R = sum_k relu(G_k) * A_k.
-
-    Args:
-        activation: layer output, ``(..., C, h, w)``, any float dtype; meant for A >= 0.
-        gradient: d score / d activation, same shape; unit score per activation unit.
-
-    Returns:
-        cam ``(..., h, w)``, unnormalised, >= 0 where the activation is, same dtype and device.
-
-    Raises:
-        MethodError: the two shapes differ.
-
-    Source: Jiang et al., LayerCAM, IEEE TIP 2021, eq. 6-8, https://doi.org/10.1109/TIP.2021.3089943
-
-    Example:
-        >>> import torch
-        >>> layer_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[-1.0, 3.0]]]))
-        tensor([[0., 6.]])
-    """
-    _same_shape(activation, gradient)
-    return gradient.clamp(min=0).mul_(activation).sum(-3)
-
-
-def layer_cam_pool_gradient(activation: "Tensor", pool_gradient: "Tensor") -> "Tensor":
-    """Compute LayerCAM from the gradient behind the following pooling layer, enlarged.
-
-    R = sum_k relu(A_k * up(G'_k)) with G' = d score / d output of the pooling layer and ``up``
-    bilinear with corners aligned, as in the authors' localisation code. Max pooling routes each
-    gradient to one position, which draws a grid of dots; the gradient behind it has none.
-
-    Args:
-        activation: layer output, ``(..., C, h, w)``, any float dtype.
-        pool_gradient: d score / d pooled activation, ``(..., C, h', w')``.
-
-    Returns:
-        cam ``(..., h, w)``, unnormalised, >= 0, same dtype and device.
-
-    Source: Jiang et al., LayerCAM, IEEE TIP 2021; scripts/test.py of
-        https://github.com/PengtaoJiang/layercam_loc
-
-    Example:
-        >>> import torch
-        >>> layer_cam_pool_gradient(torch.ones(1, 1, 3), torch.tensor([[[0.0, 2.0]]]))
-        tensor([[0., 1., 2.]])
-    """
-    from torch.nn.functional import interpolate
-
-    size = (activation.shape[-2], activation.shape[-1])
-    folded = pool_gradient.flatten(end_dim=-4) if pool_gradient.ndim > 3 else pool_gradient[None]
-    enlarged = interpolate(folded, size, mode="bilinear", align_corners=True)
-    return grad_cam_elementwise(activation, enlarged.view(activation.shape))
-
-
-def gradient_x_activation(activation: "Tensor", gradient: "Tensor") -> "Tensor":
-    """Give every channel its own map: what it contributes to the score at each position.
-
-    R_k = G_k * A_k. The sum over channels is HiResCAM.
-
-    Args:
-        activation: layer output, ``(..., C, h, w)``, any float dtype.
-        gradient: d score / d activation, same shape; unit score per activation unit.
-
-    Returns:
-        maps ``(..., C, h, w)``, unnormalised, signed, same dtype and device.
-
-    Raises:
-        MethodError: the two shapes differ.
-
-    Source: Shrikumar et al., Not Just a Black Box, 2016 (at a layer instead of the
-        input), https://arxiv.org/abs/1605.01713
-
-    Example:
-        >>> import torch
-        >>> gradient_x_activation(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[-1.0, 3.0]]]))
-        tensor([[[-1.,  6.]]])
-    """
-    _same_shape(activation, gradient)
-    return gradient * activation
-
-
+@method(
+    "Smooth Grad-CAM++",
+    NOISE,
+    where="late_positive",
+    non_negative=True,
+    aliases=("smoothgradcampp",),
+)
 def smooth_grad_cam_plus_plus(
     activation: "Tensor", first: "Tensor", second: "Tensor", third: "Tensor"
 ) -> "Tensor":
@@ -278,10 +133,219 @@ def smooth_grad_cam_plus_plus(
     return _weigh_channels((alpha * first.clamp(min=0)).sum((-2, -1)), activation)
 
 
+@method("XGrad-CAM", GRADIENT, where="late_positive", non_negative=True, supports_smoothing=True)
+def xgrad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
+    """Weigh each channel by its gradients, averaged by how active each position is.
+
+    R = sum_k w_k A_k with w_k = sum over space of G_k A_k / S_k, S_k = sum over space of A_k.
+    The map's sum equals HiResCAM's. A channel with S_k = 0 has no weight; no epsilon is added.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype; meant for A >= 0.
+        gradient: d score / d activation, same shape; unit score per activation unit.
+
+    Returns:
+        cam ``(..., h, w)``, unnormalised, signed, same dtype and device.
+
+    Raises:
+        MethodError: the two shapes differ.
+
+    Source: Fu et al., Axiom-based Grad-CAM, BMVC 2020, https://arxiv.org/abs/2008.02312
+
+    Example:
+        >>> import torch
+        >>> xgrad_cam(torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[0.0, 4.0]]]))
+        tensor([[3., 9.]])
+    """
+    _same_shape(activation, gradient)
+    total = activation.sum((-2, -1))  # S_k, (..., C)
+    weight = (gradient * activation).sum((-2, -1)).div_(total)
+    return _weigh_channels(weight.masked_fill_(total == 0, 0), activation)
+
+
+@method("HiResCAM", GRADIENT, values="signed", supports_smoothing=True)
+def hires_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
+    """Multiply gradient and activation at each position, keeping the sign and the position.
+
+    R = sum_k G_k * A_k.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+        gradient: d score / d activation, same shape; unit score per activation unit.
+
+    Returns:
+        cam ``(..., h, w)``, unnormalised, signed, same dtype and device.
+
+    Raises:
+        MethodError: the two shapes differ.
+
+    Source: Draelos and Carin, HiResCAM, 2020, eq. 3, https://arxiv.org/abs/2011.08891
+
+    Example:
+        >>> import torch
+        >>> hires_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[-1.0, 3.0]]]))
+        tensor([[-1.,  6.]])
+    """
+    return gradient_x_activation(activation, gradient).sum(-3)
+
+
+@method("Grad-CAM elementwise", GRADIENT, supports_smoothing=True)
+def grad_cam_elementwise(activation: "Tensor", gradient: "Tensor") -> "Tensor":
+    """Multiply gradient and activation at each position and keep what is positive.
+
+    R = sum_k relu(G_k * A_k). Equals LayerCAM wherever A >= 0.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+        gradient: d score / d activation, same shape; unit score per activation unit.
+
+    Returns:
+        cam ``(..., h, w)``, unnormalised, >= 0, same dtype and device.
+
+    Raises:
+        MethodError: the two shapes differ.
+
+    Source: GradCAMElementWise of https://github.com/jacobgil/pytorch-grad-cam
+
+    Example:
+        >>> import torch
+        >>> grad_cam_elementwise(torch.tensor([[[1.0, -2.0]]]), torch.tensor([[[-1.0, -3.0]]]))
+        tensor([[0., 6.]])
+    """
+    return gradient_x_activation(activation, gradient).clamp_(min=0).sum(-3)
+
+
+@method("LayerCAM", GRADIENT, fuses=True, supports_smoothing=True)
+def layer_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
+    """Weigh each position of each channel by its own positive gradient.
+
+    R = sum_k relu(G_k) * A_k.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype; meant for A >= 0.
+        gradient: d score / d activation, same shape; unit score per activation unit.
+
+    Returns:
+        cam ``(..., h, w)``, unnormalised, >= 0 where the activation is, same dtype and device.
+
+    Raises:
+        MethodError: the two shapes differ.
+
+    Source: Jiang et al., LayerCAM, IEEE TIP 2021, eq. 6-8, https://doi.org/10.1109/TIP.2021.3089943
+
+    Example:
+        >>> import torch
+        >>> layer_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[-1.0, 3.0]]]))
+        tensor([[0., 6.]])
+    """
+    _same_shape(activation, gradient)
+    return gradient.clamp(min=0).mul_(activation).sum(-3)
+
+
+@method(
+    "LayerCAM (pool gradient)",
+    POOL_GRADIENT,
+    where="before_pool",
+    fuses=True,
+    opt_in=True,
+    aliases=("layercampool",),
+)
+def layer_cam_pool_gradient(activation: "Tensor", pool_gradient: "Tensor") -> "Tensor":
+    """Compute LayerCAM from the gradient after the following pooling layer, enlarged.
+
+    R = sum_k relu(A_k * up(G'_k)) with G' = d score / d output of the pooling layer and ``up``
+    bilinear with corners aligned, as in the authors' localisation code. Max pooling passes each
+    gradient to one position, which draws a grid of dots; the gradient after the pooling has none.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+        pool_gradient: d score / d pooled activation, ``(..., C, h', w')``.
+
+    Returns:
+        cam ``(..., h, w)``, unnormalised, >= 0, same dtype and device.
+
+    Source: Jiang et al., LayerCAM, IEEE TIP 2021; scripts/test.py of
+        https://github.com/PengtaoJiang/layercam_loc
+
+    Example:
+        >>> import torch
+        >>> layer_cam_pool_gradient(torch.ones(1, 1, 3), torch.tensor([[[0.0, 2.0]]]))
+        tensor([[0., 1., 2.]])
+    """
+    from torch.nn.functional import interpolate
+
+    size = (activation.shape[-2], activation.shape[-1])
+    folded = pool_gradient.flatten(end_dim=-4) if pool_gradient.ndim > 3 else pool_gradient[None]
+    enlarged = interpolate(folded, size, mode="bilinear", align_corners=True)
+    return grad_cam_elementwise(activation, enlarged.view(activation.shape))
+
+
+@method(
+    "Gradient × activation",
+    GRADIENT,
+    values="signed",
+    per_channel=True,
+    opt_in=True,
+    aliases=("gradxactivation", "layergradientxactivation", "inputxgradient"),
+)
+def gradient_x_activation(activation: "Tensor", gradient: "Tensor") -> "Tensor":
+    """Give every channel its own map: what it contributes to the score at each position.
+
+    R_k = G_k * A_k. The sum over channels is HiResCAM.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+        gradient: d score / d activation, same shape; unit score per activation unit.
+
+    Returns:
+        maps ``(..., C, h, w)``, unnormalised, signed, same dtype and device.
+
+    Raises:
+        MethodError: the two shapes differ.
+
+    Source: Shrikumar et al., Not Just a Black Box, 2016 (at a layer instead of the
+        input), https://arxiv.org/abs/1605.01713
+
+    Example:
+        >>> import torch
+        >>> gradient_x_activation(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[-1.0, 3.0]]]))
+        tensor([[[-1.,  6.]]])
+    """
+    _same_shape(activation, gradient)
+    return gradient * activation
+
+
+@method("Finer-CAM", LOOK_ALIKES, where="late", supports_smoothing=True)
+def finer_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
+    """Weigh each channel by its average gradient of the class's lead over its look-alikes.
+
+    Grad-CAM of s_c - 0.6 mean(s_d), where d runs over the three classes whose logits are nearest
+    to that of class c.
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+        gradient: d (that difference) / d activation, same shape; unit logit per activation unit.
+
+    Returns:
+        cam ``(..., h, w)``, unnormalised, signed, same dtype and device.
+
+    Raises:
+        MethodError: the two shapes differ.
+
+    Source: Zhang et al., Finer-CAM, CVPR 2025, https://arxiv.org/abs/2501.11309
+
+    Example:
+        >>> import torch
+        >>> finer_cam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[0.0, 1.0]]]))
+        tensor([[0.5000, 1.0000]])
+    """
+    return grad_cam(activation, gradient)
+
+
 def contributions(
     compute: "Callable[[Tensor, Tensor], Tensor]", activation: "Tensor", gradient: "Tensor"
 ) -> "Tensor":
-    """Split a method's map into what each channel adds to it.
+    """Split a method's map into the contribution of each channel.
 
     Args:
         compute: a method that is a sum over channels.

@@ -1,10 +1,12 @@
-"""Methods that ask the network again: with masked images, without a channel, at one position.
+"""Methods that run the network again: with masked images, without a channel, at one position.
 
-Each needs no gradient and serves all classes with the same passes: the functions here take the
-scores of K classes in those passes, ``(..., jobs, K)``, and return a map for each of them.
+They need no gradient and use the same passes for all classes: the functions take the scores of K
+classes in those passes, ``(..., passes, K)``, and return a map for each class.
 """
 
 from typing import TYPE_CHECKING
+
+from camreport.methods.registry import ABLATED, KEPT, MASKED, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +22,7 @@ def scaled_after_enlarging(activation: "Tensor", size: Size) -> "Tensor":
         size: ``(H, W)`` of the image.
 
     Returns:
-        masks ``(M, H, W)``. Channels that are constant have none: what is left of them is rounding.
+        masks ``(M, H, W)``; zeros for a constant channel, whose differences are only rounding.
     """
     return _stretch(_enlarge(activation, size, align_corners=False))
 
@@ -35,6 +37,13 @@ def enlarged_after_scaling(activation: "Tensor", size: Size) -> "Tensor":
     return _enlarge(_stretch(activation, epsilon=1e-8), size, align_corners=False)
 
 
+@method(
+    "Score-CAM",
+    MASKED,
+    where="late",
+    masks=scaled_after_enlarging,
+    weighs_by="probability",
+)
 def score_cam(activation: "Tensor", probabilities: "Tensor") -> "Tensor":
     """Weigh each channel by the class's probability when only what it highlights is shown.
 
@@ -63,11 +72,18 @@ def score_cam(activation: "Tensor", probabilities: "Tensor") -> "Tensor":
     return _combine(probabilities * live.unsqueeze(-1), activation)
 
 
-def score_cam_softmax(activation: "Tensor", logits: "Tensor") -> "Tensor":
+@method(
+    "Score-CAM (grad-cam)",
+    MASKED,
+    where="late",
+    masks=scaled_after_enlarging_by_corners,
+    weighs_by="logit",
+    opt_in=True,
+)
+def score_cam_pgc(activation: "Tensor", logits: "Tensor") -> "Tensor":
     """Weigh each channel by the softmax over channels of the class's logit under its mask.
 
-    R = sum_k softmax_k(s_c(x * H_k)) A_k, as pytorch-grad-cam and torchcam compute it (the
-    baseline that torchcam subtracts cancels in the softmax).
+    R = sum_k softmax_k(s_c(x * H_k)) A_k, as pytorch-grad-cam computes it.
 
     Args:
         activation: layer output, ``(..., C, h, w)``, any float dtype.
@@ -76,12 +92,11 @@ def score_cam_softmax(activation: "Tensor", logits: "Tensor") -> "Tensor":
     Returns:
         cams ``(..., K, h, w)``, unnormalised, >= 0 where the activation is.
 
-    Source: ScoreCAM of https://github.com/jacobgil/pytorch-grad-cam 1.5.7 and of
-        https://github.com/frgfm/torch-cam 0.5.0
+    Source: ScoreCAM of https://github.com/jacobgil/pytorch-grad-cam 1.5.7
 
     Example:
         >>> import torch
-        >>> score_cam_softmax(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[7.0, 0.0]]))
+        >>> score_cam_pgc(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[7.0, 0.0]]))
         tensor([[[1., 2.]],
         <BLANKLINE>
                 [[1., 2.]]])
@@ -89,6 +104,40 @@ def score_cam_softmax(activation: "Tensor", logits: "Tensor") -> "Tensor":
     return _combine(logits.softmax(-2), activation)
 
 
+@method(
+    "Score-CAM (torchcam)",
+    MASKED,
+    where="late",
+    masks=enlarged_after_scaling,
+    weighs_by="logit",
+    opt_in=True,
+)
+def score_cam_torchcam(activation: "Tensor", logits: "Tensor") -> "Tensor":
+    """Weigh channels as ``score_cam_pgc`` does, under masks stretched on the layer's grid.
+
+    R = sum_k softmax_k(s_c(x * H_k)) A_k, as torchcam computes it (the baseline that torchcam
+    subtracts cancels in the softmax).
+
+    Args:
+        activation: layer output, ``(..., C, h, w)``, any float dtype.
+        logits: of K classes under each channel's mask, ``(..., C, K)``.
+
+    Returns:
+        cams ``(..., K, h, w)``, unnormalised, >= 0 where the activation is.
+
+    Source: ScoreCAM of https://github.com/frgfm/torch-cam 0.5.0
+
+    Example:
+        >>> import torch
+        >>> score_cam_torchcam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[7.0, 0.0]]))
+        tensor([[[1., 2.]],
+        <BLANKLINE>
+                [[1., 2.]]])
+    """
+    return score_cam_pgc(activation, logits)
+
+
+@method("Ablation-CAM", ABLATED, where="late")
 def ablation_cam(activation: "Tensor", scores: "Tensor", ablated: "Tensor") -> "Tensor":
     """Weigh each channel by how far the class's score drops when the channel is switched off.
 
@@ -115,6 +164,7 @@ def ablation_cam(activation: "Tensor", scores: "Tensor", ablated: "Tensor") -> "
     return _combine(scores.unsqueeze(-2) - ablated, activation)
 
 
+@method("Recipro-CAM", KEPT, where="late", values="relative", max_positions=14 * 14)
 def recipro_cam(activation: "Tensor", kept: "Tensor") -> "Tensor":
     """Read the class's score when a single position of the layer is kept.
 

@@ -1,4 +1,4 @@
-"""PyTorch's files, read without running code: zip archives, TorchScript's, and those before 1.6."""
+"""PyTorch's files read without running code: zip archives, TorchScript's, and older files."""
 
 import io
 import zipfile
@@ -14,20 +14,20 @@ from camreport.models.rebuilt import Rebuilder, is_module
 from camreport.models.vocabulary import Storages, TorchVocabulary
 
 MAX_MEMBERS = 100_000
-"""Members of a zip archive."""
+"""Most members of a zip archive."""
 
 MAX_VISITS = 200_000
-"""Values that a search for the tensors of a TorchScript archive looks at."""
+"""Most values visited in the search for the tensors of a TorchScript archive."""
 
 MAX_PREFIX = 2_000
-"""Characters in the name of a tensor of a TorchScript archive."""
+"""Most characters in the name of a tensor of a TorchScript archive."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _ENTRY = b"PK\x01\x02"
 
 
 class Refused(ModelError):
-    """A file asks for names that could run code."""
+    """A file asks for names whose code could run."""
 
     def __init__(self, names: list[str], advice: str) -> None:
         asked = ", ".join(name[:100] for name in names[:10])
@@ -47,7 +47,7 @@ _SCRIPTED_ADVICE = (
 
 
 def members(data: bytes) -> list[str]:
-    """Return the names in a zip archive; none if it is no archive that can be read."""
+    """Return the names in a zip archive; none if the bytes are no readable archive."""
     try:
         with _opened(data) as archive:
             return archive.namelist()
@@ -56,10 +56,10 @@ def members(data: bytes) -> list[str]:
 
 
 def read_archive(data: bytes) -> object:
-    """Return what the pickle in a zip archive holds; of a TorchScript archive, its state dict.
+    """Return the content of the pickle in a zip archive, or a TorchScript archive's state dict.
 
     Raises:
-        ModelError: damaged, refused, or not PyTorch's.
+        ModelError: damaged, refused, or not written by PyTorch.
     """
     with _opened(data) as archive:
         names = archive.namelist()
@@ -79,7 +79,7 @@ def read_archive(data: bytes) -> object:
 
 
 def read_legacy(data: bytes) -> object:
-    """Return what a file from before PyTorch 1.6 holds: five pickles, and then the tensors.
+    """Return the content of a file from before PyTorch 1.6: five pickles followed by tensors.
 
     Raises:
         ModelError: damaged, refused, or a pickle of another kind.
@@ -102,7 +102,11 @@ def read_legacy(data: bytes) -> object:
 
 
 def _opened(data: bytes) -> zipfile.ZipFile:
-    """Return a zip archive of a sensible number of members."""
+    """Return a zip archive.
+
+    Raises:
+        ModelError: damaged, or with too many members.
+    """
     if data.count(_ENTRY) > MAX_MEMBERS:
         raise ModelError(f"refused: an archive of more than {MAX_MEMBERS:,} members.")
     try:
@@ -117,7 +121,11 @@ def _opened(data: bytes) -> zipfile.ZipFile:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Return a member's bytes; PyTorch stores them as they are."""
+    """Return a member's bytes, which PyTorch stores without compression.
+
+    Raises:
+        ModelError: damaged or compressed.
+    """
     try:
         if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
             raise ModelError(
@@ -129,20 +137,25 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _not_one(names: list[str], pickles: list[str]) -> str:
-    """Say why an archive is not PyTorch's."""
+    """Return why an archive is not PyTorch's."""
     if not pickles:
         return (
             f"a zip archive, but not PyTorch's: it holds {', '.join(names[:3])}. Unpack it, and "
             "give the weights file in it."
         )
     return (
-        "refused: an archive with several members of one name, which readers take for different "
-        "files. Save the weights again with torch.save(model.state_dict(), file)."
+        "refused: an archive with several members of one name, which different readers read "
+        "differently. Save the weights again with torch.save(model.state_dict(), file)."
     )
 
 
 def _read(stream: io.BytesIO, storages: Storages, scripted: bool = False) -> object:
-    """Return what a pickle holds; names that are not known are refused, whatever else is wrong."""
+    """Return the content of a pickle.
+
+    Raises:
+        Refused: it asks for unknown names, whatever else is wrong with it.
+        ModelError: damaged.
+    """
     vocabulary = TorchVocabulary(storages, scripted)
     try:
         content = read_pickle(stream, vocabulary)
@@ -156,12 +169,12 @@ def _read(stream: io.BytesIO, storages: Storages, scripted: bool = False) -> obj
 
 
 def _nothing_stored(dtype: torch.dtype, key: str, count: int) -> Tensor:
-    raise ValueError("a tensor where none belongs")
+    raise ValueError("a tensor where there must be none")
 
 
 @dataclass
 class _ArchiveStorages:
-    """The storages of an archive, each read once, and together no more than the file holds."""
+    """The storages of an archive, each read once, in total no larger than the file."""
 
     archive: zipfile.ZipFile
     root: str
@@ -181,12 +194,12 @@ class _ArchiveStorages:
 
 @dataclass
 class _AskedStorages:
-    """The storages that an older file asks for before it holds them: their types and sizes."""
+    """The types and sizes of the storages that an older file uses before their values come."""
 
     known: dict[str, tuple[torch.dtype, int]] = field(default_factory=dict)
 
     def __call__(self, dtype: torch.dtype, key: str, count: int) -> Tensor:
-        """Return a storage of that size which takes no memory."""
+        """Return a storage of the given size without values."""
         if not 0 <= count < 2**40 or self.known.setdefault(key, (dtype, count)) != (dtype, count):
             raise ValueError("a storage of contradicting sizes")
         return torch.empty(count, dtype=dtype, device="meta")
@@ -199,7 +212,7 @@ def _stored_tensors(
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ModelError(damage("the names of its tensors are missing"))
     if sorted(keys) != sorted(asked):
-        raise ModelError(damage("it holds other tensors than it names"))
+        raise ModelError(damage("its tensors are not those that it names"))
     flat = {}
     for key in keys:
         dtype, count = asked[key]
@@ -210,15 +223,15 @@ def _stored_tensors(
 
 
 def _flat(data: bytes) -> Tensor:
-    """Return bytes as a tensor that may be written to."""
+    """Return bytes as a writable tensor."""
     return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0).byte()
 
 
 def _typed(stored: Tensor, dtype: torch.dtype, count: int) -> Tensor:
-    """Return the first values of a storage.
+    """Return the first ``count`` values of a storage.
 
     Raises:
-        ModelError: it is shorter than that.
+        ModelError: the storage has fewer.
     """
     size = count * dtype.itemsize
     if not 0 <= size <= stored.numel():
@@ -227,7 +240,7 @@ def _typed(stored: Tensor, dtype: torch.dtype, count: int) -> Tensor:
 
 
 def _with_modules(content: object) -> object:
-    """Put modules in the place of what stands for them, in dictionaries inside dictionaries."""
+    """Replace the descriptions of modules by modules, in nested dictionaries too."""
     rebuilder = Rebuilder()
     if is_module(content):
         return rebuilder.rebuild(content)
@@ -245,7 +258,11 @@ def _with_modules(content: object) -> object:
 
 
 def _state_of(content: object) -> dict[str, Tensor]:
-    """Return the tensors of a TorchScript object and of those it holds, as a state dict."""
+    """Return the tensors of a TorchScript object and its parts as a state dict.
+
+    Raises:
+        ModelError: too many objects, or a circle of them.
+    """
     state: dict[str, Tensor] = {}
     waiting: list[tuple[str, object]] = [("", content)]
     for _ in range(MAX_VISITS):

@@ -1,15 +1,17 @@
-"""The model that comes with the package: an AlexNet that tells cats from dogs."""
+"""The model that comes with the package: an AlexNet that classifies cats and dogs."""
 
 import hashlib
 from pathlib import Path
 
 import safetensors.torch
+import torch
 
 from camreport.errors import ModelError
 from camreport.images.preprocessing import Preprocessing
+from camreport.messages import message
+from camreport.models.alexnet import AlexNet
 from camreport.models.loaded import LoadedModel
 from camreport.models.state import load_state
-from camreport.models.zoo import build_torchvision
 from camreport.settings import BUNDLED
 
 WEIGHTS_FILE = Path(__file__).with_name("catdog_alexnet.safetensors")
@@ -17,10 +19,10 @@ WEIGHTS_SHA256 = "a689b1ddb6e0588e0819510a2a2462e86e599cf09eaccb365d3144a29c5993
 
 
 def load_bundled() -> LoadedModel:
-    """Load ``catdog-alexnet``: two classes, 0 cat and 1 dog, 224 × 224 px, float32.
+    """Return ``catdog-alexnet``: two classes, 0 cat and 1 dog, 224 × 224 px, float32.
 
     Raises:
-        ModelError: the weights file is missing or not the one that was released.
+        ModelError: the weights file is missing, or is not the released one.
     """
     try:
         data = WEIGHTS_FILE.read_bytes()
@@ -36,13 +38,14 @@ def load_bundled() -> LoadedModel:
             f"{WEIGHTS_SHA256[:12]}…, got {sha256[:12]}…. Install camreport again."
         )
     state = safetensors.torch.load(data)
-    module = build_torchvision("alexnet", state)
+    with torch.device("meta"):  # the state dict brings all values
+        module = AlexNet(num_classes=2, hidden=256)
     load_state(module, state, BUNDLED)
     return LoadedModel(
         module=module,
         preprocessing=Preprocessing(),
         class_names=("cat", "dog"),
         name=BUNDLED,
-        source="bundled with camreport, trained on Dogs vs. Cats",
+        source=message("models.from_bundled"),
         sha256=sha256,
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from camreport.errors import ModelError
 from camreport.images.preprocessing import Preprocessing
+from camreport.messages import Message, message
 from camreport.models.keras_vgg import load_keras
 from camreport.models.loaded import Architecture, LoadedModel, first_line
 from camreport.models.shapes import run_shapes
@@ -20,24 +21,23 @@ from camreport.models.zoo import (
     guess_architecture,
     torchvision_architecture,
 )
-from camreport.settings import AUTO
 
-TRUSTED = "its weights file was opened with --trust-checkpoint: code in it has run on this machine"
-"""What is said of a file that was not read safely."""
+TRUSTED = message("models.trusted_code")
+"""The note on a file whose code has run."""
 
-MAX_SAID = 2_000
-"""Characters of a message; the names in it may come from the file."""
+MAX_ERROR_CHARACTERS = 2_000
+"""Longest error message; names from the file can make it longer."""
 
 
 def load_checkpoint(
     path: Path, architecture: Architecture | None = None, trusted: bool = False
 ) -> LoadedModel:
-    """Load a weights file into an architecture of as many classes as it holds.
+    """Load a weights file into an architecture with the file's number of classes.
 
     Args:
         path: a PyTorch file with a state dict (bare or wrapped) or a whole model, a TorchScript
             archive, a ``.safetensors`` file, or a Keras VGG16.
-        architecture: where the weights go; found from their names and shapes if None.
+        architecture: takes the weights; if None, found from their names and shapes.
         trusted: run the code that a pickle asks for.
 
     Raises:
@@ -64,61 +64,69 @@ def load_checkpoint(
 
 
 def _one_line(error: ModelError) -> str:
-    """Return what is said of a file, whatever names the file brings into it."""
+    """Return an error as one printable line, whatever names from the file are in it."""
     line = "".join(
         char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(error)
     )
-    return line if len(line) <= MAX_SAID else f"{line[:MAX_SAID]}…"
+    return line if len(line) <= MAX_ERROR_CHARACTERS else f"{line[:MAX_ERROR_CHARACTERS]}…"
 
 
 def _assembled(
     file: str, content: object, architecture: Architecture | None, trusted: bool
 ) -> LoadedModel:
-    """Return the model that a file's content makes, in float32 and evaluation mode."""
-    assumed: tuple[str, ...] = ()
+    """Return a model made of a file's content, in float32 and evaluation mode."""
     if isinstance(content, nn.Module):
-        module, architecture = _whole_model(content, architecture, trusted)
+        module, found = _whole_model(content, architecture, trusted)
+        assumed: tuple[Message, ...] = ()  # a module has its own settings
     else:
-        states = without_prefixes(as_state(content))
-        if architecture is None:
-            name, state = guess_architecture(states)
-            architecture = torchvision_architecture(name)
-        else:
-            states = [architecture.current_names(state) for state in states]
-            state = _fitting(states, architecture)
-        try:
-            module = architecture.build(state)
-            load_state(module, state, architecture.name)
-        except ModelError as error:
-            raise ModelError(f"{error}{_hint(states, architecture)}") from error
-        assumed = architecture.notes
-    if architecture is None:
-        name, known = type(module).__name__, family_preprocessing(module)
-        preprocessing = known or Preprocessing()
-        whose = f"torchvision's for {name}" if known else "ImageNet's"
-    else:
-        name, preprocessing = architecture.name, architecture.preprocessing
-        whose = architecture.preprocessing_source
+        module, found = _filled(as_state(content), architecture)
+        assumed = found.notes
+    note = message("models.preprocessing_not_in_file", file=file, used=found.preprocessing_source)
     return LoadedModel(
         module=module,
-        preprocessing=preprocessing,
-        class_names=architecture.class_names if architecture else (),
-        name=name,
-        source=f"checkpoint {file}",
+        preprocessing=found.preprocessing,
+        class_names=found.class_names,
+        name=found.name,
+        source=message("models.from_checkpoint", file=file),
         sha256="",
-        notes=(f"preprocessing: {file} holds none, {whose} is used", *assumed),
-        output=architecture.output if architecture else None,
-        activation=architecture.activation if architecture else AUTO,
+        notes=(note, *assumed),
+        output=found.output,
+        activation=found.activation,
     )
+
+
+def _filled(
+    state: dict[str, Tensor], architecture: Architecture | None
+) -> tuple[nn.Module, Architecture]:
+    """Return a module with the weights of a state dict, and its architecture.
+
+    Raises:
+        ModelError: the weights do not fit the architecture, or no known one if it is None.
+    """
+    states = without_prefixes(state)
+    if architecture is None:
+        name, fitting = guess_architecture(states)
+        architecture = torchvision_architecture(name)
+    else:
+        states = [architecture.current_names(state) for state in states]
+        fitting = _fitting(states, architecture)
+    try:
+        module = architecture.build(fitting)
+        load_state(module, fitting, architecture.name)
+    except ModelError as error:
+        raise ModelError(f"{error}{_hint(states, architecture)}") from error
+    return module, architecture
 
 
 def _whole_model(
     module: nn.Module, architecture: Architecture | None, trusted: bool
-) -> tuple[nn.Module, Architecture | None]:
-    """Return a pickled module, or its current rebuilding, and which architecture it is.
+) -> tuple[nn.Module, Architecture]:
+    """Return a pickled module and its architecture.
+
+    A module saved by an older version of its library is built anew with its weights.
 
     Raises:
-        ModelError: it is not the architecture that was named, or does not run here.
+        ModelError: it is not of the given architecture, or does not run here.
     """
     try:
         if isinstance(module, nn.DataParallel):
@@ -148,19 +156,32 @@ def _whole_model(
             )
         module = architecture.build(state)
         load_state(module, state, architecture.name)
-    return module, architecture
+    return module, architecture or _architecture_of(module)
+
+
+def _architecture_of(module: nn.Module) -> Architecture:
+    """Return the architecture of a module that no state dict could be recognised as."""
+    name, known = type(module).__name__, family_preprocessing(module)
+    return Architecture(
+        name=name,
+        preprocessing=known or Preprocessing(),
+        build=lambda state: module,
+        preprocessing_source=message("models.preprocessing_of_torchvision", model=name)
+        if known
+        else message("models.preprocessing_of_imagenet"),
+    )
 
 
 def _is_a(module: nn.Module, architecture: Architecture, state: dict[str, Tensor]) -> bool:
-    """Say whether a whole model is of an architecture's class."""
+    """Return whether a whole model is of an architecture's class."""
     try:
         return type(module) is type(architecture.build(state))
-    except ModelError:  # not even its last layer is there
+    except ModelError:  # even its last layer is missing
         return False
 
 
 def _hint(states: Sequence[dict[str, Tensor]], architecture: Architecture) -> str:
-    """Say which architecture a state dict fits instead, if that is known."""
+    """Return a sentence on the architecture that a state dict fits instead; empty if unknown."""
     try:
         name, _ = guess_architecture(states)
     except ModelError:
@@ -169,9 +190,9 @@ def _hint(states: Sequence[dict[str, Tensor]], architecture: Architecture) -> st
 
 
 def _outdated(module: nn.Module, trusted: bool) -> str:
-    """Say what a module lacks that was saved by an older version of its library, or nothing.
+    """Return what is missing in a module saved by an older version of its library, or nothing.
 
-    A trusted file's own code may need values; what a file without trust holds is run on shapes.
+    A trusted file's own code may need values; the module of an untrusted file runs on shapes only.
     """
     height, width = (family_preprocessing(module) or Preprocessing()).size
     try:
@@ -184,17 +205,17 @@ def _outdated(module: nn.Module, trusted: bool) -> str:
         raise
     except AttributeError as error:
         return str(error)
-    except Exception:  # a matter of its input size, say: told when its classes are counted
+    except Exception:  # wrong input size, perhaps: reported when the classes are counted
         return ""
     return ""
 
 
 def _fitting(states: Sequence[dict[str, Tensor]], architecture: Architecture) -> dict[str, Tensor]:
-    """Return the state dict that fits, with as many wrappers' prefixes taken off as it takes."""
+    """Return the first state dict that fits an architecture, or else the last."""
     for state in states[:-1]:
         try:
             if not misfits(architecture.build(state), state):
                 return state
-        except ModelError:  # its last layer is not there under that name
+        except ModelError:  # its last layer has another name
             continue
     return states[-1]

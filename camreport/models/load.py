@@ -1,4 +1,4 @@
-"""``load_model``: the one door to every source of models."""
+"""``load_model``: the entry point to every source of models."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -10,24 +10,23 @@ from torch import nn
 
 from camreport.errors import ClassError, ModelError
 from camreport.images.preprocessing import PreprocessingChanges
+from camreport.messages import Message, message
 from camreport.models.bundled import load_bundled
-from camreport.models.checkpoint import load_checkpoint
 from camreport.models.heads import check_head
-from camreport.models.imagenet import (
-    efficientnet_lite0_architecture,
-    load_efficientnet_lite0,
-)
 from camreport.models.loaded import (
     Architecture,
     LoadedModel,
+    as_message,
     count_classes,
     numbered_classes,
     wrap_module,
 )
 from camreport.models.own_code import known_by_name, load_own_code, own_architecture
 from camreport.models.timm_zoo import load_timm, timm_architecture
-from camreport.models.zoo import load_torchvision, torchvision_architecture
 from camreport.settings import BUNDLED, EFFICIENTNET_LITE0, TIMM, check_weights, is_own_code
+
+# ``checkpoint``, ``imagenet`` and ``zoo`` import torchvision, which takes as long as torch itself:
+# they are imported where a model needs them.
 
 
 def load_model(
@@ -51,7 +50,7 @@ def load_model(
             AlexNet, VGG and ResNet are recognised from the names and shapes of their tensors.
         weights: ``default``, or ``none`` for the architecture with random weights.
         trust_checkpoint: open a file that could run code.
-        output: which part of what the model returns holds the logits.
+        output: key, attribute or index of the logits in the model's output.
         class_names: one name per class index, instead of the model's own.
         changes: what to change in the model's own preprocessing: ``image_size``, ``resize``
             (``squash``, ``short-side``, ``none``), ``mean``, ``std``, ``channel_order`` (``rgb``,
@@ -61,41 +60,28 @@ def load_model(
         ModelError: unknown name, missing or refused weights, or a model that does not run.
         ClassError: not one class name per class.
     """
-    loaded = _load(model, checkpoint, weights, trust_checkpoint)
+    loaded = _from_source(model, checkpoint, weights, trust_checkpoint)
     check_head(loaded)
-    preprocessing = loaded.preprocessing.changed(changes)
-    resized = preprocessing.size != loaded.preprocessing.size
-    if preprocessing != loaded.preprocessing:
-        notes = tuple(
-            f"{note}, except for the options you set" if note.startswith("preprocessing:") else note
-            for note in loaded.notes
-        )
-        loaded = replace(loaded, preprocessing=preprocessing, notes=notes)
+    size = loaded.preprocessing.size
+    loaded = _with_changes(loaded, changes)
     is_assumed = checkpoint is not None and not is_own_code(str(model))
-    if is_assumed and changes.get("resize") is None and preprocessing.cuts:
+    if is_assumed and changes.get("resize") is None and loaded.preprocessing.cuts:
         loaded = _whole_where_it_fits(loaded)
     if output is not None:
         loaded = replace(loaded, output=output)
+    resized = loaded.preprocessing.size != size
     if isinstance(model, str) and (resized or not loaded.class_names):
         loaded = _with_counted_classes(loaded)
-    if class_names is None:
-        return loaded
-    if loaded.class_names and len(class_names) != len(loaded.class_names):
-        raise ClassError(
-            f"class names: expected {len(loaded.class_names)}, one per class of {loaded.name} "
-            f"({loaded.source}), got {len(class_names)}: {', '.join(class_names[:5])}."
-            + (" Put commas between them." if len(class_names) == 1 else "")
-        )
-    notes = tuple(note for note in loaded.notes if not note.startswith("classes:"))
-    return replace(loaded, class_names=tuple(class_names), notes=notes)
+    return loaded if class_names is None else _with_class_names(loaded, class_names)
 
 
-def _load(
+def _from_source(
     model: str | nn.Module | LoadedModel,
     checkpoint: str | Path | None,
     weights: str,
     trusted: bool,
 ) -> LoadedModel:
+    """Return a model as its source gives it, or with the weights of a file."""
     check_weights(weights)
     if not isinstance(model, str):
         if checkpoint is not None or weights != "default":
@@ -103,62 +89,107 @@ def _load(
                 "model: a module brings its own weights: give a name with checkpoint or weights."
             )
         return model if isinstance(model, LoadedModel) else wrap_module(model)
-    if checkpoint is not None:
-        if weights != "default":
-            raise ModelError("weights: a checkpoint brings them: leave --weights none out.")
-        architecture = _architecture(model)
-        with known_by_name(model) if trusted and is_own_code(model) else nullcontext():
-            return load_checkpoint(Path(checkpoint), architecture, trusted)
-    if model == BUNDLED:
+    if checkpoint is None:
+        return _by_name(model, weights)
+    if weights != "default":
+        raise ModelError("weights: a checkpoint brings them: leave --weights none out.")
+    from camreport.models.checkpoint import load_checkpoint
+
+    architecture = _architecture(model)
+    with known_by_name(model) if trusted and is_own_code(model) else nullcontext():
+        return load_checkpoint(Path(checkpoint), architecture, trusted)
+
+
+def _by_name(name: str, weights: str) -> LoadedModel:
+    """Return the model of a name."""
+    if name == BUNDLED:
         if weights == "none":
             raise ModelError(f"weights: {BUNDLED} comes with its own; --model alexnet has none.")
         return load_bundled()
-    if model == EFFICIENTNET_LITE0:
+    if name == EFFICIENTNET_LITE0:
+        from camreport.models.imagenet import load_efficientnet_lite0
+
         return load_efficientnet_lite0(weights)
-    if model.startswith(TIMM):
-        return load_timm(model, weights)
-    if is_own_code(model):
+    if name.startswith(TIMM):
+        return load_timm(name, weights)
+    if is_own_code(name):
         if weights == "none":
             raise ModelError("weights: code of your own makes them: leave --weights none out.")
-        return load_own_code(model)
-    return load_torchvision(model, weights)
+        return load_own_code(name)
+    from camreport.models.zoo import load_torchvision
+
+    return load_torchvision(name, weights)
 
 
 def _architecture(name: str) -> Architecture | None:
-    """Return where a file's weights go; None where the file itself has to tell."""
+    """Return the architecture for a file's weights; None to recognise it from the file."""
     if name == BUNDLED:
         return None
     if name == EFFICIENTNET_LITE0:
+        from camreport.models.imagenet import efficientnet_lite0_architecture
+
         return efficientnet_lite0_architecture()
     if name.startswith(TIMM):
         return timm_architecture(name)
     if is_own_code(name):
         return own_architecture(name)
+    from camreport.models.zoo import torchvision_architecture
+
     return torchvision_architecture(name)
 
 
-def _whole_where_it_fits(loaded: LoadedModel) -> LoadedModel:
-    """Return a model that takes images of its input size whole, and say what it does to others.
+def _with_changes(loaded: LoadedModel, changes: PreprocessingChanges) -> LoadedModel:
+    """Return a model with the user's preprocessing; notes on its own one say what was replaced."""
+    preprocessing = loaded.preprocessing.changed(changes)
+    if preprocessing == loaded.preprocessing:
+        return loaded
+    notes = tuple(
+        message("models.preprocessing_changed", note=as_message(note))
+        if _is_about(note, "preprocessing")
+        else note
+        for note in loaded.notes
+    )
+    return replace(loaded, preprocessing=preprocessing, notes=notes)
 
-    A weights file says nothing of its preprocessing. Photographs that have the input size were
-    most likely prepared for it: to enlarge them and cut their edges off would hide a part.
+
+def _whole_where_it_fits(loaded: LoadedModel) -> LoadedModel:
+    """Return a model that takes images of its input size whole, with a note about all others.
+
+    A weights file does not contain its preprocessing. Photographs of exactly the input size were
+    most likely prepared for the model: enlarging them and cutting their edges off would hide a
+    part.
     """
     height, width = loaded.preprocessing.size
-    note = (
-        f"cut: images of {width} × {height} are taken whole; the edges of all others are cut off, "
-        f"as is usual for {loaded.name}; --resize squash gives the model all of every image"
-    )
+    note = message("models.edges_cut", width=width, height=height, model=loaded.name)
     preprocessing = replace(loaded.preprocessing, whole_at_size=True)
     return replace(loaded, preprocessing=preprocessing, notes=(*loaded.notes, note))
 
 
 def _with_counted_classes(loaded: LoadedModel) -> LoadedModel:
-    """Return a model with numbers for class names, as many as it has logits, if it has none."""
-    count = count_classes(loaded.module, loaded.preprocessing, loaded.output)
+    """Return a model that was run once; its classes are numbered if it has no names for them."""
+    names = numbered_classes(count_classes(loaded.module, loaded.preprocessing, loaded.output))
     if loaded.class_names:
         return loaded
-    note = (
-        f"classes: {loaded.name} brings no names, they are called 'class 0' to "
-        f"'class {count - 1}'; name them with --class-names"
-    )
-    return replace(loaded, class_names=numbered_classes(count), notes=(*loaded.notes, note))
+    note = message("models.classes_unnamed", model=loaded.name, first=names[0], last=names[-1])
+    return replace(loaded, class_names=names, notes=(*loaded.notes, note))
+
+
+def _with_class_names(loaded: LoadedModel, class_names: Sequence[str]) -> LoadedModel:
+    """Return a model with the user's class names.
+
+    Raises:
+        ClassError: not one class name per class.
+    """
+    if loaded.class_names and len(class_names) != len(loaded.class_names):
+        raise ClassError(
+            f"class names: expected {len(loaded.class_names)}, one per class of {loaded.name} "
+            f"({loaded.source}), got {len(class_names)}: {', '.join(class_names[:5])}."
+            + (" Put commas between them." if len(class_names) == 1 else "")
+        )
+    notes = tuple(note for note in loaded.notes if not _is_about(note, "classes"))
+    return replace(loaded, class_names=tuple(class_names), notes=notes)
+
+
+def _is_about(note: str | Message, subject: str) -> bool:
+    """Return whether a note is one of ours about ``preprocessing`` or ``classes``."""
+    return as_message(note).code.startswith(f"models.{subject}_")

@@ -13,15 +13,16 @@ from torch.nn.parameter import is_lazy
 
 from camreport.errors import ModelError
 from camreport.images.preprocessing import Preprocessing
+from camreport.messages import Message, message
 from camreport.network.logits import logits_of
 from camreport.network.state import gradients_on, preserved
 from camreport.settings import AUTO
 
-RANDOM = "random weights: the model is untrained, the maps reflect its architecture only"
-"""What a report on an untrained network says."""
+RANDOM = message("models.untrained")
+"""The warning of a model with random weights."""
 
 CONNECT_SECONDS = 10
-"""How long the server of the weights may take to answer."""
+"""Seconds in which the server of the weights has to answer."""
 
 _ADVICE = (
     (
@@ -41,7 +42,7 @@ _ADVICE = (
         "Is that its size? --image-size changes it.",
     ),
 )
-"""What an error of a model's own code speaks of, and the way on; the first that fits counts."""
+"""Patterns in the errors of a model's code, and what to do next; the first match counts."""
 
 SEED = 0
 """Seed of random weights, so that equal runs are equal."""
@@ -52,29 +53,29 @@ class LoadedModel:
     """A classifier, its preprocessing, class names and provenance.
 
     Attributes:
-        module: maps ``(N, 3, H, W)`` to logits ``(N, num_classes)``, or to something that holds
-            them.
-        preprocessing: from a photograph to a model input.
-        class_names: one per class index; empty where they are not known before a forward pass.
+        module: maps images ``(N, 3, H, W)`` to logits ``(N, num_classes)``, or to an output that
+            contains them.
+        preprocessing: turns a photograph into a model input.
+        class_names: one per class index; empty if they are unknown before a forward pass.
         name: as on the command line.
-        source: where the weights come from, in words; no path of the user's machine.
-        sha256: of the weights, hexadecimal.
-        notes: what the user should be told about how it was loaded.
-        warning: what every reader of a report must know, or nothing.
-        output: which part of what the module returns holds the logits: a key, an attribute or
-            a number; None where that is plain.
-        activation: how they become probabilities: ``softmax``, ``sigmoid``, ``none``, or ``auto``
-            where the model's outputs have to tell.
+        source: where the weights come from; never with a path of the user's machine.
+        sha256: SHA-256 of the weights, hexadecimal.
+        notes: what was assumed or changed while the model was loaded.
+        warning: what every reader of the report has to know; empty if there is nothing.
+        output: key, attribute or index of the logits in the module's output; None if the output
+            itself is the logits or the choice is clear.
+        activation: turns logits into probabilities: ``softmax``, ``sigmoid``, ``none``, or
+            ``auto`` to decide from the outputs.
     """
 
     module: nn.Module
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     name: str
-    source: str
+    source: str | Message
     sha256: str
-    notes: tuple[str, ...] = field(default=())
-    warning: str = ""
+    notes: tuple[str | Message, ...] = field(default=())
+    warning: str | Message = ""
     output: str | None = None
     activation: str = AUTO
 
@@ -90,30 +91,35 @@ class Architecture:
 
     Attributes:
         name: as on the command line.
-        preprocessing: its own, where a weights file brings none.
-        build: makes one for the tensors of a state dict: as many classes, as wide a classifier.
-        preprocessing_source: whose preprocessing that is, in words.
-        class_names: one per class index, where it brings them.
+        preprocessing: used because a weights file contains none.
+        build: returns a module with the numbers of classes and units that a state dict has.
+        preprocessing_source: whose preprocessing it is.
+        class_names: one per class index; empty if they are unknown.
         output: as for ``LoadedModel``.
         activation: as for ``LoadedModel``.
         current_names: renames the tensors of a file that an older version saved.
-        notes: what a state dict does not tell and is assumed.
+        notes: what is assumed because a state dict does not tell it.
     """
 
     name: str
     preprocessing: Preprocessing
     build: Callable[[Mapping[str, Tensor]], nn.Module]
-    preprocessing_source: str
+    preprocessing_source: Message
     class_names: tuple[str, ...] = ()
     output: str | None = None
     activation: str = AUTO
     current_names: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
+
+
+def as_message(text: str | Message) -> Message:
+    """Return a text of the user's own code as a message that is the same in every language."""
+    return text if isinstance(text, Message) else message("models.own_text", text=text)
 
 
 @contextmanager
 def alone_in_argv(where: str) -> Iterator[None]:
-    """Show the user's code a command line without arguments: those given are camreport's."""
+    """Hide camreport's command-line arguments from the user's code while it runs."""
     before = sys.argv
     sys.argv = [where]
     try:
@@ -123,11 +129,11 @@ def alone_in_argv(where: str) -> Iterator[None]:
 
 
 def check_module(module: object) -> None:
-    """Refuse what cannot be entered or has no weights yet.
+    """Refuse a model whose layers cannot be read, or that has no weights yet.
 
     Raises:
-        ModelError: it is no module, an exported one, one with TorchScript or quantised layers, or
-            it has uninitialised or meta tensors.
+        ModelError: not a module, an exported one, one with TorchScript or quantised layers, or one
+            with uninitialised or meta tensors.
     """
     kind = type(module).__name__
     if not isinstance(module, nn.Module):
@@ -165,13 +171,13 @@ def check_module(module: object) -> None:
 
 
 def _is_quantised(part: nn.Module) -> bool:
-    """Say whether a layer computes with integers; dynamic ones take and return floats."""
+    """Return whether a layer computes with integers; dynamic ones take and return floats."""
     home = type(part).__module__
     return ".quantized" in home and ".dynamic" not in home
 
 
 def wrap_module(module: nn.Module) -> LoadedModel:
-    """Take a user's own module as it is; its classes are counted in the first forward pass.
+    """Return a user's own module as a loaded model; a later forward pass counts its classes.
 
     Raises:
         ModelError: as for ``check_module``.
@@ -182,22 +188,22 @@ def wrap_module(module: nn.Module) -> LoadedModel:
         preprocessing=Preprocessing(),
         class_names=(),
         name=type(module).__name__,
-        source="a module passed from Python",
+        source=message("models.from_python"),
         sha256=state_sha256(module),
-        notes=("preprocessing: none is known, ImageNet's is assumed",),
+        notes=(message("models.preprocessing_unknown"),),
     )
 
 
 def with_random_weights(
-    architecture: Architecture, whose: str, num_classes: int, build: Callable[[], nn.Module]
+    architecture: Architecture, library: str, num_classes: int, build: Callable[[], nn.Module]
 ) -> LoadedModel:
-    """Return an architecture with random weights, the same every time, and a warning.
+    """Return an architecture with random weights, equal in every run, and a warning.
 
     Args:
-        architecture: its name and preprocessing.
-        whose: who wrote it.
-        num_classes: of the last layer.
-        build: draws the weights.
+        architecture: gives the name and the preprocessing.
+        library: the library that has the architecture.
+        num_classes: number of logits.
+        build: returns the module with weights drawn from torch's generator.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -207,14 +213,14 @@ def with_random_weights(
         preprocessing=architecture.preprocessing,
         class_names=numbered_classes(num_classes),
         name=architecture.name,
-        source=f"{whose} architecture with random weights (seed {SEED})",
+        source=message("models.from_architecture", library=library, seed=SEED),
         sha256=state_sha256(module),
         warning=RANDOM,
     )
 
 
 def state_sha256(module: nn.Module) -> str:
-    """Return a digest of a module's parameters and buffers: their names, shapes and bytes."""
+    """Return the SHA-256 of the names, shapes and bytes of a module's parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         if not isinstance(tensor, Tensor):  # a module's extra state
@@ -227,28 +233,28 @@ def state_sha256(module: nn.Module) -> str:
 
 
 def numbered_classes(count: int) -> tuple[str, ...]:
-    """Return ``class 0``, ``class 1``, …: names for classes nobody has named."""
+    """Return ``class 0``, ``class 1``, … as the names of classes without names."""
     return tuple(f"class {index}" for index in range(count))
 
 
 def first_line(error: BaseException) -> str:
-    """Return an exception's kind and the first line of what it says."""
-    said = str(error).splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    """Return an exception's type and the first line of its message."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def count_classes(
     module: nn.Module, preprocessing: Preprocessing, output: str | None = None
 ) -> int:
-    """Return how many classes a model tells apart, by running it once.
+    """Return a model's number of classes, from one forward pass.
 
     Args:
-        module: comes back as it was found.
-        preprocessing: says which size its images have.
-        output: which part of what the model returns holds the logits.
+        module: left as it was.
+        preprocessing: gives the size of the image.
+        output: key, attribute or index of the logits in the model's output.
 
     Raises:
-        ModelError: it returns no logits, or its own code fails on an image of that size.
+        ModelError: the model returns no logits, or its code fails on an image of that size.
     """
     parameter = next(module.parameters(), torch.empty(0))
     blank = parameter.new_zeros(1, 3, *preprocessing.size)
@@ -261,15 +267,14 @@ def count_classes(
         height, width = preprocessing.size
         raise ModelError(
             f"model: {type(module).__name__} fails on an image of {width} × {height}: "
-            f"{first_line(error).rstrip('.')}. {_way_on(error)}"
+            f"{first_line(error).rstrip('.')}. {_advice(error)}"
         ) from error
     return logits_of(returned, 1, output).shape[1]
 
 
-def _way_on(error: Exception) -> str:
-    """Say what to do about a model that fails, by what its error speaks of."""
-    said = str(error)
+def _advice(error: Exception) -> str:
+    """Return what to do about a model that fails with an error."""
     for pattern, advice in _ADVICE:
-        if re.search(pattern, said, re.IGNORECASE):
+        if re.search(pattern, str(error), re.IGNORECASE):
             return advice
     return "The error comes from the model's own code; --debug shows where."

@@ -16,6 +16,7 @@ from torch import nn
 
 from camreport.errors import ModelError, suggestion
 from camreport.images.preprocessing import Preprocessing
+from camreport.messages import message
 from camreport.models.loaded import (
     Architecture,
     LoadedModel,
@@ -28,19 +29,19 @@ from camreport.settings import check_code_file
 
 
 def load_own_code(name: str) -> LoadedModel:
-    """Call a function, or a class, of the user's and take the model it returns.
+    """Return the model that a function or a class of the user's code builds.
 
     Args:
         name: ``path/to/file.py:build`` or ``package.module:build``; a module or a
-            ``LoadedModel`` under that name is taken as it is.
+            ``LoadedModel`` of that name is used as it is.
 
     Raises:
-        ModelError: no such file, module or name; it fails; or it returns something else.
+        ModelError: no such file, module or name; the code fails; or it returns something else.
     """
     where, _, attribute = name.rpartition(":")
     shown = f"{Path(where).name}:{attribute}"
     folder = _folder_of(where)
-    with _importable(folder), alone_in_argv(where), _blamed(shown, folder):
+    with _importable(folder), alone_in_argv(where), _located(shown, folder):
         code = (
             _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
         )
@@ -65,14 +66,14 @@ def load_own_code(name: str) -> LoadedModel:
         preprocessing=Preprocessing(),
         class_names=(),
         name=shown,
-        source=f"{type(built).__name__}, built by {shown}",
+        source=message("models.from_own_code", kind=type(built).__name__, function=shown),
         sha256=state_sha256(built),
-        notes=(f"preprocessing: {shown} says none, ImageNet's is assumed",),
+        notes=(message("models.preprocessing_not_in_code", function=shown),),
     )
 
 
 def own_architecture(name: str) -> Architecture:
-    """Return the user's own model as the place for the weights of a file.
+    """Return the user's own model, to be filled with the weights of a file.
 
     Raises:
         ModelError: as for ``load_own_code``.
@@ -82,7 +83,7 @@ def own_architecture(name: str) -> Architecture:
         name=loaded.name,
         preprocessing=loaded.preprocessing,
         build=lambda state: loaded.module,
-        preprocessing_source=f"that of {loaded.name}",
+        preprocessing_source=message("models.preprocessing_of_own_code", model=loaded.name),
         class_names=loaded.class_names,
         output=loaded.output,
         activation=loaded.activation,
@@ -91,10 +92,10 @@ def own_architecture(name: str) -> Architecture:
 
 @contextmanager
 def known_by_name(name: str) -> Iterator[None]:
-    """Let a pickle find the classes of the user's own code where their file says they are.
+    """Let a pickle find the classes of the user's own code under the name of their file.
 
     Args:
-        name: as for ``load_own_code``, which has loaded it.
+        name: as for ``load_own_code``, which has imported the code.
     """
     where = name.rpartition(":")[0]
     plain = Path(where).stem if where.endswith(".py") else where
@@ -110,16 +111,16 @@ def known_by_name(name: str) -> Iterator[None]:
 
 
 def _folder_of(where: str) -> Path:
-    """Return the folder beside whose files the user's code lies."""
+    """Return the folder that the user's code imports its neighbours from."""
     return Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
 
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Let imports find what lies in a folder, and leave the names of installed packages to them."""
+    """Let imports find the modules of a folder; installed packages keep their names afterwards."""
     importlib.invalidate_caches()
-    beside = {module.name for module in pkgutil.iter_modules([str(folder)])} - {"__main__"}
-    for name in beside & sys.modules.keys():
+    neighbours = {module.name for module in pkgutil.iter_modules([str(folder)])} - {"__main__"}
+    for name in neighbours & sys.modules.keys():
         if not _lies_in(sys.modules[name], folder) and not _is_installed(name, folder):
             _forget(name)  # code of the user's from another folder
     before = set(sys.modules)
@@ -129,32 +130,32 @@ def _importable(folder: Path) -> Iterator[None]:
     finally:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
-        for name in (beside & sys.modules.keys()) - before:
+        for name in (neighbours & sys.modules.keys()) - before:
             if _lies_in(sys.modules[name], folder) and _is_installed(name, folder):
                 _forget(name)
 
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:
-    """Say whether a module is a file or a package right inside a folder."""
+    """Return whether a module is a file or a package directly inside a folder."""
     file = Path(getattr(module, "__file__", None) or "/")
     home = file.parent.parent if file.name == "__init__.py" else file.parent
     return home.resolve() == folder
 
 
 def _is_installed(name: str, folder: Path) -> bool:
-    """Say whether a name can be imported from anywhere but a folder."""
+    """Return whether a name can be imported from outside a folder."""
     others = [entry for entry in sys.path if Path(entry or ".").resolve() != folder]
     return name in sys.stdlib_module_names or PathFinder.find_spec(name, others) is not None
 
 
 def _forget(name: str) -> None:
-    """Forget a module and those inside it, so that the name is looked up anew."""
+    """Remove a module and its submodules from ``sys.modules``, so that they are imported anew."""
     for known in [known for known in sys.modules if known == name or known.startswith(f"{name}.")]:
         del sys.modules[known]
 
 
 def _restore(name: str, module: ModuleType | None) -> None:
-    """Put a name back to the module it stood for, if it stood for one."""
+    """Give a name in ``sys.modules`` back to the module that had it, or remove it."""
     if module is None:
         sys.modules.pop(name, None)
     else:
@@ -162,8 +163,8 @@ def _restore(name: str, module: ModuleType | None) -> None:
 
 
 @contextmanager
-def _blamed(shown: str, folder: Path) -> Iterator[None]:
-    """Say of an error in the user's code where in their folder it happened."""
+def _located(shown: str, folder: Path) -> Iterator[None]:
+    """Turn an error of the user's code into a ``ModelError`` that names file and line."""
     try:
         yield
     except ModelError:
@@ -171,18 +172,18 @@ def _blamed(shown: str, folder: Path) -> Iterator[None]:
     except SystemExit as error:
         raise ModelError(
             f"model: {shown} ends the program with exit code {error.code!r} "
-            f"({_place_of(error, folder)}--debug shows the traceback). Put what the file does as a "
+            f"({_location(error, folder)}--debug shows the traceback). Put what the file does as a "
             "script under: if __name__ == '__main__':"
         ) from error
     except Exception as error:
         raise ModelError(
             f"model: {shown} fails: {first_line(error)} "
-            f"({_place_of(error, folder)}--debug shows the traceback)"
+            f"({_location(error, folder)}--debug shows the traceback)"
         ) from error
 
 
-def _place_of(error: BaseException, folder: Path) -> str:
-    """Return file and line of the user's code that an exception comes from, if it is there."""
+def _location(error: BaseException, folder: Path) -> str:
+    """Return file and line of the user's code that an exception comes from; empty if unknown."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}; " if own else ""
@@ -207,5 +208,5 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _name_of(path: Path) -> str:
-    """Return the name under which a file of the user's is imported."""
+    """Return the module name under which a file of the user's is imported."""
     return f"_camreport_own_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"

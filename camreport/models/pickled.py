@@ -1,9 +1,9 @@
-"""A pickle machine that cannot run code: it pushes, packs and remembers inert values only.
+"""An unpickler that cannot run code: all it makes is inert values.
 
-Python's own unpickler imports what a file names, calls it and sets attributes, and its memo takes
-gigabytes at one operation. Here a name stays a name, a call stays a record of the call, and all
-that a file can cost is bounded by the number of its operations. What the names stand for is up to
-a ``Vocabulary``, which is ours.
+Python's own unpickler imports the names in a file, calls them and sets attributes, and a single
+operation can make its memo gigabytes large. Here a name stays a name and a call becomes a record
+of the call, and the number of a file's operations bounds its cost. Our ``Vocabulary`` decides what
+the names mean.
 """
 
 import io
@@ -15,36 +15,36 @@ from typing import Any, Protocol
 from camreport.errors import ModelError
 
 MAX_OPERATIONS = 1_000_000
-"""Operations of one pickle; torchvision's largest whole model has some 200,000."""
+"""Most operations of a pickle; torchvision's largest whole model has some 200,000."""
 
 MAX_NUMBER_BYTES = 256
-"""Bytes of a whole number: enough for any seed, and quick to print."""
+"""Most bytes of a whole number: enough for any seed, and quick to print."""
 
 MAX_HASHED = 30_000
-"""Dictionary keys and set members that are no text: numbers can be chosen to collide."""
+"""Most dictionary keys and set members that are not text: numbers can be chosen to collide."""
 
 MAX_COPIED = 10_000_000
-"""Values and bytes that calls may copy out of what a pickle remembers."""
+"""Most values and bytes that calls may copy from the memo."""
 
 _OLD_NAMES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
 @dataclass(frozen=True)
 class Named:
-    """A class or function that a file asks for by name; it is never imported."""
+    """The name of a class or function that a file asks for; it is never imported."""
 
     module: str
     name: str
 
     @property
     def path(self) -> str:
-        """The name as Python writes it."""
+        """The name with its module."""
         return f"{self.module}.{self.name}"
 
 
 @dataclass(eq=False, slots=True)
 class Made:
-    """What a file says an object is made of: what to call, with what, and its state."""
+    """The recipe of an object in a file: the callable, its arguments and the object's state."""
 
     what: object
     args: tuple[object, ...]
@@ -53,16 +53,16 @@ class Made:
 
 @dataclass
 class Costs:
-    """What the reading of one pickle has cost so far."""
+    """The cost of reading a pickle so far."""
 
     hashed: int = 0
     copied: int = 0
 
     def hash(self, keys: Iterable[object]) -> None:
-        """Count what becomes a key of a dictionary or a member of a set.
+        """Count new dictionary keys and set members.
 
         Raises:
-            ValueError: one is no plain value, or there are too many that are no text.
+            ValueError: one is not a plain value, or too many are not text.
         """
         for key in keys:
             if isinstance(key, str):
@@ -74,7 +74,7 @@ class Costs:
                 raise ValueError(f"a {type(key).__name__} as a key")
             self.hashed += 1
             if self.hashed > MAX_HASHED:
-                raise ValueError(f"more than {MAX_HASHED:,} keys that are no text")
+                raise ValueError(f"more than {MAX_HASHED:,} keys that are not text")
 
     def copy(self, count: int) -> None:
         """Count values or bytes that a call copies.
@@ -84,29 +84,29 @@ class Costs:
         """
         self.copied += count
         if self.copied > MAX_COPIED:
-            raise ValueError(f"more than {MAX_COPIED:,} values that are copied")
+            raise ValueError(f"more than {MAX_COPIED:,} copied values")
 
 
 class Vocabulary(Protocol):
-    """What the names, calls and storages of a pickle stand for."""
+    """The meaning of the names, calls and storages of a pickle."""
 
     costs: Costs
 
     def named(self, name: Named) -> object:
-        """Return what stands for a class or function."""
+        """Return the value of a class or function."""
 
     def made(self, what: object, args: tuple[object, ...]) -> object:
-        """Return what stands for the result of a call."""
+        """Return the value of a call's result."""
 
     def stored(self, persistent: object) -> object:
-        """Return what lies outside the pickle under a persistent id."""
+        """Return the value outside the pickle with a persistent id."""
 
 
 def read_pickle(stream: io.BytesIO, vocabulary: Vocabulary) -> object:
-    """Return what a pickle holds, and leave the stream behind its end.
+    """Return the content of a pickle; the stream ends up after it.
 
     Raises:
-        ModelError: damaged, larger than any model's, or of operations that PyTorch never writes.
+        ModelError: damaged, larger than any model's, or with operations that PyTorch never writes.
     """
     machine = _Machine(vocabulary)
     try:
@@ -129,14 +129,14 @@ def read_pickle(stream: io.BytesIO, vocabulary: Vocabulary) -> object:
 
 
 def damage(reason: object) -> str:
-    """Say that a file cannot be read to its end, and why."""
-    said = " ".join(str(reason).split()) or type(reason).__name__
-    return f"damaged or truncated ({said[:200]}). Download or copy it again."
+    """Return an error text on a file that cannot be read to its end."""
+    line = " ".join(str(reason).split()) or type(reason).__name__
+    return f"damaged or truncated ({line[:200]}). Download or copy it again."
 
 
 @dataclass
 class _Machine:
-    """The stack of a pickle machine, what lies under its marks, and its memo."""
+    """The stack of an unpickler, the stacks below its marks, and its memo."""
 
     vocabulary: Vocabulary
     stack: list[Any] = field(default_factory=list)
@@ -147,7 +147,7 @@ class _Machine:
         return self.stack.pop()
 
     def since_mark(self) -> list[Any]:
-        """Take what was pushed since the last mark, and the mark."""
+        """Remove and return the values above the last mark, and remove the mark."""
         items, self.stack = self.stack, self.below.pop()
         return items
 
@@ -164,13 +164,13 @@ class _Machine:
         self.stack.append(value)
 
     def pack(self, count: int) -> None:
-        """Put the last few values into a tuple."""
+        """Replace the last ``count`` values by a tuple of them."""
         if len(self.stack) < count:
             raise ValueError("a tuple of more values than there are")
         self.stack[-count:] = [tuple(self.stack[-count:])]
 
     def append(self, items: list[Any]) -> None:
-        """Add items to the list on top; what only stands for an object takes none."""
+        """Add items to the list on top; the recipe of an object ignores them."""
         target = self.stack[-1]
         if isinstance(target, list):
             target.extend(items)
@@ -178,7 +178,7 @@ class _Machine:
             raise ValueError(f"items for a {type(target).__name__}")
 
     def set_items(self, flat: list[Any]) -> None:
-        """Add keys and values, which take turns, to the dictionary on top."""
+        """Add alternating keys and values to the dictionary on top."""
         target, keys, values = self.stack[-1], flat[::2], flat[1::2]
         if len(keys) != len(values):
             raise ValueError("a key without a value")
@@ -201,7 +201,7 @@ class _Machine:
 
     def name(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a name that is no text")
+            raise ValueError("a name that is not text")
         named = Named(_OLD_NAMES.get(module, module), name)
         self.stack.append(self.vocabulary.named(named))
 
@@ -211,15 +211,15 @@ class _Machine:
         self.stack.append(self.vocabulary.made(what, args))
 
     def build(self, state: object) -> None:
-        """Remember an object's state; that of a dictionary (a state dict's versions) is dropped."""
+        """Keep an object's state; a dictionary's (the versions of a state dict) is dropped."""
         target = self.stack[-1]
         if isinstance(target, Made):
             target.state = state
         elif not isinstance(target, dict):
             raise ValueError(f"a state for a {type(target).__name__}")
 
-    def remember(self, place: int) -> None:
-        self.memo[place] = self.stack[-1]
+    def remember(self, key: int) -> None:
+        self.memo[key] = self.stack[-1]
 
 
 _Action = Callable[[_Machine, Any], None]
@@ -288,7 +288,7 @@ _ACTIONS: dict[str, _Action] = {
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.remember),
     "MEMOIZE": lambda machine, _: machine.remember(len(machine.memo)),
     **dict.fromkeys(
-        ("GET", "BINGET", "LONG_BINGET"), lambda machine, place: _push(machine, machine.memo[place])
+        ("GET", "BINGET", "LONG_BINGET"), lambda machine, key: _push(machine, machine.memo[key])
     ),
     "BINPERSID": lambda machine, _: _push(machine, machine.vocabulary.stored(machine.pop())),
 }

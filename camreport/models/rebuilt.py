@@ -1,8 +1,9 @@
-"""Whole models, rebuilt from what a file says of them: known classes, and checked attributes.
+"""Whole models rebuilt from the recipes in a file, with known classes and checked attributes.
 
-A file cannot bring code, but it could put a value in a method's place, or one that makes torch's
-own code do more than compute. So a class is looked up here, in torch's layers and torchvision's
-classifiers, and an instance gets parameters, buffers, children and plain values, and no more.
+A file cannot bring code, but it could replace a method by a value, or use a value that makes
+torch's own code do more than compute. So classes come from torch's layers, torchvision's
+classifiers and our AlexNet only, and their instances get parameters, buffers, children and plain
+values only.
 """
 
 import inspect
@@ -22,26 +23,27 @@ from camreport.errors import ModelError
 from camreport.models.pickled import Made, Named
 
 MAX_MODULES = 20_000
-"""Modules of a model; torchvision's largest has some 1,500."""
+"""Most modules of a model; torchvision's largest has some 1,500."""
 
 MAX_WAYS = 100_000
-"""Ways to them: a module that stands in two places is walked twice."""
+"""Most paths to modules: a walk over a model visits a shared module once per path."""
 
 MAX_DEPTH = 60
-"""Modules inside modules, and plain values inside plain values."""
+"""Largest depth of nested modules, and of nested plain values."""
 
 MAX_VALUES = 1_000_000
-"""Entries and plain values in all attributes of a file's modules."""
+"""Most entries and plain values in all attributes of a file's modules."""
 
 MAX_NAME = 200
-"""Characters in the name of a module's part."""
+"""Most characters in the name of a module's part."""
 
 MAX_REPEATS = 1_000
-"""Layers that one recurrent module may have."""
+"""Most layers of a recurrent module."""
 
 _HOMES = (
     "torch.nn.modules.",
     "torch.nn.parallel.data_parallel",
+    "camreport.models.alexnet",
     "torchvision.models.",
     "torchvision.ops.",
 )
@@ -66,14 +68,14 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 }
 _PARTIAL = "functools.partial"
 _FRESH = nn.Module().__dict__
-_SCRIPTED = "__overloads__"  # an empty table, which torch.jit.script leaves in what it compiles
+_SCRIPTED = "__overloads__"  # an empty table that torch.jit.script leaves in compiled modules
 _HOOKS = {name for name in _FRESH if "hooks" in name}
-"""Tables of a module that name functions which run at its passes."""
+"""Tables of a module with functions that run during its passes."""
 
 
 @cache
 def known_classes() -> dict[str, type[nn.Module]]:
-    """Return torch's layers and what torchvision's classifiers are made of, by their names."""
+    """Return torch's layers and the modules of torchvision's classifiers, by their names."""
     sources = [module for name, module in list(sys.modules.items()) if name.startswith(_HOMES)]
     found = {
         f"{member.__module__}.{member.__qualname__}": member
@@ -90,25 +92,25 @@ def known_classes() -> dict[str, type[nn.Module]]:
 
 @cache
 def known_names() -> frozenset[str]:
-    """Return every name that a whole model may ask for."""
+    """Return all names that a whole model may ask for."""
     return frozenset({*known_classes(), *_FUNCTIONS, _PARTIAL})
 
 
 def class_of(value: object) -> type[nn.Module] | None:
-    """Return the class of module that something stands for, if it does."""
+    """Return the class of the module that a value describes; None if it describes none."""
     if isinstance(value, Made) and isinstance(value.what, Named):
         return known_classes().get(value.what.path)
     return None
 
 
 def is_module(value: object) -> TypeGuard[Made]:
-    """Say whether something stands for a module."""
+    """Return whether a value describes a module."""
     return class_of(value) is not None
 
 
 @dataclass
 class Rebuilder:
-    """Rebuilds the modules of one file; one that occurs twice stays one."""
+    """Rebuilds the modules of one file; a shared module stays shared."""
 
     _built: dict[int, nn.Module] = field(default_factory=dict)
     _extents: dict[nn.Module, tuple[int, int]] = field(default_factory=dict)
@@ -116,10 +118,10 @@ class Rebuilder:
     _values: int = 0
 
     def rebuild(self, made: Made) -> nn.Module:
-        """Return the module that a stand-in describes.
+        """Return the module of a recipe.
 
         Raises:
-            ModelError: it has hooks, values in the place of methods, or any that are not plain.
+            ModelError: it has hooks, values that replace methods, or values that are not plain.
         """
         if id(made) in self._built:
             return self._built[id(made)]
@@ -127,7 +129,7 @@ class Rebuilder:
         try:
             repr(module)
             module.state_dict()
-        except Exception as error:  # torch's code, on values that it did not expect
+        except Exception as error:  # torch's own code fails on unexpected values
             raise ModelError(
                 f"damaged: a value in its {type(module).__name__} is of a wrong kind ({error})."
             ) from error
@@ -152,14 +154,14 @@ class Rebuilder:
         nn.Module.__init__(module)
         try:
             module.__setstate__(state)  # type: ignore[no-untyped-call]
-        except Exception as error:  # torch's code, on values that it did not expect
+        except Exception as error:  # as above
             raise ModelError(f"damaged: a {kind.__name__} in it lacks {error}.") from error
         self._measure(module)
         self._built[id(made)] = module
         return module
 
     def _measure(self, module: nn.Module) -> None:
-        """Count the ways to a module's parts and how deep they lie, for walks over all of them."""
+        """Bound the number of paths to a module's parts and their depth, for walks over a model."""
         parts = [part for part in module._modules.values() if part is not None]
         inside = [self._extents[part] for part in parts]
         ways = 1 + sum(count for count, _ in inside)
@@ -169,7 +171,7 @@ class Rebuilder:
         self._extents[module] = ways, height
 
     def _spend(self, kind: type[nn.Module], count: int) -> None:
-        """Count the values of attributes: one table may stand in a thousand modules."""
+        """Count the values of attributes: a thousand modules may share one table."""
         self._values += count
         if self._values > MAX_VALUES:
             raise ModelError(f"refused: the attributes of a {kind.__name__} in it hold too much.")
@@ -208,7 +210,7 @@ class Rebuilder:
         return self._plain(kind, name, value, 0)
 
     def _entries(self, kind: type[nn.Module], name: str, value: object) -> dict[str, object]:
-        """Return a table of parameters, buffers or children, if their names may be theirs."""
+        """Return a table of parameters, buffers or children whose names are possible ones."""
         if not isinstance(value, Mapping):
             raise _unexpected(kind, name)
         self._spend(kind, len(value))
@@ -227,7 +229,7 @@ class Rebuilder:
         return self._module(value, depth + 1)
 
     def _plain(self, kind: type[nn.Module], name: str, value: object, depth: int) -> object:
-        """Return a plain value: numbers, text, containers of them, and few functions."""
+        """Return a plain value: a number, a text, a known function, or a container of these."""
         self._spend(kind, 1)
         if depth > MAX_DEPTH:
             raise ModelError(f"refused: {name!r} of a {kind.__name__} in it contains too much.")
@@ -252,7 +254,7 @@ class Rebuilder:
         raise _unexpected(kind, name)
 
     def _norm_layer(self, kind: type[nn.Module], name: str, made: Made) -> object:
-        """Return a norm layer with an ``eps`` of its own, as ViT and ConvNeXt keep one."""
+        """Return a norm layer with its own ``eps``, as in ViT and ConvNeXt."""
         match made.args, made.state:
             case (Named() as first,), (Named() as norm, (), dict() as options, _) if first == norm:
                 layer = known_classes().get(norm.path, nn.Module)
@@ -267,13 +269,17 @@ class Rebuilder:
 
 def _unexpected(kind: type[nn.Module], name: str) -> ModelError:
     return ModelError(
-        f"refused: {name!r} of a {kind.__name__} in it is neither a plain value nor what belongs "
-        "there. Save the weights alone with torch.save(model.state_dict(), file)."
+        f"refused: {name!r} of a {kind.__name__} in it is neither a plain value nor of the "
+        "expected kind. Save the weights alone with torch.save(model.state_dict(), file)."
     )
 
 
 def _no_hooks(kind: type[nn.Module], name: str, value: object) -> object:
-    """Return what a module without hooks has in that place."""
+    """Return the empty table of a module without hooks.
+
+    Raises:
+        ModelError: there are hooks.
+    """
     if not isinstance(value, Mapping) or value:
         raise ModelError(
             f"refused: a {kind.__name__} in it has hooks ({name}), which would run code. Remove "
@@ -283,7 +289,11 @@ def _no_hooks(kind: type[nn.Module], name: str, value: object) -> object:
 
 
 def _check_apart(kind: type[nn.Module], state: Mapping[str, object]) -> None:
-    """See that no attribute hides a parameter, a buffer or a child of the same name."""
+    """Check that no attribute hides a parameter, a buffer or a child of the same name.
+
+    Raises:
+        ModelError: one does.
+    """
     tables = [state.get(name) for name in ("_parameters", "_buffers", "_modules")]
     names = [key for table in tables if isinstance(table, dict) for key in table]
     if len({*names, *state}) < len(names) + len(state):

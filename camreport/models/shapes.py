@@ -1,4 +1,4 @@
-"""A forward pass of shapes alone: what a model from a file would ask of the machine."""
+"""A forward pass with shapes only: what memory and time a model from a file would need."""
 
 from typing import Any
 
@@ -10,32 +10,32 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from camreport.errors import ModelError
 
 MAX_VALUES = 2**26
-"""Values of one tensor for one image: a quarter of a GiB in float32."""
+"""Most values of a tensor for one image: a quarter of a GiB in float32."""
 
 MAX_OPERATIONS = 200_000
-"""Operations on tensors for one image; torchvision's deepest classifier needs some 5,000."""
+"""Most operations on tensors for one image; torchvision's deepest classifier needs some 5,000."""
 
 
 def run_shapes(module: nn.Module, height: int, width: int) -> None:
-    """Run a module on the shapes of one image; nothing is computed, and no memory taken.
+    """Run a module on the shape of one image, without computing values or using memory.
 
     Raises:
-        ModelError: one image would take more memory or time than any classifier here needs, or
-            nobody knows how much.
-        Exception: whatever the module raises.
+        ModelError: one image would need more memory or time than any classifier, or an unknown
+            amount.
+        Exception: any exception of the module.
     """
     with torch.no_grad(), torch.device("meta"), _Shapes():
         try:
             module(torch.empty(1, 3, height, width))
         except NotImplementedError as error:
             raise ModelError(
-                f"refused: how much memory its {type(module).__name__} takes cannot be told "
+                f"refused: it is unknown how much memory its {type(module).__name__} needs "
                 f"({error}). Save its weights with torch.save(model.state_dict(), file)."
             ) from error
 
 
 class _Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Runs every operation on the meta device, and looks at the size of what it returns."""
+    """Runs every operation on the meta device and checks the size of its result."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -48,7 +48,7 @@ class _Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         returned = func(*args, **kwargs)
         self._operations += 1
         largest = _largest(returned)
-        grown = largest > max(MAX_VALUES, _largest((args, kwargs)))  # large weights may be turned
+        grown = largest > max(MAX_VALUES, _largest((args, kwargs)))  # weights may be transposed
         if self._operations > MAX_OPERATIONS or grown:
             raise ModelError(
                 "refused: it asks for more memory or time than any classifier: "

@@ -1,4 +1,4 @@
-"""State dicts: find them in what a file holds, and put them into a module."""
+"""State dicts: find them in the content of a file, and load them into a module."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from camreport.errors import ModelError
+from camreport.messages import Message, message
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 """Keys under which training loops save a model's weights or the whole model."""
@@ -14,13 +15,13 @@ AVERAGED_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "mo
 """Keys under which they save an average of the weights over time."""
 
 PREFIXES = ("module.", "model.", "net.", "network.", "backbone.", "_orig_mod.")
-"""What data-parallel, averaging, compiling and Lightning wrappers put in front of every key."""
+"""Prefixes that data-parallel, averaging, compiling and Lightning wrappers add to every key."""
 
 MAX_WRAPPERS = 6
-"""Dictionaries inside dictionaries, and prefixes in front of prefixes."""
+"""Largest depth of nested dictionaries, and largest number of prefixes of a key."""
 
 MAX_UNSTORED_LAYER = 2**26
-"""Values that a last layer may have beyond those in the file, which then does not fit it."""
+"""Largest last layer, in values, that is built although the file does not contain its values."""
 
 _COUNTERS = ("num_batches_tracked", "n_averaged")
 
@@ -31,9 +32,9 @@ _READABLE = {
 }
 
 
-def unwrapped(content: object) -> tuple[object, tuple[str, ...]]:
+def unwrapped(content: object) -> tuple[object, tuple[Message, ...]]:
     """Return the state dict or module inside a checkpoint's dictionaries, and notes on it."""
-    notes: list[str] = []
+    notes: list[Message] = []
     for _ in range(MAX_WRAPPERS):
         if not isinstance(content, Mapping):
             break
@@ -50,16 +51,13 @@ def unwrapped(content: object) -> tuple[object, tuple[str, ...]]:
         chosen, *others = held
         averaged = [key for key in others if key in AVERAGED_WRAPPERS]
         if averaged and chosen not in AVERAGED_WRAPPERS:
-            notes.append(
-                f"weights: the file holds {chosen!r} and the average {averaged[0]!r}; "
-                f"{chosen!r} is used"
-            )
+            notes.append(message("models.weights_not_averaged", chosen=chosen, average=averaged[0]))
         content = content[chosen]
     return content, tuple(notes)
 
 
 def as_state(content: object) -> dict[str, Tensor]:
-    """Return a state dict if that is what it is.
+    """Return a file's content as a state dict.
 
     Raises:
         ModelError: it is something else.
@@ -90,10 +88,10 @@ def as_state(content: object) -> dict[str, Tensor]:
 
 
 def without_prefixes(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Return a state dict as it is, and what it is without the prefixes of wrappers.
+    """Return a state dict, and versions of it without the prefixes of wrappers.
 
-    Where some keys lie outside a wrapper's prefix (a loss with weights of its own), those inside
-    are tried by themselves.
+    If only some keys have a wrapper's prefix (a loss may have weights too), these keys alone are
+    one of the versions.
     """
     inside = [
         {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -109,15 +107,15 @@ def without_prefixes(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Put a state dict into a module, in float32, and set the module to evaluation mode.
+    """Load a state dict into a module, in float32, and set the module to evaluation mode.
 
     Args:
-        module: takes the tensors over.
-        state: what it has to hold, and nothing else.
-        name: of the module, for the message.
+        module: keeps the tensors.
+        state: all of the module's tensors and no others.
+        name: the module's name in the error message.
 
     Raises:
-        ModelError: keys are missing, unexpected or of another shape; the first few are named.
+        ModelError: keys are missing, unexpected or of another shape; the message names the first.
     """
     if found := misfits(module, state):
         raise ModelError(
@@ -130,22 +128,22 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], name: str) -> Non
         for key, tensor in state.items()
     }
     counters = {key: own[key].new_zeros((), device="cpu") for key in own if key not in tensors}
-    own.update({**counters, **tensors})  # it keeps the layers' versions, which MNASNet asks for
+    own.update({**counters, **tensors})  # keeps the layers' versions, which MNASNet needs
     module.load_state_dict(own, assign=True)
     module.eval()
 
 
 def class_count(state: Mapping[str, Tensor], key: str, like: Mapping[str, Tensor]) -> int:
-    """Return how many classes the last layer of a state dict tells apart.
+    """Return the number of classes of a state dict's last layer.
 
     Args:
         state: as read from a file.
-        key: of the last layer's weights, ``(classes, …)``.
-        like: the architecture's own state dict, of any number of classes.
+        key: name of the last layer's weights, ``(classes, …)``.
+        like: the architecture's own state dict, with any number of classes.
 
     Raises:
-        ModelError: it holds no such layer, or hardly a number for each of very many classes: to
-            build so large a layer would take far more memory than the file.
+        ModelError: no such layer, or one of so many classes and so few values that building it
+            would take far more memory than the file.
     """
     weight = state.get(key)
     if weight is None or not weight.ndim or not len(weight):
@@ -160,7 +158,7 @@ def class_count(state: Mapping[str, Tensor], key: str, like: Mapping[str, Tensor
 
 
 def misfits(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Say which keys of a state dict do not fit a module; nothing where all do."""
+    """Return sentences on the keys of a state dict that do not fit a module; none if all fit."""
     own = module.state_dict()
     troubles = {
         "missing": [k for k in own if k not in state and not k.endswith(_COUNTERS)],
@@ -188,6 +186,6 @@ def _first(keys: Sequence[str], count: int = 3) -> str:
 
 
 def _shown(key: str) -> str:
-    """Return a name from a file as it may stand in one line of a message."""
+    """Return a name from a file in a form that fits into one line of a message."""
     line = key if key.isprintable() else ascii(key)[1:-1]
     return line if len(line) <= 100 else f"{line[:100]}…"

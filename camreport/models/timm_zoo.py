@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from camreport.errors import ModelError, suggestion
 from camreport.images.preprocessing import Preprocessing
+from camreport.messages import message
 from camreport.models.loaded import (
     CONNECT_SECONDS,
     Architecture,
@@ -31,7 +32,8 @@ def load_timm(name: str, weights: str = "default") -> LoadedModel:
         weights: ``default``, or ``none`` for random ones.
 
     Raises:
-        ModelError: timm is not installed, has no such classifier, or its weights cannot be had.
+        ModelError: timm is not installed, has no such classifier, or its weights cannot be
+            downloaded.
     """
     timm = _timm()
     own = _known(timm, name)
@@ -45,7 +47,7 @@ def load_timm(name: str, weights: str = "default") -> LoadedModel:
     if weights == "none":
         return with_random_weights(
             timm_architecture(name),
-            "timm's",
+            "timm",
             config.num_classes,
             partial(timm.create_model, own, pretrained=False),
         )
@@ -67,7 +69,7 @@ def load_timm(name: str, weights: str = "default") -> LoadedModel:
         preprocessing=_preprocessing(timm, module),
         class_names=_class_names(timm, module, module.num_classes),
         name=name,
-        source=f"timm, {module.pretrained_cfg.get('hf_hub_id') or own}",
+        source=message("models.from_timm", weights=module.pretrained_cfg.get("hf_hub_id") or own),
         sha256=state_sha256(module),
     )
 
@@ -86,7 +88,7 @@ def timm_architecture(name: str) -> Architecture:
         name=name,
         preprocessing=preprocessing,
         build=partial(_build, timm, own),
-        preprocessing_source=f"{name}'s own",
+        preprocessing_source=message("models.preprocessing_of_architecture", model=name),
     )
 
 
@@ -102,7 +104,11 @@ def _timm() -> ModuleType:
 
 
 def _known(timm: ModuleType, name: str) -> str:
-    """Return a name as timm says it, if timm knows it."""
+    """Return timm's current name of a classifier.
+
+    Raises:
+        ModelError: timm does not know it.
+    """
     given = name.removeprefix(TIMM)
     own = timm.models.get_deprecated_models().get(given) or given
     plain, dot, tag = own.partition(".")
@@ -127,10 +133,9 @@ def _tags(timm: ModuleType, plain: str) -> list[str]:
 
 
 def _is_tower(timm: ModuleType, own: str) -> bool:
-    """Say whether weights return features: those of DINO or MAE, or what CLIP compares with text.
+    """Return whether weights give features instead of classes, such as DINO's, MAE's and CLIP's.
 
-    A tower of CLIP has a last layer, and its width stands where classifiers have their number of
-    classes.
+    CLIP's networks have a last layer too; its width is not a number of classes.
     """
     config = timm.get_pretrained_cfg(own)
     compares = "clip" in own or "_pe_core_" in own
@@ -140,7 +145,7 @@ def _is_tower(timm: ModuleType, own: str) -> bool:
 
 
 def _with_classes(timm: ModuleType, own: str) -> str:
-    """Name weights of the same architecture that tell classes apart, or others."""
+    """Return advice that names weights with classes, of the same architecture if there are any."""
     plain = own.partition(".")[0]
     others = [name for tag in _tags(timm, plain) if not _is_tower(timm, name := f"{plain}.{tag}")]
     if others:
@@ -150,12 +155,12 @@ def _with_classes(timm: ModuleType, own: str) -> str:
 
 @contextmanager
 def _no_retries() -> Iterator[str]:
-    """Look for weights in the cache alone where their server does not answer at once.
+    """Use only the cache for weights while their server does not answer.
 
-    huggingface_hub would try again and again for a minute, and write a line each time.
+    huggingface_hub itself would retry for a minute and write a line each time.
 
     Yields:
-        why the server cannot be reached, or nothing where it can.
+        why the server cannot be reached; empty if it can.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
@@ -173,9 +178,9 @@ def _no_retries() -> Iterator[str]:
 
 
 def _build(timm: ModuleType, own: str, state: Mapping[str, Tensor]) -> nn.Module:
-    """Return a classifier of as many classes as a state dict has.
+    """Return a classifier with the number of classes of a state dict.
 
-    It is tried without values first, so that a file that does not fit reserves no memory.
+    It is built without values first, so that a file that does not fit costs no memory.
     """
     head = timm.get_pretrained_cfg(own.partition(".")[0]).classifier
     key = f"{head[0] if isinstance(head, tuple) else head}.weight"
@@ -194,7 +199,7 @@ def _build(timm: ModuleType, own: str, state: Mapping[str, Tensor]) -> nn.Module
 
 
 def _preprocessing(timm: ModuleType, module: nn.Module) -> Preprocessing:
-    """Return what timm's own evaluation transform does."""
+    """Return the preprocessing of timm's own evaluation transform."""
     config = timm.data.resolve_model_data_config(module)
     _, height, width = config["input_size"]
     squash = config["crop_mode"] == "squash"
@@ -209,7 +214,7 @@ def _preprocessing(timm: ModuleType, module: nn.Module) -> Preprocessing:
 
 
 def _class_names(timm: ModuleType, module: nn.Module, count: int) -> tuple[str, ...]:
-    """Return the category names of timm's ImageNet classifiers; numbers for other ones."""
+    """Return the category names of timm's ImageNet classifiers; numbers for all others."""
     subset = timm.data.infer_imagenet_subset(module)
     if not subset:
         return numbered_classes(count)

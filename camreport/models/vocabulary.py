@@ -1,4 +1,4 @@
-"""What the names in a PyTorch file stand for: tensors, plain containers, and nothing that runs."""
+"""The meaning of the names in a PyTorch file: tensors and plain containers, nothing that runs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ from camreport.models.pickled import Costs, Made, Named
 from camreport.models.rebuilt import known_names
 
 MAX_TENSORS = 200_000
-"""Tensors of one file."""
+"""Most tensors of a file."""
 
 MAX_UNSTORED = 2**27
-"""Values that all tensors may have beyond those that are stored: an expanded tensor has some."""
+"""Most values of all tensors beyond the stored ones, such as those of an expanded tensor."""
 
 MAX_AXES = 32
-"""Axes of a tensor."""
+"""Most axes of a tensor."""
 
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -49,17 +49,17 @@ _PLAIN_DTYPES = {
 _INERT = {"builtins.object", "torch.Tensor", "torch.nn.parameter.Parameter"}
 
 Storages = Callable[[torch.dtype, str, int], Tensor]
-"""Returns a storage by its type, key and number of values, as a flat tensor."""
+"""Returns the storage of a type, key and number of values as a flat tensor."""
 
 
 @dataclass
 class TorchVocabulary:
-    """The names that PyTorch writes; others are remembered, and stand for nothing.
+    """The names that PyTorch writes; other names are collected and mean nothing.
 
     Attributes:
-        storages: where the values of tensors lie.
-        scripted: take the classes that a TorchScript archive defines, as bare objects.
-        unknown: the names that are not known, in the order of the file.
+        storages: returns the values of tensors.
+        scripted: accept the classes of a TorchScript archive, as objects without code.
+        unknown: unknown names in the order of the file.
     """
 
     storages: Storages
@@ -91,13 +91,13 @@ class TorchVocabulary:
         return Made(what, args)
 
     def stored(self, persistent: object) -> object:
-        """Return a storage as a flat tensor; a class that comes with its source code, as it is."""
+        """Return a storage as a flat tensor, or the name of a class stored with its source code."""
         match persistent:
             case ("module", Named() as named, *_):  # as written before PyTorch 1.6
                 return named
             case ("storage", torch.dtype() as dtype, str() as key, _, int() as count, *view):
                 return self._storage(dtype, key, count, view)
-        raise ValueError("a reference to what no PyTorch file holds")
+        raise ValueError("a reference that no PyTorch file has")
 
     def _storage(self, dtype: torch.dtype, key: str, count: int, view: list[object]) -> Tensor:
         self._count_tensor()
@@ -110,7 +110,7 @@ class TorchVocabulary:
                 return flat
             case [(_, int() as offset, int() as size)] if 0 <= offset <= offset + size <= len(flat):
                 return flat[offset : offset + size]
-        raise ValueError("a view of a storage that is none")
+        raise ValueError("an impossible view of a storage")
 
     def _count_tensor(self) -> None:
         self._tensors += 1
@@ -127,7 +127,12 @@ class TorchVocabulary:
         hooks: object = None,
         metadata: object = None,
     ) -> Tensor:
-        """Return a view of a storage that lies within it."""
+        """Return a view of a storage.
+
+        Raises:
+            ValueError: the view reaches beyond the storage.
+            ModelError: the tensor has hooks.
+        """
         self._count_tensor()
         if hooks or metadata:
             raise ModelError("refused: a tensor in it has hooks or is the conjugate of another.")
@@ -146,10 +151,10 @@ class TorchVocabulary:
         return storage.detach().as_strided(sizes, strides, start if count else 0)
 
     def _claim(self, count: int) -> None:
-        """Count the values of a tensor against those that are stored.
+        """Compare the number of values of all tensors with the number of stored values.
 
         Raises:
-            ModelError: an expanded tensor would take more memory than any file here may ask for.
+            ModelError: expanded tensors would need more memory than any file may ask for.
         """
         self._unstored += count
         if self._unstored > MAX_UNSTORED:
@@ -169,11 +174,11 @@ class TorchVocabulary:
         dtype: object,
         metadata: object = None,
     ) -> Tensor:
-        """Return a view of a storage without a type of its own."""
+        """Return a view of a storage that has no type itself."""
         if not isinstance(dtype, torch.dtype) or not isinstance(storage, Tensor):
             raise ValueError("a tensor without a type")
         if storage.numel() % dtype.itemsize:
-            raise ValueError("a storage that is no whole number of values")
+            raise ValueError("a storage that ends inside a value")
         typed = storage.view(dtype)
         return self.tensor(typed, offset, size, stride, requires_grad, hooks, metadata)
 
@@ -191,7 +196,7 @@ class TorchVocabulary:
     def tensor_with_attributes(
         self, make: object, kind: object, args: object, _state: object
     ) -> object:
-        """Return a tensor that had attributes of its own, without them."""
+        """Return a tensor without its own attributes."""
         plain = isinstance(make, Named) and make.path in _TENSOR_MAKERS
         tensor = isinstance(kind, Named) and kind.path == "torch.Tensor"
         if not plain or not tensor or not isinstance(args, tuple):
@@ -199,7 +204,7 @@ class TorchVocabulary:
         return self.made(make, args)
 
     def ordered(self, pairs: Sequence[Sequence[object]] = ()) -> dict[object, object]:
-        """Return a dictionary; Python 2 wrote its pairs as an argument."""
+        """Return a dictionary; Python 2 writes its pairs as an argument."""
         self.costs.copy(len(_listed(pairs)))
         self.costs.hash(key for key, _ in pairs)
         return {key: value for key, value in pairs}
@@ -207,7 +212,7 @@ class TorchVocabulary:
     def counted(self, counts: object) -> dict[object, object]:
         """Return a dictionary of counts."""
         if not isinstance(counts, dict):
-            raise ValueError("counts of nothing")
+            raise ValueError("counts without keys")
         self.costs.copy(len(counts))
         self.costs.hash(counts)
         return dict(counts)
@@ -219,11 +224,11 @@ class TorchVocabulary:
         return set(items)
 
     def frozen_set_of(self, items: Sequence[object] = ()) -> frozenset[object]:
-        """Return a set that does not change."""
+        """Return an immutable set."""
         return frozenset(self.set_of(items))
 
     def encoded(self, text: object, encoding: object) -> bytes:
-        """Return bytes, which old protocols write as text."""
+        """Return bytes that old protocols write as text."""
         if not isinstance(text, str) or encoding != "latin1":
             raise ValueError("bytes in an encoding that PyTorch does not write")
         self.costs.copy(len(text))
@@ -239,7 +244,7 @@ class TorchVocabulary:
     def complex_number(self, real: object, imaginary: object) -> complex:
         """Return a complex number."""
         if not isinstance(real, float) or not isinstance(imaginary, float):
-            raise ValueError("a complex number of what is none")
+            raise ValueError("a complex number without real and imaginary part")
         return complex(real, imaginary)
 
     def size(self, sizes: object = ()) -> tuple[int, ...]:
@@ -247,40 +252,44 @@ class TorchVocabulary:
         return tuple(_numbers(sizes))
 
     def device(self, *_: object) -> torch.device:
-        """Return the processor, wherever the file was written."""
+        """Return the CPU, whatever device the file was written on."""
         return torch.device("cpu")
 
     def reconstructed(self, what: object, _base: object, _state: object) -> object:
-        """Return an object as the oldest protocols write it."""
+        """Return an object that the oldest protocols write."""
         return self.made(what, ())
 
     def listed(self, items: Sequence[object]) -> list[object]:
-        """Return a list of TorchScript's."""
+        """Return a list of a TorchScript archive."""
         self.costs.copy(len(_listed(items)))
         return list(items)
 
     def untagged(self, value: object, _type: object) -> object:
-        """Return a value of TorchScript's without the name of its type."""
+        """Return a value of a TorchScript archive without the name of its type."""
         return value
 
 
 def _listed(items: Sequence[object]) -> Sequence[object]:
-    """Return items that lie in a list or a tuple; those of a tensor would be made one by one."""
+    """Return the items of a list or a tuple; a tensor would make an object of every value.
+
+    Raises:
+        ValueError: neither a list nor a tuple.
+    """
     if not isinstance(items, list | tuple):
         raise ValueError(f"items in a {type(items).__name__}")
     return items
 
 
 def _numbers(values: object) -> list[int]:
-    """Return whole numbers from 0 on.
+    """Return whole numbers of at least 0.
 
     Raises:
-        ValueError: they are none.
+        ValueError: something else, or too many.
     """
     if not isinstance(values, tuple | list) or len(values) > MAX_AXES:
-        raise ValueError("sizes that are no short list")
+        raise ValueError("sizes that are not a short list")
     if not all(isinstance(value, int) and 0 <= value < 2**63 for value in values):
-        raise ValueError("sizes that are no whole numbers")
+        raise ValueError("sizes that are not whole numbers")
     return [int(value) for value in values]
 
 

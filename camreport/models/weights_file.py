@@ -1,7 +1,7 @@
-"""Weights files: what they hold, read without running code that lies in them.
+"""The content of weights files, read without running code in them.
 
-No class of any library reaches an unpickler: a reader of our own turns a file into inert values,
-and ``rebuilt`` makes modules of them. ``trusted`` is the only way past.
+Our own reader turns a file into inert values, and ``rebuilt`` turns these into modules; no class of
+any library reaches an unpickler. Only ``trusted`` files are read in another way.
 """
 
 import io
@@ -22,26 +22,27 @@ MAX_FILE_BYTES = 8 * 2**30
 """Largest weights file that is read."""
 
 MAX_HEADER = 16 * 2**20
-"""Bytes of a safetensors file's header: some 200,000 tensors."""
+"""Most bytes of a safetensors file's header: some 200,000 tensors."""
 
 _KERAS = ("model.weights.h5", "config.json")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def is_keras(data: bytes) -> bool:
-    """Say whether a file's bytes are Keras's: HDF5, or a ``.keras`` archive."""
+    """Return whether a file is one of Keras's: HDF5 or a ``.keras`` archive."""
     return data.startswith(_HDF5) or set(_KERAS) <= set(members(data))
 
 
 def read_weights(data: bytes, trusted: bool = False) -> object:
-    """Return what a weights file's bytes hold: a dictionary, a state dict or a module.
+    """Return the content of a weights file: a dictionary, a state dict or a module.
 
     Args:
-        data: a PyTorch file (zip or older), a TorchScript archive or a safetensors file.
-        trusted: run the code that the file asks for, if it is a pickle that does.
+        data: the bytes of a PyTorch file (zip or older), a TorchScript archive or a safetensors
+            file.
+        trusted: run the code that a pickle asks for.
 
     Raises:
-        ModelError: empty, damaged, of another kind, or refused; the message says which.
+        ModelError: empty, damaged, of another kind, or refused.
     """
     if other := _other_kind(data):
         raise ModelError(other)
@@ -60,12 +61,16 @@ def _read_safely(data: bytes) -> object:
 
 
 def _is_scripted(data: bytes) -> bool:
-    """Say whether a file is a TorchScript archive, whose code is never run."""
+    """Return whether a file is a TorchScript archive, whose code is never run."""
     return any("/code/" in name or name.endswith("/constants.pkl") for name in members(data))
 
 
 def _unpickled_with_code(data: bytes) -> object:
-    """Return what a file holds that the user trusts: whatever code it asks for runs."""
+    """Return the content of a trusted file; the code it asks for runs.
+
+    Raises:
+        ModelError: damaged, or its code fails or cannot be imported.
+    """
     try:
         with alone_in_argv("checkpoint"):
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
@@ -81,12 +86,12 @@ def _unpickled_with_code(data: bytes) -> object:
             "the weights alone with torch.save(model.state_dict(), file); then give both: "
             "--model script.py:Class --checkpoint file."
         ) from error
-    except Exception as error:  # torch, zip, pickle and the file's code raise what they like
+    except Exception as error:  # torch, zip, pickle and the file's code raise anything
         raise ModelError(damage(error)) from error
 
 
 def _refused_names(data: bytes) -> list[str]:
-    """Return the names of a file that would be refused if it were not trusted."""
+    """Return the names for which a file would be refused if it were not trusted."""
     try:
         _read_safely(data)
     except Refused as error:
@@ -100,7 +105,7 @@ def _safetensors(data: bytes) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file.
 
     Raises:
-        ModelError: damaged, or of values that torch does not have.
+        ModelError: damaged, or with a type of values that torch does not have.
     """
     if int.from_bytes(data[:8], "little") > MAX_HEADER:
         raise ModelError(f"refused: a safetensors header of more than {MAX_HEADER:,} bytes.")
@@ -118,7 +123,7 @@ def _safetensors(data: bytes) -> dict[str, Tensor]:
 
 
 def _other_kind(data: bytes) -> str:
-    """Say what a file is that is no weights file at all; nothing where it may be one."""
+    """Return an error text on a file that is no weights file; empty if it may be one."""
     head = data[:512].lstrip().lower()
     if not data:
         return "the file is empty (0 bytes). Download or copy it again."
@@ -139,7 +144,7 @@ def _other_kind(data: bytes) -> str:
 
 
 def _looks_like_safetensors(data: bytes) -> bool:
-    """Say whether a file starts as safetensors do: the length of a header, and the header."""
+    """Return whether a file starts like a safetensors file: a header's length and the header."""
     return data[8:9] == b"{" and int.from_bytes(data[:8], "little") < 100_000_000
 
 
@@ -147,7 +152,7 @@ def read_file(path: Path) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        ModelError: it cannot be read, is no regular file, or larger than any that is read.
+        ModelError: it cannot be read, is not a regular file, or is too large.
     """
     try:
         return inputs.read_file(path, MAX_FILE_BYTES)

@@ -16,6 +16,7 @@ from torchvision.models import WeightsEnum
 
 from camreport.errors import ModelError
 from camreport.images.preprocessing import Preprocessing
+from camreport.messages import message
 from camreport.models.loaded import (
     CONNECT_SECONDS,
     Architecture,
@@ -37,7 +38,7 @@ _FAMILIES = {
         *("wide_resnet50_2", "wide_resnet101_2"),
     ),
 }
-"""Classifiers that are recognised, by the name of their first tensor."""
+"""Classifiers that are recognised from a state dict, by the name of their first tensor."""
 
 _HEADS = ("classifier", "fc", "head", "heads")
 _WITH_AUXILIARY = ("googlenet", "inception_v3")
@@ -59,17 +60,17 @@ def load_torchvision(name: str, weights: str = "default") -> LoadedModel:
         weights: ``default``, or ``none`` for random ones.
 
     Raises:
-        ModelError: no such classifier, or its weights can be neither found nor downloaded.
+        ModelError: no such classifier, or its weights cannot be downloaded or are damaged.
     """
     entry = default_weights(name)
     if weights == "none":
         count = len(entry.meta["categories"])
         architecture = torchvision_architecture(name)
         return with_random_weights(
-            architecture, "torchvision's", count, lambda: _awake(untrained(name, count))
+            architecture, "torchvision", count, lambda: _with_random_head(untrained(name, count))
         )
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
-    try:  # torchvision unpickles whatever lies there: read it once without running code
+    try:  # torchvision unpickles the file: read it once without running code
         if not file.exists():
             _ask_for(entry.url)
         entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
@@ -90,16 +91,16 @@ def load_torchvision(name: str, weights: str = "default") -> LoadedModel:
         preprocessing=preprocessing_of(entry),
         class_names=tuple(entry.meta["categories"]),
         name=name,
-        source=f"torchvision, {entry}",
+        source=message("models.from_torchvision", weights=str(entry)),
         sha256=state_sha256(module),
     )
 
 
 def _ask_for(url: str) -> None:
-    """Ask a server for the head of a file: torch itself would wait for an answer without end.
+    """Ask a server for a file's header, because torch itself waits for an answer without limit.
 
     Raises:
-        OSError: it does not answer within ``CONNECT_SECONDS``, or has no such file.
+        OSError: no answer within ``CONNECT_SECONDS``, or no such file.
     """
     with urlopen(Request(url, method="HEAD"), timeout=CONNECT_SECONDS):
         pass
@@ -115,9 +116,9 @@ def torchvision_architecture(name: str) -> Architecture:
         name=name,
         preprocessing=preprocessing_of(default_weights(name)),
         build=partial(build_torchvision, name),
-        preprocessing_source=f"{name}'s own",
+        preprocessing_source=message("models.preprocessing_of_architecture", model=name),
         current_names=_current_names,
-        notes=(_rescaled(name),) if name in _WITH_AUXILIARY else (),
+        notes=((message("models.input_rescaled", model=name),) if name in _WITH_AUXILIARY else ()),
     )
 
 
@@ -135,7 +136,7 @@ def default_weights(name: str) -> WeightsEnum:
 
 
 def preprocessing_of(weights: WeightsEnum) -> Preprocessing:
-    """Return the preprocessing that a weights entry's transform does."""
+    """Return the preprocessing of a weights entry's transform."""
     transform = weights.transforms()
     height = transform.crop_size[0]
     return Preprocessing(
@@ -149,7 +150,7 @@ def preprocessing_of(weights: WeightsEnum) -> Preprocessing:
 
 
 def family_preprocessing(module: nn.Module) -> Preprocessing | None:
-    """Return the preprocessing of the first torchvision classifier made by the same code."""
+    """Return the preprocessing of the first torchvision classifier built by the module's code."""
     for name in models.list_models(module=models):
         if models.get_model_builder(name).__module__ == type(module).__module__:
             return preprocessing_of(default_weights(name))
@@ -163,13 +164,13 @@ def guess_architecture(states: Sequence[dict[str, Tensor]]) -> tuple[str, dict[s
         states: the state dict as it is, and without the prefixes of wrappers.
 
     Returns:
-        the classifier's name, and which of the state dicts fits it.
+        the classifier's name, and the state dict that fits it.
 
     Raises:
-        ModelError: it fits none; where one comes near, what is wrong is named.
+        ModelError: it fits none; the message names the nearest and what does not fit.
     """
     for state in states:
-        for name in _alike(state):
+        for name in _candidates(state):
             if not _body_fits(name, state):
                 continue
             try:
@@ -187,20 +188,20 @@ def guess_architecture(states: Sequence[dict[str, Tensor]]) -> tuple[str, dict[s
     )
 
 
-def _alike(state: Mapping[str, Tensor]) -> list[str]:
-    """Return the classifiers that share the name of their first tensor with a state dict."""
+def _candidates(state: Mapping[str, Tensor]) -> list[str]:
+    """Return the recognised classifiers whose first tensor's name is in a state dict."""
     return [name for first, names in _FAMILIES.items() if first in state for name in names]
 
 
 @cache
 def _shapes_of(name: str) -> Mapping[str, torch.Size]:
-    """Return the shapes of the tensors of one of the recognised classifiers, with two classes."""
+    """Return the shapes of the tensors of a recognised classifier with two classes."""
     with torch.device("meta"):
         return {key: tensor.shape for key, tensor in untrained(name, 2).state_dict().items()}
 
 
 def _body_fits(name: str, state: Mapping[str, Tensor]) -> bool:
-    """Say whether a state dict holds all of a classifier but, perhaps, its head."""
+    """Return whether a state dict contains a classifier; its head is not compared."""
     body = {k: s for k, s in _shapes_of(name).items() if k.partition(".")[0] not in _HEADS}
     return all(
         state[key].shape == shape if key in state else key.endswith("num_batches_tracked")
@@ -209,11 +210,11 @@ def _body_fits(name: str, state: Mapping[str, Tensor]) -> bool:
 
 
 def _nearest(states: Sequence[Mapping[str, Tensor]]) -> str:
-    """Say which classifier shares most of a state dict, and what is wrong, if it is near."""
+    """Return a sentence on the classifier nearest to a state dict; empty if none is near."""
     shared = {
         (name, index): sum(key in s and s[key].shape == own for key, own in shapes.items())
         for index, s in enumerate(states)
-        for name in _alike(s)
+        for name in _candidates(s)
         for shapes in [_shapes_of(name)]
     }
     name, index = max(shared, key=lambda found: shared[found], default=("", 0))
@@ -229,16 +230,16 @@ def _nearest(states: Sequence[Mapping[str, Tensor]]) -> str:
 
 
 def build_torchvision(name: str, state: Mapping[str, Tensor]) -> nn.Module:
-    """Return a torchvision classifier of as many classes and as wide as a state dict's.
+    """Return a torchvision classifier with the classes and widths of a state dict.
 
-    Its tensors are without values where that is possible: the state dict brings them all.
+    Where possible its tensors have no values, because the state dict provides all of them.
 
     Raises:
         ModelError: the last layer is not in the state dict.
     """
     try:
         return _shaped_like(name, state, torch.device("meta"))
-    except (NotImplementedError, RuntimeError):  # some compute with values while they are built
+    except (NotImplementedError, RuntimeError):  # some constructors compute with values
         with torch.random.fork_rng(devices=[]):
             return _shaped_like(name, state, torch.device("cpu"))
 
@@ -251,14 +252,14 @@ def untrained(
     auxiliary: bool = True,
     rescaled: bool = False,
 ) -> nn.Module:
-    """Return a torchvision classifier of that many classes, with random weights.
+    """Return a torchvision classifier with random weights.
 
     Args:
         name: for instance ``resnet18``.
-        num_classes: of the last layer.
-        init: draw the weights as torchvision does, which takes long for some.
-        auxiliary: with the heads that only training uses, where the classifier has them.
-        rescaled: with ``transform_input``, where the classifier has it.
+        num_classes: number of logits.
+        init: draw the weights as torchvision does, which is slow for some classifiers.
+        auxiliary: include the heads used in training only, if the classifier has them.
+        rescaled: switch ``transform_input`` on, if the classifier has it.
     """
     options = (
         {"init_weights": init, "aux_logits": auxiliary, "transform_input": rescaled}
@@ -286,24 +287,24 @@ def _shaped_like(name: str, state: Mapping[str, Tensor], device: torch.device) -
             module = make(class_count(state, last, module.state_dict()))
         if isinstance(module, models.MNASNet):
             _restore_first_stem(module, state)
-    with torch.device("meta"):  # as wide as a file says: nothing is reserved before it fits
+    with torch.device("meta"):  # no memory is reserved for the widths that a file claims
         _widen(module, state)
     return module
 
 
 def _restore_first_stem(module: models.MNASNet, state: Mapping[str, Tensor]) -> None:
-    """Give an MNASNet the stem of torchvision's first version where a state dict has that one."""
+    """Give an MNASNet the stem of torchvision's first version if a state dict has that stem."""
     first = state.get("layers.0.weight")
     if first is None or first.shape != _FIRST_STEM or module.alpha == 1:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the version is an old one
         module._load_from_state_dict({}, "", {"version": 1}, False, [], [], [])
-    del module._version  # as which it would be saved: the state dict is loaded as it now is
+    del module._version  # or loading would change the state dict that fits now
 
 
 def _current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict of an older torchvision under the names that its tensors have today.
+    """Return a state dict of an older torchvision with today's names of its tensors.
 
     Source: torchvision's own, ``_load_state_dict`` in densenet.py and ``MLPBlock`` in
     vision_transformer.py.
@@ -314,17 +315,8 @@ def _current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _rescaled(name: str) -> str:
-    """Say what a state dict does not tell of the classifiers that rescale their input."""
-    return (
-        f"input: {name} rescales it to mean 0.5 and std 0.5, as torchvision's own weights need it "
-        "(transform_input); for a network trained without, return it from code of your own with "
-        "transform_input=False: --model file.py:build"
-    )
-
-
 def _widen(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give the linear layers of a classifier's head the widths that a state dict has."""
+    """Replace the linear layers of a classifier's head by layers of a state dict's widths."""
     for name, part in list(module.named_modules()):
         weight = state.get(f"{name}.weight")
         if (
@@ -340,8 +332,8 @@ def _widen(module: nn.Module, state: Mapping[str, Tensor]) -> None:
             setattr(module.get_submodule(parent), child, widened)
 
 
-def _awake(module: nn.Module) -> nn.Module:
-    """Draw the weights of a last layer that starts with zeros: its logits would all be equal."""
+def _with_random_head(module: nn.Module) -> nn.Module:
+    """Draw the weights of a last layer whose zeros would make all logits equal."""
     last = [part for part in module.modules() if isinstance(part, nn.Linear)][-1:]
     for linear in last:
         if not linear.weight.any():

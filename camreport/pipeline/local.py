@@ -21,15 +21,14 @@ from camreport.engine.plan import Options
 from camreport.errors import ClassError, InputError
 from camreport.images.inputs import InputFile, read_file
 from camreport.images.labels import shown_class
-from camreport.images.loading import Failure, decode_ahead
-from camreport.images.preprocessing import LoadedImage
+from camreport.images.loading import FailedInput, LoadedImage, decode_ahead
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
 from camreport.network.address import Layer
 from camreport.network.choose import check_places, choose_layers
 from camreport.network.state import device_of, preserved
 from camreport.network.survey import sample_image
-from camreport.results.checks import shortened
+from camreport.results.decoding import shortened
 from camreport.results.reader import Record, probabilities
 from camreport.results.shards import Arrays, shard_name, stack_arrays
 from camreport.results.writer import ResultsWriter
@@ -178,12 +177,12 @@ def _manifest(
         "seed": options.seed if _draws_noise(options) else None,
         "model": {
             "name": model.name,
-            "source": shortened(model.source),
+            "source": shortened(str(model.source)),
             "sha256": model.sha256,
             "parameters": model.parameter_count,
             "output": plan["output"],
-            "warning": shortened(model.warning),
-            "notes": [shortened(note) for note in dict.fromkeys((*model.notes, *found))],
+            "warning": shortened(str(model.warning)),
+            "notes": [shortened(str(note)) for note in dict.fromkeys((*model.notes, *found))],
         },
         "preprocessing": model.preprocessing.to_dict(),
         "classes": [*classes],
@@ -232,7 +231,7 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
         "preprocessing": model.preprocessing.to_dict(),
         "layers": list(draft.layers),
         "channels": list(draft.channels),
-        "methods": [[method.key, method.largest_grid] for method in options.methods],
+        "methods": [[method.key, method.max_positions] for method in options.methods],
         "quantity": options.quantity,
         "activation": options.activation,
         "fusion": [options.gamma, options.stages],
@@ -301,7 +300,7 @@ def _still_valid(
         if record.get("transient")
     }
     for index, image in decode_ahead(files, list(shard_of), model.preprocessing):
-        if not (isinstance(image, Failure) and image.transient):
+        if not (isinstance(image, FailedInput) and image.transient):
             valid.pop(shard_of[index], None)
     return valid
 
@@ -346,12 +345,12 @@ def _compute_shards(
 ) -> Iterator[Record]:
     """Compute and write the shards that are not finished; yield each one's records and cost."""
     explainer = request.explainer
-    changes = any(method.needs.changes for method in explainer.draft.options.methods)
+    changes = any(method.needs.perturbs for method in explainer.draft.options.methods)
     size = request.batch_size or writer.plan.get("batch", 1 if changes else explainer.batch_size)
     found: dict[str, None] = {}
     todo = [i for i in range(len(files)) if i // writer.plan.get("shard", 1) not in finished]
     pending = _Pending()
-    batch: dict[int, LoadedImage | Failure] = {}
+    batch: dict[int, LoadedImage | FailedInput] = {}
     started = time.perf_counter()
     for index, image in decode_ahead(files, todo, model.preprocessing):
         batch[index] = image
@@ -382,7 +381,7 @@ def _compute_shards(
 
 def _explain_batch(
     model: LoadedModel,
-    batch: Mapping[int, LoadedImage | Failure],
+    batch: Mapping[int, LoadedImage | FailedInput],
     writer: ResultsWriter,
     request: Request,
     pending: _Pending,
@@ -535,16 +534,16 @@ def _finish(
     return summary
 
 
-def _record(index: int, name: str, image: LoadedImage | Failure) -> Record:
+def _record(index: int, name: str, image: LoadedImage | FailedInput) -> Record:
     """Return an input's entry in the manifest, without what the model says of it."""
     record: Record = {"index": index, "file": name, "sha256": image.sha256}
-    if isinstance(image, Failure):
+    if isinstance(image, FailedInput):
         passing = {"transient": True} if image.transient else {}
-        reason = shortened(image.reason)
+        reason = shortened(str(image.reason))
         record |= {"width": None, "height": None, "status": "failed", "reason": reason}
         return record | passing
     record |= {"width": image.width, "height": image.height, "status": "ok"}
-    return record | ({"note": image.note} if image.note else {})
+    return record | ({"note": str(image.note)} if image.note else {})
 
 
 def _top(logits: NDArray[np.float32], plan: Record) -> list[Record]:

@@ -1,4 +1,9 @@
-"""Maps on photographs: what the report's contact sheet and the exported figures both show."""
+"""What of a map is drawn, and where: page, contact sheet, figures and table all ask here.
+
+raw map ─▶ strongest channel ─▶ colours apart ─▶ from its base up ─▶ 8 bits, or overlay
+"""
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -6,53 +11,84 @@ from numpy.typing import NDArray
 
 from camreport.images.preprocessing import Preprocessing
 from camreport.methods import Method
-from camreport.report.heatmap import overlay, signed_picture
-from camreport.results.reader import Record
+from camreport.report.heatmap import QuantisedCam, overlay, quantise, signed_picture
+from camreport.results.reader import MapRecord
+from camreport.results.schema import ImageEntry
 
 OPACITY = 0.5
 """Of the heat maps, as long as the reader does not change it."""
 
-Share = tuple[float, float, float, float]
-"""Left, top, right and bottom of a rectangle, as shares of a photograph."""
+Part = tuple[float, float, float, float]
+"""Left, top, right and bottom of a rectangle, as fractions of a photograph."""
 
 
-def seen_share(manifest: Record, record: Record) -> Share:
-    """Return which part of an image the model saw."""
-    width, height = record["width"], record["height"]
-    box = Preprocessing.from_dict(manifest["preprocessing"]).seen_box(width, height)
+@dataclass(frozen=True)
+class Appearance:
+    """What of a raw map is drawn.
+
+    Attributes:
+        method: whose it is.
+        cam: ``(h, w)``; of a map in colours the strongest one at each pixel.
+        base: the value that is drawn as zero: the least one where only differences mean something.
+        channel: which one it is, of a method that keeps channels apart.
+        colours: ``(3, H, W)``, of a map with one value per colour and pixel.
+    """
+
+    method: Method
+    cam: NDArray[np.float32]
+    base: float = 0.0
+    channel: int | None = None
+    colours: NDArray[np.float32] | None = None
+
+    @property
+    def drawn(self) -> NDArray[np.float32]:
+        """The map from its base up."""
+        return self.cam - np.float32(self.base)
+
+    @property
+    def quantised(self) -> QuantisedCam:
+        """The drawn map in 8 bits."""
+        return quantise(self.drawn, self.method.signed)
+
+
+def appearance(record: MapRecord) -> Appearance:
+    """Return what of a map is drawn."""
+    method, cam, channel = record.method, record.cam, None
+    if method.per_channel:
+        channel = int(np.nan_to_num(cam).sum((1, 2)).argmax())
+        cam = cam[channel]
+    if cam.ndim == 3:
+        strongest = cam[np.abs(cam).argmax(0), *np.indices(cam.shape[1:])]
+        return Appearance(method, strongest, colours=cam)
+    base = float(np.min(cam)) if method.from_least and np.isfinite(cam).all() else 0.0
+    return Appearance(method, cam, base, channel)
+
+
+def seen_part(preprocessing: Preprocessing, image: ImageEntry) -> Part:
+    """Return which part of a readable image the model saw."""
+    width, height = image.size
+    box = preprocessing.seen_box(width, height)
     return box.left / width, box.top / height, box.right / width, box.bottom / height
 
 
-def drawable(cam: NDArray[np.float32], method: Method) -> tuple[NDArray[np.float32], int | None]:
-    """Return the map to draw, and of a map per channel the number of the strongest one."""
-    if not method.per_channel:
-        return cam, None
-    channel = int(np.nan_to_num(cam).sum((1, 2)).argmax())
-    return cam[channel], channel
-
-
-def drawn_over(
-    photo: NDArray[np.uint8], cam: NDArray[np.float32], seen: Share, method: Method
-) -> NDArray[np.uint8]:
+def drawn_over(photo: NDArray[np.uint8], shown: Appearance, seen: Part) -> NDArray[np.uint8]:
     """Return a photograph with a map over what the model saw of it; the rest is dark.
 
     Args:
         photo: RGB ``(H, W, 3)``.
-        cam: raw map ``(h, w)``, or one value per colour and pixel ``(3, h, w)``.
+        shown: of the map.
         seen: which part of the photograph the map belongs to.
-        method: whose map it is.
     """
     height, width = photo.shape[:2]
     rows = slice(round(seen[1] * height), round(seen[3] * height))
     columns = slice(round(seen[0] * width), round(seen[2] * width))
     picture = photo // 3
-    if cam.ndim == 3:
+    if shown.colours is not None:
         size = (columns.stop - columns.start, rows.stop - rows.start)
-        picture[rows, columns] = cv2.resize(signed_picture(cam), size)
+        picture[rows, columns] = cv2.resize(signed_picture(shown.colours), size)
     else:
-        base = np.min(cam) if method.from_least else 0
         picture[rows, columns] = overlay(
-            photo[rows, columns], cam - base, opacity=OPACITY, signed=method.signed
+            photo[rows, columns], shown.drawn, opacity=OPACITY, signed=shown.method.signed
         )
     return picture
 

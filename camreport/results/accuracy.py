@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from camreport.messages import Message, message
+from camreport.results.schema import ImageEntry
 from camreport.settings import join_list
 
 MAX_NAMES = 10
@@ -43,14 +44,13 @@ class Reordering:
     right: int
 
 
-def accuracy(records: Iterable[Mapping[str, Any]]) -> Accuracy | None:
+def accuracy(images: Iterable[ImageEntry]) -> Accuracy | None:
     """Count right predictions; None where no image has a true class.
 
     Args:
-        records: of images, as in the manifest: ``label``, ``labels`` where several classes are
-            right, and ``top`` with the most probable class first.
+        images: those without a true class count for nothing.
     """
-    listed = list(records)
+    listed = list(images)
     counts = _confusions(listed)
     if not counts:
         return None
@@ -63,7 +63,7 @@ def accuracy(records: Iterable[Mapping[str, Any]]) -> Accuracy | None:
     return Accuracy(right, total, {} if _has_wide_labels(listed) else by_class)
 
 
-def better_order(records: Iterable[Mapping[str, Any]], num_classes: int) -> Reordering | None:
+def better_order(images: Iterable[ImageEntry], num_classes: int) -> Reordering | None:
     """Find an order of the class names with which clearly more predictions would be right.
 
     Two names are exchanged as long as at least twice as many images of both are right with it as
@@ -71,10 +71,10 @@ def better_order(records: Iterable[Mapping[str, Any]], num_classes: int) -> Reor
     ``MIN_IMAGES`` for each of these classes.
 
     Args:
-        records: as for ``accuracy``.
+        images: as for ``accuracy``.
         num_classes: number of the model's classes.
     """
-    counts = _confusions(records)
+    counts = _confusions(images)
     order = list(range(num_classes))
     while pair := _best_exchange(counts, order):
         one, other = pair
@@ -88,26 +88,23 @@ def better_order(records: Iterable[Mapping[str, Any]], num_classes: int) -> Reor
     return Reordering(tuple(order), right)
 
 
-def order_warning(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    """Return a warning that the class names seem to be in the wrong order, or nothing."""
-    counted, better = accuracy(records), better_order(records, len(names))
-    if counted is None or better is None or _has_wide_labels(records):
-        return ""
-    said = (
-        f"{counted.right} of {counted.total} predictions agree with the true classes, but "
-        f"{better.right} would "
-    )
+def order_warning(images: Sequence[ImageEntry], names: Sequence[str]) -> Message | None:
+    """Return a warning that the class names seem to be in the wrong order, if they do."""
+    counted, better = accuracy(images), better_order(images, len(names))
+    if counted is None or better is None or _has_wide_labels(images):
+        return None
+    counts = {"right": counted.right, "all": counted.total, "more": better.right}
     if len(names) <= MAX_NAMES:
         ordered = join_list(names[index] for index in better.order)
-        return f"{said}with the class names in the order {ordered}"
+        return message("results.names_in_order", names=ordered, **counts)
     renamed = [f"{i} {names[name]}" for i, name in enumerate(better.order) if i != name]
     rest = ", …" if len(renamed) > MAX_NAMES else ""
-    return f"{said}with these names by index: {join_list(renamed[:MAX_NAMES])}{rest}"
+    return message("results.names_by_index", names=join_list(renamed[:MAX_NAMES]) + rest, **counts)
 
 
-def _has_wide_labels(records: Iterable[Mapping[str, Any]]) -> bool:
+def _has_wide_labels(images: Iterable[ImageEntry]) -> bool:
     """Say whether a label of some image stands for several classes."""
-    return any("labels" in record for record in records)
+    return any(image.labels for image in images)
 
 
 def _best_exchange(
@@ -127,10 +124,10 @@ def _best_exchange(
     return best
 
 
-def _confusions(records: Iterable[Mapping[str, Any]]) -> Counter[tuple[int, int]]:
+def _confusions(images: Iterable[ImageEntry]) -> Counter[tuple[int, int]]:
     """Count images by their true and their most probable class."""
     return Counter(
-        (record["label"], record["top"][0]["index"])
-        for record in records
-        if record.get("label") is not None and record.get("top")
+        (image.label, image.top[0].index)
+        for image in images
+        if image.label is not None and image.top
     )

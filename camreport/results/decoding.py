@@ -5,8 +5,9 @@ cannot be decoded is refused in one sentence that names the file and the field.
 """
 
 import types
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from typing import (
     Annotated,
@@ -55,7 +56,7 @@ class UnfitError(Exception):
 class Entry:
     """Base of the frozen dataclasses that a results folder holds as JSON objects.
 
-    A field that holds its default is left out of the JSON.
+    A field with a default is left out of the JSON where it is None or False.
     """
 
     __slots__ = ()
@@ -96,8 +97,19 @@ def decode(kind: type[_T], content: object, where: str) -> _T:
     Raises:
         ResultsError: a field is missing or not as its type says; the message names it.
     """
-    try:
+    with refusing(where):
         return cast(_T, _decoder(kind)(content))  # type: ignore[arg-type]
+
+
+@contextmanager
+def refusing(where: str) -> Iterator[None]:
+    """Turn an ``UnfitError`` in the block into one sentence.
+
+    Raises:
+        ResultsError: it names the file ``where``, the field, what was expected and what was there.
+    """
+    try:
+        yield
     except UnfitError as error:
         place = "".join(reversed(error.place)).removeprefix(".")
         shown = repr(error.value)
@@ -117,11 +129,20 @@ def encode(value: object) -> Any:
         return {
             field.name: encode(own)
             for field, own in given
-            if not isinstance(value, Entry) or field.default is MISSING or own != field.default
+            if not (isinstance(value, Entry) and _is_left_out(field, own))
         }
     if isinstance(value, Mapping):
         return {name: encode(own) for name, own in value.items()}
     return [encode(own) for own in value] if isinstance(value, tuple) else value
+
+
+def _is_left_out(field: Field[Any], value: object) -> bool:
+    return field.default is not MISSING and (value is None or value is False)
+
+
+def shortened(text: str) -> str:
+    """Return a text as long as a value of a message may be."""
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
 def whole(least: int = 0, most: int = 2**63 - 1) -> Check:

@@ -1,9 +1,8 @@
 """The results folder: what a run leaves for researchers, and all that the gallery reads.
 
     OUT/results/.camreport          marker: the folder is ours; what the run was asked to do
-    OUT/results/shard-00000.npz     raw maps, logits and targets of a range of the images
-    OUT/results/shard-00000.json    the records of its inputs; written behind it: it is finished
-    OUT/results/photos/0.jpg        the photographs at display size
+    OUT/results/shard-000000.npz    raw maps, logits, targets and photographs of a range of images
+    OUT/results/shard-000000.json   its sidecar: the records of its inputs; written when it is done
     OUT/results/manifest.json       written last: its presence says that the run is complete
 
 A folder may come from someone else: what is read here is checked, and leads nowhere else.
@@ -14,10 +13,12 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,24 @@ from PIL import Image
 
 from camreport.errors import InputError, ResultsError
 from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked, read
-from camreport.results.checks import check_manifest
-from camreport.results.shards import Arrays, check_arrays, read_shard
-from camreport.settings import NONE, SIGMOID, SOFTMAX
-
-SCHEMA = 2
-"""Version of the folder's layout."""
+from camreport.methods import METHODS, Method
+from camreport.results.schema import (
+    CHANNEL_WEIGHTS,
+    FEATURE_MAPS,
+    IMAGE,
+    LOGITS,
+    PHOTO,
+    PHOTO_OFFSETS,
+    TARGETS,
+    ImageEntry,
+    Manifest,
+    MapKey,
+    Sidecar,
+    check_schema,
+    sidecar_of,
+)
+from camreport.results.shards import Arrays, check_arrays, read_shard, sidecar_name
+from camreport.settings import NONE, SIGMOID
 
 NEXT = ".camreport-next"
 """The folder in which a run writes until it is complete, where earlier results stand."""
@@ -44,17 +57,47 @@ DATA = "data"
 MANIFEST = "manifest.json"
 """Name of the file that describes a run."""
 
-PHOTOS = "photos"
-"""The folder of the photographs."""
-
-MAX_PHOTO_BYTES, MAX_PHOTO_PIXELS = 64 * 1024**2, 4096 * 4096
-"""Most bytes and pixels of a photograph at display size."""
+MAX_PHOTO_PIXELS = 4096 * 4096
+"""Most pixels of a photograph at display size."""
 
 MAX_JSON_BYTES = 2 * 1024**3
-"""Most bytes of a manifest."""
+"""Most bytes of a JSON file."""
 
 Record = dict[str, Any]
 """A JSON object."""
+
+
+@dataclass(frozen=True)
+class MapRecord:
+    """One map of one image.
+
+    Attributes:
+        method: whose it is.
+        layer: its address, ``fused`` or ``input``.
+        slot: place of its class among those explained.
+        target: index of that class; None for a method that looks at no class.
+        cam: raw, as ``explain`` returns it: ``(h, w)``; on the input perhaps one value per colour
+            ``(3, H, W)``; of a method that keeps channels apart ``(C, h, w)``.
+    """
+
+    method: Method
+    layer: str
+    slot: int
+    target: int | None
+    cam: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The feature maps of one image at one layer.
+
+    Attributes:
+        maps: ``(C, h, w)``.
+        weights: ``(K, C)``, with which Grad-CAM adds them up for each class explained.
+    """
+
+    maps: NDArray[np.float32]
+    weights: NDArray[np.float32]
 
 
 @dataclass
@@ -63,25 +106,67 @@ class Results:
 
     Attributes:
         path: the ``results`` folder.
-        manifest: as in ``manifest.json``, checked.
+        manifest: what was computed.
     """
 
     path: Path
-    manifest: Record
+    manifest: Manifest
     _shard: tuple[str, Arrays] = field(default=("", {}), repr=False)
 
-    @property
-    def images(self) -> list[Record]:
-        """The records of all images, failed ones included."""
-        return list(self.manifest["images"])
+    @cached_property
+    def images(self) -> Sequence[ImageEntry]:
+        """All inputs, failed ones included; read when asked for where there are many."""
+        return self.manifest.images or _SidecarImages(self.path, self.manifest)
 
-    def photo(self, index: int) -> bytes:
-        """Return an image's photograph at display size, as JPEG bytes.
+    @cached_property
+    def readable(self) -> Sequence[ImageEntry]:
+        """The images that were explained."""
+        return [image for image in self.images if image.readable]
+
+    def maps(self, index: int) -> Iterator[MapRecord]:
+        """Yield an image's maps, array by array; those of no class once.
 
         Raises:
-            ResultsError: it is missing.
+            ResultsError: the image failed, or its shard is missing or damaged.
         """
-        return read_photo(self.path, index)
+        arrays = self.arrays(index)
+        for name, cams in arrays.items():
+            key = MapKey.parse(name)
+            method = METHODS.get(key.method) if key else None
+            if key is None or method is None:
+                continue
+            for slot in range(len(cams) if method.class_specific else 1):
+                target = int(arrays[TARGETS][slot]) if method.class_specific else None
+                yield MapRecord(method, key.layer, slot, target, cams[slot])
+
+    def logits(self, index: int) -> NDArray[np.float32]:
+        """Return an image's logits ``(num_classes,)``; raises as ``maps`` does."""
+        return self.arrays(index)[LOGITS]
+
+    def probabilities(self, index: int) -> NDArray[np.float64]:
+        """Return an image's probabilities ``(num_classes,)``; raises as ``maps`` does."""
+        return probabilities(self.logits(index), self.manifest.activation)
+
+    def targets(self, index: int) -> tuple[int, ...]:
+        """Return the classes explained in an image, by their index; raises as ``maps`` does."""
+        return tuple(self.arrays(index)[TARGETS].tolist())
+
+    def channels(self, index: int, address: str) -> Channels:
+        """Return an image's feature maps at one of the manifest's ``channels``.
+
+        Raises:
+            ResultsError: as for ``maps``.
+            KeyError: there are none of this layer.
+        """
+        arrays = self.arrays(index)
+        maps, weights = (str(MapKey(kind, address)) for kind in (FEATURE_MAPS, CHANNEL_WEIGHTS))
+        return Channels(arrays[maps], arrays[weights])
+
+    def photo(self, index: int) -> bytes:
+        """Return an image's photograph at display size, as JPEG bytes; raises as ``maps`` does."""
+        row, shard = self._row_and_shard(index)
+        start, stop = shard[PHOTO_OFFSETS][row : row + 2]
+        return shard[PHOTO][start:stop].tobytes()
 
     def picture(self, index: int) -> Image.Image:
         """Return an image's photograph at display size, RGB.
@@ -89,37 +174,77 @@ class Results:
         Raises:
             ResultsError: it is missing or damaged, or of another shape than its image.
         """
-        picture = decode_photo(self.photo(index), f"{PHOTOS}/{index}.jpg")
-        record = self.manifest["images"][index]
-        width, height = record.get("width") or 1, record.get("height") or 1
+        entry = self.images[index]
+        what = f"the photograph of {entry.file!r} in {entry.shard}"
+        picture = decode_photo(self.photo(index), what)
+        width, height = entry.size
         off = abs(picture.height * width - picture.width * height)  # of rounding to whole pixels
         if off > 1.5 * max(width, height):
             raise ResultsError(
-                f"results: {PHOTOS}/{index}.jpg is {picture.width} × {picture.height}, which does "
-                f"not fit an image of {width} × {height}. Run 'camreport run' again."
+                f"results: {what} is {picture.width} × {picture.height}, which does not fit an "
+                f"image of {width} × {height}. Run 'camreport run' again."
             )
         return picture
 
     def arrays(self, index: int) -> Arrays:
-        """Return one image's arrays: maps ``(K, h, w)``, logits ``(num_classes,)``, targets.
+        """Return an image's arrays by name: maps ``(K, h, w)``, logits ``(num_classes,)``, targets.
 
         Raises:
             ResultsError: the image failed, or its shard is missing or damaged.
         """
-        record = self.manifest["images"][index]
-        if record["status"] != "ok":
-            raise ResultsError(f"image: {record['file']!r} has no maps ({record['reason']}).")
-        name = record["shard"]
-        if self._shard[0] != name:
-            arrays = read_shard(self.path / name, self.path.parent)
-            check_arrays(arrays, self.manifest, name)
-            self._shard = name, arrays
-        arrays, row = self._shard[1], record["row"]
-        if row >= len(arrays["image"]):
+        row, shard = self._row_and_shard(index)
+        joined = (PHOTO, PHOTO_OFFSETS)
+        return {name: array[row] for name, array in shard.items() if name not in joined}
+
+    def _row_and_shard(self, index: int) -> tuple[int, Arrays]:
+        """Return where an image stands in a shard, and all arrays of that."""
+        entry = self.images[index]
+        if entry.shard is None or entry.row is None:
+            raise ResultsError(f"image: {entry.file!r} has no maps ({entry.reason}).")
+        if self._shard[0] != entry.shard:
+            arrays = read_shard(self.path / entry.shard, self.path.parent)
+            check_arrays(arrays, self.manifest, entry.shard)
+            self._shard = entry.shard, arrays
+        if entry.row >= len(self._shard[1][IMAGE]):
             raise ResultsError(
-                f"results: {name} has no maps of {record['file']!r}. Run 'camreport run' again."
+                f"results: {entry.shard} has no maps of {entry.file!r}. Run 'camreport run' again."
             )
-        return {key: array[row] for key, array in arrays.items()}
+        return entry.row, self._shard[1]
+
+
+@dataclass
+class _SidecarImages(Sequence[ImageEntry]):
+    """The entries of all images, from the sidecars; those of the last shard stay in memory."""
+
+    path: Path
+    manifest: Manifest
+    _last: tuple[int, tuple[ImageEntry, ...]] = field(default=(-1, ()), repr=False)
+
+    def __len__(self) -> int:
+        return self.manifest.totals.images
+
+    @overload
+    def __getitem__(self, index: int) -> ImageEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageEntry]: ...
+    def __getitem__(self, index: int | slice) -> ImageEntry | Sequence[ImageEntry]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        shard, row = divmod(place, self.manifest.totals.shard_length)
+        if self._last[0] != shard:
+            self._last = shard, read_sidecar(self.path, self.manifest, shard).images
+        return self._last[1][row]
+
+
+def read_sidecar(folder: Path, manifest: Manifest, shard: int) -> Sidecar:
+    """Return the sidecar of a shard in a ``results`` folder.
+
+    Raises:
+        ResultsError: it is missing or damaged, or does not fit the manifest.
+    """
+    name = sidecar_name(shard)
+    return sidecar_of(read_json(folder / name, folder.parent), manifest, shard, name)
 
 
 def check_output(out: Path, overwrite: bool = False) -> None:
@@ -194,13 +319,8 @@ def load_results(path: str | Path) -> Results:
             f"results: {str(path)!r} is incomplete, it has no {MANIFEST} that can be read. "
             "Run the same 'camreport run' again: it goes on where it stopped."
         )
-    if manifest.get("schema") != SCHEMA:
-        raise ResultsError(
-            f"results: expected schema {SCHEMA}, got {manifest.get('schema')!r}. "
-            "Run 'camreport run' again with this version."
-        )
-    check_manifest(manifest)
-    return Results(folder, manifest)
+    check_schema(manifest, MANIFEST)
+    return Results(folder, Manifest.from_json(manifest, MANIFEST))
 
 
 def softmax(logits: NDArray[np.float32], axis: int = -1) -> NDArray[np.float64]:
@@ -229,11 +349,6 @@ def probabilities(logits: NDArray[np.float32], activation: str) -> NDArray[np.fl
     return softmax(logits)
 
 
-def activation_of(manifest: Record) -> str:
-    """Return how a run's logits become probabilities."""
-    return str(manifest.get("activation", SOFTMAX))
-
-
 def read_json(path: Path, root: Path) -> Record:
     """Return a JSON file's object, or an empty one where there is none that can be read."""
     try:
@@ -250,15 +365,6 @@ def _is_left_behind(entry: Path) -> bool:
     if entry.name != RESULTS or not is_folder(entry):
         return False
     return all(inside.name.startswith(MARKER) for inside in entry.iterdir())
-
-
-def read_photo(folder: Path, index: int) -> bytes:
-    """Return the bytes of a photograph in a ``results`` folder.
-
-    Raises:
-        ResultsError: it is missing, a link, or too large.
-    """
-    return read(folder / PHOTOS / f"{index}.jpg", folder.parent, MAX_PHOTO_BYTES)
 
 
 def decode_photo(data: bytes, name: str) -> Image.Image:

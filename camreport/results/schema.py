@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, NamedTuple, Self
 
 from camreport.errors import ResultsError
@@ -11,7 +12,7 @@ from camreport.images.pixels import MAX_PIXELS
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message
 from camreport.methods import METHODS
-from camreport.results.decoding import Entry, UnfitError, filled, whole
+from camreport.results.decoding import Entry, UnfitError, filled, refusing, whole
 
 SCHEMA = 3
 """Version of the folder's layout."""
@@ -40,6 +41,11 @@ def _shard_name(value: str) -> None:
         raise UnfitError("a name such as shard-000000.npz", value)
 
 
+def _file_name(value: str) -> None:
+    if not PurePosixPath(value).name:
+        raise UnfitError("the name of a file", value)
+
+
 def _method_key(value: str) -> None:
     if value not in METHODS:
         raise UnfitError(f"one of {', '.join(METHODS)}", value)
@@ -50,6 +56,7 @@ Side = Annotated[int, whole(1, MAX_SIDE)]
 ShardName = Annotated[str, _shard_name]
 """Leads nowhere else."""
 
+FileName = Annotated[str, _file_name]
 MethodKey = Annotated[str, _method_key]
 Activation = Literal["softmax", "sigmoid", "none"]
 Shape = tuple[
@@ -191,7 +198,7 @@ class ImageEntry(Entry):
     """
 
     index: Count
-    file: str
+    file: FileName
     sha256: str | None
     width: Side | None
     height: Side | None
@@ -200,7 +207,7 @@ class ImageEntry(Entry):
     transient: bool = False
     note: Message | None = None
     label: Count | None = None
-    labels: tuple[Count, ...] = ()
+    labels: tuple[Count, ...] | None = None
     shard: ShardName | None = None
     row: Count | None = None
     top: tuple[Prediction, ...] = ()
@@ -392,7 +399,31 @@ class Manifest(Entry):
             raise UnfitError("the number of failed images", self.totals.failed, ".totals.failed")
         _check_numbered(self.images, 0, ".images")
         for index, image in enumerate(self.images):
-            check_classes(image, len(self.classes), f".images[{index}]")
+            _check_classes(image, len(self.classes), f".images[{index}]")
+
+
+def sidecar_of(content: object, manifest: Manifest, shard: int, where: str) -> Sidecar:
+    """Return a shard's sidecar, once it is known to fit the manifest.
+
+    Args:
+        content: as ``json.loads`` gives it.
+        manifest: of the run.
+        shard: its number.
+        where: the file that it comes from, for the message.
+
+    Raises:
+        ResultsError: something is missing or does not fit; the message names it.
+    """
+    sidecar = Sidecar.from_json(content, where)
+    length = manifest.totals.shard_length
+    count = min(length, manifest.totals.images - shard * length)
+    with refusing(where):
+        if len(sidecar.images) != count:
+            raise UnfitError(f"{count} entries", len(sidecar.images), ".images")
+        _check_numbered(sidecar.images, shard * length)
+        for index, image in enumerate(sidecar.images):
+            _check_classes(image, len(manifest.classes), f".images[{index}]")
+    return sidecar
 
 
 def check_schema(content: Mapping[str, object], where: str) -> None:
@@ -421,11 +452,11 @@ def check_schema(content: Mapping[str, object], where: str) -> None:
     )
 
 
-def check_classes(image: ImageEntry, classes: int, place: str) -> None:
+def _check_classes(image: ImageEntry, classes: int, place: str) -> None:
     """Refuse an image that speaks of a class that there is not, by ``UnfitError``."""
-    predicted = (prediction.index for prediction in image.top)
-    for index in (*image.labels, *predicted, *([] if image.label is None else [image.label])):
-        if index >= classes:
+    named = (image.label, *(image.labels or ()), *(entry.index for entry in image.top))
+    for index in named:
+        if index is not None and index >= classes:
             raise UnfitError(f"class indices up to {classes - 1}", index, place)
 
 

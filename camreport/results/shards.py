@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,28 @@ from numpy.typing import NDArray
 from camreport.errors import ResultsError
 from camreport.files import reading
 from camreport.methods import METHODS
+from camreport.results.schema import (
+    CHANNEL_WEIGHTS,
+    FEATURE_MAPS,
+    FUSED,
+    IMAGE,
+    INPUT,
+    LOGITS,
+    PHOTO,
+    PHOTO_OFFSETS,
+    TARGETS,
+    Manifest,
+    MapKey,
+)
 
 Arrays = dict[str, NDArray[Any]]
-"""A shard's arrays by key: ``"<method>/<layer>"``, ``logits``, ``targets``, ``image``; of channel
-layers ``"feature_maps/<layer>"`` ``(n, C, h, w)``, ``"channel_weights/<layer>"`` ``(n, K, C)``."""
+"""A shard's arrays by name: maps ``"<method>/<layer>"`` ``(n, K, h, w)``, ``logits``, ``targets``,
+``image`` and, of channel layers, ``"feature_maps/<layer>"`` ``(n, C, h, w)`` and
+``"channel_weights/<layer>"`` ``(n, K, C)``; ``photo`` and ``photo_offsets`` hold JPEGs."""
 
 MAX_BYTES = 8 * 1024**3
 """Most bytes of a shard's file."""
 
-_WHOLE_NETWORK = ("fused", "input")
 _READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -29,7 +42,12 @@ _READERS = {
 
 def shard_name(shard: int) -> str:
     """Return the file name of a shard."""
-    return f"shard-{shard:05d}.npz"
+    return f"shard-{shard:06d}.npz"
+
+
+def sidecar_name(shard: int) -> str:
+    """Return the file name of a shard's sidecar."""
+    return f"shard-{shard:06d}.json"
 
 
 def stack_arrays(rows: Iterable[Arrays]) -> Arrays:
@@ -73,38 +91,56 @@ def read_shard(path: Path, root: Path) -> Arrays:
         ) from error
 
 
-def check_arrays(arrays: Arrays, manifest: Mapping[str, Any], name: str) -> None:
+def check_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
     """Compare a shard's arrays with what the manifest says of the run.
 
     Raises:
         ResultsError: one is missing, unknown or of another shape or type; the message names it.
     """
-    channels = {layer["address"]: layer["shape"] for layer in manifest.get("channels", ())}
-    count = len(arrays["image"]) if _is(arrays.get("image"), np.int64, (None,)) else 0
-    targets = arrays.get("targets")
-    ranks = targets.shape[1] if targets is not None and targets.ndim == 2 else 0
-    expected = {
-        "image": (np.int64, (count,)),
-        "logits": (np.float32, (count, len(manifest["classes"]))),
-        "targets": (np.int64, (count, ranks)),
-        **{f"feature_maps/{a}": (np.float32, (count, *shape)) for a, shape in channels.items()},
-        **{
-            f"channel_weights/{a}": (np.float32, (count, ranks, shape[0]))
-            for a, shape in channels.items()
-        },
+    count = len(arrays[IMAGE]) if _is(arrays.get(IMAGE), np.int64, (None,)) else 0
+    targets = arrays.get(TARGETS)
+    slots = targets.shape[1] if targets is not None and targets.ndim == 2 else 0
+    expected = _expected(manifest, count, slots)
+    for text, (kind, shape) in expected.items():
+        if not _is(arrays.get(text), kind, shape):
+            raise _unexpected(name, text, arrays.get(text))
+    layers = {FUSED, INPUT, *(layer.address for layer in manifest.layers)}
+    for text in arrays.keys() - expected.keys():
+        key = MapKey.parse(text)
+        if key is None or key.method not in manifest.methods or key.layer not in layers:
+            raise _unexpected(name, text, arrays[text])
+        grids = _grids(key.method)
+        if not any(_is(arrays[text], np.float32, (count, slots, *grid)) for grid in grids):
+            raise _unexpected(name, text, arrays[text])
+    if not count or not slots or not _within(arrays[TARGETS], len(manifest.classes)):
+        raise _unexpected(name, TARGETS, targets)
+    if not _are_bounds(arrays[PHOTO_OFFSETS], len(arrays[PHOTO])):
+        raise _unexpected(name, PHOTO_OFFSETS, arrays[PHOTO_OFFSETS])
+
+
+def _expected(
+    manifest: Manifest, count: int, slots: int
+) -> dict[str, tuple[type, tuple[int | None, ...]]]:
+    """Return type and shape of the arrays that every shard has; None is any length."""
+    expected: dict[str, tuple[type, tuple[int | None, ...]]] = {
+        IMAGE: (np.int64, (count,)),
+        LOGITS: (np.float32, (count, len(manifest.classes))),
+        TARGETS: (np.int64, (count, slots)),
+        PHOTO: (np.uint8, (None,)),
+        PHOTO_OFFSETS: (np.int64, (count + 1,)),
     }
-    for key, (kind, shape) in expected.items():
-        if not _is(arrays.get(key), kind, shape):
-            raise _unexpected(name, key, arrays.get(key))
-    layers = {*_WHOLE_NETWORK, *(layer["address"] for layer in manifest["layers"])}
-    for key in arrays.keys() - expected.keys():
-        method, _, layer = key.partition("/")
-        if method not in manifest["methods"] or layer not in layers:
-            raise _unexpected(name, key, arrays[key])
-        if not any(_is(arrays[key], np.float32, (count, ranks, *s)) for s in _grids(method)):
-            raise _unexpected(name, key, arrays[key])
-    if not count or not ranks or not _within(arrays["targets"], len(manifest["classes"])):
-        raise _unexpected(name, "targets", targets)
+    for layer in manifest.channels:
+        features, weights = (
+            MapKey(kind, layer.address) for kind in (FEATURE_MAPS, CHANNEL_WEIGHTS)
+        )
+        expected[str(features)] = np.float32, (count, *layer.shape)
+        expected[str(weights)] = np.float32, (count, slots, layer.shape[0])
+    return expected
+
+
+def _are_bounds(offsets: NDArray[np.int64], length: int) -> bool:
+    """Say whether offsets rise from 0 to a length."""
+    return bool(offsets[0] == 0 and offsets[-1] == length and (np.diff(offsets) >= 0).all())
 
 
 def _grids(method: str) -> list[tuple[int | None, ...]]:

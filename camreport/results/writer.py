@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from camreport.files import (
     RESULTS,
     is_file,
     is_folder,
-    is_link,
     is_marked,
     make_folder,
     remove_leftovers,
@@ -30,27 +30,56 @@ from camreport.files import (
     write,
     writing,
 )
-from camreport.results.checks import check_plan, check_summary
+from camreport.messages import message
+from camreport.results.decoding import Entry, decode, shortened
 from camreport.results.reader import (
     MANIFEST,
     NEXT,
-    PHOTOS,
     REPORT,
-    SCHEMA,
     Record,
     check_output,
     decode_photo,
     read_json,
-    read_photo,
 )
-from camreport.results.shards import Arrays, read_shard, shard_name
+from camreport.results.schema import (
+    IMAGE,
+    PHOTO,
+    PHOTO_OFFSETS,
+    SCHEMA,
+    ClassEntry,
+    LayerEntry,
+    Manifest,
+    Sidecar,
+)
+from camreport.results.shards import Arrays, pack_photos, read_shard, shard_name, sidecar_name
 
 MAX_DISCARDED = 1000
 """Finished shards of other settings from which on only ``overwrite`` replaces them."""
 
 _LAST = ".camreport-last"
-_SHARD_FILE = re.compile(r"shard-(\d{5,9})\.(npz|json)")
-_PHOTO_FILE = re.compile(r"(\d+)\.jpg")
+_SHARD_FILE = re.compile(r"shard-(\d{6,9})\.(npz|json)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Skip(Entry):
+    method: str
+    layer: str | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan(Entry):
+    """What the first batch has settled, as the marker keeps it."""
+
+    batch: int
+    shard: int
+    activation: str
+    output: str | None
+    classes: tuple[ClassEntry, ...]
+    layers: tuple[LayerEntry, ...]
+    channels: tuple[LayerEntry, ...]
+    skipped: tuple[_Skip, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass
@@ -85,7 +114,8 @@ class ResultsWriter:
             marker = read_json(folder / MARKER, self.out)
             if marker.get("schema") == SCHEMA and marker.get("settings") == self.settings:
                 with suppress(ResultsError):
-                    plan = check_plan(marker.get("plan"))
+                    plan = marker.get("plan", {})
+                    decode(_Plan, plan, MARKER)
                     self.plan = self.plan or plan
                     self._sources += [folder] if plan == self.plan else []
 
@@ -130,7 +160,7 @@ class ResultsWriter:
             arrays: maps ``(n, K, h, w)``, ``logits``, ``targets``, ``image`` of its n images;
                 empty where no input could be read.
             summary: ``images``, the records of its inputs, their ``facts``, and ``cost``.
-            photos: JPEG bytes by index of the image.
+            photos: JPEG bytes by index of the image, in the order of the arrays.
 
         Raises:
             OutputError: the disk is full, or the folder cannot be written to.
@@ -143,11 +173,10 @@ class ResultsWriter:
         record = path.with_suffix(".json")
         with reported(record):
             record.unlink(missing_ok=True)
-        for index, photo in photos.items():
-            write(self.folder / PHOTOS / f"{index}.jpg", photo, self.out)
         if arrays:
+            packed = dict(zip((PHOTO, PHOTO_OFFSETS), pack_photos([*photos.values()]), strict=True))
             with writing(path, self.out) as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
+                np.savez(file, **arrays, **packed)  # type: ignore[arg-type]
         self._write_summary(shard, summary)
 
     def write_manifest(self, manifest: Record) -> bool:
@@ -156,7 +185,7 @@ class ResultsWriter:
         Returns:
             Whether it says more than the one before, other than another command.
         """
-        new, before = json.loads(_json({"schema": SCHEMA, **manifest})), self.manifest()
+        new, before = self._manifest(manifest).to_json(), self.manifest()
         if self._claimed or self._waiting or {*self.kept.values()} != {self.out / RESULTS}:
             self._claim()
             folder = self.folder  # which the manifest decides
@@ -169,6 +198,19 @@ class ResultsWriter:
             self._prune(self.out / RESULTS, manifest["images"])
         return bool({**new, "command": ""} != {**before, "command": ""})
 
+    def _manifest(self, manifest: Record) -> Manifest:
+        images = manifest["images"]
+        failed = sum(record["status"] == "failed" for record in images)
+        content = _with_messages(json.loads(_json(manifest))) | {
+            "schema": SCHEMA,
+            "totals": {
+                "images": len(images),
+                "failed": failed,
+                "shard_length": self.plan["shard"],
+            },
+        }
+        return Manifest.from_json(content, MANIFEST)
+
     def _take_place(self) -> None:
         """Put the complete results in the place of earlier ones, which go."""
         results = self.out / RESULTS
@@ -179,8 +221,16 @@ class ResultsWriter:
         _settle(self.out)
 
     def _write_summary(self, shard: int, summary: Record) -> None:
-        record = (self.folder / shard_name(shard)).with_suffix(".json")
-        write(record, _json({"run": self._fingerprint(), **summary}), self.out)
+        arrays = self.folder / shard_name(shard)
+        content = _with_messages(json.loads(_json(summary))) | {
+            "run": self._fingerprint(),
+            "facts": [fact and dict(zip(_FACTS, fact, strict=True)) for fact in summary["facts"]],
+            "device": self.settings["device"],
+            "bytes": arrays.stat().st_size if _readable(summary) else 0,
+        }
+        name = sidecar_name(shard)
+        sidecar = Sidecar.from_json(content, name)
+        write(self.folder / name, _json(sidecar.to_json()), self.out)
 
     def _claim(self) -> None:
         """Make the folder ours, once: remove what belongs to another run, take over what stays."""
@@ -192,11 +242,9 @@ class ResultsWriter:
             if folder not in self._sources:
                 for file in _own_files(folder):
                     file.unlink()
-            for place in (folder, folder / PHOTOS):
-                remove_leftovers(place, self.out)
+            remove_leftovers(folder, self.out)
         record = {"schema": SCHEMA, "plan": self.plan, "settings": self.settings}
         write(folder / MARKER, _json(record), self.out)
-        make_folder(folder / PHOTOS, self.out)
         for shard, source in self.kept.items():
             if source != folder:
                 self._take_over(shard, source, folder)
@@ -207,40 +255,34 @@ class ResultsWriter:
     def _take_over(self, shard: int, source: Path, folder: Path) -> None:
         """Give a finished shard of one folder to another, without its bytes where possible."""
         summary = self._summary(source, shard)
-        name = shard_name(shard)
-        photos = [f"{PHOTOS}/{index}.jpg" for index in _readable(summary)]
-        arrays = [name] if photos else []
-        for part in (*photos, *arrays, Path(name).with_suffix(".json").name):
+        arrays = [shard_name(shard)] if _readable(summary) else []
+        for part in (*arrays, sidecar_name(shard)):
             take_over(source / part, folder / part, self.out)
 
     def _prune(self, folder: Path, images: Sequence[Record]) -> None:
-        """Remove the shards and photographs that no image of the run has."""
-        length = self.plan["shard"]
-        last = (len(images) - 1) // length
-        readable = {record["index"] for record in images if record["status"] == "ok"}
+        """Remove the shards that no image of the run has."""
+        last = (len(images) - 1) // self.plan["shard"]
         with reported(folder):
             for shard, files in _shards_in(folder).items():
                 for file in files if shard > last else ():
                     file.unlink()
-            for photo in (folder / PHOTOS).iterdir():
-                found = _PHOTO_FILE.fullmatch(photo.name)
-                if found and int(found[1]) not in readable:
-                    photo.unlink()
 
     def _summary(self, folder: Path, shard: int) -> Record:
         """Return a finished shard's summary; empty where anything of it is missing or damaged."""
-        path = folder / shard_name(shard)
-        summary = read_json(path.with_suffix(".json"), self.out)
+        content = read_json(folder / sidecar_name(shard), self.out)
         try:
-            if summary.pop("run", None) != self._fingerprint():
+            sidecar = Sidecar.from_json(content, sidecar_name(shard))
+            if sidecar.run != self._fingerprint():
                 return {}
-            check_summary(summary)
+            summary = _with_sentences(sidecar)
             read = _readable(summary)
-            if read and read_shard(path, self.out)["image"].tolist() != read:
-                return {}
-            for index in read:
-                decode_photo(read_photo(folder, index), f"{index}.jpg")
-        except (ResultsError, KeyError):
+            if read:
+                arrays = read_shard(folder / shard_name(shard), self.out)
+                if arrays[IMAGE].tolist() != read:
+                    return {}
+                for start, stop in pairwise(arrays[PHOTO_OFFSETS]):
+                    decode_photo(arrays[PHOTO][start:stop].tobytes(), shard_name(shard))
+        except (ResultsError, KeyError, TypeError):
             return {}
         return summary
 
@@ -279,18 +321,14 @@ def _settle(out: Path) -> None:
                 os.replace(last, results)
         if not is_marked(last):
             return
-        if is_link(last / PHOTOS):
-            (last / PHOTOS).unlink()
         for file in _own_files(last):
             file.unlink()
-        for folder in (last, last / PHOTOS):
-            remove_leftovers(folder, out)
-        for path in [*(last / PHOTOS).glob("*"), *last.iterdir()]:  # what somebody else put there
+        remove_leftovers(last, out)
+        for path in [*last.iterdir()]:  # what somebody else put there
             target = results / path.relative_to(last)
-            if path.name not in (MARKER, PHOTOS) and not os.path.lexists(target):
+            if path.name != MARKER and not os.path.lexists(target):
                 os.replace(path, target)
         with suppress(OSError):  # where something has kept its place, it stays there
-            (last / PHOTOS).rmdir()
             (last / MARKER).unlink()
             last.rmdir()
 
@@ -298,11 +336,8 @@ def _settle(out: Path) -> None:
 def _own_files(folder: Path) -> list[Path]:
     """Return what a run has written to a folder but its marker, the manifest first."""
     shards = [file for files in _shards_in(folder).values() for file in files]
-    photos = folder / PHOTOS
-    listed = photos.iterdir() if is_folder(photos) else ()
-    pictures = [path for path in listed if _PHOTO_FILE.fullmatch(path.name)]
     manifest = [folder / MANIFEST] if os.path.lexists(folder / MANIFEST) else []
-    return [*manifest, *shards, *pictures]
+    return [*manifest, *shards]
 
 
 def _shards_in(folder: Path) -> dict[int, list[Path]]:
@@ -314,6 +349,44 @@ def _shards_in(folder: Path) -> dict[int, list[Path]]:
             if name:
                 found.setdefault(int(name[1]), []).append(path)
     return found
+
+
+_FACTS = ("bytes", "modified_ns", "changed_ns")
+
+
+def _with_messages(content: Record) -> Record:
+    """Return a manifest or a shard's summary with its sentences as messages."""
+    for record in (*content["images"], *content.get("skipped", ())):
+        for name in {"reason", "note"} & record.keys():
+            record[name] = _text(record[name])
+    if "findings" in content:
+        content["findings"] = [_text(finding) for finding in content["findings"]]
+    if model := content.get("model"):
+        model |= {"source": _text(model["source"]), "notes": [*map(_text, model["notes"])]}
+        model["warning"] = _text(model["warning"]) if model["warning"] else None
+    return content
+
+
+def _text(sentence: str) -> Record:
+    return message("results.text", text=shortened(sentence)).to_json()
+
+
+def _with_sentences(sidecar: Sidecar) -> Record:
+    """Return a shard's summary with its messages as sentences."""
+    return {
+        "images": [
+            image.to_json()
+            | ({"reason": str(image.reason)} if image.reason else {})
+            | ({"note": str(image.note)} if image.note else {})
+            for image in sidecar.images
+        ],
+        "facts": [
+            None if fact is None else [fact.bytes, fact.modified_ns, fact.changed_ns]
+            for fact in sidecar.facts
+        ],
+        "cost": sidecar.cost.to_json(),
+        "findings": [str(finding) for finding in sidecar.findings],
+    }
 
 
 def _readable(summary: Record) -> list[int]:

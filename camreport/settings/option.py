@@ -1,8 +1,11 @@
 """What is said once of an option: how it is written and read, and what of a run it changes."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+_Class = TypeVar("_Class")
 
 Affects = Literal["maps", "records", "report"]
 """Parts of a run's results: the maps; what is recorded of each image; how the report shows it."""
@@ -86,3 +89,11 @@ def options_of(settings: type) -> dict[str, Option]:
             switches = {flag: True} if said.default is False else said.switches
             found[each.name] = replace(said, flag=flag, switches=switches)
     return found
+
+
+def documented(settings: type[_Class]) -> type[_Class]:
+    """Return a class of settings with its options' meanings in its docstring."""
+    meanings = [f"{name}: {said.help}" for name, said in options_of(settings).items()]
+    text = inspect.cleandoc(settings.__doc__ or "")
+    settings.__doc__ = "\n    ".join([f"{text}\n\nOptions:", *meanings])
+    return settings

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from camreport.settings.option import Affects, option, options_of
+from camreport.settings.option import Affects, documented, option, options_of
 from camreport.settings.text import (
     OneNumberOf,
     OneOf,
@@ -23,6 +23,7 @@ from camreport.settings.text import (
     read_names,
     read_number,
     read_numbers,
+    read_path,
     read_size,
     read_whole,
     write_label_map,
@@ -77,6 +78,7 @@ _what = partial(option, group="What", affects="maps")
 _drawing = partial(option, group="Drawing", affects="report")
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a run is asked to do, besides its inputs and its folder; each field is an option.
@@ -157,7 +159,7 @@ class Settings:
     checkpoint: str | Path | None = _model(
         None,
         metavar="FILE",
-        parse=Path,
+        parse=read_path,
         write=write_path,
         help="File with weights: PyTorch, safetensors, TorchScript, or a Keras VGG16. Without "
         "--model, AlexNet, VGG and ResNet are recognised from their tensor shapes.",

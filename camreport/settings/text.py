@@ -106,6 +106,11 @@ def read_size(text: str) -> int | list[int]:
     return int(sides[0]) if len(sides) == 1 else [int(side) for side in sides]
 
 
+def read_path(text: str) -> Path:
+    """Read a path; ``~`` is the home folder, also where no shell has seen it (``--x=~/file``)."""
+    return Path(os.path.expanduser(text))
+
+
 def read_names(text: str) -> tuple[str, ...] | Path:
     """Read names with commas between them, or the path of a file that lists them.
 

@@ -41,7 +41,7 @@ def command(
     def run(*words: str) -> Finished:
         monkeypatch.setattr(sys, "argv", ["camreport", *words])
         capsys.readouterr()
-        return Finished(cli._exit_code(), *capsys.readouterr())
+        return Finished(cli.cli.exit_code(), *capsys.readouterr())
 
     return run
 

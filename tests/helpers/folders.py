@@ -85,7 +85,7 @@ def cell(name: str) -> str:
 
 def at_a_glance(out: Path, image: int, method: str, layer: str) -> str:
     """Return which map of an image the overview shows: that of the predicted class."""
-    return f"{image}.{load_results(out).images[image]['top'][0]['index']}.{method}.{layer}"
+    return f"{image}.{load_results(out).images[image].top[0].index}.{method}.{layer}"
 
 
 def drawn(page: Page, name: str) -> NDArray[np.uint8]:

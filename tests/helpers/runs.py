@@ -141,7 +141,9 @@ def shards_of(out: Path) -> dict[str, Arrays]:
 def images_of(out: Path) -> dict[int, Arrays]:
     """Return every image's arrays by its index."""
     return {
-        int(index): {key: array[row] for key, array in shard.items()}
+        int(index): {
+            key: array[row] for key, array in shard.items() if key not in ("photo", "photo_offsets")
+        }
         for shard in shards_of(out).values()
         for row, index in enumerate(shard["image"])
     }

@@ -12,8 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camreport.results.reader import SCHEMA, Record, softmax
-from camreport.results.shards import Arrays, shard_name, stack_arrays
+from camreport.images.preprocessing import Preprocessing
+from camreport.messages import message
+from camreport.results.reader import softmax
+from camreport.results.schema import (
+    MAX_INLINE,
+    SCHEMA,
+    ClassEntry,
+    Cost,
+    Fusion,
+    ImageEntry,
+    LayerEntry,
+    Manifest,
+    MapKey,
+    ModelEntry,
+    Prediction,
+    Sidecar,
+    TotalCost,
+    Totals,
+)
+from camreport.results.shards import (
+    Arrays,
+    pack_photos,
+    shard_name,
+    sidecar_name,
+    stack_arrays,
+)
 
 INPUTS = Path(__file__).resolve().parents[2] / "inputs"
 CLASSES = ("cat", "dog")
@@ -57,56 +81,66 @@ def write_results(
     random = np.random.default_rng(seed)
     grids = GRIDS if grids is None else grids
     folder = out / "results"
-    (folder / "photos").mkdir(parents=True)
+    folder.mkdir(parents=True)
     photos = [_photo(random, place, photo_side) for place in range(PHOTOS)]
+    jpegs = [_jpeg(photo) for photo in photos]
     rows = [
         _arrays(random, photos[row % PHOTOS], methods, grids) for row in range(min(count, IN_SHARD))
     ]
-    names = [{"index": index, "name": name} for index, name in enumerate(CLASSES)]
-    for place, photo in enumerate(photos):
-        buffer = BytesIO()
-        photo.save(buffer, format="JPEG", quality=85)
-        (folder / f"photo-{place}").write_bytes(buffer.getvalue())
-    records: list[Record] = []
-    for index in range(count):
-        shard, row = divmod(index, IN_SHARD)
-        os.link(folder / f"photo-{index % PHOTOS}", folder / "photos" / f"{index}.jpg")
-        if row == 0:
-            _write_shard(folder, shard, rows[: count - index])
-        width, height = photos[index % PHOTOS].size
-        probabilities = softmax(rows[row]["logits"])
-        name = CLASSES[index % 2]
-        records.append(
-            {
-                "index": index,
-                "file": f"{name}s/IMG_{index:05d}.jpg",
-                "sha256": hashlib.sha256(str(index).encode()).hexdigest(),
-                "width": 3 * width,
-                "height": 3 * height,
-                "status": "ok",
-                "label": index % 2,
-                "top": [
-                    {**names[i], "probability": round(float(probabilities[i]), 6)}
-                    for i in np.argsort(-probabilities)
-                ],
-                "shard": shard_name(shard),
-                "row": row,
-            }
-        )
-    for place in range(PHOTOS):
-        (folder / f"photo-{place}").unlink()
+    images = [
+        _entry(index, photos[index % IN_SHARD % PHOTOS], rows[index % IN_SHARD]["logits"])
+        for index in range(count)
+    ]
     (folder / ".camreport").write_text("{}")
-    (folder / "manifest.json").write_text(json.dumps(_manifest(methods, grids, names, records)))
+    for shard, first in enumerate(range(0, count, IN_SHARD)):
+        own = images[first : first + IN_SHARD]
+        _write_shard(folder, shard, rows[: len(own)], jpegs)
+        _write_json(folder / sidecar_name(shard), _sidecar(own))
+    _write_json(folder / "manifest.json", _manifest(methods, grids, images))
     return out
 
 
-def _write_shard(folder: Path, shard: int, rows: Sequence[Arrays]) -> None:
-    first = folder / shard_name(0)
+def _write_shard(folder: Path, shard: int, rows: Sequence[Arrays], jpegs: Sequence[bytes]) -> None:
     if shard and len(rows) == IN_SHARD:
-        os.link(first, folder / shard_name(shard))
-    else:
-        arrays = stack_arrays(rows) | {"image": np.arange(len(rows))}
-        np.savez(folder / shard_name(shard), **arrays)  # type: ignore[arg-type]
+        os.link(folder / shard_name(0), folder / shard_name(shard))
+        return
+    photo, offsets = pack_photos([jpegs[row % PHOTOS] for row in range(len(rows))])
+    np.savez(
+        folder / shard_name(shard),
+        image=np.arange(len(rows)),
+        photo=photo,
+        photo_offsets=offsets,
+        **stack_arrays(rows),
+    )
+
+
+def _write_json(path: Path, content: Manifest | Sidecar) -> None:
+    path.write_text(json.dumps(content.to_json()), encoding="utf-8")
+
+
+def _jpeg(photo: Image.Image) -> bytes:
+    buffer = BytesIO()
+    photo.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def _entry(index: int, photo: Image.Image, logits: NDArray[np.float32]) -> ImageEntry:
+    probabilities = softmax(logits)
+    return ImageEntry(
+        index=index,
+        file=f"{CLASSES[index % 2]}s/IMG_{index:05d}.jpg",
+        sha256=hashlib.sha256(str(index).encode()).hexdigest(),
+        width=3 * photo.width,
+        height=3 * photo.height,
+        status="ok",
+        label=index % 2,
+        top=tuple(
+            Prediction(index=i, name=CLASSES[i], probability=round(float(probabilities[i]), 6))
+            for i in np.argsort(-probabilities).tolist()
+        ),
+        shard=shard_name(index // IN_SHARD),
+        row=index % IN_SHARD,
+    )
 
 
 def _photo(random: np.random.Generator, place: int, side: int) -> Image.Image:
@@ -133,7 +167,7 @@ def _arrays(
         for method in methods:
             weights = random.normal(0.1, 1, (len(CLASSES), len(features)))
             maps = np.tensordot(weights, features, 1).astype(np.float32)
-            arrays[f"{method}/{layer}"] = maps * np.float32(10 ** random.uniform(-3, 0))
+            arrays[str(MapKey(method, layer))] = maps * np.float32(10 ** random.uniform(-3, 0))
     largest = max(grids.values())
     for method in (key for key in methods if key in FUSING):
         lifted = [
@@ -159,54 +193,47 @@ def _features(
     return np.stack([np.maximum(cv2.filter2D(small, -1, kernel), 0) for kernel in kernels])
 
 
+def _sidecar(images: Sequence[ImageEntry]) -> Sidecar:
+    nothing = (None,) * len(images)
+    return Sidecar(run="", images=(*images,), facts=nothing, cost=_cost(1), device="cpu", bytes=1)
+
+
+def _cost(maps: int) -> TotalCost:
+    counts = {"forwards": 1, "backwards": 2, "variants": 0, "maps": maps}
+    families = {"shared passes": Cost(**counts, seconds=1.0)}
+    return TotalCost(**counts, seconds=1.0, families=families)
+
+
 def _manifest(
-    methods: Sequence[str],
-    grids: dict[str, int],
-    names: Sequence[Record],
-    records: Sequence[Record],
-) -> Record:
-    counted = {"forwards": 1, "backwards": 2, "variants": 0, "maps": len(records), "seconds": 1.0}
-    return {
-        "schema": SCHEMA,
-        "command": "camreport run photographs -o report",
-        "versions": {"camreport": "0", "numpy": np.__version__},
-        "device": "cpu",
-        "seed": None,
-        "model": {
-            "name": "synthetic",
-            "source": "no network",
-            "sha256": "0" * 64,
-            "parameters": 0,
-            "output": None,
-            "warning": "",
-            "notes": [],
-        },
-        "preprocessing": {
-            "size": [224, 224],
-            "resize": "squash",
-            "short_side": None,
-            "interpolation": "bilinear",
-            "mean": [0.485, 0.456, 0.406],
-            "std": [0.229, 0.224, 0.225],
-            "channel_order": "rgb",
-            "scale": 1,
-        },
-        "classes": [*names],
-        "layers": [
-            {
-                "address": layer,
-                "type": "Conv2d",
-                "tensor": "after ReLU",
-                "shape": [8, side, side],
-            }
+    methods: Sequence[str], grids: dict[str, int], images: Sequence[ImageEntry]
+) -> Manifest:
+    return Manifest(
+        schema=SCHEMA,
+        command="camreport run photographs -o report",
+        versions={"camreport": "0", "numpy": np.__version__},
+        device="cpu",
+        seed=None,
+        model=ModelEntry(
+            name="synthetic",
+            source=message("results.text", text="no network"),
+            sha256="0" * 64,
+            parameters=0,
+            notes=(),
+        ),
+        preprocessing=Preprocessing(),
+        classes=tuple(ClassEntry(index=i, name=name) for i, name in enumerate(CLASSES)),
+        layers=tuple(
+            LayerEntry(address=layer, type="Conv2d", tensor="after ReLU", shape=(8, side, side))
             for layer, side in grids.items()
-        ],
-        "channels": [],
-        "methods": [*methods],
-        "quantity": "logit",
-        "fusion": {"gamma": 2.0, "stages": None},
-        "smooth": [],
-        "skipped": [],
-        "images": [*records],
-        "cost": counted | {"families": {"shared passes": counted}},
-    }
+        ),
+        channels=(),
+        methods=(*methods,),
+        quantity="logit",
+        activation="softmax",
+        fusion=Fusion(gamma=2.0, stages=None),
+        smooth=(),
+        skipped=(),
+        totals=Totals(images=len(images), failed=0, shard_length=IN_SHARD),
+        images=(*images,) if len(images) <= MAX_INLINE else (),
+        cost=_cost(len(images)),
+    )

@@ -1,5 +1,6 @@
 """The gallery: a results folder becomes a report that needs no network and no server."""
 
 from camreport.report.gallery.render import Layout, check_rendering, printable, render_gallery
+from camreport.report.gallery.report import DEFAULT_LIMITS, Limits
 
-__all__ = ["Layout", "check_rendering", "printable", "render_gallery"]
+__all__ = ["DEFAULT_LIMITS", "Layout", "Limits", "check_rendering", "printable", "render_gallery"]

@@ -7,25 +7,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.methods import METHODS, Method
-from camreport.report.appearance import drawable
+from camreport.report.appearance import appearance
 from camreport.report.gallery.language import Words
-from camreport.results.reader import Record
-from camreport.results.shards import Arrays
+from camreport.results.reader import MapRecord
+from camreport.results.schema import Manifest
 
 TOLERANCE = 1e-5
-"""Largest difference of two maps, each as shares of its maximum, that rounding explains."""
+"""Largest difference of two maps, each as fractions of its maximum, that rounding explains."""
 
 Pair = tuple[str, str]
 """A method, and one that has all its maps, up to a positive factor for each."""
 
 
-def candidates(arrays: Arrays) -> set[Pair]:
-    """Return the pairs whose maps could coincide: the second has all layers of the first."""
+def candidates(maps: Sequence[MapRecord]) -> set[Pair]:
+    """Return the pairs whose maps could coincide: the second has all layers of the first.
+
+    Args:
+        maps: of one image.
+    """
     layers: dict[str, set[str]] = {}
-    for key in arrays:
-        name, _, layer = key.partition("/")
-        if layer and name in METHODS:
-            layers.setdefault(name, set()).add(layer)
+    for record in maps:
+        layers.setdefault(record.method.key, set()).add(record.layer)
     return {
         (one, other)
         for one, other in permutations(layers, 2)
@@ -33,14 +35,23 @@ def candidates(arrays: Arrays) -> set[Pair]:
     }
 
 
-def coincide(arrays: Arrays, pair: Pair) -> bool:
-    """Say whether one image's maps by the first method look like those by the second."""
-    one, other = pair
-    return all(
-        _look_alike(cams, arrays[key.replace(one, other, 1)], METHODS[one])
-        for key, cams in arrays.items()
-        if key.startswith(f"{one}/")
-    )
+def coinciding(maps: Sequence[MapRecord], pairs: Collection[Pair]) -> set[Pair]:
+    """Return the pairs whose first method has no map in an image that looks unlike the second's.
+
+    Args:
+        maps: of one image.
+        pairs: some of its ``candidates``.
+    """
+    of_method: dict[str, dict[tuple[str, int], MapRecord]] = {}
+    for record in maps:
+        of_method.setdefault(record.method.key, {})[record.layer, record.slot] = record
+    return {
+        (one, other)
+        for one, other in pairs
+        if all(
+            _look_alike(record, of_method[other][place]) for place, record in of_method[one].items()
+        )
+    }
 
 
 def repeated(methods: Sequence[Method], pairs: Collection[Pair]) -> dict[str, str]:
@@ -64,14 +75,14 @@ def repeated(methods: Sequence[Method], pairs: Collection[Pair]) -> dict[str, st
     return found
 
 
-def coincidences(manifest: Record, repeats: Mapping[str, str], words: Words) -> list[str]:
+def coincidences(manifest: Manifest, repeats: Mapping[str, str], words: Words) -> list[str]:
     """Say which methods coincide, and why where that is known."""
     return [
         words(
             "coincide",
             first=METHODS[one].name,
             second=METHODS[other].name,
-            why=words(f"coincide.{_reason({one, other}, len(manifest['classes']))}"),
+            why=words(f"coincide.{_reason({one, other}, len(manifest.classes))}"),
         )
         for one, other in repeats.items()
     ]
@@ -91,29 +102,23 @@ def _kind(method: Method) -> tuple[bool, ...]:
     )
 
 
-def _look_alike(one: NDArray[np.float32], other: NDArray[np.float32], method: Method) -> bool:
-    """Say whether maps ``(K, h, w)`` are drawn alike; those of no class count once."""
-    if one.shape != other.shape:
+def _look_alike(one: MapRecord, other: MapRecord) -> bool:
+    """Say whether two maps are drawn alike."""
+    if one.cam.shape != other.cam.shape:
         return False
-    count = len(one) if method.class_specific else 1
-    return all(
-        _same(_shares(one[rank], method), _shares(other[rank], method)) for rank in range(count)
-    )
+    own, its = _fractions(one), _fractions(other)
+    if own is None or its is None:
+        return own is its
+    return bool(np.abs(own - its).max() <= TOLERANCE)
 
 
-def _shares(raw: NDArray[np.float32], method: Method) -> NDArray[np.float64] | None:
-    """Return a map as shares of its maximum; zeros if it is empty, None if it is undefined."""
-    cam = np.asarray(drawable(raw, method)[0], dtype=np.float64)
+def _fractions(record: MapRecord) -> NDArray[np.float64] | None:
+    """Return a map as fractions of its maximum; zeros if empty, None if undefined."""
+    shown = appearance(record)
+    drawn = shown.drawn if shown.colours is None else shown.colours
+    cam = np.asarray(drawn, dtype=np.float64)
     if not np.isfinite(cam).all():
         return None
-    if method.from_least:
-        cam = cam - cam.min()
-    shown = cam if method.signed else np.maximum(cam, 0)
-    peak = np.abs(shown).max()
-    return shown / peak if peak > 0 else shown
-
-
-def _same(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return bool(np.abs(one - other).max() <= TOLERANCE)
+    cam = cam if record.method.signed else np.maximum(cam, 0)
+    peak = np.abs(cam).max()
+    return cam / peak if peak > 0 else cam

@@ -1,20 +1,18 @@
 """What the page shows where scripts do not run: a contact sheet, predictions and numbers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.images.pixels import jpeg_bytes
 from camreport.methods import DEFAULT_METHODS, Method
-from camreport.report.appearance import drawable, drawn_over, format_probability, seen_share
+from camreport.report.appearance import appearance, drawn_over, format_probability, seen_part
 from camreport.report.gallery.language import Words
-from camreport.report.gallery.records import FUSED, INPUT, shown_methods
-from camreport.report.heatmap import quantise
-from camreport.results.reader import Record, Results, activation_of, probabilities
-from camreport.results.shards import Arrays
+from camreport.report.gallery.records import shown_methods
+from camreport.results.reader import MapRecord, Results
+from camreport.results.schema import FUSED, INPUT, ImageEntry
 
 TILE_SIDE = 160
 """Longer side of the contact sheet's pictures, in pixels."""
@@ -24,6 +22,9 @@ TILE_METHODS = 3
 
 Picture = Callable[[bytes, str], str]
 """Keeps a JPEG under a name and returns the address that shows it."""
+
+_Maps = Mapping[tuple[str, str, int], MapRecord]
+"""One image's maps by key of the method, layer and slot of the class."""
 
 
 @dataclass(frozen=True)
@@ -72,29 +73,27 @@ class FallbackImage:
 
 
 def fallback_image(
-    results: Results, record: Record, words: Words, picture: Picture
+    results: Results, image: ImageEntry, words: Words, picture: Picture
 ) -> FallbackImage:
     """Draw one image's part of the contact sheet.
 
     Raises:
         ResultsError: its arrays or its photograph are missing or damaged.
     """
-    manifest, index = results.manifest, record["index"]
-    arrays = results.arrays(index)
-    photo = results.picture(index)
-    photo.thumbnail((TILE_SIDE, TILE_SIDE))
-    methods = shown_methods(manifest)
-    layer = manifest["layers"][-1]["address"]
-    names = words("names").join(method.name for method in tile_methods(methods))
+    manifest = results.manifest
+    maps = {(m.method.key, m.layer, m.slot): m for m in results.maps(image.index)}
+    methods = tile_methods(shown_methods(manifest))
+    names = words("names").join(method.name for method in methods)
+    layer = manifest.layers[-1].address
     return FallbackImage(
-        index=index,
-        file=record["file"],
-        size=_size(manifest, record, words),
-        badge=_badge(manifest, record, words),
-        predictions=tuple(Prediction(p["name"], p["probability"]) for p in record["top"][:3]),
-        caption=words("fallback.caption", image=record["file"], methods=names, layer=layer),
-        tiles=tuple(_tiles(manifest, record, arrays, photo, words, picture)),
-        numbers=tuple(_numbers(manifest, record, arrays, methods, words)),
+        index=image.index,
+        file=image.file,
+        size=_size(results, image, words),
+        badge=_badge(results, image, words),
+        predictions=tuple(Prediction(p.name, p.probability) for p in image.top[:3]),
+        caption=words("fallback.caption", image=image.file, methods=names, layer=layer),
+        tiles=tuple(_tiles(results, image, maps, words, picture)),
+        numbers=tuple(_numbers(results, image, maps, words)),
     )
 
 
@@ -105,68 +104,63 @@ def tile_methods(methods: Sequence[Method]) -> tuple[Method, ...]:
     return tuple(dict.fromkeys([*usual, *drawn]))[:TILE_METHODS]
 
 
-def _size(manifest: Record, record: Record, words: Words) -> str:
+def _size(results: Results, image: ImageEntry, words: Words) -> str:
     """Say how large an image is, and how much of it the model saw."""
-    width, height = record["width"], record["height"]
-    left, top, right, bottom = seen_share(manifest, record)
+    width, height = image.size
+    left, top, right, bottom = seen_part(results.manifest.preprocessing, image)
     across, down = round((right - left) * width), round((bottom - top) * height)
     if (across, down) == (width, height):
         return words("image.size", width=width, height=height)
     return words("image.seen", width=width, height=height, across=across, down=down)
 
 
-def _badge(manifest: Record, record: Record, words: Words) -> str:
+def _badge(results: Results, image: ImageEntry, words: Words) -> str:
     """Compare the first prediction with the true class, where that is known."""
-    if record.get("label") is None or not record["top"]:
+    if image.label is None or not image.top:
         return ""
-    right = record["top"][0]["index"] == record["label"]
-    name = manifest["classes"][record["label"]]["name"]
+    right = image.top[0].index == image.label
+    name = results.manifest.class_names[image.label]
     return words("badge.right" if right else "badge.wrong", name=name)
 
 
 def _tiles(
-    manifest: Record,
-    record: Record,
-    arrays: Arrays,
-    photo: Image.Image,
-    words: Words,
-    picture: Picture,
+    results: Results, image: ImageEntry, maps: _Maps, words: Words, picture: Picture
 ) -> Iterator[Tile]:
     """Draw the photograph, and each class and method at the last layer."""
-    index = record["index"]
+    manifest, comma = results.manifest, words("comma")
+    photo = results.picture(image.index)
+    photo.thumbnail((TILE_SIDE, TILE_SIDE))
     original = words("original")
-    source = picture(jpeg_bytes(photo, quality=80), f"{index}")
-    yield Tile(source, original, words("comma").join([record["file"], original]))
-    seen, pixels = seen_share(manifest, record), np.asarray(photo)
-    layer = manifest["layers"][-1]["address"]
-    for rank, target in enumerate(arrays["targets"]):
+    source = picture(jpeg_bytes(photo, quality=80), f"{image.index}")
+    yield Tile(source, original, comma.join([image.file, original]))
+    seen, pixels = seen_part(manifest.preprocessing, image), np.asarray(photo)
+    layer = manifest.layers[-1].address
+    for slot, target in enumerate(results.targets(image.index)):
         for method in tile_methods(shown_methods(manifest)):
-            cams = arrays.get(f"{method.key}/{layer}")
-            if cams is None or (rank and not method.class_specific):
+            record = maps.get((method.key, layer, slot))
+            if record is None:
                 continue
-            name = manifest["classes"][int(target)]["name"]
-            shown = name if method.class_specific else words("class.any")
-            label = words("fallback.tile", name=shown, method=method.name)
-            base = np.min(cams[rank]) if method.from_least else 0
-            state = quantise(cams[rank] - base, method.signed).state
+            shown = appearance(record)
+            of_class = method.class_specific
+            name = manifest.class_names[target] if of_class else words("class.any")
+            label = words("fallback.tile", name=name, method=method.name)
+            state = shown.quantised.state
             if state != "positive":
-                label = words("comma").join([label, words(f"cell.{state}")])
-            drawn = Image.fromarray(drawn_over(pixels, cams[rank], seen, method))
-            jpeg = jpeg_bytes(drawn, quality=80)
+                label = comma.join([label, words(f"cell.{state}")])
+            jpeg = jpeg_bytes(Image.fromarray(drawn_over(pixels, shown, seen)), quality=80)
             yield Tile(
-                picture(jpeg, f"{index}-{rank}-{method.key}"),
+                picture(jpeg, f"{image.index}-{slot}-{method.key}"),
                 label,
-                words("comma").join([record["file"], shown, method.name, layer]),
+                comma.join([image.file, name, method.name, layer]),
             )
 
 
-def _numbers(
-    manifest: Record, record: Record, arrays: Arrays, methods: Sequence[Method], words: Words
-) -> Iterator[Numbers]:
+def _numbers(results: Results, image: ImageEntry, maps: _Maps, words: Words) -> Iterator[Numbers]:
     """Yield a table of the maps' largest values for each class, and one of no class."""
-    addresses = [layer["address"] for layer in manifest["layers"]]
-    shares = probabilities(arrays["logits"], activation_of(manifest))
-    for rank, target in [*enumerate(arrays["targets"]), (0, None)]:
+    manifest, methods = results.manifest, shown_methods(results.manifest)
+    addresses = [*(layer.address for layer in manifest.layers), FUSED, INPUT]
+    chances = results.probabilities(image.index)
+    for slot, target in [*enumerate(results.targets(image.index)), (0, None)]:
         columns = [m for m in methods if m.class_specific == (target is not None)]
         if not columns:
             continue
@@ -174,33 +168,31 @@ def _numbers(
         if target is not None:
             name = words(
                 "fallback.class",
-                name=manifest["classes"][int(target)]["name"],
-                probability=format_probability(float(shares[target])),
+                name=manifest.class_names[target],
+                probability=format_probability(float(chances[target])),
             )
-        rows = [
-            (layer, tuple(_peak(arrays.get(f"{m.key}/{layer}"), rank, m, words) for m in columns))
-            for layer in (*addresses, FUSED, INPUT)
-            if any(f"{method.key}/{layer}" in arrays for method in columns)
-        ]
+        rows = (
+            (layer, [maps.get((method.key, layer, slot)) for method in columns])
+            for layer in addresses
+        )
         yield Numbers(
-            words("fallback.numbers", image=record["file"], name=name),
+            words("fallback.numbers", image=image.file, name=name),
             tuple(method.name for method in columns),
-            tuple(rows),
+            tuple(
+                (layer, tuple(_peak(record, words) for record in row))
+                for layer, row in rows
+                if any(row)
+            ),
         )
 
 
-def _peak(
-    cams: NDArray[np.float32] | None,
-    rank: int,
-    method: Method,
-    words: Words,
-) -> str:
+def _peak(record: MapRecord | None, words: Words) -> str:
     """Say a map's largest value, or why it has none."""
-    if cams is None:
+    if record is None:
         return "–"
-    cam, _ = drawable(cams[rank], method)
-    base = float(np.min(cam)) if method.from_least and np.isfinite(cam).all() else 0.0
-    quantised = quantise(cam - base, method.signed)
+    shown = appearance(record)
+    quantised = shown.quantised
     if quantised.state != "positive":
         return words(f"cell.{quantised.state}")
-    return ("±" if method.signed else "") + f"{quantised.peak + base:.3g}".replace("-", "−")
+    sign = "±" if record.method.signed else ""
+    return sign + f"{quantised.peak + shown.base:.3g}".replace("-", "−")

@@ -18,35 +18,18 @@ from PIL import Image
 
 from camreport import files
 from camreport.errors import ResultsError
+from camreport.images.loading import PHOTO_SIDE
 from camreport.images.pixels import jpeg_bytes
-from camreport.images.preprocessing import PHOTO_SIDE
-from camreport.report.gallery.coinciding import repeated
 from camreport.report.gallery.fallback import FallbackImage, fallback_image
-from camreport.report.gallery.language import words_of
+from camreport.report.gallery.language import Words, words_of
 from camreport.report.gallery.prose import prose
-from camreport.report.gallery.records import image_record, shown_methods
-from camreport.report.gallery.report import (
-    PER_CHUNK,
-    PER_OVERVIEW,
-    Seen,
-    at_a_glance,
-    readable,
-    report_data,
-)
+from camreport.report.gallery.records import Detail, image_record, shown_methods
+from camreport.report.gallery.report import Limits, RunTotals, overview_entry, report_data
 from camreport.report.gallery.template import compact_json, page_template, script, style
 from camreport.results.reader import DATA, Results
 
-MANY = 1000
-"""Images beyond which the page has smaller photographs and maps, as its provenance says."""
-
-MANY_PHOTO_SIDE, MANY_CELLS = 224, 28
-"""Longer sides of photographs, in pixels, and of maps, in cells, in a report of that many."""
-
 THUMBNAIL_SIDE = 96
 """Longer side of the overview's photographs, in pixels."""
-
-IN_FALLBACK = 100
-"""Images of the contact sheet without scripts."""
 
 _POLICY = (
     "default-src 'none'; img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'; "
@@ -75,7 +58,7 @@ def is_folder(report: Path) -> bool:
 
 
 def write_folder(
-    results: Results, report: Path, language: str, tell: Callable[[int], None]
+    results: Results, report: Path, language: str, limits: Limits, tell: Callable[[int], None]
 ) -> None:
     """Write the data beside the page, and then the page.
 
@@ -83,6 +66,7 @@ def write_folder(
         results: of the run.
         report: path of the page.
         language: that it opens in.
+        limits: of the report.
         tell: called with the number of images done so far.
 
     Raises:
@@ -93,7 +77,7 @@ def write_folder(
         with files.reported(folder):
             folder.mkdir()  # which takes no folder, or link to one, that is there
             (folder / files.MARKER).touch()
-            page = _write_data(results, folder, language, tell)
+            page = _write_data(results, folder, language, limits, tell)
             with files.writing(report, report.parent) as file:
                 file.write(page.encode())
                 with files.reported(report.with_name(DATA)):
@@ -115,51 +99,74 @@ def _exchange(data: Path, new: Path) -> None:
         raise
 
 
-def _write_data(results: Results, folder: Path, language: str, tell: Callable[[int], None]) -> str:
+def _write_data(
+    results: Results, folder: Path, language: str, limits: Limits, tell: Callable[[int], None]
+) -> str:
     """Write all data and return the page."""
-    records = readable(results)
-    many = len(records) > MANY
-    side, cap = (MANY_PHOTO_SIDE, MANY_CELLS) if many else (PHOTO_SIDE, None)
-    degraded = ["maps.many"] if many else []
-    seen, words = Seen(), words_of(language)
+    many = len(results.readable) > limits.many
+    detail = limits.many_detail if many else Detail(PHOTO_SIDE, None, deflated=True)
+    reduced_detail = ["maps.many"] if many else []
+    totals, words = RunTotals(), words_of(language)
+    _write_images(results, folder, limits, detail, totals, tell)
+    shown = _write_tiles(results, folder, limits, words)
+    data = report_data(
+        results, language, totals, limits, folder=True, reduced_detail=reduced_detail
+    )
+    _write_chunk(folder, "report", data)
+    (folder / "camreport.js").write_text(script(), encoding="utf-8", newline="\n")
+    (folder / "camreport.css").write_text(style(), encoding="utf-8", newline="\n")
+    repeats = totals.repeats(shown_methods(results.manifest))
+    return page_template().render(
+        folder=True,
+        language=language,
+        words=words,
+        prose=prose(results, words, reduced_detail, repeats),
+        policy=_POLICY,
+        images=[(image, Markup()) for image in shown],
+        more=len(results.readable) - len(shown),
+    )
+
+
+def _write_images(
+    results: Results,
+    folder: Path,
+    limits: Limits,
+    detail: Detail,
+    totals: RunTotals,
+    tell: Callable[[int], None],
+) -> None:
+    """Write every image's maps, its part of the overview and its thumbnail; add it to totals."""
     chunk: list[object] = []
-    glances: list[object] = []
-    shown: list[tuple[FallbackImage, Markup]] = []
+    overview: list[object] = []
+    last = len(results.readable)
+    for done, entry in enumerate(results.readable, start=1):
+        image = image_record(results, entry, detail)
+        totals.add(image)
+        chunk.append(image.data)
+        overview.append(overview_entry(results, image))
+        _write_thumbnail(folder, done - 1, image.photo)
+        if done % limits.chunk == 0 or done == last:
+            _write_chunk(folder, f"images-{(done - 1) // limits.chunk:04d}", chunk)
+            chunk.clear()
+        if done % limits.overview == 0 or done == last:
+            _write_chunk(folder, f"overview-{(done - 1) // limits.overview:04d}", overview)
+            overview.clear()
+        tell(done)
+
+
+def _write_tiles(
+    results: Results, folder: Path, limits: Limits, words: Words
+) -> list[FallbackImage]:
+    """Write the pictures of the contact sheet, and return what it says of the first images."""
 
     def keep(jpeg: bytes, name: str) -> str:
         (folder / "tiles" / f"{name}.jpg").write_bytes(jpeg)
         return f"{DATA}/tiles/{name}.jpg"
 
     (folder / "tiles").mkdir()
-    for place, record in enumerate(records):
-        image = image_record(results, record, side, cap, deflated=True)
-        seen.add(image)
-        chunk.append(image.data)
-        glances.append(at_a_glance(results, image))
-        _write_thumbnail(folder, place, image.photo)
-        if place < IN_FALLBACK:
-            shown.append((fallback_image(results, record, words, keep), Markup()))
-        last = place == len(records) - 1
-        if last or (place + 1) % PER_CHUNK == 0:
-            _write_chunk(folder, f"images-{place // PER_CHUNK:04d}", chunk)
-            chunk = []
-        if last or (place + 1) % PER_OVERVIEW == 0:
-            _write_chunk(folder, f"overview-{place // PER_OVERVIEW:04d}", glances)
-            glances = []
-        tell(place + 1)
-    _write_chunk(folder, "report", report_data(results, language, seen, True, degraded))
-    (folder / "camreport.js").write_text(script(), encoding="utf-8", newline="\n")
-    (folder / "camreport.css").write_text(style(), encoding="utf-8", newline="\n")
-    repeats = repeated(shown_methods(results.manifest), seen.coinciding or set())
-    return page_template().render(
-        folder=True,
-        language=language,
-        words=words,
-        prose=prose(results, words, degraded, repeats),
-        policy=_POLICY,
-        images=shown,
-        more=len(records) - len(shown),
-    )
+    return [
+        fallback_image(results, entry, words, keep) for entry in results.readable[: limits.fallback]
+    ]
 
 
 def _write_thumbnail(folder: Path, place: int, photo: bytes) -> None:

@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from camreport.errors import InputError
+from camreport.messages import Message
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 """Languages of the page by their codes, each in its own words."""
@@ -20,10 +21,12 @@ class Words:
     """One language.
 
     Attributes:
+        language: its code, one of ``LANGUAGES``.
         strings: the page's own words, by key; ``{name}`` stands for what varies.
         phrases: sentences that Python writes in English, with the same kind of placeholders.
     """
 
+    language: str
     strings: Mapping[str, str]
     phrases: Mapping[str, str]
 
@@ -35,8 +38,14 @@ class Words:
         """Return words with a number, singular or plural: ``3 images``."""
         return self(f"{key}.one" if count == 1 else f"{key}.other", count=f"{count:,}")
 
-    def phrase(self, sentence: str) -> str:
+    def message(self, message: Message) -> str:
+        """Return the words of a message."""
+        return self.phrase(message.worded(self.language))
+
+    def phrase(self, sentence: str | Message) -> str:
         """Translate a sentence that was written in English; one that is not known stays."""
+        if isinstance(sentence, Message):
+            return sentence.worded(self.language)
         if sentence in self.phrases:
             return self.phrases[sentence]
         for pattern, translated in self._patterns:
@@ -71,7 +80,7 @@ def words_of(language: str) -> Words:
     """Return the words of one of ``LANGUAGES``."""
     path = templates_folder() / "languages" / f"{language}.json"
     table = json.loads(path.read_text(encoding="utf-8"))
-    return Words(table["strings"], table.get("phrases", {}))
+    return Words(language, table["strings"], table.get("phrases", {}))
 
 
 def language_of(report: Path) -> str:

@@ -3,13 +3,13 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from camreport.images.preprocessing import Preprocessing
 from camreport.methods import METHODS, Method
 from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.language import Words
-from camreport.report.gallery.records import FUSED, INPUT, shown_methods
+from camreport.report.gallery.records import shown_methods
 from camreport.results.accuracy import accuracy, order_warning
-from camreport.results.reader import Record, Results, activation_of
+from camreport.results.reader import Results
+from camreport.results.schema import FUSED, INPUT, Cost, ImageEntry, LayerEntry, Manifest, TotalCost
 from camreport.settings import NONE
 
 Rows = list[tuple[str, str]]
@@ -22,7 +22,7 @@ MAX_NAMES = 6
 def prose(
     results: Results,
     words: Words,
-    degraded: Sequence[str],
+    reduced_detail: Sequence[str],
     repeats: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """Return all sentences about a run: title, facts, notices, methods, provenance.
@@ -30,12 +30,12 @@ def prose(
     Args:
         results: of the run.
         words: of the language.
-        degraded: keys of ``strings`` that say what the page shows in less than full detail.
+        reduced_detail: keys of ``strings`` that say what the page shows in less than full detail.
         repeats: methods whose maps coincide with another's, and that other; None if not known.
     """
     manifest = results.manifest
     methods = shown_methods(manifest)
-    readable = [record for record in results.images if record["status"] == "ok"]
+    readable = results.readable
     return {
         "title": _title(manifest, len(readable), words),
         "lede": words("space").join(
@@ -48,53 +48,46 @@ def prose(
         "facts": _facts(manifest, readable, methods, words),
         "leftOut": _left_out(manifest, words),
         "failed": [
-            (record["file"], words.phrase(record["reason"]))
-            for record in results.images
-            if record["status"] == "failed"
+            (image.file, words.message(image.reason)) for image in results.images if image.reason
         ],
         "inputs": len(results.images),
         "layers": {
-            **{layer["address"]: _layer_details(layer, words) for layer in manifest["layers"]},
             **{
-                layer["address"]: _layer_details(layer, words)
-                for layer in manifest.get("channels", ())
+                layer.address: _layer_details(layer, words)
+                for layer in (*manifest.layers, *manifest.channels)
             },
             FUSED: [words("layer.fused")],
             INPUT: [words("layer.input")],
         },
         "methods": {method.key: _method(method, words) for method in methods},
         "reasons": {
-            f"{skip['method']}/{skip['layer']}": words.phrase(skip["reason"])
-            for skip in manifest["skipped"]
+            f"{skip.method}/{skip.layer}": words.message(skip.reason) for skip in manifest.skipped
         },
         "quantity": _quantity(manifest, words),
-        "provenance": _provenance(manifest, words, degraded),
+        "provenance": _provenance(manifest, words, reduced_detail),
     }
 
 
-def format_cost(cost: Mapping[str, float], words: Words) -> str:
+def format_cost(cost: Cost, words: Words) -> str:
     """Say what a run took: ``1 forward, 2 backwards, 66 maps, 0.4 s``."""
-    counted = {
-        key: words.number_of(f"cost.{key}", int(cost[key]))
-        for key in ("forwards", "backwards", "maps")
-        if cost[key]
-    }
-    if cost["variants"]:
-        counted["forwards"] += words("cost.variants", count=f"{cost['variants']:,}")
-    seconds = words("cost.seconds", count=f"{cost['seconds']:.1f}")
+    counts = {"forwards": cost.forwards, "backwards": cost.backwards, "maps": cost.maps}
+    counted = {key: words.number_of(f"cost.{key}", count) for key, count in counts.items() if count}
+    if cost.variants:
+        counted["forwards"] += words("cost.variants", count=f"{cost.variants:,}")
+    seconds = words("cost.seconds", count=f"{cost.seconds:.1f}")
     return words("comma").join([*counted.values(), seconds])
 
 
-def format_families(cost: Record, words: Words) -> Rows:
+def format_families(cost: TotalCost, words: Words) -> Rows:
     """Say what each kind of passes took: ``shared passes``, ``1 forward, 2 backwards, …``."""
-    return [(words.phrase(name), format_cost(own, words)) for name, own in cost["families"].items()]
+    return [(words.phrase(name), format_cost(own, words)) for name, own in cost.families.items()]
 
 
-def _title(manifest: Record, images: int, words: Words) -> str:
+def _title(manifest: Manifest, images: int, words: Words) -> str:
     """Name the data and the model, so that ten reports in ten tabs are told apart."""
-    inputs = _inputs(manifest["command"])
+    inputs = _inputs(manifest.command)
     data = [_joined(inputs, words)] if inputs else []
-    return " · ".join([*data, words.number_of("images", images), manifest["model"]["name"]])
+    return " · ".join([*data, words.number_of("images", images), manifest.model.name])
 
 
 def _inputs(command: str) -> list[str]:
@@ -107,46 +100,44 @@ def _inputs(command: str) -> list[str]:
     return [name for name in given[2:ends] if name.strip("./*")]
 
 
-def _lede(manifest: Record, images: int, methods: Sequence[Method], words: Words) -> str:
+def _lede(manifest: Manifest, images: int, methods: Sequence[Method], words: Words) -> str:
     return words(
         "lede",
         methods=_joined([method.name for method in methods], words),
-        layers=words.number_of("layers", len(manifest["layers"])),
+        layers=words.number_of("layers", len(manifest.layers)),
         images=words.number_of("images", images),
     )
 
 
 def _facts(
-    manifest: Record, readable: Sequence[Record], methods: Sequence[Method], words: Words
+    manifest: Manifest, readable: Sequence[ImageEntry], methods: Sequence[Method], words: Words
 ) -> Rows:
-    model = manifest["model"]
-    classes = [entry["name"] for entry in manifest["classes"]]
+    model = manifest.model
     score = _score(manifest, readable, words)
     return [
         (
             words("facts.model"),
-            words("comma").join([model["name"], words.phrase(model["source"])]),
+            words("comma").join([model.name, words.message(model.source)]),
         ),
-        (words("facts.classes"), _joined(classes, words)),
+        (words("facts.classes"), _joined(manifest.class_names, words)),
         (
             words("facts.layers"),
-            words("comma").join(layer["address"] for layer in manifest["layers"]),
+            words("comma").join(layer.address for layer in manifest.layers),
         ),
         (words("facts.methods"), _joined([method.name for method in methods], words)),
         (words("facts.explained"), _quantity(manifest, words)),
         *([(words("facts.predictions"), score)] if score else []),
-        (words("facts.cost"), format_cost(manifest["cost"], words)),
+        (words("facts.cost"), format_cost(manifest.cost, words)),
     ]
 
 
-def _warning(manifest: Record, readable: Sequence[Record], words: Words) -> str:
+def _warning(manifest: Manifest, readable: Sequence[ImageEntry], words: Words) -> str:
     """Say what every reader must know of the model and of its class names."""
-    names = [entry["name"] for entry in manifest["classes"]]
-    said = (manifest["model"].get("warning", ""), order_warning(readable, names))
-    return words("stop").join(words.phrase(one) for one in said if one)
+    said = (manifest.model.warning, order_warning(readable, manifest.class_names))
+    return words("stop").join(words.message(one) for one in said if one)
 
 
-def _score(manifest: Record, readable: Sequence[Record], words: Words) -> str:
+def _score(manifest: Manifest, readable: Sequence[ImageEntry], words: Words) -> str:
     """Say how many predictions are right, overall and for each of a few classes."""
     counted = accuracy(readable)
     if counted is None:
@@ -155,51 +146,51 @@ def _score(manifest: Record, readable: Sequence[Record], words: Words) -> str:
     if not 1 < len(counted.by_class) <= MAX_NAMES:
         return score
     by_class = (
-        words("facts.class", name=manifest["classes"][index]["name"], right=right, all=total)
+        words("facts.class", name=manifest.class_names[index], right=right, all=total)
         for index, (right, total) in counted.by_class.items()
     )
     return words("facts.scores", score=score, classes=words("comma").join(by_class))
 
 
-def _left_out(manifest: Record, words: Words) -> list[str]:
+def _left_out(manifest: Manifest, words: Words) -> list[str]:
     """Say why methods of the run have no map at all."""
     shown = shown_methods(manifest)
     reasons = dict.fromkeys(
-        skip["reason"] for skip in manifest["skipped"] if METHODS[skip["method"]] not in shown
+        skip.reason for skip in manifest.skipped if METHODS[skip.method] not in shown
     )
-    return [words.phrase(reason) for reason in reasons]
+    return [words.message(reason) for reason in reasons]
 
 
-def _layer_details(layer: Record, words: Words) -> list[str]:
-    channels, height, width = layer["shape"]
-    tensor = words.phrase(layer["tensor"])
-    own = layer["tensor"].startswith("own")
+def _layer_details(layer: LayerEntry, words: Words) -> list[str]:
+    channels, height, width = layer.shape
+    tensor = words.phrase(layer.tensor)
+    own = layer.tensor.startswith("own")
     read = tensor if own else words("layer.read", tensor=tensor)
-    return [words("comma").join([layer["type"], read]), f"{channels} × {height} × {width}"]
+    return [words("comma").join([layer.type, read]), f"{channels} × {height} × {width}"]
 
 
 def _method(method: Method, words: Words) -> dict[str, str]:
     return {
         "name": method.name,
-        "meaning": words.phrase(method.meaning),
-        "caution": words.phrase(method.caution),
+        "meaning": method.meaning.worded(words.language),
+        "caution": method.caution.worded(words.language),
         "formula": method.formula,
         "source": method.source,
         "needs": words(
             "method.needs",
-            name=words.phrase(method.needs.name),
-            cost=words.phrase(method.needs.cost),
-            layers=words.phrase(method.layers),
+            name=method.needs.name.worded(words.language),
+            cost=method.needs.cost.worded(words.language),
+            layers=method.layers.worded(words.language),
         ),
     }
 
 
-def _quantity(manifest: Record, words: Words) -> str:
+def _quantity(manifest: Manifest, words: Words) -> str:
     """Say which score of a class is explained."""
-    kind, _, rival = manifest["quantity"].partition(":")
-    name = manifest["classes"][int(rival)]["name"] if rival else ""
+    kind, _, rival = manifest.quantity.partition(":")
+    name = manifest.class_names[int(rival)] if rival else ""
     kind = "rival" if rival else kind
-    if activation_of(manifest) == NONE:  # the model returns probabilities, no logits
+    if manifest.activation == NONE:  # the model returns probabilities, no logits
         return words(f"returned.{kind}", rival=name)
     return words(f"quantity.{kind}", rival=name)
 
@@ -214,61 +205,64 @@ def _joined(names: Sequence[str], words: Words) -> str:
     return words("and", first=words("names").join(listed[:-1]), last=listed[-1])
 
 
-def _provenance(manifest: Record, words: Words, degraded: Sequence[str]) -> Rows:
-    model, comma = manifest["model"], words("comma")
+def _provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str]) -> Rows:
+    model, comma = manifest.model, words("comma")
     layers = (
-        f"{layer['address']} ({layer['type']}{comma}{words.phrase(layer['tensor'])}{comma}"
-        f"{' × '.join(map(str, layer['shape']))})"
-        for layer in manifest["layers"]
+        words(
+            "provenance.layer",
+            address=layer.address,
+            type=layer.type,
+            tensor=words.phrase(layer.tensor),
+            shape=" × ".join(map(str, layer.shape)),
+        )
+        for layer in manifest.layers
     )
-    preprocessing = str(Preprocessing.from_dict(manifest["preprocessing"]))
-    notes = words("stop").join(words.phrase(note) for note in model.get("notes", ()))
-    shown = words("list").join(words(key) for key in ("maps.stored", *degraded))
+    notes = words("stop").join(words.message(note) for note in model.notes)
+    shown = words("list").join(words(key) for key in ("maps.stored", *reduced_detail))
     rows = [
-        ("command", manifest["command"]),
+        ("command", manifest.command),
         (
             "model",
             words(
                 "provenance.parameters",
-                name=model["name"],
-                source=words.phrase(model["source"]),
-                count=f"{model['parameters']:,}",
+                name=model.name,
+                source=words.message(model.source),
+                count=f"{model.parameters:,}",
             ),
         ),
-        ("weights", f"sha256 {model['sha256']}"),
-        ("preprocessing", words.phrase(preprocessing)),
+        ("weights", f"sha256 {model.sha256}"),
+        ("preprocessing", words.phrase(str(manifest.preprocessing))),
         ("loaded", notes),
         ("layers", words("list").join(layers)),
         ("explained", _quantity(manifest, words)),
         ("fusion", _fusion(manifest, words)),
         ("smoothing", _smoothing(manifest, words)),
         ("maps", shown),
-        ("cost", format_cost(manifest["cost"], words)),
+        ("cost", format_cost(manifest.cost, words)),
     ]
     return [
         *((words(f"provenance.{key}"), said) for key, said in rows if said),
         *(
             (words("provenance.family", name=name), said)
-            for name, said in format_families(manifest["cost"], words)
+            for name, said in format_families(manifest.cost, words)
         ),
-        (words("provenance.device"), manifest["device"]),
+        (words("provenance.device"), manifest.device),
         (
             words("provenance.versions"),
-            comma.join(f"{name} {version}" for name, version in manifest["versions"].items()),
+            comma.join(f"{name} {version}" for name, version in manifest.versions.items()),
         ),
     ]
 
 
-def _fusion(manifest: Record, words: Words) -> str:
-    fusion = manifest["fusion"]
-    stages = fusion["stages"]
+def _fusion(manifest: Manifest, words: Words) -> str:
+    stages = manifest.fusion.stages
     early = words("fusion.early") if stages is None else words("fusion.stages", count=stages)
-    return words("fusion.rule", gamma=f"{fusion['gamma']:g}", stages=early)
+    return words("fusion.rule", gamma=f"{manifest.fusion.gamma:g}", stages=early)
 
 
-def _smoothing(manifest: Record, words: Words) -> str:
+def _smoothing(manifest: Manifest, words: Words) -> str:
     """Say how maps were smoothed, with the seed of the noise; nothing where they were not."""
-    said = [words(f"smooth.{kind}") for kind in manifest["smooth"]]
-    if manifest["seed"] is not None:
-        said.append(words("smooth.seed", seed=manifest["seed"]))
+    said = [words(f"smooth.{kind}") for kind in manifest.smooth]
+    if manifest.seed is not None:
+        said.append(words("smooth.seed", seed=manifest.seed))
     return words("comma").join(said)

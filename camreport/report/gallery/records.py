@@ -3,7 +3,7 @@
 import base64
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -13,30 +13,32 @@ from PIL import Image
 
 from camreport.images.pixels import jpeg_bytes
 from camreport.methods import METHODS, Method
-from camreport.report.appearance import drawable, seen_share
+from camreport.report.appearance import appearance, seen_part
 from camreport.report.heatmap import quantise, signed_picture
-from camreport.results.checks import shown_methods as manifest_methods
-from camreport.results.reader import Record, Results, activation_of, probabilities
-from camreport.results.shards import Arrays
+from camreport.results.reader import Channels, MapRecord, Record, Results
+from camreport.results.schema import FUSED, ImageEntry, Manifest
 from camreport.settings import NONE
-
-FUSED = "fused"
-"""Name of the layer that holds maps fused over all layers."""
-
-INPUT = "input"
-"""Name of the layer of maps that belong to the whole network."""
-
-FEATURES = "feature_maps/"
-"""Keys of a layer's feature maps ``(C, h, w)``."""
-
-WEIGHTS = "channel_weights/"
-"""Keys of the weights ``(K, C)`` with which Grad-CAM adds them up."""
 
 SALIENCY_SIDE = 112
 """Longer side, in cells, at which heat maps on the input's grid are shipped."""
 
 MAX_HASHES = 300
 """Images whose hashes the page lists; a run's manifest has them all."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How much of each image a page carries.
+
+    Attributes:
+        photo_side: longer side of the photograph, in pixels.
+        map_side: most cells of a map's longer side; larger maps are averaged. None keeps them all.
+        deflated: whether its maps are: smaller, but a browser cannot inflate them at once.
+    """
+
+    photo_side: int
+    map_side: int | None
+    deflated: bool
 
 
 @dataclass
@@ -49,9 +51,9 @@ class ImageRecord:
         levels: all bytes of its maps.
         peaks: largest values that share a scale, by method.
         targets: classes explained, by their index.
-        twins: addresses whose maps are those of the layer they share a tensor with.
+        duplicates: addresses whose maps are those of the layer they share a tensor with.
         photo: its photograph in ``data``, as JPEG bytes.
-        arrays: its raw results.
+        maps: its raw maps.
     """
 
     data: Mapping[str, object]
@@ -59,9 +61,9 @@ class ImageRecord:
     levels: bytes
     peaks: Mapping[str, float]
     targets: tuple[int, ...]
-    twins: set[str]
+    duplicates: set[str]
     photo: bytes
-    arrays: Arrays
+    maps: Sequence[MapRecord]
 
     def part(self, method: str, layer: str) -> tuple[bytes, list[Record]]:
         """Return the bytes and entries of one method's maps at one layer."""
@@ -93,64 +95,44 @@ class _Levels:
         return offset
 
 
-def image_record(
-    results: Results, record: Record, photo_side: int, cap: int | None, deflated: bool
-) -> ImageRecord:
+def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRecord:
     """Turn one image's results into its record for the page.
-
-    Args:
-        results: of the run.
-        record: the image's entry in the manifest.
-        photo_side: longer side of the photograph, in pixels.
-        cap: most cells of a map's longer side; larger maps are averaged. None keeps them all.
-        deflated: whether its maps are: smaller, but a browser cannot inflate them at once.
 
     Raises:
         ResultsError: its arrays or its photograph are missing or damaged.
     """
-    manifest, index = results.manifest, record["index"]
-    arrays = results.arrays(index)
-    jpeg = results.photo(index)
-    photo = results.picture(index)
-    if max(photo.size) > photo_side:
-        photo.thumbnail((photo_side, photo_side))
-        jpeg = jpeg_bytes(photo, quality=75)
+    maps = list(results.maps(image.index))
     levels = _Levels()
+    cells = [_cell(record, levels, detail.map_side) for record in maps]
     peaks: dict[str, float] = {}
-    cells: list[Record] = []
-    for method, layer, rank, cams in _maps(arrays):
-        cell, shares = _cell(method, layer, rank, cams, levels, cap)
-        cells.append(cell)
-        if shares:
-            peaks[method.key] = max(peaks.get(method.key, 0.0), cell["peak"])
-    kind = activation_of(manifest)
-    chances = probabilities(arrays["logits"], kind)
-    logits = arrays["logits"] if kind != NONE else None
-    targets = [int(target) for target in arrays["targets"]]
+    for cell in cells:
+        if not cell["own"]:
+            peaks[cell["method"]] = max(peaks.get(cell["method"], 0.0), cell["peak"])
     channels = {
-        entry["address"]: _channels(arrays, entry["address"], levels)
-        for entry in manifest.get("channels", ())
+        layer.address: _channels(results.channels(image.index, layer.address), levels)
+        for layer in results.manifest.channels
     }
     joined = b"".join(levels.parts)
+    jpeg, size = _photo(results, image, detail.photo_side)
+    targets = results.targets(image.index)
     data = {
-        "index": index,
-        "file": record["file"],
+        "index": image.index,
+        "file": image.file,
         "photo": data_uri(jpeg),
-        "width": photo.width,
-        "height": photo.height,
-        "seen": list(seen_share(manifest, record)),
-        "targets": targets,
-        "logits": [] if logits is None else [_finite(float(logits[target])) for target in targets],
-        "probabilities": [_finite(float(chances[target])) for target in targets],
-        "maps": _packed({"cells": cells, "channels": channels}, joined, deflated),
+        "width": size[0],
+        "height": size[1],
+        "seen": list(seen_part(results.manifest.preprocessing, image)),
+        "targets": list(targets),
+        **_scores(results, image, targets),
+        "maps": _packed({"cells": cells, "channels": channels}, joined, detail.deflated),
     }
-    twins = _twins(manifest, arrays)
-    return ImageRecord(data, cells, joined, peaks, tuple(targets), twins, jpeg, arrays)
+    duplicates = _duplicates(results.manifest, maps)
+    return ImageRecord(data, cells, joined, peaks, targets, duplicates, jpeg, maps)
 
 
-def shown_methods(manifest: Record) -> tuple[Method, ...]:
+def shown_methods(manifest: Manifest) -> tuple[Method, ...]:
     """Return the methods of a run that have any map."""
-    return tuple(METHODS[key] for key in manifest_methods(manifest))
+    return tuple(METHODS[key] for key in manifest.shown_methods)
 
 
 def data_uri(jpeg: bytes) -> str:
@@ -158,56 +140,52 @@ def data_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
-def _maps(arrays: Arrays) -> Iterator[tuple[Method, str, int, NDArray[np.float32]]]:
-    """Yield method, layer, rank of the class and raw maps; those of no class once."""
-    for key, cams in arrays.items():
-        name, _, layer = key.partition("/")
-        if not layer or key.startswith((FEATURES, WEIGHTS)):
-            continue
-        method = METHODS[name]
-        for rank in range(len(cams) if method.class_specific else 1):
-            yield method, layer, rank, cams[rank]
+def _photo(results: Results, image: ImageEntry, side: int) -> tuple[bytes, tuple[int, int]]:
+    """Return a photograph of at most so many pixels a side as JPEG bytes, and its size."""
+    photo = results.picture(image.index)
+    if max(photo.size) <= side:
+        return results.photo(image.index), photo.size
+    photo.thumbnail((side, side))
+    return jpeg_bytes(photo, quality=75), photo.size
 
 
-def _cell(
-    method: Method,
-    layer: str,
-    rank: int,
-    raw: NDArray[np.float32],
-    levels: _Levels,
-    cap: int | None,
-) -> tuple[Record, bool]:
-    """Return a map's entry, and whether it shares a scale with others."""
-    cam, channel = drawable(raw, method)
-    base = float(np.min(cam)) if method.from_least and np.isfinite(cam).all() else 0.0
-    picture = None
-    if cam.ndim == 3:  # colours
-        picture = _picture(cam)
-        cam = cam[np.abs(cam).argmax(0), *np.indices(cam.shape[1:])]
-    grid = cam.shape
-    side = SALIENCY_SIDE if method.on_input else cap
-    quantised = quantise(_smaller(cam - base, side), method.signed)
+def _scores(results: Results, image: ImageEntry, targets: Sequence[int]) -> Record:
+    """Return the explained classes' logits, where the model has any, and probabilities."""
+    logits, chances = results.logits(image.index), results.probabilities(image.index)
+    explained = targets if results.manifest.activation != NONE else ()
+    return {
+        "logits": [_finite(float(logits[target])) for target in explained],
+        "probabilities": [_finite(float(chances[target])) for target in targets],
+    }
+
+
+def _cell(record: MapRecord, levels: _Levels, map_side: int | None) -> Record:
+    """Return a map's entry; ``own`` says that it shares no scale with others."""
+    method, shown = record.method, appearance(record)
+    side = SALIENCY_SIDE if method.on_input else map_side
+    quantised = quantise(_smaller(shown.drawn, side), method.signed)
     cell: Record = {
         "method": method.key,
-        "layer": layer,
-        "rank": rank,
+        "layer": record.layer,
+        "rank": record.slot,
         "height": quantised.levels.shape[0],
         "width": quantised.levels.shape[1],
-        "grid": [*grid],
+        "grid": [*shown.cam.shape],
         "peak": quantised.peak,
-        "largest": _largest(cam, method.signed) if quantised.state == "positive" else 0.0,
-        "base": base,
+        "largest": 0.0,
+        "base": shown.base,
         "state": quantised.state,
         "signed": quantised.signed,
     }
-    if picture is not None:
-        cell["picture"] = picture
+    if quantised.state == "positive":
+        cell["largest"] = _largest(shown.cam, method.signed)
+    if shown.colours is not None:
+        cell["picture"] = _picture(shown.colours)
     elif quantised.state == "positive":
         cell["offset"] = levels.add(quantised.levels)
-    if channel is not None:
-        cell["channel"] = channel
-    own = layer == FUSED or method.on_input or method.from_least
-    return cell | {"own": own}, not own
+    if shown.channel is not None:
+        cell["channel"] = shown.channel
+    return cell | {"own": record.layer == FUSED or method.on_input or method.from_least}
 
 
 def _packed(entries: Record, levels: bytes, deflated: bool) -> str:
@@ -223,9 +201,9 @@ def _packed(entries: Record, levels: bytes, deflated: bool) -> str:
     return base64.b64encode(packed).decode()
 
 
-def _channels(arrays: Arrays, address: str, levels: _Levels) -> Record:
+def _channels(channels: Channels, levels: _Levels) -> Record:
     """Return the feature maps of a layer: each in 8 bits up to its own largest value."""
-    maps, weights = arrays[FEATURES + address], arrays[WEIGHTS + address]
+    maps = channels.maps
     signed = bool(np.nanmin(maps, initial=0) < 0)
     quantised = [quantise(channel, signed) for channel in maps]
     offset = levels.add(np.stack([channel.levels for channel in quantised]))
@@ -235,7 +213,7 @@ def _channels(arrays: Arrays, address: str, levels: _Levels) -> Record:
         "signed": signed,
         "peaks": [_digits(channel.peak) for channel in quantised],
         "means": [_digits(float(mean)) for mean in maps.mean((1, 2))],
-        "weights": [[_digits(float(weight)) for weight in row] for row in weights],
+        "weights": [[_digits(float(weight)) for weight in row] for row in channels.weights],
     }
 
 
@@ -254,23 +232,27 @@ def _smaller(cam: NDArray[np.float32], side: int | None) -> NDArray[np.float32]:
     return smaller
 
 
-def _twins(manifest: Record, arrays: Arrays) -> set[str]:
+def _duplicates(manifest: Manifest, maps: Sequence[MapRecord]) -> set[str]:
     """Return the layers whose maps equal, by every method, those of the layer they repeat."""
+    of_layer: dict[str, dict[tuple[str, int], NDArray[np.float32]]] = {}
+    for record in maps:
+        place = record.method.key, record.slot
+        of_layer.setdefault(record.layer, {})[place] = record.cam
     return {
-        layer["address"]
-        for layer in manifest["layers"]
-        if layer.get("same_as")
-        and all(
-            _equal(arrays.get(f"{key}/{layer['address']}"), arrays.get(f"{key}/{layer['same_as']}"))
-            for key in manifest["methods"]
-        )
+        layer.address
+        for layer in manifest.layers
+        if layer.same_as is not None
+        and _equal(of_layer.get(layer.address, {}), of_layer.get(layer.same_as, {}))
     }
 
 
-def _equal(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return np.array_equal(one, other, equal_nan=True)
+def _equal(
+    one: Mapping[tuple[str, int], NDArray[np.float32]],
+    other: Mapping[tuple[str, int], NDArray[np.float32]],
+) -> bool:
+    return one.keys() == other.keys() and all(
+        np.array_equal(cam, other[place], equal_nan=True) for place, cam in one.items()
+    )
 
 
 def _picture(saliency: NDArray[np.float32]) -> str:
@@ -287,13 +269,13 @@ def _digits(number: float) -> float | None:
     return float(f"{number:.6g}") if np.isfinite(number) else None
 
 
-def columns(records: Sequence[Record]) -> Record:
+def columns(images: Sequence[ImageEntry]) -> Record:
     """Return the entries of all readable images column by column, which is shorter."""
     return {
-        "index": [record["index"] for record in records],
-        "file": [record["file"] for record in records],
-        "size": [[record["width"], record["height"]] for record in records],
-        "sha256": [record["sha256"] for record in records[:MAX_HASHES]],
-        "label": [record.get("label") for record in records],
-        "top": [[[p["index"], p["probability"]] for p in record["top"][:3]] for record in records],
+        "index": [image.index for image in images],
+        "file": [image.file for image in images],
+        "size": [[*image.size] for image in images],
+        "sha256": [image.sha256 for image in images[:MAX_HASHES]],
+        "label": [image.label for image in images],
+        "top": [[[p.index, p.probability] for p in image.top[:3]] for image in images],
     }

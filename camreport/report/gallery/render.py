@@ -10,21 +10,15 @@ from markupsafe import Markup
 
 from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, writing
-from camreport.images.preprocessing import PHOTO_SIDE
+from camreport.images.loading import PHOTO_SIDE
 from camreport.report.gallery.fallback import FallbackImage, fallback_image
 from camreport.report.gallery.folder import check_data, is_folder, write_folder
-from camreport.report.gallery.language import check_language, language_of, words_of
+from camreport.report.gallery.language import Words, check_language, language_of, words_of
 from camreport.report.gallery.prose import prose
-from camreport.report.gallery.records import data_uri, image_record
-from camreport.report.gallery.report import Seen, readable, report_data
+from camreport.report.gallery.records import Detail, data_uri, image_record
+from camreport.report.gallery.report import DEFAULT_LIMITS, Limits, RunTotals, report_data
 from camreport.report.gallery.template import digest, embedded, page_template, script, style
 from camreport.results.reader import DATA, REPORT, Results, load_results
-
-SINGLE_LIMIT = 15 * 1024 * 1024
-"""Bytes up to which a report is one file: larger ones open slowly and portals refuse them."""
-
-MAX_PRINTED = 200
-"""Images of a folder's report that are printed together."""
 
 Layout = Literal["auto", "single", "folder"]
 
@@ -55,6 +49,7 @@ def render_gallery(
     *,
     layout: Layout | None = None,
     language: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     progress: Progress = lambda count: None,
 ) -> Path:
     """Build ``OUT/index.html`` from ``OUT/results``, without torch and without recomputing.
@@ -64,10 +59,11 @@ def render_gallery(
     Args:
         out: the folder of the report.
         layout: ``single``, one file; ``folder``, a page with ``OUT/data`` beside it, which stays
-            quick with many images; ``auto``, a folder if one file would pass ``SINGLE_LIMIT``.
-            None is that of the report that is there, or ``auto``.
+            quick with many images; ``auto``, a folder if one file would be too large. None is
+            that of the report that is there, or ``auto``.
         language: that the page opens in; the reader can switch. None is that of the report that
             is there, or English.
+        limits: sizes that decide how a report lies on disk.
         progress: called with the number of newly written images.
 
     Returns:
@@ -93,18 +89,19 @@ def render_gallery(
 
     if layout != "folder":
         try:
-            _write_single(results, report, language, layout == "single", tell)
+            most = None if layout == "single" else limits.single_bytes
+            _write_single(results, report, language, limits, most, tell)
         except _TooLarge:
             pass
         else:
             remove_tree(report.with_name(DATA))
             return report
-    write_folder(results, report, language, tell)
+    write_folder(results, report, language, limits, tell)
     return report
 
 
 @contextmanager
-def printable(out: str | Path) -> Iterator[Path]:
+def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path]:
     """Give the page that prints every image: one file made from the results, for a while.
 
     The report itself may come from someone else, and anything may be in it.
@@ -114,15 +111,15 @@ def printable(out: str | Path) -> Iterator[Path]:
     """
     results = load_results(out)
     report = results.path.parent / REPORT
-    count = len(readable(results))
-    if is_folder(report) and count > MAX_PRINTED:
+    count = len(results.readable)
+    if is_folder(report) and count > limits.printed:
         raise ResultsError(
-            f"export: a document of {count:,} images has as many pages; up to {MAX_PRINTED} are "
+            f"export: a document of {count:,} images has as many pages; up to {limits.printed} are "
             "printed. Open the report and print the view you need, or explain fewer images."
         )
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, REPORT)
-        _write_single(results, page, _language_of(report), True, lambda done: None)
+        _write_single(results, page, _language_of(report), limits, None, lambda done: None)
         yield page
 
 
@@ -139,23 +136,19 @@ def _language_of(report: Path) -> str:
 
 
 def _write_single(
-    results: Results, report: Path, language: str, unlimited: bool, tell: Callable[[int], None]
+    results: Results,
+    report: Path,
+    language: str,
+    limits: Limits,
+    most: int | None,
+    tell: Callable[[int], None],
 ) -> None:
     """Write everything into one file, image by image.
 
     Raises:
-        _TooLarge: it passes the limit; nothing has changed.
+        _TooLarge: it has more than ``most`` bytes; nothing has changed.
     """
-    seen, words = Seen(), words_of(language)
-
-    def images() -> Iterator[tuple[FallbackImage, Markup]]:
-        for place, record in enumerate(readable(results)):
-            image = image_record(results, record, PHOTO_SIDE, cap=None, deflated=False)
-            seen.add(image)
-            shown = fallback_image(results, record, words, lambda jpeg, _: data_uri(jpeg))
-            yield shown, embedded(image.data)
-            tell(place + 1)
-
+    totals, words = RunTotals(), words_of(language)
     code, sheet = script(), style()
     policy = (
         "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
@@ -170,12 +163,24 @@ def _write_single(
         style=Markup(sheet),
         start=Markup(_START),
         script=Markup(code),
-        images=images(),
+        images=_images(results, words, totals, tell),
         more=0,
-        report=lambda: embedded(report_data(results, language, seen, folder=False, degraded=[])),
+        report=lambda: embedded(report_data(results, language, totals, limits, folder=False)),
     )
     with writing(report, report.parent) as file:
         for part in page:
             file.write(part.encode())
-            if not unlimited and file.tell() > SINGLE_LIMIT:
+            if most is not None and file.tell() > most:
                 raise _TooLarge
+
+
+def _images(
+    results: Results, words: Words, totals: RunTotals, tell: Callable[[int], None]
+) -> Iterator[tuple[FallbackImage, Markup]]:
+    """Yield every image as the contact sheet and as the page's script take it; add to totals."""
+    for done, entry in enumerate(results.readable, start=1):
+        image = image_record(results, entry, Detail(PHOTO_SIDE, None, deflated=False))
+        totals.add(image)
+        shown = fallback_image(results, entry, words, lambda jpeg, _: data_uri(jpeg))
+        yield shown, embedded(image.data)
+        tell(done)

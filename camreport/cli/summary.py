@@ -1,0 +1,126 @@
+"""What is printed of a run when it has finished, and of a report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from camreport.cli import console
+from camreport.cli.console import result
+from camreport.results.accuracy import accuracy, order_warning
+
+if TYPE_CHECKING:
+    from camreport.pipeline.local import Summary
+    from camreport.results.reader import Results
+    from camreport.results.schema import TotalCost
+
+MAX_LISTED = 10
+"""Most lines of predictions, classes or failures that are printed."""
+
+
+def notice(said: list[str], message: str) -> None:
+    """Print what a run has to tell, and remember that it was told."""
+    said.append(message)
+    _print_notice(message)
+
+
+def failures(summary: "Summary") -> None:
+    """Print which inputs could not be read, and why."""
+    if summary.failed:
+        console.warning(f"{len(summary.failed)} of {summary.total} inputs could not be read:")
+    for record in summary.failed[:MAX_LISTED]:
+        console.detail(f"{record['file']}: {record['reason']}")
+    if len(summary.failed) > MAX_LISTED:
+        console.detail(f"... and {len(summary.failed) - MAX_LISTED} more, see the report")
+
+
+def finished(summary: "Summary", verbose: bool, said: Sequence[str]) -> None:
+    """Print the predictions, their accuracy, the cost and where the report is.
+
+    Args:
+        summary: of the run.
+        verbose: print which tensor each map was read from, too.
+        said: what has been told already.
+    """
+    from camreport.results.reader import REPORT, load_results
+
+    results = load_results(summary.out)
+    result(f"preprocessing: {results.manifest.preprocessing}")
+    for note in summary.notes:
+        if note not in said:
+            _print_notice(note)
+    for layer in results.manifest.layers if verbose else ():
+        shape = " x ".join(map(str, layer.shape))
+        result(f"{layer.address}: {layer.type}, {layer.tensor}, {shape}")
+    _print_predictions(results)
+    _print_accuracy(results)
+    _print_cost(summary, results.manifest.cost)
+    place(summary.out / REPORT)
+
+
+def place(report: Path) -> None:
+    """Print where a report is, and what to mind about it."""
+    from camreport.report.gallery import DEFAULT_LIMITS
+    from camreport.results.reader import DATA
+
+    size, beside = report.stat().st_size, report.with_name(DATA).is_dir()
+    if size > DEFAULT_LIMITS.single_bytes and not beside:
+        console.warning(
+            f"the report has {size / 2**20:.0f} MB in one file. It opens slowly and many portals "
+            "refuse it: --folder puts the data beside the page."
+        )
+    if beside:
+        console.note(f"the report needs the folder {DATA}/ beside it: keep them together")
+    result(f"report: {report.resolve().as_uri()}")
+
+
+def _print_notice(message: str) -> None:
+    kind, _, text = message.partition("warning: ")
+    if kind:
+        console.note(message)
+    else:
+        console.warning(text)
+
+
+def _print_predictions(results: "Results") -> None:
+    from camreport.report.appearance import format_probability
+
+    for image in results.readable[:MAX_LISTED]:
+        top = ", ".join(
+            f"{entry.name} {format_probability(entry.probability)}" for entry in image.top[:3]
+        )
+        result(f"{image.file}: {top}")
+    if len(results.readable) > MAX_LISTED:
+        result(f"... and {len(results.readable) - MAX_LISTED} more images")
+
+
+def _print_accuracy(results: "Results") -> None:
+    """Print how often predictions and true classes agree, overall and for each class."""
+    names = results.manifest.class_names
+    counted = accuracy(results.readable)
+    if counted is None:
+        return
+    share = counted.right / counted.total
+    result(f"accuracy: {counted.right} of {counted.total} right ({share:.1%})")
+    worst_first = sorted(counted.by_class.items(), key=lambda entry: entry[1][0] / entry[1][1])
+    for index, (right, total) in worst_first[:MAX_LISTED]:
+        result(f"  {names[index]}: {right} of {total} right")
+    if len(worst_first) > MAX_LISTED:
+        result(f"  ... and {len(worst_first) - MAX_LISTED} more classes")
+    if warning := order_warning(results.readable, names):
+        console.warning(f"{warning}. Are the names given as --class-names in the model's order?")
+
+
+def _print_cost(summary: "Summary", total: "TotalCost") -> None:
+    """Print what a run took, and how much an earlier one had left."""
+    from camreport.report.gallery.language import words_of
+    from camreport.report.gallery.prose import format_cost, format_families
+
+    words = words_of("en")
+    cost = format_cost(total, words)
+    if summary.reused:
+        result(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
+    is_new = summary.reused < summary.total
+    result(cost if is_new else f"nothing new to compute; it took {cost}")
+    families = format_families(total, words)
+    for name, said in families if len(families) > 1 else ():
+        result(f"  {name}: {said}")

@@ -1,0 +1,85 @@
+"""A report and what was made of it as one file, to hand in."""
+
+import os
+import re
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from camreport.files import MARKER, is_file, is_marked, remove_tree, writing
+from camreport.report.export.figures import FIGURES
+from camreport.report.export.pdf import DOCUMENT, is_older, report_page
+from camreport.report.export.table import TABLE, is_our_table
+from camreport.results.reader import DATA, load_results
+
+_DATA_FILE = re.compile(
+    r"camreport\.(js|css)|report\.js|(overview|images)-\d{4,}\.js|thumbs/\d{2,}/\d{5,}\.jpg|"
+    r"tiles/\d+(-\d+-\w+)?\.jpg"
+)
+
+
+def export_archive(out: str | Path, progress: Callable[[int], object] = lambda count: None) -> Path:
+    """Write ``OUT.zip`` beside the report: page, data, and what there is of other forms.
+
+    A document that is older than the report may show another one, and stays outside.
+
+    Args:
+        out: the folder of the report.
+        progress: called with the number of newly packed files.
+
+    Raises:
+        ResultsError: the results are missing, incomplete or damaged, or the report is not
+            rendered.
+        OutputError: the archive cannot be written.
+    """
+    folder = load_results(out).path.parent
+    files = [report_page(folder), *own_data(folder), *_exports(folder)]
+    path = folder.with_name(folder.name + ".zip")
+    with writing(path, path.parent) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as z:
+        for packed in files:
+            z.write(packed, f"{folder.name}/{packed.relative_to(folder).as_posix()}")
+            progress(1)
+    return path
+
+
+def count_packed(out: str | Path) -> int:
+    """Return how many files ``export_archive`` would pack."""
+    folder = load_results(out).path.parent
+    return 1 + len(own_data(folder)) + len(_exports(folder))
+
+
+def own_data(folder: Path) -> list[Path]:
+    """Return the files of a report's data, in order: those of our names, and no links."""
+    data = folder / DATA
+    if not is_marked(data):
+        return []
+    found = [
+        Path(parent, name)
+        for parent, _, names in os.walk(data)  # which follows no links
+        for name in names
+        if _DATA_FILE.fullmatch(Path(parent, name).relative_to(data).as_posix())
+    ]
+    return sorted(path for path in (*found, data / MARKER) if is_file(path))
+
+
+def remove_exports(out: str | Path) -> None:
+    """Remove table and figures of earlier results, as far as this is possible.
+
+    Only what is ours goes: a table with our heading, figures with our mark. A document stays, it
+    may be anybody's.
+    """
+    table = Path(out, TABLE)
+    with suppress(OSError):
+        if is_our_table(table):
+            table.unlink()
+    remove_tree(Path(out, FIGURES))
+
+
+def _exports(folder: Path) -> list[Path]:
+    """Return the table, the figures and the document of a report that are there."""
+    figures = folder / FIGURES
+    drawn = [*sorted(figures.glob("*.png")), figures / MARKER] if is_marked(figures) else []
+    table = [folder / TABLE] if is_our_table(folder / TABLE) else []
+    printed = [] if is_older(folder) else [folder / DOCUMENT]
+    return [path for path in (*table, *printed, *drawn) if is_file(path)]

@@ -102,39 +102,36 @@ def _planned(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]
     Raises:
         CamReportError: as for ``run``.
     """
-    from camreport.engine.plan import make_task
-    from camreport.network.state import undisturbed
+    from camreport.engine.explainer import Explainer
     from camreport.pipeline.local import Request, request_layers
 
     settings, files = prepared.settings, prepared.files
     loaded = _loaded(prepared, notify)
     layers = request_layers(loaded, settings.layers)
     channels = {} if settings.channels is None else request_layers(loaded, settings.channels)
-    activation = settings.activation
-    with undisturbed(loaded.module):
-        task = make_task(
-            loaded.module,
-            layers,
-            prepared.methods,
-            quantity=resolve_quantity(settings.quantity, loaded.class_names),
-            gamma=settings.gamma,
-            stages=settings.stages,
-            smooth=settings.smooth,
-            seed=settings.seed,
-            output=loaded.output,
-            activation=loaded.activation if activation == AUTO else activation,
-            channels=channels,
-        )
+    explainer = Explainer(
+        loaded,
+        layers,
+        settings.methods,
+        channels=channels,
+        quantity=resolve_quantity(settings.quantity, loaded.class_names),
+        gamma=settings.gamma,
+        stages=settings.stages,
+        smooth=settings.smooth,
+        seed=settings.seed,
+        activation=settings.activation,
+        batch_size=settings.batch_size,
+    )
     targets = resolve_classes(settings.classes, loaded.class_names)
     truth = right_classes(settings, files, loaded.class_names, notify)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
-    for reason in dict.fromkeys(str(skip.reason) for skip in task.skipped):
+    for reason in dict.fromkeys(str(skip.reason) for skip in explainer.draft.skipped):
         notify(reason)
     model = settings.model if isinstance(settings.model, str) else loaded.name
     recorded = replace(settings, model=model, class_names=prepared.class_names)
     command = recorded.command(prepared.inputs, prepared.out)
-    return loaded, Request(task, targets, truth, settings.batch_size, printable(command))
+    return loaded, Request(explainer, targets, truth, settings.batch_size, printable(command))
 
 
 def _loaded(prepared: Prepared, notify: Notify) -> "LoadedModel":

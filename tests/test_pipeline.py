@@ -36,12 +36,11 @@ from torch import nn
 
 import camreport
 from camreport import files
-from camreport.engine import explainer as engine
+from camreport.engine.memory import BUDGETS, Limits
 from camreport.errors import ClassError, InputError, LayerError, MemoryLimitError, ResultsError
 from camreport.images.loading import load_image
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message
-from camreport.network.memory import BUDGETS
 from camreport.pipeline import local as pipeline
 from camreport.report.gallery import render_gallery
 from camreport.results import writer
@@ -598,7 +597,7 @@ def test_auto_batch_size_is_the_same_in_equal_runs(tmp_path: Path) -> None:
         run(folder, tmp_path / name, model)
     batches = models[0].module.batches
     assert batches == models[1].module.batches
-    assert batches[0] == engine.FIRST_BATCH
+    assert batches[0] == Limits.first_batch
     assert sum(batches) == 40
 
 

@@ -21,7 +21,7 @@ from helpers.runs import (
 )
 from torch import Tensor
 
-from camreport.network.memory import BUDGETS
+from camreport.engine.memory import BUDGETS
 from camreport.pipeline import local as pipeline
 
 SCORE = {"methods": "score_cam"}

@@ -5,7 +5,7 @@ import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -16,15 +16,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from camreport.engine.cost import Cost
-from camreport.engine.explainer import (
-    FIRST_BATCH,
-    Explanation,
-    explain_within_memory,
-    join,
-    next_batch_size,
-    prepared,
-)
-from camreport.engine.plan import Task
+from camreport.engine.explainer import Explainer, Explanation
+from camreport.engine.plan import Options
 from camreport.errors import ClassError, InputError
 from camreport.images.inputs import InputFile, read_file
 from camreport.images.labels import shown_class
@@ -32,10 +25,9 @@ from camreport.images.loading import FailedInput, LoadedImage, decode_ahead
 from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
 from camreport.network.address import Layer
-from camreport.network.memory import BatchPlanner
-from camreport.network.reading import reading_notes
-from camreport.network.state import device_of, undisturbed
-from camreport.network.survey import check_places, choose_layers, sample_image
+from camreport.network.choose import check_places, choose_layers
+from camreport.network.state import device_of, preserved
+from camreport.network.survey import sample_image
 from camreport.results.decoding import shortened
 from camreport.results.reader import Record, probabilities
 from camreport.results.shards import Arrays, shard_name, stack_arrays
@@ -64,14 +56,14 @@ class Request:
     """What to compute.
 
     Attributes:
-        task: what to compute for every image, layers by canonical address.
+        explainer: computes what is asked of every image, layers by canonical address.
         targets: class indices for every image, ``auto``, ``all`` or ``topK``.
         labels: classes that count as right for the inputs with a label, by their place.
         batch_size: images per batch; chosen from a byte budget if None.
         command: how a user could ask for the same; recorded in the manifest.
     """
 
-    task: Task
+    explainer: Explainer
     targets: Sequence[int] | str
     labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     batch_size: int | None = None
@@ -144,11 +136,7 @@ def compute(
     shards = list(finished.values())
     reused = sum(len(shard["images"]) for shard in shards)
     progress(reused)
-    with undisturbed(model.module):
-        if reused < len(files):
-            sample = sample_image(model.preprocessing.size)
-            task = prepared(model.module, request.task, sample)
-            request = replace(request, task=task)
+    with request.explainer:
         shards += _compute_shards(model, files, facts, writer, request, set(finished), progress)
     records: list[Record] = sorted(
         (record for shard in shards for record in shard["images"]), key=itemgetter("index")
@@ -180,14 +168,13 @@ def _manifest(
     cost: Record,
 ) -> Record:
     """Return what the manifest says, but its schema."""
-    task = request.task
-    read = reading_notes(plan["activation"], plan["output"], model.output)
-    found = (*read, *plan["notes"], *findings)
+    options = request.explainer.draft.options
+    found = (*plan["notes"], *findings)
     return {
         "command": request.command,
         "versions": _versions(),
         "device": _device_name(device_of(model.module)),
-        "seed": task.seed if _draws_noise(task) else None,
+        "seed": options.seed if _draws_noise(options) else None,
         "model": {
             "name": model.name,
             "source": shortened(str(model.source)),
@@ -201,11 +188,11 @@ def _manifest(
         "classes": [*classes],
         "layers": plan["layers"],
         "channels": plan["channels"],
-        "methods": [method.key for method in task.methods],
-        "quantity": task.quantity,
+        "methods": [method.key for method in options.methods],
+        "quantity": options.quantity,
         "activation": plan["activation"],
-        "fusion": {"gamma": task.gamma, "stages": task.stages},
-        "smooth": list(task.smooth),
+        "fusion": {"gamma": options.gamma, "stages": options.stages},
+        "smooth": list(options.smooth),
         "skipped": [skip | {"reason": shortened(skip["reason"])} for skip in plan["skipped"]],
         "images": [_described(record, request.labels, classes) for record in records],
         "cost": cost,
@@ -229,6 +216,7 @@ def _described(
 
 def run_settings(model: LoadedModel, request: Request) -> Record:
     """Return all that decides a run's maps but the files; equal runs may share shards."""
+    draft, options = request.explainer.draft, request.explainer.draft.options
     structure = hashlib.sha256(repr(model.module).encode())  # equal weights may be used otherwise
     for kind in dict.fromkeys(map(type, model.module.modules())):
         structure.update(_own_source(kind))
@@ -241,13 +229,13 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
         "device": str(device_of(model.module)),
         "model": [model.name, model.sha256, structure.hexdigest(), model.output],
         "preprocessing": model.preprocessing.to_dict(),
-        "layers": list(request.task.layers),
-        "channels": list(request.task.channels),
-        "methods": [[method.key, method.largest_grid] for method in request.task.methods],
-        "quantity": request.task.quantity,
-        "activation": request.task.activation,
-        "fusion": [request.task.gamma, request.task.stages],
-        "smooth": [*request.task.smooth, request.task.seed if _draws_noise(request.task) else None],
+        "layers": list(draft.layers),
+        "channels": list(draft.channels),
+        "methods": [[method.key, method.max_positions] for method in options.methods],
+        "quantity": options.quantity,
+        "activation": options.activation,
+        "fusion": [options.gamma, options.stages],
+        "smooth": [*options.smooth, options.seed if _draws_noise(options) else None],
         "targets": request.targets if isinstance(request.targets, str) else list(request.targets),
         "batch_size": request.batch_size or "auto",
     }
@@ -339,7 +327,7 @@ def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str
         LayerError: as for ``explain``.
     """
     sample = sample_image(model.preprocessing.size)
-    with undisturbed(model.module):
+    with preserved(model.module):
         chosen = choose_layers(model.module, layers, sample, model.output)
         if layers is not None:
             check_places(model.module, chosen, sample, model.output)
@@ -356,8 +344,10 @@ def _compute_shards(
     progress: Progress,
 ) -> Iterator[Record]:
     """Compute and write the shards that are not finished; yield each one's records and cost."""
-    first = 1 if any(method.needs.changes for method in request.task.methods) else FIRST_BATCH
-    planner = BatchPlanner(request.batch_size or writer.plan.get("batch", first))
+    explainer = request.explainer
+    changes = any(method.needs.perturbs for method in explainer.draft.options.methods)
+    size = request.batch_size or writer.plan.get("batch", 1 if changes else explainer.batch_size)
+    found: dict[str, None] = {}
     todo = [i for i in range(len(files)) if i // writer.plan.get("shard", 1) not in finished]
     pending = _Pending()
     batch: dict[int, LoadedImage | FailedInput] = {}
@@ -365,7 +355,7 @@ def _compute_shards(
     for index, image in decode_ahead(files, todo, model.preprocessing):
         batch[index] = image
         length = writer.plan.get("shard", len(files))
-        if len(batch) < planner.size and (index + 1) % length and index + 1 < len(files):
+        if len(batch) < size and (index + 1) % length and index + 1 < len(files):
             continue
         told = 0.0  # of this batch, in inputs
 
@@ -375,7 +365,8 @@ def _compute_shards(
                 progress(share * inputs - told)
                 told = share * inputs
 
-        _explain_batch(model, batch, writer, request, planner, pending, tell)
+        _explain_batch(model, batch, writer, request, pending, found, tell)
+        size = explainer.batch_size if writer.plan else size
         for i, decoded in batch.items():
             pending.records[i] = _record(i, files[i].name, decoded)
             if i in pending.arrays:
@@ -384,8 +375,7 @@ def _compute_shards(
         batch.clear()
         for shard in _full_shards(pending, writer.plan.get("shard", len(files)), len(files)):
             now = time.perf_counter()
-            found = list(request.task.findings)
-            yield _finish(writer, shard, pending, facts, found, now - started)
+            yield _finish(writer, shard, pending, facts, list(found), now - started)
             started = now
 
 
@@ -394,8 +384,8 @@ def _explain_batch(
     batch: Mapping[int, LoadedImage | FailedInput],
     writer: ResultsWriter,
     request: Request,
-    planner: BatchPlanner,
     pending: _Pending,
+    findings: dict[str, None],
     tell: Progress,
 ) -> None:
     """Explain the readable images of a batch, and plan the next one.
@@ -406,23 +396,12 @@ def _explain_batch(
     if not loaded:
         return
     inputs = torch.from_numpy(np.stack([image.model_input for image in loaded.values()]))
-    known = {key: writer.plan[key] for key in ("activation", "output") if writer.plan}
-    parts = explain_within_memory(
-        model.module,
-        inputs,
-        replace(request.task, **known),
-        request.targets,
-        bounded=request.batch_size is None,
-        progress=tell,
-    )
-    explanation = join(parts)
-    request.task.findings.update(dict.fromkeys(explanation.findings))
+    explanation = request.explainer(inputs, request.targets, progress=tell)
+    findings |= dict.fromkeys(map(str, explanation.findings))
     rows = _rows(explanation)
-    allowed = planner.size
     if not writer.plan:
-        allowed = request.batch_size or next_batch_size(explanation)
+        allowed = request.batch_size or request.explainer.plan.batch_size
         writer.plan = _plan(model, request.labels, explanation, rows[0], allowed)
-    planner.learn([len(part.logits) for part in parts], allowed)
     for passes, cost in explanation.costs.items():
         pending.costs[passes] = pending.costs.get(passes, Cost()) + cost
     pending.arrays.update(zip(loaded, rows, strict=True))
@@ -460,8 +439,8 @@ def _plan(
             _layer_record(channels.layer, channels.features.shape[1:])
             for channels in first.channels.values()
         ],
-        "skipped": [asdict(skip) for skip in first.skipped],
-        "notes": list(first.notes),
+        "skipped": [asdict(skip) | {"reason": str(skip.reason)} for skip in first.skipped],
+        "notes": list(map(str, first.notes)),
     }
 
 
@@ -493,7 +472,7 @@ def _layer_record(layer: Layer, shape: Sequence[int]) -> Record:
     return {
         "address": layer.address,
         "type": layer.type,
-        "tensor": layer.tensor,
+        "tensor": str(layer.tensor),
         "shape": list(shape),
     }
 
@@ -596,8 +575,8 @@ def _rounded(cost: Record) -> Record:
     return cost | {"seconds": round(cost["seconds"], 3)}
 
 
-def _draws_noise(task: Task) -> bool:
-    return "noise" in task.smooth or any(method.needs.random for method in task.methods)
+def _draws_noise(options: Options) -> bool:
+    return "noise" in options.smooth or any(method.needs.random for method in options.methods)
 
 
 def _versions() -> Record:

@@ -1,4 +1,4 @@
-"""A user's changes to a model's own preprocessing: what they do, what is refused, what is told."""
+"""A user's changes to a model's own preprocessing: effects, refusals and notes."""
 
 import json
 import math
@@ -238,7 +238,7 @@ def test_command_refuses_a_bad_value(
     assert message in finished.err
 
 
-# What is told
+# Notes
 
 FLAGS: list[tuple[tuple[str, ...], dict[str, object], tuple[str, ...]]] = [
     (("--image-size", "200"), {"size": [200, 200]}, ("whole image resized to 200 × 200",)),

@@ -472,7 +472,7 @@ def _layer_record(layer: Layer, shape: Sequence[int]) -> Record:
     return {
         "address": layer.address,
         "type": layer.type,
-        "tensor": str(layer.tensor),
+        "tensor": layer.tensor.to_json(),
         "shape": list(shape),
     }
 

@@ -1,23 +1,23 @@
 // How far pinned maps agree: in numbers, and two of them in one place.
-import { levelsOf, tables } from "./data.js";
-import { button, h, select, slider } from "./dom.js";
-import { describe, draw, frameOf } from "./frames.js";
-import { ZERO, enlarge, paint, paintBar, rankCorrelation, topOverlap } from "./heat.js";
-import { placeSeen, seenSize, shape } from "./look.js";
-import { change, state } from "./state.js";
-import { percent, sentences, t } from "./words.js";
+import { levelsOf, tables } from "../data/dataset";
+import { button, h, select, slider } from "../parts/dom";
+import { describe, draw, frameOf } from "../maps/frames";
+import { ZERO, enlarge, paint, paintBar, rankCorrelation, topOverlap } from "../maps/heat";
+import { placeSeen, seenSize, shape } from "../maps/look";
+import { change, state } from "../state/state";
+import { percent, sentences, t } from "../parts/words";
+import type { CamCell, Pinned } from "../data/types";
 
 /** Milliseconds between two pictures that take turns. */
 const FLICKER = 700;
 
-/** @type {number | undefined} */
-let turning;
+let turning: number | undefined;
 
 /** Names of the pinned maps by their place. */
 export const LETTERS = "ABCD";
 
-/** Two maps on the finer of their grids, as shares of their own maximum. @param {Pinned} one @param {Pinned} other */
-function onOneGrid(one, other) {
+/** Two maps on the finer of their grids, as shares of their own maximum. */
+function onOneGrid(one: Pinned, other: Pinned) {
   if (
     one.cam?.state !== "positive" ||
     other.cam?.state !== "positive" ||
@@ -28,15 +28,14 @@ function onOneGrid(one, other) {
   const height = Math.max(one.cam.height, other.cam.height);
   const width = Math.max(one.cam.width, other.cam.width);
   const [first, second] = [one, other].map(({ image, cam }) => {
-    const own = /** @type {CamCell} */ (cam);
+    const own = cam as CamCell;
     const values = enlarge(levelsOf(image, own), own, height, width);
     return values.map((level) => (own.signed ? (level - ZERO) / ZERO : level / 255));
   });
   return { height, width, first, second };
 }
 
-/** @param {Pinned[]} pins */
-export function agreement(pins) {
+export function agreement(pins: Pinned[]) {
   const remarks = [t("compare.caution")];
   if (new Set(pins.map((pin) => pin.image.index)).size > 1) remarks.push(t("compare.otherImages"));
   const rows = [];
@@ -80,22 +79,20 @@ export function agreement(pins) {
   );
 }
 
-/** Places of all pairs among so many. @param {number} count */
-function pairsOf(count) {
+/** Places of all pairs among so many. */
+function pairsOf(count: number) {
   const places = Array.from({ length: count }, (_, place) => place);
   return places.flatMap((a) => places.slice(a + 1).map((b) => `${a}${b}`));
 }
 
-/** Two pinned maps swiped, in turns, and subtracted. @param {Pinned[]} pins */
-export function pair(pins) {
+/** Two pinned maps swiped, in turns, and subtracted. */
+export function pair(pins: Pinned[]) {
   const pairs = pairsOf(pins.length);
   const chosen = pairs.includes(state.pair) ? state.pair : pairs[0];
   const [one, other] = [...chosen].map((place) => pins[Number(place)]);
-  const lettersOf = (/** @type {string} */ text) =>
-    [...text].map((place) => LETTERS[Number(place)]);
+  const lettersOf = (text: string) => [...text].map((place) => LETTERS[Number(place)]);
   const options = pairs.map(
-    (text) =>
-      /** @type {[string, string]} */ ([text, lettersOf(text).join(` ${t("compare.with")} `)]),
+    (text) => [text, lettersOf(text).join(` ${t("compare.with")} `)] as [string, string],
   );
   const which = select(t("compare.which"), "pair", options, chosen, (value) =>
     change({ pair: value }),
@@ -119,19 +116,16 @@ export function pair(pins) {
   );
 }
 
-/** @param {Pinned} pin */
-function large({ id, image }) {
+function large({ id, image }: Pinned) {
   const frame = frameOf(id, Math.max(image.width, image.height));
   draw(frame);
   return h("span", { class: "zoomed" }, frame);
 }
 
-/** @param {string} words @param {string} kind @param {...Node} layers */
-const windowOf = (words, kind, ...layers) =>
+const windowOf = (words: string, kind: string, ...layers: Node[]) =>
   h("span", { class: `window ${kind}`, role: "img", "aria-label": words }, ...layers);
 
-/** @param {Pinned} one @param {Pinned} other @param {string} words */
-function swipe(one, other, words) {
+function swipe(one: Pinned, other: Pinned, words: string) {
   const cut = h("span", { class: "cut" }, large(one));
   const range = { min: 0, max: 100, step: 1, value: state.swipe };
   return h(
@@ -149,8 +143,7 @@ function swipe(one, other, words) {
   );
 }
 
-/** @param {Pinned} one @param {Pinned} other @param {string} first @param {string} second */
-function flicker(one, other, first, second) {
+function flicker(one: Pinned, other: Pinned, first: string, second: string) {
   const [front, back] = [large(one), large(other)];
   back.hidden = true;
   const said = h("output", {}, first);
@@ -182,14 +175,13 @@ export function stopFlicker() {
   turning = undefined;
 }
 
-/**
- * One map minus the other, each as a share of its maximum.
- * @param {Pinned} one
- * @param {NonNullable<ReturnType<typeof onOneGrid>>} maps
- * @param {string} first
- * @param {string} second
- */
-function difference({ image }, maps, first, second) {
+/** One map minus the other, each as a share of its maximum. */
+function difference(
+  { image }: Pinned,
+  maps: NonNullable<ReturnType<typeof onOneGrid>>,
+  first: string,
+  second: string,
+) {
   const [height, width] = seenSize(image, Math.max(image.width, image.height));
   const levels = maps.first.map(
     (share, i) => Math.min(Math.max(share - maps.second[i], -1), 1) * ZERO + ZERO,

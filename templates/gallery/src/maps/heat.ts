@@ -7,12 +7,8 @@ export const ZERO = 127;
 /** Shares of the scale at which contours run. */
 const CONTOURS = [0.25, 0.5, 0.75];
 
-/**
- * For each target pixel its two source pixels and the share of the second.
- * @param {number} source
- * @param {number} target
- */
-function neighbours(source, target) {
+/** For each target pixel its two source pixels and the share of the second. */
+function neighbours(source: number, target: number) {
   const first = new Int32Array(target);
   const second = new Int32Array(target);
   const share = new Float64Array(target);
@@ -25,15 +21,14 @@ function neighbours(source, target) {
   return { first, second, share };
 }
 
-/**
- * Levels enlarged to height × width: bilinear, or each pixel its cell's own level.
- * @param {ArrayLike<number>} levels
- * @param {{height: number, width: number}} grid
- * @param {number} height
- * @param {number} width
- * @param {boolean} smooth
- */
-export function enlarge(levels, grid, height, width, smooth = true) {
+/** Levels enlarged to height × width: bilinear, or each pixel its cell's own level. */
+export function enlarge(
+  levels: ArrayLike<number>,
+  grid: { height: number; width: number },
+  height: number,
+  width: number,
+  smooth = true,
+) {
   const out = new Float64Array(width * height);
   if (!smooth) {
     for (let row = 0; row < height; row++) {
@@ -70,11 +65,10 @@ export function enlarge(levels, grid, height, width, smooth = true) {
 
 /**
  * The colour table's index of every pixel.
- * @param {Float64Array} values enlarged levels
- * @param {boolean} signed
- * @param {number} gain what the map's own maximum is multiplied by under the chosen scale
+ * @param values enlarged levels
+ * @param gain what the map's own maximum is multiplied by under the chosen scale
  */
-export function indices(values, signed, gain) {
+export function indices(values: Float64Array, signed: boolean, gain: number) {
   const index = new Uint8Array(values.length);
   if (signed) {
     for (let i = 0; i < values.length; i++) {
@@ -91,12 +85,10 @@ export function indices(values, signed, gain) {
 
 /**
  * A colour for each index as the bytes of RGBA; nothing below the threshold.
- * @param {Uint8Array} table RGB
- * @param {boolean} signed
- * @param {number} threshold
- * @param {boolean} byValue the larger a value, the less transparent
+ * @param table RGB
+ * @param byValue the larger a value, the less transparent
  */
-function colours(table, signed, threshold, byValue) {
+function colours(table: Uint8Array, signed: boolean, threshold: number, byValue: boolean) {
   const bytes = new Uint8ClampedArray(4 * 256);
   for (let i = 0; i < (signed ? 2 * ZERO + 1 : 256); i++) {
     const strength = signed ? Math.abs(i - ZERO) : i;
@@ -108,15 +100,14 @@ function colours(table, signed, threshold, byValue) {
   return new Uint32Array(bytes.buffer);
 }
 
-/**
- * Colour a map into a canvas.
- * @param {HTMLCanvasElement} canvas
- * @param {Uint8Array} index
- * @param {number} height
- * @param {number} width
- * @param {{table: Uint8Array, signed: boolean, threshold: number, byValue: boolean}} look
- */
-export function paint(canvas, index, height, width, look) {
+/** Colour a map into a canvas. */
+export function paint(
+  canvas: HTMLCanvasElement,
+  index: Uint8Array,
+  height: number,
+  width: number,
+  look: { table: Uint8Array; signed: boolean; threshold: number; byValue: boolean },
+) {
   const pixels = new ImageData(width, height);
   const colour = colours(look.table, look.signed, look.threshold, look.byValue);
   const out = new Uint32Array(pixels.data.buffer);
@@ -124,15 +115,14 @@ export function paint(canvas, index, height, width, look) {
   put(canvas, pixels);
 }
 
-/**
- * Draw the lines at 25, 50 and 75 % into a canvas: black within, white without.
- * @param {HTMLCanvasElement} canvas
- * @param {Uint8Array} index
- * @param {number} height
- * @param {number} width
- * @param {boolean} signed
- */
-export function paintContours(canvas, index, height, width, signed) {
+/** Draw the lines at 25, 50 and 75 % into a canvas: black within, white without. */
+export function paintContours(
+  canvas: HTMLCanvasElement,
+  index: Uint8Array,
+  height: number,
+  width: number,
+  signed: boolean,
+) {
   const pixels = new ImageData(width, height);
   const out = new Uint32Array(pixels.data.buffer);
   const [inner, outer] = new Uint32Array(new Uint8Array([0, 0, 0, 255, 255, 255, 255, 255]).buffer);
@@ -159,12 +149,14 @@ export function paintContours(canvas, index, height, width, signed) {
 
 /**
  * Paint a colour table into a canvas as a bar from left to right.
- * @param {HTMLCanvasElement} canvas
- * @param {Uint8Array} table
- * @param {number} count
- * @param {boolean} upright from bottom to top instead
+ * @param upright from bottom to top instead
  */
-export function paintBar(canvas, table, count, upright = false) {
+export function paintBar(
+  canvas: HTMLCanvasElement,
+  table: Uint8Array,
+  count: number,
+  upright = false,
+) {
   const pixels = upright ? new ImageData(1, count) : new ImageData(count, 1);
   for (let i = 0; i < count; i++) {
     const from = 3 * (upright ? count - 1 - i : i);
@@ -173,21 +165,14 @@ export function paintBar(canvas, table, count, upright = false) {
   put(canvas, pixels);
 }
 
-/**
- * @param {HTMLCanvasElement} canvas
- * @param {ImageData} pixels
- */
-function put(canvas, pixels) {
+function put(canvas: HTMLCanvasElement, pixels: ImageData) {
   canvas.width = pixels.width;
   canvas.height = pixels.height;
-  /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).putImageData(pixels, 0, 0);
+  (canvas.getContext("2d") as CanvasRenderingContext2D).putImageData(pixels, 0, 0);
 }
 
-/**
- * The rank of every value, equal ones sharing the mean of theirs.
- * @param {Float64Array} values
- */
-function ranks(values) {
+/** The rank of every value, equal ones sharing the mean of theirs. */
+function ranks(values: Float64Array) {
   const order = Uint32Array.from(values, (_, i) => i).sort((a, b) => values[a] - values[b]);
   const rank = new Float64Array(values.length);
   for (let start = 0; start < order.length;) {
@@ -199,12 +184,8 @@ function ranks(values) {
   return rank;
 }
 
-/**
- * Spearman's rank correlation of two maps on one grid; NaN where one is flat.
- * @param {Float64Array} one
- * @param {Float64Array} other
- */
-export function rankCorrelation(one, other) {
+/** Spearman's rank correlation of two maps on one grid; NaN where one is flat. */
+export function rankCorrelation(one: Float64Array, other: Float64Array) {
   const [a, b] = [ranks(one), ranks(other)];
   const mean = (a.length - 1) / 2;
   let product = 0;
@@ -220,11 +201,9 @@ export function rankCorrelation(one, other) {
 
 /**
  * Overlap of the highest values of two maps on one grid: intersection over union, 0 to 1.
- * @param {Float64Array} one
- * @param {Float64Array} other
- * @param {number} share of the positions that count as highest
+ * @param share of the positions that count as highest
  */
-export function topOverlap(one, other, share = 0.2) {
+export function topOverlap(one: Float64Array, other: Float64Array, share = 0.2) {
   const count = Math.max(1, Math.round(share * one.length));
   const least = [one, other].map(
     (values) => Float64Array.from(values).sort()[values.length - count],

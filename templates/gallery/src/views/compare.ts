@@ -1,26 +1,26 @@
 // Two to four pinned maps: one zoom and one cross-hair for all, and how far they agree.
-import { camOf, idOf, imageOf, report } from "./data.js";
-import { MAX_PINS, openCell, togglePin } from "./dialog.js";
-import { all, button, h, slider } from "./dom.js";
-import { describe, draw, frameOf } from "./frames.js";
-import { shaded } from "./look.js";
-import { valueAt } from "./measure.js";
-import { LETTERS, agreement, pair } from "./pair.js";
-import { change, linkTo, state } from "./state.js";
-import { percent, t } from "./words.js";
+import { camOf, idOf, imageOf, report } from "../data/dataset";
+import { MAX_PINS, openCell, togglePin } from "./dialog";
+import { all, button, h, slider } from "../parts/dom";
+import { describe, draw, frameOf } from "../maps/frames";
+import { shaded } from "../maps/look";
+import { valueAt } from "../maps/measure";
+import { LETTERS, agreement, pair } from "./pair";
+import { change, linkTo, state } from "../state/state";
+import { percent, t } from "../parts/words";
+import type { Pinned } from "../data/types";
 
-/** The maps in view. @type {Pinned[]} */
-let pins = [];
+/** The maps in view. */
+let pins: Pinned[] = [];
 
-/** What a pin stands for; null where its image is missing. @param {string} text @returns {Promise<Pinned | null>} */
-async function pinOf(text) {
+/** What a pin stands for; null where its image is missing. */
+async function pinOf(text: string): Promise<Pinned | null> {
   const id = idOf(text);
   const image = report.images.index.includes(id.image) ? await imageOf(id.image) : null;
   return image && { text, id, image, cam: camOf(image, id) };
 }
 
-/** @param {HTMLElement} root */
-export async function compareView(root) {
+export async function compareView(root: HTMLElement) {
   const found = await Promise.all(state.pins.map(pinOf));
   pins = found.filter((pin) => pin !== null);
   root.append(h("h2", {}, t("view.compare")));
@@ -64,8 +64,8 @@ function zoomControls() {
   );
 }
 
-/** Enlarge all pictures around the cross-hair, and say the values there. @param {HTMLElement} root */
-export function moveCompare(root) {
+/** Enlarge all pictures around the cross-hair, and say the values there. */
+export function moveCompare(root: HTMLElement) {
   const { zoom, atX, atY, swipe } = state;
   const place = { left: `${atX * 100}%`, top: `${atY * 100}%` };
   for (const zoomed of all(".zoomed", root)) {
@@ -82,22 +82,16 @@ export function moveCompare(root) {
   });
 }
 
-/** A window that clips an enlarged picture. @param {HTMLElement} frame @param {string} name */
-function stage(frame, name) {
+/** A window that clips an enlarged picture. */
+function stage(frame: HTMLElement, name: string) {
   const inner = h("span", { class: "zoomed" }, frame);
   const cross = h("span", { class: "cross", "aria-hidden": "true" });
   return h("span", { class: "window", role: "img", "aria-label": name }, inner, cross);
 }
 
-/** @param {MouseEvent} event */
-function placeCross(event) {
-  const box = /** @type {HTMLElement} */ (event.currentTarget).getBoundingClientRect();
-  const share = (
-    /** @type {number} */ at,
-    /** @type {number} */ start,
-    /** @type {number} */ length,
-    /** @type {number} */ around,
-  ) => {
+function placeCross(event: MouseEvent) {
+  const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
+  const share = (at: number, start: number, length: number, around: number) => {
     const seen = (at - start) / length; // in the window, which shows 1 / zoom of the picture
     return (
       Math.round(Math.min(Math.max(around + (seen - around) / state.zoom, 0), 1) * 1000) / 1000

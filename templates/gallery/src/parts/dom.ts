@@ -2,20 +2,20 @@
 
 /**
  * Make an element.
- * @template {keyof HTMLElementTagNameMap} T
- * @param {T} tag
- * @param {Record<string, unknown>} properties `on…` are listeners, `class`, `data-…`, `aria-…` and
- *   unknown ones attributes (false and null leave them out), the others properties
- * @param {...(Node | string | number | null | false)} children
- * @returns {HTMLElementTagNameMap[T]}
+ * @param properties `on…` are listeners, `class`, `data-…`, `aria-…` and unknown ones attributes
+ * (false and null leave them out), the others properties
  */
-export function h(tag, properties = {}, ...children) {
+export function h<T extends keyof HTMLElementTagNameMap>(
+  tag: T,
+  properties: Record<string, unknown> = {},
+  ...children: (Node | string | number | null | false)[]
+): HTMLElementTagNameMap[T] {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (name.startsWith("on")) {
-      element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+      element.addEventListener(name.slice(2), value as EventListener);
     } else if (name in element && !/^(aria-|data-|class$)/.test(name)) {
-      /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (element))[name] = value;
+      (element as unknown as Record<string, unknown>)[name] = value;
     } else if (value !== false && value !== null && value !== undefined) {
       element.setAttribute(name, value === true ? "" : String(value));
     }
@@ -27,26 +27,16 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
-/** A name from outside, kept apart from the text around it. @param {string} text */
-export const bdi = (text) => h("bdi", {}, text);
+/** A name from outside, kept apart from the text around it. */
+export const bdi = (text: string) => h("bdi", {}, text);
 
-/** @param {string} id */
-export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+export const byId = (id: string) => document.getElementById(id) as HTMLElement;
 
-/**
- * @param {string} selector
- * @param {ParentNode} root
- * @returns {HTMLElement[]}
- */
-export const all = (selector, root = document) =>
-  [...root.querySelectorAll(selector)].map((e) => /** @type {HTMLElement} */ (e));
+export const all = (selector: string, root: ParentNode = document): HTMLElement[] =>
+  [...root.querySelectorAll(selector)].map((e) => e as HTMLElement);
 
-/**
- * Text with addresses as links; they are for reading, nothing is loaded.
- * @param {string} text
- * @returns {(Node | string)[]}
- */
-export function linked(text) {
+/** Text with addresses as links; they are for reading, nothing is loaded. */
+export function linked(text: string): (Node | string)[] {
   return text
     .split(/(https:\/\/\S+)/)
     .map((part, i) => (i % 2 ? h("a", { href: part, rel: "noreferrer" }, part) : part));
@@ -54,13 +44,15 @@ export function linked(text) {
 
 /**
  * A choice of one among few or many.
- * @param {string} label
- * @param {string} key name of the state's field
- * @param {[string | number, string][]} options
- * @param {string | number} value
- * @param {(value: string) => void} choose
+ * @param key name of the state's field
  */
-export function select(label, key, options, value, choose) {
+export function select(
+  label: string,
+  key: string,
+  options: [string | number, string][],
+  value: string | number,
+  choose: (value: string) => void,
+) {
   const chosen = h(
     "select",
     { "data-focus": key, onchange: () => choose(chosen.value) },
@@ -73,14 +65,16 @@ export function select(label, key, options, value, choose) {
 
 /**
  * A slider that says its value in words.
- * @param {string} label
- * @param {string} key
- * @param {{min: number, max: number, step: number, value: number}} range
- * @param {(value: number) => string} say
- * @param {(value: number) => void} choose
- * @param {boolean} live told of every step, not just of the last
+ * @param live told of every step, not just of the last
  */
-export function slider(label, key, range, say, choose, live = true) {
+export function slider(
+  label: string,
+  key: string,
+  range: { min: number; max: number; step: number; value: number },
+  say: (value: number) => string,
+  choose: (value: number) => void,
+  live = true,
+) {
   const output = h("output", {}, say(range.value));
   const input = h("input", {
     type: "range",
@@ -101,14 +95,13 @@ export function slider(label, key, range, say, choose, live = true) {
   return h("label", { class: "control" }, h("span", {}, label, " ", output), input);
 }
 
-/**
- * A switch.
- * @param {string} label
- * @param {string} key
- * @param {boolean} value
- * @param {(value: boolean) => void} choose
- */
-export function checkbox(label, key, value, choose) {
+/** A switch. */
+export function checkbox(
+  label: string,
+  key: string,
+  value: boolean,
+  choose: (value: boolean) => void,
+) {
   const input = h("input", {
     type: "checkbox",
     checked: value,
@@ -118,22 +111,16 @@ export function checkbox(label, key, value, choose) {
   return h("label", { class: "check" }, input, h("span", {}, label));
 }
 
-/**
- * @param {string} label
- * @param {string} key
- * @param {() => void} act
- * @param {Record<string, unknown>} more
- */
-export const button = (label, key, act, more = {}) =>
-  h("button", { type: "button", "data-focus": key, onclick: act, ...more }, label);
+export const button = (
+  label: string,
+  key: string,
+  act: () => void,
+  more: Record<string, unknown> = {},
+) => h("button", { type: "button", "data-focus": key, onclick: act, ...more }, label);
 
-/**
- * Build a part of the page anew and give the focus back to what had it there.
- * @param {HTMLElement} root
- * @param {() => void} build
- */
-export function keepFocus(root, build) {
-  const active = /** @type {HTMLElement} */ (document.activeElement);
+/** Build a part of the page anew and give the focus back to what had it there. */
+export function keepFocus(root: HTMLElement, build: () => void) {
+  const active = document.activeElement as HTMLElement;
   const inside = root.contains(active);
   const caret =
     active instanceof HTMLInputElement && active.type === "search" ? active.selectionStart : null;
@@ -144,16 +131,11 @@ export function keepFocus(root, build) {
   if (caret !== null && again instanceof HTMLInputElement) again.setSelectionRange(caret, caret);
 }
 
-/** Which folds the reader has opened or closed. @type {Map<string, boolean>} */
-const folds = new Map();
+/** Which folds the reader has opened or closed. */
+const folds: Map<string, boolean> = new Map();
 
-/**
- * What a narrow screen shows only when asked; a wide one always.
- * @param {string} label
- * @param {string} key
- * @param {...(Node | null)} children
- */
-export function fold(label, key, ...children) {
+/** What a narrow screen shows only when asked; a wide one always. */
+export function fold(label: string, key: string, ...children: (Node | null)[]) {
   const open = folds.get(key) ?? !matchMedia("(max-width: 47.99rem)").matches;
   const details = h(
     "details",
@@ -170,11 +152,10 @@ const MESSAGE = 4000;
 
 const announcer = h("p", { id: "announcer", role: "status" });
 
-/** @type {number | undefined} */
-let hiding;
+let hiding: number | undefined;
 
-/** Say in passing what an action did, to those who see it and to those who do not. @param {string} text */
-export function announce(text) {
+/** Say in passing what an action did, to those who see it and to those who do not. */
+export function announce(text: string) {
   (document.querySelector("dialog[open]") ?? byId("messages")).append(announcer);
   announcer.textContent = text;
   announcer.classList.add("shown");

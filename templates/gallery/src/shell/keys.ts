@@ -1,15 +1,14 @@
 // The keys, and the dialog that tells them.
-import { rankIn, report } from "./data.js";
-import { step, stepClass, togglePin } from "./dialog.js";
-import { button, byId, checkbox, h } from "./dom.js";
-import { change, state } from "./state.js";
-import { t } from "./words.js";
+import { rankIn, report } from "../data/dataset";
+import { step, stepClass, togglePin } from "../views/dialog";
+import { button, byId, checkbox, h } from "../parts/dom";
+import { change, state } from "../state/state";
+import { t } from "../parts/words";
 
 /** Whether single letters are commands; a reader can switch them off. */
 let keysOn = true;
 
-/** @type {[string, string][]} */
-const KEYS_HELP = [
+const KEYS_HELP: [string, string][] = [
   ["← → ↑ ↓ Home End", "keys.move"],
   ["Enter", "keys.open"],
   ["Esc", "keys.close"],
@@ -27,9 +26,7 @@ export function showHelp() {
       "header",
       {},
       h("h2", { id: "help-title" }, t("help.title")),
-      button(t("close"), "close-help", () =>
-        /** @type {HTMLDialogElement} */ (byId("help")).close(),
-      ),
+      button(t("close"), "close-help", () => (byId("help") as HTMLDialogElement).close()),
     ),
     h("p", {}, t("help.start")),
     h(
@@ -50,27 +47,25 @@ export function showHelp() {
 }
 
 export function openHelp() {
-  const help = /** @type {HTMLDialogElement} */ (byId("help"));
+  const help = byId("help") as HTMLDialogElement;
   if (!help.open) help.showModal();
 }
 
-/** Show the next or previous class, where one is chosen for the view. @param {number} by */
-function stepRank(by) {
+/** Show the next or previous class, where one is chosen for the view. */
+function stepRank(by: number) {
   const { view, rows, columns, beside } = state;
   if (view === "matrix" && [rows, columns, beside].includes("class")) return;
   change({ rank: (rankIn(state.image, state.rank) + by + report.ranks) % report.ranks });
 }
 
-/** @param {KeyboardEvent} event */
-export function onKey(event) {
-  const target = /** @type {HTMLElement} */ (event.target);
+export function onKey(event: KeyboardEvent) {
+  const target = event.target as HTMLElement;
   const typing = target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
-  const help = /** @type {HTMLDialogElement} */ (byId("help"));
+  const help = byId("help") as HTMLDialogElement;
   if (!keysOn || typing || help.open || event.ctrlKey || event.altKey || event.metaKey) return;
-  const cell = /** @type {HTMLElement | null} */ (target.closest(".cell[data-id]"));
+  const cell = target.closest(".cell[data-id]") as HTMLElement | null;
   const id = state.open || cell?.dataset.id;
-  /** @type {Record<string, () => void>} */
-  const commands = {
+  const commands: Record<string, () => void> = {
     "?": openHelp,
     "-": () => change({ opacity: Math.max(0, state.opacity - 5) }),
     "=": () => change({ opacity: Math.min(100, state.opacity + 5) }),

@@ -1,62 +1,18 @@
 // All images at a glance, with one map each: filtered, sorted, a hundred at a time.
-import { placeOf, rankIn, report } from "./data.js";
-import { bdi, button, fold, h, select, slider } from "./dom.js";
-import { SIDES, cellButton, layerFor } from "./frames.js";
-import { enableGrid } from "./grid.js";
-import { badge, chooser, pager } from "./matrix.js";
-import { change, linkTo, state } from "./state.js";
-import { probability, t } from "./words.js";
+import { placeOf, rankIn, report } from "../data/dataset";
+import { bdi, button, fold, h, select, slider } from "../parts/dom";
+import { SIDES, cellButton, layerFor } from "../maps/frames";
+import { enableGrid } from "../parts/roving";
+import { badge, chooser, pager } from "./matrix";
+import { chosenImages, pageOf } from "../state/selection";
+import { change, linkTo, state } from "../state/state";
+import { probability, t } from "../parts/words";
+import type { State } from "../data/types";
 
 /** Images on a page. */
 const IN_OVERVIEW = 100;
 
-/** @type {{key: string, images: number[]}} */
-let chosen = { key: "", images: [] };
-
-/** Indices of the images that pass the filter, in the chosen order. */
-export function chosenImages() {
-  const { text, predicted, low, high, judged, sort } = state;
-  const key = JSON.stringify([text, predicted, low, high, judged, sort]);
-  if (chosen.key === key) return chosen.images;
-  const { index, file, top, label } = report.images;
-  const wanted = text.toLowerCase();
-  const places = index
-    .map((_, place) => place)
-    .filter((place) => {
-      const [first] = top[place];
-      const share = (first?.[1] ?? 0) * 100;
-      const right = label[place] === null ? null : first?.[0] === label[place];
-      return (
-        file[place].toLowerCase().includes(wanted) &&
-        (predicted < 0 || first?.[0] === predicted) &&
-        share >= low &&
-        share <= high &&
-        (judged === "all" || right === (judged === "right"))
-      );
-    });
-  const confidence = (/** @type {number} */ place) => top[place][0]?.[1] ?? -1;
-  const orders = {
-    order: () => 0,
-    name: (/** @type {number} */ a, /** @type {number} */ b) =>
-      file[a].localeCompare(file[b], undefined, { numeric: true }),
-    confident: (/** @type {number} */ a, /** @type {number} */ b) => confidence(b) - confidence(a),
-    doubtful: (/** @type {number} */ a, /** @type {number} */ b) => confidence(a) - confidence(b),
-    class: (/** @type {number} */ a, /** @type {number} */ b) =>
-      (top[a][0]?.[0] ?? -1) - (top[b][0]?.[0] ?? -1) || confidence(b) - confidence(a),
-  };
-  places.sort(orders[sort]);
-  chosen = { key, images: places.map((place) => index[place]) };
-  return chosen.images;
-}
-
-/** Those of the present page. @param {number[]} images @param {number} length */
-export function pageOf(images, length) {
-  const page = Math.min(state.page, Math.max(0, Math.ceil(images.length / length) - 1));
-  return images.slice(page * length, (page + 1) * length);
-}
-
-/** @param {HTMLElement} root */
-export async function overviewView(root) {
+export async function overviewView(root: HTMLElement) {
   const images = chosenImages();
   const shown = pageOf(images, IN_OVERVIEW);
   const all = report.images.index.length;
@@ -81,7 +37,7 @@ export async function overviewView(root) {
 
 /** What to do where no image passes the filter. */
 function nothing() {
-  const all = { text: "", predicted: -1, low: 0, high: 100, judged: /** @type {const} */ ("all") };
+  const all = { text: "", predicted: -1, low: 0, high: 100, judged: "all" as const };
   return h(
     "p",
     {},
@@ -91,8 +47,7 @@ function nothing() {
   );
 }
 
-/** @param {number} index */
-function tile(index) {
+function tile(index: number) {
   const place = placeOf(index);
   const [top] = report.images.top[place];
   const { method } = state;
@@ -142,9 +97,7 @@ function filters() {
       "predicted",
       [
         [-1, t("overview.any")],
-        ...predicted.map(
-          (index) => /** @type {[number, string]} */ ([index, report.classes[index]]),
-        ),
+        ...predicted.map((index) => [index, report.classes[index]] as [number, string]),
       ],
       state.predicted,
       (value) => change({ predicted: Number(value), page: 0 }),
@@ -175,17 +128,18 @@ function filters() {
             ["wrong", t("overview.wrong")],
           ],
           state.judged,
-          (value) => change({ judged: /** @type {State["judged"]} */ (value), page: 0 }),
+          (value) => change({ judged: value as State["judged"], page: 0 }),
         )
       : null,
     select(
       t("overview.sort"),
       "sort",
-      /** @type {[string, string][]} */ (
-        ["order", "name", "confident", "doubtful", "class"].map((key) => [key, t(`sort.${key}`)])
-      ),
+      ["order", "name", "confident", "doubtful", "class"].map((key) => [key, t(`sort.${key}`)]) as [
+        string,
+        string,
+      ][],
       state.sort,
-      (value) => change({ sort: /** @type {State["sort"]} */ (value), page: 0 }),
+      (value) => change({ sort: value as State["sort"], page: 0 }),
     ),
   );
 }

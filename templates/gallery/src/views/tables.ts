@@ -8,26 +8,32 @@ import {
   ownMethods,
   placeOf,
   report,
-} from "./data.js";
-import { all, bdi, button, h, select } from "./dom.js";
-import { MAX_AHEAD, availability, cellButton, photoOf } from "./frames.js";
-import { enableGrid } from "./grid.js";
-import { chosenImages, pageOf } from "./overview.js";
-import { layerList, pager, scaleWords } from "./matrix.js";
-import { legend } from "./shell.js";
-import { change, state } from "./state.js";
-import { listed, probability, t } from "./words.js";
+} from "../data/dataset";
+import { all, bdi, button, h, select } from "../parts/dom";
+import { MAX_AHEAD, availability, cellButton, photoOf } from "../maps/frames";
+import { enableGrid } from "../parts/roving";
+import { chosenImages, pageOf } from "../state/selection";
+import { layerList, pager, scaleWords } from "./matrix";
+import { legend } from "../shell/shell";
+import { change, state } from "../state/state";
+import { listed, probability, t } from "../parts/words";
+import type { ImageRecord, State } from "../data/types";
 
 /** Most images on one page of the view, and most that are printed together. */
 const [MAX_IMAGES, MAX_PRINTED] = [25, 20];
 
-/** @typedef {{key: string, caption: string, head: string[], rows: {name: Node | string, cells: (Node | string)[]}[]}} CourseTable */
+export type CourseTable = {
+  key: string;
+  caption: string;
+  head: string[];
+  rows: { name: Node | string; cells: (Node | string)[] }[];
+};
 
-/** Captions as rewritten, by figure; kept in the browser where it allows that. @type {Record<string, string>} */
-let rewritten = {};
+/** Captions as rewritten, by figure; kept in the browser where it allows that. */
+let rewritten: Record<string, string> = {};
 
-/** Captions that were given up since the page was opened. @type {Record<string, string>} */
-let givenUp = {};
+/** Captions that were given up since the page was opened. */
+let givenUp: Record<string, string> = {};
 
 const storeName = () => `camreport ${report.id} captions`;
 
@@ -60,15 +66,15 @@ function resetCaptions() {
   document.dispatchEvent(new CustomEvent("rebuild"));
 }
 
-/** @param {HTMLElement} root */
-export async function tablesView(root) {
+export async function tablesView(root: HTMLElement) {
   const chosen = chosenImages();
   const shown = pageOf(chosen, perPage());
   const needed = chosen.length <= MAX_PRINTED ? chosen : shown;
   await Promise.all(needed.map((index) => imageOf(index)));
-  const options = /** @type {[string, string][]} */ (
-    ["all", "classes", "methods", "depth"].map((key) => [key, t(`tables.${key}`)])
-  );
+  const options = ["all", "classes", "methods", "depth"].map((key) => [
+    key,
+    t(`tables.${key}`),
+  ]) as [string, string][];
   root.append(
     h("h2", {}, t("view.tables")),
     h("p", { class: "hint screen-only" }, t("tables.hint", { most: MAX_PRINTED })),
@@ -76,7 +82,7 @@ export async function tablesView(root) {
       "div",
       { class: "switches" },
       select(t("tables.which"), "tables", options, state.tables, (value) =>
-        change({ tables: /** @type {State["tables"]} */ (value) }),
+        change({ tables: value as State["tables"] }),
       ),
       button(t("print"), "print", () => window.print()),
       button(resetWords(), "reset", resetCaptions),
@@ -93,8 +99,8 @@ export async function tablesView(root) {
   if (chosen.length > perPage()) root.append(pager(perPage()));
 }
 
-/** Lay all chosen images' pages out, as far as they are printed together. @param {HTMLElement} root */
-export function layOutTables(root) {
+/** Lay all chosen images' pages out, as far as they are printed together. */
+export function layOutTables(root: HTMLElement) {
   const [chosen, length] = [chosenImages(), perPage()];
   if (chosen.length <= length || chosen.length > MAX_PRINTED) return;
   const pages = Array.from({ length: Math.ceil(chosen.length / length) }, (_, page) =>
@@ -117,19 +123,14 @@ function perPage() {
   return Math.min(Math.max(fit, 1), MAX_IMAGES);
 }
 
-/** @param {string} kind */
-const wanted = (kind) => state.tables === "all" || state.tables === kind;
+const wanted = (kind: string) => state.tables === "all" || state.tables === kind;
 
-/** Layers where a method has maps. @param {string} method */
-const layersOf = (method) => layerList().filter((layer) => availability(method, layer) === "map");
+/** Layers where a method has maps. */
+const layersOf = (method: string) =>
+  layerList().filter((layer) => availability(method, layer) === "map");
 
-/**
- * The chosen tables with their figure numbers, which go on from page to page.
- * @param {number[]} shown
- * @param {number} page
- * @returns {[number, CourseTable][]}
- */
-function courseTables(shown, page) {
+/** The chosen tables with their figure numbers, which go on from page to page. */
+function courseTables(shown: number[], page: number): [number, CourseTable][] {
   const known = shown.map((index) => knownImage(index)).filter((image) => image !== undefined);
   const ofImages = wanted("classes") ? known.flatMap(classTables) : [];
   const ofPage = [
@@ -145,8 +146,8 @@ function courseTables(shown, page) {
 const placeOfPage = () =>
   Math.min(state.page, Math.max(0, Math.ceil(chosenImages().length / perPage()) - 1));
 
-/** Original and each class, layer by layer: a table for each method. @param {ImageRecord} image @returns {CourseTable[]} */
-function classTables(image) {
+/** Original and each class, layer by layer: a table for each method. */
+function classTables(image: ImageRecord): CourseTable[] {
   return ownMethods(state.apart)
     .filter((method) => method.classSpecific)
     .map((method) => ({ method, layers: layersOf(method.key) }))
@@ -178,8 +179,8 @@ function classTables(image) {
     }));
 }
 
-/** Original, Grad-CAM, LayerCAM for the predicted class at the last layer, image by image. @param {ImageRecord[]} images @returns {CourseTable[]} */
-function methodTable(images) {
+/** Original, Grad-CAM, LayerCAM for the predicted class at the last layer, image by image. */
+function methodTable(images: ImageRecord[]): CourseTable[] {
   const layer = report.layers[report.layers.length - 1].address;
   const own = ownMethods(state.apart);
   const usual = own.filter((method) => ["grad_cam", "layer_cam"].includes(method.key));
@@ -206,8 +207,8 @@ function methodTable(images) {
   ];
 }
 
-/** The last layer before a pooling against that pooling, for the predicted class. @param {ImageRecord[]} images @returns {CourseTable[]} */
-function depthTables(images) {
+/** The last layer before a pooling against that pooling, for the predicted class. */
+function depthTables(images: ImageRecord[]): CourseTable[] {
   const pool = report.layers.map((layer) => /pool/i.test(layer.type)).lastIndexOf(true);
   const before = report.layers
     .slice(0, Math.max(pool, 0))
@@ -243,14 +244,13 @@ function depthTables(images) {
     }));
 }
 
-/** Place of the most probable class among the explained ones. @param {ImageRecord} image */
-function predicted(image) {
+/** Place of the most probable class among the explained ones. */
+function predicted(image: ImageRecord) {
   const top = report.images.top[placeOf(image.index)][0]?.[0];
   return Math.max(0, image.targets.indexOf(top));
 }
 
-/** @param {ImageRecord} image */
-function nameAndClass(image) {
+function nameAndClass(image: ImageRecord) {
   const rank = predicted(image);
   return h(
     "span",
@@ -264,8 +264,7 @@ function nameAndClass(image) {
   );
 }
 
-/** @param {ImageRecord} image @param {number} rank @param {string} method @param {string} layer */
-const map = (image, rank, method, layer) =>
+const map = (image: ImageRecord, rank: number, method: string, layer: string) =>
   camOf(image, {
     image: image.index,
     rank: methodOf(method).classSpecific ? rank : 0,
@@ -275,8 +274,7 @@ const map = (image, rank, method, layer) =>
     ? cellButton({ image: image.index, rank, method, layer })
     : "–";
 
-/** @param {number} number @param {CourseTable} table */
-function figure(number, table) {
+function figure(number: number, table: CourseTable) {
   const caption = h("p", {
     class: "caption",
     contenteditable: "plaintext-only",

@@ -1,8 +1,9 @@
 // What can be measured on a map: values, peak, and the regions that are high.
-import { report } from "./data.js";
-import { ZERO } from "./heat.js";
-import { state } from "./state.js";
-import { number, percent, t } from "./words.js";
+import { report } from "../data/dataset";
+import { ZERO } from "./heat";
+import { state } from "../state/state";
+import { number, percent, t } from "../parts/words";
+import type { CamCell, ImageRecord, Shaded } from "../data/types";
 
 /** Share of the scale that the boxes surround where no threshold is set. */
 const BOX_SHARE = 0.5;
@@ -10,29 +11,26 @@ const BOX_SHARE = 0.5;
 /** Share of the scale from which a value counts as high. */
 export const boxShare = () => (state.threshold ? state.threshold / 100 : BOX_SHARE);
 
-/** @typedef {{left: number, top: number, right: number, bottom: number, pixels: number}} Region */
+export type Region = { left: number; top: number; right: number; bottom: number; pixels: number };
 
 /**
  * The connected regions of what is high, the largest first: pixels of the seen part that share a
  * side, and in a signed map their sign. Of equally large ones the upper left comes first.
- * @param {Shaded} map
- * @param {CamCell} cam
  */
-export function regions({ index, width }, cam) {
+export function regions({ index, width }: Shaded, cam: CamCell) {
   const zero = cam.signed ? ZERO : 0;
   const least = boxShare() * (cam.signed ? ZERO : 255);
   const signs = Int8Array.from(index, (level) =>
     Math.abs(level - zero) < least ? 0 : Math.sign(level - zero),
   );
-  /** @type {Region[]} */
-  const found = [];
+  const found: Region[] = [];
   const open = new Int32Array(index.length);
   for (let start = 0; start < signs.length; start++) {
     const sign = signs[start];
     if (!sign) continue;
     const region = { left: width, top: Infinity, right: 0, bottom: 0, pixels: 0 };
     let count = 0;
-    const enter = (/** @type {number} */ i) => {
+    const enter = (i: number) => {
       if (signs[i] !== sign) return;
       signs[i] = 0;
       open[count++] = i;
@@ -57,10 +55,9 @@ export function regions({ index, width }, cam) {
   return found.sort((one, other) => other.pixels - one.pixels);
 }
 
-/** Place of the largest value, in pixels of the seen part. @param {Shaded} map @param {CamCell} cam */
-export function peakAt({ values, width, height }, cam) {
-  const strength = (/** @type {number} */ i) =>
-    cam.signed ? Math.abs(values[i] - ZERO) : values[i];
+/** Place of the largest value, in pixels of the seen part. */
+export function peakAt({ values, width, height }: Shaded, cam: CamCell) {
+  const strength = (i: number) => (cam.signed ? Math.abs(values[i] - ZERO) : values[i]);
   let best = 0;
   for (let i = 1; i < values.length; i++) if (strength(i) > strength(best)) best = i;
   const half = state.cells ? 0.5 : 0; // of a raw cell, whose pixels are all alike
@@ -70,11 +67,12 @@ export function peakAt({ values, width, height }, cam) {
   };
 }
 
-/** Width and height of an image as it came, in pixels. @param {ImageRecord} image */
-export const sizeOf = (image) => report.images.size[report.images.index.indexOf(image.index)];
+/** Width and height of an image as it came, in pixels. */
+export const sizeOf = (image: ImageRecord) =>
+  report.images.size[report.images.index.indexOf(image.index)];
 
-/** The image's pixel for one of the seen part. @param {ImageRecord} image @param {Shaded} map @param {number} column @param {number} row */
-export function imagePixel(image, map, column, row) {
+/** The image's pixel for one of the seen part. */
+export function imagePixel(image: ImageRecord, map: Shaded, column: number, row: number) {
   const [width, height] = sizeOf(image);
   const [left, top, right, bottom] = image.seen;
   return [
@@ -85,13 +83,17 @@ export function imagePixel(image, map, column, row) {
 
 /**
  * A map's value at a place of the photograph, in words.
- * @param {ImageRecord} image
- * @param {CamCell | undefined} cam
- * @param {Shaded | null} map none where there is nothing to read
- * @param {number} x share of the photograph's width
- * @param {number} y share of its height
+ * @param map none where there is nothing to read
+ * @param x share of the photograph's width
+ * @param y share of its height
  */
-export function valueAt(image, cam, map, x, y) {
+export function valueAt(
+  image: ImageRecord,
+  cam: CamCell | undefined,
+  map: Shaded | null,
+  x: number,
+  y: number,
+) {
   if (cam?.picture) return t("cell.picture");
   if (!cam || !map) return t(`cell.${cam?.state ?? "absent"}`);
   const [left, top, right, bottom] = image.seen;

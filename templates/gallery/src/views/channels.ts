@@ -1,16 +1,16 @@
 // All feature maps of a layer, and how their weighted sum becomes the map.
-import { classOf, imageOf, rankIn, report, tables } from "./data.js";
-import { announce, button, h, select, slider } from "./dom.js";
-import { SIDES, showAs } from "./frames.js";
-import { enableGrid } from "./grid.js";
-import { ZERO, enlarge, indices, paint } from "./heat.js";
-import { lookOf, placeSeen, shaded, shape } from "./look.js";
-import { chooser, strip } from "./matrix.js";
-import { change, state } from "./state.js";
-import { layerDetails, number, sentences, t } from "./words.js";
+import { classOf, imageOf, rankIn, report, tables } from "../data/dataset";
+import { announce, button, h, select, slider } from "../parts/dom";
+import { SIDES, showAs } from "../maps/frames";
+import { enableGrid } from "../parts/roving";
+import { ZERO, enlarge, indices, paint } from "../maps/heat";
+import { lookOf, placeSeen, shaded, shape } from "../maps/look";
+import { chooser, strip } from "./matrix";
+import { change, state } from "../state/state";
+import { layerDetails, number, sentences, t } from "../parts/words";
+import type { CamCell, ImageRecord, LayerChannels, State } from "../data/types";
 
-/** @param {HTMLElement} root */
-export async function channelsView(root) {
+export async function channelsView(root: HTMLElement) {
   root.append(h("h2", {}, t("view.channels")));
   if (!report.channels.length) {
     root.append(
@@ -44,11 +44,12 @@ export async function channelsView(root) {
       select(
         t("channels.sort"),
         "channelSort",
-        /** @type {[string, string][]} */ (
-          ["index", "activation", "contribution"].map((key) => [key, t(`channels.by.${key}`)])
-        ),
+        ["index", "activation", "contribution"].map((key) => [key, t(`channels.by.${key}`)]) as [
+          string,
+          string,
+        ][],
         state.channelSort,
-        (channelSort) => change({ channelSort: /** @type {State["channelSort"]} */ (channelSort) }),
+        (channelSort) => change({ channelSort: channelSort as State["channelSort"] }),
       ),
       slider(
         t("channels.first"),
@@ -85,22 +86,22 @@ export async function channelsView(root) {
 /** Place of the class in question. */
 const rank = () => rankIn(state.image, state.rank);
 
-/** Which channels are picked. @param {LayerChannels} layer */
-function pickedIn(layer) {
+/** Which channels are picked. */
+function pickedIn(layer: LayerChannels) {
   if (state.picked === "all") return new Set(layer.means.keys());
   const numbers = state.picked === "" ? [] : state.picked.split("-").map(Number);
   return new Set(numbers.filter((channel) => channel >= 0 && channel < layer.shape[0]));
 }
 
-/** What a channel adds to the class's score, as Grad-CAM weighs it. @param {LayerChannels} layer @param {number} channel */
-const contribution = (layer, channel) =>
+/** What a channel adds to the class's score, as Grad-CAM weighs it. */
+const contribution = (layer: LayerChannels, channel: number) =>
   (layer.weights[rank()]?.[channel] ?? 0) *
   (layer.means[channel] ?? 0) *
   layer.shape[1] *
   layer.shape[2];
 
-/** Channels in the chosen order. @param {LayerChannels} layer */
-function ordered(layer) {
+/** Channels in the chosen order. */
+function ordered(layer: LayerChannels) {
   const numbers = Array.from({ length: layer.shape[0] }, (_, i) => i);
   if (state.channelSort === "activation")
     numbers.sort((a, b) => (layer.means[b] ?? 0) - (layer.means[a] ?? 0));
@@ -109,20 +110,14 @@ function ordered(layer) {
   return numbers;
 }
 
-/** One channel's levels. @param {ImageRecord} image @param {LayerChannels} layer @param {number} channel */
-function levels(image, layer, channel) {
+/** One channel's levels. */
+function levels(image: ImageRecord, layer: LayerChannels, channel: number) {
   const size = layer.shape[1] * layer.shape[2];
   const from = layer.offset + channel * size;
   return image.bytes.subarray(from, from + size);
 }
 
-/**
- * @param {ImageRecord} image
- * @param {LayerChannels} layer
- * @param {number[]} order
- * @param {Set<number>} picked
- */
-function grid(image, layer, order, picked) {
+function grid(image: ImageRecord, layer: LayerChannels, order: number[], picked: Set<number>) {
   const [, height, width] = layer.shape;
   const side = Math.max(height, width);
   const size = [
@@ -184,21 +179,15 @@ function grid(image, layer, order, picked) {
   return root;
 }
 
-/** @param {LayerChannels} layer @param {number} channel */
-function toggle(layer, channel) {
+function toggle(layer: LayerChannels, channel: number) {
   const picked = pickedIn(layer);
   if (!picked.delete(channel)) picked.add(channel);
   change({ picked: [...picked].sort((a, b) => a - b).join("-") });
   announce(t("channels.count", { count: picked.size, all: layer.shape[0] }));
 }
 
-/**
- * The picked channels' weighted sum: with all of them Grad-CAM's map.
- * @param {ImageRecord} image
- * @param {LayerChannels} layer
- * @param {Set<number>} picked
- */
-function weightedSum(image, layer, picked) {
+/** The picked channels' weighted sum: with all of them Grad-CAM's map. */
+function weightedSum(image: ImageRecord, layer: LayerChannels, picked: Set<number>) {
   const sum = new Float64Array(layer.shape[1] * layer.shape[2]);
   for (const channel of picked) {
     const weight = (layer.weights[rank()]?.[channel] ?? 0) * (layer.peaks[channel] ?? 0);
@@ -209,8 +198,7 @@ function weightedSum(image, layer, picked) {
   return sum;
 }
 
-/** @param {ImageRecord} image @param {LayerChannels} layer @param {Set<number>} picked */
-function sum(image, layer, picked) {
+function sum(image: ImageRecord, layer: LayerChannels, picked: Set<number>) {
   const values = weightedSum(image, layer, picked);
   const peak = Math.max(0, ...values);
   const [count, height, width] = layer.shape;
@@ -219,7 +207,7 @@ function sum(image, layer, picked) {
   showAs(frame);
   if (peak > 0) {
     const bytes = Uint8Array.from(values, (value) => Math.max(0, value / peak) * 255 + 0.5);
-    const cam = /** @type {CamCell} */ ({ height, width, peak, signed: false, own: true });
+    const cam = { height, width, peak, signed: false, own: true } as CamCell;
     const map = shaded({ ...image, bytes }, cam, Math.max(image.width, image.height));
     const canvas = h("canvas", { class: "heat" });
     paint(canvas, map.index, map.height, map.width, lookOf(cam));

@@ -1,23 +1,23 @@
 // The page: its frame, its views, its keys. Started once the data is there.
-import { channelsView } from "./channels.js";
-import { compareView, moveCompare } from "./compare.js";
-import { idOf, missing, receive, report, setReport, unpackAll } from "./data.js";
-import { openCell, showCell, startDialog } from "./dialog.js";
-import { all, byId, h, keepFocus } from "./dom.js";
-import { drawAhead, drawAll, flatten, redraw, unflatten } from "./frames.js";
-import { onKey } from "./keys.js";
-import { matrixView, scaleWords } from "./matrix.js";
-import { overviewView } from "./overview.js";
-import { LETTERS, stopFlicker } from "./pair.js";
-import { layOut } from "./paper.js";
-import { methodsView, provenanceView } from "./reading.js";
-import { showControls, showFrame, showLegend, showNav } from "./shell.js";
-import { LOOKS, refreshLinks, startState, state } from "./state.js";
-import { layOutTables, readCaptions, tablesView } from "./tables.js";
-import { prose, t } from "./words.js";
+import { channelsView } from "./views/channels";
+import { compareView, moveCompare } from "./views/compare";
+import { idOf, missing, receive, report, setReport, unpackAll } from "./data/dataset";
+import { openCell, showCell, startDialog } from "./views/dialog";
+import { all, byId, h, keepFocus } from "./parts/dom";
+import { drawAhead, drawAll, flatten, redraw, unflatten } from "./maps/frames";
+import { onKey } from "./shell/keys";
+import { matrixView, scaleWords } from "./views/matrix";
+import { overviewView } from "./views/overview";
+import { LETTERS, stopFlicker } from "./views/pair";
+import { layOut } from "./paper/paper";
+import { methodsView, provenanceView } from "./views/reading";
+import { showControls, showFrame, showLegend, showNav } from "./shell/shell";
+import { LOOKS, refreshLinks, startState, state } from "./state/state";
+import { layOutTables, readCaptions, tablesView } from "./views/tables";
+import { prose, t } from "./parts/words";
+import type { Report, State, View } from "./data/types";
 
-/** @type {Record<View, (root: HTMLElement) => unknown>} */
-const VIEWS = {
+const VIEWS: Record<View, (root: HTMLElement) => unknown> = {
   overview: overviewView,
   matrix: matrixView,
   compare: compareView,
@@ -69,8 +69,8 @@ function recolour() {
 /** Fields that change a look of their own: what is drawn by CSS alone, or follows by itself. */
 const BY_THEMSELVES = ["opacity", "show", "grey"];
 
-/** Show what has changed, and build no more than that needs. @param {Set<keyof State>} changed */
-function applyChanges(changed) {
+/** Show what has changed, and build no more than that needs. */
+function applyChanges(changed: Set<keyof State>) {
   const fields = [...changed];
   const looks = fields.filter((field) => LOOKS.includes(field));
   const moves = fields.filter((field) => MOVES.includes(field));
@@ -129,9 +129,7 @@ async function start() {
   };
   new ResizeObserver(bars).observe(byId("controls"));
   byId("view").addEventListener("click", (event) => {
-    const cell = /** @type {HTMLElement | null} */ (
-      /** @type {HTMLElement} */ (event.target).closest(".cell[data-id]")
-    );
+    const cell = (event.target as HTMLElement).closest(".cell[data-id]") as HTMLElement | null;
     if (cell?.dataset.id && idOf(cell.dataset.id).method) openCell(cell.dataset.id);
   });
   byId("skip").addEventListener("click", (event) => {
@@ -154,16 +152,16 @@ async function start() {
   });
 }
 
-/** Take a chunk; the report's own starts the page. @param {string} name @param {unknown} content */
-function camreport(name, content) {
+/** Take a chunk; the report's own starts the page. */
+function camreport(name: string, content: unknown) {
   if (name !== "report") return receive(name, content);
-  setReport(/** @type {Report} */ (content));
+  setReport(content as Report);
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 }
 
-/** Where the report's own data does not arrive, say so above the contact sheet. @param {Event} event */
-function sayUnread(event) {
+/** Where the report's own data does not arrive, say so above the contact sheet. */
+function sayUnread(event: Event) {
   if (!(event.target instanceof HTMLScriptElement) || report) return;
   document.documentElement.classList.remove("js");
   document.addEventListener("DOMContentLoaded", () => (byId("unread").hidden = false));

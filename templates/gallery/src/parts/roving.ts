@@ -1,19 +1,13 @@
 // One tab stop for a grid of cells; arrows, Home, End and the page keys move in it, as they lie.
-import { all } from "./dom.js";
+import { all } from "./dom";
 
-/** @param {HTMLElement} element */
-function middle(element) {
+function middle(element: HTMLElement) {
   const box = element.getBoundingClientRect();
   return { x: box.left + box.width / 2, y: box.top + box.height / 2, height: box.height };
 }
 
-/**
- * The cell where a key leads.
- * @param {HTMLElement[]} cells
- * @param {HTMLElement} from
- * @param {string} key
- */
-function target(cells, from, key) {
+/** The cell where a key leads. */
+function target(cells: HTMLElement[], from: HTMLElement, key: string) {
   const own = middle(from);
   const placed = cells.map((cell) => ({ cell, ...middle(cell) }));
   const row = placed.filter((one) => Math.abs(one.y - own.y) < own.height / 2);
@@ -45,24 +39,19 @@ const KEYS = [
   "PageDown",
 ];
 
-/**
- * Make the cells in an element one stop of the tab key.
- * @param {HTMLElement} root
- */
-export function enableGrid(root) {
+/** Make the cells in an element one stop of the tab key. */
+export function enableGrid(root: HTMLElement) {
   const cells = () => all(".cell", root).filter((cell) => cell.offsetParent !== null);
   const first = root.querySelector(".cell");
   if (first) first.setAttribute("tabindex", "0");
   root.addEventListener("focusin", (event) => {
-    const cell = /** @type {HTMLElement} */ (event.target).closest(".cell");
+    const cell = (event.target as HTMLElement).closest(".cell");
     if (!cell) return;
     for (const other of all(".cell[tabindex='0']", root)) other.tabIndex = -1;
-    /** @type {HTMLElement} */ (cell).tabIndex = 0;
+    (cell as HTMLElement).tabIndex = 0;
   });
   root.addEventListener("keydown", (event) => {
-    const from = /** @type {HTMLElement | null} */ (
-      /** @type {HTMLElement} */ (event.target).closest(".cell")
-    );
+    const from = (event.target as HTMLElement).closest(".cell") as HTMLElement | null;
     if (!from || !KEYS.includes(event.key) || event.altKey || event.metaKey) return;
     const next = target(cells(), from, event.key);
     event.preventDefault();

@@ -1,9 +1,10 @@
 // The view's state lives in the address behind the #, so that every state is a link.
-import { PREDICTED, ownMethod, ownMethods, report } from "./data.js";
-import { all } from "./dom.js";
+import { PREDICTED, ownMethod, ownMethods, report } from "../data/dataset";
+import { all } from "../parts/dom";
+import type { State } from "../data/types";
 
-/** Short names of the fields in a link. @type {Record<keyof State, string>} */
-const NAMES = {
+/** Short names of the fields in a link. */
+const NAMES: Record<keyof State, string> = {
   view: "v",
   image: "i",
   rank: "k",
@@ -45,7 +46,7 @@ const NAMES = {
 };
 
 /** Fields that change only how maps are coloured: nothing has to be built anew. */
-export const LOOKS = /** @type {(keyof State)[]} */ ([
+export const LOOKS = [
   "opacity",
   "threshold",
   "colormap",
@@ -55,28 +56,25 @@ export const LOOKS = /** @type {(keyof State)[]} */ ([
   "cells",
   "grey",
   "show",
-]);
+] as (keyof State)[];
 
 /** Fields that the browser's back button leaves as they are: they belong to no view. */
-const LASTING = /** @type {(keyof State)[]} */ ([...LOOKS, "apart", "language", "theme", "pins"]);
+const LASTING = [...LOOKS, "apart", "language", "theme", "pins"] as (keyof State)[];
 
-/** @type {State} */
-export let state;
+export let state: State;
 
-/** @type {State} */
-let defaults;
+let defaults: State;
 
-/** What of the lasting fields was chosen since the page was last opened by an address. @type {Partial<State>} */
-let kept = {};
+/** What of the lasting fields was chosen since the page was last opened by an address. */
+let kept: Partial<State> = {};
 
-/** While a step is being taken back: the addresses before the steps that were made since. @type {string[] | null} */
-let waiting = null;
+/** While a step is being taken back: the addresses before the steps that were made since. */
+let waiting: string[] | null = null;
 
-/** @type {(changed: Set<keyof State>) => void} */
-let onChange = () => undefined;
+let onChange: (changed: Set<keyof State>) => void = () => undefined;
 
-/** What a report shows when its link says nothing. @returns {State} */
-function initial() {
+/** What a report shows when its link says nothing. */
+function initial(): State {
   const few = report.images.index.length <= 12;
   return {
     view: few ? "matrix" : "overview",
@@ -120,8 +118,8 @@ function initial() {
   };
 }
 
-/** What values a field may have; a link can be old or mistyped. @returns {Partial<Record<keyof State, readonly unknown[]>>} */
-function allowed() {
+/** What values a field may have; a link can be old or mistyped. */
+function allowed(): Partial<Record<keyof State, readonly unknown[]>> {
   const axes = ["layer", "method", "class", "image"];
   return {
     view: ["overview", "matrix", "compare", "channels", "tables", "methods", "provenance"],
@@ -145,8 +143,8 @@ function allowed() {
   };
 }
 
-/** Least and largest value of numbers that are no choice. @type {Partial<Record<keyof State, [number, number]>>} */
-const LIMITS = {
+/** Least and largest value of numbers that are no choice. */
+const LIMITS: Partial<Record<keyof State, [number, number]>> = {
   low: [0, 100],
   high: [0, 100],
   page: [0, Infinity],
@@ -158,10 +156,9 @@ const LIMITS = {
   swipe: [0, 100],
 };
 
-/** @returns {State} */
-function read() {
+function read(): State {
   const given = new URLSearchParams(location.hash.slice(1));
-  const found = /** @type {Record<string, unknown>} */ ({ ...defaults });
+  const found = { ...defaults } as Record<string, unknown>;
   const choices = allowed();
   for (const [field, name] of Object.entries(NAMES)) {
     const text = given.get(name);
@@ -174,8 +171,8 @@ function read() {
         : typeof standard === "boolean"
           ? text === "1"
           : text;
-    const fits = choices[/** @type {keyof State} */ (field)];
-    const [least, most] = LIMITS[/** @type {keyof State} */ (field)] ?? [-Infinity, Infinity];
+    const fits = choices[field as keyof State];
+    const [least, most] = LIMITS[field as keyof State] ?? [-Infinity, Infinity];
     const outside = typeof value === "number" && !(value >= least && value <= most);
     if (outside || (fits && !fits.includes(value))) continue;
     found[field] = value;
@@ -183,28 +180,31 @@ function read() {
   if (found.rows === found.columns) found.columns = found.rows === "method" ? "layer" : "method";
   if (found.beside === found.rows || found.beside === found.columns) found.beside = "none";
   found.method = ownMethod(String(found.method), Boolean(found.apart));
-  return /** @type {State} */ (/** @type {unknown} */ (found));
+  return found as unknown as State;
 }
 
-/** The link to a state that differs from the present one. @param {Partial<State>} changes */
-function link(changes = {}) {
+/** The link to a state that differs from the present one. */
+function link(changes: Partial<State> = {}) {
   const target = { ...state, ...changes };
   const words = new URLSearchParams();
   for (const [field, name] of Object.entries(NAMES)) {
-    const value = target[/** @type {keyof State} */ (field)];
+    const value = target[field as keyof State];
     const text = Array.isArray(value)
       ? value.join("~")
       : typeof value === "boolean"
         ? String(Number(value))
         : String(value);
-    const standard = defaults[/** @type {keyof State} */ (field)];
+    const standard = defaults[field as keyof State];
     if (String(value) !== String(standard)) words.set(name, text);
   }
   return `#${words.toString() || `v=${target.view}`}`;
 }
 
-/** What makes an element a link to another state; it follows where the present one changes. @param {Partial<State>} changes */
-export const linkTo = (changes) => ({ href: link(changes), "data-to": JSON.stringify(changes) });
+/** What makes an element a link to another state; it follows where the present one changes. */
+export const linkTo = (changes: Partial<State>) => ({
+  href: link(changes),
+  "data-to": JSON.stringify(changes),
+});
 
 /** Let all links start from the present state. */
 export function refreshLinks() {
@@ -212,17 +212,16 @@ export function refreshLinks() {
     anchor.setAttribute("href", link(JSON.parse(anchor.dataset.to ?? "")));
 }
 
-/** Go where a link leads, as a step. @param {MouseEvent} event */
-function takeLink(event) {
-  const target = /** @type {HTMLElement} */ (event.target);
-  const anchor = /** @type {HTMLElement | null} */ (target.closest("a[data-to]"));
+/** Go where a link leads, as a step. */
+function takeLink(event: MouseEvent) {
+  const target = event.target as HTMLElement;
+  const anchor = target.closest("a[data-to]") as HTMLElement | null;
   if (!anchor || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   change(JSON.parse(anchor.dataset.to ?? ""), true);
 }
 
-/** @param {(changed: Set<keyof State>) => void} listener */
-export function startState(listener) {
+export function startState(listener: (changed: Set<keyof State>) => void) {
   defaults = initial();
   state = read();
   onChange = listener;
@@ -232,7 +231,10 @@ export function startState(listener) {
   document.addEventListener("click", takeLink);
 }
 
-/** Where a step was taken back, let the address there say what was shown then; make the steps since. */
+/**
+ * Where a step was taken back, let the address there say what was shown then; make the steps
+ * since.
+ */
 function settle() {
   history.scrollRestoration = "auto";
   if (!waiting) return;
@@ -250,10 +252,9 @@ function follow() {
   history.replaceState({ ...history.state, visited: true }, "", visited ? link() : undefined);
 }
 
-/** @param {State} next */
-function adopt(next) {
-  const changed = /** @type {Set<keyof State>} */ (new Set());
-  for (const field of /** @type {(keyof State)[]} */ (Object.keys(NAMES))) {
+function adopt(next: State) {
+  const changed = new Set() as Set<keyof State>;
+  for (const field of Object.keys(NAMES) as (keyof State)[]) {
     if (String(state[field]) !== String(next[field])) changed.add(field);
   }
   state = next;
@@ -262,10 +263,9 @@ function adopt(next) {
 
 /**
  * Change the state and the link with it.
- * @param {Partial<State>} changes
- * @param {boolean} step whether the browser's back button returns to the state before
+ * @param step whether the browser's back button returns to the state before
  */
-export function change(changes, step = false) {
+export function change(changes: Partial<State>, step = false) {
   for (const field of LASTING) if (field in changes) kept = { ...kept, [field]: changes[field] };
   const [here, url] = [link(), link(changes)];
   const moves = step && url !== here;
@@ -277,8 +277,8 @@ export function change(changes, step = false) {
   adopt({ ...state, ...changes });
 }
 
-/** Take back the last step; what was chosen meanwhile stays. @param {Partial<State>} changes */
-export function leave(changes) {
+/** Take back the last step; what was chosen meanwhile stays. */
+export function leave(changes: Partial<State>) {
   if (waiting?.pop() === undefined) {
     if (!history.state?.step) return change(changes);
     waiting = [];

@@ -1,13 +1,22 @@
 // The report on paper: a cover, each image's figure with its caption, methods and provenance.
-import { camOf, classOf, knownImage, methodOf, ownMethods, placeOf, report } from "./data.js";
-import { bdi, byId, h, linked } from "./dom.js";
-import { SIDES, availability } from "./frames.js";
-import { composite, peakOf } from "./look.js";
-import { badge, labels, layerList, leftOut, predictions, scaleWords, scores } from "./matrix.js";
-import { failedList } from "./reading.js";
-import { legend } from "./shell.js";
-import { state } from "./state.js";
-import { layerDetails, listed, methodDetails, prose, sentences, t } from "./words.js";
+import { camOf, classOf, knownImage, methodOf, ownMethods, placeOf, report } from "../data/dataset";
+import { bdi, byId, h, linked } from "../parts/dom";
+import { SIDES, availability } from "../maps/frames";
+import { composite, peakOf } from "../maps/look";
+import {
+  badge,
+  labels,
+  layerList,
+  leftOut,
+  predictions,
+  scaleWords,
+  scores,
+} from "../views/matrix";
+import { failedList } from "../views/reading";
+import { legend } from "../shell/shell";
+import { state } from "../state/state";
+import { layerDetails, listed, methodDetails, prose, sentences, t } from "../parts/words";
+import type { ImageRecord } from "../data/types";
 
 /** Most columns of a table: what a sheet of paper holds. */
 const WIDEST = 7;
@@ -18,7 +27,7 @@ const AS_SHOWN = ["tables", "compare", "channels"];
 /** Views of a folder's report that are: it is too large to print as a whole. */
 const OF_MANY = ["overview"];
 
-/** @typedef {{rank: number | null, method: string}} Column */
+export type Column = { rank: number | null; method: string };
 
 /** Lay out the pages; called when printing begins, and not before. */
 export function layOut() {
@@ -108,8 +117,8 @@ function failedOnPaper() {
   return h("div", { class: "notice" }, h("h2", {}, title), failedList());
 }
 
-/** Columns of an image's tables: all classes in one where they fit. @param {ImageRecord} image @returns {Column[][]} */
-function blocks(image) {
+/** Columns of an image's tables: all classes in one where they fit. */
+function blocks(image: ImageRecord): Column[][] {
   const ofClass = ownMethods(state.apart).filter((method) => method.classSpecific);
   const ofNone = ownMethods(state.apart)
     .filter((method) => !method.classSpecific)
@@ -118,22 +127,20 @@ function blocks(image) {
     ofClass.map((method) => ({ rank, method: method.key })),
   );
   if (groups.flat().length + ofNone.length <= WIDEST) return [[...groups.flat(), ...ofNone]];
-  const layered = (/** @type {Column} */ column) => methodOf(column.method).perLayer;
+  const layered = (column: Column) => methodOf(column.method).perLayer;
   return [...groups, ofNone].flatMap((columns) => [
     ...cut(columns.filter(layered)),
     ...cut(columns.filter((column) => !layered(column))),
   ]);
 }
 
-/** @param {Column[]} columns */
-function cut(columns) {
+function cut(columns: Column[]) {
   const parts = Math.ceil(columns.length / WIDEST);
   const length = Math.ceil(columns.length / parts);
   return Array.from({ length: parts }, (_, i) => columns.slice(i * length, (i + 1) * length));
 }
 
-/** @param {ImageRecord} image @param {Column[]} columns */
-function mapsTable(image, columns) {
+function mapsTable(image: ImageRecord, columns: Column[]) {
   const layers = layerList().filter((layer) =>
     columns.some((column) => availability(column.method, layer) === "map"),
   );
@@ -194,8 +201,7 @@ function mapsTable(image, columns) {
   return table;
 }
 
-/** @param {ImageRecord} image @param {Column} column @param {string} layer @returns {(Node | string)[]} */
-function cell(image, column, layer) {
+function cell(image: ImageRecord, column: Column, layer: string): (Node | string)[] {
   const there = availability(column.method, layer);
   if (there !== "map") return [there === "absent" ? "–" : t("matrix.notComputed")];
   const id = { image: image.index, rank: column.rank ?? 0, method: column.method, layer };
@@ -205,16 +211,15 @@ function cell(image, column, layer) {
   return [composite(image, id, SIDES.paper), h("span", { class: "peak" }, words)];
 }
 
-/** @param {ImageRecord} image */
-const sheetCaption = (image) =>
+const sheetCaption = (image: ImageRecord) =>
   t("paper.caption", {
     image: image.file,
     width: report.images.size[placeOf(image.index)][0],
     height: report.images.size[placeOf(image.index)][1],
   });
 
-/** Which class and methods a part of an image's figure shows. @param {ImageRecord} image @param {Column[]} columns */
-function columnWords(image, columns) {
+/** Which class and methods a part of an image's figure shows. */
+function columnWords(image: ImageRecord, columns: Column[]) {
   const [{ rank }] = columns;
   return t("paper.columns", {
     name: rank === null ? t("class.any") : t("class.named", { name: classOf(image, rank) }),

@@ -1,6 +1,6 @@
 // The shapes of what Python ships (camreport/gallery/) and of the page's own state. Only for tsc.
 
-interface MethodFacts {
+export interface MethodFacts {
   key: string;
   name: string;
   classSpecific: boolean;
@@ -13,7 +13,7 @@ interface MethodFacts {
   like: string;
 }
 
-interface Prose {
+export interface Prose {
   title: string;
   lede: string;
   warning: string;
@@ -39,7 +39,7 @@ interface Prose {
 }
 
 /** What is known of all images, column by column. */
-interface ImageColumns {
+export interface ImageColumns {
   index: number[];
   file: string[];
   size: [number, number][];
@@ -48,7 +48,7 @@ interface ImageColumns {
   top: [number, number][][];
 }
 
-interface Report {
+export interface Report {
   id: string;
   language: string;
   folder: boolean;
@@ -74,7 +74,7 @@ interface Report {
 }
 
 /** One map. `offset` finds its levels; a picture has none, nor has an empty map. */
-interface CamCell {
+export interface CamCell {
   method: string;
   layer: string;
   rank: number;
@@ -93,7 +93,7 @@ interface CamCell {
   channel?: number;
 }
 
-interface LayerChannels {
+export interface LayerChannels {
   offset: number;
   shape: [number, number, number];
   signed: boolean;
@@ -103,7 +103,7 @@ interface LayerChannels {
 }
 
 /** One image with its maps; `bytes` once its levels are unpacked. */
-interface ImageRecord {
+export interface ImageRecord {
   index: number;
   file: string;
   photo: string;
@@ -124,7 +124,7 @@ interface ImageRecord {
 }
 
 /** What overview chunks hold of an image: its maps at the first choice, nothing else. */
-interface OverviewRecord {
+export interface OverviewRecord {
   seen: [number, number, number, number];
   size: [number, number];
   cells: CamCell[];
@@ -132,7 +132,7 @@ interface OverviewRecord {
 }
 
 /** Which map: an image's index, the place of a class, a method and a layer. */
-interface CellId {
+export interface CellId {
   image: number;
   rank: number;
   method: string;
@@ -140,7 +140,7 @@ interface CellId {
 }
 
 /** A map enlarged: its levels, and the colour table's index of each pixel. */
-interface Shaded {
+export interface Shaded {
   height: number;
   width: number;
   values: Float64Array;
@@ -148,18 +148,19 @@ interface Shaded {
 }
 
 /** A pinned map with all that is known of it. */
-interface Pinned {
+export interface Pinned {
   text: string;
   id: CellId;
   image: ImageRecord;
   cam: CamCell | undefined;
 }
 
-type Axis = "layer" | "method" | "class" | "image";
-type View = "overview" | "matrix" | "compare" | "channels" | "tables" | "methods" | "provenance";
+export type Axis = "layer" | "method" | "class" | "image";
+export type View =
+  "overview" | "matrix" | "compare" | "channels" | "tables" | "methods" | "provenance";
 
 /** Everything that a link keeps. */
-interface State {
+export interface State {
   view: View;
   image: number;
   rank: number;

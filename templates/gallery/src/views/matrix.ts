@@ -9,12 +9,12 @@ import {
   placeOf,
   rankIn,
   report,
-} from "./data.js";
-import { bdi, button, fold, h, select } from "./dom.js";
-import { SIDES, availability, cellButton, layerFor, photoOf } from "./frames.js";
-import { enableGrid } from "./grid.js";
-import { chosenImages, pageOf } from "./overview.js";
-import { change, linkTo, state } from "./state.js";
+} from "../data/dataset";
+import { bdi, button, fold, h, select } from "../parts/dom";
+import { SIDES, availability, cellButton, layerFor, photoOf } from "../maps/frames";
+import { enableGrid } from "../parts/roving";
+import { chosenImages, pageOf } from "../state/selection";
+import { change, linkTo, state } from "../state/state";
 import {
   layerDetails,
   methodDetails,
@@ -25,7 +25,8 @@ import {
   rankName,
   sentences,
   t,
-} from "./words.js";
+} from "../parts/words";
+import type { Axis, CellId, ImageRecord, State } from "../data/types";
 
 /** Most images on one axis at a time. */
 const IMAGES_AT_ONCE = 20;
@@ -39,10 +40,15 @@ const MAX_LARGE = 10;
 /** Most columns that a narrow screen holds, so that heads can stay while the page scrolls. */
 const FIT_NARROW = 3;
 
-/** @typedef {{image: number, rank: number, method: string, layer: string}} Fixed */
+export type Fixed = { image: number; rank: number; method: string; layer: string };
 
-/** The state's field that holds the fixed value of an axis. @type {Record<Axis, "image" | "rank" | "method" | "layer">} */
-const FIELD = { image: "image", class: "rank", method: "method", layer: "layer" };
+/** The state's field that holds the fixed value of an axis. */
+const FIELD: Record<Axis, "image" | "rank" | "method" | "layer"> = {
+  image: "image",
+  class: "rank",
+  method: "method",
+  layer: "layer",
+};
 
 /** Layers as the tables list them. */
 export const layerList = () => [
@@ -51,16 +57,14 @@ export const layerList = () => [
   ...(report.input ? ["input"] : []),
 ];
 
-/** @param {Axis} axis @returns {(string | number)[]} */
-function valuesOf(axis) {
+function valuesOf(axis: Axis): (string | number)[] {
   if (axis === "layer") return layerList();
   if (axis === "method") return ownMethods(state.apart).map((method) => method.key);
   if (axis === "class") return Array.from({ length: report.ranks }, (_, i) => i);
   return pageOf(chosenImages(), IMAGES_AT_ONCE);
 }
 
-/** @param {Axis} axis @param {string | number} value @param {Fixed} fixed */
-function nameOf(axis, value, fixed) {
+function nameOf(axis: Axis, value: string | number, fixed: Fixed) {
   if (axis === "layer") return String(value);
   if (axis === "method") return methodOf(String(value)).name;
   if (axis === "image") return report.images.file[placeOf(Number(value))];
@@ -69,8 +73,8 @@ function nameOf(axis, value, fixed) {
   return classOf(image, rankIn(image.index, Number(value)));
 }
 
-/** Show a row or column across all images; of an image all its maps. @param {Axis} axis @param {string | number} value @returns {Partial<State>} */
-function focusOn(axis, value) {
+/** Show a row or column across all images; of an image all its maps. */
+function focusOn(axis: Axis, value: string | number): Partial<State> {
   if (axis === "image") {
     const beside = report.ranks === 2 && ownMethods(state.apart).length <= 3 ? "class" : "none";
     return { image: Number(value), rows: "layer", columns: "method", beside };
@@ -84,14 +88,8 @@ function focusOn(axis, value) {
 /** Whether one image is looked at, so that what is known of it holds for the whole table. */
 const ofOneImage = () => state.rows !== "image" && state.columns !== "image";
 
-/**
- * The head of a row or column, with a link that shows it across all images.
- * @param {Axis} axis
- * @param {string | number} value
- * @param {Fixed} fixed
- * @param {"row" | "col"} scope
- */
-function head(axis, value, fixed, scope) {
+/** The head of a row or column, with a link that shows it across all images. */
+function head(axis: Axis, value: string | number, fixed: Fixed, scope: "row" | "col") {
   const name = nameOf(axis, value, fixed);
   const details = [];
   if (axis === "layer") details.push(...layerDetails(name));
@@ -118,29 +116,21 @@ function head(axis, value, fixed, scope) {
   );
 }
 
-/** Probability and logit of an explained class; the model may return no logits. @param {ImageRecord} image @param {number} rank */
-export const scores = (image, rank) =>
+/** Probability and logit of an explained class; the model may return no logits. */
+export const scores = (image: ImageRecord, rank: number) =>
   t(image.logits.length ? "scores" : "fact.probability", {
     probability: probability(image.probabilities[rank]),
     logit: number(image.logits[rank] ?? NaN),
   });
 
-/**
- * A table of maps.
- * @param {Axis} rows
- * @param {Axis} columns
- * @param {Fixed} fixed
- * @param {string} caption
- */
-function mapTable(rows, columns, fixed, caption) {
-  /** @param {string | number} down @param {string | number} along */
-  const idAt = (down, along) => {
-    const id = /** @type {Fixed} */ ({ ...fixed, [FIELD[rows]]: down, [FIELD[columns]]: along });
+/** A table of maps. */
+function mapTable(rows: Axis, columns: Axis, fixed: Fixed, caption: string) {
+  const idAt = (down: string | number, along: string | number) => {
+    const id = { ...fixed, [FIELD[rows]]: down, [FIELD[columns]]: along } as Fixed;
     const layer = [rows, columns].includes("layer") ? id.layer : layerFor(id.method, id.layer);
     return { ...id, layer, rank: rankIn(id.image, id.rank) };
   };
-  /** @param {CellId} id */
-  const isThere = (id) => availability(id.method, id.layer) !== "absent";
+  const isThere = (id: CellId) => availability(id.method, id.layer) !== "absent";
   const [allDown, allAcross] = [valuesOf(rows), valuesOf(columns)];
   const down = allDown.filter((one) => allAcross.some((other) => isThere(idAt(one, other))));
   const across = allAcross.filter((other) => allDown.some((one) => isThere(idAt(one, other))));
@@ -161,8 +151,7 @@ function mapTable(rows, columns, fixed, caption) {
   return table;
 }
 
-/** @param {CellId} id @param {number} side */
-function mapCell(id, side) {
+function mapCell(id: CellId, side: number) {
   const there = availability(id.method, id.layer);
   if (there === "map") return h("td", {}, cellButton(id, { side }));
   if (there !== "absent") return h("td", { class: "nothing" }, t("matrix.notComputed"));
@@ -179,8 +168,8 @@ export const leftOut = () => [
   ),
 ];
 
-/** What the labels in place of an image's maps mean. @param {ImageRecord} image */
-export function labels(image) {
+/** What the labels in place of an image's maps mean. */
+export function labels(image: ImageRecord) {
   const said = [];
   const empty = image.cells.find((cell) => cell.state === "empty");
   if (empty)
@@ -207,11 +196,10 @@ export function scaleWords() {
   return sentences(...words);
 }
 
-/** The axes' names in a sentence. @param {Axis} axis */
-const many = (axis) => t(`axis.${axis}.many`);
+/** The axes' names in a sentence. */
+const many = (axis: Axis) => t(`axis.${axis}.many`);
 
-/** @param {HTMLElement} root */
-export async function matrixView(root) {
+export async function matrixView(root: HTMLElement) {
   const shown = [state.rows, state.columns, state.beside];
   const image = shown.includes("image") ? null : await imageOf(state.image);
   if (shown.includes("image"))
@@ -228,7 +216,7 @@ export async function matrixView(root) {
   root.append(...leftOut().map((reason) => h("p", { class: "note" }, reason)));
   if (shown.includes("image") && chosenImages().length > IMAGES_AT_ONCE)
     root.append(pager(IMAGES_AT_ONCE));
-  const grid = /** @type {HTMLElement} */ (root.querySelector(".panels"));
+  const grid = root.querySelector(".panels") as HTMLElement;
   enableGrid(grid);
 }
 
@@ -269,8 +257,8 @@ export function strip() {
   );
 }
 
-/** Whether the first prediction is the true class, in words. @param {number} place */
-export function badge(place) {
+/** Whether the first prediction is the true class, in words. */
+export function badge(place: number) {
   const label = report.images.label[place];
   const top = report.images.top[place][0];
   if (label === null || !top) return null;
@@ -283,8 +271,8 @@ export function badge(place) {
   );
 }
 
-/** An image's name, size and predictions. @param {number} index */
-export async function summary(index) {
+/** An image's name, size and predictions. */
+export async function summary(index: number) {
   const place = placeOf(index);
   const image = await imageOf(index);
   const [width, height] = report.images.size[place];
@@ -307,8 +295,7 @@ export async function summary(index) {
   );
 }
 
-/** @param {number} place */
-export function predictions(place) {
+export function predictions(place: number) {
   return h(
     "ol",
     { class: "predictions", "aria-label": t("predictions") },
@@ -326,13 +313,13 @@ export function predictions(place) {
   );
 }
 
-/** Axes, and a switch for each axis that is not shown. @param {string[]} shown */
-function switches(shown) {
-  const axes = /** @type {Axis[]} */ (["layer", "method", "class", "image"]);
-  const names = axes.map((axis) => /** @type {[Axis, string]} */ ([axis, many(axis)]));
-  const swapped = (/** @type {"rows" | "columns"} */ own, /** @type {Axis} */ value) => {
+/** Axes, and a switch for each axis that is not shown. */
+function switches(shown: string[]) {
+  const axes = ["layer", "method", "class", "image"] as Axis[];
+  const names = axes.map((axis) => [axis, many(axis)] as [Axis, string]);
+  const swapped = (own: "rows" | "columns", value: Axis) => {
     const other = own === "rows" ? "columns" : "rows";
-    const changes = /** @type {Partial<State>} */ ({ [own]: value, page: 0 });
+    const changes = { [own]: value, page: 0 } as Partial<State>;
     if (state[other] === value) changes[other] = state[own];
     if (state.beside === value) changes.beside = "none";
     change(changes, true);
@@ -341,11 +328,9 @@ function switches(shown) {
   const folded = fold(
     t("matrix.axes"),
     "axes",
-    select(t("matrix.rows"), "rows", names, state.rows, (value) =>
-      swapped("rows", /** @type {Axis} */ (value)),
-    ),
+    select(t("matrix.rows"), "rows", names, state.rows, (value) => swapped("rows", value as Axis)),
     select(t("matrix.columns"), "columns", names, state.columns, (value) =>
-      swapped("columns", /** @type {Axis} */ (value)),
+      swapped("columns", value as Axis),
     ),
     select(
       t("matrix.beside"),
@@ -357,30 +342,28 @@ function switches(shown) {
         ),
       ],
       state.beside,
-      (value) => change({ beside: /** @type {State["beside"]} */ (value) }, true),
+      (value) => change({ beside: value as State["beside"] }, true),
     ),
     ...fixed.map(chooser),
   );
   return h("div", { role: "group", "aria-label": t("matrix.axes") }, folded);
 }
 
-/** A switch for the value of one axis. @param {Axis} axis */
-export function chooser(axis) {
+/** A switch for the value of one axis. */
+export function chooser(axis: Axis) {
   const field = FIELD[axis];
   const values = axis === "image" ? chosenImages() : valuesOf(axis);
-  const options = /** @type {[string | number, string][]} */ (
-    values.map((value) => [
-      value,
-      axis === "class" ? rankName(Number(value)) : nameOf(axis, value, state),
-    ])
-  );
+  const options = values.map((value) => [
+    value,
+    axis === "class" ? rankName(Number(value)) : nameOf(axis, value, state),
+  ]) as [string | number, string][];
   if (axis === "class") options.unshift([PREDICTED, rankName(PREDICTED)]);
-  const choose = (/** @type {string} */ value) =>
+  const choose = (value: string) =>
     change({ [field]: field === "image" || field === "rank" ? Number(value) : value }, true);
   if (axis !== "image")
     return select(t(`axis.${axis}`), `choose-${axis}`, options, state[field], choose);
   const place = values.indexOf(state.image);
-  const step = (/** @type {number} */ by) => () => {
+  const step = (by: number) => () => {
     const next = values[place + by];
     if (next !== undefined) change({ image: Number(next) }, true);
   };
@@ -412,9 +395,8 @@ function panels() {
   root.style.setProperty("--columns", String(count));
   if (values.length > 1 && count <= 3) root.classList.add("side-by-side");
   for (const value of values) {
-    const fixed = /** @type {Fixed} */ (
-      beside === "none" ? { ...state } : { ...state, [FIELD[/** @type {Axis} */ (beside)]]: value }
-    );
+    const fixed =
+      beside === "none" ? { ...state } : ({ ...state, [FIELD[beside as Axis]]: value } as Fixed);
     const table = mapTable(state.rows, state.columns, fixed, captionOf(fixed));
     const wide = h("div", { class: "scroller" }, table);
     if (scrolls()) wide.classList.add("wide");
@@ -438,12 +420,7 @@ function panels() {
   return root;
 }
 
-/**
- * @param {Axis | "none"} axis
- * @param {string | number | null} value
- * @param {Fixed} fixed
- */
-function panelHead(axis, value, fixed) {
+function panelHead(axis: Axis | "none", value: string | number | null, fixed: Fixed) {
   if (axis === "none" || value === null) return null;
   const image = knownImage(fixed.image);
   const together = axis === "class" && image && ofOneImage();
@@ -455,10 +432,10 @@ function panelHead(axis, value, fixed) {
   );
 }
 
-/** What a table shows. @param {Fixed} fixed */
-function captionOf(fixed) {
+/** What a table shows. */
+function captionOf(fixed: Fixed) {
   const shown = [state.rows, state.columns];
-  const axes = /** @type {Axis[]} */ (["image", "class", "method", "layer"]);
+  const axes = ["image", "class", "method", "layer"] as Axis[];
   const of = axes
     .filter((axis) => !shown.includes(axis))
     .map((axis) => {
@@ -474,8 +451,8 @@ function captionOf(fixed) {
   });
 }
 
-/** Previous and next page of images. @param {number} length */
-export function pager(length) {
+/** Previous and next page of images. */
+export function pager(length: number) {
   const pages = Math.ceil(chosenImages().length / length);
   const page = Math.min(state.page, pages - 1);
   return h(

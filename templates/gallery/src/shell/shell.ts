@@ -1,14 +1,15 @@
 // What stands around every view: title, settings, navigation, and how the maps are drawn.
-import { ownMethod, report, tables } from "./data.js";
-import { bdi, button, byId, checkbox, fold, h, keepFocus, select, slider } from "./dom.js";
-import { ZERO, paintBar } from "./heat.js";
-import { openHelp, showHelp } from "./keys.js";
-import { failedList } from "./reading.js";
-import { change, linkTo, state } from "./state.js";
-import { prose, t } from "./words.js";
+import { ownMethod, report, tables } from "../data/dataset";
+import { bdi, button, byId, checkbox, fold, h, keepFocus, select, slider } from "../parts/dom";
+import { ZERO, paintBar } from "../maps/heat";
+import { openHelp, showHelp } from "./keys";
+import { failedList } from "../views/reading";
+import { change, linkTo, state } from "../state/state";
+import { prose, t } from "../parts/words";
+import type { State, View } from "../data/types";
 
 /** Every view, in the order of the navigation. */
-const VIEW_NAMES = /** @type {View[]} */ ([
+const VIEW_NAMES = [
   "overview",
   "matrix",
   "compare",
@@ -16,7 +17,7 @@ const VIEW_NAMES = /** @type {View[]} */ ([
   "tables",
   "methods",
   "provenance",
-]);
+] as View[];
 
 /** Views without maps have no use for the controls. */
 const WITHOUT_MAPS = ["methods", "provenance"];
@@ -39,11 +40,9 @@ export function showFrame() {
         select(
           t("theme"),
           "theme",
-          /** @type {[string, string][]} */ (
-            ["auto", "light", "dark"].map((key) => [key, t(`theme.${key}`)])
-          ),
+          ["auto", "light", "dark"].map((key) => [key, t(`theme.${key}`)]) as [string, string][],
           state.theme,
-          (theme) => change({ theme: /** @type {State["theme"]} */ (theme) }),
+          (theme) => change({ theme: theme as State["theme"] }),
         ),
         button(t("help"), "help", openHelp, { "aria-haspopup": "dialog" }),
       ),
@@ -125,9 +124,9 @@ export function showControls() {
   const controls = byId("controls");
   controls.hidden = WITHOUT_MAPS.includes(state.view);
   controls.setAttribute("aria-label", t("controls"));
-  const percentOf = (/** @type {number} */ value) => `${value} %`;
-  const options = (/** @type {readonly string[]} */ keys, /** @type {string} */ prefix) =>
-    keys.map((key) => /** @type {[string, string]} */ ([key, t(`${prefix}.${key}`)]));
+  const percentOf = (value: number) => `${value} %`;
+  const options = (keys: readonly string[], prefix: string) =>
+    keys.map((key) => [key, t(`${prefix}.${key}`)] as [string, string]);
   keepFocus(controls, () =>
     controls.replaceChildren(
       fold(
@@ -159,14 +158,14 @@ export function showControls() {
           "scale",
           options(["map", "method", "image", "report"], "scale"),
           state.scale,
-          (scale) => change({ scale: /** @type {State["scale"]} */ (scale) }),
+          (scale) => change({ scale: scale as State["scale"] }),
         ),
         select(
           t("show"),
           "show",
           options(["overlay", "heat", "photo"], "show"),
           state.show,
-          (show) => change({ show: /** @type {State["show"]} */ (show) }),
+          (show) => change({ show: show as State["show"] }),
         ),
         h(
           "div",
@@ -185,8 +184,8 @@ export function showControls() {
   );
 }
 
-/** Give methods that coincide columns of their own, or take them away. @param {boolean} apart */
-const showApart = (apart) => change({ apart, method: ownMethod(state.method, apart) });
+/** Give methods that coincide columns of their own, or take them away. */
+const showApart = (apart: boolean) => change({ apart, method: ownMethod(state.method, apart) });
 
 /** What the colours mean now, while a control keeps the focus. */
 export const showLegend = () => byId("controls").querySelector(".legend")?.replaceWith(legend());

@@ -1,26 +1,25 @@
 // How a map looks in the present state: its scale, its colours, its pixels.
-import { camOf, levelsOf, report, tables } from "./data.js";
-import { h } from "./dom.js";
-import { enlarge, indices, paint, paintContours } from "./heat.js";
-import { state } from "./state.js";
-import { number, t } from "./words.js";
+import { camOf, levelsOf, report, tables } from "../data/dataset";
+import { h } from "../parts/dom";
+import { enlarge, indices, paint, paintContours } from "./heat";
+import { state } from "../state/state";
+import { number, t } from "../parts/words";
+import type { CamCell, CellId, ImageRecord } from "../data/types";
 
-/** The value that gets the last colour under the chosen scale. @param {{scale: number}} image @param {CamCell} cam */
-export function scaleOf(image, cam) {
+/** The value that gets the last colour under the chosen scale. */
+export function scaleOf(image: { scale: number }, cam: CamCell) {
   if (cam.own || state.scale === "map") return cam.peak;
   if (state.scale === "method") return report.peaks[cam.method];
   return state.scale === "image" ? image.scale : Math.max(...Object.values(report.peaks));
 }
 
-/** @param {{scale: number}} image @param {CamCell} cam */
-const gainOf = (image, cam) =>
+const gainOf = (image: { scale: number }, cam: CamCell) =>
   scaleOf(image, cam) === cam.peak ? 1 : cam.peak / scaleOf(image, cam);
 
-/** @param {CamCell} cam */
-export const tableOf = (cam) => tables[cam.signed ? "diverging" : state.colormap];
+export const tableOf = (cam: CamCell) => tables[cam.signed ? "diverging" : state.colormap];
 
-/** Pixels of the seen part when the photograph's longer side has `side`: height and width. @param {{seen: number[], width: number, height: number}} image @param {number} side */
-export function seenSize(image, side) {
+/** Pixels of the seen part when the photograph's longer side has `side`: height and width. */
+export function seenSize(image: { seen: number[]; width: number; height: number }, side: number) {
   const [left, top, right, bottom] = image.seen;
   const factor = side / Math.max(image.width, image.height);
   return [
@@ -29,8 +28,8 @@ export function seenSize(image, side) {
   ];
 }
 
-/** Lay an element over the part of the photograph that the model saw. @param {HTMLElement} element @param {number[]} seen */
-export function placeSeen(element, [left, top, right, bottom]) {
+/** Lay an element over the part of the photograph that the model saw. */
+export function placeSeen(element: HTMLElement, [left, top, right, bottom]: number[]) {
   Object.assign(element.style, {
     left: `${left * 100}%`,
     top: `${top * 100}%`,
@@ -39,8 +38,8 @@ export function placeSeen(element, [left, top, right, bottom]) {
   });
 }
 
-/** Give a frame the photograph's shape. @param {HTMLElement} frame @param {number} width @param {number} height */
-export function shape(frame, width, height) {
+/** Give a frame the photograph's shape. */
+export function shape(frame: HTMLElement, width: number, height: number) {
   frame.style.aspectRatio = `${width} / ${height}`;
   frame.style.setProperty("--aspect", String(width / height));
 }
@@ -48,26 +47,27 @@ export function shape(frame, width, height) {
 /**
  * A map enlarged over the seen part of a photograph whose longer side has `side` pixels: its
  * levels, and the colour table's index of each pixel.
- * @param {{seen: number[], width: number, height: number, scale: number, bytes: Uint8Array}} image
- * @param {CamCell} cam
- * @param {number} side
  */
-export function shaded(image, cam, side) {
+export function shaded(
+  image: { seen: number[]; width: number; height: number; scale: number; bytes: Uint8Array },
+  cam: CamCell,
+  side: number,
+) {
   const [height, width] = seenSize(image, side);
   const values = enlarge(levelsOf(image, cam), cam, height, width, !state.cells);
   return { height, width, values, index: indices(values, cam.signed, gainOf(image, cam)) };
 }
 
-/** How its pixels are coloured. @param {CamCell} cam */
-export const lookOf = (cam) => ({
+/** How its pixels are coloured. */
+export const lookOf = (cam: CamCell) => ({
   table: tableOf(cam),
   signed: cam.signed,
   threshold: state.threshold / 100,
   byValue: state.byValue,
 });
 
-/** A map's largest value in words. @param {CamCell} cam */
-export function peakOf(cam) {
+/** A map's largest value in words. */
+export function peakOf(cam: CamCell) {
   const sign = cam.signed ? "±" : "";
   let text = t("cell.peak", { peak: sign + number(cam.largest) });
   if (cam.base) text = t("cell.range", { base: number(cam.base), peak: number(cam.largest) });
@@ -77,25 +77,24 @@ export function peakOf(cam) {
 
 /**
  * A photograph with its map as one picture, in the present look: for paper and for files.
- * @param {ImageRecord} image
- * @param {CellId | null} id none for the photograph alone
- * @param {number} side pixels of the longer side
+ * @param id none for the photograph alone
+ * @param side pixels of the longer side
  */
-export function composite(image, id, side) {
+export function composite(image: ImageRecord, id: CellId | null, side: number) {
   const factor = side / Math.max(image.width, image.height);
   const canvas = h("canvas", {
     width: Math.round(image.width * factor),
     height: Math.round(image.height * factor),
   });
-  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  const context = canvas.getContext("2d") as CanvasRenderingContext2D;
   const cam = id && camOf(image, id);
   const [left, top, right, bottom] = image.seen;
-  const box = /** @type {const} */ ([
+  const box = [
     left * canvas.width,
     top * canvas.height,
     (right - left) * canvas.width,
     (bottom - top) * canvas.height,
-  ]);
+  ] as const;
   context.fillStyle = "#eee";
   context.fillRect(0, 0, canvas.width, canvas.height);
   const positive = cam?.state === "positive";

@@ -1,14 +1,13 @@
 // How to read the maps, and where the numbers come from.
-import { ownMethod, report } from "./data.js";
-import { bdi, button, h, linked } from "./dom.js";
-import { linkTo, state } from "./state.js";
-import { prose, t } from "./words.js";
+import { ownMethod, report } from "../data/dataset";
+import { bdi, button, h, linked } from "../parts/dom";
+import { linkTo, state } from "../state/state";
+import { prose, t } from "../parts/words";
 
 /** What to keep in mind, in the order in which readers stumble. */
 const CAUTIONS = ["logit", "own", "shared", "small", "dots", "agreement"];
 
-/** @param {HTMLElement} root */
-export function methodsView(root) {
+export function methodsView(root: HTMLElement) {
   const methods = Object.entries(prose().methods);
   root.append(
     h("h2", {}, t("view.methods")),
@@ -55,8 +54,7 @@ export function methodsView(root) {
   );
 }
 
-/** @param {HTMLElement} root */
-export function provenanceView(root) {
+export function provenanceView(root: HTMLElement) {
   const { provenance } = prose();
   const [command] = provenance;
   const said = h("span", { role: "status" });

@@ -10,30 +10,32 @@ import {
   overviewOf,
   placeOf,
   report,
-} from "./data.js";
-import { all, h } from "./dom.js";
-import { paint, paintContours } from "./heat.js";
-import { composite, lookOf, peakOf, placeSeen, shaded, shape } from "./look.js";
-import { state } from "./state.js";
-import { prose, rankName, t } from "./words.js";
+} from "../data/dataset";
+import { all, h } from "../parts/dom";
+import { paint, paintContours } from "./heat";
+import { composite, lookOf, peakOf, placeSeen, shaded, shape } from "./look";
+import { state } from "../state/state";
+import { prose, rankName, t } from "../parts/words";
+import type { CamCell, CellId, ImageRecord } from "../data/types";
 
-/** Pixels of the longer side of a map in a table, in a wide table, in the overview, of a channel, on paper. */
+/**
+ * Pixels of the longer side of a map in a table, in a wide table, in the overview, of a channel,
+ * on paper.
+ */
 export const SIDES = { cell: 224, narrow: 112, tile: 160, channel: 64, paper: 200 };
 
 /** Most frames of a view that are drawn before they are seen: some 35 MB of pixels. */
 export const MAX_AHEAD = 240;
 
-/** @typedef {{id: CellId, side: number, tile: boolean, drawn: string}} Drawing */
+export type Drawing = { id: CellId; side: number; tile: boolean; drawn: string };
 
-/** @type {WeakMap<HTMLElement, Drawing>} */
-const drawings = new WeakMap();
-/** @type {Set<HTMLElement>} */
-const inView = new Set();
+const drawings: WeakMap<HTMLElement, Drawing> = new WeakMap();
+const inView: Set<HTMLElement> = new Set();
 
 const observer = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries) {
-      const frame = /** @type {HTMLElement} */ (target);
+      const frame = target as HTMLElement;
       if (isIntersecting) {
         inView.add(frame);
         draw(frame);
@@ -43,8 +45,8 @@ const observer = new IntersectionObserver(
   { rootMargin: "300px" },
 );
 
-/** Whether a method has a map at a layer: "map", "absent", or why it was left out. @param {string} method @param {string} layer */
-export function availability(method, layer) {
+/** Whether a method has a map at a layer: "map", "absent", or why it was left out. */
+export function availability(method: string, layer: string) {
   const facts = methodOf(method);
   const reasons = prose().reasons;
   const reason = reasons[`${method}/null`] ?? reasons[`${method}/${layer}`];
@@ -54,19 +56,17 @@ export function availability(method, layer) {
   return facts.perLayer ? "map" : "absent";
 }
 
-/** A layer where a method has a map: the wanted one if it can be. @param {string} method @param {string} layer */
-export function layerFor(method, layer) {
+/** A layer where a method has a map: the wanted one if it can be. */
+export function layerFor(method: string, layer: string) {
   const addresses = [layer, ...report.layers.map((one) => one.address).reverse(), "input"];
   return addresses.find((address) => availability(method, address) === "map") ?? layer;
 }
 
 /**
  * An empty frame of an image's shape; it draws itself when it is seen.
- * @param {CellId} id
- * @param {number} side
- * @param {boolean} tile its photograph is a thumbnail, and the overview's own data will do
+ * @param tile its photograph is a thumbnail, and the overview's own data will do
  */
-export function frameOf(id, side, tile = false) {
+export function frameOf(id: CellId, side: number, tile = false) {
   const frame = h("span", { class: "frame" }, h("img", { alt: "" }));
   const [width, height] = report.images.size[placeOf(id.image)] ?? [1, 1];
   shape(frame, width, height);
@@ -75,8 +75,8 @@ export function frameOf(id, side, tile = false) {
   return frame;
 }
 
-/** A frame that shows a photograph alone. @param {number} index */
-export function photoOf(index) {
+/** A frame that shows a photograph alone. */
+export function photoOf(index: number) {
   const photo = h("img", { alt: report.images.file[placeOf(index)] });
   const frame = h("span", { class: "frame", "data-photo": index }, photo);
   const [width, height] = report.images.size[placeOf(index)] ?? [1, 1];
@@ -87,8 +87,8 @@ export function photoOf(index) {
   return frame;
 }
 
-/** Draw a frame in the present look, unless it shows that already. @param {HTMLElement} frame */
-export function draw(frame) {
+/** Draw a frame in the present look, unless it shows that already. */
+export function draw(frame: HTMLElement) {
   const drawing = drawings.get(frame);
   if (!drawing) return;
   const known = knownImage(drawing.id.image);
@@ -96,8 +96,7 @@ export function draw(frame) {
   load(frame, drawing);
 }
 
-/** @param {HTMLElement} frame @param {Drawing} drawing */
-async function load(frame, drawing) {
+async function load(frame: HTMLElement, drawing: Drawing) {
   if (drawing.tile && state.scale !== "image") {
     const small = await overviewOf(drawing.id.image, drawing.id);
     if (small) {
@@ -110,27 +109,33 @@ async function load(frame, drawing) {
   else sayMissing(frame, drawing.id);
 }
 
-/** @param {HTMLElement} frame @param {CellId} id */
-function sayMissing(frame, id) {
+function sayMissing(frame: HTMLElement, id: CellId) {
   const said = t("cell.missing");
   frame.replaceChildren(h("span", { class: "label" }, said));
   const what = [describe(id), said].join(t("comma"));
   frame.closest(".cell")?.setAttribute("aria-label", t("cell.button", { what }));
 }
 
-/** Show photograph, heat or both, and the photograph in colour or grey. @param {HTMLElement} frame */
-export function showAs(frame) {
+/** Show photograph, heat or both, and the photograph in colour or grey. */
+export function showAs(frame: HTMLElement) {
   frame.classList.toggle("grey", state.grey);
   frame.classList.toggle("only-heat", state.show === "heat");
   frame.classList.toggle("only-photo", state.show === "photo");
 }
 
-/**
- * @param {HTMLElement} frame
- * @param {Drawing} drawing
- * @param {{seen: number[], width: number, height: number, photo: string, scale: number, bytes: Uint8Array, byKey: Map<string, CamCell>}} image
- */
-function drawImage(frame, drawing, image) {
+function drawImage(
+  frame: HTMLElement,
+  drawing: Drawing,
+  image: {
+    seen: number[];
+    width: number;
+    height: number;
+    photo: string;
+    scale: number;
+    bytes: Uint8Array;
+    byKey: Map<string, CamCell>;
+  },
+) {
   const { id, side } = drawing;
   const cam = camOf(image, id);
   const look = [
@@ -146,11 +151,11 @@ function drawImage(frame, drawing, image) {
   if (!drawing.drawn) fill(frame, drawing, image, cam);
   drawing.drawn = look;
   frame.dataset.drawn = look;
-  const canvas = /** @type {HTMLCanvasElement | null} */ (frame.querySelector("canvas.heat"));
+  const canvas = frame.querySelector("canvas.heat") as HTMLCanvasElement | null;
   if (!canvas || !cam) return;
   const { height, width, index } = shaded(image, cam, side);
   paint(canvas, index, height, width, lookOf(cam));
-  let lines = /** @type {HTMLCanvasElement | null} */ (frame.querySelector("canvas.lines"));
+  let lines = frame.querySelector("canvas.lines") as HTMLCanvasElement | null;
   if (state.contours) {
     if (!lines) {
       lines = h("canvas", { class: "lines" });
@@ -160,15 +165,14 @@ function drawImage(frame, drawing, image) {
   } else lines?.remove();
 }
 
-/**
- * Put the photograph, and canvas, picture or label into a frame.
- * @param {HTMLElement} frame
- * @param {Drawing} drawing
- * @param {{seen: number[], photo: string}} image
- * @param {CamCell | undefined} cam
- */
-function fill(frame, drawing, image, cam) {
-  const photo = /** @type {HTMLImageElement} */ (frame.querySelector("img"));
+/** Put the photograph, and canvas, picture or label into a frame. */
+function fill(
+  frame: HTMLElement,
+  drawing: Drawing,
+  image: { seen: number[]; photo: string },
+  cam: CamCell | undefined,
+) {
+  const photo = frame.querySelector("img") as HTMLImageElement;
   photo.src = drawing.tile && report.folder ? thumbnail(drawing.id.image) : image.photo;
   frame.classList.add(cam?.state ?? "absent");
   if (cam?.picture) {
@@ -188,8 +192,7 @@ function fill(frame, drawing, image, cam) {
   }
 }
 
-/** @param {number} index */
-function thumbnail(index) {
+function thumbnail(index: number) {
   const place = placeOf(index);
   const name = String(place).padStart(5, "0");
   return `data/thumbs/${name.slice(0, -3)}/${name}.jpg`;
@@ -206,8 +209,8 @@ export function drawAhead() {
   const mine = ++aheadTurn;
   const frames = all("#view .frame").slice(0, MAX_AHEAD);
   const later = () => (window.requestIdleCallback ?? setTimeout)(next);
-  /** @param {IdleDeadline | void} deadline none where the browser knows no idle time */
-  const next = (deadline) => {
+  /** @param deadline none where the browser knows no idle time */
+  const next = (deadline: IdleDeadline | void) => {
     do {
       const frame = mine === aheadTurn && frames.shift();
       if (!frame) return;
@@ -230,15 +233,14 @@ export function redraw() {
   }
 }
 
-/** Draw everything that is shown, for paper. @param {ParentNode} root */
-export const drawAll = (root) => all(".frame", root).forEach(draw);
+/** Draw everything that is shown, for paper. */
+export const drawAll = (root: ParentNode) => all(".frame", root).forEach(draw);
 
 /**
  * Put one small picture into each frame, for paper: some browsers print a photograph in full as
  * often as it is shown.
- * @param {ParentNode} root
  */
-export function flatten(root) {
+export function flatten(root: ParentNode) {
   for (const frame of all(".frame", root)) {
     const id = drawings.get(frame)?.id ?? { image: Number(frame.dataset.photo), method: "" };
     const image = knownImage(id.image);
@@ -249,15 +251,19 @@ export function flatten(root) {
   }
 }
 
-/** Take the printed pictures away again. @param {ParentNode} root */
-export const unflatten = (root) => all(".printed", root).forEach((printed) => printed.remove());
+/** Take the printed pictures away again. */
+export const unflatten = (root: ParentNode) =>
+  all(".printed", root).forEach((printed) => printed.remove());
 
-/**
- * A map in a table: a button that opens it.
- * @param {CellId} id
- * @param {{side?: number, tile?: boolean, caption?: boolean}} options
- */
-export function cellButton(id, { side = SIDES.cell, tile = false, caption = true } = {}) {
+/** A map in a table: a button that opens it. */
+export function cellButton(
+  id: CellId,
+  {
+    side = SIDES.cell,
+    tile = false,
+    caption = true,
+  }: { side?: number; tile?: boolean; caption?: boolean } = {},
+) {
   const text = idText(id);
   const frame = frameOf(id, side, tile);
   const cell = h(
@@ -279,21 +285,15 @@ export function cellButton(id, { side = SIDES.cell, tile = false, caption = true
   return cell;
 }
 
-/**
- * Say in words what a cell shows.
- * @param {HTMLElement} cell
- * @param {HTMLElement} peak
- * @param {CellId} id
- * @param {ImageRecord | undefined} image
- */
-function label(cell, peak, id, image) {
+/** Say in words what a cell shows. */
+function label(cell: HTMLElement, peak: HTMLElement, id: CellId, image: ImageRecord | undefined) {
   cell.setAttribute("aria-label", t("cell.button", { what: describe(id, image) }));
   const cam = image && camOf(image, id);
   if (cam?.state === "positive") peak.textContent = peakOf(cam);
 }
 
-/** What a map shows: image, class, method, layer and largest value. @param {CellId} id @param {ImageRecord | undefined} image */
-export function describe(id, image = knownImage(id.image)) {
+/** What a map shows: image, class, method, layer and largest value. */
+export function describe(id: CellId, image: ImageRecord | undefined = knownImage(id.image)) {
   const cam = image && camOf(image, id);
   const facts = methodOf(id.method);
   const words = [

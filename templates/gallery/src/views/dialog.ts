@@ -1,12 +1,30 @@
 // One map, large: its values, its peak, its high regions, its neighbours; saved as a picture.
-import { camOf, classOf, idOf, idText, imageOf, knownImage, methodOf, report } from "./data.js";
-import { all, announce, bdi, button, byId, h } from "./dom.js";
-import { describe, draw, frameOf } from "./frames.js";
-import { ZERO, paintBar } from "./heat.js";
-import { composite, scaleOf, shaded, tableOf } from "./look.js";
-import { boxShare, imagePixel, peakAt, regions, sizeOf, valueAt } from "./measure.js";
-import { change, leave, state } from "./state.js";
-import { areaPercent, number, percent, probability, t } from "./words.js";
+import {
+  camOf,
+  classOf,
+  idOf,
+  idText,
+  imageOf,
+  knownImage,
+  methodOf,
+  report,
+} from "../data/dataset";
+import { all, announce, bdi, button, byId, h } from "../parts/dom";
+import { describe, draw, frameOf } from "../maps/frames";
+import { ZERO, paintBar } from "../maps/heat";
+import { composite, scaleOf, shaded, tableOf } from "../maps/look";
+import {
+  type Region,
+  boxShare,
+  imagePixel,
+  peakAt,
+  regions,
+  sizeOf,
+  valueAt,
+} from "../maps/measure";
+import { change, leave, state } from "../state/state";
+import { areaPercent, number, percent, probability, t } from "../parts/words";
+import type { CamCell, CellId, ImageRecord, Shaded, State } from "../data/types";
 
 /** Most cells that can be pinned. */
 export const MAX_PINS = 4;
@@ -14,19 +32,24 @@ export const MAX_PINS = 4;
 /** Most regions with a box on the map; the facts count them all. */
 const MAX_BOXES = 10;
 
-/** @typedef {import("./measure.js").Region} Region */
-/** @typedef {{id: CellId, image: ImageRecord, cam: CamCell | undefined, map: Shaded | null, x: number, y: number}} Shown */
+export type Shown = {
+  id: CellId;
+  image: ImageRecord;
+  cam: CamCell | undefined;
+  map: Shaded | null;
+  x: number;
+  y: number;
+};
 
-/** @type {Shown | null} */
-let shown = null;
+let shown: Shown | null = null;
 
-/** What had the focus before. @type {string} */
-let returnTo = "";
+/** What had the focus before. */
+let returnTo: string = "";
 
-const dialog = () => /** @type {HTMLDialogElement} */ (byId("cell"));
+const dialog = () => byId("cell") as HTMLDialogElement;
 
-/** Open a map. @param {string} id */
-export function openCell(id) {
+/** Open a map. */
+export function openCell(id: string) {
   change({ open: id }, true);
 }
 
@@ -46,20 +69,16 @@ export async function showCell() {
   shown = { id, image, cam, map, x, y };
   build(shown);
   if (!dialog().open) {
-    const focused = /** @type {HTMLElement | null} */ (
-      document.activeElement?.closest("[data-focus]")
-    );
+    const focused = document.activeElement?.closest("[data-focus]") as HTMLElement | null;
     returnTo = focused?.dataset.focus ?? `cell ${state.open}`;
     dialog().showModal();
   }
 }
 
-/** @param {Shown} now */
-function build(now) {
+function build(now: Shown) {
   const { id, image, cam, map } = now;
-  const kept = /** @type {HTMLElement | null} */ (
-    document.activeElement?.closest("#cell [data-focus]")
-  )?.dataset.focus;
+  const kept = (document.activeElement?.closest("#cell [data-focus]") as HTMLElement | null)
+    ?.dataset.focus;
   const frame = frameOf(id, Math.max(image.width, image.height));
   const cross = h("span", { class: "cross", "aria-hidden": "true" });
   frame.append(cross);
@@ -116,17 +135,15 @@ function build(now) {
   if (kept) focusIn(kept);
 }
 
-/** @param {string} key */
-const focusIn = (key) =>
-  /** @type {HTMLElement | null} */ (
-    dialog().querySelector(`[data-focus="${key}"]:not([disabled])`) ??
-      dialog().querySelector("button")
+const focusIn = (key: string) =>
+  (
+    dialog().querySelector<HTMLElement>(`[data-focus="${key}"]:not([disabled])`) ??
+    dialog().querySelector("button")
   )?.focus();
 
-/** Photograph, heat, overlay or contours; a map in colours has no heat of its own. @param {boolean} inColours */
-function ways(inColours) {
-  /** @type {[string, Partial<State>][]} */
-  const choices = inColours
+/** Photograph, heat, overlay or contours; a map in colours has no heat of its own. */
+function ways(inColours: boolean) {
+  const choices: [string, Partial<State>][] = inColours
     ? [
         ["picture", { show: "overlay", contours: false }],
         ["photo", { show: "photo", contours: false }],
@@ -153,8 +170,7 @@ function ways(inColours) {
   );
 }
 
-/** @param {Shown} now */
-function colourBar({ image, cam }) {
+function colourBar({ image, cam }: Shown) {
   if (!cam || cam.picture || cam.state !== "positive") return null;
   const canvas = h("canvas", { role: "img", "aria-label": t("cell.bar") });
   paintBar(canvas, tableOf(cam), cam.signed ? 2 * ZERO + 1 : 256);
@@ -168,17 +184,11 @@ function colourBar({ image, cam }) {
   );
 }
 
-/**
- * The peak, and a box around each high region: the largest in bold.
- * @param {ImageRecord} image
- * @param {CamCell} cam
- * @param {Shaded} map
- * @param {Region[]} high
- */
-function marks(image, cam, map, high) {
+/** The peak, and a box around each high region: the largest in bold. */
+function marks(image: ImageRecord, cam: CamCell, map: Shaded, high: Region[]) {
   const [left, top, right, bottom] = image.seen;
-  const x = (/** @type {number} */ column) => (left + (column / map.width) * (right - left)) * 100;
-  const y = (/** @type {number} */ row) => (top + (row / map.height) * (bottom - top)) * 100;
+  const x = (column: number) => (left + (column / map.width) * (right - left)) * 100;
+  const y = (row: number) => (top + (row / map.height) * (bottom - top)) * 100;
   const { column, row } = peakAt(map, cam);
   const peak = h("span", { class: "mark peak-mark", "aria-hidden": "true" }, "+");
   Object.assign(peak.style, { left: `${x(column + 0.5)}%`, top: `${y(row + 0.5)}%` });
@@ -196,8 +206,7 @@ function marks(image, cam, map, high) {
   return [...boxes.reverse(), peak];
 }
 
-/** @param {Shown} now @param {Region[]} high */
-function facts({ id, image, cam, map }, high) {
+function facts({ id, image, cam, map }: Shown, high: Region[]) {
   const rows = [];
   if (methodOf(id.method).classSpecific) {
     const said = t("fact.probability", { probability: probability(image.probabilities[id.rank]) });
@@ -223,14 +232,8 @@ function facts({ id, image, cam, map }, high) {
   );
 }
 
-/**
- * Where the largest high region lies, and how much of the map is high.
- * @param {ImageRecord} image
- * @param {CamCell} cam
- * @param {Shaded} map
- * @param {Region[]} high
- */
-function regionFacts(image, cam, map, high) {
+/** Where the largest high region lies, and how much of the map is high. */
+function regionFacts(image: ImageRecord, cam: CamCell, map: Shaded, high: Region[]) {
   const share = percent(boxShare());
   const name = t(cam.signed ? "fact.areaSigned" : "fact.area", { share });
   const pixels = high.reduce((sum, region) => sum + region.pixels, 0);
@@ -252,15 +255,15 @@ function regionFacts(image, cam, map, high) {
 function showReading() {
   if (!shown) return;
   const { image, cam, map, x, y } = shown;
-  const cross = /** @type {HTMLElement | null} */ (dialog().querySelector(".cross"));
+  const cross = dialog().querySelector(".cross") as HTMLElement | null;
   if (cross) Object.assign(cross.style, { left: `${x * 100}%`, top: `${y * 100}%` });
   const [width, height] = sizeOf(image);
   const place = `x ${Math.floor(x * width)}, y ${Math.floor(y * height)}`;
   byId("reading").textContent = `${place}\n${valueAt(image, cam, map, x, y)}`;
 }
 
-/** The map before or behind in the view. @param {number} by */
-function neighbour(by) {
+/** The map before or behind in the view. */
+function neighbour(by: number) {
   const ids = all("#view .cell[data-id]")
     .filter((cell) => cell.offsetParent)
     .map((cell) => cell.dataset.id ?? "");
@@ -268,22 +271,21 @@ function neighbour(by) {
   return place < 0 ? undefined : ids[place + by];
 }
 
-/** @param {number} by */
-export function step(by) {
+export function step(by: number) {
   const next = neighbour(by);
   if (next) change({ open: next });
 }
 
-/** The same map of the next or previous class. @param {number} by */
-export function stepClass(by) {
+/** The same map of the next or previous class. */
+export function stepClass(by: number) {
   const id = idOf(state.open);
   const image = knownImage(id.image);
   const count = image?.targets.length ?? report.ranks;
   change({ open: idText({ ...id, rank: (id.rank + by + count) % count }) });
 }
 
-/** Pin a map for comparison, or take its pin away. @param {string} id */
-export function togglePin(id) {
+/** Pin a map for comparison, or take its pin away. */
+export function togglePin(id: string) {
   const pinned = state.pins.includes(id);
   if (!pinned && state.pins.length === MAX_PINS)
     return announce(t("pins.full", { most: MAX_PINS }));
@@ -292,27 +294,27 @@ export function togglePin(id) {
   announce(t("pins.count", { count: pins.length, most: MAX_PINS }));
 }
 
-/** Short ASCII of a name, for a file. @param {string} text */
-const plain = (text) =>
+/** Short ASCII of a name, for a file. */
+const plain = (text: string) =>
   text
     .normalize("NFKD")
     .replace(/[^A-Za-z0-9.]+/g, "-")
     .replace(/^[-.]+|[-.]+$/g, "")
     .slice(0, 40);
 
-/** Name of a map's file, without its ending. @param {CellId} id @param {ImageRecord} image */
-function fileName(id, image) {
+/** Name of a map's file, without its ending. */
+function fileName(id: CellId, image: ImageRecord) {
   const named = [`class${image.targets[id.rank]}`, plain(classOf(image, id.rank))];
   const classes = methodOf(id.method).classSpecific ? named.filter(Boolean).join("-") : "any-class";
   const file = plain(image.file.replace(/\.[^.]*$/, "")) || `image${image.index + 1}`;
   return [file, classes, id.method, plain(id.layer)].join("_");
 }
 
-/** Hand a file over to the reader. @param {string} address @param {string} name */
-const download = (address, name) => h("a", { href: address, download: name }).click();
+/** Hand a file over to the reader. */
+const download = (address: string, name: string) =>
+  h("a", { href: address, download: name }).click();
 
-/** @param {Shown} now */
-function save({ id, image, cam }) {
+function save({ id, image, cam }: Shown) {
   const name = fileName(id, image);
   if (cam?.picture) return download(cam.picture, `${name}.jpg`);
   composite(image, id, Math.max(image.width, image.height)).toBlob((blob) => {
@@ -323,17 +325,15 @@ function save({ id, image, cam }) {
   });
 }
 
-/** @param {number} x @param {number} y */
-function moveTo(x, y) {
+function moveTo(x: number, y: number) {
   if (!shown) return;
   shown.x = Math.min(Math.max(x, 0), 1 - 1e-9);
   shown.y = Math.min(Math.max(y, 0), 1 - 1e-9);
   showReading();
 }
 
-/** @param {MouseEvent} event */
-function followPointer(event) {
-  const probe = /** @type {HTMLElement} */ (event.target).closest("#probe");
+function followPointer(event: MouseEvent) {
+  const probe = (event.target as HTMLElement).closest("#probe");
   if (!probe) return;
   const box = probe.getBoundingClientRect();
   moveTo((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
@@ -353,8 +353,12 @@ export function startDialog() {
     (seen ?? elements.find((element) => element.dataset.focus === returnTo))?.focus();
   });
   dialog().addEventListener("keydown", (event) => {
-    /** @type {Record<string, [number, number]>} */
-    const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    const steps: Record<string, [number, number]> = {
+      ArrowLeft: [-1, 0],
+      ArrowRight: [1, 0],
+      ArrowUp: [0, -1],
+      ArrowDown: [0, 1],
+    };
     if (!shown || !steps[event.key]) return;
     event.preventDefault();
     const by = event.shiftKey ? 0.1 : 0.01;

@@ -22,7 +22,7 @@ OPTIONS = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(C
 	$(if $(METHODS),--methods '$(METHODS)') $(ARGS)
 
 PAGE := templates/gallery
-SCRIPTS := "$(PAGE)/src/**/*.ts"
+SOURCES := "$(PAGE)/src/**/*.ts" "$(PAGE)/src/**/*.css"
 # Browsers with light-dark(), which the style needs.
 BROWSERS := chrome123,firefox120,safari17.5
 
@@ -54,7 +54,8 @@ check: $(DEVELOPMENT) $(PAGE_TOOLS) ## lint, types and the direction of imports
 	$(VENV)/bin/lint-imports
 ifneq ($(NPM),)
 	node_modules/.bin/tsc
-	node_modules/.bin/prettier --log-level warn --check $(SCRIPTS)
+	node_modules/.bin/prettier --log-level warn --check $(SOURCES)
+	node_modules/.bin/stylelint "$(PAGE)/src/**/*.css"
 	$(call BUNDLE,build/page)
 	@for file in page.js page.css; do cmp build/page/$$file $(PAGE)/$$file \
 		|| { echo "$(PAGE)/$$file is not what its sources make: run make web"; exit 1; }; done
@@ -67,7 +68,7 @@ endif
 format: $(DEVELOPMENT) $(PAGE_TOOLS) ## format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
-	$(if $(NPM),node_modules/.bin/prettier --log-level warn --write $(SCRIPTS))
+	$(if $(NPM),node_modules/.bin/prettier --log-level warn --write $(SOURCES))
 
 web: $(PAGE_TOOLS) ## build the page's script and style, which are committed
 ifneq ($(NPM),)

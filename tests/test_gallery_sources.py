@@ -46,6 +46,17 @@ def test_every_module_of_the_page_is_part_of_the_bundle() -> None:
     assert reached_from("page.ts", graph) | {"page.ts"} == graph.keys()
 
 
+def test_every_style_sheet_lies_in_a_layer_named_by_its_folder() -> None:
+    sheet = (SOURCE / "page.css").read_text(encoding="utf-8")
+    assert sheet.startswith("@layer base, parts, views, print;")
+    layers = dict(re.findall(r'@import url\("\./styles/(.*?)"\) layer\((\w+)\);', sheet))
+    folders = {
+        str(path.relative_to(SOURCE / "styles")): path.parent.name
+        for path in (SOURCE / "styles").rglob("*.css")
+    }
+    assert layers == folders | {"print.css": "print"}
+
+
 def test_bundle_is_one_classic_script_and_one_style_without_source_maps() -> None:
     assert script().startswith('"use strict";(()=>{')
     assert not re.search(r"\bimport[ ({]|\bexport[ {]", script())

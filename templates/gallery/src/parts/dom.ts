@@ -136,7 +136,7 @@ const folds: Map<string, boolean> = new Map();
 
 /** What a narrow screen shows only when asked; a wide one always. */
 export function fold(label: string, key: string, ...children: (Node | null)[]) {
-  const open = folds.get(key) ?? !matchMedia("(max-width: 47.99rem)").matches;
+  const open = folds.get(key) ?? !matchMedia("(width < 48rem)").matches;
   const details = h(
     "details",
     { class: "fold", open },

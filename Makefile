@@ -22,7 +22,7 @@ OPTIONS = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(C
 	$(if $(METHODS),--methods '$(METHODS)') $(ARGS)
 
 PAGE := templates/gallery
-SOURCES := "$(PAGE)/src/**/*.ts" "$(PAGE)/src/**/*.css"
+SOURCES := "$(PAGE)/src/**/*.ts" "$(PAGE)/src/**/*.css" "tests/page/*.ts"
 # Browsers with light-dark(), which the style needs.
 BROWSERS := chrome123,firefox120,safari17.5
 
@@ -54,8 +54,12 @@ check: $(DEVELOPMENT) $(PAGE_TOOLS) ## lint, types and the direction of imports
 	$(VENV)/bin/lint-imports
 ifneq ($(NPM),)
 	node_modules/.bin/tsc
+	node_modules/.bin/tsc --project tests/page
 	node_modules/.bin/prettier --log-level warn --check $(SOURCES)
 	node_modules/.bin/stylelint "$(PAGE)/src/**/*.css"
+	node_modules/.bin/esbuild tests/page/*.test.ts --bundle --platform=node --log-level=warning \
+		--outdir=build/page-tests
+	node --test --test-reporter=dot build/page-tests/*.test.js
 	$(call BUNDLE,build/page)
 	@for file in page.js page.css; do cmp build/page/$$file $(PAGE)/$$file \
 		|| { echo "$(PAGE)/$$file is not what its sources make: run make web"; exit 1; }; done

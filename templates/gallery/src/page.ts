@@ -1,23 +1,36 @@
-// The page: its frame, its views, its keys. Started once the data is there.
-import { channelsView } from "./views/channels";
-import { compareView, moveCompare } from "./views/compare";
-import { idOf, missing, receive, report, setReport, unpackAll } from "./data/dataset";
-import { openCell, showCell, startDialog } from "./views/dialog";
-import { all, byId, h, keepFocus } from "./parts/dom";
+// The page: started once its data is there, it shows the present view and follows the state.
+import { data, setApp, store } from "./app";
+import { idOf } from "./data/cells";
+import { Chunks } from "./data/chunks";
+import { Dataset } from "./data/dataset";
+import type { Report } from "./data/types";
+import { openCell, showCell, startDialog } from "./dialog/dialog";
+import { scaleWords } from "./maps/describe";
 import { drawAhead, drawAll, flatten, redraw, unflatten } from "./maps/frames";
-import { onKey } from "./shell/keys";
-import { matrixView, scaleWords } from "./views/matrix";
-import { overviewView } from "./views/overview";
-import { LETTERS, stopFlicker } from "./views/pair";
 import { layOut } from "./paper/paper";
-import { methodsView, provenanceView } from "./views/reading";
-import { showControls, showFrame, showLegend, showNav } from "./shell/shell";
-import { LOOKS, refreshLinks, startState, state } from "./state/state";
-import { layOutTables, readCaptions, tablesView } from "./views/tables";
+import { refreshControls } from "./parts/controls";
+import { all, byId, keepFocus } from "./parts/dom";
+import { refreshLegends } from "./parts/legend";
 import { prose, t } from "./parts/words";
-import type { Report, State, View } from "./data/types";
+import { onKey } from "./shell/keys";
+import { showNav, showShell } from "./shell/shell";
+import { followHistory, refreshLinks } from "./state/history";
+import { readLink } from "./state/link";
+import { LOOKS, type State, concerns, pick } from "./state/state";
+import { type Changed, Store } from "./state/store";
+import { readCaptions } from "./views/captions";
+import { channelsView } from "./views/channels";
+import { compareView } from "./views/compare";
+import { matrixView } from "./views/matrix";
+import { methodsView } from "./views/methods";
+import { overviewView } from "./views/overview";
+import { stopFlicker } from "./views/pair";
+import { markPins } from "./views/pins";
+import { provenanceView } from "./views/provenance";
+import { layOutTables, tablesView } from "./views/tables";
+import type { View } from "./views/view";
 
-const VIEWS: Record<View, (root: HTMLElement) => unknown> = {
+const VIEWS: Record<State["view"], () => View | Promise<View>> = {
   overview: overviewView,
   matrix: matrixView,
   compare: compareView,
@@ -27,11 +40,8 @@ const VIEWS: Record<View, (root: HTMLElement) => unknown> = {
   provenance: provenanceView,
 };
 
-/** Views with maps of their own making: built anew where their look changes. */
-const PAINTED_AT_ONCE = ["compare", "channels"];
-
-/** Fields of the comparison that move pictures and build nothing. */
-const MOVES = ["zoom", "atX", "atY", "swipe"];
+/** The view that is shown; null while another is being built. */
+let shown: View | null = null;
 
 /** Counts what was begun, so that what was overtaken is dropped. */
 let turn = 0;
@@ -40,129 +50,133 @@ let turn = 0;
 async function showView() {
   const mine = ++turn;
   stopFlicker();
-  const root = h("div", { class: `view view-${state.view}` });
-  await VIEWS[state.view](root);
+  shown = null;
+  const next = await VIEWS[store.state.view]();
   if (mine !== turn) return;
+  shown = next;
   const view = byId("view");
-  keepFocus(view, () => view.replaceChildren(root));
-  document.title = `${t(`view.${state.view}`)} · ${prose().title} — camreport`;
+  keepFocus(view, () => view.replaceChildren(next.root));
+  document.title = `${t(`view.${store.state.view}`)} · ${prose().title} — camreport`;
+  finishView();
+}
+
+/** What every view needs once it is in place. */
+function finishView() {
   drawAhead();
   markPins();
 }
 
-/** Show on the maps themselves which are pinned. */
-function markPins() {
-  for (const cell of all("#view .cell[data-id]")) {
-    const place = state.pins.indexOf(cell.dataset.id ?? "");
-    if (place < 0) delete cell.dataset.pin;
-    else cell.dataset.pin = LETTERS[place];
-  }
+/** Let the view follow a change, or build it anew. */
+function updateView(changed: Changed<State>) {
+  if (changed.has("view")) window.scrollTo({ top: 0 });
+  if (shown && !concerns(changed, "view", "language") && shown.update(changed)) finishView();
+  else showView();
 }
 
 /** Colour what is shown anew. */
 function recolour() {
-  document.documentElement.style.setProperty("--opacity", String(state.opacity / 100));
+  const { style } = document.documentElement;
+  style.setProperty("--opacity", String(store.state.opacity / 100));
+  refreshControls(byId("controls"));
+  refreshLegends();
   redraw();
   for (const words of all(".scale-words")) words.textContent = scaleWords();
 }
 
-/** Fields that change a look of their own: what is drawn by CSS alone, or follows by itself. */
-const BY_THEMSELVES = ["opacity", "show", "grey"];
+function showTheme() {
+  document.documentElement.dataset.theme = store.state.theme;
+  refreshControls(byId("masthead"));
+}
 
-/** Show what has changed, and build no more than that needs. */
-function applyChanges(changed: Set<keyof State>) {
-  const fields = [...changed];
-  const looks = fields.filter((field) => LOOKS.includes(field));
-  const moves = fields.filter((field) => MOVES.includes(field));
-  const others = fields.filter(
-    (field) => ![...looks, ...moves, "open", "theme", "pins"].includes(field),
-  );
-  if (changed.has("language") || changed.has("theme")) showFrame();
-  if (looks.length) {
-    if (byId("controls").contains(document.activeElement)) showLegend();
-    else showControls();
-    recolour();
-  }
-  if (changed.has("pins")) {
-    showNav();
-    markPins();
-  }
-  const retold = looks.length || changed.has("pins") || changed.has("language");
-  if (changed.has("open") || (state.open && retold)) showCell();
-  const painted = looks.some((field) => !BY_THEMSELVES.includes(field));
-  if (others.length || (changed.has("pins") && state.view === "compare")) {
-    if (changed.has("view")) window.scrollTo({ top: 0 });
-    showNav();
-    showControls();
-    showView();
-  } else if (painted && PAINTED_AT_ONCE.includes(state.view)) showView();
-  else if (moves.length) moveCompare(byId("view"));
-  refreshLinks();
+/** What happens on the page when the state changes, in this order. */
+function followState() {
+  store.subscribe(({ language }) => language, showShell);
+  store.subscribe(({ theme }) => theme, showTheme);
+  store.subscribe((state) => pick(state, [...LOOKS, "apart"]), recolour);
+  store.subscribe((state) => pick(state, ["view", "pins"]), showNav);
+  store.subscribe(({ open: _, theme: __, ...others }) => others, updateView);
+  store.subscribe((state) => pick(state, ["open", "language", "pins", ...LOOKS]), showCell);
+  store.subscribe((state) => state, refreshLinks);
 }
 
 function showMissing() {
+  const { missing } = data.chunks;
   const notice = byId("missing");
   notice.hidden = missing.size === 0;
   notice.textContent = t("missing", { files: [...missing].join(t("comma")) });
 }
 
-// --- start
+/** Say how much of the window's top the controls cover. */
+function measureBars() {
+  const controls = byId("controls");
+  const sticky = getComputedStyle(controls).position === "sticky" && !controls.hidden;
+  const height = sticky ? `${controls.offsetHeight}px` : "0px";
+  document.documentElement.style.setProperty("--bars", height);
+}
 
-async function start() {
-  startState(applyChanges);
-  readCaptions();
-  startDialog();
-  if (!report.folder) unpackAll();
-  document.getElementById("fallback")?.remove(); // with the data that has been read
-  byId("app").hidden = false;
-  showFrame();
-  recolour();
-  await showView();
-  if (state.open) showCell();
-  const bars = () => {
-    const sticky =
-      getComputedStyle(byId("controls")).position === "sticky" && !byId("controls").hidden;
-    document.documentElement.style.setProperty(
-      "--bars",
-      sticky ? `${byId("controls").offsetHeight}px` : "0px",
-    );
-  };
-  new ResizeObserver(bars).observe(byId("controls"));
-  byId("view").addEventListener("click", (event) => {
-    const cell = (event.target as HTMLElement).closest(".cell[data-id]") as HTMLElement | null;
-    if (cell?.dataset.id && idOf(cell.dataset.id).method) openCell(cell.dataset.id);
-  });
+function openClicked(event: MouseEvent) {
+  const cell = (event.target as Element).closest<HTMLElement>(".cell[data-id]");
+  if (cell?.dataset.id && idOf(cell.dataset.id).method) openCell(cell.dataset.id);
+}
+
+function layOutPaper() {
+  const view = byId("view");
+  layOut();
+  if (store.state.view === "tables") layOutTables(view);
+  drawAll(view);
+  if (store.state.view === "tables") flatten(view);
+}
+
+function clearPaper() {
+  byId("paper").replaceChildren();
+  unflatten(byId("view"));
+  if (store.state.view === "tables") showView();
+}
+
+function listen() {
+  new ResizeObserver(measureBars).observe(byId("controls"));
+  byId("view").addEventListener("click", openClicked);
   byId("skip").addEventListener("click", (event) => {
     event.preventDefault();
     byId("view").focus();
   });
   document.addEventListener("keydown", onKey);
   document.addEventListener("missing", showMissing);
-  document.addEventListener("rebuild", showView);
-  window.addEventListener("beforeprint", () => {
-    layOut();
-    if (state.view === "tables") layOutTables(byId("view"));
-    drawAll(byId("view"));
-    if (state.view === "tables") flatten(byId("view"));
-  });
-  window.addEventListener("afterprint", () => {
-    byId("paper").replaceChildren();
-    unflatten(byId("view"));
-    if (state.view === "tables") showView();
-  });
+  window.addEventListener("beforeprint", layOutPaper);
+  window.addEventListener("afterprint", clearPaper);
 }
+
+async function start(report: Report) {
+  const dataset = new Dataset(report, chunks);
+  setApp(dataset, new Store(readLink(location.hash, dataset)));
+  followHistory();
+  followState();
+  readCaptions();
+  startDialog();
+  if (!report.folder) dataset.unpackAll();
+  document.getElementById("fallback")?.remove(); // with the data that has been read
+  byId("app").hidden = false;
+  showShell();
+  showTheme();
+  recolour();
+  listen();
+  await showView();
+  if (store.state.open) showCell(new Set(["open"]));
+}
+
+const chunks = new Chunks();
 
 /** Take a chunk; the report's own starts the page. */
 function camreport(name: string, content: unknown) {
-  if (name !== "report") return receive(name, content);
-  setReport(content as Report);
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
-  else start();
+  if (name !== "report") return chunks.receive(name, content);
+  const begin = () => start(content as Report);
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+  else begin();
 }
 
 /** Where the report's own data does not arrive, say so above the contact sheet. */
 function sayUnread(event: Event) {
-  if (!(event.target instanceof HTMLScriptElement) || report) return;
+  if (!(event.target instanceof HTMLScriptElement) || data) return;
   document.documentElement.classList.remove("js");
   document.addEventListener("DOMContentLoaded", () => (byId("unread").hidden = false));
 }

@@ -1,180 +1,173 @@
-// The report's data: shipped in this page, or in the folder beside it and fetched as classic
-// scripts when a view asks for it (no other way works from file://).
-import type { CamCell, CellId, ImageRecord, OverviewRecord, Report } from "./types";
+// A report's data: shipped in the page, or in files beside it that arrive when a view asks for them.
+import { bytesOf, inflate } from "./bytes";
+import type { CellId } from "./cells";
+import type { Chunks } from "./chunks";
+import type { CamCell, MapList, Report, ShippedImage, ShippedOverview } from "./types";
 
 /** Most images whose maps stay unpacked; a page of the overview needs 100. */
-const KEPT = 160;
+const MAX_UNPACKED = 160;
 
-export let report: Report;
+/** Most images of which the overview's own data stays unpacked. */
+const MAX_IN_OVERVIEW = 400;
 
-const images: Map<number, ImageRecord> = new Map();
-const small: Map<number, OverviewRecord & { bytes: Uint8Array; byKey: Map<string, CamCell> }> =
-  new Map();
-const scripts: Map<string, Promise<void>> = new Map();
-const arrived: Map<string, unknown> = new Map();
-export const tables: Record<string, Uint8Array> = {};
+/** In place of a class's place: each image's most probable class, as far as it is explained. */
+export const PREDICTED = -1;
 
-/** Files that could not be read. */
-export const missing = new Set();
-
-export function setReport(shipped: Report) {
-  report = shipped;
-  for (const [name, base64] of Object.entries(report.tables)) tables[name] = bytesOf(base64);
+/** What maps are found and read with. */
+export interface Unpacked {
+  bytes: Uint8Array;
+  byKey: Map<string, CamCell>;
 }
 
-function bytesOf(base64: string) {
-  const text = atob(base64);
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  return bytes;
+/** One image with its maps; `scale` is the largest value among those that share one. */
+export interface ImageRecord extends Omit<ShippedImage, "maps">, MapList, Unpacked {
+  scale: number;
+  picture: HTMLImageElement;
 }
 
-async function inflate(bytes: Uint8Array<ArrayBuffer>) {
-  const inflated = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
-  return new Uint8Array(await new Response(inflated).arrayBuffer());
-}
+type OverviewRecord = ShippedOverview & Unpacked;
 
-/** Keep an image with the entries and levels of its maps. */
-function keep(shipped: ImageRecord, bytes: Uint8Array<ArrayBuffer>) {
-  const length = new DataView(bytes.buffer).getUint32(0, true);
-  const { cells, channels } = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
-  const scale = Math.max(0, ...(cells as CamCell[]).map((cam) => (cam.own ? 0 : cam.peak)));
-  const picture = new Image();
-  picture.src = shipped.photo;
-  const unpacked = { bytes: bytes.subarray(4 + length), byKey: byKey(cells), scale, picture };
-  const image = { ...shipped, ...unpacked, maps: "", cells, channels };
-  images.set(image.index, image);
-  return image;
-}
-
-/** Unpack all images of a report in one file, at once: it may be printed the next moment. */
-export function unpackAll() {
-  for (const index of report.images.index) {
-    const shipped = JSON.parse(document.getElementById(`image-${index}`)?.textContent ?? "");
-    keep(shipped, bytesOf(shipped.maps));
-  }
-}
-
-/** What a chunk's script calls. */
-export function receive(name: string, content: unknown) {
-  arrived.set(name, content);
-}
-
-/** The content of a chunk in the folder beside the page. */
-async function chunk(name: string) {
-  const loading = scripts.get(name);
-  if (loading) return loading;
-  const done = new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = `data/${name}.js`;
-    script.onload = () => resolve(undefined);
-    script.onerror = () => {
-      missing.add(`data/${name}.js`);
-      document.dispatchEvent(new CustomEvent("missing"));
-      reject(new Error(name));
-    };
-    document.head.append(script);
-  }).finally(() => scripts.delete(name));
-  scripts.set(name, done as Promise<void>);
-  return done;
-}
-
-const padded = (number: number, digits: number) => String(number).padStart(digits, "0");
-
-/** Place of an image among those that could be read. */
-export const placeOf = (index: number) => report.images.index.indexOf(index);
+const padded = (number: number) => String(number).padStart(4, "0");
 
 const keyOf = (cell: CellId | CamCell) => `${cell.rank}.${cell.method}.${cell.layer}`;
 
 const byKey = (cells: CamCell[]) => new Map(cells.map((cell) => [keyOf(cell), cell]));
 
-/** An image with its maps; null where its file is missing. */
-export async function imageOf(index: number): Promise<ImageRecord | null> {
-  const known = images.get(index);
-  if (known || !report.folder) return known ?? null;
-  const name = `images-${padded(Math.floor(placeOf(index) / report.perChunk), 4)}`;
-  try {
-    if (!arrived.has(name)) await chunk(name);
-  } catch {
-    return null;
-  }
-  const records = (arrived.get(name) ?? []) as ImageRecord[];
-  const shipped = records.find((one) => one.index === index);
-  if (arrived.size > 2 + KEPT / report.perChunk) arrived.delete([...arrived.keys()][0]);
-  if (!shipped) return null;
-  const image = images.get(index) ?? keep(shipped, await inflate(bytesOf(shipped.maps)));
-  await image.picture.decode().catch(() => undefined);
-  if (images.size > KEPT) images.delete([...images.keys()][0]);
-  return image;
+/** An image with the entries and levels of its maps: their JSON's length, their JSON, the levels. */
+function unpack(shipped: ShippedImage, bytes: Uint8Array): ImageRecord {
+  const length = new DataView(bytes.buffer).getUint32(0, true);
+  const json = new TextDecoder().decode(bytes.subarray(4, 4 + length));
+  const { cells, channels } = JSON.parse(json) as MapList;
+  const { maps: _, ...image } = shipped;
+  const scale = Math.max(0, ...cells.map((cam) => (cam.own ? 0 : cam.peak)));
+  const picture = new Image();
+  picture.src = shipped.photo;
+  const levels = bytes.subarray(4 + length);
+  return { ...image, cells, channels, bytes: levels, byKey: byKey(cells), scale, picture };
 }
 
-/** An image that was asked for before. */
-export const knownImage = (index: number) => images.get(index);
-
-/**
- * What the overview needs of an image in folder mode, without its own chunk; null where that is
- * not shipped.
- */
-export async function overviewOf(index: number, id: CellId) {
-  const place = placeOf(index);
-  const { method, layer } = report.glance;
-  if (!report.folder || id.method !== method || id.layer !== layer) return null;
-  const name = `overview-${padded(Math.floor(place / report.perOverview), 4)}`;
-  try {
-    if (!arrived.has(name)) await chunk(name);
-  } catch {
-    return null;
-  }
-  let record = small.get(index);
-  if (!record) {
-    const shipped = ((arrived.get(name) ?? []) as OverviewRecord[])[place % report.perOverview];
-    if (!shipped) return null;
-    record = { ...shipped, bytes: bytesOf(shipped.levels), byKey: byKey(shipped.cells) };
-    small.set(index, record);
-    if (small.size > 400) small.delete([...small.keys()][0]);
-  }
-  return record;
-}
-
-/** A map of an image; of a method that looks at no class always the one. */
-export function camOf(image: { byKey: Map<string, CamCell> }, id: CellId) {
-  const method = report.methods.find((one) => one.key === id.method);
-  return image.byKey.get(keyOf({ ...id, rank: method?.classSpecific ? id.rank : 0 }));
-}
-
-export function levelsOf(image: { bytes: Uint8Array }, cam: CamCell) {
+/** A map's levels. */
+export function levelsOf({ bytes }: { bytes: Uint8Array }, cam: CamCell) {
   const from = cam.offset ?? 0;
-  return image.bytes.subarray(from, from + cam.height * cam.width);
+  return bytes.subarray(from, from + cam.height * cam.width);
 }
 
-/** The method's facts. */
-export const methodOf = (key: string) =>
-  report.methods.find((one) => one.key === key) ?? report.methods[0];
-
-/** The methods with columns of their own: without those that repeat another's maps. */
-export const ownMethods = (apart: boolean) =>
-  report.methods.filter((method) => apart || !method.like);
-
-/** A method, or the one whose column it shares. */
-export const ownMethod = (key: string, apart: boolean) => (!apart && methodOf(key).like) || key;
-
-/** Name of the class at a place among an image's explained ones. */
-export const classOf = (image: ImageRecord, rank: number) =>
-  report.classes[image.targets[rank]] ?? "";
-
-/** In place of a class's place: each image's most probable class, as far as it is explained. */
-export const PREDICTED = -1;
-
-/** Place of a class among an image's explained ones. */
-export function rankIn(index: number, rank: number) {
-  if (rank !== PREDICTED) return rank;
-  const top = report.images.top[placeOf(index)]?.[0]?.[0];
-  return Math.max(0, (images.get(index)?.targets ?? report.sameClasses ?? []).indexOf(top));
+/** Forget what was put into a map first where it has grown beyond so many. */
+function forget(map: Map<number, unknown>, most: number) {
+  if (map.size > most) map.delete([...map.keys()][0]);
 }
 
-export const idText = (id: CellId) => `${id.image}.${id.rank}.${id.method}.${id.layer}`;
+export class Dataset {
+  /** The colours of each colour map, RGB. */
+  readonly tables: Record<string, Uint8Array>;
+  readonly #places: Map<number, number>;
+  readonly #images = new Map<number, ImageRecord>();
+  readonly #overview = new Map<number, OverviewRecord>();
 
-export function idOf(text: string): CellId {
-  const [image, rank, method, ...layer] = text.split(".");
-  return { image: Number(image), rank: Number(rank), method, layer: layer.join(".") };
+  constructor(
+    readonly report: Report,
+    readonly chunks: Chunks,
+  ) {
+    const tables = Object.entries(report.tables);
+    this.tables = Object.fromEntries(tables.map(([name, base64]) => [name, bytesOf(base64)]));
+    this.#places = new Map(report.images.index.map((index, place) => [index, place]));
+  }
+
+  /** Unpack all images of a report in one file, at once: it may be printed the next moment. */
+  unpackAll() {
+    for (const index of this.report.images.index) {
+      const text = document.getElementById(`image-${index}`)?.textContent ?? "";
+      const shipped = JSON.parse(text) as ShippedImage;
+      this.#images.set(index, unpack(shipped, bytesOf(shipped.maps)));
+    }
+  }
+
+  has(index: number) {
+    return this.#places.has(index);
+  }
+
+  /** Place of an image among those that could be read. */
+  placeOf(index: number) {
+    return this.#places.get(index) ?? -1;
+  }
+
+  /** An image's class and probability at the top of its predictions. */
+  topOf(index: number) {
+    return this.report.images.top[this.placeOf(index)]?.[0];
+  }
+
+  /** An image with its maps; null where its file is missing. */
+  async imageOf(index: number): Promise<ImageRecord | null> {
+    const known = this.#images.get(index);
+    const { folder, perChunk } = this.report;
+    if (known || !folder) return known ?? null;
+    const name = `images-${padded(Math.floor(this.placeOf(index) / perChunk))}`;
+    const records = await this.chunks.content<ShippedImage[]>(name);
+    const shipped = records?.find((one) => one.index === index);
+    this.chunks.keep(2 + MAX_UNPACKED / perChunk);
+    if (!shipped) return null;
+    const image = this.#images.get(index) ?? unpack(shipped, await inflate(bytesOf(shipped.maps)));
+    this.#images.set(index, image);
+    await image.picture.decode().catch(() => undefined);
+    forget(this.#images, MAX_UNPACKED);
+    return image;
+  }
+
+  /** An image that was asked for before. */
+  knownImage(index: number) {
+    return this.#images.get(index);
+  }
+
+  /**
+   * What the overview needs of an image in folder mode, without its own chunk; null where that
+   * is not shipped.
+   */
+  async overviewOf(index: number, id: CellId): Promise<OverviewRecord | null> {
+    const { folder, glance, perOverview } = this.report;
+    if (!folder || id.method !== glance.method || id.layer !== glance.layer) return null;
+    const place = this.placeOf(index);
+    const name = `overview-${padded(Math.floor(place / perOverview))}`;
+    const records = await this.chunks.content<ShippedOverview[]>(name);
+    const known = this.#overview.get(index);
+    const shipped = records?.[place % perOverview];
+    if (known || !shipped) return known ?? null;
+    const record = { ...shipped, bytes: bytesOf(shipped.levels), byKey: byKey(shipped.cells) };
+    this.#overview.set(index, record);
+    forget(this.#overview, MAX_IN_OVERVIEW);
+    return record;
+  }
+
+  /** A map of an image; of a method that looks at no class always the one. */
+  camOf({ byKey }: { byKey: Map<string, CamCell> }, id: CellId) {
+    const method = this.report.methods.find((one) => one.key === id.method);
+    return byKey.get(keyOf({ ...id, rank: method?.classSpecific ? id.rank : 0 }));
+  }
+
+  /** The method's facts. */
+  methodOf(key: string) {
+    return this.report.methods.find((one) => one.key === key) ?? this.report.methods[0];
+  }
+
+  /** The methods with columns of their own: without those that repeat another's maps. */
+  ownMethods(apart: boolean) {
+    return this.report.methods.filter((method) => apart || !method.like);
+  }
+
+  /** A method, or the one whose column it shares. */
+  ownMethod(key: string, apart: boolean) {
+    return (!apart && this.methodOf(key).like) || key;
+  }
+
+  /** Name of the class at a place among an image's explained ones. */
+  classOf(image: ImageRecord, rank: number) {
+    return this.report.classes[image.targets[rank]] ?? "";
+  }
+
+  /** Place of a class among an image's explained ones. */
+  rankIn(index: number, rank: number) {
+    if (rank !== PREDICTED) return rank;
+    const [top] = this.topOf(index) ?? [-1];
+    const targets = this.#images.get(index)?.targets ?? this.report.sameClasses ?? [];
+    return Math.max(0, targets.indexOf(top));
+  }
 }

@@ -1,4 +1,4 @@
-// The shapes of what Python ships (camreport/gallery/) and of the page's own state. Only for tsc.
+// What Python ships, see camreport/gallery/. A test holds these types and the files equal.
 
 export interface MethodFacts {
   key: string;
@@ -13,41 +13,49 @@ export interface MethodFacts {
   like: string;
 }
 
+export interface LayerFacts {
+  address: string;
+  type: string;
+  alike: string[];
+}
+
+/** What the page says of a method. */
+export interface MethodProse {
+  name: string;
+  meaning: string;
+  caution: string;
+  formula: string;
+  source: string;
+  needs: string;
+}
+
+/** What the page says of the run in one language. */
 export interface Prose {
   title: string;
   lede: string;
   warning: string;
-  facts: [string, string][];
+  facts: [name: string, value: string][];
   leftOut: string[];
-  failed: [string, string][];
+  failed: [file: string, reason: string][];
   inputs: number;
   layers: Record<string, string[]>;
-  methods: Record<
-    string,
-    {
-      name: string;
-      meaning: string;
-      caution: string;
-      formula: string;
-      source: string;
-      needs: string;
-    }
-  >;
+  methods: Record<string, MethodProse>;
   reasons: Record<string, string>;
   quantity: string;
-  provenance: [string, string][];
+  provenance: [name: string, value: string][];
 }
 
 /** What is known of all images, column by column. */
 export interface ImageColumns {
   index: number[];
   file: string[];
-  size: [number, number][];
+  size: [width: number, height: number][];
   sha256: string[];
   label: (number | null)[];
-  top: [number, number][][];
+  top: [index: number, probability: number][][];
 }
 
+/** What is known of the run as a whole. */
 export interface Report {
   id: string;
   language: string;
@@ -56,7 +64,7 @@ export interface Report {
   perOverview: number;
   glance: { method: string; layer: string };
   classes: string[];
-  layers: { address: string; type: string; alike: string[] }[];
+  layers: LayerFacts[];
   fused: boolean;
   input: boolean;
   methods: MethodFacts[];
@@ -80,7 +88,7 @@ export interface CamCell {
   rank: number;
   height: number;
   width: number;
-  grid: [number, number];
+  grid: [height: number, width: number];
   peak: number;
   /** The raw map's largest value; `peak` is that of what is shipped of it. */
   largest: number;
@@ -95,108 +103,41 @@ export interface CamCell {
 
 export interface LayerChannels {
   offset: number;
-  shape: [number, number, number];
+  shape: [channels: number, height: number, width: number];
   signed: boolean;
   peaks: (number | null)[];
   means: (number | null)[];
   weights: (number | null)[][];
 }
 
-/** One image with its maps; `bytes` once its levels are unpacked. */
-export interface ImageRecord {
+/** The part of a photograph that the model saw, as fractions of its sides. */
+export type Box = [left: number, top: number, right: number, bottom: number];
+
+/** One image. */
+export interface ShippedImage {
   index: number;
   file: string;
   photo: string;
   width: number;
   height: number;
-  seen: [number, number, number, number];
+  seen: Box;
   targets: number[];
   logits: (number | null)[];
   probabilities: (number | null)[];
-  cells: CamCell[];
-  /** Entries and levels, deflated, as base64; see `_packed` in camreport/gallery/records.py. */
+  /** A `MapList` and the levels it points into, as base64; deflated in a folder's chunks. */
   maps: string;
+}
+
+/** An image's maps. */
+export interface MapList {
+  cells: CamCell[];
   channels: Record<string, LayerChannels>;
-  bytes: Uint8Array;
-  scale: number;
-  byKey: Map<string, CamCell>;
-  picture: HTMLImageElement;
 }
 
 /** What overview chunks hold of an image: its maps at the first choice, nothing else. */
-export interface OverviewRecord {
-  seen: [number, number, number, number];
-  size: [number, number];
+export interface ShippedOverview {
+  seen: Box;
+  size: [width: number, height: number];
   cells: CamCell[];
   levels: string;
-}
-
-/** Which map: an image's index, the place of a class, a method and a layer. */
-export interface CellId {
-  image: number;
-  rank: number;
-  method: string;
-  layer: string;
-}
-
-/** A map enlarged: its levels, and the colour table's index of each pixel. */
-export interface Shaded {
-  height: number;
-  width: number;
-  values: Float64Array;
-  index: Uint8Array;
-}
-
-/** A pinned map with all that is known of it. */
-export interface Pinned {
-  text: string;
-  id: CellId;
-  image: ImageRecord;
-  cam: CamCell | undefined;
-}
-
-export type Axis = "layer" | "method" | "class" | "image";
-export type View =
-  "overview" | "matrix" | "compare" | "channels" | "tables" | "methods" | "provenance";
-
-/** Everything that a link keeps. */
-export interface State {
-  view: View;
-  image: number;
-  rank: number;
-  method: string;
-  layer: string;
-  rows: Axis;
-  columns: Axis;
-  beside: Axis | "none";
-  open: string;
-  pins: string[];
-  text: string;
-  predicted: number;
-  low: number;
-  high: number;
-  judged: "all" | "right" | "wrong";
-  sort: "order" | "name" | "confident" | "doubtful" | "class";
-  page: number;
-  opacity: number;
-  threshold: number;
-  colormap: string;
-  scale: "map" | "method" | "image" | "report";
-  byValue: boolean;
-  contours: boolean;
-  cells: boolean;
-  grey: boolean;
-  apart: boolean;
-  show: "overlay" | "heat" | "photo";
-  channelLayer: string;
-  channelSort: "index" | "activation" | "contribution";
-  picked: string;
-  zoom: number;
-  atX: number;
-  atY: number;
-  swipe: number;
-  pair: string;
-  tables: "all" | "classes" | "methods" | "depth";
-  language: string;
-  theme: "auto" | "light" | "dark";
 }

@@ -1,36 +1,39 @@
 // A frame is a photograph with a map over it. Frames in view are drawn at once, the others when
 // they come into view, go to paper, or while there is nothing else to do.
-import {
-  camOf,
-  classOf,
-  idText,
-  imageOf,
-  knownImage,
-  methodOf,
-  overviewOf,
-  placeOf,
-  report,
-} from "../data/dataset";
+import { data, store } from "../app";
+import type { CellId } from "../data/cells";
+import type { Unpacked } from "../data/dataset";
+import type { CamCell } from "../data/types";
 import { all, h } from "../parts/dom";
+import { t } from "../parts/words";
+import { composite } from "./composite";
+import { describe } from "./describe";
 import { paint, paintContours } from "./heat";
-import { composite, lookOf, peakOf, placeSeen, shaded, shape } from "./look";
-import { state } from "../state/state";
-import { prose, rankName, t } from "../parts/words";
-import type { CamCell, CellId, ImageRecord } from "../data/types";
+import { type Ground, lookOf, placeSeen, shaded, shape } from "./look";
 
-/**
- * Pixels of the longer side of a map in a table, in a wide table, in the overview, of a channel,
- * on paper.
- */
+/** Pixels of the longer side of a map in a table, in a wide table, in the overview, of a channel, on paper. */
 export const SIDES = { cell: 224, narrow: 112, tile: 160, channel: 64, paper: 200 };
 
 /** Most frames of a view that are drawn before they are seen: some 35 MB of pixels. */
 export const MAX_AHEAD = 240;
 
-export type Drawing = { id: CellId; side: number; tile: boolean; drawn: string };
+/** Milliseconds that a frame may take to draw without being noticed. */
+const MOMENT = 5;
 
-const drawings: WeakMap<HTMLElement, Drawing> = new WeakMap();
-const inView: Set<HTMLElement> = new Set();
+/** What a frame shows, and in what look it is drawn; `tile` as for `frameOf`. */
+interface Drawing {
+  id: CellId;
+  side: number;
+  tile: boolean;
+  drawn: string;
+}
+
+/** What an image lends a frame. */
+type Source = Ground & Unpacked & { photo: string };
+
+const drawings = new WeakMap<HTMLElement, Drawing>();
+
+const inView = new Set<HTMLElement>();
 
 const observer = new IntersectionObserver(
   (entries) => {
@@ -45,21 +48,12 @@ const observer = new IntersectionObserver(
   { rootMargin: "300px" },
 );
 
-/** Whether a method has a map at a layer: "map", "absent", or why it was left out. */
-export function availability(method: string, layer: string) {
-  const facts = methodOf(method);
-  const reasons = prose().reasons;
-  const reason = reasons[`${method}/null`] ?? reasons[`${method}/${layer}`];
-  if (reason) return reason;
-  if (layer === "input") return facts.perLayer ? "absent" : "map";
-  if (layer === "fused") return facts.fuses ? "map" : "absent";
-  return facts.perLayer ? "map" : "absent";
-}
-
-/** A layer where a method has a map: the wanted one if it can be. */
-export function layerFor(method: string, layer: string) {
-  const addresses = [layer, ...report.layers.map((one) => one.address).reverse(), "input"];
-  return addresses.find((address) => availability(method, address) === "map") ?? layer;
+/** An empty frame with the shape of a photograph. */
+function emptyFrame(index: number, photo: HTMLImageElement) {
+  const frame = h("span", { class: "frame" }, photo);
+  const [width, height] = data.report.images.size[data.placeOf(index)] ?? [1, 1];
+  shape(frame, width, height);
+  return frame;
 }
 
 /**
@@ -67,9 +61,7 @@ export function layerFor(method: string, layer: string) {
  * @param tile its photograph is a thumbnail, and the overview's own data will do
  */
 export function frameOf(id: CellId, side: number, tile = false) {
-  const frame = h("span", { class: "frame" }, h("img", { alt: "" }));
-  const [width, height] = report.images.size[placeOf(id.image)] ?? [1, 1];
-  shape(frame, width, height);
+  const frame = emptyFrame(id.image, h("img", { alt: "" }));
   drawings.set(frame, { id, side, tile, drawn: "" });
   observer.observe(frame);
   return frame;
@@ -77,13 +69,12 @@ export function frameOf(id: CellId, side: number, tile = false) {
 
 /** A frame that shows a photograph alone. */
 export function photoOf(index: number) {
-  const photo = h("img", { alt: report.images.file[placeOf(index)] });
-  const frame = h("span", { class: "frame", "data-photo": index }, photo);
-  const [width, height] = report.images.size[placeOf(index)] ?? [1, 1];
-  shape(frame, width, height);
-  const known = knownImage(index);
+  const photo = h("img", { alt: data.report.images.file[data.placeOf(index)] });
+  const frame = emptyFrame(index, photo);
+  frame.dataset.photo = String(index);
+  const known = data.knownImage(index);
   if (known) photo.src = known.photo;
-  else imageOf(index).then((image) => image && (photo.src = image.photo));
+  else data.imageOf(index).then((image) => image && (photo.src = image.photo));
   return frame;
 }
 
@@ -91,22 +82,23 @@ export function photoOf(index: number) {
 export function draw(frame: HTMLElement) {
   const drawing = drawings.get(frame);
   if (!drawing) return;
-  const known = knownImage(drawing.id.image);
-  if (known) return drawImage(frame, drawing, known);
-  load(frame, drawing);
+  const known = data.knownImage(drawing.id.image);
+  if (known) drawImage(frame, drawing, known);
+  else load(frame, drawing);
 }
 
 async function load(frame: HTMLElement, drawing: Drawing) {
-  if (drawing.tile && state.scale !== "image") {
-    const small = await overviewOf(drawing.id.image, drawing.id);
+  const { id } = drawing;
+  if (drawing.tile && store.state.scale !== "image") {
+    const small = await data.overviewOf(id.image, id);
     if (small) {
       const [width, height] = small.size;
       return drawImage(frame, drawing, { ...small, width, height, scale: 0, photo: "" });
     }
   }
-  const image = await imageOf(drawing.id.image);
+  const image = await data.imageOf(id.image);
   if (image) drawImage(frame, drawing, image);
-  else sayMissing(frame, drawing.id);
+  else sayMissing(frame, id);
 }
 
 function sayMissing(frame: HTMLElement, id: CellId) {
@@ -118,91 +110,66 @@ function sayMissing(frame: HTMLElement, id: CellId) {
 
 /** Show photograph, heat or both, and the photograph in colour or grey. */
 export function showAs(frame: HTMLElement) {
-  frame.classList.toggle("grey", state.grey);
-  frame.classList.toggle("only-heat", state.show === "heat");
-  frame.classList.toggle("only-photo", state.show === "photo");
+  const { grey, show } = store.state;
+  frame.classList.toggle("grey", grey);
+  frame.classList.toggle("only-heat", show === "heat");
+  frame.classList.toggle("only-photo", show === "photo");
 }
 
-function drawImage(
-  frame: HTMLElement,
-  drawing: Drawing,
-  image: {
-    seen: number[];
-    width: number;
-    height: number;
-    photo: string;
-    scale: number;
-    bytes: Uint8Array;
-    byKey: Map<string, CamCell>;
-  },
-) {
-  const { id, side } = drawing;
-  const cam = camOf(image, id);
-  const look = [
-    state.threshold,
-    state.scale,
-    state.cells,
-    state.byValue,
-    state.contours,
-    state.colormap,
-  ].join();
+/** What of the present look changes a map's pixels. */
+function lookNow() {
+  const { threshold, scale, cells, byValue, contours, colormap } = store.state;
+  return [threshold, scale, cells, byValue, contours, colormap].join();
+}
+
+function drawImage(frame: HTMLElement, drawing: Drawing, image: Source) {
+  const cam = data.camOf(image, drawing.id);
+  const look = lookNow();
   showAs(frame);
   if (drawing.drawn === look) return;
   if (!drawing.drawn) fill(frame, drawing, image, cam);
   drawing.drawn = look;
   frame.dataset.drawn = look;
-  const canvas = frame.querySelector("canvas.heat") as HTMLCanvasElement | null;
-  if (!canvas || !cam) return;
+  const canvas = frame.querySelector<HTMLCanvasElement>("canvas.heat");
+  if (canvas && cam) colour(canvas, image, cam, drawing.side);
+}
+
+/** Paint a map into its canvas, and its contours into another behind it. */
+function colour(canvas: HTMLCanvasElement, image: Source, cam: CamCell, side: number) {
   const { height, width, index } = shaded(image, cam, side);
   paint(canvas, index, height, width, lookOf(cam));
-  let lines = frame.querySelector("canvas.lines") as HTMLCanvasElement | null;
-  if (state.contours) {
-    if (!lines) {
-      lines = h("canvas", { class: "lines" });
-      canvas.after(lines);
-    }
-    paintContours(lines, index, height, width, cam.signed);
-  } else lines?.remove();
+  const lines = canvas.parentElement?.querySelector<HTMLCanvasElement>("canvas.lines");
+  if (!store.state.contours) return lines?.remove();
+  const drawn = lines ?? h("canvas", { class: "lines" });
+  if (!lines) canvas.after(drawn);
+  paintContours(drawn, index, height, width, cam.signed);
 }
 
 /** Put the photograph, and canvas, picture or label into a frame. */
-function fill(
-  frame: HTMLElement,
-  drawing: Drawing,
-  image: { seen: number[]; photo: string },
-  cam: CamCell | undefined,
-) {
+function fill(frame: HTMLElement, drawing: Drawing, image: Source, cam: CamCell | undefined) {
   const photo = frame.querySelector("img") as HTMLImageElement;
-  photo.src = drawing.tile && report.folder ? thumbnail(drawing.id.image) : image.photo;
+  photo.src = drawing.tile && data.report.folder ? thumbnail(drawing.id.image) : image.photo;
   frame.classList.add(cam?.state ?? "absent");
-  if (cam?.picture) {
-    const seen = h(
-      "span",
-      { class: "seen" },
-      h("img", { class: "picture", src: cam.picture, alt: "" }),
-    );
-    placeSeen(seen, image.seen);
-    frame.append(seen);
-  } else if (cam?.state === "positive") {
-    const seen = h("span", { class: "seen" }, h("canvas", { class: "heat" }));
-    placeSeen(seen, image.seen);
-    frame.append(seen);
-  } else {
-    frame.append(h("span", { class: "label" }, t(`cell.${cam?.state ?? "absent"}`)));
-  }
+  if (cam?.picture)
+    frame.append(over(image, h("img", { class: "picture", src: cam.picture, alt: "" })));
+  else if (cam?.state === "positive") frame.append(over(image, h("canvas", { class: "heat" })));
+  else frame.append(h("span", { class: "label" }, t(`cell.${cam?.state ?? "absent"}`)));
+}
+
+/** Something over the part of a photograph that the model saw. */
+export function over({ seen }: Pick<Ground, "seen">, child: HTMLElement) {
+  const part = h("span", { class: "seen" }, child);
+  placeSeen(part, seen);
+  return part;
 }
 
 function thumbnail(index: number) {
-  const place = placeOf(index);
-  const name = String(place).padStart(5, "0");
+  const name = String(data.placeOf(index)).padStart(5, "0");
   return `data/thumbs/${name.slice(0, -3)}/${name}.jpg`;
 }
 
 /** Counts what was begun, so that what was overtaken is dropped. */
 let aheadTurn = 0;
-
-/** Milliseconds that a frame may take to draw without being noticed. */
-const MOMENT = 5;
 
 /** Draw the view's other frames in idle time: a picture of the whole page shows them. */
 export function drawAhead() {
@@ -242,68 +209,13 @@ export const drawAll = (root: ParentNode) => all(".frame", root).forEach(draw);
  */
 export function flatten(root: ParentNode) {
   for (const frame of all(".frame", root)) {
-    const id = drawings.get(frame)?.id ?? { image: Number(frame.dataset.photo), method: "" };
-    const image = knownImage(id.image);
+    const id = drawings.get(frame)?.id ?? null;
+    const image = data.knownImage(id?.image ?? Number(frame.dataset.photo));
     if (!image || frame.querySelector(".picture")) continue;
-    frame.append(
-      h("span", { class: "printed" }, composite(image, "rank" in id ? id : null, SIDES.paper)),
-    );
+    frame.append(h("span", { class: "printed" }, composite(image, id, SIDES.paper)));
   }
 }
 
 /** Take the printed pictures away again. */
 export const unflatten = (root: ParentNode) =>
   all(".printed", root).forEach((printed) => printed.remove());
-
-/** A map in a table: a button that opens it. */
-export function cellButton(
-  id: CellId,
-  {
-    side = SIDES.cell,
-    tile = false,
-    caption = true,
-  }: { side?: number; tile?: boolean; caption?: boolean } = {},
-) {
-  const text = idText(id);
-  const frame = frameOf(id, side, tile);
-  const cell = h(
-    "button",
-    {
-      class: "cell",
-      type: "button",
-      tabindex: "-1",
-      "data-id": text,
-      "data-focus": `cell ${text}`,
-    },
-    frame,
-  );
-  const known = knownImage(id.image);
-  const peak = h("span", { class: "peak" });
-  if (caption) cell.append(peak);
-  label(cell, peak, id, known);
-  if (!known && !tile) imageOf(id.image).then((image) => label(cell, peak, id, image ?? undefined));
-  return cell;
-}
-
-/** Say in words what a cell shows. */
-function label(cell: HTMLElement, peak: HTMLElement, id: CellId, image: ImageRecord | undefined) {
-  cell.setAttribute("aria-label", t("cell.button", { what: describe(id, image) }));
-  const cam = image && camOf(image, id);
-  if (cam?.state === "positive") peak.textContent = peakOf(cam);
-}
-
-/** What a map shows: image, class, method, layer and largest value. */
-export function describe(id: CellId, image: ImageRecord | undefined = knownImage(id.image)) {
-  const cam = image && camOf(image, id);
-  const facts = methodOf(id.method);
-  const words = [
-    report.images.file[placeOf(id.image)],
-    facts.classSpecific
-      ? t("class.named", { name: image ? classOf(image, id.rank) : rankName(id.rank) })
-      : t("class.any"),
-    facts.name,
-    id.layer,
-  ];
-  if (cam) words.push(cam.state === "positive" ? peakOf(cam) : t(`cell.${cam.state}`));
-  return words.join(t("comma"));
-}

@@ -1,66 +1,81 @@
 // What can be measured on a map: values, peak, and the regions that are high.
-import { report } from "../data/dataset";
-import { ZERO } from "./heat";
-import { state } from "../state/state";
+import { data, store } from "../app";
+import type { ImageRecord } from "../data/dataset";
+import type { CamCell } from "../data/types";
 import { number, percent, t } from "../parts/words";
-import type { CamCell, ImageRecord, Shaded } from "../data/types";
+import { ZERO } from "./heat";
+import type { Shaded } from "./look";
 
-/** Share of the scale that the boxes surround where no threshold is set. */
-const BOX_SHARE = 0.5;
+/** Fraction of the scale that the boxes surround where no threshold is set. */
+const BOX_FRACTION = 0.5;
 
-/** Share of the scale from which a value counts as high. */
-export const boxShare = () => (state.threshold ? state.threshold / 100 : BOX_SHARE);
+/** Fraction of the scale from which a value counts as high in the present state. */
+export const highFraction = () =>
+  store.state.threshold ? store.state.threshold / 100 : BOX_FRACTION;
 
-export type Region = { left: number; top: number; right: number; bottom: number; pixels: number };
+export interface Region {
+  left: number;
+  top: number;
+  right: number;
+  bottom: number;
+  pixels: number;
+}
 
 /**
  * The connected regions of what is high, the largest first: pixels of the seen part that share a
  * side, and in a signed map their sign. Of equally large ones the upper left comes first.
+ * @param fraction of the scale from which a value counts as high
  */
-export function regions({ index, width }: Shaded, cam: CamCell) {
+export function regions({ index, width }: Shaded, cam: CamCell, fraction: number) {
   const zero = cam.signed ? ZERO : 0;
-  const least = boxShare() * (cam.signed ? ZERO : 255);
+  const least = fraction * (cam.signed ? ZERO : 255);
   const signs = Int8Array.from(index, (level) =>
     Math.abs(level - zero) < least ? 0 : Math.sign(level - zero),
   );
+  const stack = new Int32Array(index.length);
   const found: Region[] = [];
-  const open = new Int32Array(index.length);
-  for (let start = 0; start < signs.length; start++) {
-    const sign = signs[start];
-    if (!sign) continue;
-    const region = { left: width, top: Infinity, right: 0, bottom: 0, pixels: 0 };
-    let count = 0;
-    const enter = (i: number) => {
-      if (signs[i] !== sign) return;
-      signs[i] = 0;
-      open[count++] = i;
-    };
-    enter(start);
-    while (count) {
-      const i = open[--count];
-      const column = i % width;
-      const row = (i - column) / width;
-      region.left = Math.min(region.left, column);
-      region.top = Math.min(region.top, row);
-      region.right = Math.max(region.right, column + 1);
-      region.bottom = Math.max(region.bottom, row + 1);
-      region.pixels += 1;
-      enter(i - width);
-      enter(i + width);
-      if (column > 0) enter(i - 1);
-      if (column < width - 1) enter(i + 1);
-    }
-    found.push(region);
-  }
+  for (let start = 0; start < signs.length; start++)
+    if (signs[start]) found.push(takeRegion(signs, width, start, stack));
   return found.sort((one, other) => other.pixels - one.pixels);
 }
 
-/** Place of the largest value, in pixels of the seen part. */
-export function peakAt({ values, width, height }: Shaded, cam: CamCell) {
+/** The region that a pixel belongs to, taken out of the signs: its pixels become 0. */
+function takeRegion(signs: Int8Array, width: number, start: number, stack: Int32Array): Region {
+  const sign = signs[start];
+  const region = { left: width, top: Infinity, right: 0, bottom: 0, pixels: 0 };
+  let count = 0;
+  const enter = (i: number) => {
+    if (signs[i] !== sign) return;
+    signs[i] = 0;
+    stack[count++] = i;
+  };
+  enter(start);
+  while (count) {
+    const i = stack[--count];
+    const column = i % width;
+    const row = (i - column) / width;
+    region.left = Math.min(region.left, column);
+    region.top = Math.min(region.top, row);
+    region.right = Math.max(region.right, column + 1);
+    region.bottom = Math.max(region.bottom, row + 1);
+    region.pixels += 1;
+    enter(i - width);
+    enter(i + width);
+    if (column > 0) enter(i - 1);
+    if (column < width - 1) enter(i + 1);
+  }
+  return region;
+}
+
+/**
+ * Place of the largest value, in pixels of the seen part.
+ * @param cells whether the map is drawn in raw cells, whose pixels are all alike
+ */
+export function peakAt({ values, width, height }: Shaded, cam: CamCell, cells: boolean) {
   const strength = (i: number) => (cam.signed ? Math.abs(values[i] - ZERO) : values[i]);
   let best = 0;
   for (let i = 1; i < values.length; i++) if (strength(i) > strength(best)) best = i;
-  const half = state.cells ? 0.5 : 0; // of a raw cell, whose pixels are all alike
+  const half = cells ? 0.5 : 0;
   return {
     column: (best % width) + Math.floor((half * width) / cam.width),
     row: Math.floor(best / width) + Math.floor((half * height) / cam.height),
@@ -68,8 +83,7 @@ export function peakAt({ values, width, height }: Shaded, cam: CamCell) {
 }
 
 /** Width and height of an image as it came, in pixels. */
-export const sizeOf = (image: ImageRecord) =>
-  report.images.size[report.images.index.indexOf(image.index)];
+export const sizeOf = (image: ImageRecord) => data.report.images.size[data.placeOf(image.index)];
 
 /** The image's pixel for one of the seen part. */
 export function imagePixel(image: ImageRecord, map: Shaded, column: number, row: number) {

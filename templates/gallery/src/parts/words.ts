@@ -1,15 +1,15 @@
 // The page's words in the chosen language.
-import { PREDICTED, methodOf, report } from "../data/dataset";
-import { state } from "../state/state";
+import { data, store } from "../app";
+import { PREDICTED } from "../data/dataset";
 
 /** The words for a key, with values for its placeholders. */
 export function t(key: string, values: Record<string, string | number> = {}) {
-  const words = report.strings[state.language][key];
+  const words = data.report.strings[store.state.language][key];
   return words.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }
 
 /** What is said of the run in the chosen language. */
-export const prose = () => report.prose[state.language];
+export const prose = () => data.report.prose[store.state.language];
 
 /** Three digits, with a real minus. */
 export function number(value: number) {
@@ -46,20 +46,20 @@ export const areaPercent = (share: number) =>
 
 /** The lines above a layer's maps: its name, its twins, what is read there. */
 export function layerDetails(address: string) {
-  const alike = report.layers.find((layer) => layer.address === address)?.alike ?? [];
+  const alike = data.report.layers.find((layer) => layer.address === address)?.alike ?? [];
   return [...(prose().layers[address] ?? []), ...alike.map((twin) => t("layer.twin", { twin }))];
 }
 
 /** The lines above a method's maps: which others coincide with it. */
 export function methodDetails(key: string) {
-  const alike = state.apart ? [] : methodOf(key).alike;
-  return alike.map((twin) => t("method.twin", { twin: methodOf(twin).name }));
+  const alike = store.state.apart ? [] : data.methodOf(key).alike;
+  return alike.map((twin) => t("method.twin", { twin: data.methodOf(twin).name }));
 }
 
 /** Name of the explained class at a place, as far as one name holds for all images. */
 export function rankName(rank: number) {
   if (rank === PREDICTED) return t("rank.predicted");
-  return report.sameClasses
-    ? report.classes[report.sameClasses[rank]]
+  return data.report.sameClasses
+    ? data.report.classes[data.report.sameClasses[rank]]
     : t("rank", { place: rank + 1 });
 }

@@ -1,14 +1,19 @@
 // The keys, and the dialog that tells them.
-import { rankIn, report } from "../data/dataset";
-import { step, stepClass, togglePin } from "../views/dialog";
-import { button, byId, checkbox, h } from "../parts/dom";
-import { change, state } from "../state/state";
+import { data, store } from "../app";
+import { step, stepClass } from "../dialog/dialog";
+import { button, checkbox } from "../parts/controls";
+import { byId, h } from "../parts/dom";
 import { t } from "../parts/words";
+import { change } from "../state/history";
+import { togglePin } from "../views/pins";
 
 /** Whether single letters are commands; a reader can switch them off. */
 let keysOn = true;
 
-const KEYS_HELP: [string, string][] = [
+/** Percent that a key changes the opacity by. */
+const OPACITY_STEP = 5;
+
+const KEYS: [keys: string, what: string][] = [
   ["← → ↑ ↓ Home End", "keys.move"],
   ["Enter", "keys.open"],
   ["Esc", "keys.close"],
@@ -20,62 +25,69 @@ const KEYS_HELP: [string, string][] = [
   ["?", "keys.help"],
 ];
 
+const help = () => byId<HTMLDialogElement>("help");
+
 export function showHelp() {
-  byId("help").replaceChildren(
+  const rows = KEYS.map(([keys, what]) => {
+    const shown = keys.split(" ").flatMap((key) => [h("kbd", {}, key), " "]);
+    return h("div", {}, h("dt", {}, ...shown), h("dd", {}, t(what)));
+  });
+  help().replaceChildren(
     h(
       "header",
       {},
       h("h2", { id: "help-title" }, t("help.title")),
-      button(t("close"), "close-help", () => (byId("help") as HTMLDialogElement).close()),
+      button(t("close"), "close-help", () => help().close()),
     ),
     h("p", {}, t("help.start")),
-    h(
-      "dl",
-      { class: "rows" },
-      ...KEYS_HELP.map(([keys, what]) =>
-        h(
-          "div",
-          {},
-          h("dt", {}, ...keys.split(" ").flatMap((key) => [h("kbd", {}, key), " "])),
-          h("dd", {}, t(what)),
-        ),
-      ),
+    h("dl", { class: "rows" }, ...rows),
+    checkbox(
+      t("keys.on"),
+      "keys-on",
+      () => keysOn,
+      (on) => (keysOn = on),
     ),
-    checkbox(t("keys.on"), "keys-on", keysOn, (on) => (keysOn = on)),
     h("p", { class: "hint" }, t("help.link")),
   );
 }
 
 export function openHelp() {
-  const help = byId("help") as HTMLDialogElement;
-  if (!help.open) help.showModal();
+  if (!help().open) help().showModal();
 }
 
 /** Show the next or previous class, where one is chosen for the view. */
 function stepRank(by: number) {
-  const { view, rows, columns, beside } = state;
+  const { view, rows, columns, beside, image, rank } = store.state;
   if (view === "matrix" && [rows, columns, beside].includes("class")) return;
-  change({ rank: (rankIn(state.image, state.rank) + by + report.ranks) % report.ranks });
+  const { ranks } = data.report;
+  change({ rank: (data.rankIn(image, rank) + by + ranks) % ranks });
+}
+
+function stepOpacity(by: number) {
+  change({ opacity: Math.min(Math.max(store.state.opacity + by, 0), 100) });
+}
+
+/** What each key does while a map is open, or the focus is on one. */
+function commands(id: string | undefined): Record<string, () => unknown> {
+  const open = Boolean(store.state.open);
+  return {
+    "?": openHelp,
+    "-": () => stepOpacity(-OPACITY_STEP),
+    "=": () => stepOpacity(OPACITY_STEP),
+    "[": () => (open ? stepClass(-1) : stepRank(-1)),
+    "]": () => (open ? stepClass(1) : stepRank(1)),
+    p: () => id && togglePin(id),
+    n: () => open && step(1),
+    b: () => open && step(-1),
+  };
 }
 
 export function onKey(event: KeyboardEvent) {
   const target = event.target as HTMLElement;
   const typing = target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
-  const help = byId("help") as HTMLDialogElement;
-  if (!keysOn || typing || help.open || event.ctrlKey || event.altKey || event.metaKey) return;
-  const cell = target.closest(".cell[data-id]") as HTMLElement | null;
-  const id = state.open || cell?.dataset.id;
-  const commands: Record<string, () => void> = {
-    "?": openHelp,
-    "-": () => change({ opacity: Math.max(0, state.opacity - 5) }),
-    "=": () => change({ opacity: Math.min(100, state.opacity + 5) }),
-    "[": () => (state.open ? stepClass(-1) : stepRank(-1)),
-    "]": () => (state.open ? stepClass(1) : stepRank(1)),
-    p: () => id && togglePin(id),
-    n: () => state.open && step(1),
-    b: () => state.open && step(-1),
-  };
-  const command = commands[event.key];
+  if (!keysOn || typing || help().open || event.ctrlKey || event.altKey || event.metaKey) return;
+  const cell = target.closest<HTMLElement>(".cell[data-id]");
+  const command = commands(store.state.open || cell?.dataset.id)[event.key];
   if (!command) return;
   event.preventDefault();
   command();

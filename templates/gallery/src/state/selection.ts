@@ -1,46 +1,63 @@
 // Which images pass the filter, and in what order.
-import { report } from "../data/dataset";
-import { state } from "./state";
+import { data, store } from "../app";
+import type { ImageColumns } from "../data/types";
+import { FILTER, type State, pick } from "./state";
 
-let chosen: { key: string; images: number[] } = { key: "", images: [] };
+export type Filter = Pick<State, (typeof FILTER)[number]>;
 
-/** Indices of the images that pass the filter, in the chosen order. */
-export function chosenImages() {
-  const { text, predicted, low, high, judged, sort } = state;
-  const key = JSON.stringify([text, predicted, low, high, judged, sort]);
-  if (chosen.key === key) return chosen.images;
-  const { index, file, top, label } = report.images;
-  const wanted = text.toLowerCase();
-  const places = index
-    .map((_, place) => place)
-    .filter((place) => {
-      const [first] = top[place];
-      const share = (first?.[1] ?? 0) * 100;
-      const right = label[place] === null ? null : first?.[0] === label[place];
-      return (
-        file[place].toLowerCase().includes(wanted) &&
-        (predicted < 0 || first?.[0] === predicted) &&
-        share >= low &&
-        share <= high &&
-        (judged === "all" || right === (judged === "right"))
-      );
-    });
-  const confidence = (place: number) => top[place][0]?.[1] ?? -1;
-  const orders = {
-    order: () => 0,
-    name: (a: number, b: number) => file[a].localeCompare(file[b], undefined, { numeric: true }),
-    confident: (a: number, b: number) => confidence(b) - confidence(a),
-    doubtful: (a: number, b: number) => confidence(a) - confidence(b),
-    class: (a: number, b: number) =>
-      (top[a][0]?.[0] ?? -1) - (top[b][0]?.[0] ?? -1) || confidence(b) - confidence(a),
+type Order = (one: number, other: number) => number;
+
+/** Indices of the images that pass a filter, in its order. */
+export function selected(images: ImageColumns, filter: Filter) {
+  const { index, file, top, label } = images;
+  const { predicted, low, high, judged } = filter;
+  const wanted = filter.text.toLowerCase();
+  const passes = (place: number) => {
+    const [first] = top[place];
+    const percent = (first?.[1] ?? 0) * 100;
+    const right = label[place] === null ? null : first?.[0] === label[place];
+    return (
+      file[place].toLowerCase().includes(wanted) &&
+      (predicted < 0 || first?.[0] === predicted) &&
+      percent >= low &&
+      percent <= high &&
+      (judged === "all" || right === (judged === "right"))
+    );
   };
-  places.sort(orders[sort]);
-  chosen = { key, images: places.map((place) => index[place]) };
-  return chosen.images;
+  const places = [...index.keys()].filter(passes).sort(orders(images)[filter.sort]);
+  return places.map((place) => index[place]);
 }
+
+/** How places are compared for each order. */
+function orders({ file, top }: ImageColumns): Record<State["sort"], Order> {
+  const confidence = (place: number) => top[place][0]?.[1] ?? -1;
+  const first = (place: number) => top[place][0]?.[0] ?? -1;
+  const confident: Order = (a, b) => confidence(b) - confidence(a);
+  return {
+    order: () => 0,
+    name: (a, b) => file[a].localeCompare(file[b], undefined, { numeric: true }),
+    confident,
+    doubtful: (a, b) => confident(b, a),
+    class: (a, b) => first(a) - first(b) || confident(a, b),
+  };
+}
+
+/** The images last chosen, and by what filter. */
+let last: { filter: string; images: number[] } = { filter: "", images: [] };
+
+/** Indices of the images that pass the present filter, in its order. */
+export function chosenImages() {
+  const filter = JSON.stringify(pick(store.state, FILTER));
+  if (last.filter !== filter) last = { filter, images: selected(data.report.images, store.state) };
+  return last.images;
+}
+
+/** The page in view among pages of so many images, from 0. */
+export const pageAmong = (count: number, length: number) =>
+  Math.min(store.state.page, Math.max(0, Math.ceil(count / length) - 1));
 
 /** Those of the present page. */
 export function pageOf(images: number[], length: number) {
-  const page = Math.min(state.page, Math.max(0, Math.ceil(images.length / length) - 1));
+  const page = pageAmong(images.length, length);
   return images.slice(page * length, (page + 1) * length);
 }

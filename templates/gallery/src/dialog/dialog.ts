@@ -9,7 +9,7 @@ import { type Shaded, isDrawn, longSide, scaleOf, tableName, wholeMap } from "..
 import { sizeOf, valueAt } from "../maps/measure";
 import { button, refreshControls, toggle } from "../parts/controls";
 import { all, bdi, byId, h } from "../parts/dom";
-import { colourBar } from "../parts/legend";
+import { paintColours } from "../parts/legend";
 import { number, t } from "../parts/words";
 import { change, leave } from "../state/history";
 import { type State, concerns } from "../state/state";
@@ -79,6 +79,7 @@ function build(now: Shown) {
   );
   makeProbe(now);
   draw(frame);
+  showScale(now);
   showFindings(now);
   if (focused) focusOn(focused.dataset.focus ?? "");
 }
@@ -107,7 +108,7 @@ const beside = (now: Shown) =>
     "div",
     { class: "beside" },
     ways(Boolean(now.cam?.picture)),
-    bar(now),
+    isDrawn(now.cam) ? bar() : null,
     h("output", { id: "reading" }),
     h("dl", { id: "facts" }),
     steps(now),
@@ -158,27 +159,32 @@ function ways(inColours: boolean) {
   );
 }
 
-/** The colours of the scale between its ends. */
-function bar({ image, cam }: Shown) {
-  if (!isDrawn(cam)) return null;
-  const top = scaleOf(image, cam);
-  return h(
+/** A place for the colours of the scale between its ends. */
+const bar = () =>
+  h(
     "p",
     { class: "bar-row" },
-    h("span", { class: "bar-bottom" }, number(cam.signed ? -top : cam.base)),
-    colourBar(tableName(cam), t("cell.bar")),
-    h("span", { class: "bar-top" }, number(cam.base + top)),
+    h("span", { class: "bar-bottom" }),
+    h("canvas", { role: "img", "aria-label": t("cell.bar") }),
+    h("span", { class: "bar-top" }),
   );
+
+/** Say what the colours mean. */
+function showScale({ image, cam }: Shown) {
+  const row = dialog().querySelector(".bar-row");
+  if (!row || !isDrawn(cam)) return;
+  const [bottom, canvas, top] = row.children;
+  const largest = scaleOf(image, cam);
+  bottom.textContent = number(cam.signed ? -largest : cam.base);
+  top.textContent = number(cam.base + largest);
+  paintColours(canvas as HTMLCanvasElement, tableName(cam));
 }
 
 /** Follow a change of the look or of the pins. */
 function refresh(now: Shown, changed: Changed<State>) {
   refreshControls(dialog());
   draw(now.frame);
-  if (concerns(changed, "colormap", "scale")) {
-    const next = bar(now);
-    if (next) dialog().querySelector(".bar-row")?.replaceWith(next);
-  }
+  if (concerns(changed, "colormap", "scale")) showScale(now);
   if (!concerns(changed, "threshold", "scale", "cells")) return;
   now.map = wholeMap(now.image, now.cam);
   showFindings(now);

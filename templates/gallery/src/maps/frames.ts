@@ -6,6 +6,7 @@ import type { Unpacked } from "../data/dataset";
 import type { CamCell } from "../data/types";
 import { all, h } from "../parts/dom";
 import { t } from "../parts/words";
+import { PAINTED, pick } from "../state/state";
 import { composite } from "./composite";
 import { describe } from "./describe";
 import { paint, paintContours } from "./heat";
@@ -116,15 +117,9 @@ export function showAs(frame: HTMLElement) {
   frame.classList.toggle("only-photo", show === "photo");
 }
 
-/** What of the present look changes a map's pixels. */
-function lookNow() {
-  const { threshold, scale, cells, byValue, contours, colormap } = store.state;
-  return [threshold, scale, cells, byValue, contours, colormap].join();
-}
-
 function drawImage(frame: HTMLElement, drawing: Drawing, image: Source) {
   const cam = data.camOf(image, drawing.id);
-  const look = lookNow();
+  const look = pick(store.state, PAINTED).join();
   showAs(frame);
   if (drawing.drawn === look) return;
   if (!drawing.drawn) fill(frame, drawing, image, cam);

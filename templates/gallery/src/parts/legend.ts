@@ -12,7 +12,7 @@ export function colourBar(map: string, label: string) {
 }
 
 /** Paint a colour map into a canvas. */
-const paintColours = (canvas: HTMLCanvasElement, map: string) =>
+export const paintColours = (canvas: HTMLCanvasElement, map: string) =>
   paintBar(canvas, data.tables[map], map === "diverging" ? 2 * ZERO + 1 : 256);
 
 /** The present colour map, and that of signed maps where there are any. */

@@ -91,18 +91,18 @@ export const NAMES: Record<keyof State, string> = {
   theme: "th",
 };
 
-/** Fields that change only how maps are coloured. */
-export const LOOKS = [
-  "opacity",
+/** Fields that change the pixels that maps are drawn in. */
+export const PAINTED = [
   "threshold",
   "colormap",
   "scale",
   "byValue",
   "contours",
   "cells",
-  "grey",
-  "show",
 ] as const satisfies (keyof State)[];
+
+/** Fields that change how maps look, and nothing else. */
+export const LOOKS = [...PAINTED, "opacity", "show", "grey"] as const satisfies (keyof State)[];
 
 /** Fields that choose images for the overview, and their order. */
 export const FILTER = [

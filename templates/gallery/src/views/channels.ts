@@ -21,7 +21,7 @@ import { notes } from "../parts/notes";
 import { enableRoving } from "../parts/roving";
 import { layerDetails, number, t } from "../parts/words";
 import { change } from "../state/history";
-import { FILTER, LOOKS, type State, concerns } from "../state/state";
+import { FILTER, PAINTED, type State, concerns } from "../state/state";
 import { type Features, channelLevels, contribution, ordered, pickedIn, present } from "./features";
 import { weightedSum } from "./sum";
 import { type View, rebuiltBy, viewRoot } from "./view";
@@ -59,7 +59,7 @@ export async function channelsView(): Promise<View> {
       if (!rebuilt(changed)) return false;
       refreshControls(root);
       if (concerns(changed, "colormap", "cells")) maps.redraw();
-      if (concerns(changed, "picked", ...LOOKS)) sum.redraw();
+      if (concerns(changed, "picked", "show", "grey", ...PAINTED)) sum.redraw();
       if (!changed.has("channelSort")) return true;
       const old = maps;
       maps = grid(features);

@@ -10,22 +10,28 @@ import { type Features, channelLevels, pickedIn, rankNow } from "./features";
 
 /** The sum over the photograph, with its caption; `redraw` follows the state. */
 export function weightedSum(features: Features) {
-  const { image } = features;
+  const { image, layer } = features;
+  const canvas = h("canvas", { class: "heat" });
+  const map = over(image, canvas);
+  const label = h("span", { class: "label" });
   const photo = h("img", { src: image.photo, alt: "" });
-  const frame = h("span", { class: "frame", role: "img" }, photo);
-  shape(frame, image.width, image.height);
+  const frame = h("span", { class: "frame", role: "img" }, photo, map, label);
   const caption = h("figcaption");
   const root = h("figure", { class: "sum" }, frame, caption);
+  shape(frame, image.width, image.height);
   const redraw = () => {
     const values = sumOf(features);
     const peak = Math.max(0, ...values);
-    const picked = pickedIn(features.layer).size;
+    const picked = pickedIn(layer).size;
     const words = captionOf(features, picked);
     showAs(frame);
     frame.classList.toggle("empty", !peak);
     frame.setAttribute("aria-label", words);
-    frame.replaceChildren(photo, peak ? heat(features, values, peak) : emptyLabel(picked));
-    caption.textContent = sentences(words, peak ? t("channels.peak", { peak: number(peak) }) : "");
+    [map.hidden, label.hidden] = [!peak, peak > 0];
+    label.textContent = t(picked ? "cell.empty" : "channels.pick");
+    if (peak) paintSum(canvas, features, values, peak);
+    const most = peak ? t("channels.peak", { peak: number(peak) }) : "";
+    caption.textContent = sentences(words, most);
     root.classList.toggle("screen-only", !picked);
   };
   redraw();
@@ -44,19 +50,19 @@ function sumOf({ image, layer }: Features) {
   return sum;
 }
 
-/** What of the sum speaks for the class, as a map over the photograph. */
-function heat({ image, layer }: Features, values: Float64Array, peak: number) {
+/** Paint what of the sum speaks for the class. */
+function paintSum(
+  canvas: HTMLCanvasElement,
+  { image, layer }: Features,
+  values: Float64Array,
+  peak: number,
+) {
   const [, height, width] = layer.shape;
   const bytes = Uint8Array.from(values, (value) => Math.max(0, value / peak) * 255 + 0.5);
   const cam = { height, width, peak, signed: false, own: true } as CamCell;
   const map = shaded({ ...image, bytes }, cam, longSide(image));
-  const canvas = h("canvas", { class: "heat" });
   paint(canvas, map.index, map.height, map.width, lookOf(cam));
-  return over(image, canvas);
 }
-
-const emptyLabel = (picked: number) =>
-  h("span", { class: "label" }, t(picked ? "cell.empty" : "channels.pick"));
 
 function captionOf({ image, layer }: Features, picked: number) {
   const [count] = layer.shape;

@@ -59,7 +59,7 @@ export function keepFocus(root: HTMLElement, build: () => void) {
   const caret =
     active instanceof HTMLInputElement && active.type === "search" ? active.selectionStart : null;
   build();
-  if (!inside || root.contains(active)) return;
+  if (!inside || document.activeElement === active) return;
   const again = all("[data-focus]", root).find((one) => one.dataset.focus === active.dataset.focus);
   (again ?? root).focus({ preventScroll: true });
   if (caret !== null && again instanceof HTMLInputElement) again.setSelectionRange(caret, caret);

@@ -109,9 +109,10 @@ function navEntry(view: View) {
 }
 
 /** How the maps are drawn. */
-function lookControls() {
+const lookControls = () => [...sliders(), ...choices(), checks()];
+
+function sliders() {
   const say = (value: number) => `${value} %`;
-  const { colormaps } = data.report;
   return [
     slider(
       t("opacity"),
@@ -129,30 +130,32 @@ function lookControls() {
       say,
       (threshold) => change({ threshold }),
     ),
-    select(
-      t("colours"),
-      "colormap",
-      colormaps.map((name): Option => [name, name === "jet" ? t("colours.jet") : name]),
-      () => store.state.colormap,
-      (colormap) => change({ colormap }),
-    ),
-    select<State["scale"]>(
-      t("scale"),
-      "scale",
-      ["map", "method", "image", "report"].map((key): Option => [key, t(`scale.${key}`)]),
-      () => store.state.scale,
-      (scale) => change({ scale }),
-    ),
-    select<State["show"]>(
-      t("show"),
-      "show",
-      ["overlay", "heat", "photo"].map((key): Option => [key, t(`show.${key}`)]),
-      () => store.state.show,
-      (show) => change({ show }),
-    ),
-    checks(),
   ];
 }
+
+const choices = () => [
+  select(
+    t("colours"),
+    "colormap",
+    data.report.colormaps.map((name): Option => [name, name === "jet" ? t("colours.jet") : name]),
+    () => store.state.colormap,
+    (colormap) => change({ colormap }),
+  ),
+  select<State["scale"]>(
+    t("scale"),
+    "scale",
+    ["map", "method", "image", "report"].map((key): Option => [key, t(`scale.${key}`)]),
+    () => store.state.scale,
+    (scale) => change({ scale }),
+  ),
+  select<State["show"]>(
+    t("show"),
+    "show",
+    ["overlay", "heat", "photo"].map((key): Option => [key, t(`show.${key}`)]),
+    () => store.state.show,
+    (show) => change({ show }),
+  ),
+];
 
 function checks() {
   const check = (key: "byValue" | "contours" | "cells" | "grey", label: string) =>

@@ -28,73 +28,76 @@ import { type View, rebuiltBy, viewRoot } from "./view";
 
 export async function channelsView(): Promise<View> {
   const title = h("h2", {}, t("view.channels"));
-  const { channels, layers } = data.report;
-  if (!channels.length) {
-    const command = h("code", {}, `--channels ${layers[layers.length - 1].address}`);
-    const how = [h("p", {}, t("channels.none")), h("p", {}, command)];
-    return { root: viewRoot("channels", title, ...how), update: () => true };
-  }
+  if (!data.report.channels.length)
+    return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true };
   const rebuilt = rebuiltBy("image", "rank", "channelLayer", "apart", ...FILTER);
   const image = await data.imageOf(store.state.image);
   const layer = image?.channels[store.state.channelLayer];
   if (!image || !layer)
     return { root: viewRoot("channels", title, ...notes([t("cell.missing")])), update: rebuilt };
   const features = { image, layer };
-  const controls = switches(layer);
   let maps = grid(features);
   const sum = weightedSum(features);
   const { channelLayer } = store.state;
   const caption = [image.file, channelLayer, ...layerDetails(channelLayer)].join(" · ");
+  const few = data.report.images.index.length <= MAX_IN_STRIP;
   const root = viewRoot(
     "channels",
     title,
-    ...(data.report.images.index.length <= MAX_IN_STRIP ? [strip()] : []),
-    controls,
+    ...(few ? [strip()] : []),
+    h("div", { class: "switches" }, ...choices(), ...pickers(layer)),
     h("p", { class: "figcaption" }, caption),
     h("div", { class: "channels" }, maps.root, sum.root),
   );
-  return {
-    root,
-    update(changed) {
-      if (!rebuilt(changed)) return false;
-      refreshControls(root);
-      if (concerns(changed, "colormap", "cells")) maps.redraw();
-      if (concerns(changed, "picked", "show", "grey", ...PAINTED)) sum.redraw();
-      if (!changed.has("channelSort")) return true;
-      const old = maps;
-      maps = grid(features);
-      keepFocus(byId("view"), () => old.root.replaceWith(maps.root));
-      return true;
-    },
+  const update: View["update"] = (changed) => {
+    if (!rebuilt(changed)) return false;
+    refreshControls(root);
+    if (concerns(changed, "colormap", "cells")) maps.redraw();
+    if (concerns(changed, "picked", "show", "grey", ...PAINTED)) sum.redraw();
+    if (!changed.has("channelSort")) return true;
+    const old = maps.root;
+    maps = grid(features);
+    keepFocus(byId("view"), () => old.replaceWith(maps.root));
+    return true;
   };
+  return { root, update };
 }
 
-/** What is shown of which channels. */
-function switches(layer: LayerChannels) {
+/** What to do where a run kept no feature maps. */
+function howToKeepThem() {
+  const { layers } = data.report;
+  const command = h("code", {}, `--channels ${layers[layers.length - 1].address}`);
+  return [h("p", {}, t("channels.none")), h("p", {}, command)];
+}
+
+/** Which image, class and layer are shown, and in what order. */
+const choices = () => [
+  chooser("image"),
+  data.report.ranks > 1 ? chooser("class") : null,
+  select(
+    t("axis.layer"),
+    "channelLayer",
+    data.report.channels.map((address): Option => [address, address]),
+    () => store.state.channelLayer,
+    (channelLayer) => change({ channelLayer, picked: "" }, true),
+  ),
+  select<State["channelSort"]>(
+    t("channels.sort"),
+    "channelSort",
+    ["index", "activation", "contribution"].map((key) => [key, t(`channels.by.${key}`)]),
+    () => store.state.channelSort,
+    (channelSort) => change({ channelSort }),
+  ),
+];
+
+/** How many channels are added up: the first, all, or none. */
+function pickers(layer: LayerChannels) {
   const [count] = layer.shape;
   const pickFirst = (most: number) => {
     const first = ordered(layer).slice(0, most);
     change({ picked: first.sort((a, b) => a - b).join("-") });
   };
-  return h(
-    "div",
-    { class: "switches" },
-    chooser("image"),
-    data.report.ranks > 1 ? chooser("class") : null,
-    select(
-      t("axis.layer"),
-      "channelLayer",
-      data.report.channels.map((address): Option => [address, address]),
-      () => store.state.channelLayer,
-      (channelLayer) => change({ channelLayer, picked: "" }, true),
-    ),
-    select<State["channelSort"]>(
-      t("channels.sort"),
-      "channelSort",
-      ["index", "activation", "contribution"].map((key) => [key, t(`channels.by.${key}`)]),
-      () => store.state.channelSort,
-      (channelSort) => change({ channelSort }),
-    ),
+  return [
     slider(
       t("channels.first"),
       "top",
@@ -110,7 +113,7 @@ function switches(layer: LayerChannels) {
       button(t("channels.all"), "pick-all", () => change({ picked: "all" })),
       button(t("channels.clear"), "pick-none", () => change({ picked: "" })),
     ),
-  );
+  ];
 }
 
 /** All feature maps, as buttons that pick them; `redraw` colours them anew. */

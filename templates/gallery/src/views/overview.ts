@@ -29,7 +29,8 @@ export function overviewView(): View {
   const controls = filters();
   const status = h("p", { class: "hint", role: "status" }, countWords());
   const title = h("h2", { class: "visually-hidden" }, t("view.overview"));
-  const root = viewRoot("overview", title, controls, status, ...results());
+  let shown = results();
+  const root = viewRoot("overview", title, controls, status, ...shown);
   return {
     root,
     update(changed) {
@@ -37,8 +38,12 @@ export function overviewView(): View {
       refreshControls(controls);
       if (!concerns(changed, ...FILTER, "page", "method", "layer", "rank")) return true;
       status.textContent = countWords();
-      const kept = [title, controls, status];
-      keepFocus(byId("view"), () => root.replaceChildren(...kept, ...results()));
+      const [first, ...others] = shown;
+      shown = results();
+      keepFocus(byId("view"), () => {
+        for (const other of others) other.remove();
+        first.replaceWith(...shown);
+      });
       return true;
     },
   };

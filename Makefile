@@ -72,6 +72,7 @@ endif
 format: $(DEVELOPMENT) $(PAGE_TOOLS) ## format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+	$(if $(NPM),node_modules/.bin/stylelint --fix "$(PAGE)/src/**/*.css")
 	$(if $(NPM),node_modules/.bin/prettier --log-level warn --write $(SOURCES))
 
 web: $(PAGE_TOOLS) ## build the page's script and style, which are committed

@@ -6,6 +6,7 @@ images ─▶ task (checked before any pass) ─▶ passes, perturbations ─▶
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -261,7 +262,7 @@ class Explainer:
     Args:
         model: a classifier from ``(N, 3, H, W)`` to logits, or what ``load_model`` returns.
         layers: as for ``explain``; or layers that are resolved already, by name.
-        methods: names from the registry, in any spelling.
+        methods: names from the registry, in any spelling, or methods that are resolved already.
         channels: layers whose channels are kept with Grad-CAM's weight of each; as ``layers``,
             but None is none.
         quantity: as for ``explain``, and so are ``gamma`` to ``activation``.
@@ -291,7 +292,7 @@ class Explainer:
         self,
         model: nn.Module | LoadedModel,
         layers: Asked = None,
-        methods: str | Sequence[str] = DEFAULT_METHODS,
+        methods: str | Sequence[str] | Sequence[Method] = DEFAULT_METHODS,
         *,
         channels: Asked = None,
         quantity: str = "logit",
@@ -310,7 +311,7 @@ class Explainer:
             activation = model.activation if activation == AUTO else activation
             input_shape = input_shape or (3, *model.preprocessing.size)
         check_module(module)
-        chosen = resolve_methods(methods)
+        chosen = _resolved_methods(methods)
         if input_shape is None:
             raise ModelError(
                 "input_shape: expected (C, H, W) of the images, got none. A plain module does not "
@@ -350,6 +351,14 @@ class Explainer:
         self._depth -= 1
         if not self._depth:
             self._entered.close()
+
+    def only(self, methods: Sequence[Method]) -> "Explainer":
+        """Return an explainer of some of the methods, which computes them as this one does."""
+        few = copy(self)
+        few._task = replace(self._task, methods=methods)
+        few._plan = replace(self.plan, task=replace(self.plan.task, methods=methods))
+        few._entered, few._depth = ExitStack(), 0
+        return few
 
     @property
     def plan(self) -> Plan:
@@ -428,6 +437,7 @@ class Explainer:
                 wanted,
                 self._asked is None,
                 progress,
+                self._batches,
             )
         allowed = self._asked or self._plan.batch_size
         self._batches.learn([len(part.logits) for part in parts], allowed)
@@ -449,6 +459,14 @@ class Explainer:
                 parts.append(self(images[rows], own))
                 start = rows.stop
         return join(parts)
+
+
+def _resolved_methods(methods: str | Sequence[str] | Sequence[Method]) -> Sequence[Method]:
+    """Return methods by their names, and those that are resolved already as they are."""
+    if isinstance(methods, str):
+        return resolve_methods(methods)
+    found = [method for method in methods if isinstance(method, Method)]
+    return found or resolve_methods([name for name in methods if isinstance(name, str)])
 
 
 def _resolved(
@@ -533,7 +551,8 @@ def explain_within_memory(
     progress: Progress = lambda share: None,
 ) -> list[Explanation]:
     """Explain one batch without a plan, halved where it does not fit into memory."""
-    parts, _ = _within_memory(module, images, task, None, targets, bounded, progress)
+    planner = BatchPlanner(len(images))
+    parts, _ = _within_memory(module, images, task, None, targets, bounded, progress, planner)
     return parts
 
 
@@ -545,28 +564,36 @@ def _within_memory(
     targets: Targets,
     bounded: bool,
     progress: Progress,
+    planner: BatchPlanner,
 ) -> tuple[list[Explanation], Plan]:
     """Explain one batch, halved again and again where it does not fit into memory.
 
-    Takes what ``_batch`` takes and returns its results in order.
+    A batch as large as one that has failed is halved without being tried: its parts are the
+    same as if it had been.
+
+    Takes what ``_batch`` takes, and the planner that remembers, and returns its results in order.
 
     Raises:
         MemoryLimitError: one image alone is too much.
     """
-    try:
-        part, plan = _batch(module, images, task, plan, targets, bounded, progress)
-        return [part], plan
-    except (MemoryError, RuntimeError, BatchTooLarge) as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(images) == 1:
-            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+    if len(images) < planner.failed:
+        try:
+            part, plan = _batch(module, images, task, plan, targets, bounded, progress)
+            return [part], plan
+        except (MemoryError, RuntimeError, BatchTooLarge) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(images) == 1:
+                raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+        planner.failed = len(images)
     half = (len(images) + 1) // 2  # outside the handler: the failed batch's tensors are freed
     give_back_cached(device_of(module, images))
     parts: list[Explanation] = []
     for rows in (slice(None, half), slice(half, None)):
         own = targets[rows] if isinstance(targets, Tensor) and targets.ndim == 2 else targets
-        few, plan = _within_memory(module, images[rows], task, plan, own, bounded, progress)
+        few, plan = _within_memory(
+            module, images[rows], task, plan, own, bounded, progress, planner
+        )
         parts += few
     assert plan is not None
     return parts, plan

@@ -60,10 +60,12 @@ class BatchPlanner:
     Attributes:
         size: of the next batch; of the first one, to begin with.
         most: the largest batch that memory held, once one had to be halved.
+        failed: the smallest batch that memory did not hold.
     """
 
     size: int
     most: int = sys.maxsize
+    failed: int = sys.maxsize
 
     def learn(self, fitted: Sequence[int], allowed: int) -> None:
         """Plan the next batch.

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import torch
 
     from camreport.models import LoadedModel
-    from camreport.pipeline.local import Request, Summary
+    from camreport.pipeline.records import Summary
+    from camreport.pipeline.run_plan import Limits, Request
 
 
 def run(
@@ -41,6 +42,7 @@ def run(
     found: Callable[[int], None] = lambda count: None,
     progress: Progress = lambda count: None,
     notify: Notify = lambda message: None,
+    limits: "Limits | None" = None,
     **options: Unpack[SettingsDict],
 ) -> "Summary":
     """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
@@ -56,6 +58,7 @@ def run(
         progress: called with the number of newly finished inputs; fractional within one input.
         notify: called with each warning, and with the reason for each skipped method, before
             computation starts.
+        limits: how the run is cut into shards; the device's if None.
         options: fields of ``Settings`` that take the place of those in ``settings``.
 
     Raises:
@@ -68,14 +71,12 @@ def run(
     found(len(prepared.files))
 
     # torch is imported from here on
-    from camreport.pipeline.local import compute, run_settings
-    from camreport.results.writer import ResultsWriter
+    from camreport.pipeline.local import compute
 
     settings, folder = prepared.settings, prepared.out
     loaded, request = _planned(prepared, notify)
     with locked(folder):
-        writer = ResultsWriter(folder, run_settings(loaded, request), settings.overwrite)
-        summary = compute(loaded, prepared.files, writer, request, progress)
+        summary = compute(loaded, prepared.files, folder, request, progress, notify, limits)
         render_gallery(folder, layout=settings.layout, language=settings.language)
         if summary.changed:
             remove_exports(folder)
@@ -102,39 +103,31 @@ def _planned(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]
     Raises:
         CamReportError: as for ``run``.
     """
-    from camreport.engine.plan import make_task
-    from camreport.network.state import undisturbed
-    from camreport.pipeline.local import Request, request_layers
+    from camreport.pipeline.run_plan import Request, request_layers
 
     settings, files = prepared.settings, prepared.files
     loaded = _loaded(prepared, notify)
     layers = request_layers(loaded, settings.layers)
     channels = {} if settings.channels is None else request_layers(loaded, settings.channels)
-    activation = settings.activation
-    with undisturbed(loaded.module):
-        task = make_task(
-            loaded.module,
-            layers,
-            prepared.methods,
-            quantity=resolve_quantity(settings.quantity, loaded.class_names),
-            gamma=settings.gamma,
-            stages=settings.stages,
-            smooth=settings.smooth,
-            seed=settings.seed,
-            output=loaded.output,
-            activation=loaded.activation if activation == AUTO else activation,
-            channels=channels,
-        )
+    quantity = resolve_quantity(settings.quantity, loaded.class_names)
     targets = resolve_classes(settings.classes, loaded.class_names)
     truth = right_classes(settings, files, loaded.class_names, notify)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
-    for reason in dict.fromkeys(str(skip.reason) for skip in task.skipped):
-        notify(reason)
     model = settings.model if isinstance(settings.model, str) else loaded.name
     asked = replace(settings, model=model, class_names=prepared.class_names)
     command = asked.command(prepared.inputs, prepared.out)
-    return loaded, Request(task, targets, truth, settings.batch_size, printable(command))
+    request = Request(
+        settings=settings,
+        layers=layers,
+        channels=channels,
+        methods=prepared.methods,
+        targets=targets,
+        quantity=quantity,
+        labels=truth,
+        command=printable(command),
+    )
+    return loaded, request
 
 
 def _loaded(prepared: Prepared, notify: Notify) -> "LoadedModel":

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +307,14 @@ def test_another_number_in_the_model_computes_its_maps_anew(photos: Path, tmp_pa
     run(photos, out, model=switched(False))
     assert run(photos, out, model=switched(False)).reused == 7
     assert run(photos, out, model=switched(True)).reused == 0
+
+
+def test_what_a_loaded_model_says_of_its_outputs_decides_its_maps(
+    photos: Path, tmp_path: Path
+) -> None:
+    for activation, reused in (("softmax", 0), ("softmax", 7), ("sigmoid", 0)):
+        model = replace(tiny(), activation=activation)
+        assert run(photos, tmp_path / "out", model).reused == reused
 
 
 def test_a_counter_in_own_code_costs_no_map(photos: Path, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_every_shard_alone_in_any_order_has_the_bytes_of_the_whole_run(
     model = make()
     request = asked(model, layers, methods, batch_size=batch)
     files = find_images([folder])
-    image = first_readable(files, range(13), model.preprocessing)
+    image = first_readable(files, model.preprocessing)
     plan = plan_run(make_explainer(model, request, None), image, request, Limits(shard_images=4))
     numbers = range(-(-13 // plan.shard))
     whole = computed(model, folder, request, plan, numbers)
@@ -116,7 +116,7 @@ def test_memory_that_ran_out_earlier_does_not_change_a_later_shard(tmp_path: Pat
     model = tiny()
     request = asked(model, ["0", "2"], GRADIENT, batch_size=8)
     files = find_images([folder])
-    image = first_readable(files, range(21), model.preprocessing)
+    image = first_readable(files, model.preprocessing)
     plan = plan_run(make_explainer(model, request, None), image, request, Limits(shard_images=8))
     model.module.most = 6
     whole = computed(model, folder, request, plan, range(3))
@@ -129,7 +129,7 @@ def test_memory_that_ran_out_earlier_does_not_change_a_later_shard(tmp_path: Pat
 def test_a_plan_is_read_back_as_it_was(photos: Path) -> None:
     model = tiny(3)
     request = asked(model, ["0", "2:pre"], ("grad_cam", "xgrad_cam"))
-    image = first_readable(find_images([photos]), range(7), model.preprocessing)
+    image = first_readable(find_images([photos]), model.preprocessing)
     plan = plan_run(make_explainer(model, request, None), image, request, Limits())
     assert [skip.method for skip in plan.skipped] == ["xgrad_cam"]
     assert RunPlan.from_json(plan.to_json(), "a test") == plan

@@ -13,6 +13,7 @@ from camreport.models import LoadedModel
 from camreport.network.state import device_of
 from camreport.pipeline.run_plan import Record, Request
 from camreport.results.schema import FileFacts
+from camreport.settings import AUTO
 from camreport.version import __version__
 
 
@@ -22,13 +23,14 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
     The methods are not in it: each shard says which it holds. The batch size is in the plan,
     where a run that resumes takes it from.
     """
-    noise = "noise" in request.smooth
+    asked, noise = request.settings.activation, "noise" in request.smooth
     resolved = {
         "model": [model.name, model.sha256, _structure(model.module), model.output],
         "preprocessing": model.preprocessing.to_dict(),
         "layers": list(request.layers),
         "channels": list(request.channels),
         "quantity": request.quantity,
+        "activation": model.activation if asked == AUTO else asked,
         "smooth": list(request.smooth),
         "seed": request.settings.seed if noise else None,
         "classes": request.targets if isinstance(request.targets, str) else [*request.targets],

@@ -179,7 +179,7 @@ def _planned(
             plan = RunPlan.from_json(earlier.plan, "the marker")
     if earlier is None or plan is None:
         explainer = make_explainer(model, request, None)
-        image = first_readable(files, range(len(files)), model.preprocessing)
+        image = first_readable(files, model.preprocessing)
         return plan_run(explainer, image, request, limits), explainer
     if {*request.specs} <= {*earlier.methods}:
         return plan.of_methods(request.methods, None), None
@@ -234,7 +234,7 @@ def _find_work(job: Job) -> Work:
     for number in _no_longer_failing(job, there):
         del there[number]
     if not any(finished.sidecar.bytes for finished in there.values()):
-        first_readable(job.files, range(len(job.files)), job.model.preprocessing)
+        first_readable(job.files, job.model.preprocessing)
     specs = {*job.request.specs}
     kept = {n: finished for n, finished in there.items() if {*finished.sidecar.methods} == specs}
     other = {n: finished for n, finished in there.items() if n not in kept}

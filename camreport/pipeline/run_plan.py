@@ -12,7 +12,7 @@ from camreport.engine.explainer import Explainer, choose_targets
 from camreport.engine.plan import Plan
 from camreport.errors import InputError
 from camreport.images.inputs import InputFile
-from camreport.images.loading import FailedInput, LoadedImage, decode_ahead
+from camreport.images.loading import FailedInput, LoadedImage, LoadingLimits, decode_ahead
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message
 from camreport.methods import Method
@@ -248,16 +248,15 @@ def cut(planned: Plan, request: Request, limits: Limits) -> tuple[int, int]:
     return batch, batch * max(1, most // batch)
 
 
-def first_readable(
-    files: Sequence[InputFile], indices: Sequence[int], preprocessing: Preprocessing
-) -> LoadedImage:
+def first_readable(files: Sequence[InputFile], preprocessing: Preprocessing) -> LoadedImage:
     """Return the first image that can be read.
 
     Raises:
         InputError: none can; the message has the reasons of the first three.
     """
     failed: list[str] = []
-    for index, image in decode_ahead(files, indices, preprocessing):
+    one = LoadingLimits(images_ahead=1)
+    for index, image in decode_ahead(files, range(len(files)), preprocessing, one):
         if not isinstance(image, FailedInput):
             return image
         failed.append(f"{files[index].name}: {image.reason}")

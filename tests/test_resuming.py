@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import camreport
-from camreport.errors import ClassError, InputError
+from camreport.errors import ClassError, InputError, ResultsError
 from camreport.images import loading as decoding
 from camreport.images.loading import FailedInput
 from camreport.models import LoadedModel
@@ -405,6 +405,21 @@ def test_damage_that_no_size_tells_is_mended_where_other_methods_are_asked_for(
     run(photos, out, methods=methods)
     run(photos, tmp_path / "fresh", methods=methods)
     assert npz_of(out) == npz_of(tmp_path / "fresh")
+
+
+def test_damage_that_no_size_tells_is_found_when_it_is_read(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(photos, out)
+    first = npz_of(out)
+    shard = out / "results" / "shard-000001.npz"
+    shard.write_bytes(first[shard.name].replace(b"descr", b"descs", 1))
+    with pytest.raises(
+        ResultsError, match=r"shard-000001\.npz cannot be read .* Delete that shard"
+    ):
+        run(photos, out, language="zh")
+    shard.unlink()
+    assert images_computed(photos, out, language="zh") == 2
+    assert npz_of(out) == first
 
 
 # The bytes of a shard

@@ -59,7 +59,7 @@ def run(
         notify: called with each warning, and with the reason for each skipped method, before
             computation starts.
         limits: how the run is cut into shards; the device's if None.
-        options: fields of ``Settings`` that take the place of those in ``settings``.
+        options: fields of ``Settings``; they override those of ``settings``.
 
     Raises:
         InputError: an input or the output folder is not usable, or no image could be read.
@@ -98,7 +98,7 @@ def changed(settings: Settings, options: SettingsDict) -> Settings:
 
 
 def _planned(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]":
-    """Load the model and settle what is computed of every image; tell what the user should know.
+    """Load the model and settle what is computed of every image; pass on warnings and skips.
 
     Raises:
         CamReportError: as for ``run``.
@@ -115,8 +115,8 @@ def _planned(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
     model = settings.model if isinstance(settings.model, str) else loaded.name
-    asked = replace(settings, model=model, class_names=prepared.class_names)
-    command = asked.command(prepared.inputs, prepared.out)
+    recorded = replace(settings, model=model, class_names=prepared.class_names)
+    command = recorded.command(prepared.inputs, prepared.out)
     request = Request(
         settings=settings,
         layers=layers,
@@ -131,7 +131,7 @@ def _planned(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]
 
 
 def _loaded(prepared: Prepared, notify: Notify) -> "LoadedModel":
-    """Load the model on the device to compute on; tell if code in its file may run."""
+    """Load the model on the device to compute on; warn if code in its file may run."""
     settings = prepared.settings
     if settings.resize == "none" and settings.image_size is None:
         settings = replace(settings, image_size=_size_of_first(prepared.files))

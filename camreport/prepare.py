@@ -1,4 +1,4 @@
-"""What is asked of a run, checked without torch: all that can be refused is refused here."""
+"""Checks of a run's settings and inputs that need no torch; everything wrong is refused here."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ class Prepared:
     """A run that nothing without torch has refused.
 
     Attributes:
-        settings: what is asked, with ``~`` expanded in every path.
+        settings: those given, with ``~`` expanded in every path.
         inputs: files, folders and patterns, as given but for ``~``.
         out: folder of the report.
         files: the images that the inputs lead to.
@@ -125,7 +125,7 @@ def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) ->
 
 
 def resolve_quantity(quantity: str, names: Sequence[str]) -> str:
-    """Return what is explained, with the class behind ``contrast:`` as its index.
+    """Return the quantity, with the class after ``contrast:`` as its index.
 
     Raises:
         ClassError: the model does not have that class.
@@ -136,10 +136,10 @@ def resolve_quantity(quantity: str, names: Sequence[str]) -> str:
     try:
         indices = resolve_classes([rival], names)
     except ClassError as error:
-        said = str(error).replace("classes: expected all, top3, ", "quantity: expected ", 1)
-        raise ClassError(said) from None
+        text = str(error).replace("classes: expected all, top3, ", "quantity: expected ", 1)
+        raise ClassError(text) from None
     if not isinstance(indices, list):
-        raise ClassError(f"quantity: expected one class behind 'contrast:', got {rival!r}.")
+        raise ClassError(f"quantity: expected one class after 'contrast:', got {rival!r}.")
     return f"{kind}:{indices[0]}"
 
 

@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import torch
+from helpers.limits import explain_within, limits
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from camreport import explain
-from camreport.engine.passes import LOOPED
+from camreport.engine.explainer import LOOPED
 from camreport.errors import LayerError, ModelError
 from camreport.methods import METHODS
 
@@ -142,8 +143,8 @@ def test_a_failed_batching_is_tried_once_in_a_run(monkeypatch):
         return original(*args, **options)
 
     monkeypatch.setattr(torch.autograd, "grad", grad)
-    monkeypatch.setattr("camreport.engine.explainer.FIRST_BATCH", 1)
-    e = explain(Net(after(Clipped)), images(6), ["features.3"], "grad_cam,finer_cam", [0, 1])
+    given = (Net(after(Clipped)), images(6), ["features.3"], "grad_cam,finer_cam", [0, 1])
+    e = explain_within(limits(first_batch=1), *given)
     assert batched.count(True) == 1
     assert e.cost.forwards == 2
     assert e.notes == (LOOPED,)

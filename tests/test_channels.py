@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import camreport
+from camreport.engine.memory import BUDGETS, MEBIBYTE, Budget
 from camreport.errors import LayerError
 from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
-from camreport.network.memory import BUDGETS, MEBIBYTE, Budget
 from camreport.pipeline.run_plan import Limits
 from camreport.report import export
 from camreport.results.reader import load_results

@@ -14,8 +14,8 @@ from torch import Tensor, fx, nn
 from torch.testing import assert_close
 
 from camreport import explain
-from camreport.network.graph import trace_model
-from camreport.network.state import interrupts_deferred, undisturbed
+from camreport.network.graph import follow
+from camreport.network.state import interrupts_deferred, preserved
 
 PATCHED = ("__call__", "__getattr__")
 
@@ -99,7 +99,7 @@ def test_an_interrupt_while_torch_patches_its_modules_leaves_nothing_behind(monk
 
     monkeypatch.setattr(owner, place, pressed)
     with nothing_left_behind(), pytest.raises(KeyboardInterrupt):
-        trace_model(net().eval())
+        follow(net().eval())
 
 
 def test_a_second_interrupt_does_not_wait():
@@ -199,7 +199,7 @@ def test_flags_come_back_where_a_model_cannot_be_explained(fails):
     frozen = model[0].bias.requires_grad_(False)
 
     def fail() -> None:
-        with undisturbed(model):
+        with preserved(model):
             assert not any(parameter.requires_grad for parameter in model.parameters())
             raise RuntimeError("broken")
 

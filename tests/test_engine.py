@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from helpers import reference
+from helpers.limits import explain_within, limits
 from helpers.nets import EVERY, pooled_net, record_batches, toy_net
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from camreport import explain
-from camreport.engine import explainer as engine
-from camreport.engine.explainer import FUSED, Explanation, next_batch_size
+from camreport import Explainer, explain
+from camreport.engine.explainer import FUSED, Explanation
+from camreport.engine.memory import Limits
 from camreport.errors import (
     CamReportError,
     ClassError,
@@ -27,8 +28,7 @@ from camreport.errors import (
 )
 from camreport.methods import METHODS
 from camreport.methods.registry import ABLATED, ACTIVATION, GRADIENT, KEPT, LOOK_ALIKES, SHARED
-from camreport.network.memory import BUDGETS, FIRST_BATCH_ALLOWANCE
-from camreport.network.survey import auto_layers
+from camreport.network.choose import auto_layers
 
 READS = {"0": 1, "0:pre": 0, "2": 2, "3": 4, "3:pre": 3}
 """Addresses in toy_net, and the place of the module whose output each one reads."""
@@ -37,8 +37,8 @@ READS = {"0": 1, "0:pre": 0, "2": 2, "3": 4, "3:pre": 3}
 SHARING = tuple(
     key for key in METHODS if METHODS[key].needs.passes == SHARED and key != "full_grad"
 )
-"""The methods that are made of one forward pass and one backward pass per class, and of no probe
-before it, as FullGrad's is."""
+"""The methods that are made of one forward pass and one backward pass per class, and of no pass
+before them, as FullGrad's is."""
 
 WITH_TAIL = tuple(key for key in METHODS if METHODS[key].needs in (ABLATED, KEPT))
 """The methods that ask what follows a layer."""
@@ -142,7 +142,7 @@ def test_explain_returns_what_was_asked_for():
             assert not cam.requires_grad
     assert e.shapes == {"0:pre": (6, 12, 12), "2": (6, 6, 6), "3": (8, 6, 6)}
     assert list(e.layers) == ["0:pre", "2", "3"]
-    assert [layer.reads for layer in e.layers.values()] == ["0", "2", "4"]
+    assert [layer.source for layer in e.layers.values()] == ["0", "2", "4"]
     assert (e.logits.dtype, e.logits.requires_grad) == (torch.float32, False)
     assert_close(e.logits, net(images).detach().float())
     assert e.targets.tolist() == [[3, 1]] * 3
@@ -284,13 +284,12 @@ def test_explain_repeats_itself_exactly(name, together):
 
 @pytest.mark.parametrize(("classes_at_once", "cached"), [(1, 1), (1, 10**9), (3, 1), (3, 20_000)])
 def test_explain_gives_the_same_by_batched_and_by_looped_backward_passes(
-    monkeypatch, name, together, classes_at_once, cached
+    name, together, classes_at_once, cached
 ):
     values = sum(c * h * w for c, h, w in together.shapes.values())
     gradients = 5 * 8 * values * classes_at_once
-    budget = replace(BUDGETS["cpu"], gradients=gradients, cached=cached)
-    monkeypatch.setitem(BUDGETS, "cpu", budget)
-    looped = explain(NETS[name](), random_images(5), list(READS), EVERY, "all")
+    small = limits(gradients=gradients, cached=cached)
+    looped = explain_within(small, NETS[name](), random_images(5), list(READS), EVERY, "all")
     assert_same_maps(looped, together)
 
 
@@ -359,7 +358,7 @@ def test_explain_computes_without_reduced_precision_and_puts_the_settings_back(m
 PRECISION_SCRIPT = """
 import sys, torch
 from torch import nn
-from camreport import explain
+from camreport import Explainer, explain
 if hasattr(torch.backends, "fp32_precision"):
     torch.backends.fp32_precision = sys.argv[1]
     convolutions = torch.backends.cudnn.conv
@@ -598,10 +597,7 @@ def test_explain_leaves_the_images_as_they_were_when_the_model_writes_to_its_inp
 
 
 @pytest.mark.parametrize(("gradient_bytes", "backward_calls"), [(10**9, 1), (1, 3)])
-def test_explain_takes_one_forward_and_one_backward_pass_per_class(
-    monkeypatch, gradient_bytes, backward_calls
-):
-    monkeypatch.setitem(BUDGETS, "cpu", replace(BUDGETS["cpu"], gradients=gradient_bytes))
+def test_explain_takes_one_forward_and_one_backward_pass_per_class(gradient_bytes, backward_calls):
     net, calls, trainable = LivedIn(), [], []
 
     def note(_module: nn.Module, _inputs: object, logits: Tensor) -> None:
@@ -611,7 +607,8 @@ def test_explain_takes_one_forward_and_one_backward_pass_per_class(
 
     net.last.register_forward_hook(note)
     layers = ["features.0", "features.3", "features.5", "features.5:pre"]
-    e = explain(net, random_images(4), layers, SHARING, [3, 0, 1])
+    small = limits(gradients=gradient_bytes)
+    e = explain_within(small, net, random_images(4), layers, SHARING, [3, 0, 1])
     assert calls == ["forward"] + ["backward"] * backward_calls
     assert not trainable  # so that no backward pass computes a parameter's gradient
     assert (e.cost.forwards, e.cost.backwards) == (1, 3)
@@ -757,27 +754,26 @@ def test_explain_refuses_an_empty_list_of_layers():
 # Batches and memory
 
 
-def test_explain_cuts_many_images_into_batches_without_a_change(monkeypatch):
+def test_explain_cuts_many_images_into_batches_without_a_change():
     images, targets = random_images(8), random_targets(8)
     plain = explain(pooled_net(), images, ["0", "3"], EVERY, targets)
-    monkeypatch.setattr(engine, "FIRST_BATCH", 3)
-    monkeypatch.setitem(BUDGETS, "cpu", replace(BUDGETS["cpu"], images=2))
-    cut = explain(pooled_net(), images, ["0", "3"], EVERY, targets)
+    small = limits(first_batch=3, images=2)
+    cut = explain_within(small, pooled_net(), images, ["0", "3"], EVERY, targets)
     assert cut.cost.maps == plain.cost.maps
     assert cut.cost.variants == plain.cost.variants
     assert_same_maps(cut, plain)
     net = pooled_net()
     tried, _ = record_batches(net)
-    cut = explain(net, images, ["0", "3"], SHARING, targets)
+    cut = explain_within(small, net, images, ["0", "3"], SHARING, targets)
     assert tried == [3, 2, 2, 1]
     assert (cut.cost.forwards, cut.cost.backwards) == (4, 8)
 
 
 def test_explain_cuts_more_images_than_the_first_batch_takes():
-    images = random_images(engine.FIRST_BATCH + 3)
+    images = random_images(Limits.first_batch + 3)
     e = explain(toy_net(), images, ["3"], targets="top2")
     assert e.cost.forwards == 2
-    assert e.maps["grad_cam"]["3"].shape == (engine.FIRST_BATCH + 3, 2, 6, 6)
+    assert e.maps["grad_cam"]["3"].shape == (Limits.first_batch + 3, 2, 6, 6)
     tail = explain(toy_net(), images[-5:], ["3"], targets="top2")
     assert torch.equal(e.targets[-5:], tail.targets)
     assert_close(e.maps["grad_cam"]["3"][-5:], tail.maps["grad_cam"]["3"], rtol=1e-5, atol=1e-9)
@@ -787,12 +783,13 @@ def test_explain_cuts_more_images_than_the_first_batch_takes():
     ("activations", "most", "expected"),
     [(10, 32, 10), (10.9, 32, 10), (100, 4, 4), (0.01, 32, 1)],
 )
-def test_next_batch_takes_a_byte_budgets_worth(monkeypatch, activations, most, expected):
-    e = explain(toy_net(), random_images(2), ["0"])
+def test_next_batch_takes_a_byte_budgets_worth(activations, most, expected):
+    images = random_images(1)
+    e = explain(toy_net(), images, ["0"])
     bytes_ = int(activations * e.bytes_per_image)
-    budget = replace(BUDGETS["cpu"], activations=bytes_, images=most)
-    monkeypatch.setitem(BUDGETS, "cpu", budget)
-    assert next_batch_size(e) == expected
+    small = limits(activations=bytes_, images=most)
+    explainer = Explainer(toy_net(), ["0"], input_shape=images.shape[1:], limits=small)
+    assert explainer.probe(images).batch_size == explainer.batch_size == expected
 
 
 @pytest.mark.parametrize(
@@ -840,17 +837,14 @@ def test_explain_does_not_try_again_after_another_error():
     assert tried == [4]
 
 
-@pytest.mark.parametrize(("images_allowed", "batches"), [(4, [3, 2, 3, 2]), (0, [1] * 10)])
-def test_explain_cuts_a_first_batch_that_is_far_too_large(monkeypatch, images_allowed, batches):
+@pytest.mark.parametrize(("images_allowed", "batches"), [(4, [3, *[1] * 7]), (0, [1] * 10)])
+def test_explain_cuts_a_first_batch_that_is_far_too_large(images_allowed, batches):
     images = random_images(10)
     plain = explain(toy_net(), images, ["0", "3"], SHARING, [0, 1])
-    allowance = FIRST_BATCH_ALLOWANCE
-    bytes_ = images_allowed * plain.bytes_per_image // allowance
-    budget = replace(BUDGETS["cpu"], activations=bytes_)
-    monkeypatch.setitem(BUDGETS, "cpu", budget)
+    bytes_ = images_allowed * plain.bytes_per_image // Limits.first_allowance
     net = toy_net()
     tried, done = record_batches(net)
-    e = explain(net, images, ["0", "3"], SHARING, [0, 1])
+    e = explain_within(limits(activations=bytes_), net, images, ["0", "3"], SHARING, [0, 1])
     assert tried[0] == 10
     assert done == batches
     assert_same_maps(e, plain)
@@ -859,7 +853,7 @@ def test_explain_cuts_a_first_batch_that_is_far_too_large(monkeypatch, images_al
 MEMORY_SCRIPT = """
 import resource, torch
 from torch import nn
-from camreport import explain
+from camreport import Explainer, explain
 torch.manual_seed(0)
 net = nn.Sequential(
     nn.Sequential(nn.Conv2d(3, 48, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(8)),

@@ -375,33 +375,6 @@ def test_page_parses_no_text_as_markup_or_code_and_asks_for_nothing(forbidden: s
         assert not re.search(forbidden, code), path.name
 
 
-# The Chinese README
-
-
-def headings(text: str) -> list[str]:
-    return re.findall(r"^(#+) ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
-
-
-def commands(text: str) -> list[list[str]]:
-    """Return the lines of each block of code without what is said about them."""
-    blocks = re.findall(r"```(.*?)```", text, re.DOTALL)
-    return [
-        [said for line in block.split("\n") if (said := re.sub(r"\s*#.*", "", line).rstrip())]
-        for block in blocks
-    ]
-
-
-def test_chinese_readme_has_the_headings_and_commands_of_the_english_one() -> None:
-    english, chinese = (
-        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")
-    )
-    assert headings(chinese) == headings(english)
-    assert commands(chinese) == commands(english)
-    assert english.count("\n|") == chinese.count("\n|")
-    options = re.compile(r"`(--[\w-]+)")
-    assert set(options.findall(chinese)) == set(options.findall(english))
-
-
 # The page in Chinese
 
 

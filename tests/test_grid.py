@@ -13,8 +13,9 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 import camreport
 from camreport.errors import LayerError
+from camreport.messages import message
+from camreport.network.choose import auto_layers
 from camreport.network.grid import Grid, grid_of
-from camreport.network.survey import auto_layers
 from camreport.network.trace import LayerTrace, NotSpatialError
 
 VIT_LAYERS = [
@@ -188,18 +189,21 @@ def test_grid_leaves_channels_first_as_it_is():
 @pytest.mark.parametrize(
     ("grid", "said"),
     [
-        (Grid((2, 3)), ""),
-        (Grid((2, 3), channels_last=True), "channels last"),
-        (Grid((2, 3), channels_last=True, prefix=0), "6 tokens as 3 × 2"),
-        (Grid((2, 3), channels_last=True, prefix=1), "6 tokens as 3 × 2, class token left out"),
+        (Grid((2, 3)), "own output"),
+        (Grid((2, 3), channels_last=True), "own output, channels last"),
+        (Grid((2, 3), channels_last=True, prefix=0), "own output, 6 tokens as 3 × 2"),
+        (
+            Grid((2, 3), channels_last=True, prefix=1),
+            "own output, 6 tokens as 3 × 2, class token left out",
+        ),
         (
             Grid((2, 3), channels_last=True, prefix=5),
-            "6 tokens as 3 × 2, 5 tokens in front left out",
+            "own output, 6 tokens as 3 × 2, 5 tokens in front left out",
         ),
     ],
 )
 def test_grid_says_what_was_done_to_the_tensor(grid, said):
-    assert str(grid) == said
+    assert str(grid.described(message("network.tensor.own"))) == said
 
 
 @pytest.mark.parametrize(
@@ -476,8 +480,8 @@ def test_the_norm_and_the_permute_of_a_swin_have_the_same_maps():
     for maps in explained.maps.values():
         assert_maps_equal(maps["permute"], maps["norm"])
     assert explained.shapes["norm"] == explained.shapes["permute"] == (24, 4, 4)
-    assert explained.layers["norm"].tensor == "own output, channels last"
-    assert explained.layers["permute"].tensor == "own output"
+    assert explained.layers["norm"].tensor.worded("en") == "own output, channels last"
+    assert explained.layers["permute"].tensor.worded("en") == "own output"
     assert explained.duplicates == {"permute": "norm"}
 
 

@@ -99,7 +99,7 @@ def test_models_that_hook_their_own_tensors_are_explained_by_all_methods(
     found = camreport.explain(model(), images(), layers, "all", targets)
     left_out = {skip.method for skip in found.skipped}
     assert left_out <= {"guided_backprop", "guided_grad_cam", "cam"}
-    assert all(skip.reason.endswith(".") for skip in found.skipped)
+    assert all(str(skip.reason).endswith(".") for skip in found.skipped)
     compared = 0
     for key, by_layer in found.maps.items():
         for layer in by_layer.keys() & {"first", "second", "input"}:

@@ -1,10 +1,10 @@
 """Perturbation methods give the same through a net's tail as through all of it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
+from helpers.limits import explain_within, limits
 from helpers.peers import random_net
 from torch import Tensor, nn
 from torch.nn.functional import relu
@@ -12,11 +12,9 @@ from torch.testing import assert_close
 from torchvision.models import DenseNet
 
 from camreport import explain
-from camreport.engine import perturbation as perturb
-from camreport.engine import plan as task
-from camreport.network.graph import Tail, find_tail, whole_model
+from camreport.engine import perturbation, probe
+from camreport.network.graph import FollowedModel, Tail, find_tail, follow, whole_model
 from camreport.network.grid import Grid
-from camreport.network.memory import BUDGETS
 
 KEYS = ("ablation_cam", "recipro_cam")
 
@@ -109,15 +107,15 @@ def test_tail_gives_what_the_whole_model_gives(monkeypatch, net, layer, _splits)
     model, images = NETS[net][0](), images_of(net)
     found: list[Tail | None] = []
 
-    def note(module: nn.Module, reads: str, output: str | None, activation: str) -> Tail | None:
-        found.append(find_tail(module, reads, output, activation))
+    def note(model: FollowedModel, source: str, *read: str) -> Tail | None:
+        found.append(find_tail(model, source, *read))
         return found[-1]
 
-    monkeypatch.setattr(task, "find_tail", note)
+    monkeypatch.setattr(probe, "find_tail", note)
     by_tail = explain(model, images, [layer], KEYS, [5, 9]).maps
     assert found
     assert None not in found
-    monkeypatch.setattr(task, "find_tail", lambda *_: None)
+    monkeypatch.setattr(probe, "find_tail", lambda *_: None)
     by_whole = explain(model, images, [layer], KEYS, [5, 9]).maps
     for key in KEYS:
         expected = by_whole[key][layer]
@@ -128,14 +126,15 @@ def test_tail_gives_what_the_whole_model_gives(monkeypatch, net, layer, _splits)
 
 @pytest.mark.parametrize(("net", "layer", "splits"), LAYERS)
 def test_tail_begins_with_one_linear_operation_where_channels_stay_apart(net, layer, splits):
-    tail = find_tail(NETS[net][0](), layer.removesuffix(":pre"))
+    source = layer.removesuffix(":pre")
+    tail = find_tail(follow(NETS[net][0](), [source]), source)
     assert (tail.entry is not None) == splits
 
 
 @pytest.mark.parametrize(("net", "layer", "_splits"), LAYERS)
 def test_tail_is_a_function_of_the_layer_alone(net, layer, _splits):
     model, images, reads = NETS[net][0](), images_of(net), layer.removesuffix(":pre")
-    tail = find_tail(model, reads)
+    tail = find_tail(follow(model, [reads]), reads)
     with torch.no_grad():
         saved = tail.before(images) if tail.before else ()
         rows = torch.tensor([1, 0, 1])
@@ -162,14 +161,13 @@ def test_whole_model_exchanges_one_call_of_a_module_and_leaves_no_hook():
 
 @pytest.mark.parametrize("images_at_once", [1, 7, 64])
 @pytest.mark.parametrize("share", [1.0, 0.25], ids=["four images", "one image"])
-def test_maps_do_not_depend_on_how_variants_are_cut_into_chunks(monkeypatch, images_at_once, share):
+def test_maps_do_not_depend_on_how_variants_are_cut_into_chunks(images_at_once, share):
     keys = (*KEYS, "score_cam", "score_cam_pgc", "score_cam_torchcam")
     model, images = NETS["branches"][0](), images_of("branches", 4)
     plain = explain(model, images, ["stem", "left"], keys, "all")
     fitting = int(4 * share * plain.bytes_per_image)
-    small = replace(BUDGETS["cpu"], activations=fitting, images=images_at_once)
-    monkeypatch.setitem(BUDGETS, "cpu", small)
-    cut = explain(model, images, ["stem", "left"], keys, "all")
+    small = limits(activations=fitting, images=images_at_once)
+    cut = explain_within(small, model, images, ["stem", "left"], keys, "all")
     assert cut.cost.forwards > plain.cost.forwards
     assert_close(cut.maps, plain.maps, rtol=1e-4, atol=1e-5)
 
@@ -179,9 +177,9 @@ def test_a_tail_that_does_not_give_the_models_logits_is_not_used(monkeypatch):
     plain = explain(model, images, ["left"], KEYS, "all").maps
     seen: list[str] = []
     wrong = Tail(after=lambda values: values.mean((2, 3)), before=None, entry=None)
-    monkeypatch.setattr(task, "find_tail", lambda *_: wrong)
+    monkeypatch.setattr(probe, "find_tail", lambda *_: wrong)
     monkeypatch.setattr(
-        perturb, "whole_model", lambda *given: (seen.append(given[1]), whole_model(*given))[1]
+        perturbation, "whole_model", lambda *given: (seen.append(given[1]), whole_model(*given))[1]
     )
     assert_close(explain(model, images, ["left"], KEYS, "all").maps, plain, rtol=1e-4, atol=1e-5)
     assert set(seen) == {"left"}

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from helpers.limits import explain_within, limits
 from helpers.nets import record_batches
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from camreport import explain
-from camreport.engine import explainer as engine
-from camreport.network.memory import BatchPlanner, is_out_of_memory
+from camreport.engine.memory import BatchPlanner
+from camreport.network.memory import is_out_of_memory
 
 NAMES = [
     "CUDA out of memory. Tried to allocate 2.00 GiB",
@@ -66,22 +67,16 @@ def test_a_batch_that_had_to_be_halved_is_never_tried_again():
     assert tried == [16, 8, 8, 8, 8, 8, 8, 2]
 
 
-@pytest.mark.parametrize(
-    ("batches", "sizes"),
-    [
-        ([([16], 32), ([32], 32)], [32, 32]),
-        ([([16], 4), ([4], 4)], [4, 4]),
-        ([([8, 8], 32), ([8], 32), ([8], 32)], [8, 8, 8]),
-        ([([16], 32), ([16, 16], 32), ([16], 32), ([8, 8], 32), ([8], 32)], [32, 16, 16, 8, 8]),
-        ([([3, 2, 3], 32), ([1, 1, 1], 32), ([1], 32)], [3, 1, 1]),
-    ],
-)
-def test_batch_planner_never_grows_beyond_what_memory_held(batches, sizes):
-    planner, found = BatchPlanner(engine.FIRST_BATCH), []
-    for fitted, allowed in batches:
-        planner.learn(fitted, allowed)
-        found.append(planner.size)
-    assert found == sizes
+def test_batch_planner_halves_what_has_failed_and_nothing_else():
+    planner = BatchPlanner(16)
+    planner.allow(32)
+    assert planner.fitting(32) == 32
+    planner.fail(16)
+    assert [planner.fitting(images) for images in (32, 16, 15, 1)] == [8, 8, 15, 1]
+    planner.fail(20)
+    assert planner.fitting(20) == 10, "the smallest that has failed counts"
+    planner.fail(1)
+    assert planner.fitting(32) == 1
 
 
 class Largest(TorchDispatchMode):
@@ -113,17 +108,12 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize(
     "key", ["score_cam", "score_cam_pgc", "score_cam_torchcam", "ablation_cam", "recipro_cam"]
 )
-def test_no_tensor_of_all_classes_and_variants_is_made(monkeypatch, key, quantity):
-    monkeypatch.setattr("camreport.engine.perturbation.TAIL_VARIANTS", 1)
-    monkeypatch.setitem(
-        engine.budget_of.__globals__["BUDGETS"],
-        "cpu",
-        engine.budget_of(torch.device("cpu")).__class__(10**9, 10**9, 4, 10**9),
-    )
+def test_no_tensor_of_all_classes_and_variants_is_made(key, quantity):
+    few = limits(tail_variants=1, activations=10**9, gradients=10**9, images=4, cached=10**9)
     images, classes = torch.rand(4, 3, 16, 16), 3000
     net = small_net(classes)
     with Largest() as made:
-        e = explain(net, images, ["0"], [key], "top2", quantity=quantity)
+        e = explain_within(few, net, images, ["0"], [key], "top2", quantity=quantity)
     assert e.maps[key]["0"].shape == (4, 2, 14, 14)
     a_chunk = 6 * classes  # four variants, and what is computed of them
     everything = 4 * 16 * classes

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 import torch
 from helpers import reference
+from helpers.limits import explain_within, limits
 from helpers.nets import EVERY, pooled_net, toy_net
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -15,7 +15,6 @@ from camreport import explain
 from camreport.engine.cost import Cost
 from camreport.methods import METHODS
 from camreport.methods.registry import PASSES, SHARED
-from camreport.network.memory import BUDGETS
 
 SMOOTHED = [key for key, method in METHODS.items() if method.smooths]
 PLACES = {"2": 2, "3": 4}
@@ -210,14 +209,11 @@ def test_noise_depends_on_its_seed_alone(key, smooth):
 
 
 @pytest.mark.parametrize(("key", "smooth"), RANDOM)
-def test_noise_does_not_depend_on_how_images_are_cut(monkeypatch, key, smooth):
+def test_noise_does_not_depend_on_how_images_are_cut(key, smooth):
     given = (toy_net(), images(5), ["0", "3"], [key], [0, 1])
     plain = explain(*given, smooth=smooth)
-    monkeypatch.setattr("camreport.engine.explainer.FIRST_BATCH", 2)
-    monkeypatch.setitem(
-        BUDGETS, "cpu", replace(BUDGETS["cpu"], activations=1, gradients=1, images=1)
-    )
-    cut = explain(*given, smooth=smooth)
+    small = limits(first_batch=2, activations=1, gradients=1, images=1)
+    cut = explain_within(small, *given, smooth=smooth)
     assert cut.cost.forwards > plain.cost.forwards
     assert_close(cut.maps, plain.maps, rtol=1e-5, atol=1e-9)
 
@@ -287,7 +283,7 @@ def test_costs_of_tails_are_the_passes_that_were_made(monkeypatch):
     with counted(net, monkeypatch) as made:
         e = explain(net, images(2), LAYERS, ["ablation_cam", "recipro_cam"], "all")
     assert (made["forwards"], made["backwards"]) == (1, 0), "of the whole network"
-    checks = 2 * len(LAYERS)  # of each tail for each method, with one image too many
+    checks = len(LAYERS)  # of each tail, with one image too many
     assert e.costs["tail passes"].forwards == len(tails) - 1 - checks
     assert e.costs["tail passes"].variants == sum(tails) - 2 - 3 * checks
     assert e.costs["tail passes"].variants == 2 * (CHANNELS + POSITIONS)

@@ -22,7 +22,7 @@ from helpers.runs import (
 )
 from torch import Tensor
 
-from camreport.network.memory import BUDGETS
+from camreport.engine.memory import BUDGETS
 from camreport.pipeline.run_plan import Limits
 
 SCORE = {"methods": "score_cam"}

@@ -327,5 +327,5 @@ def test_probabilities_of_the_results_follow_their_formulas() -> None:
 
 def test_explain_says_that_the_model_returns_probabilities() -> None:
     notes = camreport.explain(Net(lambda z: z.softmax(1)).eval(), images(), ["features"]).notes
-    assert [note for note in notes if note.startswith("probability: the model returns")]
+    assert [note for note in notes if str(note).startswith("probability: the model returns")]
     assert not camreport.explain(Net().eval(), images(), ["features"]).notes

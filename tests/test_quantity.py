@@ -241,7 +241,7 @@ def test_resolve_quantity_finds_the_class(quantity, names, resolved):
         ("contrast:dgo", ("cat", "dog"), "Did you mean 'dog'"),
         ("contrast:2", ("cat", "dog"), "an index 0 to 1"),
         ("contrast:", ("cat", "dog"), "got nothing"),
-        ("contrast:all", ("cat", "dog"), "expected one class behind 'contrast:', got 'all'"),
+        ("contrast:all", ("cat", "dog"), "expected one class after 'contrast:', got 'all'"),
         ("contrast:dog", (), "have no names"),
     ],
 )

@@ -275,7 +275,7 @@ def test_a_file_that_lies_there_can_run_no_code_and_replace_nothing(
     Path("pyproject.toml").write_text(f"[tool.camreport]\n{line}")
     finished = command("run", CAT, "-o", "out", *QUICK)
     assert finished.code == 2
-    assert "was not named by you and may not set" in finished.err
+    assert "on the command line or in a file that you name, got" in finished.err
     assert "it ran" not in finished.err
     Path("pyproject.toml").write_text(
         "[tool.camreport]\nmodel = 'timm:resnet18'\noverwrite = false"
@@ -291,8 +291,15 @@ def test_a_broken_file_of_other_tools_stops_nothing(command: Command) -> None:
         read_config(None)
 
 
-def test_importing_the_settings_loads_nothing_heavy() -> None:
-    heavy = ("torch", "numpy", "PIL", "cv2", "click", "tqdm", "jinja2")
-    code = f"import sys, camreport.settings; print([m for m in {heavy} if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("camreport", "torch numpy PIL cv2 jinja2 click tqdm tomllib json"),
+        ("camreport.settings", "torch numpy PIL cv2 jinja2 click tqdm tomllib json"),
+        ("camreport.cli.commands", "torch numpy PIL cv2 jinja2 tqdm"),
+    ],
+)
+def test_what_starts_a_program_loads_nothing_heavy(module: str, heavy: str) -> None:
+    code = f"import sys, {module}; print([m for m in {heavy.split()} if m in sys.modules])"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert finished.stdout == "[]\n", finished.stderr

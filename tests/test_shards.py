@@ -41,7 +41,7 @@ def asked(
 ) -> Request:
     """Return the request for both classes, as ``run`` makes it."""
     return Request(
-        settings=Settings(**options),
+        settings=Settings(methods=methods, **options),
         layers=request_layers(model, layers),
         channels={},
         methods=resolve_methods(methods),

@@ -20,13 +20,8 @@ import camreport
 from camreport.cli import commands as cli
 from camreport.errors import LayerError
 from camreport.models import load_model
-from camreport.network.survey import (
-    auto_layers,
-    choose_layers,
-    nearest_layers,
-    sample_image,
-    survey,
-)
+from camreport.network.choose import auto_layers, choose_layers, nearest_layers
+from camreport.network.survey import sample_image, survey
 from camreport.results.reader import load_results
 
 
@@ -290,7 +285,7 @@ def test_explain_takes_autos_layers_and_keeps_their_maps_under_these_names():
     explained = camreport.explain(model, images, methods="hires_cam")
     assert list(explained.maps["hires_cam"]) == ["stem", "step#0", "step#1", "step#2"]
     assert [cam.shape[-1] for cam in explained.maps["hires_cam"].values()] == [16, 8, 4, 2]
-    assert explained.layers["step#1"].tensor == "own output"
+    assert explained.layers["step#1"].tensor.worded("en") == "own output"
 
 
 # What a user asks for
@@ -318,7 +313,7 @@ def test_patterns_for_features_leave_the_classifier_out():
     assert list(choose_layers(model, ["features.*"], image)) == features
     read = choose_layers(model, ["features.*:pre"], image)
     assert list(read) == [f"{name}:pre" for name in features]
-    assert [layer.reads for layer in read.values()] == features
+    assert [layer.source for layer in read.values()] == features
     assert list(choose_layers(model, ["*.1?"], image)) == features[10:]
 
 
@@ -358,7 +353,7 @@ def test_a_pattern_without_match_says_which_layers_there_are(pattern, message):
 )
 def test_negative_and_bare_numbers_count_children(build, asked, reads):
     (layer,) = choose_layers(build(), [asked], sample_image((64, 64))).values()
-    assert layer.reads == reads
+    assert layer.source == reads
 
 
 @pytest.mark.parametrize(

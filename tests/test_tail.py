@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from camreport import explain
-from camreport.network.graph import Tail, find_head, find_tail, functional_steps, trace_model
+from camreport.network.graph import Tail, find_head, find_tail, follow
 
 
 def images(count: int = 2) -> Tensor:
@@ -87,7 +87,7 @@ BEHIND = {
 @pytest.mark.parametrize("name", BEHIND)
 def test_ablation_through_the_tail_equals_ablation_by_hooks(name):
     net = BEHIND[name]
-    tail = find_tail(net, "conv")
+    tail = find_tail(follow(net, ["conv"]), "conv")
     assert isinstance(tail, Tail)
     cams = explain(net, images(), ["conv:pre"], ["ablation_cam"], "all").maps["ablation_cam"]
     for n, image in enumerate(images()):
@@ -102,7 +102,7 @@ def test_ablation_through_the_tail_equals_ablation_by_hooks(name):
 @pytest.mark.parametrize("name", BEHIND)
 def test_tail_gives_the_logits_of_the_network(name):
     net = BEHIND[name]
-    tail = find_tail(net, "conv")
+    tail = find_tail(follow(net, ["conv"]), "conv")
     with torch.no_grad():
         assert tail.before is None
         assert_close(tail.after(net.conv(images())), net(images()))
@@ -165,9 +165,7 @@ class Fails(Leaves):
 def test_tracing_leaves_a_model_as_it_was(make_net):
     net = make_net()
     before = {name: dict(part.__dict__) for name, part in net.named_modules()}
-    found = trace_model(net), find_tail(net, "conv"), find_head(net, "conv")
-    assert (found[0] is None, found[1] is None) == (make_net is Fails,) * 2
-    assert (functional_steps(net) is None) == (make_net is Fails)
+    assert (follow(net) is None, follow(net, ["conv"]) is None) == (make_net is Fails,) * 2
     after = {name: dict(part.__dict__) for name, part in net.named_modules()}
     assert after.keys() == before.keys()
     for name, attributes in before.items():
@@ -178,7 +176,7 @@ def test_tracing_leaves_a_model_as_it_was(make_net):
 
 def test_tracing_leaves_a_models_lists_as_they_were():
     net = Remembers()
-    assert find_tail(net, "conv") is not None
+    assert find_tail(follow(net, ["conv"]), "conv") is not None
     assert net.seen == []
 
 
@@ -230,7 +228,7 @@ class ByMean(nn.Module):
     ],
 )
 def test_head_is_found_behind_the_last_features(net, reads, rectified):
-    head = find_head(net.eval(), reads)
+    head = find_head(follow(net.eval(), [reads]), reads)
     linear = next(module for module in net.modules() if isinstance(module, nn.Linear))
     assert torch.equal(head.weight, linear.weight)
     assert head.rectified == rectified
@@ -259,10 +257,11 @@ def test_head_is_found_behind_the_last_features(net, reads, rectified):
     ],
 )
 def test_head_is_nothing_else(net):
-    assert find_head(net.eval(), "conv" if isinstance(net, ByMean) else "0") is None
+    layer = "conv" if isinstance(net, ByMean) else "0"
+    assert find_head(follow(net.eval(), [layer]), layer) is None
 
 
-def test_functional_steps_are_what_the_code_calls():
+def test_functions_are_what_the_code_calls():
     net = Net(lambda net, v: net.linear(functional.silu(v).tanh().flatten(1)))
-    assert functional_steps(net) == {functional.silu, "tanh", "flatten"}
-    assert functional_steps(toy_net()) == set()
+    assert follow(net).functions == {functional.silu, "tanh", "flatten"}
+    assert follow(toy_net()).functions == set()

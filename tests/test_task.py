@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from torchvision.ops import FrozenBatchNorm2d
 
 from camreport import explain
-from camreport.engine.plan import Task, make_task
+from camreport.engine.plan import Draft, Options, make_draft
 from camreport.errors import ClassError, MethodError
 from camreport.methods import METHODS, resolve_methods
 from camreport.network.address import resolve_layer
@@ -57,19 +57,20 @@ def images(size: int = 8, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(2, 3, size, size, generator=generator, dtype=dtype)
 
 
-def task_of(net: nn.Module, layers: Sequence[str], methods: Sequence[str], **options) -> Task:
-    """Make a task and demand that the network has not been asked anything."""
+def draft_of(net: nn.Module, layers: Sequence[str], methods: Sequence[str], **options) -> Draft:
+    """Make a draft and demand that the network has not been asked anything."""
     calls: list[object] = []
     handles = [m.register_forward_hook(lambda *_: calls.append(_)) for m in net.modules()]
     handles = [*handles, net.register_forward_pre_hook(lambda *_: calls.append(_))]
     addressed = {name: resolve_layer(net, name) for name in layers}
     try:
-        task = make_task(net.eval(), addressed, resolve_methods(methods), **options)
+        asked = Options(tuple(resolve_methods(methods)), **options)
+        draft = make_draft(net.eval(), addressed, asked)
     finally:
         for handle in handles:
             handle.remove()
     assert not [call for call in calls if any(isinstance(t, Tensor) for t in call[1])]
-    return task
+    return draft
 
 
 def without_weights(name: str) -> nn.Module:
@@ -81,17 +82,17 @@ def without_weights(name: str) -> nn.Module:
 # Methods that assume A >= 0
 
 
-def test_task_leaves_out_methods_that_assume_no_negative_values_before_an_activation():
-    task = task_of(toy_net(), ["0", "0:pre", "2"], [*NON_NEGATIVE, "grad_cam"])
-    assert [(skip.method, skip.layer) for skip in task.skipped] == [
+def test_draft_leaves_out_methods_that_assume_no_negative_values_before_an_activation():
+    draft = draft_of(toy_net(), ["0", "0:pre", "2"], [*NON_NEGATIVE, "grad_cam"])
+    assert [(skip.method, skip.layer) for skip in draft.skipped] == [
         (key, "0:pre") for key in NON_NEGATIVE
     ]
-    for skip in task.skipped:
-        assert METHODS[skip.method].name in skip.reason
-        assert "0:pre" in skip.reason
-    for method in task.methods:
+    for skip in draft.skipped:
+        assert METHODS[skip.method].name in str(skip.reason)
+        assert "0:pre" in str(skip.reason)
+    for method in draft.options.methods:
         names = ["0", "2"] if method.non_negative else ["0", "0:pre", "2"]
-        assert list(task.wanted(method)) == names
+        assert list(draft.hook_points[method.key]) == names
     assert len(NON_NEGATIVE) == 3
 
 
@@ -128,14 +129,13 @@ def test_explain_computes_the_others_where_a_method_is_left_out_everywhere(key):
         ("efficientnet_b0", "features"),
     ],
 )
-def test_task_finds_what_cam_needs_behind_the_last_features(name, layer):
+def test_draft_finds_what_cam_needs_behind_the_last_features(name, layer):
     net = without_weights(name)
-    task = task_of(net, [layer, "conv1" if name == "resnet18" else layer], ["cam"])
-    (cam,) = task.methods
-    assert list(task.wanted(cam)) == [layer]
+    draft = draft_of(net, [layer, "conv1" if name == "resnet18" else layer], ["cam"])
+    assert list(draft.hook_points["cam"]) == [layer]
     linear = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
-    assert task.heads[layer].weight.shape == linear.weight.shape
-    assert task.heads[layer].rectified == (name == "densenet121")
+    assert draft.heads[layer].weight.shape == linear.weight.shape
+    assert draft.heads[layer].rectified == (name == "densenet121")
 
 
 @pytest.mark.parametrize(
@@ -151,21 +151,21 @@ def test_task_finds_what_cam_needs_behind_the_last_features(name, layer):
         ("densenet121", "features.denseblock4", "at these layers: "),
     ],
 )
-def test_task_leaves_out_cam_where_it_is_not_defined(name, layer, said):
-    task = task_of(without_weights(name), [layer], ["cam", "grad_cam"])
-    ((key, where, reason),) = [(s.method, s.layer, s.reason) for s in task.skipped]
+def test_draft_leaves_out_cam_where_it_is_not_defined(name, layer, said):
+    draft = draft_of(without_weights(name), [layer], ["cam", "grad_cam"])
+    ((key, where, reason),) = [(s.method, s.layer, str(s.reason)) for s in draft.skipped]
     assert (key, where) == ("cam", None)
     assert reason.startswith("CAM is ")
     assert said in reason
     assert "global average pooling and one linear layer" in reason
 
 
-def test_task_leaves_out_cam_at_the_wrong_layer_only():
-    task = task_of(without_weights("resnet18"), ["layer3", "layer4"], ["cam"])
-    ((where, reason),) = [(skip.layer, skip.reason) for skip in task.skipped]
+def test_draft_leaves_out_cam_at_the_wrong_layer_only():
+    draft = draft_of(without_weights("resnet18"), ["layer3", "layer4"], ["cam"])
+    ((where, reason),) = [(skip.layer, str(skip.reason)) for skip in draft.skipped]
     assert where == "layer3"
     assert "not at layer3" in reason
-    assert list(task.heads) == ["layer4"]
+    assert list(draft.heads) == ["layer4"]
 
 
 # Guided methods
@@ -189,31 +189,31 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_task_leaves_out_guided_methods_where_there_is_another_activation(name):
+def test_draft_leaves_out_guided_methods_where_there_is_another_activation(name):
     net = Uses(OTHERS[name])
-    task = task_of(net, ["conv"], ["grad_cam", *GUIDED])
-    assert [(skip.method, skip.layer) for skip in task.skipped] == [(key, None) for key in GUIDED]
-    for skip in task.skipped:
-        assert METHODS[skip.method].name in skip.reason
-        assert f"model has {name}." in skip.reason
+    draft = draft_of(net, ["conv"], ["grad_cam", *GUIDED])
+    assert [(skip.method, skip.layer) for skip in draft.skipped] == [(key, None) for key in GUIDED]
+    for skip in draft.skipped:
+        assert METHODS[skip.method].name in str(skip.reason)
+        assert f"model has {name}." in str(skip.reason)
     e = explain(net, images(), ["conv"], ["grad_cam", *GUIDED])
     alone = explain(net, images(), ["conv"], ["grad_cam"])
     assert e.maps == {"grad_cam": e.maps["grad_cam"], "guided_backprop": {}, "guided_grad_cam": {}}
     assert torch.equal(e.maps["grad_cam"]["conv"], alone.maps["grad_cam"]["conv"])
-    assert e.skipped == task.skipped
+    assert e.skipped == draft.skipped
     assert e.costs.keys() == {"shared passes"}
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh"])
-def test_task_sees_the_functions_of_torch_itself(name):
-    task = task_of(Uses(getattr(torch, name)), ["conv"], ["grad_cam", "guided_backprop"])
-    assert [f"model has {name}." in skip.reason for skip in task.skipped] == [True]
+def test_draft_sees_the_functions_of_torch_itself(name):
+    draft = draft_of(Uses(getattr(torch, name)), ["conv"], ["grad_cam", "guided_backprop"])
+    assert [f"model has {name}." in str(skip.reason) for skip in draft.skipped] == [True]
 
 
-def test_task_leaves_out_guided_methods_where_the_code_cannot_be_followed():
-    task = task_of(Decides(), ["conv"], ["grad_cam", *GUIDED])
-    assert [skip.method for skip in task.skipped] == GUIDED
-    assert all("code cannot be followed" in skip.reason for skip in task.skipped)
+def test_draft_leaves_out_guided_methods_where_the_code_cannot_be_followed():
+    draft = draft_of(Decides(), ["conv"], ["grad_cam", *GUIDED])
+    assert [skip.method for skip in draft.skipped] == GUIDED
+    assert all("code cannot be followed" in str(skip.reason) for skip in draft.skipped)
 
 
 @pytest.mark.parametrize(
@@ -229,8 +229,8 @@ def test_task_leaves_out_guided_methods_where_the_code_cannot_be_followed():
     ],
     ids=["module", "in place", "functional", "torch", "method", "softmax", "dropout"],
 )
-def test_task_takes_guided_methods_where_relu_is_alone(activation):
-    assert task_of(Uses(activation), ["conv"], GUIDED).skipped == ()
+def test_draft_takes_guided_methods_where_relu_is_alone(activation):
+    assert draft_of(Uses(activation), ["conv"], GUIDED).skipped == ()
 
 
 # Nothing left, and options out of range
@@ -246,9 +246,9 @@ def test_task_takes_guided_methods_where_relu_is_alone(activation):
     ],
     ids=["cam", "guided", "non-negative", "all of them"],
 )
-def test_task_refuses_when_nothing_can_be_computed(methods, layers, said):
+def test_draft_refuses_when_nothing_can_be_computed(methods, layers, said):
     with pytest.raises(MethodError, match=f"none of those asked for can be computed here.*{said}"):
-        task_of(toy_net(), layers, methods)
+        draft_of(toy_net(), layers, methods)
     net, calls = toy_net(), []
     net.register_forward_pre_hook(lambda *_: calls.append(_))
     with pytest.raises(MethodError, match=said):
@@ -276,9 +276,9 @@ def test_task_refuses_when_nothing_can_be_computed(methods, layers, said):
     ],
     ids=str,
 )
-def test_task_refuses_options_out_of_range(options, error, message):
+def test_draft_refuses_options_out_of_range(options, error, message):
     with pytest.raises(error, match=message):
-        task_of(toy_net(), ["0"], ["layer_cam"], **options)
+        draft_of(toy_net(), ["0"], ["layer_cam"], **options)
     net, calls = toy_net(), []
     net.register_forward_pre_hook(lambda *_: calls.append(_))
     with pytest.raises(error, match=message):
@@ -296,8 +296,8 @@ def test_task_refuses_options_out_of_range(options, error, message):
         (["eigen", "aug", "aug"], ("aug", "eigen")),
     ],
 )
-def test_task_takes_smoothings_in_every_form(smooth, taken):
-    assert task_of(toy_net(), ["0"], ["grad_cam"], smooth=smooth).smooth == taken
+def test_draft_takes_smoothings_in_every_form(smooth, taken):
+    assert draft_of(toy_net(), ["0"], ["grad_cam"], smooth=smooth).options.smooth == taken
 
 
 # FullGrad
@@ -371,9 +371,9 @@ def test_full_grad_is_left_out_where_its_shares_are_not_the_whole_logit(net, nam
     assert e.maps["full_grad"] == {}
     (skip,) = e.skipped
     assert (skip.method, skip.layer) == ("full_grad", None)
-    assert f"the share of {named} is not counted." in skip.reason
+    assert f"the share of {named} is not counted." in str(skip.reason)
     logits = [
-        f" of a logit of {float(logit):.3g}: " in skip.reason
+        f" of a logit of {float(logit):.3g}: " in str(skip.reason)
         for logit in net(sample_image((8, 8))).detach()[0]
     ]
     assert any(logits)

@@ -77,7 +77,7 @@ def run(
     """Explain images (files, folders or patterns) and write OUT/index.html and OUT/results/."""
     from camreport import api
 
-    settings, said = options.settings_of(ctx), list[str]()
+    settings, printed = options.settings_of(ctx), list[str]()
     with warnings.catch_warnings(), console.progress(quiet=quiet, **PROGRESS) as bar:
         if quiet:
             warnings.simplefilter("ignore")
@@ -88,11 +88,11 @@ def run(
             export=_export_figures,
             found=bar.reset,
             progress=bar.update,
-            notify=said.append if quiet else partial(summary.notice, said),
+            notify=printed.append if quiet else partial(summary.notice, printed),
         )
     summary.failures(done)
     if not quiet:
-        summary.finished(done, verbose, said)
+        summary.finished(done, verbose, printed)
     ctx.exit(1 if done.failed else 0)
 
 
@@ -113,7 +113,7 @@ def render(ctx: click.Context, /, out: Path, **_: object) -> None:
 
     with locked(find_results(out).parent), console.progress(unit=" images") as bar:
         report = render_gallery(out, progress=bar.update, **options.given(ctx))
-    summary.place(report)
+    summary.report_written(report)
 
 
 @cli.command(

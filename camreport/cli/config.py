@@ -19,8 +19,8 @@ TABLE = ("tool", "camreport")
 def read_config(path: Path | None, settings: type = Settings) -> dict[str, Any]:
     """Return the values that a file gives to options, by the options' names.
 
-    A value stands as on the command line, or as TOML has it: ``gamma = 1.5``, ``layers = ["0",
-    "3"]``, ``figures = true``.
+    A value is written as on the command line or in TOML's own way: ``gamma = 1.5``,
+    ``layers = ["0", "3"]``, ``figures = true``.
 
     Args:
         path: a TOML file; None for the present folder's ``pyproject.toml``, if there is one.
@@ -37,13 +37,13 @@ def read_config(path: Path | None, settings: type = Settings) -> dict[str, Any]:
             found[name] = _parsed(option, meant)
             option.check(found[name])
         except (ValueError, CamReportError) as error:
-            said = str(error).removeprefix(f"{name}: ")
-            raise CamReportError(f"config: {str(file)!r}: {key}: {said}") from error
+            reason = str(error).removeprefix(f"{name}: ")
+            raise CamReportError(f"config: {str(file)!r}: {key}: {reason}") from error
         if path is None and option.permits(found[name]):
             raise CamReportError(
-                f"config: {str(file)!r} was not named by you and may not set {key} to {value!r}, "
-                "which can run code or replace files. Say it on the command line, or name the "
-                f"file: --config {file}"
+                f"config: expected {key} on the command line or in a file that you name, got "
+                f"{_shown(value)} in {str(file)!r}: it can run code or replace files. If you trust "
+                f"the file, add --config {file}"
             )
     return found
 
@@ -92,7 +92,7 @@ def _meant(key: str, value: object, file: Path, settings: type) -> tuple[str, ob
 
 
 def _parsed(option: Option, value: object) -> object:
-    """Return the value of an option that TOML says, as the command line would have it.
+    """Return the option's value for a value in TOML.
 
     Raises:
         ValueError, CamReportError: the option does not take it.

@@ -23,7 +23,7 @@ _DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def result(line: str = "") -> None:
-    """Print one line of what was asked for."""
+    """Print one line of a command's results."""
     _print(line, error=False)
 
 
@@ -116,7 +116,7 @@ def _print(text: str, kind: str = "", colour: str = "", *, error: bool = True) -
         silence(error=error)
     except OSError:
         silence(error=error)
-        if not error:  # of a standard error that takes nothing, nobody can be told
+        if not error:  # where standard error fails there is nowhere to report it
             raise
 
 

@@ -1,4 +1,4 @@
-"""How the program ends: its exit codes, and what is said of an error.
+"""How the program ends: its exit codes and error messages.
 
 Exit codes: 0 all well; 1 finished, but some inputs failed; 2 wrong usage, nothing to do or a file
 of this machine that cannot be read or written; 3 internal error; 130 interrupted.
@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from camreport.cli import console
-from camreport.cli.options import said_of
+from camreport.cli.options import worded
 from camreport.errors import CamReportError, suggestion
 
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EBADF)
@@ -76,7 +76,7 @@ class Commands(click.Group):
             error.show()
             return 2
         except click.UsageError as error:
-            console.error(said_of(error))
+            console.error(worded(error))
             return 2
         except (click.Abort, KeyboardInterrupt):
             console.note("interrupted. Results already written are kept: the same command resumes.")
@@ -90,7 +90,7 @@ class Commands(click.Group):
         except Exception as error:
             if remembered.get("debug"):
                 traceback.print_exc()
-            return _told(error)
+            return _report(error)
 
 
 @contextmanager
@@ -103,8 +103,8 @@ def _reader_may_go() -> Iterator[None]:
         raise click.exceptions.Exit(0) from None
 
 
-def _told(error: Exception) -> int:
-    """Say what stopped a command; return the exit code."""
+def _report(error: Exception) -> int:
+    """Print the error that stopped a command; return the exit code."""
     if isinstance(error, CamReportError):
         console.error(str(error))
         return 2

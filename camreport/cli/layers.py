@@ -22,7 +22,8 @@ def layer_rows(loaded: "LoadedModel", tree: bool) -> Iterator[tuple[str, ...]]:
         loaded: the model.
         tree: whether names are indented by their depth.
     """
-    from camreport.network.survey import choose_stages, sample_image, survey
+    from camreport.network.choose import choose_stages
+    from camreport.network.survey import sample_image, survey
 
     size = loaded.preprocessing.size
     calls = survey(loaded.module, sample_image(size), loaded.output)
@@ -53,12 +54,12 @@ def _layer_row(
         strides = [f"{side / own:.3g}" for side, own in zip(image, call.grid.size, strict=True)]
         stride = " x ".join(dict.fromkeys(strides))
         layer = resolve_layer(module, call.address)
-        reads = layer.tensor
+        reads = str(layer.tensor)
         if not call.grid.plain:
             reads += f" as {call.grid.size[0]} x {call.grid.size[1]}"
-        if layer.reads != call.address:
-            reads += f" ({layer.reads})"
-            used = ran[layer.reads].used if layer.reads in ran else None
+        if layer.source != call.address:
+            reads += f" ({layer.source})"
+            used = ran[layer.source].used if layer.source in ran else None
     own = sum(parameter.numel() for parameter in call.module.parameters())
     return (
         "*" if chosen else "",

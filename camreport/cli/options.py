@@ -19,7 +19,7 @@ class GroupedOption(click.Option):
 
     Attributes:
         group: the heading.
-        meaning: what ``--help`` says of the option, but for its default.
+        meaning: its text in ``--help``, without the default.
         shown_default: the default in words; empty where there is none.
     """
 
@@ -54,7 +54,7 @@ class GroupedCommand(click.Command):
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]
-    """Reads the text behind an option of ``Settings`` as that option says."""
+    """Parses the value of an option of ``Settings`` with that option's own function."""
 
     name = "value"
 
@@ -62,7 +62,7 @@ class Value(click.ParamType):  # type: ignore[type-arg]
         self.option = option
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value that a text stands for."""
+        """Return the value of a text."""
         try:
             return self.option.parse(value)
         except ValueError as error:
@@ -141,14 +141,14 @@ def given(ctx: click.Context, settings: type = Settings) -> dict[str, Any]:
 
 
 def settings_of(ctx: click.Context) -> Settings:
-    """Return what the command line says, else the configuration file, else the defaults.
+    """Return the settings from the command line, else the configuration file, else the defaults.
 
     Raises:
         CamReportError: a value makes no sense, or the file is wrong.
     """
-    said = given(ctx)
-    values = read_config(ctx.params["config"]) | said
-    return Settings(**values, spelled=frozenset(said))
+    words = given(ctx)
+    values = read_config(ctx.params["config"]) | words
+    return Settings(**values, spelled=frozenset(words))
 
 
 def switch(flag: str, meaning: str, group: str = GROUPS[-1]) -> GroupedOption:
@@ -204,7 +204,7 @@ def argument_of(error: click.UsageError) -> str:
     return "input" if parameter.name == "inputs" else str(parameter.name)
 
 
-def said_of(error: click.UsageError) -> str:
+def worded(error: click.UsageError) -> str:
     """Return a usage error in the words of our own errors: what was expected, got, and next."""
     path = error.ctx.command_path if error.ctx else "camreport"
     argument = argument_of(error)

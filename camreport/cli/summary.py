@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from camreport.cli import console
 from camreport.cli.console import result
-from camreport.results.accuracy import accuracy, order_warning
 
 if TYPE_CHECKING:
     from camreport.pipeline.records import Summary
@@ -17,9 +16,9 @@ MAX_LISTED = 10
 """Most lines of predictions, classes or failures that are printed."""
 
 
-def notice(said: list[str], message: str) -> None:
-    """Print what a run has to tell, and remember that it was told."""
-    said.append(message)
+def notice(printed: list[str], message: str) -> None:
+    """Print a note or warning of a run, and remember it."""
+    printed.append(message)
     _print_notice(message)
 
 
@@ -33,20 +32,20 @@ def failures(summary: "Summary") -> None:
         console.detail(f"... and {len(summary.failed) - MAX_LISTED} more, see the report")
 
 
-def finished(summary: "Summary", verbose: bool, said: Sequence[str]) -> None:
+def finished(summary: "Summary", verbose: bool, printed: Sequence[str]) -> None:
     """Print the predictions, their accuracy, the cost and where the report is.
 
     Args:
         summary: of the run.
         verbose: print which tensor each map was read from, too.
-        said: what has been told already.
+        printed: notes that were printed during the run.
     """
     from camreport.results.reader import REPORT, load_results
 
     results = load_results(summary.out)
     result(f"preprocessing: {results.manifest.preprocessing}")
     for note in map(str, summary.notes):
-        if note not in said:
+        if note not in printed:
             _print_notice(note)
     for layer in results.manifest.layers if verbose else ():
         shape = " x ".join(map(str, layer.shape))
@@ -54,11 +53,11 @@ def finished(summary: "Summary", verbose: bool, said: Sequence[str]) -> None:
     _print_predictions(results)
     _print_accuracy(results)
     _print_cost(summary, results.manifest.cost)
-    place(summary.out / REPORT)
+    report_written(summary.out / REPORT)
 
 
-def place(report: Path) -> None:
-    """Print where a report is, and what to mind about it."""
+def report_written(report: Path) -> None:
+    """Print where a report is, and whether it is large or needs a folder."""
     from camreport.report.gallery import DEFAULT_LIMITS
     from camreport.results.reader import DATA
 
@@ -95,12 +94,14 @@ def _print_predictions(results: "Results") -> None:
 
 def _print_accuracy(results: "Results") -> None:
     """Print how often predictions and true classes agree, overall and for each class."""
+    from camreport.results.accuracy import accuracy, order_warning
+
     names = results.manifest.class_names
     counted = accuracy(results.readable)
     if counted is None:
         return
-    share = counted.right / counted.total
-    result(f"accuracy: {counted.right} of {counted.total} right ({share:.1%})")
+    fraction = counted.right / counted.total
+    result(f"accuracy: {counted.right} of {counted.total} right ({fraction:.1%})")
     worst_first = sorted(counted.by_class.items(), key=lambda entry: entry[1][0] / entry[1][1])
     for index, (right, total) in worst_first[:MAX_LISTED]:
         result(f"  {names[index]}: {right} of {total} right")
@@ -111,7 +112,7 @@ def _print_accuracy(results: "Results") -> None:
 
 
 def _print_cost(summary: "Summary", total: "TotalCost") -> None:
-    """Print what a run took, and how much an earlier one had left."""
+    """Print the cost of a run, and how many results it kept from an earlier one."""
     from camreport.report.gallery.language import words_of
     from camreport.report.gallery.prose import format_cost, format_families
 
@@ -122,5 +123,5 @@ def _print_cost(summary: "Summary", total: "TotalCost") -> None:
     is_new = summary.reused < summary.total
     result(cost if is_new else f"nothing new to compute; it took {cost}")
     families = format_families(total, words)
-    for name, said in families if len(families) > 1 else ():
-        result(f"  {name}: {said}")
+    for name, passes in families if len(families) > 1 else ():
+        result(f"  {name}: {passes}")

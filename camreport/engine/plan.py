@@ -1,8 +1,13 @@
-"""What is asked of a model, checked before any forward pass."""
+"""What is computed: options, what a model's code says of them, and what a first pass has fixed.
+
+    Options (what a user asks for) ─▶ Draft (checked against the code) ─▶ Plan (fixed by one pass)
+
+Each of them is made once and never changed.
+"""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -10,7 +15,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import activation
 
+from camreport.engine.forward import Capture
 from camreport.errors import MethodError
+from camreport.messages import Message, message
 from camreport.methods import Method
 from camreport.methods.registry import (
     ABLATED,
@@ -21,8 +28,8 @@ from camreport.methods.registry import (
     POOL_GRADIENT,
 )
 from camreport.network.address import Layer
-from camreport.network.graph import Head, Tail, find_head, find_tail, functional_steps
-from camreport.network.survey import ALEXNET_LAYERS, is_alexnet
+from camreport.network.choose import ALEXNET_LAYERS, is_alexnet
+from camreport.network.graph import FollowedModel, Head, Tail, find_head, follow
 from camreport.settings import (
     AUTO,
     GAMMA,
@@ -31,6 +38,9 @@ from camreport.settings import (
     check_quantity,
     check_smoothings,
 )
+
+INPUT = "input"
+"""The layer name of maps that belong to no layer."""
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 _SOFTMAXES = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
@@ -62,90 +72,117 @@ class Skip:
 
     method: str
     layer: str | None
-    reason: str
+    reason: Message
 
 
 @dataclass(frozen=True)
-class Task:
-    """What to compute for every image.
+class Options:
+    """What a user asks for; refused where it is out of range.
 
     Attributes:
-        layers: where to read, by the name the maps are kept under.
         methods: what to compute, in the order in which tables show them.
         quantity: ``logit``, ``probability``, ``contrast`` or ``contrast:INDEX``.
-        gamma: steepness of the fusion's lift.
-        stages: how many early stages the fusion lifts; None for its own rule.
+        gamma: steepness of the fusion's lift, above 0.
+        stages: how many early stages the fusion lifts, from 0; None for its own rule.
         smooth: which of ``SMOOTHINGS`` apply to the methods that take them.
-        seed: of the noise.
-        output: which part of what the model returns holds the logits.
-        activation: how they become probabilities, or ``auto`` for what the first batch shows.
-        skipped: what cannot be computed, known before any forward pass.
-        tails: what follows each layer, by what it reads; for methods that need it.
-        heads: pooling and classifier behind each layer, by what it reads; for CAM.
-        pools: name of the pooling module right behind what a layer reads.
-        channels: layers whose channels are kept with their weights, by canonical address;
-            they need not be among ``layers``.
-        notes: what the user should be told of the model, known before the images are read.
-        stage_ids: the stage of what each layer reads, where its size does not tell.
-        findings: what the passes have shown besides, as keys in order: they are added to.
+        seed: of the noise, from 0.
+        output: which part of what the model returns holds the logits, where that is not plain.
+        activation: how they become probabilities: ``softmax``, ``sigmoid``, ``none``, ``auto``.
+
+    Raises:
+        MethodError: a number or a smoothing is out of range.
+        ClassError: an unknown quantity.
+        ModelError: an unknown activation.
     """
 
+    methods: tuple[Method, ...]
+    quantity: str = "logit"
+    gamma: float = GAMMA
+    stages: int | None = None
+    smooth: str | Sequence[str] = ()
+    seed: int = 0
+    output: str | None = None
+    activation: str = AUTO
+
+    def __post_init__(self) -> None:
+        check_activation(self.activation)
+        check_numbers(self.gamma, self.stages, self.seed)
+        object.__setattr__(self, "quantity", check_quantity(self.quantity))
+        object.__setattr__(self, "smooth", check_smoothings(self.smooth))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is asked of a model, checked against its code before any pass.
+
+    Attributes:
+        options: what a user asks for.
+        layers: where to read, by the name the maps are kept under.
+        channels: layers whose channels are kept with their weights, by name; they need not be
+            among ``layers``.
+        skipped: what cannot be computed.
+        followed: the model's code, where a method needs it and it can be followed.
+        heads: pooling and classifier right after a layer, by hook point; for CAM.
+        pools: name of the pooling module right after a layer, by hook point.
+        stage_ids: the stage of each hook point, where its size does not tell.
+        notes: what a reader should know of the model.
+    """
+
+    options: Options
     layers: Mapping[str, Layer]
-    methods: Sequence[Method]
-    quantity: str
-    gamma: float
-    stages: int | None
-    smooth: tuple[str, ...]
-    seed: int
-    output: str | None
-    activation: str
+    channels: Mapping[str, Layer]
     skipped: tuple[Skip, ...]
-    tails: Mapping[str, Tail | None]
+    followed: FollowedModel | None
     heads: Mapping[str, Head]
     pools: Mapping[str, str]
-    channels: Mapping[str, Layer]
-    notes: tuple[str, ...] = ()
-    stage_ids: Mapping[str, int] = field(default_factory=dict)
-    findings: dict[str, None] = field(default_factory=dict, compare=False)
+    stage_ids: Mapping[str, int]
+    notes: tuple[Message, ...] = ()
 
     @property
-    def read_layers(self) -> tuple[Layer, ...]:
-        """Every layer that is read, for its maps or for its channels."""
-        return (*self.layers.values(), *self.channels.values())
+    def hook_points(self) -> dict[str, dict[str, str]]:
+        """The hook points at which each method is computed, by its key and the layer's name."""
+        return hook_points_of(self.options.methods, self.layers, self.skipped)
 
-    def is_skipped(self, method: Method, layer: str | None) -> bool:
-        """Say whether a method is not computed at a layer (None: at its one map)."""
-        return any(
-            skip.method == method.key and skip.layer in (None, layer) for skip in self.skipped
+    @property
+    def computed(self) -> list[Method]:
+        """The methods that are computed somewhere."""
+        hook_points = self.hook_points
+        return [method for method in self.options.methods if hook_points[method.key]]
+
+    @property
+    def capture(self) -> Capture:
+        """What a forward pass has to keep."""
+        layers = (*self.layers.values(), *self.channels.values())
+        return Capture(
+            sources=tuple(dict.fromkeys(layer.source for layer in layers)),
+            pools=self.pools,
+            from_input=any(method.needs is INPUT_GRADIENT for method in self.computed),
+            output=self.options.output,
+            activation=self.options.activation,
         )
 
-    def computes(self, method: Method) -> bool:
-        """Say whether a method has any map."""
-        if method.per_layer:
-            return bool(self.wanted(method))
-        return not self.is_skipped(method, None)
-
-    def wanted(self, method: Method) -> dict[str, str]:
-        """Return the layers at which a method is computed: what each reads, by its name."""
-        return {
-            name: layer.reads
-            for name, layer in self.layers.items()
-            if not self.is_skipped(method, name)
-        }
-
-    def leaving_out(self, *skips: Skip) -> "Task":
-        """Return the task without what some more skips leave out.
+    def without(self, skips: Iterable[Skip]) -> "Draft":
+        """Return the draft without what some more skips leave out.
 
         Raises:
             MethodError: nothing is left.
         """
-        task = replace(self, skipped=(*self.skipped, *skips))
-        if any(task.computes(method) for method in task.methods):
-            return task
-        raise MethodError(
-            "methods: none of those asked for can be computed here. "
-            + " ".join(dict.fromkeys(skip.reason for skip in task.skipped))
-        )
+        draft = replace(self, skipped=(*self.skipped, *skips))
+        check_something_is_left(draft.hook_points, draft.skipped)
+        return draft
+
+
+@dataclass(frozen=True)
+class CheckedTail:
+    """A layer's tail that has given the model's logits.
+
+    Attributes:
+        tail: what follows the layer.
+        bytes_per_variant: what its modules return for one variant.
+    """
+
+    tail: Tail
+    bytes_per_variant: int
 
 
 @dataclass(frozen=True)
@@ -153,10 +190,19 @@ class Plan:
     """What is computed for every image and how: fixed by one forward pass, never changed.
 
     Attributes:
-        task: what to compute, with what the pass has settled.
+        options: what a user asks for.
+        capture: what a forward pass has to keep.
+        hook_points: at which each method is computed, by its key and by the name of the layer, in
+            network order; ``input`` for a method without a layer.
+        layers: where maps are read, by name, in network order.
+        channels: layers whose channels are kept, by name, in network order.
+        heads: as in the draft, and so are the stages.
+        stage_ids: the stage of each hook point, where its size does not tell.
+        tails: what follows each layer that is changed, by hook point, where it can run by itself.
         input_shape: ``(C, H, W)`` of an image.
         shapes: ``(C, h, w)`` of each layer, also of those whose channels are kept, by name.
         duplicates: for each layer whose tensor equals an earlier layer's, that earlier layer.
+        skipped: what is not computed, and why.
         num_classes: how many classes the model has.
         bytes_per_image: what the model's innermost modules return for one image.
         variants_per_image: changed images and layers that the methods ask for.
@@ -164,49 +210,46 @@ class Plan:
         notes: what a reader should know of the model.
     """
 
-    task: Task
+    options: Options
+    capture: Capture
+    hook_points: Mapping[str, Mapping[str, str]]
+    layers: Mapping[str, Layer]
+    channels: Mapping[str, Layer]
+    heads: Mapping[str, Head]
+    stage_ids: Mapping[str, int]
+    tails: Mapping[str, CheckedTail]
     input_shape: tuple[int, ...]
     shapes: Mapping[str, tuple[int, ...]]
     duplicates: Mapping[str, str]
+    skipped: tuple[Skip, ...]
     num_classes: int
     bytes_per_image: int
     variants_per_image: int
     batch_size: int
-    notes: tuple[str, ...]
+    notes: tuple[Message, ...]
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """What is computed, in the order in which tables show it."""
-        return tuple(self.task.methods)
-
-    @property
-    def layers(self) -> Mapping[str, Layer]:
-        """Where maps are read, by name, in network order."""
-        return self.task.layers
-
-    @property
-    def channels(self) -> Mapping[str, Layer]:
-        """Layers whose channels are kept, by name, in network order."""
-        return self.task.channels
-
-    @property
-    def skipped(self) -> tuple[Skip, ...]:
-        """What cannot be computed, and why."""
-        return self.task.skipped
+        """What is asked for, in the order in which tables show it."""
+        return self.options.methods
 
     @property
     def output(self) -> str | None:
         """The part of what the model returns that holds the logits, if it is a structure."""
-        return self.task.output
+        return self.capture.output
 
     @property
     def activation(self) -> str:
         """How the logits become probabilities: ``softmax``, ``sigmoid`` or ``none``."""
-        return self.task.activation
+        return self.capture.activation
 
-    def where(self, method: Method) -> tuple[str, ...]:
-        """Return the layers at which a method is computed, by name."""
-        return tuple(self.task.wanted(method)) if method.per_layer else ()
+    def where(self, method: Method) -> Mapping[str, str]:
+        """Return the layers at which a method is computed: their hook points by name."""
+        return self.hook_points[method.key]
+
+    def sources(self, method: Method) -> tuple[str, ...]:
+        """Return the hook points that a method's maps are made from, each once."""
+        return tuple(dict.fromkeys(self.where(method).values()))
 
     def result_bytes(self, classes: int) -> int:
         """Return the bytes of one image's maps, kept channels, logits and targets.
@@ -214,131 +257,125 @@ class Plan:
         Args:
             classes: how many classes are explained.
         """
-        numbers = self.num_classes + 2 * classes
+        values = self.num_classes + 2 * classes
         for name in self.channels:
-            numbers += prod(self.shapes[name]) + classes * self.shapes[name][0]
-        for method in self.methods:
-            grids = [self.shapes[name] for name in self.where(method)]
-            numbers += classes * self._map_values(method, grids)
-        return 4 * numbers
+            values += prod(self.shapes[name]) + classes * self.shapes[name][0]
+        return 4 * (values + classes * sum(map(self._map_values, self.methods)))
 
-    def _map_values(self, method: Method, grids: Sequence[tuple[int, ...]]) -> int:
+    def _map_values(self, method: Method) -> int:
         """Return how many values a method's maps of one class have."""
-        if not method.per_layer:
-            if self.task.is_skipped(method, None):
-                return 0
-            whole = method.needs is INPUT_GRADIENT
-            return prod(self.input_shape[1:]) if whole else prod(self.input_shape)
-        if method.on_input:
-            return prod(self.input_shape) * len(grids)
-        values = sum(prod(grid) if method.per_channel else prod(grid[1:]) for grid in grids)
-        if method.fuses and len(set(self.task.wanted(method).values())) > 1:
-            values += max(prod(grid[1:]) for grid in grids)
+        names = self.where(method)
+        if method.needs is INPUT_GRADIENT:
+            return prod(self.input_shape[1:]) * len(names)
+        if method.grid == "input":
+            return prod(self.input_shape) * len(names)
+        shapes = [self.shapes[name] for name in names]
+        values = sum(prod(shape) if method.per_channel else prod(shape[1:]) for shape in shapes)
+        if method.fuses and len(self.sources(method)) > 1:
+            values += max(prod(shape[1:]) for shape in shapes)
         return values
 
 
-def make_task(
+def make_draft(
     module: nn.Module,
     layers: Mapping[str, Layer],
-    methods: Sequence[Method],
-    *,
-    quantity: str = "logit",
-    gamma: float = GAMMA,
-    stages: int | None = None,
-    smooth: str | Sequence[str] = (),
-    seed: int = 0,
-    output: str | None = None,
-    activation: str = AUTO,
+    options: Options,
     channels: Mapping[str, Layer] | None = None,
-) -> Task:
+) -> Draft:
     """Check what is asked against the model's code, without running it.
 
     Args:
         module: in evaluation mode.
         layers: where to read, by the name the maps are kept under.
-        methods: what to compute.
-        quantity: as for ``explain``.
-        gamma: steepness of the fusion's lift, above 0.
-        stages: how many early stages the fusion lifts, from 0.
-        smooth: some of ``SMOOTHINGS``, as a sequence or separated by commas.
-        seed: of the noise, from 0.
-        output: which part of what the model returns holds the logits, where that is not plain.
-        activation: how they become probabilities: ``softmax``, ``sigmoid``, ``none``, ``auto``.
-        channels: layers whose channels are kept with their weights, by canonical address.
+        options: what to compute.
+        channels: layers whose channels are kept with their weights, by name.
 
     Raises:
-        MethodError: an option is out of range, or nothing of what is asked can be computed.
-        ClassError: an unknown quantity.
-        ModelError: an unknown activation.
+        MethodError: nothing of what is asked can be computed.
     """
-    check_activation(activation)
-    check_numbers(gamma, stages, seed)
-    needs = {method.needs for method in methods}
-    reads = {layer.reads for layer in layers.values()}
-    named = output, activation
-    heads = {r: find_head(module, r, *named) for r in reads} if HEAD in needs else {}
-    tails = {r: find_tail(module, r, *named) for r in reads} if needs & {ABLATED, KEPT} else {}
-    task = Task(
+    needs = {method.needs for method in options.methods}
+    sources = dict.fromkeys(layer.source for layer in layers.values())
+    followed, heads = None, dict[str, Head]()
+    if needs & {HEAD, GUIDED, ABLATED, KEPT}:
+        followed = follow(module, sources)
+    if HEAD in needs and followed is not None:
+        found = {s: find_head(followed, s, options.output, options.activation) for s in sources}
+        heads = {source: head for source, head in found.items() if head}
+    draft = Draft(
+        options=options,
         layers=layers,
-        methods=methods,
-        quantity=check_quantity(quantity),
-        gamma=gamma,
-        stages=stages,
-        smooth=check_smoothings(smooth),
-        seed=seed,
-        output=output,
-        activation=activation,
-        skipped=tuple(_skips(module, layers, methods, heads)),
-        tails=tails,
-        heads={read: head for read, head in heads.items() if head},
-        pools=_pools(module, reads) if POOL_GRADIENT in needs else {},
         channels=channels or {},
+        skipped=(),
+        followed=followed,
+        heads=heads,
+        pools=_pools(module, sources) if POOL_GRADIENT in needs else {},
         stage_ids=_stages_of_alexnet(module, layers),
     )
-    return task.leaving_out()
+    return draft.without(
+        skip for method in options.methods for skip in _skips(module, draft, method)
+    )
 
 
-def _skips(
-    module: nn.Module,
-    layers: Mapping[str, Layer],
-    methods: Sequence[Method],
-    heads: Mapping[str, Head | None],
-) -> list[Skip]:
-    found = list[Skip]()
-    for method in methods:
-        if method.needs is GUIDED and (obstacle := _obstacle_to_guiding(module)):
-            reason = f"{method.name} needs ReLU as the only activation, but {obstacle}."
-            found.append(Skip(method.key, None, reason))
-        if method.needs is HEAD and not any(heads.values()):
-            reason = (
-                f"{method.name} is not defined for this model"
-                + (" at these layers" if _single_linear(module) else "")
-                + ": it needs global average pooling and one linear layer right behind the layer."
-            )
-            found.append(Skip(method.key, None, reason))
-            continue
-        for name, layer in layers.items():
-            if method.non_negative and layer.address.endswith(":pre"):
-                reason = f"{method.name} needs A ≥ 0; {name} is read in front of the activation."
-                found.append(Skip(method.key, name, reason))
-            if method.needs is HEAD and not heads[layer.reads]:
-                reason = (
-                    f"{method.name} is defined in front of the global average pooling only, "
-                    f"not at {name}."
-                )
-                found.append(Skip(method.key, name, reason))
+def hook_points_of(
+    methods: Iterable[Method], layers: Mapping[str, Layer], skipped: Iterable[Skip]
+) -> dict[str, dict[str, str]]:
+    """Return the hook points at which each method is computed, by its key and the layer's name."""
+    out = {(skip.method, skip.layer) for skip in skipped}
+    sources = {name: layer.source for name, layer in layers.items()}
+    return {
+        method.key: {
+            name: source
+            for name, source in (sources if method.scope == "layer" else {INPUT: INPUT}).items()
+            if not {(method.key, None), (method.key, name)} & out
+        }
+        for method in methods
+    }
+
+
+def check_something_is_left(
+    hook_points: Mapping[str, Mapping[str, str]], skipped: Sequence[Skip]
+) -> None:
+    """Refuse a plan of nothing.
+
+    Raises:
+        MethodError: no method is computed anywhere.
+    """
+    if not any(hook_points.values()):
+        raise MethodError(
+            "methods: none of those asked for can be computed here. "
+            + " ".join(dict.fromkeys(str(skip.reason) for skip in skipped))
+        )
+
+
+def _skips(module: nn.Module, draft: Draft, method: Method) -> list[Skip]:
+    """Return where a method cannot be computed, and why."""
+    name, found = method.name, list[Skip]()
+    if method.needs is GUIDED and (obstacle := _obstacle_to_guiding(module, draft, method)):
+        found.append(Skip(method.key, None, obstacle))
+    if method.needs is HEAD and not draft.heads:
+        code = "engine.skip.head_here" if _single_linear(module) else "engine.skip.head"
+        return [Skip(method.key, None, message(code, method=name))]
+    for asked, layer in draft.layers.items():
+        if method.non_negative and layer.address.endswith(":pre"):
+            reason = message("engine.skip.negative", method=name, layer=asked)
+            found.append(Skip(method.key, asked, reason))
+        if method.needs is HEAD and layer.source not in draft.heads:
+            reason = message("engine.skip.head_at", method=name, layer=asked)
+            found.append(Skip(method.key, asked, reason))
     return found
 
 
-def _obstacle_to_guiding(module: nn.Module) -> str | None:
-    """Name the activations of a model that are not ReLU, or say that they cannot be seen."""
+def _obstacle_to_guiding(module: nn.Module, draft: Draft, method: Method) -> Message | None:
+    """Say which activations of a model are not ReLU, or that they cannot be seen."""
     modules = [type(m).__name__ for m in module.modules() if isinstance(m, _OTHER_ACTIVATIONS)]
-    steps = functional_steps(module)
-    if steps is None and not modules:
-        return "the model’s code cannot be followed to see that"
-    functions = sorted(_OTHER_FUNCTIONS[step] for step in _OTHER_FUNCTIONS.keys() & (steps or ()))
-    others = list(dict.fromkeys([*modules, *functions]))
-    return f"the model has {', '.join(others[:3])}" if others else None
+    if draft.followed is None and not modules:
+        return message("engine.skip.followed", method=method.name)
+    called = draft.followed.functions if draft.followed else set()
+    functions = sorted(_OTHER_FUNCTIONS[step] for step in _OTHER_FUNCTIONS.keys() & called)
+    others = list(dict.fromkeys([*modules, *functions]))[:3]
+    if not others:
+        return None
+    return message("engine.skip.activations", method=method.name, activations=", ".join(others))
 
 
 def _single_linear(module: nn.Module) -> bool:
@@ -346,32 +383,32 @@ def _single_linear(module: nn.Module) -> bool:
 
 
 def _stages_of_alexnet(module: nn.Module, layers: Mapping[str, Layer]) -> dict[str, int]:
-    """Return AlexNet's five stages by what is read there, if just these layers are asked for.
+    """Return AlexNet's five stages by hook point, if just these layers are asked for.
 
     Two of them have one size: 0, 3, 6 | 9, 12.
     """
     names = [layer.address.partition(":")[0] for layer in layers.values()]
     if not is_alexnet(module) or sorted(names) != sorted(ALEXNET_LAYERS):
         return {}
-    places = [ALEXNET_LAYERS.index(name) for name in names]
-    return {layer.reads: at for layer, at in zip(layers.values(), places, strict=True)}
+    stages = [ALEXNET_LAYERS.index(name) for name in names]
+    return {layer.source: stage for layer, stage in zip(layers.values(), stages, strict=True)}
 
 
-def _pools(module: nn.Module, reads: set[str]) -> dict[str, str]:
+def _pools(module: nn.Module, sources: Iterable[str]) -> dict[str, str]:
     """Return the pooling module that directly follows each module in its ``Sequential``.
 
-    A module that stands in several places does not say behind which of them it ran.
+    A module that is used in several positions does not say after which of them it ran.
     """
-    places = Counter(part for _, part in module.named_modules(remove_duplicate=False))
+    uses = Counter(part for _, part in module.named_modules(remove_duplicate=False))
     found = {}
-    for read in reads:
-        parent_name, _, child = read.rpartition(".")
+    for source in sources:
+        parent_name, _, child = source.rpartition(".")
         parent = module.get_submodule(parent_name)
-        if "#" in read or not isinstance(parent, nn.Sequential):
+        if "#" in source or not isinstance(parent, nn.Sequential):
             continue
         names = list(parent._modules)
         following = names[names.index(child) + 1 :][:1]
-        behind = parent._modules[following[0]] if following else None
-        if isinstance(behind, _POOLINGS) and places[behind] == 1:
-            found[read] = f"{parent_name}.{following[0]}" if parent_name else following[0]
+        after = parent._modules[following[0]] if following else None
+        if isinstance(after, _POOLINGS) and uses[after] == 1:
+            found[source] = f"{parent_name}.{following[0]}" if parent_name else following[0]
     return found

@@ -9,7 +9,7 @@ import glob
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 from camreport.errors import ClassError, InputError
 from camreport.files import MARKER, RESULTS
 from camreport.messages import message
+from camreport.progress import Notify
 
 READABLE_EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split()
@@ -38,9 +39,6 @@ MAX_PATHS_TO_FOLDER = 100
 
 MAX_LISTED = 3
 """Most folders or extensions that a note names."""
-
-Notify = Callable[[str], None]
-"""Called with a sentence about skipped files or folders."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from camreport.images.inputs import (
     READABLE_EXTENSIONS,
     UNREADABLE_EXTENSIONS,
     InputFile,
-    Notify,
     printable,
     read_text,
 )
+from camreport.progress import Notify
 from camreport.settings import split_list
 
 FOLDER = "folder"

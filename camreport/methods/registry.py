@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
 from camreport.errors import MethodError, suggestion
 from camreport.messages import Message, message
+from camreport.settings import DEFAULT_METHODS as DEFAULT_METHODS
 from camreport.settings import split_list
 
 if TYPE_CHECKING:
@@ -197,9 +198,6 @@ class Method:
 
 METHODS: dict[str, Method] = {}
 """Every method by its key, in the order in which tables show them."""
-
-DEFAULT_METHODS = ("grad_cam", "layer_cam")
-"""The methods of a run that names none."""
 
 
 def _registering(

@@ -30,8 +30,8 @@ class Refused(ModelError):
     """A file asks for names whose code could run."""
 
     def __init__(self, names: list[str], advice: str) -> None:
-        asked = ", ".join(name[:100] for name in names[:10])
-        super().__init__(f"refused: it asks for {asked}{advice}")
+        listed = ", ".join(name[:100] for name in names[:10])
+        super().__init__(f"refused: it asks for {listed}{advice}")
         self.names = names
 
 
@@ -93,10 +93,10 @@ def read_legacy(data: bytes) -> object:
         )
     _version, _system = _read(stream, _nothing_stored), _read(stream, _nothing_stored)
     start = stream.tell()
-    asked = _AskedStorages()
-    _read(stream, asked)
+    declared = _DeclaredStorages()
+    _read(stream, declared)
     keys = _read(stream, _nothing_stored)
-    flat = _stored_tensors(stream, keys, asked.known)
+    flat = _stored_tensors(stream, keys, declared.known)
     stream.seek(start)
     return _with_modules(_read(stream, lambda dtype, key, count: flat[key]))
 
@@ -193,7 +193,7 @@ class _ArchiveStorages:
 
 
 @dataclass
-class _AskedStorages:
+class _DeclaredStorages:
     """The types and sizes of the storages that an older file uses before their values come."""
 
     known: dict[str, tuple[torch.dtype, int]] = field(default_factory=dict)
@@ -206,16 +206,16 @@ class _AskedStorages:
 
 
 def _stored_tensors(
-    stream: io.BytesIO, keys: object, asked: Mapping[str, tuple[torch.dtype, int]]
+    stream: io.BytesIO, keys: object, declared: Mapping[str, tuple[torch.dtype, int]]
 ) -> dict[str, Tensor]:
     """Return the storages at the end of an older file."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ModelError(damage("the names of its tensors are missing"))
-    if sorted(keys) != sorted(asked):
+    if sorted(keys) != sorted(declared):
         raise ModelError(damage("its tensors are not those that it names"))
     flat = {}
     for key in keys:
-        dtype, count = asked[key]
+        dtype, count = declared[key]
         if int.from_bytes(stream.read(8), "little") != count:
             raise ModelError(damage(f"the size of tensor {key} is wrong"))
         flat[key] = _typed(_flat(stream.read(count * dtype.itemsize)), dtype, count)

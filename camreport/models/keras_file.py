@@ -100,7 +100,7 @@ def read_keras(data: bytes) -> KerasFile:
             weights = root
             if "model_config" in root.attrs:
                 if not isinstance(root.get("model_weights", getlink=True), h5py.HardLink):
-                    raise ModelError("model_weights points to another place")
+                    raise ModelError("model_weights points to something else")
                 config, weights = json.loads(root.attrs["model_config"]), root["model_weights"]
             paths: list[str] = []
             weights.visit(paths.append)

@@ -15,7 +15,7 @@ from camreport.errors import ModelError
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message
 from camreport.network.logits import logits_of
-from camreport.network.state import gradients_on, undisturbed
+from camreport.network.state import gradients_on, preserved
 from camreport.settings import AUTO
 
 RANDOM = message("models.untrained")
@@ -259,7 +259,7 @@ def count_classes(
     parameter = next(module.parameters(), torch.empty(0))
     blank = parameter.new_zeros(1, 3, *preprocessing.size)
     try:
-        with undisturbed(module), gradients_on():
+        with preserved(module), gradients_on():
             returned = module(blank.requires_grad_().clone())
     except (MemoryError, torch.OutOfMemoryError):
         raise

@@ -80,9 +80,9 @@ def _unpickled_with_code(data: bytes) -> object:
             "save the weights alone with torch.save(model.state_dict(), file)."
         ) from error
     except (AttributeError, ImportError) as error:
-        asked = ", ".join(_refused_names(data)[:3])
+        names = ", ".join(_refused_names(data)[:3])
         raise ModelError(
-            f"asks for code that cannot be imported here: {asked}. In the script that has it, save "
+            f"asks for code that cannot be imported here: {names}. In the script that has it, save "
             "the weights alone with torch.save(model.state_dict(), file); then give both: "
             "--model script.py:Class --checkpoint file."
         ) from error

@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from camreport.errors import LayerError, suggestion
+from camreport.messages import Message, message
 from camreport.settings import check_address
 
 ACTIVATIONS = (
@@ -51,20 +52,20 @@ class Layer:
 
     Attributes:
         address: canonical name, e.g. ``features.0``, ``features.0:pre``, ``layer1.0.relu#1``.
-        reads: name (and call) of the module whose output is captured.
+        source: name (and call) of the module whose output is captured.
         type: class name of the addressed module.
         tensor: which tensor that is, in words: ``after ReLU`` or ``own output``.
     """
 
     address: str
-    reads: str
+    source: str
     type: str
-    tensor: str
+    tensor: Message
 
     @property
     def module(self) -> str:
         """Name of the captured module, without its call."""
-        return self.reads.partition("#")[0]
+        return self.source.partition("#")[0]
 
 
 def resolve_layer(model: nn.Module, asked: str | int | nn.Module) -> Layer:
@@ -94,9 +95,13 @@ def resolve_layer(model: nn.Module, asked: str | int | nn.Module) -> Layer:
     after = None if variant or call else _activation_after(modules, name)
     return Layer(
         address=address,
-        reads=after or (f"{name}#{call}" if call else name),
+        source=after or (f"{name}#{call}" if call else name),
         type=type(modules[name]).__name__,
-        tensor=f"after {type(modules[after]).__name__}" if after else "own output",
+        tensor=(
+            message("network.tensor.after", activation=type(modules[after]).__name__)
+            if after
+            else message("network.tensor.own")
+        ),
     )
 
 
@@ -142,8 +147,8 @@ def _activation_after(modules: Mapping[str, nn.Module], name: str) -> str | None
     ):
         return None
     siblings = [(child, module) for child, module in parent._modules.items() if module]
-    place = [child for child, _ in siblings].index(name.rpartition(".")[2])
-    following: Sequence[tuple[str, nn.Module]] = siblings[place + 1 : place + 3]
+    own = [child for child, _ in siblings].index(name.rpartition(".")[2])
+    following: Sequence[tuple[str, nn.Module]] = siblings[own + 1 : own + 3]
     if following and isinstance(following[0][1], NORMALISATIONS):
         following = following[1:]
     if not following or not isinstance(following[0][1], ACTIVATIONS):

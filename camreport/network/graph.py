@@ -1,15 +1,21 @@
-"""The tail of a network: what it does behind one layer, as a function of that layer's output.
+"""The code of a network, followed once by ``torch.fx``: what comes after a layer, as a function.
 
-Perturbation methods change a layer and ask for the logits, hundreds of times. What lies in
-front of the layer does not change, so only the tail is run. It is found by following the
-model's own code symbolically (``torch.fx``); where that cannot be done, the whole model runs
-with the layer's output exchanged, which is slower and gives the same.
+Perturbation methods change a layer's output and ask for the logits, hundreds of times. What comes
+before the layer does not change, so only the part after it is run, its tail::
+
+    images ─▶ before ─▶ layer's output ─▶ channelwise ─▶ linear ─▶ rest ─▶ logits
+                 └─ saved: what goes around the layer (skip connections) ──┘
+
+Every arrow is a ``Slice`` of one graph: some of its steps as a function of some of its values.
+Where the code cannot be followed, the whole model runs with the layer's output exchanged, which
+is slower and gives the same.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 
 import torch
@@ -21,6 +27,7 @@ from camreport.network.address import ACTIVATIONS
 from camreport.network.grid import Grid
 from camreport.network.logits import logits_of, part_of
 from camreport.network.state import forward_without_gradients, interrupts_deferred
+from camreport.network.trace import watched
 from camreport.settings import SOFTMAX
 
 Node = fx.Node
@@ -28,10 +35,16 @@ Node = fx.Node
 VALUE = "camreport_value"
 """Under this key a step that reads an attribute of the model keeps what it read."""
 
+
+def returned(value: Tensor) -> Tensor:
+    """Return a value as it is: the step at which an asked module's output leaves it."""
+    return value
+
+
 _POINTWISE_MODULES = (*ACTIVATIONS, nn.Dropout, nn.Dropout2d, nn.Identity, nn.BatchNorm2d)
 _POOLING_MODULES = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _ADAPTIVE_MODULES = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_POINTWISE_FUNCTIONS = (torch.relu, functional.relu, functional.dropout)
+_POINTWISE_FUNCTIONS = (torch.relu, functional.relu, functional.dropout, returned)
 _POOLING_FUNCTIONS = (
     functional.adaptive_avg_pool2d,
     functional.avg_pool2d,
@@ -42,14 +55,14 @@ _FLATTENING = (torch.flatten, "flatten")
 
 @dataclass(frozen=True)
 class Entry:
-    """How a tail begins: channels kept apart, then one operation that is linear in them.
+    """How a tail begins: channels stay separate, then one operation that is linear in them.
 
     Attributes:
         channelwise: from the layer's output to the input of ``linear``; every channel of its
             result depends on the same channel of the layer alone.
         linear: a convolution without groups, or a linear layer behind a flattening.
         rest: from the output of ``linear`` (and the saved tensors) to the logits.
-        pointwise: ``channelwise`` keeps positions apart as well, unless it changes their number.
+        pointwise: positions stay separate in ``channelwise`` as well, unless their number changes.
     """
 
     channelwise: Callable[[Tensor], Tensor]
@@ -60,12 +73,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Tail:
-    """What a model does behind one layer.
+    """What a model does after one layer.
 
     Attributes:
         after: from the layer's output and the saved tensors to the logits.
-        before: from the images to the saved tensors, those that skip the layer on their way;
-            None where there are none.
+        before: from the images to the saved tensors, those that go around the layer; None where
+            there are none.
         entry: how the tail begins, where that can be used.
     """
 
@@ -76,169 +89,274 @@ class Tail:
 
 @dataclass(frozen=True)
 class Head:
-    """Global average pooling and one linear layer, behind a layer.
+    """Global average pooling and one linear layer, right after a layer.
 
     Attributes:
         weight: of the linear layer, ``(num_classes, C)``.
-        rectified: a ReLU stands between the layer and the pooling.
+        rectified: there is a ReLU between the layer and the pooling.
     """
 
     weight: Tensor
     rectified: bool
 
 
-def trace_model(module: nn.Module, whole: Sequence[str] = ()) -> fx.Graph | None:
-    """Follow a model's forward symbolically; None where its code does not allow that.
+@dataclass(frozen=True)
+class Slice:
+    """A part of a model's graph: a function of some of its values.
+
+    Attributes:
+        inputs: the values that it takes.
+        steps: steps that may be needed, in order; those whose inputs are missing are left out.
+        result: the value that it returns, or several of them.
+    """
+
+    inputs: Sequence[Node]
+    steps: Sequence[Node]
+    result: Node | Sequence[Node]
+
+    def compiled(self, module: nn.Module) -> fx.GraphModule:
+        """Return it as a module that shares the model's parts."""
+        graph = fx.Graph()
+        copies = {node: graph.placeholder(f"value_{i}") for i, node in enumerate(self.inputs)}
+        for node in self.steps:
+            if all(one in copies for one in node.all_input_nodes):
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        if isinstance(self.result, Node):
+            graph.output(copies[self.result])
+        else:
+            graph.output(tuple(copies[node] for node in self.result))
+        values = {n.target: n.meta[VALUE] for n in graph.nodes if n.op == "get_attr"}
+        parts = {
+            n.target: module.get_submodule(n.target) for n in graph.nodes if n.op == "call_module"
+        }
+        return fx.GraphModule(values | parts, graph)
+
+
+@dataclass(frozen=True)
+class FollowedModel:
+    """A model and the graph of its code.
+
+    Attributes:
+        module: the model.
+        graph: its code, down to torch's own modules.
+        outputs: the steps at which each asked module returned, call by call, by its name.
+    """
+
+    module: nn.Module
+    graph: fx.Graph
+    outputs: Mapping[str, Sequence[Node | None]]
+
+    @cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """The model's modules by name."""
+        return dict(self.module.named_modules(remove_duplicate=False))
+
+    @property
+    def functions(self) -> set[object]:
+        """The functions and tensor methods that the model's own code calls."""
+        called = ("call_function", "call_method")
+        return {node.target for node in self.graph.nodes if node.op in called}
+
+    def output_of(self, source: str) -> Node | None:
+        """Return the step at which a module returned (``name``, or ``name#k`` for its call k)."""
+        name, _, call = source.partition("#")
+        calls, number = self.outputs.get(name, ()), int(call or 0)
+        return calls[number] if number < len(calls) else None
+
+    def logits(self, output: str | None) -> Node | None:
+        """Return the step that gives the logits, or the named part of what the model returns."""
+        (end,) = (node for node in self.graph.nodes if node.op == "output")
+        try:
+            result = part_of(end.args[0], output)
+        except ModelError:
+            return None
+        return result if isinstance(result, Node) else None
+
+
+def follow(module: nn.Module, sources: Collection[str] = ()) -> FollowedModel | None:
+    """Follow a model's forward symbolically, once; None where its code does not allow that.
+
+    Where the code inside an asked module does not allow it, that module stays one step.
 
     Args:
         module: in evaluation mode; its attributes are as before afterwards.
-        whole: modules that stay one step each, by name.
+        sources: modules whose outputs are asked for, ``name`` or ``name#k``.
     """
+    names = {source.partition("#")[0] for source in sources}
+    followed = _follow(module, _Tracer(names))
+    if followed is None and names:
+        followed = _follow(module, _Tracer(names, whole=True))
+    return followed
+
+
+def _follow(module: nn.Module, tracer: "_Tracer") -> FollowedModel | None:
     with interrupts_deferred(), _attributes_kept(module), _calls_kept():
         try:
-            graph: fx.Graph = _Tracer(whole).trace(module)
+            graph: fx.Graph = tracer.trace(module)
         except Exception:  # whatever a model's code does with something that is no tensor
             return None
         for node in graph.nodes:  # a tensor made in forward is known to the module just now only
             if node.op == "get_attr":
                 node.meta[VALUE] = attrgetter(str(node.target))(module)
-    return graph
+    outputs = {
+        name: [proxy.node if isinstance(proxy, fx.Proxy) else None for proxy in proxies]
+        for name, proxies in tracer.returned.items()
+    }
+    return FollowedModel(module, graph, outputs)
 
 
 def find_tail(
-    module: nn.Module, reads: str, output: str | None = None, activation: str = SOFTMAX
+    model: FollowedModel, source: str, output: str | None = None, activation: str = SOFTMAX
 ) -> Tail | None:
-    """Return what follows the output of a module (``name``, or ``name#k`` for its call k).
+    """Return what follows the output of a module.
 
-    None where the model's code cannot be followed, or what it returns holds no logits that are
-    known by name.
+    None where what the model returns holds no logits that are known by name, or where they do
+    not depend on the module.
 
     Args:
-        module: in evaluation mode.
-        reads: the layer.
+        model: followed with this source.
+        source: the layer.
         output: which part of what the model returns holds the logits.
         activation: how they become probabilities.
     """
-    found = _locate(module, reads, output)
-    if found is None:
+    layer, result = model.output_of(source), model.logits(output)
+    if layer is None or result is None:
         return None
-    graph, layer, result = found
-    nodes = list(graph.nodes)
-    source = next(node for node in nodes if node.op == "placeholder")
-    of_images, behind = _reached(nodes, source), _reached(nodes, layer)
-    if result not in behind:
+    nodes = list(model.graph.nodes)
+    images = next(node for node in nodes if node.op == "placeholder")
+    of_images, after = _reached(nodes, images), _reached(nodes, layer)
+    if result not in after:
         return None
-    order = {node: place for place, node in enumerate(nodes)}
+    order = {node: index for index, node in enumerate(nodes)}
     saved = sorted(
-        {i for n in behind - {layer} for i in n.all_input_nodes if i in of_images - behind},
+        {i for n in after - {layer} for i in n.all_input_nodes if i in of_images - after},
         key=order.__getitem__,
     )
-    upstream = [n for n in nodes if n not in behind and n is not source and n.op != "output"]
+    upstream = [n for n in nodes if n not in after and n is not images and n.op != "output"]
     constants = [n for n in nodes if n not in of_images and n.op not in ("placeholder", "output")]
-    steps = [*constants, *(n for n in nodes if n in behind - {layer} and n.op != "output")]
+    steps = [*constants, *(n for n in nodes if n in after - {layer} and n.op != "output")]
+    whole = Slice([layer, *saved], steps, result)
     return Tail(
-        after=_to_logits(_part(module, [layer, *saved], steps, result), activation),
-        before=_part(module, [source], upstream, saved) if saved else None,
-        entry=_entry(module, layer, result, saved, steps, activation),
+        after=_to_logits(whole.compiled(model.module), activation),
+        before=Slice([images], upstream, saved).compiled(model.module) if saved else None,
+        entry=_entry(model, whole, activation),
     )
 
 
 def find_head(
-    module: nn.Module, reads: str, output: str | None = None, activation: str = SOFTMAX
+    model: FollowedModel, source: str, output: str | None = None, activation: str = SOFTMAX
 ) -> Head | None:
     """Return the pooling and the one linear layer that follow a module, if nothing else does.
 
     Takes what ``find_tail`` takes.
     """
-    found = _locate(module, reads, output)
-    if found is None:
+    node, result = model.output_of(source), model.logits(output)
+    if node is None or result is None:
         return None
-    _, node, result = found
-    modules = dict(module.named_modules(remove_duplicate=False))
     pooled = rectified = False
     while len(node.users) == 1:
         (node,) = node.users
-        step = _step(modules, node)
+        step = _step(model, node)
         if isinstance(step, nn.Linear):
             ends = pooled and node is result
-            weight = step.weight.detach().T  # (C, num_classes), or (C, 1)
-            zero = logits_of(torch.zeros_like(weight), len(weight), activation=activation)
-            weight = (logits_of(weight, len(weight), activation=activation) - zero).T
-            return Head(weight, rectified) if ends else None
+            return Head(_class_weights(step, activation), rectified) if ends else None
         if not pooled and (isinstance(step, nn.ReLU) or step in (functional.relu, torch.relu)):
             rectified = True
         elif _averages_globally(step, node):
             pooled = True
-        elif not (_flattens(step) or isinstance(step, nn.Dropout | nn.Identity)):
+        elif not (
+            _flattens(step) or isinstance(step, nn.Dropout | nn.Identity) or step is returned
+        ):
             return None
     return None
 
 
-def functional_steps(module: nn.Module) -> set[object] | None:
-    """Return the functions and tensor methods that a model's own code calls.
-
-    None where the code cannot be followed.
-    """
-    graph = trace_model(module)
-    if graph is None:
-        return None
-    return {node.target for node in graph.nodes if node.op in ("call_function", "call_method")}
+def _class_weights(linear: nn.Linear, activation: str) -> Tensor:
+    """Return a linear layer's weights for each class, ``(num_classes, C)``: two for one number."""
+    weight = linear.weight.detach().T  # (C, num_classes), or (C, 1)
+    zero = logits_of(torch.zeros_like(weight), len(weight), activation=activation)
+    return (logits_of(weight, len(weight), activation=activation) - zero).T
 
 
 def whole_model(
-    module: nn.Module, reads: str, images: Tensor, grid: Grid
+    module: nn.Module, source: str, images: Tensor, grid: Grid
 ) -> Callable[[Tensor, Tensor], object]:
-    """Return a function that runs the whole model with the layer exchanged.
+    """Return a function that runs the whole model with the layer's output exchanged.
 
     Args:
         module: the model.
-        reads: the layer, ``name`` or ``name#k``.
+        source: the layer, ``name`` or ``name#k``.
         images: ``(N, 3, H, W)``.
-        grid: how the layer's output lies.
+        grid: layout of the layer's output.
 
     Returns:
         a function of values ``(M, C, h, w)`` and the rows ``(M,)`` of the images they belong to,
         to what the model returns.
     """
-    name, _, call = reads.partition("#")
-    layer = module.get_submodule(name)
+    name, _, call = source.partition("#")
+    parts = {"": module, name: module.get_submodule(name)}
     forward = forward_without_gradients(module)
 
     def run(values: Tensor, rows: Tensor) -> object:
         calls = 0
 
-        def exchange(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        def started(part: str, _module: nn.Module) -> None:
             nonlocal calls
+            calls = calls if part else 0
+
+        def exchange(part: str, _module: nn.Module, output: object) -> object:
+            nonlocal calls
+            if not part:
+                return None
             calls += 1
-            if calls - 1 != int(call or 0):
-                return output
+            if calls - 1 != int(call or 0) or not isinstance(output, Tensor):
+                return None
             exchanged = grid.restore(values, output).clone()
             return exchanged.requires_grad_(torch.is_grad_enabled())
 
-        def counted(part: nn.Module, inputs: object) -> None:
-            nonlocal calls
-            calls = 0
-
-        with ExitStack() as hooks:
-            hooks.callback(module.register_forward_pre_hook(counted).remove)
-            hooks.callback(layer.register_forward_hook(exchange).remove)
+        with watched(parts, exchange, started):
             return forward(images[rows])
 
     return run
 
 
 class _Tracer(fx.Tracer):
-    """Follows a model's code into every module but torch's own and those that stay whole."""
+    """Follows a model's code into every module but torch's own.
 
-    def __init__(self, whole: Sequence[str]) -> None:
+    Attributes:
+        returned: what the asked modules returned, call by call, by name.
+    """
+
+    def __init__(self, names: Collection[str], whole: bool = False) -> None:
         super().__init__()
-        self._whole = set(whole)
+        self.returned: dict[str, list[object]] = {}
+        self._names = names
+        self._whole = names if whole else ()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Say whether a module stays one step."""
         return module_qualified_name in self._whole or super().is_leaf_module(
             m, module_qualified_name
         )
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> object:
+        """Give what an asked module returns a step of its own, so that it is told from its input.
+
+        A module may return what it was given, as a stochastic depth of zero does.
+        """
+        output: object = super().call_module(m, forward, args, kwargs)
+        name = self.path_of_module(m)
+        if name in self._names:
+            if isinstance(output, fx.Proxy):
+                output = self.create_proxy("call_function", returned, (output,), {})
+            self.returned.setdefault(name, []).append(output)
+        return output
 
 
 @contextmanager
@@ -287,25 +405,6 @@ def _to_logits(part: Callable[..., Tensor], activation: str) -> Callable[..., Te
     return run
 
 
-def _locate(
-    module: nn.Module, reads: str, output: str | None
-) -> tuple[fx.Graph, Node, Node] | None:
-    """Return the model's graph, the step that gives the layer's output, and the logits' step."""
-    name, _, call = reads.partition("#")
-    graph = trace_model(module, [name])
-    if graph is None:
-        return None
-    steps = [node for node in graph.nodes if node.op == "call_module" and node.target == name]
-    (end,) = (node for node in graph.nodes if node.op == "output")
-    try:
-        result = part_of(end.args[0], output)
-    except ModelError:
-        return None
-    if int(call or 0) >= len(steps) or not isinstance(result, Node):
-        return None
-    return graph, steps[int(call or 0)], result
-
-
 def _reached(nodes: Sequence[Node], start: Node) -> set[Node]:
     """Return the nodes whose values depend on one node, itself included."""
     reached = {start}
@@ -315,39 +414,13 @@ def _reached(nodes: Sequence[Node], start: Node) -> set[Node]:
     return reached
 
 
-def _part(
-    module: nn.Module,
-    inputs: Sequence[Node],
-    steps: Sequence[Node],
-    result: Node | Sequence[Node],
-) -> fx.GraphModule:
-    """Cut a part out of a model's graph: a function of some of its values."""
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(f"value_{place}") for place, node in enumerate(inputs)}
-    for node in steps:
-        if all(one in copies for one in node.all_input_nodes):
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-    output = copies[result] if isinstance(result, Node) else tuple(copies[n] for n in result)
-    graph.output(output)
-    values = {n.target: n.meta[VALUE] for n in graph.nodes if n.op == "get_attr"}
-    parts = {n.target: module.get_submodule(n.target) for n in graph.nodes if n.op == "call_module"}
-    return fx.GraphModule(values | parts, graph)
-
-
-def _entry(
-    module: nn.Module,
-    layer: Node,
-    result: Node,
-    saved: Sequence[Node],
-    steps: Sequence[Node],
-    activation: str,
-) -> Entry | None:
-    """Return how the tail begins, if channels stay apart up to one linear operation."""
-    modules = dict(module.named_modules(remove_duplicate=False))
+def _entry(model: FollowedModel, tail: Slice, activation: str) -> Entry | None:
+    """Return how a tail begins, if channels stay separate up to one linear operation."""
+    layer, *saved = tail.inputs
     node, chain, flat = layer, list[Node](), False
     while len(node.users) == 1:
         (node,) = node.users
-        step = _step(modules, node)
+        step = _step(model, node)
         if node.all_input_nodes != [node.args[0]] or _is_hooked(step):
             return None
         splits = isinstance(step, nn.Linear) and flat
@@ -355,12 +428,14 @@ def _entry(
             splits = step.groups == 1 and step.padding_mode == "zeros"
         if splits:
             assert isinstance(step, nn.Linear | nn.Conv2d)
-            rest = [n for n in steps if n not in chain and n is not node]
+            others = [n for n in tail.steps if n not in chain and n is not node]
+            channelwise = Slice([layer], chain, chain[-1] if chain else layer)
+            rest = Slice([node, *saved], others, tail.result)
             return Entry(
-                channelwise=_part(module, [layer], chain, chain[-1] if chain else layer),
+                channelwise=channelwise.compiled(model.module),
                 linear=step,
-                rest=_to_logits(_part(module, [node, *saved], rest, result), activation),
-                pointwise=_keep_positions_apart([_step(modules, one) for one in chain]),
+                rest=_to_logits(rest.compiled(model.module), activation),
+                pointwise=_keep_positions_apart([_step(model, one) for one in chain]),
             )
         if _flattens(step):
             flat = True
@@ -370,9 +445,9 @@ def _entry(
     return None
 
 
-def _step(modules: dict[str, nn.Module], node: Node) -> object:
+def _step(model: FollowedModel, node: Node) -> object:
     """Return what a node calls: a module, a function, or a tensor method's name."""
-    return modules[str(node.target)] if node.op == "call_module" else node.target
+    return model.modules[str(node.target)] if node.op == "call_module" else node.target
 
 
 def _is_hooked(step: object) -> bool:

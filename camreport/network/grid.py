@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops.misc import Permute
 
 from camreport.errors import LayerError
+from camreport.messages import Message, message
 
 MAX_PREFIX_TOKENS = 5
 """Class, distillation and register tokens that may stand in front of those of the image."""
@@ -64,18 +64,20 @@ class Grid:
             return values
         return torch.cat([original[:, : self.prefix], values.flatten(1, 2)], 1)
 
-    def __str__(self) -> str:
-        """Say what was done to the tensor; nothing where it is plain."""
+    def described(self, tensor: Message) -> Message:
+        """Add to the name of a tensor what was done to read its grid; nothing where it is plain."""
         if self.plain:
-            return ""
+            return tensor
         if self.prefix is None:
-            return "channels last"
+            return message("network.tensor.channels_last", tensor=tensor)
         height, width = self.size
-        tokens = f"{height * width} tokens as {width} × {height}"
-        dropped = {0: "", 1: ", class token left out"}.get(
-            self.prefix, f", {self.prefix} tokens in front left out"
-        )
-        return tokens + dropped
+        size: dict[str, int | Message] = {"tensor": tensor, "tokens": height * width}
+        size |= {"width": width, "height": height}
+        if self.prefix == 0:
+            return message("network.tensor.tokens", **size)
+        if self.prefix == 1:
+            return message("network.tensor.class_token", **size)
+        return message("network.tensor.prefix", count=self.prefix, **size)
 
 
 def grid_of(tensor: Tensor, module: nn.Module, image: tuple[int, int]) -> Grid:
@@ -134,14 +136,20 @@ def is_convolutional(module: nn.Module) -> bool:
     return any(isinstance(part, (*_CHANNELS_FIRST, nn.ReLU, nn.SiLU, nn.ReLU6)) for part in parts)
 
 
+def is_permute(module: nn.Module) -> bool:
+    """Say whether a module is torchvision's Permute, without importing torchvision."""
+    kind = type(module)
+    return kind.__name__ == "Permute" and kind.__module__.startswith("torchvision.")
+
+
 def _ends_on_last_axis(module: nn.Module) -> bool:
     """Say whether the last part of a module that tells has its channels on the last axis.
 
     It decides where there are about as many channels as rows and columns.
     """
     for part in reversed(list(module.modules())):
-        if isinstance(part, Permute):
-            return bool(part.dims[-1] == 1)
+        if is_permute(part):
+            return bool(getattr(part, "dims", (0,))[-1] == 1)
         if type(part) in (nn.LayerNorm, nn.Linear):  # a LayerNorm2d is another class
             return True
         if isinstance(part, _CHANNELS_FIRST):

@@ -56,6 +56,11 @@ class MatrixProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     found = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler at the first operation."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: torch._ops.OpOverload,

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from camreport.messages import Message, message
 from camreport.network.logits import confirmed, logits_of
 from camreport.network.state import forward_without_gradients
 from camreport.settings import AUTO, NONE, SIGMOID
@@ -10,15 +11,10 @@ from camreport.settings import AUTO, NONE, SIGMOID
 STRENGTH = 100
 """How many times stronger than a photograph the noise is that confirms probabilities."""
 
-_NOTES = {
-    NONE: "probability: the model returns probabilities; they are shown as they are, without a "
-    "second softmax, and the maps explain them",
-    SIGMOID: "probability: each class has its own, the sigmoid of its logit; together they need "
-    "not add up to 1",
-}
+_NOTES = {NONE: message("network.probabilities"), SIGMOID: message("network.sigmoid")}
 
 
-def reading_notes(activation: str, output: str | None, asked: str | None) -> tuple[str, ...]:
+def reading_notes(activation: str, output: str | None, asked: str | None) -> tuple[Message, ...]:
     """Say how the logits become probabilities, where that is not the softmax, and where they are.
 
     Args:
@@ -26,8 +22,7 @@ def reading_notes(activation: str, output: str | None, asked: str | None) -> tup
         output: the part of what the model returns that holds the logits.
         asked: that part, where it was named.
     """
-    part = f"output: the logits are part {output!r} of what the model returns"
-    found = [part] if output != asked else []
+    found = [message("network.output", part=repr(output))] if output != asked else []
     return (*found, *([_NOTES[activation]] if activation in _NOTES else []))
 
 

@@ -3,7 +3,7 @@
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
@@ -14,17 +14,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 _ONE_AT_A_TIME = threading.RLock()
-"""Held while a model is disturbed: its flags, torch.fx's patches and the one below are not a
-thread's own."""
+"""Held while a model is changed: its flags and what torch.fx and this module patch are shared by
+all threads."""
 
 _HALVES = (torch.float16, torch.bfloat16)
 
 _WANTS_GRAPH = re.compile(r"requires?[_ ]grad|require gradient|retain_grad")
-"""What autograd says to a forward that hooks or differentiates tensors without a graph."""
+"""What autograd's errors say where a forward hooks or differentiates tensors without a graph."""
 
 
 @contextmanager
-def undisturbed(module: nn.Module) -> Iterator[None]:
+def preserved(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode without parameter gradients, and back as it was.
 
     Half-precision weights are computed with in float32, and activation checkpoints are off: they
@@ -36,9 +36,7 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
         with interrupts_deferred(), ExitStack() as changes:
             _switch(changes, torch.utils.checkpoint, "CheckpointFunction", _NoCheckpoint)
             _change_flags(module, changes)
-            for part in module.modules():
-                for name, buffer in part.named_buffers(recurse=False):
-                    changes.callback(_put_back, part, name, buffer, _copy_of(buffer))
+            changes.callback(_Buffers(module).put_back)
             _widen(module, changes)
             restored = changes.pop_all()
             stack.callback(_close, restored)
@@ -85,17 +83,43 @@ def _change_flags(module: nn.Module, changes: ExitStack) -> None:
             parameter.requires_grad = False  # the method refuses parameters without values
 
 
-def _copy_of(buffer: Tensor) -> Tensor | None:
-    """Return a copy of a buffer's values; None where it has none."""
-    return None if buffer.is_meta or is_lazy(buffer) else buffer.clone()
+class _Buffers:
+    """A module's buffers and their values, so that they come back bit for bit.
+
+    The values of all buffers on one device are copied as one, and compared as one: a network
+    with hundreds of them costs one copy and one wait for the device. Version counters would
+    cost less, but do not see what is written by a batch normalisation or through ``.data``.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        parts = list(module.modules())
+        self._owners = [
+            (part, name, buffer)
+            for part in parts
+            for name, buffer in part.named_buffers(recurse=False)
+        ]
+        by_device: dict[torch.device, list[Tensor]] = {}
+        for _, _, buffer in self._owners:
+            if not (buffer.is_meta or is_lazy(buffer)):
+                by_device.setdefault(buffer.device, []).append(buffer)
+        self._kept = [(buffers, _joined(buffers)) for buffers in by_device.values()]
+
+    def put_back(self) -> None:
+        """Give every module its buffers with the values they had."""
+        for part, name, buffer in self._owners:
+            part._buffers[name] = buffer
+        for buffers, values in self._kept:
+            if torch.equal(_joined(buffers), values):
+                continue
+            sizes = [buffer.numel() * buffer.element_size() for buffer in buffers]
+            with torch.no_grad():
+                for buffer, own in zip(buffers, torch.split(values, sizes), strict=True):
+                    buffer.copy_(own.clone().view(buffer.dtype).view(buffer.shape))
 
 
-def _put_back(part: nn.Module, name: str, buffer: Tensor, values: Tensor | None) -> None:
-    """Give a module its buffer with the values it had."""
-    part._buffers[name] = buffer
-    if values is not None and not torch.equal(buffer, values):
-        with torch.no_grad():
-            buffer.copy_(values)
+def _joined(buffers: Sequence[Tensor]) -> Tensor:
+    """Return the bytes of tensors on one device, one after the other."""
+    return torch.cat([buffer.detach().reshape(-1).view(torch.uint8) for buffer in buffers])
 
 
 def _widen(module: nn.Module, changes: ExitStack) -> None:

@@ -1,7 +1,13 @@
-"""``LayerTrace``: the with-block that captures layer outputs by name."""
+"""Watching a model while it runs: the one place that puts hooks on modules.
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+``watched`` is the hook context: it tells what each module returns and may exchange it. Built on
+it are ``LayerTrace``, which keeps what some modules return, and ``counted_bytes``, which adds up
+what they all do.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -11,6 +17,73 @@ from torch import Tensor, nn
 
 from camreport.errors import LayerError
 from camreport.network.grid import Grid, grid_of
+from camreport.network.memory import BatchTooLarge
+
+Started = Callable[[str, nn.Module], None]
+"""Called with the name of a module and the module, before it runs."""
+
+Ended = Callable[[str, nn.Module, object], object]
+"""Called with a module's name, the module and what it returned; what is returned in turn takes the
+place of that, unless it is None."""
+
+
+@contextmanager
+def watched(
+    modules: Mapping[str, nn.Module], ended: Ended, started: Started | None = None
+) -> Iterator[None]:
+    """Tell when modules start and what they return; the hooks are gone afterwards.
+
+    Args:
+        modules: by the names under which they are told.
+        ended: called when one returns.
+        started: called when one starts.
+    """
+
+    def before(name: str, module: nn.Module, _inputs: object) -> None:
+        assert started is not None
+        started(name, module)
+
+    def after(name: str, module: nn.Module, _inputs: object, output: object) -> object:
+        return ended(name, module, output)
+
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            if started is not None:
+                handle = module.register_forward_pre_hook(partial(before, name))
+                hooks.callback(handle.remove)
+            hooks.callback(module.register_forward_hook(partial(after, name)).remove)
+        yield
+
+
+@dataclass
+class Bytes:
+    """What modules have returned so far.
+
+    Attributes:
+        total: in bytes.
+    """
+
+    total: int = 0
+
+
+@contextmanager
+def counted_bytes(module: nn.Module, limit: float = float("inf")) -> Iterator[Bytes]:
+    """Add up the bytes that the innermost modules return: about what a backward pass needs.
+
+    Raises:
+        BatchTooLarge: in the middle of the forward pass, once there are more than ``limit``.
+    """
+    returned = Bytes()
+
+    def count(_name: str, _module: nn.Module, output: object) -> None:
+        if isinstance(output, Tensor):
+            returned.total += output.numel() * output.element_size()
+        if returned.total > limit:
+            raise BatchTooLarge
+
+    parts = enumerate(module.modules())
+    with watched({str(i): part for i, part in parts if not any(part.children())}, count):
+        yield returned
 
 
 class NotSpatialError(LayerError):
@@ -63,11 +136,7 @@ class LayerTrace:
         self._hooks = ExitStack()
 
     def __enter__(self) -> Self:
-        with ExitStack() as hooks:
-            for name, module in self._modules.items():
-                handle = module.register_forward_hook(partial(self._keep, name))
-                hooks.callback(handle.remove)
-            self._hooks = hooks.pop_all()
+        self._hooks.enter_context(watched(self._modules, self._keep))
         return self
 
     def __exit__(
@@ -111,7 +180,7 @@ class LayerTrace:
         return [output for output in self._outputs.get(name, []) if isinstance(output, Tensor)]
 
     def position(self, name: str) -> int:
-        """Return the place of ``name`` in the order in which the captured modules finished."""
+        """Return the index of ``name`` in the order in which the captured modules finished."""
         return self._order.index(self._find(name)[1])
 
     def _find(self, name: str) -> tuple[Tensor, tuple[str, int]]:
@@ -141,9 +210,7 @@ class LayerTrace:
             )
         return output, (module, number)
 
-    def _keep(
-        self, name: str, module: nn.Module, inputs: tuple[object, ...], output: object
-    ) -> object:
+    def _keep(self, name: str, module: nn.Module, output: object) -> object:
         calls = self._outputs.setdefault(name, [])
         call = (name, len(calls))
         self._order.append(call)

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Self, cast
 
 import torch
 
-from camreport.engine.explainer import Explainer, choose_targets
+from camreport.engine.explainer import Explainer
+from camreport.engine.memory import Limits as EngineLimits
 from camreport.engine.plan import Plan
+from camreport.engine.targets import choose_targets
 from camreport.errors import InputError
 from camreport.images.inputs import InputFile
 from camreport.images.loading import FailedInput, LoadedImage, LoadingLimits, decode_ahead
@@ -18,9 +20,9 @@ from camreport.messages import Message, message
 from camreport.methods import Method
 from camreport.models import LoadedModel
 from camreport.network.address import Layer
-from camreport.network.memory import budget_of
-from camreport.network.state import undisturbed
-from camreport.network.survey import check_places, choose_layers, sample_image
+from camreport.network.choose import check_places, choose_layers
+from camreport.network.state import preserved
+from camreport.network.survey import sample_image
 from camreport.results.decoding import Entry, filled, shortened, whole
 from camreport.results.schema import MAX_INLINE, Activation, LayerEntry, Skip
 from camreport.results.writer import MAX_DISCARDED
@@ -54,7 +56,7 @@ class Limits:
     @classmethod
     def of(cls, device: torch.device) -> Self:
         """Return the limits on a device: a shard has room for its largest batch."""
-        return cls(shard_images=max(cls.shard_images, budget_of(device).images))
+        return cls(shard_images=max(cls.shard_images, EngineLimits().budget(device).images))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ class Request:
             " ".join(
                 (
                     method.key,
-                    *([] if method.largest_grid is None else [f"grid {method.largest_grid}"]),
+                    *([] if method.max_positions is None else [f"grid {method.max_positions}"]),
                     *([f"seed {self.settings.seed}"] if method.needs.random else []),
                 )
             )
@@ -176,7 +178,7 @@ def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str
         LayerError: as for ``explain``.
     """
     sample = sample_image(model.preprocessing.size)
-    with undisturbed(model.module):
+    with preserved(model.module):
         chosen = choose_layers(model.module, layers, sample, model.output)
         if layers is not None:
             check_places(model.module, chosen, sample, model.output)
@@ -199,7 +201,7 @@ def make_explainer(model: LoadedModel, request: Request, plan: RunPlan | None) -
     return Explainer(
         model,
         request.layers,
-        request.methods,
+        request.settings.methods,
         channels=request.channels,
         quantity=request.quantity,
         gamma=request.settings.gamma,
@@ -290,7 +292,7 @@ def _layers(planned: Plan, layers: Mapping[str, Layer]) -> tuple[LayerEntry, ...
         LayerEntry(
             address=layer.address,
             type=layer.type,
-            tensor=layer.tensor,
+            tensor=str(layer.tensor),
             shape=_shape(planned.shapes[name]),
             same_as=planned.duplicates.get(name) if name in planned.layers else None,
         )

@@ -20,7 +20,7 @@ ZERO = 127
 """The byte that stands for zero in a signed map; it reaches from 0 (-peak) to 254 (+peak)."""
 
 PICTURE_REACH = 0.995
-"""Share of a signed picture's values that are not clipped."""
+"""Fraction of a signed picture's values that are not clipped."""
 
 _OPENCV_COLORMAPS = {
     "viridis": cv2.COLORMAP_VIRIDIS,
@@ -114,7 +114,7 @@ def shade(
         height: of the result, in pixels.
         width: of the result, in pixels.
         scale: the value that gets the last colour, in the cam's unit; its own peak if None.
-        threshold: values below this share of ``scale`` (by magnitude) are invisible, 0..1.
+        threshold: values below this fraction of ``scale`` (by magnitude) are invisible, 0..1.
         smooth: bilinear; otherwise the map's own cells show.
     """
     gain = 1.0 if scale is None else cam.peak / scale
@@ -165,7 +165,7 @@ def overlay(
         cam: raw map ``(h, w)``, any float dtype.
         opacity: of the heat map, 0 (photograph only) to 1 (heat map only).
         colormap: one of ``COLORMAPS``; a signed map always takes the diverging one.
-        threshold: share of the maximum below which the photograph shows unchanged, 0..1.
+        threshold: fraction of the maximum below which the photograph shows unchanged, 0..1.
         signed: draw negative values too, diverging around zero.
 
     Returns:
@@ -218,7 +218,7 @@ def signed_picture(saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
 def _neighbours(
     source: int, target: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Return for each target pixel its two source pixels and the share of the second."""
+    """Return for each target pixel its two source pixels and the weight of the second."""
     position = (np.arange(target) + 0.5) * source / target - 0.5
     position = np.clip(position, 0, source - 1)
     first = np.floor(position).astype(np.intp)

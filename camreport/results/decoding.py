@@ -310,12 +310,9 @@ def _message(content: Any, nested: int = 0) -> Message:
         else:
             _within(place, _float, value)
     try:
-        message = Message.from_json(content)
-        for language in ("en", "zh"):
-            message.worded(language)
-    except (ValueError, KeyError, IndexError) as error:
+        return Message.from_json(content)
+    except ValueError as error:
         raise UnfitError("a message that this version knows", content) from error
-    return message
 
 
 def _phrase(content: Any) -> str:

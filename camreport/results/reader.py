@@ -1,9 +1,9 @@
 """The results folder: what a run leaves for researchers, and all that the gallery reads.
 
-    OUT/results/.camreport          marker: the folder is ours; what the run was asked to do
+    OUT/results/.camreport          marker: the folder is ours; settings of the run
     OUT/results/shard-000000.npz    raw maps, logits, targets and photographs of a range of images
     OUT/results/shard-000000.json   its sidecar: the records of its inputs; written when it is done
-    OUT/results/manifest.json       written last: its presence says that the run is complete
+    OUT/results/manifest.json       written last: where it is, the run is complete
 
 A folder may come from someone else: what is read here is checked, and leads nowhere else.
 Nothing here imports torch.
@@ -49,10 +49,10 @@ NEXT = ".camreport-next"
 """The folder in which a run writes until it is complete, where earlier results stand."""
 
 REPORT = "index.html"
-"""File name of the report, beside ``results``."""
+"""File name of the report, in the same folder as ``results``."""
 
 DATA = "data"
-"""The folder of a report's data, beside it, where it is too large for one file."""
+"""The folder of a report's data, in the same folder as the report, if that is not one file."""
 
 MANIFEST = "manifest.json"
 """Name of the file that describes a run."""
@@ -74,7 +74,7 @@ class MapRecord:
     Attributes:
         method: whose it is.
         layer: its address, ``fused`` or ``input``.
-        slot: place of its class among those explained.
+        slot: index of its class among those explained.
         target: index of that class; None for a method that looks at no class.
         cam: raw, as ``explain`` returns it: ``(h, w)``; on the input perhaps one value per colour
             ``(3, H, W)``; of a method that keeps channels apart ``(C, h, w)``.
@@ -115,7 +115,7 @@ class Results:
 
     @cached_property
     def images(self) -> Sequence[ImageEntry]:
-        """All inputs, failed ones included; read when asked for where there are many."""
+        """All inputs, failed ones included; of very many, each is read when it is needed."""
         return self.manifest.images or _SidecarImages(self.path, self.manifest)
 
     @cached_property
@@ -227,9 +227,9 @@ class _SidecarImages(Sequence[ImageEntry]):
     def __getitem__(self, index: slice) -> Sequence[ImageEntry]: ...
     def __getitem__(self, index: int | slice) -> ImageEntry | Sequence[ImageEntry]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        shard, row = divmod(place, self.manifest.totals.shard_length)
+            return [self[one] for one in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        shard, row = divmod(position, self.manifest.totals.shard_length)
         if self._last[0] != shard:
             self._last = shard, read_sidecar(self.path, self.manifest, shard).images
         return self._last[1][row]
@@ -326,8 +326,8 @@ def softmax(logits: NDArray[np.float32], axis: int = -1) -> NDArray[np.float64]:
     largest = logits.max(axis=axis, keepdims=True).astype(np.float64)
     with np.errstate(invalid="ignore"):  # logits that are not finite have no probabilities
         exponentials: NDArray[np.float64] = np.exp(logits.astype(np.float64) - largest)
-        shares: NDArray[np.float64] = exponentials / exponentials.sum(axis=axis, keepdims=True)
-    return shares
+        fractions: NDArray[np.float64] = exponentials / exponentials.sum(axis=axis, keepdims=True)
+    return fractions
 
 
 def probabilities(logits: NDArray[np.float32], activation: str) -> NDArray[np.float64]:

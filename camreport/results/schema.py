@@ -125,7 +125,7 @@ class LayerEntry(Entry):
     """A layer of which there are maps or feature maps.
 
     Attributes:
-        address: by which it was asked for.
+        address: as the user wrote it, in canonical form.
         type: of its module.
         tensor: which tensor is read, ``own output`` or ``after ReLU``.
         shape: of that tensor for one image, ``(C, h, w)``.
@@ -193,7 +193,7 @@ class ImageEntry(Entry):
         label: index of its true class, if that is known.
         labels: indices of all classes that count as right, where they are several.
         shard: file name of the shard with its arrays.
-        row: its place in them.
+        row: its index in those arrays.
         top: its most probable classes, most probable first.
     """
 
@@ -269,7 +269,7 @@ class FileFacts(Entry):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sidecar(Entry):
-    """The JSON file of a shard: it is written after the arrays, and says that they are complete.
+    """The JSON file of a shard, written after the arrays: where it is, they are complete.
 
     Attributes:
         run: fingerprint of the run that it belongs to.
@@ -329,9 +329,9 @@ class Manifest(Entry):
         model: what was explained.
         preprocessing: from a photograph to the model's input.
         classes: of the model, by index.
-        layers: those with maps, in the order in which they were asked for.
+        layers: those with maps, in the order of the request.
         channels: those with feature maps.
-        methods: keys of the methods, in the order in which they were asked for.
+        methods: keys of the methods, in the order of the request.
         quantity: score that was explained: ``logit``, ``probability``, ``contrast`` or
             ``contrast:INDEX``.
         activation: how logits become probabilities.
@@ -429,7 +429,7 @@ def sidecar_of(content: object, manifest: Manifest, shard: int, where: str) -> S
 
 
 def check_schema(content: Mapping[str, object], where: str) -> None:
-    """Refuse the manifest of another version, and say what to do.
+    """Refuse a manifest of another schema, with the way on in the message.
 
     Raises:
         ResultsError: it is of an older or newer camreport, or damaged.
@@ -455,7 +455,7 @@ def check_schema(content: Mapping[str, object], where: str) -> None:
 
 
 def _check_classes(image: ImageEntry, classes: int, place: str) -> None:
-    """Refuse an image that speaks of a class that there is not, by ``UnfitError``."""
+    """Refuse an image with the index of a class that does not exist, by ``UnfitError``."""
     named = (image.label, *(image.labels or ()), *(entry.index for entry in image.top))
     for index in named:
         if index is not None and index >= classes:

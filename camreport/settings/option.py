@@ -1,4 +1,4 @@
-"""What is said once of an option: how it is written and read, and what of a run it changes."""
+"""An option of a run: how it is written, read and checked, and which results it changes."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -32,9 +32,9 @@ class Option:
         parse: reads the value from a text; raises ``ValueError`` or a ``CamReportError``.
         write: writes it as ``parse`` reads it back; None where it cannot be written.
         check: raises a ``CamReportError`` for a value that makes no sense.
-        shown_default: the default in words, where the value does not say it.
-        permits: whether a value allows what could do harm; a file that merely lies in the present
-            folder may not ask for it.
+        shown_default: the default in words, where the value alone does not explain it.
+        permits: whether a value allows what could do harm; a file found in the
+            current folder may not set it.
         recorded: whether the recorded command has it.
     """
 
@@ -71,12 +71,12 @@ class Option:
         return self.shown_default or ("" if silent else str(self.written(self.default)))
 
 
-def option(default: Any, **said: Any) -> Any:
-    """Return a field of a dataclass with what is said of it as an ``Option``.
+def option(default: Any, **attributes: Any) -> Any:
+    """Return a dataclass field that is an option, with the attributes of ``Option``.
 
-    A default of False makes it a switch, unless ``switches`` says otherwise.
+    An option whose default is False is a switch.
     """
-    return field(default=default, metadata={"option": Option(default=default, **said)})
+    return field(default=default, metadata={"option": Option(default=default, **attributes)})
 
 
 def options_of(settings: type) -> dict[str, Option]:
@@ -84,16 +84,16 @@ def options_of(settings: type) -> dict[str, Option]:
     found: dict[str, Option] = {}
     for each in fields(settings):
         if "option" in each.metadata:
-            said: Option = each.metadata["option"]
-            flag = said.flag or "--" + each.name.replace("_", "-")
-            switches = {flag: True} if said.default is False else said.switches
-            found[each.name] = replace(said, flag=flag, switches=switches)
+            option: Option = each.metadata["option"]
+            flag = option.flag or "--" + each.name.replace("_", "-")
+            switches = {flag: True} if option.default is False else option.switches
+            found[each.name] = replace(option, flag=flag, switches=switches)
     return found
 
 
 def documented(settings: type[_Class]) -> type[_Class]:
     """Return a class of settings with its options' meanings in its docstring."""
-    meanings = [f"{name}: {said.help}" for name, said in options_of(settings).items()]
+    meanings = [f"{name}: {option.help}" for name, option in options_of(settings).items()]
     text = inspect.cleandoc(settings.__doc__ or "")
     settings.__doc__ = "\n    ".join([f"{text}\n\nOptions:", *meanings])
     return settings

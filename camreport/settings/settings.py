@@ -42,6 +42,7 @@ from camreport.settings.values import (
     BUNDLED,
     DEFAULT_METHODS,
     GAMMA,
+    LANGUAGES,
     TIMM,
     WEIGHTS,
     check_activation,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from camreport.models import LoadedModel
 
 Layout = Literal["auto", "single", "folder"]
+"""Forms of a report: one file, or a page and a folder of data; ``auto`` chooses by the size."""
 
 _input = partial(
     option,
@@ -81,11 +83,11 @@ _drawing = partial(option, group="Drawing", affects="report")
 @documented
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a run is asked to do, besides its inputs and its folder; each field is an option.
+    """What a run computes and how its report looks; each field is an option.
 
     Attributes:
-        spelled: names of options that the recorded command has even with their default values,
-            because a configuration file may say otherwise.
+        spelled: names of options that the recorded command includes even at their defaults,
+            because a configuration file may set them to something else.
 
     Raises:
         CamReportError: a value makes no sense, as far as its words show.
@@ -97,8 +99,8 @@ class Settings:
         affects="records",
         metavar="folder|FILE",
         write=write_labels,
-        help="True classes, for accuracy and a badge: the folders' names, or a CSV file of image "
-        "and class.",
+        help="True classes, for accuracy and a badge: the name of the image's folder, or a CSV "
+        "file of image and class.",
     )
     label_map: str | Mapping[str, Sequence[int]] | None = option(
         None,
@@ -106,7 +108,8 @@ class Settings:
         affects="records",
         metavar="cat=281-285,dog=151-268",
         write=write_label_map,
-        help="Classes that the labels' words stand for, where they are not the model's names.",
+        help="The model's classes that each label stands for, if labels are not class names; "
+        "predicting any of them counts as correct.",
     )
     image_size: int | Sequence[int] | None = _input(
         None,
@@ -254,8 +257,8 @@ class Settings:
         metavar="N",
         parse=read_whole,
         check=check_stages,
-        shown_default="3 of 5, else all but the last",
-        help="Number of early stages that are lifted.",
+        shown_default="the first 3 of 5 or more stages, else all but the last",
+        help="Number of early stages that the fused map lifts.",
     )
     smooth: str | Sequence[str] = _what(
         (),
@@ -296,8 +299,8 @@ class Settings:
     language: str = _drawing(
         "en",
         flag="--lang",
-        metavar="en|zh",
-        parse=OneOf("en", "zh"),
+        metavar="|".join(LANGUAGES),
+        parse=OneOf(*LANGUAGES),
         help="Language in which the report opens; readers can switch.",
     )
     figures: bool = option(
@@ -322,7 +325,7 @@ class Settings:
             each.check(getattr(self, name))
 
     def command(self, inputs: Sequence[str | Path], out: str | Path) -> str:
-        """Return a command line that asks for the same, with no absolute path in it.
+        """Return a command line for the same run, with no absolute path in it.
 
         Args:
             inputs: files, folders or patterns.
@@ -331,9 +334,9 @@ class Settings:
         paths = [write_path(path) for path in inputs]
         words = ["-o", write_path(out)]
         for name, each in options_of(type(self)).items():
-            said = each.words(getattr(self, name))
-            is_usual = said == each.words(each.default) and name not in self.spelled
-            words += [] if is_usual or not each.recorded else said
+            own = each.words(getattr(self, name))
+            is_usual = own == each.words(each.default) and name not in self.spelled
+            words += [] if is_usual or not each.recorded else own
         if any(path.startswith("-") for path in paths):  # or they would be read as options
             words += ["--", *paths]
         else:
@@ -343,14 +346,14 @@ class Settings:
     def fingerprint(
         self, affects: Affects, resolved: Mapping[str, object] | None = None
     ) -> dict[str, object]:
-        """Return what of the settings decides a part of the results, ready for JSON.
+        """Return the values that decide a part of the results, ready for JSON.
 
-        Runs of equal fingerprints may share that part. A new option is in it from the start.
+        Runs with equal fingerprints may share that part. A new option is included by itself.
 
         Args:
             affects: ``maps``, ``records`` or ``report``.
-            resolved: what an option came to, by its name, or by what it ``decides``: two options
-                that come to the same (``12`` and ``features.12``) then have one fingerprint.
+            resolved: values to use instead of the options' own, by the option's name or by what
+                it ``decides``: ``12`` and ``features.12``, resolved, have one fingerprint.
         """
         found: dict[str, object] = {}
         for name, each in options_of(type(self)).items():

@@ -21,6 +21,9 @@ TIMM = "timm:"
 DEFAULT_METHODS = ("grad_cam", "layer_cam")
 """What is compared where nobody chooses methods."""
 
+LANGUAGES = {"en": "English", "zh": "中文"}
+"""Languages of a report by their codes, each in its own words."""
+
 GAMMA = 2.0
 """Steepness of the tanh that lifts shallow maps in LayerCAM's fusion (Jiang et al. 2021, eq. 9)."""
 
@@ -165,26 +168,26 @@ def check_device(device: str) -> None:
         )
 
 
-def check_addresses(option: str, asked: object) -> None:
+def check_addresses(option: str, addresses: object) -> None:
     """Refuse layers that are no addresses by the way they are written.
 
     Args:
         option: the argument's name, for the message.
-        asked: what should be a sequence of addresses; None where the choice is the model's.
+        addresses: what should be a sequence of addresses; None leaves the choice to the model.
 
     Raises:
         LayerError: they are not.
     """
-    if asked is None:
+    if addresses is None:
         return
-    if isinstance(asked, str) or not isinstance(asked, Sequence):
+    if isinstance(addresses, str) or not isinstance(addresses, Sequence):
         raise LayerError(
-            f"{option}: expected a list of addresses, got {_shown(asked)}. For instance "
+            f"{option}: expected a list of addresses, got {_shown(addresses)}. For instance "
             f"{option}=['features.9', 'features.12']."
         )
-    if not asked:
+    if not addresses:
         raise LayerError(f"{option}: expected at least one address, or 'auto', got none.")
-    for one in asked:
+    for one in addresses:
         if not isinstance(one, str):
             raise LayerError(f"{option}: expected addresses as text, got {_shown(one)}.")
         check_address(one)

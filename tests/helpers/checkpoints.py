@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torchvision import models
 
+from camreport.errors import ModelError
+from camreport.models import checkpoint
+
 Builder = Callable[[], nn.Module]
 
 
@@ -112,3 +115,31 @@ class Own(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the body's logits."""
         return self.body(images)
+
+
+@pytest.fixture(scope="module")
+def other(alexnet: nn.Module) -> nn.Module:
+    """A second AlexNet of the same shapes and other weights."""
+    return filled(slim_alexnet, seed=2)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> nn.Module:
+    return filled(lambda: models.resnet18(num_classes=3), seed=4)
+
+
+@pytest.fixture
+def mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what an attack does if it succeeds."""
+    monkeypatch.setattr(nn.ReLU, "forward", nn.ReLU.forward)
+    monkeypatch.setattr(torch.serialization._get_layout, "cache", {})
+
+
+@pytest.fixture
+def unguessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the tests of what is no known architecture the building of 22 of them."""
+
+    def guess(*_: object) -> None:
+        raise ModelError("unknown")
+
+    monkeypatch.setattr(checkpoint, "guess_architecture", guess)

@@ -3,11 +3,11 @@
 import os
 import re
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from camreport.files import MARKER, is_file, is_marked, remove_tree, writing
+from camreport.progress import Progress
 from camreport.report.export.figures import FIGURES
 from camreport.report.export.pdf import DOCUMENT, is_older, report_page
 from camreport.report.export.table import TABLE, is_our_table
@@ -19,8 +19,8 @@ _DATA_FILE = re.compile(
 )
 
 
-def export_archive(out: str | Path, progress: Callable[[int], object] = lambda count: None) -> Path:
-    """Write ``OUT.zip`` beside the report: page, data, and what there is of other forms.
+def export_archive(out: str | Path, progress: Progress = lambda count: None) -> Path:
+    """Write ``OUT.zip`` next to OUT: the page, its data, and the other forms that exist.
 
     A document that is older than the report may show another one, and stays outside.
 

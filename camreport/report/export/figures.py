@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from operator import attrgetter
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from camreport.errors import ResultsError
 from camreport.files import MARKER, check_no_links, is_marked, make_folder, remove_tree, write
+from camreport.progress import Progress
 from camreport.report.appearance import (
     Part,
     appearance,
@@ -25,7 +26,7 @@ from camreport.results.reader import MapRecord, Results, load_results
 from camreport.results.schema import ImageEntry
 
 FIGURES = "figures"
-"""The folder of the figures, beside the report."""
+"""The folder of the figures, in the report's folder."""
 
 FONTS = (
     *("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSansSC-Regular.otf", "wqy-microhei.ttc"),
@@ -37,8 +38,6 @@ _TILE = 176
 _MARGIN = 12
 _LINE = 18
 _FONT_SIZE = 13
-
-Progress = Callable[[int], object]
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -120,7 +119,7 @@ def _sheet(
     seen: Part,
     maps: Sequence[MapRecord],
 ) -> Image.Image:
-    """Draw an image's contact sheet: layers from top to bottom, classes and methods beside."""
+    """Draw an image's contact sheet: layers as rows, classes and methods as columns."""
     columns = list(dict.fromkeys((record.slot, record.method) for record in maps))
     rows = list(dict.fromkeys(record.layer for record in maps))
     small = Image.fromarray(photo)

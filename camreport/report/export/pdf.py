@@ -13,7 +13,7 @@ from camreport.files import is_file, write
 from camreport.results.reader import REPORT, load_results
 
 DOCUMENT = "report.pdf"
-"""The printed report, beside it."""
+"""File name of the printed report, in the report's folder."""
 
 BROWSERS = (
     *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"),
@@ -79,7 +79,7 @@ def report_page(folder: Path) -> Path:
 
 
 def _print(browser: str, address: str, printed: Path) -> None:
-    """Print a page to a file, with a profile of its own beside that.
+    """Print a page to a file, with a browser profile in the same folder.
 
     Raises:
         ResultsError: the browser fails.

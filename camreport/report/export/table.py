@@ -2,7 +2,6 @@
 
 import csv
 import re
-from collections.abc import Callable
 from io import TextIOWrapper
 from operator import attrgetter
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from camreport.files import is_file, writing
+from camreport.progress import Progress
 from camreport.report.appearance import appearance
 from camreport.report.heatmap import quantise, shade
 from camreport.results.reader import MapRecord, Results, load_results
@@ -17,7 +17,7 @@ from camreport.results.schema import ImageEntry
 from camreport.settings import NONE
 
 TABLE = "maps.csv"
-"""The table of every map, beside the report."""
+"""File name of the table, in the report's folder."""
 
 COLUMNS = (
     *("image", "true_class", "class_index", "class", "probability", "logit", "layer", "method"),
@@ -28,10 +28,10 @@ of what the model saw where the map is at least half of its maximum, enlarged as
 it; maximum and area are empty for a map without positive values."""
 
 _RUN = re.compile(r"^[\t\r\n]|(^|[;,|\t])\s*[=+@-]")
-"""What a spreadsheet takes for a formula: at the beginning, or behind what it may split at."""
+"""What a spreadsheet takes for a formula: at the start of a text or of what it splits that into."""
 
 
-def export_table(out: str | Path, progress: Callable[[int], object] = lambda count: None) -> Path:
+def export_table(out: str | Path, progress: Progress = lambda count: None) -> Path:
     """Write ``OUT/maps.csv``: one line for each map, in UTF-8 with a mark that Excel reads.
 
     A text that a spreadsheet would take for a formula has an apostrophe before it.

@@ -53,21 +53,21 @@ def check_data(out: str | Path) -> None:
 
 
 def is_folder(report: Path) -> bool:
-    """Say whether a report's data lies beside its page."""
+    """Say whether a report has a folder of data."""
     return files.is_marked(report.with_name(DATA))
 
 
 def write_folder(
-    results: Results, report: Path, language: str, limits: Limits, tell: Callable[[int], None]
+    results: Results, report: Path, language: str, limits: Limits, advance: Callable[[int], None]
 ) -> None:
-    """Write the data beside the page, and then the page.
+    """Write the folder of data, and then the page.
 
     Args:
         results: of the run.
         report: path of the page.
         language: that it opens in.
         limits: of the report.
-        tell: called with the number of images done so far.
+        advance: called with the number of images done so far.
 
     Raises:
         OutputError: a file cannot be written.
@@ -77,7 +77,7 @@ def write_folder(
         with files.reported(folder):
             folder.mkdir()  # which takes no folder, or link to one, that is there
             (folder / files.MARKER).touch()
-            page = _write_data(results, folder, language, limits, tell)
+            page = _write_data(results, folder, language, limits, advance)
             with files.writing(report, report.parent) as file:
                 file.write(page.encode())
                 with files.reported(report.with_name(DATA)):
@@ -100,14 +100,14 @@ def _exchange(data: Path, new: Path) -> None:
 
 
 def _write_data(
-    results: Results, folder: Path, language: str, limits: Limits, tell: Callable[[int], None]
+    results: Results, folder: Path, language: str, limits: Limits, advance: Callable[[int], None]
 ) -> str:
     """Write all data and return the page."""
     many = len(results.readable) > limits.many
     detail = limits.many_detail if many else Detail(PHOTO_SIDE, None, deflated=True)
     reduced_detail = ["maps.many"] if many else []
     totals, words = RunTotals(), words_of(language)
-    _write_images(results, folder, limits, detail, totals, tell)
+    _write_images(results, folder, limits, detail, totals, advance)
     shown = _write_tiles(results, folder, limits, words)
     data = report_data(
         results, language, totals, limits, folder=True, reduced_detail=reduced_detail
@@ -133,7 +133,7 @@ def _write_images(
     limits: Limits,
     detail: Detail,
     totals: RunTotals,
-    tell: Callable[[int], None],
+    advance: Callable[[int], None],
 ) -> None:
     """Write every image's maps, its part of the overview and its thumbnail; add it to totals."""
     chunk: list[object] = []
@@ -151,13 +151,13 @@ def _write_images(
         if done % limits.overview == 0 or done == last:
             _write_chunk(folder, f"overview-{(done - 1) // limits.overview:04d}", overview)
             overview.clear()
-        tell(done)
+        advance(done)
 
 
 def _write_tiles(
     results: Results, folder: Path, limits: Limits, words: Words
 ) -> list[FallbackImage]:
-    """Write the pictures of the contact sheet, and return what it says of the first images."""
+    """Write the pictures of the contact sheet, and return the entries of the first images."""
 
     def keep(jpeg: bytes, name: str) -> str:
         (folder / "tiles" / f"{name}.jpg").write_bytes(jpeg)
@@ -169,8 +169,8 @@ def _write_tiles(
     ]
 
 
-def _write_thumbnail(folder: Path, place: int, photo: bytes) -> None:
-    name = f"{place:05d}"
+def _write_thumbnail(folder: Path, number: int, photo: bytes) -> None:
+    name = f"{number:05d}"
     target = folder / "thumbs" / name[:-3]
     target.mkdir(parents=True, exist_ok=True)
     picture = Image.open(BytesIO(photo)).convert("RGB")

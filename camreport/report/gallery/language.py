@@ -1,4 +1,4 @@
-"""The page's words: one table per language, and the prose of Python in another language."""
+"""The page's words: one table per language, and messages in that language."""
 
 import json
 import re
@@ -9,9 +9,7 @@ from pathlib import Path
 
 from camreport.errors import InputError
 from camreport.messages import Message
-
-LANGUAGES = {"en": "English", "zh": "中文"}
-"""Languages of the page by their codes, each in its own words."""
+from camreport.settings import LANGUAGES as LANGUAGES
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -66,7 +64,7 @@ class Words:
 
 
 def check_language(language: str) -> None:
-    """Refuse a language that the page does not speak.
+    """Refuse a language that has no table.
 
     Raises:
         InputError: it is none of ``LANGUAGES``.
@@ -84,7 +82,7 @@ def words_of(language: str) -> Words:
 
 
 def language_of(report: Path) -> str:
-    """Return the language that a report opens in; English where there is none yet."""
+    """Return the language in which a report opens; English if there is no report yet."""
     try:
         with report.open(encoding="utf-8") as file:
             head = file.read(200)
@@ -95,7 +93,7 @@ def language_of(report: Path) -> str:
 
 
 def templates_folder() -> Path:
-    """Return the folder of the templates: packaged, or beside the package in a checkout."""
+    """Return the folder of the templates: in the package, or next to it in a checkout."""
     package = Path(__file__).parents[2]
     packaged = package / "templates"
     return packaged if packaged.is_dir() else package.parent / "templates"

@@ -1,4 +1,4 @@
-"""What the page says of a run as a whole, in one language."""
+"""The sentences of the page about a run as a whole, in one language."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from camreport.results.schema import FUSED, INPUT, Cost, ImageEntry, LayerEntry,
 from camreport.settings import NONE
 
 Rows = list[tuple[str, str]]
-"""Names with what is said of each."""
+"""Names, and the text that belongs to each."""
 
 MAX_NAMES = 6
-"""Most names that are listed before the rest is counted."""
+"""Names that a sentence lists; it counts the others."""
 
 
 def prose(
@@ -31,7 +31,7 @@ def prose(
         results: of the run.
         words: of the language.
         reduced_detail: keys of ``strings`` that say what the page shows in less than full detail.
-        repeats: methods whose maps coincide with another's, and that other; None if not known.
+        repeats: for each method whose maps coincide with another's, that other; None if unknown.
     """
     manifest = results.manifest
     methods = shown_methods(manifest)
@@ -69,7 +69,7 @@ def prose(
 
 
 def format_cost(cost: Cost, words: Words) -> str:
-    """Say what a run took: ``1 forward, 2 backwards, 66 maps, 0.4 s``."""
+    """Return the cost of a run in words: ``1 forward, 2 backwards, 66 maps, 0.4 s``."""
     counts = {"forwards": cost.forwards, "backwards": cost.backwards, "maps": cost.maps}
     counted = {key: words.number_of(f"cost.{key}", count) for key, count in counts.items() if count}
     if cost.variants:
@@ -79,12 +79,12 @@ def format_cost(cost: Cost, words: Words) -> str:
 
 
 def format_families(cost: TotalCost, words: Words) -> Rows:
-    """Say what each kind of passes took: ``shared passes``, ``1 forward, 2 backwards, …``."""
+    """Return the cost of each kind of passes: ``shared passes``, ``1 forward, 2 backwards, …``."""
     return [(words.phrase(name), format_cost(own, words)) for name, own in cost.families.items()]
 
 
 def _title(manifest: Manifest, images: int, words: Words) -> str:
-    """Name the data and the model, so that ten reports in ten tabs are told apart."""
+    """Name the data and the model, so that reports in many tabs can be distinguished."""
     inputs = _inputs(manifest.command)
     data = [_joined(inputs, words)] if inputs else []
     return " · ".join([*data, words.number_of("images", images), manifest.model.name])
@@ -132,13 +132,13 @@ def _facts(
 
 
 def _warning(manifest: Manifest, readable: Sequence[ImageEntry], words: Words) -> str:
-    """Say what every reader must know of the model and of its class names."""
-    said = (manifest.model.warning, order_warning(readable, manifest.class_names))
-    return words("stop").join(words.message(one) for one in said if one)
+    """Return the warnings about the model and about its class names."""
+    warnings = (manifest.model.warning, order_warning(readable, manifest.class_names))
+    return words("stop").join(words.message(warning) for warning in warnings if warning)
 
 
 def _score(manifest: Manifest, readable: Sequence[ImageEntry], words: Words) -> str:
-    """Say how many predictions are right, overall and for each of a few classes."""
+    """Return how many predictions are right, overall and for each of a few classes."""
     counted = accuracy(readable)
     if counted is None:
         return ""
@@ -153,7 +153,7 @@ def _score(manifest: Manifest, readable: Sequence[ImageEntry], words: Words) -> 
 
 
 def _left_out(manifest: Manifest, words: Words) -> list[str]:
-    """Say why methods of the run have no map at all."""
+    """Return why methods of the run have no map at all."""
     shown = shown_methods(manifest)
     reasons = dict.fromkeys(
         skip.reason for skip in manifest.skipped if METHODS[skip.method] not in shown
@@ -172,21 +172,21 @@ def _layer_details(layer: LayerEntry, words: Words) -> list[str]:
 def _method(method: Method, words: Words) -> dict[str, str]:
     return {
         "name": method.name,
-        "meaning": method.meaning.worded(words.language),
-        "caution": method.caution.worded(words.language),
+        "meaning": words.message(method.meaning),
+        "caution": words.message(method.caution),
         "formula": method.formula,
         "source": method.source,
         "needs": words(
             "method.needs",
-            name=method.needs.name.worded(words.language),
-            cost=method.needs.cost.worded(words.language),
-            layers=method.layers.worded(words.language),
+            name=words.message(method.needs.name),
+            cost=words.message(method.needs.cost),
+            layers=words.message(method.layers),
         ),
     }
 
 
 def _quantity(manifest: Manifest, words: Words) -> str:
-    """Say which score of a class is explained."""
+    """Name the score of a class that is explained."""
     kind, _, rival = manifest.quantity.partition(":")
     name = manifest.class_names[int(rival)] if rival else ""
     kind = "rival" if rival else kind
@@ -206,52 +206,45 @@ def _joined(names: Sequence[str], words: Words) -> str:
 
 
 def _provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str]) -> Rows:
-    model, comma = manifest.model, words("comma")
-    layers = (
-        words(
-            "provenance.layer",
-            address=layer.address,
-            type=layer.type,
-            tensor=words.phrase(layer.tensor),
-            shape=" × ".join(map(str, layer.shape)),
-        )
-        for layer in manifest.layers
-    )
-    notes = words("stop").join(words.message(note) for note in model.notes)
-    shown = words("list").join(words(key) for key in ("maps.stored", *reduced_detail))
     rows = [
         ("command", manifest.command),
-        (
-            "model",
-            words(
-                "provenance.parameters",
-                name=model.name,
-                source=words.message(model.source),
-                count=f"{model.parameters:,}",
-            ),
-        ),
-        ("weights", f"sha256 {model.sha256}"),
-        ("preprocessing", words.phrase(str(manifest.preprocessing))),
-        ("loaded", notes),
-        ("layers", words("list").join(layers)),
+        *_provenance_of_model(manifest, words),
+        ("layers", words("list").join(_layer_in_words(layer, words) for layer in manifest.layers)),
         ("explained", _quantity(manifest, words)),
         ("fusion", _fusion(manifest, words)),
         ("smoothing", _smoothing(manifest, words)),
-        ("maps", shown),
+        ("maps", words("list").join(words(key) for key in ("maps.stored", *reduced_detail))),
         ("cost", format_cost(manifest.cost, words)),
     ]
+    families = format_families(manifest.cost, words)
+    versions = (f"{name} {version}" for name, version in manifest.versions.items())
     return [
-        *((words(f"provenance.{key}"), said) for key, said in rows if said),
-        *(
-            (words("provenance.family", name=name), said)
-            for name, said in format_families(manifest.cost, words)
-        ),
+        *((words(f"provenance.{key}"), text) for key, text in rows if text),
+        *((words("provenance.family", name=name), text) for name, text in families),
         (words("provenance.device"), manifest.device),
-        (
-            words("provenance.versions"),
-            comma.join(f"{name} {version}" for name, version in manifest.versions.items()),
-        ),
+        (words("provenance.versions"), words("comma").join(versions)),
     ]
+
+
+def _provenance_of_model(manifest: Manifest, words: Words) -> Rows:
+    model = manifest.model
+    source, count = words.message(model.source), f"{model.parameters:,}"
+    return [
+        ("model", words("provenance.parameters", name=model.name, source=source, count=count)),
+        ("weights", f"sha256 {model.sha256}"),
+        ("preprocessing", words.message(manifest.preprocessing.described())),
+        ("loaded", words("stop").join(words.message(note) for note in model.notes)),
+    ]
+
+
+def _layer_in_words(layer: LayerEntry, words: Words) -> str:
+    return words(
+        "provenance.layer",
+        address=layer.address,
+        type=layer.type,
+        tensor=words.phrase(layer.tensor),
+        shape=" × ".join(map(str, layer.shape)),
+    )
 
 
 def _fusion(manifest: Manifest, words: Words) -> str:
@@ -261,8 +254,8 @@ def _fusion(manifest: Manifest, words: Words) -> str:
 
 
 def _smoothing(manifest: Manifest, words: Words) -> str:
-    """Say how maps were smoothed, with the seed of the noise; nothing where they were not."""
-    said = [words(f"smooth.{kind}") for kind in manifest.smooth]
+    """Return how maps were smoothed, with the seed of the noise; empty if they were not."""
+    steps = [words(f"smooth.{kind}") for kind in manifest.smooth]
     if manifest.seed is not None:
-        said.append(words("smooth.seed", seed=manifest.seed))
-    return words("comma").join(said)
+        steps.append(words("smooth.seed", seed=manifest.seed))
+    return words("comma").join(steps)

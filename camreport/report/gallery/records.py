@@ -4,7 +4,7 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 from camreport.images.pixels import jpeg_bytes
 from camreport.methods import METHODS, Method
 from camreport.report.appearance import appearance, seen_part
-from camreport.report.heatmap import quantise, signed_picture
+from camreport.report.heatmap import State, quantise, signed_picture
 from camreport.results.reader import Channels, MapRecord, Record, Results
 from camreport.results.schema import FUSED, ImageEntry, Manifest
 from camreport.settings import NONE
@@ -41,13 +41,56 @@ class Detail:
     deflated: bool
 
 
-@dataclass
+@dataclass(frozen=True)
+class MapEntry:
+    """What the page knows of one map, besides its bytes.
+
+    Attributes:
+        method: key of the method.
+        layer: address of the layer.
+        rank: slot of its class among those explained.
+        height: of the map as it is shipped, in cells.
+        width: likewise.
+        grid: height and width of the raw map, in cells.
+        peak: the value of the highest level.
+        largest: the largest raw value, by magnitude where it is signed; 0 if none is positive.
+        base: the value that is drawn as zero.
+        state: ``positive``, ``empty`` or ``undefined``.
+        signed: whether negative values are drawn.
+        own: whether it shares no scale with others.
+        picture: address of a picture, of a map in colours.
+        offset: where its bytes begin; None where there is nothing to draw.
+        channel: which one it is, of a method that keeps channels apart.
+    """
+
+    method: str
+    layer: str
+    rank: int
+    height: int
+    width: int
+    grid: tuple[int, ...]
+    peak: float
+    largest: float
+    base: float
+    state: State
+    signed: bool
+    own: bool
+    picture: str | None = None
+    offset: int | None = None
+    channel: int | None = None
+
+    def to_json(self) -> Record:
+        """Return the entry for the page, without what it does not have."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """What the page knows of one image.
 
     Attributes:
         data: for the page; ``maps`` in it holds entries and bytes of all maps, see ``_packed``.
-        cells: the entries of its maps.
+        entries: of its maps.
         levels: all bytes of its maps.
         peaks: largest values that share a scale, by method.
         targets: classes explained, by their index.
@@ -57,7 +100,7 @@ class ImageRecord:
     """
 
     data: Mapping[str, object]
-    cells: Sequence[Record]
+    entries: Sequence[MapEntry]
     levels: bytes
     peaks: Mapping[str, float]
     targets: tuple[int, ...]
@@ -69,15 +112,14 @@ class ImageRecord:
         """Return the bytes and entries of one method's maps at one layer."""
         levels = b""
         entries = []
-        for cell in self.cells:
-            if (cell["method"], cell["layer"]) != (method, layer):
+        for entry in self.entries:
+            if (entry.method, entry.layer) != (method, layer):
                 continue
-            entry = {key: value for key, value in cell.items() if key != "picture"}
-            if "offset" in cell:
-                entry["offset"] = len(levels)
-                end = cell["offset"] + cell["height"] * cell["width"]
-                levels += self.levels[cell["offset"] : end]
-            entries.append(entry)
+            offset = None
+            if entry.offset is not None:
+                offset = len(levels)
+                levels += self.levels[entry.offset : entry.offset + entry.height * entry.width]
+            entries.append(replace(entry, offset=offset, picture=None).to_json())
         return levels, entries
 
 
@@ -103,11 +145,7 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
     """
     maps = list(results.maps(image.index))
     levels = _Levels()
-    cells = [_cell(record, levels, detail.map_side) for record in maps]
-    peaks: dict[str, float] = {}
-    for cell in cells:
-        if not cell["own"]:
-            peaks[cell["method"]] = max(peaks.get(cell["method"], 0.0), cell["peak"])
+    entries = [_map_entry(record, levels, detail.map_side) for record in maps]
     channels = {
         layer.address: _channels(results.channels(image.index, layer.address), levels)
         for layer in results.manifest.channels
@@ -115,6 +153,7 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
     joined = b"".join(levels.parts)
     jpeg, size = _photo(results, image, detail.photo_side)
     targets = results.targets(image.index)
+    shipped = {"cells": [entry.to_json() for entry in entries], "channels": channels}
     data = {
         "index": image.index,
         "file": image.file,
@@ -124,10 +163,10 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
         "seen": list(seen_part(results.manifest.preprocessing, image)),
         "targets": list(targets),
         **_scores(results, image, targets),
-        "maps": _packed({"cells": cells, "channels": channels}, joined, detail.deflated),
+        "maps": _packed(shipped, joined, detail.deflated),
     }
     duplicates = _duplicates(results.manifest, maps)
-    return ImageRecord(data, cells, joined, peaks, targets, duplicates, jpeg, maps)
+    return ImageRecord(data, entries, joined, _peaks(entries), targets, duplicates, jpeg, maps)
 
 
 def shown_methods(manifest: Manifest) -> tuple[Method, ...]:
@@ -141,7 +180,7 @@ def data_uri(jpeg: bytes) -> str:
 
 
 def _photo(results: Results, image: ImageEntry, side: int) -> tuple[bytes, tuple[int, int]]:
-    """Return a photograph of at most so many pixels a side as JPEG bytes, and its size."""
+    """Return a photograph whose sides have at most ``side`` pixels, as JPEG bytes, and its size."""
     photo = results.picture(image.index)
     if max(photo.size) <= side:
         return results.photo(image.index), photo.size
@@ -159,33 +198,38 @@ def _scores(results: Results, image: ImageEntry, targets: Sequence[int]) -> Reco
     }
 
 
-def _cell(record: MapRecord, levels: _Levels, map_side: int | None) -> Record:
-    """Return a map's entry; ``own`` says that it shares no scale with others."""
+def _peaks(entries: Sequence[MapEntry]) -> dict[str, float]:
+    """Return the largest value of each method's maps that share a scale."""
+    peaks: dict[str, float] = {}
+    for entry in entries:
+        if not entry.own:
+            peaks[entry.method] = max(peaks.get(entry.method, 0.0), entry.peak)
+    return peaks
+
+
+def _map_entry(record: MapRecord, levels: _Levels, map_side: int | None) -> MapEntry:
+    """Return a map's entry, and add its bytes to the levels."""
     method, shown = record.method, appearance(record)
     side = SALIENCY_SIDE if method.on_input else map_side
     quantised = quantise(_smaller(shown.drawn, side), method.signed)
-    cell: Record = {
-        "method": method.key,
-        "layer": record.layer,
-        "rank": record.slot,
-        "height": quantised.levels.shape[0],
-        "width": quantised.levels.shape[1],
-        "grid": [*shown.cam.shape],
-        "peak": quantised.peak,
-        "largest": 0.0,
-        "base": shown.base,
-        "state": quantised.state,
-        "signed": quantised.signed,
-    }
-    if quantised.state == "positive":
-        cell["largest"] = _largest(shown.cam, method.signed)
-    if shown.colours is not None:
-        cell["picture"] = _picture(shown.colours)
-    elif quantised.state == "positive":
-        cell["offset"] = levels.add(quantised.levels)
-    if shown.channel is not None:
-        cell["channel"] = shown.channel
-    return cell | {"own": record.layer == FUSED or method.on_input or method.from_least}
+    positive = quantised.state == "positive"
+    return MapEntry(
+        method=method.key,
+        layer=record.layer,
+        rank=record.slot,
+        height=quantised.levels.shape[0],
+        width=quantised.levels.shape[1],
+        grid=shown.cam.shape,
+        peak=quantised.peak,
+        largest=_largest(shown.cam, method.signed) if positive else 0.0,
+        base=shown.base,
+        state=quantised.state,
+        signed=quantised.signed,
+        own=record.layer == FUSED or method.on_input or method.from_least,
+        picture=None if shown.colours is None else _picture(shown.colours),
+        offset=levels.add(quantised.levels) if positive and shown.colours is None else None,
+        channel=shown.channel,
+    )
 
 
 def _packed(entries: Record, levels: bytes, deflated: bool) -> str:

@@ -1,16 +1,17 @@
-"""Write the report: one HTML file, or for many images a page with a folder of data beside it."""
+"""Write the report: one HTML file, or for many images a page with a folder of data."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from markupsafe import Markup
 
 from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, writing
 from camreport.images.loading import PHOTO_SIDE
+from camreport.progress import Progress
 from camreport.report.gallery.fallback import FallbackImage, fallback_image
 from camreport.report.gallery.folder import check_data, is_folder, write_folder
 from camreport.report.gallery.language import Words, check_language, language_of, words_of
@@ -19,10 +20,7 @@ from camreport.report.gallery.records import Detail, data_uri, image_record
 from camreport.report.gallery.report import DEFAULT_LIMITS, Limits, RunTotals, report_data
 from camreport.report.gallery.template import digest, embedded, page_template, script, style
 from camreport.results.reader import DATA, REPORT, Results, load_results
-
-Layout = Literal["auto", "single", "folder"]
-
-Progress = Callable[[float], None]
+from camreport.settings import Layout
 
 _START = 'document.documentElement.classList.add("js")'
 
@@ -80,23 +78,23 @@ def render_gallery(
     language = _language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
     remove_leftovers(report.parent, report.parent)
-    told = 0
+    reported = 0.0
 
-    def tell(done: int) -> None:
-        nonlocal told
-        progress(max(0, done - told))  # what was begun as one file is not counted twice
-        told = max(told, done)
+    def advance(done: float) -> None:
+        nonlocal reported
+        progress(max(0.0, done - reported))  # what was begun as one file is not counted twice
+        reported = max(reported, done)
 
     if layout != "folder":
         try:
             most = None if layout == "single" else limits.single_bytes
-            _write_single(results, report, language, limits, most, tell)
+            _write_single(results, report, language, limits, most, advance)
         except _TooLarge:
             pass
         else:
             remove_tree(report.with_name(DATA))
             return report
-    write_folder(results, report, language, limits, tell)
+    write_folder(results, report, language, limits, advance)
     return report
 
 
@@ -141,7 +139,7 @@ def _write_single(
     language: str,
     limits: Limits,
     most: int | None,
-    tell: Callable[[int], None],
+    advance: Progress,
 ) -> None:
     """Write everything into one file, image by image.
 
@@ -163,7 +161,7 @@ def _write_single(
         style=Markup(sheet),
         start=Markup(_START),
         script=Markup(code),
-        images=_images(results, words, totals, tell),
+        images=_images(results, words, totals, advance),
         more=0,
         report=lambda: embedded(report_data(results, language, totals, limits, folder=False)),
     )
@@ -175,7 +173,7 @@ def _write_single(
 
 
 def _images(
-    results: Results, words: Words, totals: RunTotals, tell: Callable[[int], None]
+    results: Results, words: Words, totals: RunTotals, advance: Progress
 ) -> Iterator[tuple[FallbackImage, Markup]]:
     """Yield every image as the contact sheet and as the page's script take it; add to totals."""
     for done, entry in enumerate(results.readable, start=1):
@@ -183,4 +181,4 @@ def _images(
         totals.add(image)
         shown = fallback_image(results, entry, words, lambda jpeg, _: data_uri(jpeg))
         yield shown, embedded(image.data)
-        tell(done)
+        advance(done)

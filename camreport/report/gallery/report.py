@@ -75,7 +75,7 @@ class RunTotals:
         self.coinciding = coinciding(image.maps, pairs)
 
     def repeats(self, methods: Sequence[Method]) -> dict[str, str]:
-        """Return methods that tell nothing of their own, and whose maps they repeat."""
+        """Return the methods without maps of their own, and for each the one that it repeats."""
         return repeated(methods, self.coinciding or set())
 
 
@@ -95,7 +95,7 @@ def report_data(
         language: that the page opens in.
         totals: of all images.
         limits: of the report.
-        folder: the maps lie in files beside the page.
+        folder: whether the maps are in files of their own.
         reduced_detail: as for ``prose``.
     """
     manifest = results.manifest
@@ -146,7 +146,7 @@ def overview_layer(manifest: Manifest) -> str:
 
 
 def _identity(results: Results) -> str:
-    """Return what tells a run's page from another's, whatever else is told of them."""
+    """Return an identifier of the run: its model, methods, layers and images."""
     manifest = results.manifest
     layers = [layer.to_json() for layer in manifest.layers]
     identity = json.dumps([manifest.model.to_json(), manifest.methods, layers])

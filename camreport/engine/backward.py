@@ -1,0 +1,342 @@
+"""The backward passes of a batch, and the maps that come from them.
+
+    class k ─ backward ─▶ gradients at all layers ─ every method ─▶ cams (N, h, w), then freed
+
+Backward passes of several classes are batched while their gradients fit a byte budget and looped
+beyond it: batching reads the classifier's weights once (up to a third faster for few images),
+looping keeps the memory traffic small (up to a quarter faster for many).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from camreport.engine.batch import Batch, ClassBatching, Maps
+from camreport.engine.cost import Cost
+from camreport.engine.forward import ForwardPass
+from camreport.engine.memory import Budget
+from camreport.engine.plan import INPUT
+from camreport.engine.score import cotangents, look_alike_cotangents
+from camreport.errors import LayerError, ModelError
+from camreport.methods import METHODS, Method
+from camreport.methods.activation import first_component
+from camreport.methods.gradient import contributions
+from camreport.methods.registry import (
+    ACTIVATION,
+    GRADIENT,
+    GUIDED,
+    HEAD,
+    INPUT_GRADIENT,
+    LOOK_ALIKES,
+    POOL_GRADIENT,
+)
+from camreport.network.memory import is_out_of_memory
+
+CHANNEL_WEIGHTS = "channel_weights"
+"""The key of Grad-CAM's weights, ``(N, K, C)``, beside the maps; where channels are kept."""
+
+WITHOUT_GRADIENT = "eigen_cam, score_cam, ablation_cam, recipro_cam"
+"""Methods that are there for models whose gradients cannot be had."""
+
+_FROM_GRADIENTS = (GRADIENT, POOL_GRADIENT, INPUT_GRADIENT)
+
+
+def shared_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
+    """Compute every map that comes from one forward and one backward pass per class.
+
+    Among them are the Grad-CAMs that Guided Grad-CAM is made of, under its key, and the weights
+    of the kept channels, under ``CHANNEL_WEIGHTS``.
+    """
+    rows = class_rows(batch)
+    guided = [m for m in batch.plan.methods if m.needs is GUIDED and m.scope == "layer"]
+    by_gradient = [m for m in methods if m.needs in _FROM_GRADIENTS]
+    by_gradient += [_grad_cam_under(m.key) for m in guided if batch.plan.where(m)]
+    maps = {m.key: _activation_maps(batch, m) for m in methods if m.needs is ACTIVATION}
+    maps |= {m.key: _head_maps(batch, m, rows) for m in methods if m.needs is HEAD}
+    if not (by_gradient or batch.plan.channels):
+        return maps, Cost(forwards=1)
+    weights = _empty_weights(batch)
+    maps |= gradient_maps(batch, by_gradient, rows, weights, _look_alikes_follow(batch))
+    if weights:
+        maps[CHANNEL_WEIGHTS] = weights
+    return maps, Cost(forwards=1, backwards=len(rows))
+
+
+def look_alike_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
+    """Compute the maps whose gradient is that of a class minus its look-alikes."""
+    rows = look_alike_cotangents(batch.reference_logits, batch.targets)
+    return gradient_maps(batch, methods, rows), Cost(backwards=len(rows))
+
+
+def class_rows(batch: Batch) -> Tensor:
+    """Return the cotangents of the explained quantity, ``(K, N, num_classes)``."""
+    quantity, activation = batch.plan.options.quantity, batch.plan.activation
+    logits, reference = batch.forward.logits, batch.reference_logits
+    return cotangents(logits, batch.targets, quantity, reference, activation)
+
+
+def gradient_maps(
+    batch: Batch,
+    methods: Sequence[Method],
+    rows: Tensor,
+    weights: dict[str, Tensor] | None = None,
+    keep_graph: bool = False,
+) -> Maps:
+    """Compute the maps of gradient methods, a few images at a time, and the channels' weights.
+
+    The activations and gradients of a few images at one layer stay in the cache while all
+    methods read them; whole batches would go through memory once per method, and single images
+    would make cores exchange what each of them has computed.
+
+    Args:
+        batch: after its forward pass.
+        methods: what to compute.
+        rows: cotangents, ``(K, N, num_classes)``.
+        weights: memory for the weights of kept channels, by hook point; it is filled.
+        keep_graph: other backward passes follow.
+    """
+    maps = {method.key: batch.empty_maps(method) for method in methods if method.scope == "layer"}
+    whole = [method for method in methods if method.scope == "network"]
+    maps |= {method.key: {INPUT: _empty_image_maps(batch)} for method in whole}
+    jobs = {source: list[Method]() for source in weights or {}}
+    for method in methods:
+        for source in batch.plan.sources(method) if method.scope == "layer" else ():
+            jobs.setdefault(source, []).append(method)
+    wanted = _wanted(batch, jobs, to_image=bool(whole))
+    by_class = class_gradients(
+        batch.forward.logits, wanted, rows, batch.batching, batch.budget, keep_graph
+    )
+    for part, gradients in by_class:
+        for method in whole:
+            saliency = _image_map(batch, method, gradients)  # (k, N, H, W)
+            maps[method.key][INPUT][:, part] = saliency.transpose(0, 1).float()
+        for source, own in jobs.items():
+            gradient = gradients.layers.pop(source)  # (k, N, C, h, w), freed in turn
+            pooled = gradients.pools.pop(source, gradient)
+            if weights and source in weights:
+                weights[source][:, part] = gradient.mean((-2, -1)).transpose(0, 1)
+            activation = batch.values(source).expand_as(gradient)
+            for few in _few_images(batch, gradient):
+                for method in own:
+                    used = pooled if method.needs is POOL_GRADIENT else gradient
+                    cams = _layer_map(batch, method, activation[:, few], used[:, few])
+                    maps[method.key][source][few, part] = cams.transpose(0, 1)
+    return maps
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The tensors whose gradients are asked for.
+
+    Attributes:
+        layers: activations by hook point.
+        pools: outputs of the pooling that follows a layer, by the layer's hook point.
+        biases: outputs of the modules with a bias.
+        image: the images, if their gradient is asked for.
+    """
+
+    layers: dict[str, Tensor]
+    pools: dict[str, Tensor]
+    biases: list[Tensor]
+    image: Tensor | None
+
+    def tensors(self) -> list[Tensor]:
+        """Return all of them."""
+        image = [] if self.image is None else [self.image]
+        return [*self.layers.values(), *self.pools.values(), *self.biases, *image]
+
+    def with_gradients(self, found: Sequence[Tensor | None], classes: int) -> "Wanted":
+        """Return the gradients ``(k, N, ...)`` in the place of the tensors.
+
+        Raises:
+            LayerError: the gradient of the logits does not reach one of them.
+        """
+        gradients = iter(found)
+        layers = {s: _reached(next(gradients), repr(s)) for s in self.layers}
+        pools = {s: _reached(next(gradients), f"the pooling behind {s!r}") for s in self.pools}
+        biases = [  # a biased module that does not lead to the logits has no share
+            one.new_zeros(classes, *one.shape) if (g := next(gradients)) is None else g
+            for one in self.biases
+        ]
+        image = None if self.image is None else _reached(next(gradients), "the image")
+        return Wanted(layers, pools, biases, image)
+
+
+def class_gradients(
+    logits: Tensor,
+    wanted: Wanted,
+    rows: Tensor,
+    batching: ClassBatching,
+    budget: Budget,
+    keep_graph: bool = False,
+) -> Iterator[tuple[slice, Wanted]]:
+    """Yield d score / d tensor, ``(k, N, ...)``, for as many classes at a time as fit.
+
+    Batching vectorises the backward pass, which not every autograd.Function can take, nor the
+    detection of anomalies. Where it fails, the classes take their turns. The graph is released
+    with the last class.
+
+    Args:
+        logits: ``(N, num_classes)``, with their graph.
+        wanted: what to differentiate to.
+        rows: cotangents, ``(K, N, num_classes)``.
+        batching: learns whether classes can be batched.
+        budget: of bytes for gradients.
+        keep_graph: other backward passes follow.
+
+    Raises:
+        LayerError: no gradient of the logits reaches one of the tensors.
+        ModelError: the backward pass fails.
+    """
+    tensors = wanted.tensors()
+    if not logits.requires_grad:
+        wanted.with_gradients([None] * len(tensors), len(rows))
+    per_class = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    step = max(1, budget.gradients // max(1, per_class))
+    start = 0
+    while start < len(rows):
+        if batching.works is False or torch.is_anomaly_enabled():
+            step = 1
+        chunk = rows[start : start + step]
+        batched = len(chunk) > 1
+        more = start + len(chunk) < len(rows) or (batched and not batching.works)
+        try:
+            found = torch.autograd.grad(
+                logits,
+                tensors,
+                chunk if batched else chunk[0],
+                retain_graph=keep_graph or more,
+                allow_unused=True,
+                is_grads_batched=batched,
+            )
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            if not batched:
+                raise _failed(error) from error
+            batching.works = False
+            continue
+        if batched:
+            batching.works = True
+        else:
+            found = tuple(None if gradient is None else gradient[None] for gradient in found)
+        yield slice(start, start + len(chunk)), wanted.with_gradients(found, len(chunk))
+        start += len(chunk)
+
+
+def bias_shares(forward: ForwardPass, gradients: Wanted) -> list[Tensor]:
+    """Return FullGrad's share of each bias, ``(k, N, C, h, w)`` or ``(k, N, C)``."""
+    biases = [bias for _, bias in forward.biases]
+    return [bias * gradient for bias, gradient in zip(biases, gradients.biases, strict=True)]
+
+
+def of_full_grad(forward: ForwardPass) -> Wanted:
+    """Return the tensors whose gradients FullGrad is made of."""
+    return Wanted({}, {}, [output for output, _ in forward.biases], forward.inputs)
+
+
+def _activation_maps(batch: Batch, method: Method) -> dict[str, Tensor]:
+    """Compute maps that no class changes, repeated for each class, ``(N, K, h, w)``."""
+    classes = batch.targets.shape[1]
+    return {
+        source: method.compute(batch.values(source)).float().unsqueeze(1).repeat(1, classes, 1, 1)
+        for source in batch.plan.sources(method)
+    }
+
+
+def _head_maps(batch: Batch, method: Method, rows: Tensor) -> dict[str, Tensor]:
+    """Compute maps from the classifier's own weights, ``(N, K, h, w)``."""
+    found = {}
+    for source in batch.plan.sources(method):
+        head, values = batch.plan.heads[source], batch.values(source)
+        weight = rows.transpose(0, 1) @ head.weight  # (N, K, C)
+        pooled = values.clamp(min=0) if head.rectified else values
+        found[source] = method.compute(pooled, weight).float()
+    return found
+
+
+def _grad_cam_under(key: str) -> Method:
+    """Return Grad-CAM, plain, under the key of a method that is made of it."""
+    return replace(METHODS["grad_cam"], key=key, supports_smoothing=False)
+
+
+def _look_alikes_follow(batch: Batch) -> bool:
+    return any(m.needs is LOOK_ALIKES and batch.plan.where(m) for m in batch.plan.methods)
+
+
+def _wanted(batch: Batch, jobs: dict[str, list[Method]], to_image: bool) -> Wanted:
+    """Return the tensors that methods at hook points need gradients of."""
+    forward = batch.forward
+    pooled = [s for s, own in jobs.items() if any(m.needs is POOL_GRADIENT for m in own)]
+    whole = of_full_grad(forward) if to_image else Wanted({}, {}, [], None)
+    return Wanted(
+        layers={source: forward.activations[source] for source in jobs},
+        pools={source: forward.pools[source] for source in pooled if source in forward.pools},
+        biases=whole.biases,
+        image=whole.image,
+    )
+
+
+def _layer_map(batch: Batch, method: Method, activation: Tensor, gradient: Tensor) -> Tensor:
+    """Return one raw map of a gradient method, smoothed by its first component if asked."""
+    if method.supports_smoothing and "eigen" in batch.plan.options.smooth:
+        return first_component(contributions(method.compute, activation, gradient))
+    return method.compute(activation, gradient)
+
+
+def _image_map(batch: Batch, method: Method, gradients: Wanted) -> Tensor:
+    """Return FullGrad's map ``(k, N, H, W)``."""
+    assert gradients.image is not None
+    spatial = [share for share in bias_shares(batch.forward, gradients) if share.ndim == 5]
+    return method.compute(batch.inputs, gradients.image, spatial)
+
+
+def _few_images(batch: Batch, gradient: Tensor) -> Iterator[slice]:
+    """Cut the images of a gradient ``(k, N, C, h, w)`` into parts that a cache holds."""
+    per_image = gradient[:, 0].numel() * gradient.element_size()
+    step = max(1, batch.budget.cached // max(1, per_image))
+    for start in range(0, gradient.shape[1], step):
+        yield slice(start, start + step)
+
+
+def _empty_image_maps(batch: Batch) -> Tensor:
+    """Return memory for maps on the grid of the images, ``(N, K, H, W)``."""
+    shape = (*batch.targets.shape, *batch.inputs.shape[-2:])
+    return batch.inputs.new_empty(shape, dtype=torch.float32)
+
+
+def _empty_weights(batch: Batch) -> dict[str, Tensor]:
+    """Return memory for the weights of the kept channels, ``(N, K, C)``, by hook point."""
+    found = {}
+    for layer in batch.plan.channels.values():
+        activation = batch.forward.activations[layer.source]
+        shape = (*batch.targets.shape, activation.shape[1])
+        found[layer.source] = activation.new_empty(shape, dtype=torch.float32)
+    return found
+
+
+def _reached(gradient: Tensor | None, where: str) -> Tensor:
+    """Return a gradient that is there.
+
+    Raises:
+        LayerError: it is not.
+    """
+    if gradient is not None:
+        return gradient
+    raise LayerError(
+        f"layer: expected one that the logits’ gradients reach, but none reaches {where}: "
+        "it does not lead to the logits, or the model’s forward cuts gradients off behind it "
+        "(torch.no_grad, torch.inference_mode or detach). Choose a later layer, take the cut out "
+        f"of forward, or use what needs no gradient: {WITHOUT_GRADIENT}."
+    )
+
+
+def _failed(error: RuntimeError) -> ModelError:
+    """Return the error of a backward pass that does not run."""
+    reason = str(error).strip().partition("\n")[0]
+    return ModelError(
+        f"model: expected a backward pass that runs, got {type(error).__name__}: {reason} "
+        f"Methods that need no gradient: {WITHOUT_GRADIENT}."
+    )

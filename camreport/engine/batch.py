@@ -1,0 +1,101 @@
+"""One batch on its way: what every kind of passes takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from camreport.engine.forward import ForwardPass
+from camreport.engine.memory import Budget, Limits
+from camreport.engine.plan import Plan
+from camreport.methods import Method
+
+Maps = dict[str, dict[str, Tensor]]
+"""Raw maps ``(N, K, ...)`` float32, by method and hook point."""
+
+Progress = Callable[[float], None]
+"""Called with the fraction of a batch's further passes that is done, 0..1."""
+
+
+@dataclass
+class PassCounter:
+    """Counts variants and passes over them, and tells how far they are.
+
+    Attributes:
+        total: variants to come.
+        progress: called with the fraction that is done.
+        done: variants that are.
+        passes: forward passes over chunks of them.
+    """
+
+    total: int
+    progress: Progress
+    done: int = field(default=0, init=False)
+    passes: int = field(default=0, init=False)
+
+    def add(self, variants: int) -> None:
+        """Count one pass over so many variants."""
+        self.done += variants
+        self.passes += 1
+        self.progress(min(1.0, self.done / max(1, self.total)))
+
+
+@dataclass
+class ClassBatching:
+    """Whether a model's backward pass takes several classes at once.
+
+    Attributes:
+        works: None until it has been tried.
+    """
+
+    works: bool | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of images after its forward pass.
+
+    Attributes:
+        module: in evaluation mode.
+        plan: what is computed.
+        forward: of the images, or of changed copies of them.
+        targets: classes to explain, ``(N, K)``.
+        reference_logits: of the images themselves, ``(N, num_classes)``: they name the strongest
+            other class.
+        counter: of the further forward passes.
+        batching: learns whether classes can be batched.
+        limits: how work is cut.
+    """
+
+    module: nn.Module
+    plan: Plan
+    forward: ForwardPass
+    targets: Tensor
+    reference_logits: Tensor
+    counter: PassCounter
+    batching: ClassBatching
+    limits: Limits
+
+    @property
+    def inputs(self) -> Tensor:
+        """The images, ``(N, 3, H, W)``, without a graph."""
+        return self.forward.inputs.detach()
+
+    @property
+    def budget(self) -> Budget:
+        """What the device may hold."""
+        return self.limits.budget(self.forward.inputs.device)
+
+    def values(self, source: str) -> Tensor:
+        """Return the activation at a hook point, ``(N, C, h, w)``, without its graph."""
+        return self.forward.activations[source].detach()
+
+    def empty_maps(self, method: Method) -> dict[str, Tensor]:
+        """Return memory for a method's maps, ``(N, K, h, w)``; per channel ``(N, K, C, h, w)``."""
+        found = {}
+        for source in self.plan.sources(method):
+            activation = self.forward.activations[source]
+            shape = activation.shape[1:] if method.per_channel else activation.shape[2:]
+            found[source] = activation.new_empty(*self.targets.shape, *shape, dtype=torch.float32)
+        return found

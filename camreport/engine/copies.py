@@ -1,0 +1,121 @@
+"""Maps averaged over changed copies of the images: noise, mirroring, brightness."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from camreport.engine.backward import Wanted, class_gradients, class_rows, gradient_maps
+from camreport.engine.batch import Batch, Maps
+from camreport.engine.cost import Cost
+from camreport.engine.forward import forward_pass
+from camreport.engine.plan import Plan
+from camreport.engine.score import look_alike_cotangents
+from camreport.methods import Method
+from camreport.methods.registry import LOOK_ALIKES
+
+SAMPLES = 4
+"""Noisy copies of each image that are averaged."""
+
+NOISE_LEVEL = 0.3
+"""Standard deviation of the noise, in units of the preprocessed image."""
+
+AUGMENTATIONS = tuple((flipped, factor) for flipped in (False, True) for factor in (0.9, 1.0, 1.1))
+"""The copies that ``aug`` averages: mirrored or not, and scaled in brightness."""
+
+
+def uses_copies(method: Method, plan: Plan) -> bool:
+    """Say whether a method's maps are averages over changed copies."""
+    return method.supports_smoothing and bool({"noise", "aug"} & set(plan.options.smooth))
+
+
+def averaged_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
+    """Compute the methods that smooth, averaged over changed copies of the images."""
+    alike = [method for method in methods if method.needs is LOOK_ALIKES]
+    plain = [method for method in methods if method.needs is not LOOK_ALIKES]
+    classes, totals, cost = batch.targets.shape[1], Maps(), Cost()
+    copies = list(_copies(batch))
+    for images, mirrored in copies:
+        changed = replace(batch, forward=forward_pass(batch.module, images, batch.plan.capture))
+        cost += Cost(forwards=1, backwards=classes * (bool(plain) + bool(alike)))
+        maps = Maps()
+        if plain:
+            maps |= gradient_maps(changed, plain, class_rows(changed), keep_graph=bool(alike))
+        if alike:
+            rows = look_alike_cotangents(batch.reference_logits, batch.targets)
+            maps |= gradient_maps(changed, alike, rows)
+        for key, by_source in maps.items():
+            sums = totals.setdefault(key, {})
+            for source, cams in by_source.items():
+                fraction = (cams.flip(-1) if mirrored else cams) / len(copies)
+                sums[source] = sums[source].add_(fraction) if source in sums else fraction
+    return totals, cost
+
+
+def noise_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
+    """Compute the maps made of derivatives averaged over noisy copies of the images.
+
+    Their moments are accumulated for as many images at a time as the memory budget allows.
+    """
+    classes = batch.targets.shape[1]
+    maps = {method.key: batch.empty_maps(method) for method in methods}
+    sources = dict.fromkeys(source for by_source in maps.values() for source in by_source)
+    per_image = sum(batch.values(source)[0].numel() for source in sources) * classes * 12
+    step = max(1, batch.budget.activations // max(1, per_image))
+    starts = range(0, len(batch.inputs), step)
+    for start in starts:
+        part = slice(start, start + step)
+        moments = _moments(batch, part, list(sources))
+        for method in methods:
+            for source, cams in maps[method.key].items():
+                for slot in range(classes):
+                    derivatives = [total[slot] for total in moments[source]]
+                    cam = method.compute(batch.values(source)[part], *derivatives)
+                    cams[part, slot] = cam.float()
+    passes = SAMPLES * len(starts)
+    return maps, Cost(forwards=passes, backwards=passes * classes)
+
+
+def _moments(batch: Batch, part: slice, sources: Sequence[str]) -> dict[str, list[Tensor]]:
+    """Return the means of G, G² and G³ over the noisy copies, ``(K, n, C, h, w)`` each."""
+    moments: dict[str, list[Tensor]] = {}
+    for noise in noise_like(batch.inputs, batch.plan.options.seed):
+        noisy = batch.inputs[part] + noise.to(batch.inputs)
+        changed = replace(
+            batch,
+            forward=forward_pass(batch.module, noisy, batch.plan.capture),
+            targets=batch.targets[part],
+            reference_logits=batch.reference_logits[part],
+        )
+        rows = class_rows(changed)
+        wanted = Wanted({s: changed.forward.activations[s] for s in sources}, {}, [], None)
+        logits = changed.forward.logits
+        by_class = class_gradients(logits, wanted, rows, batch.batching, batch.budget)
+        for slots, gradients in by_class:
+            for source, gradient in gradients.layers.items():
+                room = (len(rows), *gradient.shape[1:])
+                sums = moments.setdefault(source, [gradient.new_zeros(room) for _ in range(3)])
+                square = gradient.square()
+                sums[0][slots].add_(gradient, alpha=1 / SAMPLES)
+                sums[1][slots].add_(square, alpha=1 / SAMPLES)
+                sums[2][slots].addcmul_(square, gradient, value=1 / SAMPLES)
+    return moments
+
+
+def _copies(batch: Batch) -> Iterator[tuple[Tensor, bool]]:
+    """Yield the copies of the images that smoothing averages, and whether each is mirrored."""
+    inputs, options = batch.inputs, batch.plan.options
+    noises = noise_like(inputs, options.seed) if "noise" in options.smooth else [torch.zeros(())]
+    augmentations = AUGMENTATIONS if "aug" in options.smooth else ((False, 1.0),)
+    for noise in noises:
+        for flipped, factor in augmentations:
+            copy = (inputs + noise.to(inputs)) * factor
+            yield (copy.flip(-1) if flipped else copy), flipped
+
+
+def noise_like(inputs: Tensor, seed: int) -> list[Tensor]:
+    """Return the samples' noise, ``(3, H, W)`` each: the same for every image and batch."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = inputs.shape[1:]
+    return [torch.randn(shape, generator=generator) * NOISE_LEVEL for _ in range(SAMPLES)]

@@ -1,0 +1,282 @@
+"""What only passes show of a model: checks before any image, and the plan after the first pass."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from camreport.engine.backward import bias_shares, class_gradients, of_full_grad
+from camreport.engine.batch import ClassBatching
+from camreport.engine.forward import Capture, ForwardPass, biased_modules, forward_pass
+from camreport.engine.memory import Limits
+from camreport.engine.perturbation import checked_tail, variants_of
+from camreport.engine.plan import (
+    CheckedTail,
+    Draft,
+    Plan,
+    Skip,
+    check_something_is_left,
+    hook_points_of,
+)
+from camreport.engine.score import cotangents, strongest_classes
+from camreport.errors import MemoryLimitError
+from camreport.messages import Message, message
+from camreport.methods import Method
+from camreport.methods.registry import ABLATED, INPUT_GRADIENT, KEPT
+from camreport.network.address import Layer
+from camreport.network.graph import find_tail
+from camreport.network.logits import logits_of
+from camreport.network.memory import is_out_of_memory
+from camreport.network.places import depends_on_company
+from camreport.network.reading import reading_notes, settled
+from camreport.network.state import (
+    forward_without_gradients,
+    full_precision,
+    gradients_on,
+    to_model,
+)
+
+ONE_IMAGE_TOO_MUCH = message("engine.memory")
+"""The error of a batch that cannot be halved."""
+
+COMPANY = message("engine.company")
+"""What the user is told of a model that mixes the images of a batch."""
+
+MAX_UNCOUNTED = 1e-3
+"""Fraction of what FullGrad adds up that may be missing from the score: rounding, at most."""
+
+PROBED_CLASSES = 3
+"""The most probable classes of one image on which FullGrad's shares are added up."""
+
+_WITHOUT_SHARE = (
+    *(nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Identity),
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Upsample),
+    *(nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.PixelShuffle),
+)
+
+
+def checked_draft(module: nn.Module, draft: Draft, image: Tensor, limits: Limits) -> Draft:
+    """Return a draft with what only a pass over an image can tell of the model.
+
+    A pass is made only where it can tell something.
+
+    Args:
+        module: in evaluation mode.
+        draft: what is asked.
+        image: ``(1, 3, H, W)``, preprocessed.
+        limits: of memory.
+
+    Raises:
+        MethodError: nothing of what is asked can be computed.
+        MemoryLimitError: one image alone is too much.
+    """
+    if _has_batch_statistics(module) and _mixes_images(module, image, draft.options.output):
+        draft = replace(draft, notes=(COMPANY,))
+    whole = [method for method in draft.computed if method.needs is INPUT_GRADIENT]
+    if not whole:
+        return draft
+    with gradients_on():
+        inputs = to_model(module, image)
+        try:
+            with full_precision(inputs.device):
+                gap = full_grad_gap(module, inputs, draft, limits)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+    if gap is None:
+        return draft
+    others = uncounted_kinds(module)
+    return draft.without(Skip(m.key, None, _of_gap(m, *gap, others)) for m in whole)
+
+
+def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Limits) -> Plan:
+    """Fix what is computed and how, by the first forward pass.
+
+    Args:
+        module: in evaluation mode.
+        draft: what is asked.
+        forward: of some images, captured for the draft.
+        limits: how work is cut.
+
+    Raises:
+        MethodError: nothing of what is asked can be computed.
+    """
+    options, device = draft.options, forward.inputs.device
+    output, logits = forward.output, forward.logits
+    activation = settled(module, forward.inputs, output, logits, forward.activation)
+    layers, channels = _in_order(forward, draft.layers), _in_order(forward, draft.channels)
+    skipped = (*draft.skipped, *_large_grids(draft, forward))
+    hook_points = hook_points_of(options.methods, layers, skipped)
+    check_something_is_left(hook_points, skipped)
+    tails, whole = _tails(module, draft, forward, hook_points, activation)
+    variants = sum(
+        variants_of(method, forward.activations[source][:1])
+        for method in options.methods
+        if method.needs.perturbs
+        for source in dict.fromkeys(hook_points[method.key].values())
+    )
+    capture = draft.capture
+    return Plan(
+        options=options,
+        capture=Capture(capture.sources, capture.pools, capture.from_input, output, activation),
+        hook_points=hook_points,
+        layers=layers,
+        channels=channels,
+        heads=draft.heads,
+        stage_ids=draft.stage_ids,
+        tails=tails,
+        input_shape=tuple(forward.inputs.shape[1:]),
+        shapes={
+            name: tuple(forward.activations[layer.source].shape[1:])
+            for name, layer in (layers | channels).items()
+        },
+        duplicates=_duplicates(forward, layers),
+        skipped=skipped,
+        num_classes=logits.shape[1],
+        bytes_per_image=forward.bytes_per_image,
+        variants_per_image=variants,
+        batch_size=limits.images_of(device, forward.bytes_per_image),
+        notes=(
+            *reading_notes(activation, output, options.output),
+            *draft.notes,
+            *(message("engine.whole_model", layer=source) for source in whole),
+        ),
+    )
+
+
+def full_grad_gap(
+    module: nn.Module, image: Tensor, draft: Draft, limits: Limits
+) -> tuple[float, float] | None:
+    """Return a logit and what FullGrad's shares of it add up to, where these differ most.
+
+    None where they do not differ, up to rounding.
+
+    The shares of the image and of all biases are the whole of a logit if everything between
+    them is piecewise linear and every bias is counted (Srinivas and Fleuret 2019, proposition
+    1). One image shows whether that holds, whatever the model is made of.
+
+    Args:
+        module: in evaluation mode.
+        image: ``(1, 3, H, W)``, preprocessed, on the device of the module.
+        draft: says how logits are read.
+        limits: of memory.
+    """
+    options = draft.options
+    alone = Capture((), {}, True, options.output, options.activation)
+    forward = forward_pass(module, image, alone)
+    logits = forward.logits.detach()[0]
+    top = strongest_classes(forward.logits.detach(), PROBED_CLASSES)  # (1, K)
+    rows = cotangents(forward.logits, top, "logit")
+    budget, gaps = limits.budget(image.device), []
+    by_class = class_gradients(forward.logits, of_full_grad(forward), rows, ClassBatching(), budget)
+    for part, gradients in by_class:
+        assert gradients.image is not None
+        shares = [image * gradients.image, *bias_shares(forward, gradients)]
+        sums = torch.stack([share.double().flatten(1).sum(1) for share in shares])  # (parts, k)
+        for score, own in zip(logits[top[0, part]], sums.T, strict=True):
+            allowed = MAX_UNCOUNTED * float(score.abs() + own.abs().sum())
+            gaps.append((float(score), float(own.sum()), allowed))
+    score, total, allowed = max(gaps, key=lambda gap: abs(gap[0] - gap[1]) / (gap[2] or 1))
+    return None if abs(score - total) <= allowed else (score, total)
+
+
+def uncounted_kinds(module: nn.Module) -> str | Message:
+    """Name the kinds of innermost modules, three at most, whose share FullGrad does not know."""
+    counted = set(biased_modules(module))
+    names = [
+        type(part).__name__
+        for name, part in module.named_modules()
+        if not (name in counted or isinstance(part, _WITHOUT_SHARE) or any(part.children()))
+    ]
+    return ", ".join(list(dict.fromkeys(names))[:3]) or message("engine.some_function")
+
+
+def _of_gap(method: Method, score: float, total: float, others: str | Message) -> Message:
+    """Say why FullGrad is left out."""
+    numbers = {"total": f"{total:.3g}", "score": f"{score:.3g}"}
+    return message("engine.skip.shares", method=method.name, others=others, **numbers)
+
+
+def _has_batch_statistics(module: nn.Module) -> bool:
+    """Say whether a normalisation has no statistics but those of the batch, in evaluation mode."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return any(isinstance(part, kind) and part.running_mean is None for part in module.modules())
+
+
+def _mixes_images(module: nn.Module, image: Tensor, output: str | None) -> bool:
+    """Say whether the logits of an image change with another beside it.
+
+    A model that cannot take them at all is reported by the first batch, not here.
+    """
+    inputs = to_model(module, torch.cat([image, 1 - image]))
+    forward = forward_without_gradients(module)
+    with full_precision(inputs.device):
+        try:
+            together = logits_of(forward(inputs), len(inputs), output)
+            alone = logits_of(forward(inputs[:1]), 1, output)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return False
+    return depends_on_company(together, alone)
+
+
+def _in_order(forward: ForwardPass, layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return layers in network order, with what was done to read their grids."""
+    order = sorted(layers, key=lambda name: forward.order.index(layers[name].source))
+    return {
+        name: replace(
+            layers[name], tensor=forward.grids[layers[name].source].described(layers[name].tensor)
+        )
+        for name in order
+    }
+
+
+def _large_grids(draft: Draft, forward: ForwardPass) -> list[Skip]:
+    """Return what ``all`` leaves out because a layer has too many positions."""
+    found = []
+    for method in draft.options.methods:
+        for name, source in draft.hook_points[method.key].items():
+            positions = forward.activations[source][0, 0].numel() if method.max_positions else 0
+            if method.max_positions and positions > method.max_positions:
+                words = {"method": method.name, "positions": f"{positions:,}", "layer": name}
+                found.append(Skip(method.key, name, message("engine.skip.positions", **words)))
+    return found
+
+
+def _tails(
+    module: nn.Module,
+    draft: Draft,
+    forward: ForwardPass,
+    hook_points: Mapping[str, Mapping[str, str]],
+    activation: str,
+) -> tuple[dict[str, CheckedTail], list[str]]:
+    """Return the tails that give the model's logits, and the hook points without one."""
+    changed = [m for m in draft.options.methods if m.needs in (ABLATED, KEPT)]
+    sources = dict.fromkeys(s for method in changed for s in hook_points[method.key].values())
+    found: dict[str, CheckedTail] = {}
+    for source in sources:
+        if draft.followed is None or not forward.grids[source].plain:
+            continue
+        tail = find_tail(draft.followed, source, forward.output, activation)
+        checked = tail and checked_tail(module, tail, forward, source)
+        if checked:
+            found[source] = checked
+    return found, [source for source in sources if source not in found]
+
+
+def _duplicates(forward: ForwardPass, layers: Mapping[str, Layer]) -> dict[str, str]:
+    """Return, for each layer whose tensor equals an earlier layer's, that earlier layer."""
+    duplicates: dict[str, str] = {}
+    for name, layer in layers.items():
+        own = forward.activations[layer.source]
+        for earlier in layers:
+            if earlier == name:
+                break
+            other = forward.activations[layers[earlier].source]
+            if earlier not in duplicates and own.shape == other.shape and torch.equal(own, other):
+                duplicates[name] = earlier
+                break
+    return duplicates

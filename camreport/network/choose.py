@@ -1,0 +1,265 @@
+"""Which layers to explain: what ``auto`` stands for, and what a user's addresses and patterns mean.
+
+What ``auto`` chooses, and why:
+
+========================  =============================  ==========================================
+network                   chosen                         because
+========================  =============================  ==========================================
+AlexNet                   features.0, 3, 6, 9 and 12     the course compares these
+VGG                       its five pools                 a pooling ends its stage
+ResNet, ResNeXt           ``layer1`` to ``layer4``       last of each size; blocks are not opened
+DenseNet, EfficientNet    last block of each size        a later tensor replaces the pooling before
+Inception, GoogLeNet      last block of each size        a block that changes the size is one unit
+ViT                       the last encoder block         all blocks have one size
+Swin, ConvNeXt            last block of each size        channels last counts as a grid
+========================  =============================  ==========================================
+
+The steps: *units* are the calls that are not opened, in order; *stages* are units in a row with
+one size; the last unit of each of the latest five sizes is chosen.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from camreport.errors import LayerError
+from camreport.network.address import Layer, is_pattern, matching_names, resolve_layer
+from camreport.network.grid import is_convolutional, is_permute
+from camreport.network.survey import Call, survey
+from camreport.settings import AUTO
+
+ALEXNET_LAYERS = tuple(f"features.{index}" for index in (0, 3, 6, 9, 12))
+"""The layers the course compares."""
+
+MAX_LAYERS = 5
+"""Most layers that ``auto`` takes."""
+
+NEAREST = 3
+"""Most neighbours that are named for a layer without a map."""
+
+_POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
+_NO_STAGES = (
+    *(nn.Dropout, nn.Dropout2d, nn.Identity),
+    *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+    *(nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
+)
+
+
+def is_alexnet(module: nn.Module) -> bool:
+    """Say whether a module is an AlexNet: torchvision's, or the bundled one."""
+    names = {name for name, _ in module.named_modules()}
+    return type(module).__name__ == "AlexNet" and names.issuperset(ALEXNET_LAYERS)
+
+
+def auto_layers(module: nn.Module, image: Tensor, output: str | None = None) -> list[str]:
+    """Choose layers to compare: one per spatial resolution, early to late, five at most.
+
+    AlexNet's are the course's 0, 3, 6, 9 and 12. Elsewhere it is the last tensor of each of the
+    latest five resolutions above 1 × 1 that the logits depend on. A block that changes the
+    resolution counts as one. The pooling that ends a stage stands for it, unless a later tensor
+    has that resolution: then the tensor in front of the pooling does, but for the stem. So VGG's
+    are its five pools and ResNet's ``layer1`` to ``layer4``.
+
+    Args:
+        module: comes back as it was found.
+        image: one model input, ``(1, 3, H, W)``; read by one pass unless AlexNet.
+        output: which part of what the model returns holds the logits.
+
+    Raises:
+        LayerError: the model has no spatial layer.
+    """
+    if is_alexnet(module):
+        return list(ALEXNET_LAYERS)
+    return choose_stages(module, survey(module, image, output))
+
+
+def choose_stages(module: nn.Module, calls: Sequence[Call]) -> list[str]:
+    """Return the addresses that ``auto_layers`` chooses, from a survey.
+
+    Raises:
+        LayerError: the model has no spatial layer.
+    """
+    if is_alexnet(module):
+        return list(ALEXNET_LAYERS)
+    units = list(_units(calls, alive=True)) or list(_units(calls, alive=False))
+    if not units:
+        raise LayerError(
+            f"layer: {type(module).__name__} has no layer with a spatial grid (N, C, h, w)."
+        )
+    ends: dict[tuple[int, int] | None, Call] = {}
+    stages = _stages(units)
+    for stage in reversed(stages):
+        *before, last = stage[-2:]
+        if last.size in ends and before and _closes(last) and stage is not stages[0]:
+            last = before[0]
+        ends.setdefault(last.size, last)
+    return [end.address for end in ends.values()][:MAX_LAYERS][::-1]
+
+
+def choose_layers(
+    module: nn.Module,
+    asked: Sequence[str | int | nn.Module] | nn.Module | int | None,
+    image: Tensor,
+    output: str | None = None,
+) -> dict[str, Layer]:
+    """Resolve what a user asked for, or choose layers, by the names they were asked by.
+
+    Args:
+        module: comes back as it was found.
+        asked: addresses, patterns, numbers or module objects; ``auto`` among them, or None, for
+            ``auto_layers``.
+        image: one model input, for what only a pass can tell.
+        output: which part of what the model returns holds the logits.
+
+    Raises:
+        LayerError: an address leads nowhere, or a pattern to no spatial layer.
+    """
+    if asked is None:
+        asked = auto_layers(module, image, output)
+    if isinstance(asked, nn.Module | int):
+        asked = [asked]
+    if not asked:
+        raise LayerError("layers: expected at least one address, or 'auto', got none.")
+    calls: list[Call] = []
+    found: dict[str, Layer] = {}
+    for one in asked:
+        if isinstance(one, str) and one.strip() == AUTO:
+            addresses = auto_layers(module, image, output)
+            found |= {address: resolve_layer(module, address) for address in addresses}
+        elif isinstance(one, str) and is_pattern(one):
+            one = one.strip()
+            calls = calls or survey(module, image, output)
+            found |= {name: resolve_layer(module, name) for name in _matches(calls, one)}
+        else:
+            layer = resolve_layer(module, one)
+            found[one if isinstance(one, str) else layer.address] = layer
+    return found
+
+
+def check_places(
+    module: nn.Module, layers: Mapping[str, Layer], image: Tensor, output: str | None = None
+) -> None:
+    """Refuse layers whose output has the shape of a map but is none.
+
+    Outputs of convolutions, poolings and what contains them are taken on trust; a pass is made
+    only for others.
+
+    Args:
+        module: comes back as it was found.
+        layers: by the names they were asked by.
+        image: one model input.
+        output: which part of what the model returns holds the logits.
+
+    Raises:
+        LayerError: the output of one does not belong to places of the images.
+    """
+    parts = dict(module.named_modules(remove_duplicate=False))
+    doubtful = [n for n, one in layers.items() if not is_convolutional(parts[one.module])]
+    if not doubtful:
+        return
+    calls = survey(module, image, output)
+    ran = {call.address: call for child in calls for call in child.inside()}
+    for name in doubtful:
+        call = ran.get(layers[name].source)
+        if call and call.why_no_map:
+            near = ", ".join(nearest_layers(calls, call.name)) or "none"
+            raise LayerError(
+                f"layer: expected a map of the images, but {name!r} gives {call.why_no_map}. "
+                f"Nearest with a grid: {near}."
+            )
+
+
+def nearest_layers(calls: Sequence[Call], name: str) -> list[str]:
+    """Return the addresses with a grid that run nearest to a module, nearest first."""
+    order = [call for child in calls for call in child.inside()]
+    own = next((i for i, call in enumerate(order) if call.name == name), len(order))
+    spatial = [i for i, call in enumerate(order) if call.size]
+    spatial.sort(key=lambda index: abs(index - own))
+    return [order[index].address for index in spatial[:NEAREST]]
+
+
+def _matches(calls: Sequence[Call], pattern: str) -> list[str]:
+    """Return the addresses with a grid that a pattern leads to, in order.
+
+    Layers that the logits do not depend on are passed over.
+
+    Raises:
+        LayerError: there are none.
+    """
+    pattern, colon, variant = pattern.partition(":")
+    ran = [call for child in calls for call in child.inside()]
+    grids = [call for call in ran if call.size]
+    spatial = [call for call in grids if call.used != 0] or grids  # for methods without gradients
+    matched = set(matching_names([call.name for call in spatial], pattern))
+    found = [call.address + colon + variant for call in spatial if call.name in matched]
+    if not found:
+        names = ", ".join(call.address for call in spatial[:6])
+        raise LayerError(
+            f"layer: expected a pattern that leads to a layer with a spatial grid, got "
+            f"{pattern!r}. There are {names}, …; a * does not reach over a dot."
+        )
+    return found
+
+
+def _units(calls: Sequence[Call], alive: bool) -> Iterator[Call]:
+    """Yield the calls that are not opened: what runs inside them is not looked at.
+
+    Args:
+        calls: in order.
+        alive: pass over what the gradient does not reach.
+    """
+    for call in calls:
+        dead = alive and call.used == 0
+        if call.shape is not None and call.shape[1:] == (1, 1) and not _opens(call):
+            continue
+        if call.size is None or dead or _is_trunk(call):
+            yield from _units(call.children, alive)
+        elif not _is_no_stage(call):
+            yield call
+
+
+def _stages(units: Sequence[Call]) -> list[list[Call]]:
+    """Cut units where the resolution changes; a pooling still belongs to what it makes smaller."""
+    stages = [[units[0]]]
+    for before, unit in pairwise(units):
+        if unit.size == before.size and not _closes(before):
+            stages[-1].append(unit)
+        elif unit.size != before.size and _closes(unit) and not _closes(before):
+            stages[-1].append(unit)
+        else:
+            stages.append([unit])
+    return stages
+
+
+def _closes(call: Call) -> bool:
+    """Say whether a unit ends its stage: a pooling does."""
+    return isinstance(call.module, _POOLINGS)
+
+
+def _is_no_stage(call: Call) -> bool:
+    """Say whether a module is never a layer to compare: it changes nothing, or only the layout."""
+    return isinstance(call.module, _NO_STAGES) or is_permute(call.module)
+
+
+def _is_trunk(call: Call) -> bool:
+    """Say whether the resolution changes so often inside a module that it is no single stage.
+
+    A block may change it once. A plain sequence of stages changes it before its last one.
+    """
+    if _has_many_sizes(call):
+        return True
+    in_turn = [child.size for child in call.children if child.size]
+    return type(call.module) is nn.Sequential and len(set(in_turn[:-1])) > 1
+
+
+def _has_many_sizes(call: Call) -> bool:
+    """Say whether a module, or one inside it, goes through more than two resolutions."""
+    stages = [child for child in call.children if not _is_no_stage(child)]
+    sizes = {one.size for one in (call, *stages) if one.size}
+    return len(sizes) > 2 or any(map(_has_many_sizes, stages))
+
+
+def _opens(call: Call) -> bool:
+    """Say whether a module that ends at 1 × 1 is more than one block."""
+    return type(call.module) is nn.Sequential or _is_trunk(call)

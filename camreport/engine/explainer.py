@@ -372,8 +372,8 @@ class Explainer:
         start = 0
         with self:
             while start < len(images):
-                asked = min(batch_size or self.batch_size, len(images) - start)
-                size = self._sizes.fitting(asked)
+                allowed = self._sizes.fitting(batch_size or self.batch_size)
+                size = min(allowed, len(images) - start)
                 rows = slice(start, start + size)
                 try:
                     parts.append(self._batch(images[rows], of_rows(wanted, rows), progress))

@@ -19,8 +19,8 @@ from helpers.runs import (
     write_images,
 )
 
+from camreport.engine.memory import BUDGETS
 from camreport.errors import InputError, MemoryLimitError
-from camreport.network.memory import BUDGETS
 from camreport.pipeline.run_plan import Limits
 from camreport.results.reader import load_results
 

@@ -57,8 +57,9 @@ def test_run_writes_the_manifest_of_the_contract(photos: Path, tmp_path: Path) -
     assert manifest["totals"] == {"images": 8, "failed": 1, "shard_length": 64}
     assert Preprocessing.from_dict(manifest["preprocessing"]) == model.preprocessing
     assert manifest["classes"] == [{"index": i, "name": n} for i, n in enumerate("abc")]
+    after_relu = {"code": "network.tensor.after", "values": {"activation": "ReLU"}}
     assert manifest["layers"] == [
-        {"address": name, "type": "Conv2d", "tensor": "after ReLU", "shape": list(shape)}
+        {"address": name, "type": "Conv2d", "tensor": after_relu, "shape": list(shape)}
         for name, shape in LAYERS.items()
     ]
     assert manifest["methods"] == list(QUICK)

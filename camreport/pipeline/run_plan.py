@@ -292,7 +292,7 @@ def _layers(planned: Plan, layers: Mapping[str, Layer]) -> tuple[LayerEntry, ...
         LayerEntry(
             address=layer.address,
             type=layer.type,
-            tensor=str(layer.tensor),
+            tensor=layer.tensor,
             shape=_shape(planned.shapes[name]),
             same_as=planned.duplicates.get(name) if name in planned.layers else None,
         )

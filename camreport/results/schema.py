@@ -127,14 +127,14 @@ class LayerEntry(Entry):
     Attributes:
         address: as the user wrote it, in canonical form.
         type: of its module.
-        tensor: which tensor is read, ``own output`` or ``after ReLU``.
+        tensor: which tensor is used: the layer's own output, or the one after an activation.
         shape: of that tensor for one image, ``(C, h, w)``.
         same_as: an earlier layer that reads the same tensor, if there is one.
     """
 
     address: str
     type: str
-    tensor: str
+    tensor: Message
     shape: Shape
     same_as: str | None = None
 

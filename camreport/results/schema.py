@@ -273,6 +273,7 @@ class Sidecar(Entry):
 
     Attributes:
         run: fingerprint of the run that it belongs to.
+        methods: those whose maps the shard holds, each with what decides its maps alone.
         images: the inputs that the shard covers, in order.
         facts: of the file of each input; None of one that could not be looked at.
         cost: what the shard took.
@@ -282,6 +283,7 @@ class Sidecar(Entry):
     """
 
     run: str
+    methods: tuple[str, ...] = ()
     images: Annotated[tuple[ImageEntry, ...], filled]
     facts: tuple[FileFacts | None, ...]
     cost: TotalCost

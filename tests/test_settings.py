@@ -78,6 +78,15 @@ def test_an_option_said_once_is_in_the_fingerprint_and_in_a_file(tmp_path: Path)
     assert read_config(tmp_path / "own.toml", Wider) == {"crops": 4}
 
 
+def test_an_option_said_once_decides_what_a_second_run_keeps(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"layers": ["12"], "methods": "grad_cam"}
+    reused = [
+        camreport.run(CAT, tmp_path, settings=Wider(crops=crops, **given), overwrite=True).reused
+        for crops in (1, 1, 4, 4)
+    ]
+    assert reused == [0, 1, 0, 1]
+
+
 def test_an_option_said_once_is_in_the_readmes_table(table: Callable[..., str]) -> None:
     row = "| `--crops` `N` | Crops of each image to average over. | `1` |"
     assert row in table("en", options.from_settings(Wider))

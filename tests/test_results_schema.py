@@ -169,6 +169,7 @@ def put(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (put("quantity", value="contrast:2"), "contrast and a class index as quantity"),
         (put("quantity", value="x"), "logit, probability or contrast as quantity"),
         (put("cost", "families", "shared", "maps", value=1.5), r"as cost\.families\.shared"),
+        (put("cost", "families", "x", value=COST.to_json()), "a kind of passes as cost.families"),
         (put("fusion", "gamma", value=float("nan")), r"a number as fusion\.gamma"),
         (put("command", value="\ud800"), "a text of whole characters as command"),
         (lambda content: content.pop("layers"), r"an object with 'layers' in manifest\.json"),

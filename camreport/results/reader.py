@@ -135,8 +135,8 @@ class Results:
             method = METHODS.get(key.method) if key else None
             if key is None or method is None:
                 continue
-            for slot in range(len(cams) if method.class_specific else 1):
-                target = int(arrays[TARGETS][slot]) if method.class_specific else None
+            for slot in range(len(cams) if method.per_class else 1):
+                target = int(arrays[TARGETS][slot]) if method.per_class else None
                 yield MapRecord(method, key.layer, slot, target, cams[slot])
 
     def logits(self, index: int) -> NDArray[np.float32]:

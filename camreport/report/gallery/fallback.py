@@ -28,7 +28,7 @@ _Maps = Mapping[tuple[str, str, int], MapRecord]
 
 
 @dataclass(frozen=True)
-class Prediction:
+class ShownPrediction:
     """A class with its probability 0..1."""
 
     name: str
@@ -66,7 +66,7 @@ class FallbackImage:
     file: str
     size: str
     badge: str
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[ShownPrediction, ...]
     caption: str
     tiles: tuple[Tile, ...]
     numbers: tuple[Numbers, ...]
@@ -90,7 +90,7 @@ def fallback_image(
         file=image.file,
         size=_size(results, image, words),
         badge=_badge(results, image, words),
-        predictions=tuple(Prediction(p.name, p.probability) for p in image.top[:3]),
+        predictions=tuple(ShownPrediction(p.name, p.probability) for p in image.top[:3]),
         caption=words("fallback.caption", image=image.file, methods=names, layer=layer),
         tiles=tuple(_tiles(results, image, maps, words, picture)),
         numbers=tuple(_numbers(results, image, maps, words)),

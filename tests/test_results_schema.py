@@ -68,8 +68,19 @@ MANIFEST = Manifest(
     preprocessing=Preprocessing(size=(32, 40)),
     classes=(ClassEntry(index=0, name="cat"), ClassEntry(index=1, name="dog")),
     layers=(
-        LayerEntry(address="0", type="Conv2d", tensor="after ReLU", shape=(4, 8, 9)),
-        LayerEntry(address="1", type="ReLU", tensor="own output", shape=(4, 8, 9), same_as="0"),
+        LayerEntry(
+            address="0",
+            type="Conv2d",
+            tensor=message("network.tensor.after", activation="ReLU"),
+            shape=(4, 8, 9),
+        ),
+        LayerEntry(
+            address="1",
+            type="ReLU",
+            tensor=message("network.tensor.own"),
+            shape=(4, 8, 9),
+            same_as="0",
+        ),
     ),
     channels=(),
     methods=("grad_cam", "layer_cam"),

@@ -127,14 +127,14 @@ class LayerEntry(Entry):
     Attributes:
         address: as the user wrote it, in canonical form.
         type: of its module.
-        tensor: which tensor is read, ``own output`` or ``after ReLU``.
+        tensor: which tensor is used: the layer's own output, or the one after an activation.
         shape: of that tensor for one image, ``(C, h, w)``.
         same_as: an earlier layer that reads the same tensor, if there is one.
     """
 
     address: str
     type: str
-    tensor: str
+    tensor: Message
     shape: Shape
     same_as: str | None = None
 
@@ -273,6 +273,7 @@ class Sidecar(Entry):
 
     Attributes:
         run: fingerprint of the run that it belongs to.
+        methods: those whose maps the shard holds, each with what decides its maps alone.
         images: the inputs that the shard covers, in order.
         facts: of the file of each input; None of one that could not be looked at.
         cost: what the shard took.
@@ -282,6 +283,7 @@ class Sidecar(Entry):
     """
 
     run: str
+    methods: tuple[str, ...] = ()
     images: Annotated[tuple[ImageEntry, ...], filled]
     facts: tuple[FileFacts | None, ...]
     cost: TotalCost

@@ -54,6 +54,7 @@ NINE = (
 FUSING = ("layer_cam", "layer_cam_pool_gradient")
 IN_SHARD = 64
 PHOTOS = 12
+AFTER_RELU = message("network.tensor.after", activation="ReLU")
 
 
 def write_results(
@@ -223,7 +224,7 @@ def _manifest(
         preprocessing=Preprocessing(),
         classes=tuple(ClassEntry(index=i, name=name) for i, name in enumerate(CLASSES)),
         layers=tuple(
-            LayerEntry(address=layer, type="Conv2d", tensor="after ReLU", shape=(8, side, side))
+            LayerEntry(address=layer, type="Conv2d", tensor=AFTER_RELU, shape=(8, side, side))
             for layer, side in grids.items()
         ),
         channels=(),

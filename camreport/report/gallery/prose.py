@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
+from camreport.messages import Message
 from camreport.methods import METHODS, Method
 from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.language import Words
@@ -163,10 +164,15 @@ def _left_out(manifest: Manifest, words: Words) -> list[str]:
 
 def _layer_details(layer: LayerEntry, words: Words) -> list[str]:
     channels, height, width = layer.shape
-    tensor = words.phrase(layer.tensor)
-    own = layer.tensor.startswith("own")
-    read = tensor if own else words("layer.read", tensor=tensor)
-    return [words("comma").join([layer.type, read]), f"{channels} × {height} × {width}"]
+    tensor = words.message(layer.tensor)
+    used = tensor if _is_own(layer.tensor) else words("layer.read", tensor=tensor)
+    return [words("comma").join([layer.type, used]), f"{channels} × {height} × {width}"]
+
+
+def _is_own(tensor: Message) -> bool:
+    """Say whether a tensor is a layer's own output, perhaps in another layout."""
+    inner = dict(tensor.values).get("tensor")
+    return _is_own(inner) if isinstance(inner, Message) else tensor.code == "network.tensor.own"
 
 
 def _method(method: Method, words: Words) -> dict[str, str]:
@@ -242,7 +248,7 @@ def _layer_in_words(layer: LayerEntry, words: Words) -> str:
         "provenance.layer",
         address=layer.address,
         type=layer.type,
-        tensor=words.phrase(layer.tensor),
+        tensor=words.message(layer.tensor),
         shape=" × ".join(map(str, layer.shape)),
     )
 

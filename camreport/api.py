@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import torch
 
     from camreport.models import LoadedModel
-    from camreport.pipeline.local import Request, Summary
+    from camreport.pipeline.records import Summary
+    from camreport.pipeline.run_plan import Limits, Request
 
 
 def run(
@@ -41,6 +42,7 @@ def run(
     found: Callable[[int], None] = lambda count: None,
     progress: Progress = lambda count: None,
     notify: Notify = lambda message: None,
+    limits: "Limits | None" = None,
     **options: Unpack[SettingsDict],
 ) -> "Summary":
     """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
@@ -56,6 +58,7 @@ def run(
         progress: called with the number of newly finished inputs; fractional within one input.
         notify: called with each warning, and with the reason for each skipped method, before
             computation starts.
+        limits: how the run is cut into shards; the device's if None.
         options: fields of ``Settings``; they override those of ``settings``.
 
     Raises:
@@ -68,14 +71,12 @@ def run(
     found(len(prepared.files))
 
     # torch is imported from here on
-    from camreport.pipeline.local import compute, run_settings
-    from camreport.results.writer import ResultsWriter
+    from camreport.pipeline.local import compute
 
     settings, folder = prepared.settings, prepared.out
     loaded, request = _planned(prepared, notify)
     with locked(folder):
-        writer = ResultsWriter(folder, run_settings(loaded, request), settings.overwrite)
-        summary = compute(loaded, prepared.files, writer, request, progress)
+        summary = compute(loaded, prepared.files, folder, request, progress, notify, limits)
         render_gallery(folder, layout=settings.layout, language=settings.language)
         if summary.changed:
             remove_exports(folder)
@@ -102,36 +103,31 @@ def _planned(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]
     Raises:
         CamReportError: as for ``run``.
     """
-    from camreport.engine.explainer import Explainer
-    from camreport.pipeline.local import Request, request_layers
+    from camreport.pipeline.run_plan import Request, request_layers
 
     settings, files = prepared.settings, prepared.files
     loaded = _loaded(prepared, notify)
     layers = request_layers(loaded, settings.layers)
     channels = {} if settings.channels is None else request_layers(loaded, settings.channels)
-    explainer = Explainer(
-        loaded,
-        layers,
-        settings.methods,
-        channels=channels,
-        quantity=resolve_quantity(settings.quantity, loaded.class_names),
-        gamma=settings.gamma,
-        stages=settings.stages,
-        smooth=settings.smooth,
-        seed=settings.seed,
-        activation=settings.activation,
-        batch_size=settings.batch_size,
-    )
+    quantity = resolve_quantity(settings.quantity, loaded.class_names)
     targets = resolve_classes(settings.classes, loaded.class_names)
     truth = right_classes(settings, files, loaded.class_names, notify)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
-    for reason in dict.fromkeys(str(skip.reason) for skip in explainer.draft.skipped):
-        notify(reason)
     model = settings.model if isinstance(settings.model, str) else loaded.name
     recorded = replace(settings, model=model, class_names=prepared.class_names)
     command = recorded.command(prepared.inputs, prepared.out)
-    return loaded, Request(explainer, targets, truth, settings.batch_size, printable(command))
+    request = Request(
+        settings=settings,
+        layers=layers,
+        channels=channels,
+        methods=prepared.methods,
+        targets=targets,
+        quantity=quantity,
+        labels=truth,
+        command=printable(command),
+    )
+    return loaded, request
 
 
 def _loaded(prepared: Prepared, notify: Notify) -> "LoadedModel":

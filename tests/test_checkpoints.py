@@ -97,7 +97,7 @@ def test_wrapped_weights_give_the_original_logits(
 
 @pytest.mark.parametrize("average", ["state_dict_ema", "model_ema"])
 @pytest.mark.parametrize("key", ["state_dict", "model"])
-def test_plain_weights_are_used_beside_an_average_and_that_is_said(
+def test_plain_weights_are_preferred_to_an_average_with_a_note(
     tmp_path: Path, alexnet: nn.Module, other: nn.Module, key: str, average: str
 ) -> None:
     content = {average: other.state_dict(), key: alexnet.state_dict()}
@@ -181,7 +181,7 @@ def test_another_head_is_named_with_what_is_missing_and_what_is_left(tmp_path: P
         load_model("resnet18", checkpoint=tmp_path / "head.pth")
 
 
-def test_archive_of_other_files_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+def test_archive_of_other_files_is_distinguished_from_a_damaged_one(tmp_path: Path) -> None:
     archive(tmp_path / "weights.zip", {"weights.pth": b"...", "readme.txt": b""})
     with pytest.raises(
         ModelError, match=r"weights\.zip: a zip archive, .* holds weights\.pth, readme"
@@ -195,7 +195,7 @@ def test_whole_module_of_another_architecture_is_refused(tmp_path: Path) -> None
         load_model("resnet18", checkpoint=tmp_path / "alex.pth")
 
 
-# Architectures, told by their tensors
+# Architectures recognised from their tensors
 
 
 def constant_state(module: nn.Module) -> dict[str, Tensor]:
@@ -225,7 +225,7 @@ GUESSED: dict[str, Builder] = {
 
 
 @pytest.mark.parametrize("name", GUESSED)
-def test_architecture_is_told_by_the_tensors(tmp_path: Path, name: str) -> None:
+def test_architecture_is_recognised_from_the_tensors(tmp_path: Path, name: str) -> None:
     with torch.device("meta"):
         original = GUESSED[name]()
     torch.save(constant_state(original), tmp_path / "w.pth")
@@ -235,7 +235,7 @@ def test_architecture_is_told_by_the_tensors(tmp_path: Path, name: str) -> None:
     assert len(loaded.class_names) == (2 if name == "alexnet" else 3)
 
 
-def test_architecture_is_told_behind_a_prefix(tmp_path: Path, resnet: nn.Module) -> None:
+def test_architecture_is_recognised_with_a_prefix(tmp_path: Path, resnet: nn.Module) -> None:
     torch.save({"state_dict": prefixed(resnet.state_dict(), "module.")}, tmp_path / "w.pth")
     loaded = load_model(checkpoint=tmp_path / "w.pth")
     assert loaded.name == "resnet18"

@@ -115,7 +115,7 @@ def test_model_that_asks_for_huge_tensors_is_refused_before_it_runs(
         load_model(checkpoint=tmp_path / "huge.pth")
 
 
-def test_table_that_stands_in_very_many_modules_is_refused() -> None:
+def test_table_shared_by_very_many_modules_is_refused() -> None:
     """A thousand modules of a thousand parameters each would be made of two thousand entries."""
     one = nn.Identity()
     one.__dict__["_parameters"] = {f"p{number}": None for number in range(2_000)}

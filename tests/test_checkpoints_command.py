@@ -153,7 +153,7 @@ BROKEN: dict[str, tuple[Callable[[nn.Module, nn.Module], bytes | None], str]] = 
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
-    """Run ``camreport`` in this process and return its exit code and what it said of errors."""
+    """Run ``camreport`` in this process and return its exit code and its error output."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> tuple[int, str]:

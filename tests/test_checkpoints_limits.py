@@ -101,7 +101,7 @@ def test_archive_of_very_many_members_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "regnet_y_400mf", "timm:test_resnet", "alexnet"])
-def test_vector_of_millions_in_the_last_layers_place_is_refused(
+def test_vector_of_millions_instead_of_the_last_layer_is_refused(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Built first and compared then, such a last layer would take gigabytes."""

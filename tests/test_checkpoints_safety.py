@@ -74,7 +74,7 @@ def legacy_tar(evil: object, file: Path) -> None:
 
 
 def pickle_and_archive(evil: object, file: Path) -> None:
-    """Write a pickle with a harmless archive behind it: it is read as one or as the other."""
+    """Write a pickle followed by a harmless archive: readers take it for one or the other."""
     torch.save({"a": torch.zeros(1)}, file)
     file.write_bytes(pickle.dumps(evil, 2) + file.read_bytes())
 

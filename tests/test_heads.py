@@ -1,4 +1,4 @@
-"""A network whose classifier was taken off has no classes to explain, and is told so."""
+"""A network without its classifier has no classes to explain, and is refused."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -216,7 +216,7 @@ def test_a_folder_that_many_links_lead_to_is_read_a_bounded_number_of_times(
 
 
 @needs_links
-def test_a_file_behind_a_linked_folder_is_not_its_neighbour_by_name(tmp_path: Path) -> None:
+def test_a_file_above_a_linked_folder_is_not_its_neighbour_by_name(tmp_path: Path) -> None:
     put(tmp_path / "a.jpg", tmp_path / "far" / "a.jpg", tmp_path / "far" / "deep" / "b.jpg")
     (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
     assert len(find_images([tmp_path / "a.jpg", f"{tmp_path}/link/../a.jpg"])) == 2

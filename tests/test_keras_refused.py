@@ -160,7 +160,7 @@ def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["external", "soft"])
-def test_link_in_the_place_of_the_weights_is_refused(tmp_path: Path, link: str) -> None:
+def test_link_instead_of_the_weights_is_refused(tmp_path: Path, link: str) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.create_group("model_weights")
     path = tmp_path / "model.h5"

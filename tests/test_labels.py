@@ -215,7 +215,7 @@ def test_a_column_that_may_be_another_is_refused(tmp_path: Path, text: str, mess
         true_classes(table(tmp_path, text), inputs("a.jpg", "b.jpg"), THREE)
 
 
-# What is said
+# Messages
 
 
 def test_inputs_without_a_label_are_counted(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_unknown_part_is_refused_with_those_that_are_there(images: Tensor) -> No
         camreport.explain(model, images, layers=["net.0"], methods="grad_cam", output="logits")
 
 
-def test_part_that_is_no_tensor_is_refused_when_it_is_asked_for(images: Tensor) -> None:
+def test_part_that_is_no_tensor_is_refused_as_output(images: Tensor) -> None:
     with torch.random.fork_rng(devices=[]):
         model = Returning(toy_net(), lambda x: {"a": x, "loss": None})
     with pytest.raises(ModelError, match=r"expected logits \(N, num_classes\), got NoneType"):

@@ -159,10 +159,10 @@ def test_own_file_does_not_shadow_a_package(folder: Path, installed: Path) -> No
 
 
 @pytest.mark.parametrize("model", ["net.py:build", "net_of_own_code:build"])
-def test_file_beside_own_code_does_not_shadow_a_package(
+def test_file_in_the_folder_of_own_code_does_not_shadow_a_package(
     folder: Path, installed: Path, model: str
 ) -> None:
-    """The user's own file finds what lies beside it first, as Python's scripts do."""
+    """The user's own file imports from its own folder first, as Python's scripts do."""
     Path("installed_of_own_code.py").write_text("whose = 'the user'\n")
     source = f"import installed_of_own_code\n{NET}\nseen = installed_of_own_code.whose\n"
     Path("net.py").write_text(source)
@@ -259,7 +259,7 @@ def test_own_code_says_how_its_logits_become_probabilities_also_with_a_checkpoin
     assert load_model("own.py:build", checkpoint="w.pth").activation == "sigmoid"
 
 
-def test_code_behind_a_trusted_file_cannot_end_the_program(folder: Path) -> None:
+def test_code_of_a_trusted_file_cannot_end_the_program(folder: Path) -> None:
     (folder / "ends.py").write_text(NET)
     sys.path.insert(0, str(folder))
     try:

@@ -47,12 +47,12 @@ def chunk(name: bytes, content: bytes, crc: int | None = None) -> bytes:
 
 
 def png_with(*chunks: bytes) -> bytes:
-    """Put chunks behind a PNG's header."""
+    """Insert chunks after a PNG's header."""
     return PNG[:33] + b"".join(chunks) + PNG[33:]
 
 
 def jpeg_with(marker: int, content: bytes) -> bytes:
-    """Put a segment in front of all others of a JPEG."""
+    """Insert a segment before all others of a JPEG."""
     return JPEG[:2] + struct.pack(">BBH", 255, marker, len(content) + 2) + content + JPEG[2:]
 
 
@@ -119,7 +119,7 @@ def test_a_tiff_is_read_and_turned_whatever_its_other_tags_say() -> None:
 
 
 @pytest.mark.parametrize("damage", ["text as a rational", "profile of 2 MB"])
-def test_the_orientation_is_read_beside_bad_metadata(damage: str) -> None:
+def test_the_orientation_is_read_despite_bad_metadata(damage: str) -> None:
     entries = {0x010E: (5, 1, 2**31)} if damage == "text as a rational" else {}
     if damage == "profile of 2 MB":
         data = png_with(chunk(b"iCCP", b"icc\0\0" + BIG), chunk(b"eXIf", tiff(TURNED), crc=1))
@@ -177,7 +177,7 @@ def sixteen_bits(values: NDArray[np.uint16], file_format: str) -> bytes:
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("largest", [255, 1023, 4095, 16383])
-def test_fewer_bits_in_16_are_stretched_and_said(largest: int, file_format: str) -> None:
+def test_fewer_bits_in_16_are_stretched_with_a_note(largest: int, file_format: str) -> None:
     values = np.linspace(0, largest, 600).round().astype(np.uint16).reshape(20, 30)
     loaded = load_image(sixteen_bits(values, file_format), Preprocessing((20, 30), "none"))
     assert loaded.note == STRETCHED

@@ -1,4 +1,4 @@
-"""A user's changes to a model's own preprocessing: what they do, what is refused, what is told."""
+"""A user's changes to a model's own preprocessing: effects, refusals and notes."""
 
 import json
 import math
@@ -238,7 +238,7 @@ def test_command_refuses_a_bad_value(
     assert message in finished.err
 
 
-# What is told
+# Notes
 
 FLAGS: list[tuple[tuple[str, ...], dict[str, object], tuple[str, ...]]] = [
     (("--image-size", "200"), {"size": [200, 200]}, ("whole image resized to 200 × 200",)),
@@ -327,7 +327,7 @@ def test_note_on_an_assumed_preprocessing_says_when_it_is_changed() -> None:
     changed = load_model(module, image_size=2)
     assert changed.preprocessing == Preprocessing(size=(2, 2))
     (note,) = changed.notes
-    assert note.startswith("preprocessing:")
+    assert str(note).startswith("preprocessing:")
     assert str(note).endswith("except for the options you set")
 
 
@@ -451,13 +451,12 @@ def test_changed_preprocessing_survives_its_record() -> None:
     assert Preprocessing.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
 
 
-def test_old_report_is_rendered_again(tmp_path: Path) -> None:
+def test_results_without_the_steps_that_are_the_usual_ones_are_rendered(tmp_path: Path) -> None:
     noise(240, 200).save(tmp_path / "photo.png")
     camreport.run(tmp_path / "photo.png", tmp_path / "out", **QUICK)
     file = tmp_path / "out" / "results" / "manifest.json"
     manifest = json.loads(file.read_text("utf-8"))
     del manifest["preprocessing"]["channel_order"], manifest["preprocessing"]["scale"]
-    del manifest["model"]["output"], manifest["model"]["warning"]
     file.write_text(json.dumps(manifest), "utf-8")
     page = unescape(render_gallery(tmp_path / "out").read_text("utf-8"))
     assert f"{Preprocessing()}" in page

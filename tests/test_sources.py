@@ -99,7 +99,7 @@ def test_checkpoint_goes_into_efficientnet_lite0(tmp_path: Path) -> None:
 # Random weights
 
 
-def test_random_weights_are_equal_and_said_aloud(tmp_path: Path) -> None:
+def test_random_weights_are_equal_and_named_in_a_warning(tmp_path: Path) -> None:
     loaded, again = (load_model("resnet18", weights="none") for _ in range(2))
     assert_close(dict(loaded.module.state_dict()), dict(again.module.state_dict()), rtol=0, atol=0)
     assert loaded.sha256 == again.sha256

@@ -2,11 +2,22 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from helpers.checkout import INPUTS
 
-HEAVY = ("torchvision", "torch._dynamo", "torch._inductor", "sympy", "scipy", "matplotlib", "timm")
-"""Packages that take about as long to import as torch itself, or longer."""
+HEAVY = ("torchvision", "torch._dynamo", "torch._inductor", "scipy", "matplotlib", "timm")
+"""Packages that nothing here needs; sympy is loaded by ``torch.autograd.grad`` itself."""
+
+RUN = """
+from camreport.cli.commands import main
+sys.argv[1:] = ["run", *sys.argv[1:], "--quiet"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
 
 
 def heavy_packages_after(code: str, *arguments: str) -> list[str]:
@@ -24,6 +35,10 @@ def heavy_packages_after(code: str, *arguments: str) -> list[str]:
 
 def test_loading_the_bundled_model_loads_no_heavy_package() -> None:
     assert heavy_packages_after("import camreport; camreport.load_model()") == []
+
+
+def test_a_run_on_the_bundled_model_loads_no_heavy_package(tmp_path: Path) -> None:
+    assert heavy_packages_after(RUN, str(INPUTS), "-o", str(tmp_path / "out")) == []
 
 
 @pytest.mark.parametrize("model", ["resnet18", "efficientnet-lite0"])

@@ -111,7 +111,7 @@ def test_timm_that_is_missing_is_named_with_the_command_that_gets_it(
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """No host can be found; nothing was downloaded before. The hosts that were asked for."""
+    """Make every host unreachable and every cache empty; return the requested hosts."""
     asked: list[str] = []
 
     def lost(host: object, *_given: object, **_options: object) -> object:

@@ -199,14 +199,16 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     zoo._shapes_of.cache_clear()
 
 
-def test_unknown_file_is_told_without_building_anything(tmp_path: Path, builds: list[str]) -> None:
+def test_unknown_file_is_refused_without_building_anything(
+    tmp_path: Path, builds: list[str]
+) -> None:
     state = {f"stages.{i}.weight": torch.zeros(4, 4) for i in range(500)}
     with pytest.raises(ModelError, match="expected the weights of an AlexNet, VGG or ResNet"):
         load_model(checkpoint=saved(state, tmp_path))
     assert builds == []
 
 
-def test_architecture_is_told_by_building_each_candidate_once(
+def test_architecture_is_recognised_by_building_each_candidate_once(
     tmp_path: Path, builds: list[str]
 ) -> None:
     original = filled(lambda: models.wide_resnet50_2(num_classes=3))

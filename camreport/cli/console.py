@@ -9,8 +9,9 @@ import shutil
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -47,16 +48,21 @@ def detail(line: str) -> None:
     _print(f"  {line}")
 
 
-def progress(*, quiet: bool = False, **look: Any) -> Any:
-    """Return a progress bar of ``tqdm``, which shows on terminals only.
+@contextmanager
+def progress(*, quiet: bool = False, **look: Any) -> Iterator[Any]:
+    """Give a progress bar of ``tqdm`` on standard error, if that is a terminal.
 
     Args:
-        quiet: show none.
+        quiet: draw nothing.
         look: as for ``tqdm``.
     """
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield SimpleNamespace(update=lambda finished: None, reset=lambda total: None)
+        return
     from tqdm import tqdm
 
-    return tqdm(disable=True if quiet or sys.stderr is None else None, leave=False, **look)
+    with tqdm(leave=False, **look) as bar:
+        yield bar
 
 
 def library_warning(message: Warning | str, *_: object, **__: object) -> None:

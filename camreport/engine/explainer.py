@@ -6,6 +6,7 @@ model ─▶ Draft (checked, no pass) ─▶ first forward ─▶ Plan ─▶ pa
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -287,6 +288,19 @@ class Explainer:
         if not self._depth:
             self._entered.close()
 
+    def only(self, methods: Sequence[Method]) -> "Explainer":
+        """Return an explainer of some of the methods; nothing is checked or traced again."""
+        options = replace(
+            self.draft.options,
+            methods=tuple(methods),
+            output=self.plan.output,
+            activation=self.plan.activation,
+        )
+        few = copy(self)
+        few.draft, few._plan = replace(self.draft, options=options), None
+        few._entered, few._depth = ExitStack(), 0
+        return few
+
     @property
     def plan(self) -> Plan:
         """What is computed and how; fixed by the first pass, over noise if nothing came before."""
@@ -295,7 +309,7 @@ class Explainer:
     @property
     def batch_size(self) -> int:
         """How many images the next batch takes: never more than memory has held before."""
-        return self._sizes.size
+        return self._sizes.fitting(self._sizes.size)
 
     def probe(self, image: Tensor, targets: Targets = None) -> Plan:
         """Plan from one image; its maps are thrown away.
@@ -343,7 +357,7 @@ class Explainer:
             images: ``(N, C, H, W)``, preprocessed; moved to the model's device.
             targets: K class indices for every image, ``(N, K)``, or words; see ``targets.py``.
             batch_size: images per batch; ``self.batch_size`` if None. A batch that memory does
-                not hold is halved, and so are all that follow.
+                not hold is halved; one as large as that is halved without being tried.
             progress: called with the fraction of a batch's further forward passes that is done,
                 if there are any.
 
@@ -358,7 +372,8 @@ class Explainer:
         start = 0
         with self:
             while start < len(images):
-                size = min(batch_size or self.batch_size, self._sizes.most, len(images) - start)
+                allowed = self._sizes.fitting(batch_size or self.batch_size)
+                size = min(allowed, len(images) - start)
                 rows = slice(start, start + size)
                 try:
                     parts.append(self._batch(images[rows], of_rows(wanted, rows), progress))
@@ -369,7 +384,7 @@ class Explainer:
                         raise
                     if size == 1:
                         raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
-                self._sizes.halve(size)  # outside the handler: the failed batch is freed
+                self._sizes.fail(size)  # outside the handler: the failed batch is freed
                 give_back_cached(device_of(self._module, images))
         return join(parts)
 

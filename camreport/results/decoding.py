@@ -7,7 +7,7 @@ cannot be decoded is refused in one sentence that names the file and the field.
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import (
     Annotated,
@@ -125,19 +125,23 @@ def encode(value: object) -> Any:
     if isinstance(value, Message):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
-        given = [(field, getattr(value, field.name)) for field in fields(value)]
+        given = ((name, optional, getattr(value, name)) for name, optional in _names(type(value)))
         return {
-            field.name: encode(own)
-            for field, own in given
-            if not (isinstance(value, Entry) and _is_left_out(field, own))
+            name: encode(own)
+            for name, optional, own in given
+            if not (optional and (own is None or own is False))
         }
     if isinstance(value, Mapping):
         return {name: encode(own) for name, own in value.items()}
     return [encode(own) for own in value] if isinstance(value, tuple) else value
 
 
-def _is_left_out(field: Field[Any], value: object) -> bool:
-    return field.default is not MISSING and (value is None or value is False)
+@cache
+def _names(kind: type) -> tuple[tuple[str, bool], ...]:
+    """Return the names of a dataclass's fields, and which may be left out of its JSON."""
+    is_entry = issubclass(kind, Entry)
+    listed = fields(kind)
+    return tuple((one.name, is_entry and one.default is not MISSING) for one in listed)
 
 
 def shortened(text: str) -> str:
@@ -327,4 +331,5 @@ _PLAIN: dict[Any, _Decoder] = {
     float: _float,
     str: _text,
     Message: _message,
+    Any: lambda content: content,
 }

@@ -33,7 +33,7 @@ def defined_at(name: str, key: str) -> list[str]:
     method = METHODS[key]
     if name == "toy_net" and key in ("cam", "guided_backprop", "guided_grad_cam", "full_grad"):
         return []
-    if not method.per_layer:
+    if method.scope == "network":
         return ["input"]
     if key == "cam":
         return ["3", "3:pre"]

@@ -24,6 +24,12 @@ def fields(page: Page) -> dict[str, str]:
     return dict(pairs)
 
 
+def focused(page: Page) -> str:
+    """Return what has the focus, by the name that the page gives it."""
+    name = page.evaluate("document.activeElement.dataset.focus ?? document.activeElement.id")
+    return str(name)
+
+
 def cam_of(results: Results, pin: str) -> QuantisedCam:
     image, rank, method, layer = pin.split(".", 3)
     cams = results.arrays(int(image))[f"{method}/{layer}"]

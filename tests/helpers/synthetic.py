@@ -54,6 +54,7 @@ NINE = (
 FUSING = ("layer_cam", "layer_cam_pool_gradient")
 IN_SHARD = 64
 PHOTOS = 12
+AFTER_RELU = message("network.tensor.after", activation="ReLU")
 
 
 def write_results(
@@ -200,7 +201,7 @@ def _sidecar(images: Sequence[ImageEntry]) -> Sidecar:
 
 def _cost(maps: int) -> TotalCost:
     counts = {"forwards": 1, "backwards": 2, "variants": 0, "maps": maps}
-    families = {"shared passes": Cost(**counts, seconds=1.0)}
+    families = {"shared": Cost(**counts, seconds=1.0)}
     return TotalCost(**counts, seconds=1.0, families=families)
 
 
@@ -223,7 +224,7 @@ def _manifest(
         preprocessing=Preprocessing(),
         classes=tuple(ClassEntry(index=i, name=name) for i, name in enumerate(CLASSES)),
         layers=tuple(
-            LayerEntry(address=layer, type="Conv2d", tensor="after ReLU", shape=(8, side, side))
+            LayerEntry(address=layer, type="Conv2d", tensor=AFTER_RELU, shape=(8, side, side))
             for layer, side in grids.items()
         ),
         channels=(),

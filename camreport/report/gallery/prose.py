@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
+from camreport.messages import Message, message
 from camreport.methods import METHODS, Method
 from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.language import Words
@@ -80,7 +81,10 @@ def format_cost(cost: Cost, words: Words) -> str:
 
 def format_families(cost: TotalCost, words: Words) -> Rows:
     """Return the cost of each kind of passes: ``shared passes``, ``1 forward, 2 backwards, …``."""
-    return [(words.phrase(name), format_cost(own, words)) for name, own in cost.families.items()]
+    return [
+        (words.message(message(f"methods.passes.{name}")), format_cost(own, words))
+        for name, own in cost.families.items()
+    ]
 
 
 def _title(manifest: Manifest, images: int, words: Words) -> str:
@@ -163,10 +167,15 @@ def _left_out(manifest: Manifest, words: Words) -> list[str]:
 
 def _layer_details(layer: LayerEntry, words: Words) -> list[str]:
     channels, height, width = layer.shape
-    tensor = words.phrase(layer.tensor)
-    own = layer.tensor.startswith("own")
-    read = tensor if own else words("layer.read", tensor=tensor)
-    return [words("comma").join([layer.type, read]), f"{channels} × {height} × {width}"]
+    tensor = words.message(layer.tensor)
+    used = tensor if _is_own(layer.tensor) else words("layer.read", tensor=tensor)
+    return [words("comma").join([layer.type, used]), f"{channels} × {height} × {width}"]
+
+
+def _is_own(tensor: Message) -> bool:
+    """Say whether a tensor is a layer's own output, perhaps in another layout."""
+    inner = dict(tensor.values).get("tensor")
+    return _is_own(inner) if isinstance(inner, Message) else tensor.code == "network.tensor.own"
 
 
 def _method(method: Method, words: Words) -> dict[str, str]:
@@ -242,7 +251,7 @@ def _layer_in_words(layer: LayerEntry, words: Words) -> str:
         "provenance.layer",
         address=layer.address,
         type=layer.type,
-        tensor=words.phrase(layer.tensor),
+        tensor=words.message(layer.tensor),
         shape=" × ".join(map(str, layer.shape)),
     )
 

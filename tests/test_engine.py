@@ -165,9 +165,8 @@ def test_explain_computes_every_method_wherever_it_is_defined(name, together):
             assert cam.dtype == torch.float32
             assert cam.isfinite().all(), (key, layer)
             assert cam.abs().amax() > 0, (key, layer)
-            grid = (
-                (12, 12) if layer == FUSED or method.grid == "input" else together.shapes[layer][1:]
-            )
+            whole = layer == FUSED or method.grid == "input"
+            grid = (12, 12) if whole else together.shapes[layer][1:]
             channels = (3,) if "guided" in key else ()
             channels = together.shapes[layer][:1] if method.per_channel else channels
             assert cam.shape == (5, 4, *channels, *grid), (key, layer)

@@ -148,14 +148,14 @@ class Wanted:
         return [*self.layers.values(), *self.pools.values(), *self.biases, *image]
 
     def with_gradients(self, found: Sequence[Tensor | None], classes: int) -> "Wanted":
-        """Return the gradients ``(k, N, ...)`` in the place of the tensors.
+        """Return the gradients ``(k, N, ...)``, each where its tensor was.
 
         Raises:
             LayerError: the gradient of the logits does not reach one of them.
         """
         gradients = iter(found)
         layers = {s: _reached(next(gradients), repr(s)) for s in self.layers}
-        pools = {s: _reached(next(gradients), f"the pooling behind {s!r}") for s in self.pools}
+        pools = {s: _reached(next(gradients), f"the pooling after {s!r}") for s in self.pools}
         biases = [  # a biased module that does not lead to the logits has no share
             one.new_zeros(classes, *one.shape) if (g := next(gradients)) is None else g
             for one in self.biases
@@ -327,7 +327,7 @@ def _reached(gradient: Tensor | None, where: str) -> Tensor:
         return gradient
     raise LayerError(
         f"layer: expected one that the logits’ gradients reach, but none reaches {where}: "
-        "it does not lead to the logits, or the model’s forward cuts gradients off behind it "
+        "it does not lead to the logits, or the model’s forward cuts gradients off after it "
         "(torch.no_grad, torch.inference_mode or detach). Choose a later layer, take the cut out "
         f"of forward, or use what needs no gradient: {WITHOUT_GRADIENT}."
     )

@@ -46,14 +46,14 @@ FUSED = "fused"
 """The name under which a method's maps of all layers, fused into one, are kept."""
 
 LOOPED = message("engine.looped")
-"""What the user is told where the backward passes of several classes cannot be batched."""
+"""The note on models whose backward pass cannot take several classes at once."""
 
 Asked = str | int | nn.Module | Sequence[str | int | nn.Module] | Mapping[str, Layer] | None
 """Layers as a user may ask for them."""
 
 
 def _silent(_fraction: float) -> None:
-    """Tell nobody."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
@@ -473,7 +473,7 @@ class Explainer:
             ) from error
 
     def _sample(self) -> Tensor:
-        """Return noise in the place of an image."""
+        """Return the noise image on which the model is surveyed."""
         return sample_image((self._shape[-2], self._shape[-1]), self._shape[0])
 
     def _check(self, images: Tensor) -> None:

@@ -41,7 +41,7 @@ ONE_IMAGE_TOO_MUCH = message("engine.memory")
 """The error of a batch that cannot be halved."""
 
 COMPANY = message("engine.company")
-"""What the user is told of a model that mixes the images of a batch."""
+"""The note on models that mix the images of a batch."""
 
 MAX_UNCOUNTED = 1e-3
 """Fraction of what FullGrad adds up that may be missing from the score: rounding, at most."""

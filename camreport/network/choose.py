@@ -2,17 +2,18 @@
 
 What ``auto`` chooses, and why:
 
-========================  =============================  ==========================================
-network                   chosen                         because
-========================  =============================  ==========================================
-AlexNet                   features.0, 3, 6, 9 and 12     the course compares these
-VGG                       its five pools                 a pooling ends its stage
-ResNet, ResNeXt           ``layer1`` to ``layer4``       last of each size; blocks are not opened
-DenseNet, EfficientNet    last block of each size        a later tensor replaces the pooling before
-Inception, GoogLeNet      last block of each size        a block that changes the size is one unit
-ViT                       the last encoder block         all blocks have one size
-Swin, ConvNeXt            last block of each size        channels last counts as a grid
-========================  =============================  ==========================================
+================  ==============================  =================================================
+network           chosen                          because
+================  ==============================  =================================================
+AlexNet           features.0, 3, 6, 9, 12         the course compares these
+VGG               its five pools                  a pooling ends its stage
+ResNet            layer1 to layer4                a block that changes the size is not opened
+DenseNet          denseblock1 to 3, norm5         the last tensor of each size; norm5 ends the last
+EfficientNet      features.1, 2, 3, 5, 8          the last block of each size
+GoogLeNet         conv3, inception3b, 4e, 5b      in front of a pooling whose size occurs again
+ConvNeXt, Swin    features.1, 3, 5, and the last  channels last count as a grid, too
+ViT               encoder                         all of its blocks have one size
+================  ==============================  =================================================
 
 The steps: *units* are the calls that are not opened, in order; *stages* are units in a row with
 one size; the last unit of each of the latest five sizes is chosen.

@@ -60,7 +60,7 @@ class Entry:
     Attributes:
         channelwise: from the layer's output to the input of ``linear``; every channel of its
             result depends on the same channel of the layer alone.
-        linear: a convolution without groups, or a linear layer behind a flattening.
+        linear: a convolution without groups, or a linear layer after a flattening.
         rest: from the output of ``linear`` (and the saved tensors) to the logits.
         pointwise: positions stay separate in ``channelwise`` as well, unless their number changes.
     """
@@ -346,7 +346,7 @@ class _Tracer(fx.Tracer):
         args: tuple[object, ...],
         kwargs: dict[str, object],
     ) -> object:
-        """Give what an asked module returns a step of its own, so that it is told from its input.
+        """Give what an asked module returns a step of its own, distinct from what it was given.
 
         A module may return what it was given, as a stochastic depth of zero does.
         """

@@ -1,7 +1,7 @@
 """Where the spatial grid of a layer's output lies: channels first, channels last, or tokens.
 
 Convolutional networks give ``(N, C, h, w)``. Swin and the like keep channels last,
-``(N, h, w, C)``; vision transformers give tokens ``(N, tokens, C)``, row by row, behind a class
+``(N, h, w, C)``; vision transformers give tokens ``(N, tokens, C)``, row by row, after a class
 token or a few. All are read as ``(N, C, h, w)``, and given back to the network as they were.
 """
 

@@ -44,8 +44,8 @@ def logits_of(
     probability p becomes 1 − p and p.
 
     Args:
-        output: a tensor ``(N, num_classes)``, ``(N, 1)``, ``(N,)`` or with axes of length one
-            behind, or a tuple, dictionary or dataclass that holds one.
+        output: a tensor ``(N, num_classes)``, ``(N, 1)``, ``(N,)`` or with trailing axes of
+            length one, or a tuple, dictionary or dataclass that holds one.
         count: the number N of images.
         key: which part of a structure is meant: its key, its attribute or its number.
         activation: one of ``ACTIVATIONS``.

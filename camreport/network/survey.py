@@ -104,7 +104,7 @@ def survey(module: nn.Module, image: Tensor, output: str | None = None) -> list[
 
 
 def sample_image(size: tuple[int, int], channels: int = 3) -> Tensor:
-    """Return noise in the place of a photograph, ``(1, C, H, W)``: the same every time."""
+    """Return noise that stands for a photograph, ``(1, C, H, W)``: the same every time."""
     return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
 
 

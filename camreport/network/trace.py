@@ -31,10 +31,10 @@ place of that, unless it is None."""
 def watched(
     modules: Mapping[str, nn.Module], ended: Ended, started: Started | None = None
 ) -> Iterator[None]:
-    """Tell when modules start and what they return; the hooks are gone afterwards.
+    """Call back when modules start and with what they return; the hooks are gone afterwards.
 
     Args:
-        modules: by the names under which they are told.
+        modules: by the names that the callbacks get.
         ended: called when one returns.
         started: called when one starts.
     """

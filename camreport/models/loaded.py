@@ -112,11 +112,6 @@ class Architecture:
     notes: tuple[Message, ...] = ()
 
 
-def as_message(text: str | Message) -> Message:
-    """Return a text of the user's own code as a message that is the same in every language."""
-    return text if isinstance(text, Message) else message("models.own_text", text=text)
-
-
 @contextmanager
 def alone_in_argv(where: str) -> Iterator[None]:
     """Hide camreport's command-line arguments from the user's code while it runs."""

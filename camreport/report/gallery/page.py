@@ -1,0 +1,203 @@
+"""What the page knows of a run as a whole, once all its images have passed."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from camreport.methods import Method
+from camreport.report.appearance import OPACITY
+from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
+from camreport.report.gallery.language import LANGUAGES, words_of
+from camreport.report.gallery.prose import prose
+from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
+from camreport.report.heatmap import COLORMAPS, colour_table
+from camreport.results.reader import Record, Results
+from camreport.results.schema import Manifest
+
+MANY_DETAIL = Detail(photo_side=224, map_side=28, deflated=True)
+"""Of each image in a report of very many."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes that decide how a report lies on disk, and what it shows of many images.
+
+    Attributes:
+        single_bytes: up to which a report is one file: larger ones open slowly and portals refuse
+            them.
+        many: images beyond which a folder's photographs and maps are smaller, as its provenance
+            says.
+        many_detail: of each image in a report of that many.
+        fallback: images of a folder's contact sheet without scripts.
+        chunk: images in a folder's file of all their maps.
+        overview: images in a folder's file of what the overview needs.
+        printed: images of a folder's report that are printed together.
+    """
+
+    single_bytes: int = 15 * 1024 * 1024
+    many: int = 1000
+    many_detail: Detail = MANY_DETAIL
+    fallback: int = 100
+    chunk: int = 25
+    overview: int = 500
+    printed: int = 200
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass
+class RunTotals:
+    """Values accumulated over the images written so far.
+
+    Attributes:
+        peaks: largest values that share a scale, by method.
+        duplicates: layers whose maps are another layer's in every image; None before the first.
+        targets: the classes explained in each image.
+        coinciding: methods whose maps coincide in every image; None before the first.
+    """
+
+    peaks: dict[str, float] = field(default_factory=dict)
+    duplicates: set[str] | None = None
+    targets: set[tuple[int, ...]] = field(default_factory=set)
+    coinciding: set[Pair] | None = None
+
+    def add(self, image: ImageRecord) -> None:
+        """Take in one more image."""
+        self.targets.add(image.targets)
+        for method, peak in image.peaks.items():
+            self.peaks[method] = max(peak, self.peaks.get(method, 0.0))
+        own = image.duplicates
+        self.duplicates = own if self.duplicates is None else self.duplicates & own
+        pairs = candidates(image.maps) if self.coinciding is None else self.coinciding
+        self.coinciding = coinciding(image.maps, pairs)
+
+    def repeats(self, methods: Sequence[Method]) -> dict[str, str]:
+        """Return the methods without maps of their own, and for each the one that it repeats."""
+        return repeated(methods, self.coinciding or set())
+
+
+def report_data(
+    results: Results,
+    language: str,
+    totals: RunTotals,
+    limits: Limits,
+    *,
+    folder: bool,
+    reduced_detail: Sequence[str] = (),
+) -> dict[str, object]:
+    """Return the report's part of the page's data.
+
+    Args:
+        results: of the run.
+        language: that the page opens in.
+        totals: of all images.
+        limits: of the report.
+        folder: whether the maps are in files of their own.
+        reduced_detail: as for ``prose``.
+    """
+    manifest = results.manifest
+    methods = shown_methods(manifest)
+    repeats = totals.repeats(methods)
+    same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
+    return {
+        "id": _identity(results),
+        "language": language,
+        "folder": folder,
+        "perChunk": limits.chunk,
+        "perOverview": limits.overview,
+        "glance": {"method": methods[0].key, "layer": overview_layer(manifest)},
+        "classes": [*manifest.class_names],
+        "layers": _layers(manifest, totals.duplicates or set()),
+        "fused": any(method.fuses for method in methods),
+        "input": any(method.scope == "network" for method in methods),
+        "methods": _methods(methods, repeats),
+        "ranks": max(map(len, totals.targets)),
+        "sameClasses": same_classes,
+        "channels": [layer.address for layer in manifest.channels],
+        "peaks": totals.peaks,
+        **_colours(),
+        "images": columns(results.readable),
+        "prose": {
+            code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
+        },
+        "languages": LANGUAGES,
+        "strings": {code: words_of(code).strings for code in LANGUAGES},
+    }
+
+
+def overview_entry(results: Results, image: ImageRecord) -> dict[str, object]:
+    """Return what the overview needs of an image: its first method at its last layer."""
+    manifest = results.manifest
+    levels, cells = image.part(shown_methods(manifest)[0].key, overview_layer(manifest))
+    return {
+        "seen": image.data["seen"],
+        "size": [image.data["width"], image.data["height"]],
+        "cells": cells,
+        "levels": base64.b64encode(levels).decode(),
+    }
+
+
+def overview_layer(manifest: Manifest) -> str:
+    """Return the last layer that repeats no other."""
+    return [layer.address for layer in manifest.layers if layer.same_as is None][-1]
+
+
+def _identity(results: Results) -> str:
+    """Return an identifier of the run: its model, methods, layers and images."""
+    manifest = results.manifest
+    layers = [layer.to_json() for layer in manifest.layers]
+    identity = json.dumps([manifest.model.to_json(), manifest.methods, layers])
+    identity += "".join(image.sha256 or "" for image in results.readable)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _layers(manifest: Manifest, duplicates: set[str]) -> list[Record]:
+    """Return the layers that are shown, each with those that repeat it."""
+    return [
+        {
+            "address": layer.address,
+            "type": layer.type,
+            "alike": [
+                other.address
+                for other in manifest.layers
+                if other.address in duplicates and other.same_as == layer.address
+            ],
+        }
+        for layer in manifest.layers
+        if layer.address not in duplicates
+    ]
+
+
+def _methods(methods: Sequence[Method], repeats: Mapping[str, str]) -> list[Record]:
+    """Return the methods; one that repeats another is folded into that."""
+    # The first method stays: the overview's files hold its maps.
+    folded = {one: other for one, other in repeats.items() if one != methods[0].key}
+    return [
+        {
+            "key": method.key,
+            "name": method.name,
+            "classSpecific": method.per_class,
+            "signed": method.values == "signed",
+            "perLayer": method.scope == "layer",
+            "onInput": method.grid == "input",
+            "fuses": method.fuses,
+            "alike": [one for one in folded if folded[one] == method.key],
+            "like": folded.get(method.key, ""),
+        }
+        for method in methods
+    ]
+
+
+def _colours() -> Record:
+    """Return the colour maps, and how strongly they are laid over photographs."""
+    return {
+        "opacity": round(OPACITY * 100),
+        "colormaps": COLORMAPS,
+        "tables": {
+            name: base64.b64encode(colour_table(name).tobytes()).decode()
+            for name in (*COLORMAPS, "diverging")
+        },
+    }

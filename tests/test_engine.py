@@ -52,7 +52,7 @@ def defined_at(name: str, key: str) -> list[str]:
     method = METHODS[key]
     if name == "toy_net" and key in ("cam", "guided_backprop", "guided_grad_cam", "full_grad"):
         return []
-    if not method.per_layer:
+    if method.scope == "network":
         return ["input"]
     if key == "cam":
         return ["3", "3:pre"]
@@ -168,7 +168,7 @@ def test_explain_chooses_layers_by_itself():
     assert list(explain(net, images).maps["grad_cam"]) == names == ["4"]
 
 
-@pytest.mark.parametrize("key", [key for key in EVERY if METHODS[key].per_layer])
+@pytest.mark.parametrize("key", [key for key in EVERY if METHODS[key].scope == "layer"])
 def test_explain_gives_the_same_map_for_two_names_of_one_tensor(key):
     maps = explain(pooled_net(), random_images(2), ["4", "1", "0", "3"], [key], "all").maps[key]
     for one, other in [("3", "4")] if key == "cam" else [("0", "1"), ("3", "4")]:
@@ -213,12 +213,14 @@ def test_explain_computes_every_method_wherever_it_is_defined(name, together):
             assert cam.dtype == torch.float32
             assert cam.isfinite().all(), (key, layer)
             assert cam.abs().amax() > 0, (key, layer)
-            grid = (12, 12) if layer == FUSED or method.on_input else together.shapes[layer][1:]
+            grid = (
+                (12, 12) if layer == FUSED or method.grid == "input" else together.shapes[layer][1:]
+            )
             channels = (3,) if "guided" in key else ()
             channels = together.shapes[layer][:1] if method.per_channel else channels
             assert cam.shape == (5, 4, *channels, *grid), (key, layer)
             same = torch.equal(cam[:, 0], cam[:, 1])
-            assert same != method.class_specific, (key, layer)
+            assert same != method.per_class, (key, layer)
 
 
 def test_explain_gives_one_by_one_what_it_gives_for_a_batch(name, together):

@@ -132,11 +132,11 @@ class Results:
         arrays = self.arrays(index)
         for name, cams in arrays.items():
             key = MapKey.parse(name)
-            method = METHODS.get(key.method) if key else None
-            if key is None or method is None:
+            if key is None or key.method not in METHODS:
                 continue
-            for slot in range(len(cams) if method.class_specific else 1):
-                target = int(arrays[TARGETS][slot]) if method.class_specific else None
+            method = METHODS[key.method]
+            for slot in range(len(cams) if method.per_class else 1):
+                target = int(arrays[TARGETS][slot]) if method.per_class else None
                 yield MapRecord(method, key.layer, slot, target, cams[slot])
 
     def logits(self, index: int) -> NDArray[np.float32]:
@@ -197,7 +197,7 @@ class Results:
         return {name: array[row] for name, array in shard.items() if name not in joined}
 
     def _row_and_shard(self, index: int) -> tuple[int, Arrays]:
-        """Return where an image stands in a shard, and all arrays of that."""
+        """Return an image's row in its shard, and all arrays of that shard."""
         entry = self.images[index]
         if entry.shard is None or entry.row is None:
             raise ResultsError(f"image: {entry.file!r} has no maps ({entry.reason}).")

@@ -22,9 +22,9 @@ from camreport.images.loading import PHOTO_SIDE
 from camreport.images.pixels import jpeg_bytes
 from camreport.report.gallery.fallback import FallbackImage, fallback_image
 from camreport.report.gallery.language import Words, words_of
+from camreport.report.gallery.page import Limits, RunTotals, overview_entry, report_data
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, image_record, shown_methods
-from camreport.report.gallery.report import Limits, RunTotals, overview_entry, report_data
 from camreport.report.gallery.template import compact_json, page_template, script, style
 from camreport.results.reader import DATA, Results
 

@@ -391,7 +391,7 @@ def test_without_resizing_the_first_image_sets_the_size(command: Command, tmp_pa
     for line in ("b.png: 200 × 240 pixels", "d.png: 239 × 200 pixels"):
         assert f"{line}, but without resizing all images have 240 × 200" in finished.err
     manifest = manifest_of(Path("out"))
-    found = {Path(record.file).name: record["status"] for record in manifest["images"]}
+    found = {Path(record["file"]).name: record["status"] for record in manifest["images"]}
     assert found == {"a.png": "ok", "b.png": "failed", "c.png": "ok", "d.png": "failed"}
     assert manifest["preprocessing"]["size"] == [200, 240]
 

@@ -245,6 +245,21 @@ def read_sidecar(folder: Path, manifest: Manifest, shard: int) -> Sidecar:
     return sidecar_of(read_json(folder / name, folder.parent), manifest, shard, name)
 
 
+def check_data(out: str | Path) -> None:
+    """Refuse an ``OUT/data`` that is not ours.
+
+    Raises:
+        ResultsError: it holds something else, or is no folder.
+    """
+    data = Path(out, DATA)
+    ours = is_folder(data) and (is_marked(data) or not any(data.iterdir()))
+    if os.path.lexists(data) and not ours:
+        raise ResultsError(
+            f"report: expected {DATA}/ to be new, empty or ours, but it is something else. "
+            "Move that away."
+        )
+
+
 def check_output(out: Path, overwrite: bool = False) -> None:
     """Refuse an output folder that holds what is not ours.
 

@@ -21,10 +21,17 @@ OPTIONS = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(C
 	$(if $(CLASSES),--classes '$(CLASSES)') $(if $(LAYERS),--layers '$(LAYERS)') \
 	$(if $(METHODS),--methods '$(METHODS)') $(ARGS)
 
-SCRIPTS := "templates/gallery/*.js" "templates/gallery/*.ts"
+PAGE := templates/gallery
+SOURCES := "$(PAGE)/src/**/*.ts" "$(PAGE)/src/**/*.css" "tests/page/*.ts"
+# Browsers with light-dark(), which the style needs.
+BROWSERS := chrome123,firefox120,safari17.5
+
+# Bundle the page's modules and style sheets into a folder.
+BUNDLE = node_modules/.bin/esbuild $(PAGE)/src/page.ts $(PAGE)/src/page.css --bundle --minify \
+	--charset=utf8 --target=$(BROWSERS) --log-level=warning --outdir=$(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help gallery test check format bench docs clean
+.PHONY: help gallery test check format web bench docs clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,17 +54,33 @@ check: $(DEVELOPMENT) $(PAGE_TOOLS) ## lint, types and the direction of imports
 	$(VENV)/bin/lint-imports
 ifneq ($(NPM),)
 	node_modules/.bin/tsc
-	node_modules/.bin/prettier --log-level warn --check $(SCRIPTS)
+	node_modules/.bin/tsc --project tests/page
+	node_modules/.bin/prettier --log-level warn --check $(SOURCES)
+	node_modules/.bin/stylelint "$(PAGE)/src/**/*.css"
+	node_modules/.bin/esbuild tests/page/*.test.ts --bundle --platform=node --log-level=warning \
+		--outdir=build/page-tests
+	node --test --test-reporter=dot build/page-tests/*.test.js
+	$(call BUNDLE,build/page)
+	@for file in page.js page.css; do cmp build/page/$$file $(PAGE)/$$file \
+		|| { echo "$(PAGE)/$$file is not what its sources make: run make web"; exit 1; }; done
 else ifeq ($(CI),true)
-	@echo "node and npm are missing: the type check of the page's script cannot run"; exit 1
+	@echo "node and npm are missing: the checks of the page cannot run"; exit 1
 else
-	@echo "no node and npm here: the type check of the page's script is skipped"
+	@echo "no node and npm here: the checks of the page are skipped"
 endif
 
 format: $(DEVELOPMENT) $(PAGE_TOOLS) ## format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
-	$(if $(NPM),node_modules/.bin/prettier --log-level warn --write $(SCRIPTS))
+	$(if $(NPM),node_modules/.bin/stylelint --fix "$(PAGE)/src/**/*.css")
+	$(if $(NPM),node_modules/.bin/prettier --log-level warn --write $(SOURCES))
+
+web: $(PAGE_TOOLS) ## build the page's script and style, which are committed
+ifneq ($(NPM),)
+	$(call BUNDLE,$(PAGE))
+else
+	@echo "node and npm are missing: the page cannot be built"; exit 1
+endif
 
 bench: $(DEVELOPMENT) ## measure the README's table of ratios, and the speed of the page
 	$(PY) benchmarks/ratios.py $(ARGS)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from camreport.engine.explainer import Explainer, Explanation, explain
     from camreport.errors import CamReportError
     from camreport.models import LoadedModel, load_model
-    from camreport.pipeline.local import Summary
+    from camreport.pipeline.records import Summary
     from camreport.report.heatmap import overlay
     from camreport.results.reader import Results, load_results
     from camreport.settings import Settings
@@ -42,7 +42,7 @@ _HOMES = {
     "LoadedModel": "models",
     "Results": "results.reader",
     "Settings": "settings",
-    "Summary": "pipeline.local",
+    "Summary": "pipeline.records",
     "explain": "engine.explainer",
     "load_model": "models",
     "load_results": "results.reader",

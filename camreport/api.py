@@ -6,13 +6,14 @@ What can be refused without torch is refused before torch is imported.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 from camreport.errors import InputError, ModelError, suggestion
 from camreport.files import locked
 from camreport.images.inputs import InputFile, printable, read_file
 from camreport.images.pixels import decode
-from camreport.prepare import (
+from camreport.messages.progress import Notify, Progress
+from camreport.pipeline.prepare import (
     Prepared,
     changes_of,
     prepare,
@@ -20,16 +21,17 @@ from camreport.prepare import (
     resolve_quantity,
     right_classes,
 )
-from camreport.progress import Notify, Progress
 from camreport.report.export import export_figures, remove_exports
 from camreport.report.gallery import render_gallery
 from camreport.settings import AUTO, Settings, SettingsDict, check_device, options_of
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from camreport.models import LoadedModel
-    from camreport.pipeline.local import Request, Summary
+    from camreport.pipeline.records import Summary
+    from camreport.pipeline.run_plan import Limits, Request
 
 
 def run(
@@ -41,6 +43,7 @@ def run(
     found: Callable[[int], None] = lambda count: None,
     progress: Progress = lambda count: None,
     notify: Notify = lambda message: None,
+    limits: "Limits | None" = None,
     **options: Unpack[SettingsDict],
 ) -> "Summary":
     """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
@@ -56,6 +59,7 @@ def run(
         progress: called with the number of newly finished inputs; fractional within one input.
         notify: called with each warning, and with the reason for each skipped method, before
             computation starts.
+        limits: how the run is cut into shards; the device's if None.
         options: fields of ``Settings``; they override those of ``settings``.
 
     Raises:
@@ -68,14 +72,12 @@ def run(
     found(len(prepared.files))
 
     # torch is imported from here on
-    from camreport.pipeline.local import compute, run_settings
-    from camreport.results.writer import ResultsWriter
+    from camreport.pipeline.local import compute
 
     settings, folder = prepared.settings, prepared.out
     loaded, request = _planned(prepared, notify)
     with locked(folder):
-        writer = ResultsWriter(folder, run_settings(loaded, request), settings.overwrite)
-        summary = compute(loaded, prepared.files, writer, request, progress)
+        summary = compute(loaded, prepared.files, folder, request, progress, notify, limits)
         render_gallery(folder, layout=settings.layout, language=settings.language)
         if summary.changed:
             remove_exports(folder)
@@ -102,36 +104,31 @@ def _planned(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]
     Raises:
         CamReportError: as for ``run``.
     """
-    from camreport.engine.explainer import Explainer
-    from camreport.pipeline.local import Request, request_layers
+    from camreport.pipeline.run_plan import Request, request_layers
 
     settings, files = prepared.settings, prepared.files
     loaded = _loaded(prepared, notify)
     layers = request_layers(loaded, settings.layers)
     channels = {} if settings.channels is None else request_layers(loaded, settings.channels)
-    explainer = Explainer(
-        loaded,
-        layers,
-        settings.methods,
-        channels=channels,
-        quantity=resolve_quantity(settings.quantity, loaded.class_names),
-        gamma=settings.gamma,
-        stages=settings.stages,
-        smooth=settings.smooth,
-        seed=settings.seed,
-        activation=settings.activation,
-        batch_size=settings.batch_size,
-    )
+    quantity = resolve_quantity(settings.quantity, loaded.class_names)
     targets = resolve_classes(settings.classes, loaded.class_names)
     truth = right_classes(settings, files, loaded.class_names, notify)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
-    for reason in dict.fromkeys(str(skip.reason) for skip in explainer.draft.skipped):
-        notify(reason)
     model = settings.model if isinstance(settings.model, str) else loaded.name
     recorded = replace(settings, model=model, class_names=prepared.class_names)
     command = recorded.command(prepared.inputs, prepared.out)
-    return loaded, Request(explainer, targets, truth, settings.batch_size, printable(command))
+    request = Request(
+        settings=settings,
+        layers=layers,
+        channels=channels,
+        methods=prepared.methods,
+        targets=targets,
+        quantity=quantity,
+        labels=truth,
+        command=printable(command),
+    )
+    return loaded, request
 
 
 def _loaded(prepared: Prepared, notify: Notify) -> "LoadedModel":
@@ -153,7 +150,7 @@ def load(settings: Settings, class_names: Sequence[str] | None = None) -> "Loade
     from camreport.models import load_model
 
     return load_model(
-        settings.model,
+        cast("str | nn.Module | LoadedModel", settings.model),
         checkpoint=settings.checkpoint,
         weights=settings.weights,
         trust_checkpoint=settings.trust_checkpoint,

@@ -77,6 +77,30 @@ def write(path: Path, data: bytes, root: Path) -> None:
         file.write(data)
 
 
+def create(path: Path, data: bytes, root: Path) -> None:
+    """Write a file that must not be there yet; it appears with all its bytes.
+
+    Raises:
+        OutputError: it is there already, or cannot be written.
+    """
+    check_no_links(path.parent, root)
+    temporary = temporary_name(path.parent)
+    with reported(path):
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+            try:
+                os.link(temporary, path)  # unlike a renamed file, it replaces nothing
+            except FileExistsError:
+                raise
+            except OSError:  # the file system has no second names
+                with path.open("xb") as file:
+                    file.write(data)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
 def take_over(source: Path, path: Path, root: Path) -> None:
     """Give a file a second name, or copy it where the file system has no second names.
 

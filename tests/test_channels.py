@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.checkout import INPUTS
 from helpers.command import CAT, QUICK, Command
-from helpers.runs import interrupt_after, manifest_of, run, shards_of, tiny
+from helpers.runs import BY_TWO, PROBED, interrupt_after, manifest_of, run, shards_of, tiny
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from camreport.engine.memory import BUDGETS, MEBIBYTE, Budget
 from camreport.errors import LayerError
 from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
-from camreport.pipeline import local as pipeline
+from camreport.pipeline.run_plan import Limits
 from camreport.report import export
 from camreport.results.reader import load_results
 
@@ -214,10 +214,10 @@ def test_channels_take_no_pass_of_their_own(
 ) -> None:
     model, counted = tiny(classes=3), count_backwards(monkeypatch)
     summary = run(photos, tmp_path / "out", model, layers=["2"], channels=channels)
-    assert model.module.batches == [7]
-    assert sum(counted) == 3
-    assert (summary.cost["forwards"], summary.cost["backwards"]) == (1, 3)
-    assert summary.cost["maps"] == 7 * 3 * 3
+    assert model.module.batches == [PROBED, 7]
+    assert sum(counted) == 3 + 3, "of the image to plan from, and of all"
+    assert (summary.cost.forwards, summary.cost.backwards) == (1, 3)
+    assert summary.cost.maps == 7 * 3 * 3
 
 
 @pytest.mark.parametrize(("channels", "backwards"), [(None, 0), (["2"], 2)])
@@ -230,7 +230,8 @@ def test_channels_take_the_backward_passes_that_no_method_takes(
 ) -> None:
     counted = count_backwards(monkeypatch)
     summary = run(photos, tmp_path / "out", methods="eigen_cam", channels=channels)
-    assert sum(counted) == summary.cost["backwards"] == backwards
+    assert sum(counted) == 2 * backwards, "of the image to plan from, and of all"
+    assert summary.cost.backwards == backwards
 
 
 @pytest.mark.parametrize("methods", ["grad_cam", "smooth_grad_cam_plus_plus,finer_cam,score_cam"])
@@ -248,7 +249,7 @@ def test_channels_are_of_the_plain_images_whatever_else_is_computed(
         np.testing.assert_allclose(arrays[key], plain[key], rtol=1e-5, atol=1e-7)
     further = {"backwards": 2, "forwards": 0, "variants": 0, "maps": 0}
     for kind, more in further.items():
-        assert summary.cost[kind] == without.cost[kind] + more
+        assert getattr(summary.cost, kind) == getattr(without.cost, kind) + more
 
 
 def test_channels_leave_the_maps_as_they_are(photos: Path, tmp_path: Path) -> None:
@@ -275,11 +276,11 @@ def test_channels_do_not_depend_on_how_passes_are_cut(
     small = tiny(classes=4)
     small.module.most = 2  # memory holds two images: batches are halved and joined
     run(photos, tmp_path / "halved", small, **given)
-    assert max(small.module.batches[2:]) <= 4
+    assert max(small.module.batches[PROBED + 2 :]) <= 4
     monkeypatch.setitem(BUDGETS, "cpu", Budget(256 * MEBIBYTE, 1, 32, 1))
     counted = count_backwards(monkeypatch)
     run(photos, tmp_path / "looped", tiny(classes=4), **given)
-    assert counted == [1, 1, 1, 1], "a class at a time"
+    assert counted == 2 * [1, 1, 1, 1], "a class at a time, of the image to plan from and of all"
     for name in ("halved", "looped"):
         arrays = whole(tmp_path / name)
         assert arrays.keys() == expected.keys()
@@ -294,16 +295,14 @@ def test_gradients_of_channels_count_against_their_budget(
     monkeypatch.setitem(BUDGETS, "cpu", Budget(256 * MEBIBYTE, 2 * late + early, 32, MEBIBYTE))
     counted = count_backwards(monkeypatch)
     run(photos, tmp_path / "without", tiny(classes=3), layers=["2"])
-    assert counted == [3]
+    assert counted == [3, 3], "of the image to plan from, and of all"
     run(photos, tmp_path / "with", tiny(classes=3), layers=["2"], channels=["0"])
-    assert counted == [3, 1, 1, 1]
+    assert counted[2:] == [3, 1, 1, 1]
 
 
-def test_channels_count_as_bytes_of_a_shard(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "SHARD_BYTES", 4000)
-    given = {"layers": ["2"], "methods": "grad_cam"}  # 352 bytes of an image
+def test_channels_count_as_bytes_of_a_shard(photos: Path, tmp_path: Path) -> None:
+    limits = Limits(shard_bytes=4000)
+    given = {"layers": ["2"], "methods": "grad_cam", "limits": limits}  # 352 bytes of an image
     run(photos, tmp_path / "without", **given)
     assert len(shards_of(tmp_path / "without")) == 1
     run(photos, tmp_path / "with", channels=["0"], **given)  # and 1,312
@@ -318,18 +317,17 @@ def test_equal_channels_are_kept_and_other_channels_computed(photos: Path, tmp_p
         summary = run(photos, out, model, **options)
         return summary.reused, sum(model.module.batches)
 
-    assert again(channels=["0"]) == (0, 7)
+    assert again(channels=["0"]) == (0, PROBED + 7)
     assert again(channels=["0"]) == (7, 0)
     assert again(channels=["features.0"]) == (7, 0), "another spelling"
-    assert again(channels=["0", "2"]) == (0, 7)
+    assert again(channels=["0", "2"]) == (0, PROBED + 7)
     assert len(channels_of(out)) == 4
-    assert again() == (0, 7)
+    assert again() == (0, PROBED + 7)
     assert channels_of(out) == []
 
 
-@pytest.mark.usefixtures("by_two")
 def test_interrupted_run_with_channels_goes_on(photos: Path, tmp_path: Path) -> None:
-    given = {"channels": ["2", "0:pre"], "batch_size": 1}
+    given = {"channels": ["2", "0:pre"], "batch_size": 1, "limits": BY_TWO}
     run(photos, tmp_path / "whole", **given)
     with pytest.raises(KeyboardInterrupt):
         run(photos, tmp_path / "cut", progress=interrupt_after(5), **given)

@@ -15,7 +15,7 @@ from helpers.command import CAT, Command, failing
 from camreport.errors import CamReportError
 from camreport.methods import METHODS
 from camreport.pipeline import local as pipeline
-from camreport.pipeline.local import Summary
+from camreport.pipeline.shard import Shard
 from camreport.results.reader import load_results
 from camreport.settings import Settings
 
@@ -60,13 +60,13 @@ def test_run_passes_its_options_on(command: Command, monkeypatch: pytest.MonkeyP
 def test_run_says_what_is_left_out_before_it_computes_the_rest(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute = pipeline.compute
+    compute = pipeline.compute_shard
 
-    def computed(*given: object) -> Summary:
+    def computed(*given: object) -> Shard:
         print("computing", file=sys.stderr)
         return compute(*given)
 
-    monkeypatch.setattr(pipeline, "compute", computed)
+    monkeypatch.setattr(pipeline, "compute_shard", computed)
     words = ("--layers", "12,features.10:pre", "--methods", "cam,grad_cam,xgrad_cam")
     finished = command("run", CAT, "-o", "out", *words)
     assert finished.code == 0

@@ -155,25 +155,19 @@ def test_table_names_the_true_class_where_it_is_known(photos: Path, tmp_path: Pa
     assert len(truth) == 6
 
 
-def test_sheet_is_titled_in_letters_that_a_font_here_has(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sheet_is_titled_in_letters_that_a_font_here_has(photos: Path, tmp_path: Path) -> None:
     """Names in other scripts are written if a font of this machine has their letters."""
 
-    def titles(names: tuple[str, str]) -> NDArray[np.uint8]:
+    def titles(names: tuple[str, str], fonts: tuple[str, ...] = ()) -> NDArray[np.uint8]:
         out = tmp_path / "-".join(names)
         model = tiny(names)
         image = photos / "cat.png"
         camreport.run(image, out, model=model, layers=["0"], methods="grad_cam", overwrite=True)
-        export.export_figures(out)
+        export.export_figures(out, fonts=fonts)
         return pixels_of(out / "figures" / "cat_sheet.png")[:24]
 
-    written = titles(("猫", "狗"))
-    figures._font_of.cache_clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(figures, "_fonts", lambda: [ImageFont.load_default(13)])
-        numbered, unwritten = titles(("class 0", "class 1")), titles(("猫", "狗"))
-    figures._font_of.cache_clear()
+    written = titles(("猫", "狗"), figures.FONTS)
+    numbered, unwritten = titles(("class 0", "class 1")), titles(("猫", "狗"))
     np.testing.assert_array_equal(unwritten, numbered)
     try:
         ImageFont.truetype("NotoSansCJK-Regular.ttc", 13)

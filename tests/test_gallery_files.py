@@ -139,7 +139,7 @@ def test_rendering_more_images_needs_no_more_memory(tmp_path: Path, layout: rend
 
 
 def test_scripts_and_styles_stay_small() -> None:
-    assert len((script() + style()).encode()) <= 140 * KB
+    assert len((script() + style()).encode()) <= 100 * KB
 
 
 def test_more_images_than_one_file_should_hold_become_a_folder(tmp_path: Path) -> None:

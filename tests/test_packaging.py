@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 from helpers.checkout import INPUTS, ROOT
 
+from camreport.report.gallery.language import LANGUAGES
+
 pytestmark = pytest.mark.slow
+
+PAGE = "templates/gallery"
 
 
 def build(source: Path, kind: str, out: Path) -> Path:
@@ -33,11 +37,10 @@ def names(wheel: Path) -> set[str]:
 
 def test_wheel_holds_templates_and_weights_and_nothing_of_the_workshop(wheel: Path) -> None:
     inside = names(wheel)
-    templates = {
-        f"camreport/{file.relative_to(ROOT)}" for file in (ROOT / "templates").rglob("*.*")
+    assert {name for name in inside if "/templates/" in name} == {
+        *(f"camreport/{PAGE}/{name}" for name in ("gallery.html", "page.css", "page.js")),
+        *(f"camreport/templates/languages/{code}.json" for code in LANGUAGES),
     }
-    only_for_tsc = {"camreport/templates/gallery/types.d.ts"}
-    assert {name for name in inside if "/templates/" in name} == templates - only_for_tsc
     modules = {str(file.relative_to(ROOT)) for file in (ROOT / "camreport").rglob("*.py")}
     assert {name for name in inside if name.endswith(".py")} == modules
     assert "camreport/models/catdog_alexnet.safetensors" in inside
@@ -45,11 +48,15 @@ def test_wheel_holds_templates_and_weights_and_nothing_of_the_workshop(wheel: Pa
     assert {name for name in top if not name.endswith(".dist-info")} == {"camreport"}
 
 
-def test_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+def test_sdist_holds_the_sources_of_the_page_and_builds_the_same_wheel(
+    wheel: Path, tmp_path: Path
+) -> None:
     sdist = build(ROOT, "sdist", tmp_path / "sdist")
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path / "source", filter="data")
     source = next((tmp_path / "source").iterdir())
+    inside, here = ({file.name for file in (root / PAGE).rglob("*.*")} for root in (source, ROOT))
+    assert inside == here
     assert names(build(source, "wheel", tmp_path / "again")) == names(wheel)
 
 

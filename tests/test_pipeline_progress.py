@@ -8,6 +8,7 @@ import pytest
 from helpers.runs import (
     NOISY,
     PER_IMAGE,
+    PROBED,
     QUICK,
     Tiny,
     assert_same_maps,
@@ -22,7 +23,7 @@ from helpers.runs import (
 from torch import Tensor
 
 from camreport.engine.memory import BUDGETS
-from camreport.pipeline import local as pipeline
+from camreport.pipeline.run_plan import Limits
 
 SCORE = {"methods": "score_cam"}
 
@@ -50,24 +51,24 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("stop", [0, 1, 2, 3])
 def test_run_interrupted_within_an_image_keeps_those_before_it(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    photos: Path, tmp_path: Path, stop: int
 ) -> None:
-    monkeypatch.setattr(pipeline, "SHARD_VARIANTS", PER_IMAGE)
+    score = {**SCORE, "limits": Limits(shard_variants=PER_IMAGE)}
     out, passes = tmp_path / "out", 1 + 2 * 2  # the image; a blank one and the masks at 2 layers
-    run(photos, tmp_path / "whole", loaded(Stops(2)), **SCORE)
+    run(photos, tmp_path / "whole", loaded(Stops(2)), **score)
     stopped = loaded(Stops(2))
-    stopped.module.last = passes + 1 + stop  # a masked or blank image of the second input
+    stopped.module.last = PROBED + passes + 1 + stop  # a masked or blank image of the second input
     with pytest.raises(KeyboardInterrupt):
-        run(photos, out, stopped, **SCORE)
+        run(photos, out, stopped, **score)
     assert sorted(images_of(out)) == [0]
     assert not (out / "index.html").exists()
     goes_on, told = loaded(Stops(2)), []
-    summary = run(photos, out, goes_on, progress=told.append, **SCORE)
+    summary = run(photos, out, goes_on, progress=told.append, **score)
     assert len(goes_on.module.batches) == 4 * passes
     assert (summary.reused, told[0], sum(told)) == (1, 1, pytest.approx(5))
     assert_same_maps(out, tmp_path / "whole")
     assert lasting(out) == lasting(tmp_path / "whole")
-    assert summary.cost["variants"] == 5 * PER_IMAGE
+    assert summary.cost.variants == 5 * PER_IMAGE
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,8 @@ def test_run_interrupted_within_an_image_keeps_those_before_it(
         (1, SCORE, [1, 1, 1, 1, 1]),
         (2 * PER_IMAGE - 1, SCORE, [1, 1, 1, 1, 1]),
         (2 * PER_IMAGE, SCORE, [2, 2, 1]),
-        (2 * PER_IMAGE, {**SCORE, "batch_size": 5}, [2, 2, 1]),
+        (2 * PER_IMAGE, {**SCORE, "batch_size": 1}, [2, 2, 1]),
+        (2 * PER_IMAGE, {**SCORE, "batch_size": 5}, [5]),
         (2 * PER_IMAGE, {"methods": "score_cam,ablation_cam"}, [1, 1, 1, 1, 1]),
         (3 * (PER_IMAGE + 100), {"methods": "ablation_cam,recipro_cam"}, [3, 2]),
         (10**6, SCORE, [5]),
@@ -87,29 +89,28 @@ def test_run_interrupted_within_an_image_keeps_those_before_it(
 def test_shards_are_short_when_images_take_long(
     photos: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     variants: int,
     options: dict[str, object],
     lengths: list[int],
 ) -> None:
-    monkeypatch.setattr(pipeline, "SHARD_VARIANTS", variants)
-    run(photos, tmp_path / "out", **options)
+    run(photos, tmp_path / "out", limits=Limits(shard_variants=variants), **options)
     shards = shards_of(tmp_path / "out").values()
     assert [len(shard["image"]) for shard in shards] == lengths
     assert [int(i) for shard in shards for i in shard["image"]] == list(range(5))
 
 
 @pytest.mark.parametrize(
-    ("options", "first"),
-    [(SCORE, 1), ({"methods": QUICK}, 5), ({**SCORE, "batch_size": 4}, 4), (NOISY, 5)],
+    ("options", "batch"),
+    [(SCORE, 5), ({"methods": QUICK}, 5), ({**SCORE, "batch_size": 4}, 4), (NOISY, 5)],
     ids=str,
 )
-def test_first_batch_is_one_image_where_images_take_long(
-    photos: Path, tmp_path: Path, options: dict[str, object], first: int
+def test_methods_that_take_long_have_batches_as_large_as_the_others(
+    photos: Path, tmp_path: Path, options: dict[str, object], batch: int
 ) -> None:
     model = tiny()
     run(photos, tmp_path / "out", model, **options)
-    assert model.module.batches[0] == first
+    assert model.module.batches[0] == PROBED
+    assert next(size for size in model.module.batches if size > 1) == batch
 
 
 # Progress
@@ -172,12 +173,10 @@ def interrupting(at: float) -> Callable[[float], None]:
     return progress
 
 
-def test_progress_of_a_resumed_run_counts_what_is_there(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "SHARD_VARIANTS", 2 * PER_IMAGE)
+def test_progress_of_a_resumed_run_counts_what_is_there(photos: Path, tmp_path: Path) -> None:
+    score = {**SCORE, "limits": Limits(shard_variants=2 * PER_IMAGE)}
     with pytest.raises(KeyboardInterrupt):
-        run(photos, tmp_path / "out", progress=interrupting(2.5), **SCORE)
+        run(photos, tmp_path / "out", progress=interrupting(2.5), **score)
     told: list[float] = []
-    summary = run(photos, tmp_path / "out", progress=told.append, **SCORE)
+    summary = run(photos, tmp_path / "out", progress=told.append, **score)
     assert (summary.reused, told[0], sum(told)) == (2, 2, pytest.approx(5))

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from helpers.checkout import INPUTS
-from helpers.runs import files_of, manifest_of, run, write_images
+from helpers.runs import files_of, manifest_of, run, run_by_two, write_images
 
 from camreport.errors import CamReportError, InputError, OutputError
 from camreport.files import LOCK, locked
-from camreport.pipeline import local as pipeline
 from camreport.report import export
 from camreport.report.gallery import render_gallery
 from camreport.results.reader import load_results
@@ -50,28 +49,26 @@ NO_SPACE = r"output: '.*' cannot be written \(No space left on device\)\. Free s
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("free", [0, 8 * KIB, 24 * KIB, 80 * KIB, 240 * KIB])
 def test_run_says_that_the_disk_is_full_and_goes_on_once_it_is_not(
-    photos: Path, disk: Path, free: int, monkeypatch: pytest.MonkeyPatch
+    photos: Path, disk: Path, free: int
 ) -> None:
-    monkeypatch.setattr(pipeline, "SHARD_IMAGES", 2)
     filler = fill(disk, free)
     with pytest.raises(OutputError, match=NO_SPACE):
-        run(photos, disk / "out")
+        run_by_two(photos, disk / "out")
     filler.unlink()
-    run(photos, disk / "out")
+    run_by_two(photos, disk / "out")
     assert len(load_results(disk / "out").images) == 7
     assert {name for name in files_of(disk / "out") if ".camreport-" in name} == set()
 
 
 @pytest.mark.parametrize("free", [0, 24 * KIB, 48 * KIB])
 def test_a_full_disk_leaves_the_earlier_report_and_its_results(
-    photos: Path, disk: Path, free: int, monkeypatch: pytest.MonkeyPatch
+    photos: Path, disk: Path, free: int
 ) -> None:
-    monkeypatch.setattr(pipeline, "SHARD_IMAGES", 2)
-    run(photos, disk / "out")
+    run_by_two(photos, disk / "out")
     before = files_of(disk / "out")
     fill(disk, free)
     with pytest.raises(OutputError, match=NO_SPACE):
-        run(photos, disk / "out", classes=[1])
+        run_by_two(photos, disk / "out", classes=[1])
     after = files_of(disk / "out")
     assert {name: after[name] for name in before} == before
     for index in range(7):
@@ -110,10 +107,7 @@ def test_every_form_says_that_the_disk_is_read_only(photos: Path, disk: Path, fo
         run(photos, disk / "out", classes=[1])
 
 
-def test_run_says_that_its_folder_went_meanwhile(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "SHARD_IMAGES", 2)
+def test_run_says_that_its_folder_went_meanwhile(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     def remove(count: float) -> None:
@@ -121,7 +115,7 @@ def test_run_says_that_its_folder_went_meanwhile(
             shutil.rmtree(out)
 
     with pytest.raises(OutputError, match=r"cannot be written .* removed meanwhile\?"):
-        run(photos, out, batch_size=2, progress=remove)
+        run_by_two(photos, out, batch_size=2, progress=remove)
 
 
 @pytest.mark.parametrize("name", ["maps.csv", "index.html"])

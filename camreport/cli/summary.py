@@ -8,7 +8,7 @@ from camreport.cli import console
 from camreport.cli.console import result
 
 if TYPE_CHECKING:
-    from camreport.pipeline.local import Summary
+    from camreport.pipeline.records import Summary
     from camreport.results.reader import Results
     from camreport.results.schema import TotalCost
 
@@ -26,8 +26,8 @@ def failures(summary: "Summary") -> None:
     """Print which inputs could not be read, and why."""
     if summary.failed:
         console.warning(f"{len(summary.failed)} of {summary.total} inputs could not be read:")
-    for record in summary.failed[:MAX_LISTED]:
-        console.detail(f"{record['file']}: {record['reason']}")
+    for image in summary.failed[:MAX_LISTED]:
+        console.detail(f"{image.file}: {image.reason}")
     if len(summary.failed) > MAX_LISTED:
         console.detail(f"... and {len(summary.failed) - MAX_LISTED} more, see the report")
 
@@ -44,7 +44,7 @@ def finished(summary: "Summary", verbose: bool, printed: Sequence[str]) -> None:
 
     results = load_results(summary.out)
     result(f"preprocessing: {results.manifest.preprocessing}")
-    for note in summary.notes:
+    for note in map(str, summary.notes):
         if note not in printed:
             _print_notice(note)
     for layer in results.manifest.layers if verbose else ():

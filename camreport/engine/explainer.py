@@ -6,8 +6,9 @@ model ─▶ Draft (checked, no pass) ─▶ first forward ─▶ Plan ─▶ pa
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,12 @@ from camreport.engine.plan import Options, Plan, Skip, make_draft
 from camreport.engine.probe import ONE_IMAGE_TOO_MUCH, checked_draft, make_plan
 from camreport.engine.targets import Targets, as_indices, choose_targets, of_rows
 from camreport.errors import LayerError, MemoryLimitError, ModelError
+from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
 from camreport.methods.fusion import fuse
-from camreport.models import LoadedModel
-from camreport.models.loaded import check_module
 from camreport.network.address import Layer
+from camreport.network.checks import check_module
 from camreport.network.choose import choose_layers, nearest_layers
 from camreport.network.memory import BatchTooLarge, is_out_of_memory
 from camreport.network.state import (
@@ -119,8 +120,29 @@ class Explanation:
         return sum(self.costs.values(), Cost())
 
 
+@runtime_checkable
+class Classifier(Protocol):
+    """A module and what is known of it; ``load_model`` returns one.
+
+    Attributes:
+        module: maps images ``(N, 3, H, W)`` to logits, or to an output that contains them.
+        preprocessing: of the images; their height and width are its ``size``.
+        output: key, attribute or index of the logits in the module's output.
+        activation: turns logits into probabilities, as for ``explain``.
+    """
+
+    @property
+    def module(self) -> nn.Module: ...  # noqa: D102
+    @property
+    def preprocessing(self) -> Preprocessing: ...  # noqa: D102
+    @property
+    def output(self) -> str | None: ...  # noqa: D102
+    @property
+    def activation(self) -> str: ...  # noqa: D102
+
+
 def explain(
-    model: nn.Module | LoadedModel,
+    model: nn.Module | Classifier,
     images: Tensor,
     layers: str | nn.Module | Sequence[str | int | nn.Module] | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
@@ -238,7 +260,7 @@ class Explainer:
 
     def __init__(
         self,
-        model: nn.Module | LoadedModel,
+        model: nn.Module | Classifier,
         layers: Asked = None,
         methods: str | Sequence[str] = DEFAULT_METHODS,
         *,
@@ -254,12 +276,12 @@ class Explainer:
         batch_size: int | None = None,
         limits: Limits | None = None,
     ) -> None:
-        module = model.module if isinstance(model, LoadedModel) else model
-        if isinstance(model, LoadedModel):
+        if isinstance(model, Classifier) and not isinstance(model, nn.Module):
             output = model.output if output is None else output
             activation = model.activation if activation == AUTO else activation
             input_shape = input_shape or (3, *model.preprocessing.size)
-        check_module(module)
+            model = model.module
+        module = check_module(model)
         chosen = tuple(resolve_methods(methods))
         options = Options(chosen, quantity, gamma, stages, smooth, seed, output, activation)
         self._module, self._limits = module, limits or Limits()
@@ -287,6 +309,19 @@ class Explainer:
         if not self._depth:
             self._entered.close()
 
+    def only(self, methods: Sequence[Method]) -> "Explainer":
+        """Return an explainer of some of the methods; nothing is checked or traced again."""
+        options = replace(
+            self.draft.options,
+            methods=tuple(methods),
+            output=self.plan.output,
+            activation=self.plan.activation,
+        )
+        few = copy(self)
+        few.draft, few._plan = replace(self.draft, options=options), None
+        few._entered, few._depth = ExitStack(), 0
+        return few
+
     @property
     def plan(self) -> Plan:
         """What is computed and how; fixed by the first pass, over noise if nothing came before."""
@@ -295,7 +330,7 @@ class Explainer:
     @property
     def batch_size(self) -> int:
         """How many images the next batch takes: never more than memory has held before."""
-        return self._sizes.size
+        return self._sizes.fitting(self._sizes.size)
 
     def probe(self, image: Tensor, targets: Targets = None) -> Plan:
         """Plan from one image; its maps are thrown away.
@@ -343,7 +378,7 @@ class Explainer:
             images: ``(N, C, H, W)``, preprocessed; moved to the model's device.
             targets: K class indices for every image, ``(N, K)``, or words; see ``targets.py``.
             batch_size: images per batch; ``self.batch_size`` if None. A batch that memory does
-                not hold is halved, and so are all that follow.
+                not hold is halved; one as large as that is halved without being tried.
             progress: called with the fraction of a batch's further forward passes that is done,
                 if there are any.
 
@@ -358,7 +393,8 @@ class Explainer:
         start = 0
         with self:
             while start < len(images):
-                size = min(batch_size or self.batch_size, self._sizes.most, len(images) - start)
+                allowed = self._sizes.fitting(batch_size or self.batch_size)
+                size = min(allowed, len(images) - start)
                 rows = slice(start, start + size)
                 try:
                     parts.append(self._batch(images[rows], of_rows(wanted, rows), progress))
@@ -369,7 +405,7 @@ class Explainer:
                         raise
                     if size == 1:
                         raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
-                self._sizes.halve(size)  # outside the handler: the failed batch is freed
+                self._sizes.fail(size)  # outside the handler: the failed batch is freed
                 give_back_cached(device_of(self._module, images))
         return join(parts)
 

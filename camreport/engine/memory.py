@@ -68,23 +68,32 @@ class Limits:
 
 @dataclass
 class BatchPlanner:
-    """How many images the next batch takes: never more than memory has held before.
+    """How many images the next batch takes, and which sizes need not be tried.
+
+    The parts of a batch are those that it would have if nothing had failed before it: what has
+    failed is only not tried again.
 
     Attributes:
-        size: of the next batch; of the first one, to begin with.
-        most: the largest batch that is tried, once one had to be halved.
+        size: what the budget or the user allows; of the first batch, to begin with.
+        failed: the smallest batch that memory did not hold.
     """
 
     size: int
-    most: int = sys.maxsize
+    failed: int = sys.maxsize
 
     def allow(self, images: int) -> None:
         """Let the next batch take what the budget or the user allows."""
-        self.size = min(images, self.most)
+        self.size = images
 
-    def halve(self, tried: int) -> None:
+    def fitting(self, images: int) -> int:
+        """Return a batch's size, halved as long as that has failed already."""
+        while 1 < images >= self.failed:
+            images = (images + 1) // 2
+        return images
+
+    def fail(self, tried: int) -> None:
         """Remember that a batch of so many images did not fit."""
-        self.size = self.most = min(self.most, (tried + 1) // 2)
+        self.failed = min(self.failed, tried)
 
 
 def give_back_cached(device: torch.device) -> None:

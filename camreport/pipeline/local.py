@@ -1,606 +1,414 @@
-"""Many images: decoded ahead in threads, explained batch by batch, written shard by shard."""
+"""A run on this machine: inputs decoded ahead, shards computed one by one and written behind.
+
+probe ─▶ RunPlan ─▶ for each shard that is not finished: decode ─▶ compute_shard ─▶ commit
+"""
 
 import hashlib
-import inspect
-import time
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from operator import itemgetter
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
 
-from camreport.engine.cost import Cost
-from camreport.engine.explainer import Explainer, Explanation
-from camreport.engine.plan import Options
-from camreport.errors import ClassError, InputError
+from camreport.engine.explainer import Explainer
+from camreport.errors import InputError, ResultsError
 from camreport.images.inputs import InputFile, read_file
-from camreport.images.labels import shown_class
-from camreport.images.loading import FailedInput, LoadedImage, decode_ahead
+from camreport.images.loading import FailedInput, decode_ahead
+from camreport.messages.progress import Notify, Progress
+from camreport.methods import Method
 from camreport.models import LoadedModel
-from camreport.models.loaded import numbered_classes
-from camreport.network.address import Layer
-from camreport.network.choose import check_places, choose_layers
-from camreport.network.state import device_of, preserved
-from camreport.network.survey import sample_image
-from camreport.results.decoding import shortened
-from camreport.results.reader import Record, probabilities
-from camreport.results.shards import Arrays, shard_name, stack_arrays
-from camreport.results.writer import ResultsWriter
-from camreport.version import __version__
+from camreport.network.state import device_of
+from camreport.pipeline.fingerprint import file_facts, inputs_digest, run_settings
+from camreport.pipeline.records import (
+    Describer,
+    Summary,
+    Tally,
+    class_entries,
+    device_name,
+    make_manifest,
+    make_summary,
+)
+from camreport.pipeline.run_plan import (
+    Limits,
+    Record,
+    Request,
+    RunPlan,
+    first_readable,
+    make_explainer,
+    plan_run,
+)
+from camreport.pipeline.shard import (
+    Decoded,
+    Shard,
+    compute_shard,
+    in_order,
+    with_methods,
+)
+from camreport.results.schema import IMAGE, SCHEMA, FileFacts, ImageEntry, MapKey, Sidecar
+from camreport.results.shards import Arrays
+from camreport.results.writer import Finished, Marker, ResultsWriter, earlier_run
 
-SHARD_IMAGES = 64
-"""Most inputs that one shard covers."""
-
-SHARD_BYTES = 64 * 1024 * 1024
-"""Most bytes of maps that one shard holds, but at least one image."""
-
-SHARD_VARIANTS = 1024
-"""Most changed images or layers (Score-CAM and the like) that one shard costs: what an
-interruption can lose, but at least one image."""
-
-TOP_PREDICTIONS = 5
-"""Predictions kept for each image in the manifest."""
-
-Progress = Callable[[float], None]
-"""Called with the number of newly finished inputs; fractional within one input."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to compute.
-
-    Attributes:
-        explainer: computes what is asked of every image, layers by canonical address.
-        targets: class indices for every image, ``auto``, ``all`` or ``topK``.
-        labels: classes that count as right for the inputs with a label, by their place.
-        batch_size: images per batch; chosen from a byte budget if None.
-        command: how a user could ask for the same; recorded in the manifest.
-    """
-
-    explainer: Explainer
-    targets: Sequence[int] | str
-    labels: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    batch_size: int | None = None
-    command: str = ""
+Commit = Callable[[int, Arrays, Sidecar], None]
+"""Writes a shard, given its number."""
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a run did.
+class Job:
+    """A run that is planned: all that a shard is computed from.
 
     Attributes:
-        out: the folder of report and results.
-        total: number of inputs.
-        failed: records of the inputs that could not be read: ``file`` and ``reason``.
-        reused: number of inputs whose results an earlier run had left.
-        cost: ``forwards``, ``backwards``, ``variants``, ``maps`` and ``seconds``; ``families``
-            has the same for each kind of passes.
-        notes: what the user should be told about the model and the methods.
-        changed: whether the results are not those that were there before.
+        plan: of the run.
+        model: on the device to compute on.
+        request: what to compute.
+        files: the inputs.
+        facts: of their files, before anything is read.
+        writer: of the results folder.
+        describe: adds labels and names of classes to a shard's records.
     """
 
-    out: Path
-    total: int
-    failed: list[Record]
-    reused: int
-    cost: Record
-    notes: tuple[str, ...]
-    changed: bool = True
+    plan: RunPlan
+    model: LoadedModel
+    request: Request
+    files: Sequence[InputFile]
+    facts: Sequence[FileFacts | None]
+    writer: ResultsWriter
+    describe: Describer
+
+    def indices(self, number: int) -> range:
+        """Return the inputs that a shard covers."""
+        return self.plan.indices(number, len(self.files))
 
 
-@dataclass
-class _Pending:
-    """What is computed but not written yet, by index of the input."""
+@dataclass(frozen=True)
+class Work:
+    """What is to be done, and what is not.
 
-    records: dict[int, Record] = field(default_factory=dict)
-    arrays: dict[int, Arrays] = field(default_factory=dict)
-    photos: dict[int, bytes] = field(default_factory=dict)
-    costs: dict[str, Cost] = field(default_factory=dict)
+    Attributes:
+        kept: finished shards that stay as they are, by number.
+        other: finished shards whose methods are not those of the run, by number.
+        missing: the methods that these lack; none where they only have too many.
+        lost: numbers of the shards to compute from scratch.
+    """
+
+    kept: dict[int, Finished]
+    other: dict[int, Finished]
+    missing: dict[int, tuple[Method, ...]]
+    lost: list[int]
 
 
 def compute(
     model: LoadedModel,
     files: Sequence[InputFile],
-    writer: ResultsWriter,
+    out: Path,
     request: Request,
-    progress: Progress = lambda count: None,
+    progress: Progress = lambda inputs: None,
+    notify: Notify = lambda told: None,
+    limits: Limits | None = None,
 ) -> Summary:
     """Compute every map of every input and write the results folder.
 
     An image that cannot be read is recorded with its reason and costs the others nothing. A
-    run that is interrupted leaves its finished shards; the next one of equal settings goes on.
+    run that is interrupted leaves its finished shards; the next one goes on with them, and so
+    does one with other methods, labels or names of classes.
 
     Args:
         model: on the device to compute on.
         files: the inputs.
-        writer: of the results folder; knows which shards an earlier run has left.
+        out: the folder of report and results, locked by the caller.
         request: what to compute.
         progress: called with the number of newly finished inputs; fractional within one input.
+        notify: called with the reason for each skipped method, before anything is computed.
+        limits: how the run is cut into shards; the device's if None.
 
     Raises:
-        InputError: no input could be read.
+        InputError: no input could be read, or many finished shards would be replaced.
         LayerError, ClassError, MethodError, ModelError: as for ``explain``; nothing is written
-            before the first batch has shown that the request can be met.
+            before one image has shown that the request can be met.
+        OutputError: the folder cannot be written to.
     """
-    labels = request.labels
-    classes = _class_records(model, labels, len(writer.plan["classes"])) if writer.plan else []
-    facts = [_file_facts(file.path) for file in files]
-    finished = _still_valid(writer, files, facts, model)
-    writer.keep(finished)
-    shards = list(finished.values())
-    reused = sum(len(shard["images"]) for shard in shards)
+    limits = limits or Limits.of(device_of(model.module))
+    settings = run_settings(model, request)
+    plan, explainer = _planned(model, files, out, request, settings, limits)
+    for reason in dict.fromkeys(str(skip.reason) for skip in plan.skipped):
+        notify(reason)
+    job = _job(plan, model, files, out, request, settings, limits)
+    work = _find_work(job)
+    job.writer.keep(work.kept, _growing(job, work))
+    tally = Tally(inline=len(files) <= limits.inline_images)
+    for number, finished in work.kept.items():
+        tally.add(number, job.describe(finished.sidecar))
+    computed = work.lost + [number for number, methods in work.missing.items() if methods]
+    reused = len(files) - sum(len(job.indices(number)) for number in computed)
     progress(reused)
-    with request.explainer:
-        shards += _compute_shards(model, files, facts, writer, request, set(finished), progress)
-    records: list[Record] = sorted(
-        (record for shard in shards for record in shard["images"]), key=itemgetter("index")
-    )
-    if all(record["status"] == "failed" for record in records):
-        raise InputError(
-            f"input: expected at least one image that can be read, got none of {len(files)}. "
-            + "; ".join(f"{record['file']}: {record['reason']}" for record in records[:3])
-        )
-    cost = _total_cost([shard["cost"] for shard in shards])
-    classes = classes or writer.plan["classes"]
-    findings = [note for shard in shards for note in shard.get("findings", ())]
-    manifest = _manifest(model, writer.plan, request, classes, records, findings, cost)
-    if reused == len(files):  # nothing was computed: what it was computed with stays
-        before = writer.manifest()
-        manifest |= {key: before[key] for key in ("versions", "device") if key in before}
-    changed = writer.write_manifest(manifest)
-    notes = manifest["model"]["notes"]
-    return _summary(writer, manifest["images"], cost, reused, notes, changed)
+    if work.lost or work.other:
+        explainer = explainer or make_explainer(model, request, plan)
+        with explainer, _writing_behind(job.writer.commit, limits.waiting_shards) as commit:
+            for number, shard in _shards(job, work, explainer, sorted(computed), progress):
+                sidecar = _sidecar(job, number, shard)
+                commit(number, _ordered(job, shard.arrays), sidecar)
+                tally.add(number, sidecar)
+    manifest = make_manifest(model, plan, request, job.describe.classes, tally, len(files))
+    before = job.writer.manifest()
+    if before and not computed:  # what computed it stays
+        manifest = replace(manifest, versions=before.versions)
+    changed = job.writer.complete(manifest)
+    return make_summary(out, manifest, tally, reused, changed)
 
 
-def _manifest(
+def _planned(
     model: LoadedModel,
-    plan: Record,
-    request: Request,
-    classes: Sequence[Record],
-    records: Sequence[Record],
-    findings: Sequence[str],
-    cost: Record,
-) -> Record:
-    """Return what the manifest says, but its schema."""
-    options = request.explainer.draft.options
-    found = (*plan["notes"], *findings)
-    return {
-        "command": request.command,
-        "versions": _versions(),
-        "device": _device_name(device_of(model.module)),
-        "seed": options.seed if _draws_noise(options) else None,
-        "model": {
-            "name": model.name,
-            "source": shortened(str(model.source)),
-            "sha256": model.sha256,
-            "parameters": model.parameter_count,
-            "output": plan["output"],
-            "warning": shortened(str(model.warning)),
-            "notes": [shortened(str(note)) for note in dict.fromkeys((*model.notes, *found))],
-        },
-        "preprocessing": model.preprocessing.to_dict(),
-        "classes": [*classes],
-        "layers": plan["layers"],
-        "channels": plan["channels"],
-        "methods": [method.key for method in options.methods],
-        "quantity": options.quantity,
-        "activation": plan["activation"],
-        "fusion": {"gamma": options.gamma, "stages": options.stages},
-        "smooth": list(options.smooth),
-        "skipped": [skip | {"reason": shortened(skip["reason"])} for skip in plan["skipped"]],
-        "images": [_described(record, request.labels, classes) for record in records],
-        "cost": cost,
-    }
-
-
-def _described(
-    record: Record, labels: Mapping[int, Sequence[int]], classes: Sequence[Record]
-) -> Record:
-    """Return an image's record with its true class and the names of its predictions."""
-    described = {key: value for key, value in record.items() if key != "transient"}
-    if record["index"] in labels:
-        top = record.get("top") or [{"index": None}]
-        right = labels[record["index"]]
-        described["label"] = shown_class(right, top[0]["index"])
-        described |= {"labels": [*right]} if len(right) > 1 else {}
-    if "top" in record:
-        described["top"] = [entry | classes[entry["index"]] for entry in record["top"]]
-    return described
-
-
-def run_settings(model: LoadedModel, request: Request) -> Record:
-    """Return all that decides a run's maps but the files; equal runs may share shards."""
-    draft, options = request.explainer.draft, request.explainer.draft.options
-    structure = hashlib.sha256(repr(model.module).encode())  # equal weights may be used otherwise
-    for kind in dict.fromkeys(map(type, model.module.modules())):
-        structure.update(_own_source(kind))
-    for part in model.module.modules():
-        if _is_of_a_library(type(part)):
-            structure.update(repr(_plain_attributes(part)).encode())
-    return {
-        "camreport": __version__,
-        "torch": torch.__version__,
-        "device": str(device_of(model.module)),
-        "model": [model.name, model.sha256, structure.hexdigest(), model.output],
-        "preprocessing": model.preprocessing.to_dict(),
-        "layers": list(draft.layers),
-        "channels": list(draft.channels),
-        "methods": [[method.key, method.max_positions] for method in options.methods],
-        "quantity": options.quantity,
-        "activation": options.activation,
-        "fusion": [options.gamma, options.stages],
-        "smooth": [*options.smooth, options.seed if _draws_noise(options) else None],
-        "targets": request.targets if isinstance(request.targets, str) else list(request.targets),
-        "batch_size": request.batch_size or "auto",
-    }
-
-
-def _plain_attributes(module: nn.Module) -> dict[str, object]:
-    """Return the numbers, words and switches of a module, such as ``transform_input``."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if name != "training" and isinstance(value, bool | int | float | str)
-    }
-
-
-def _is_of_a_library(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] in ("torch", "torchvision", "timm")
-
-
-def _own_source(kind: type) -> bytes:
-    """Return the code of a class that comes with no library, as far as it can be found."""
-    if _is_of_a_library(kind):
-        return b""
-    try:
-        return inspect.getsource(kind).encode()
-    except (OSError, TypeError):
-        return b""
-
-
-def _file_facts(path: Path) -> list[int] | None:
-    """Return size and times of change of a file; None for one that cannot be looked at."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
-
-
-def _still_valid(
-    writer: ResultsWriter,
     files: Sequence[InputFile],
-    facts: Sequence[list[int] | None],
+    out: Path,
+    request: Request,
+    settings: Record,
+    limits: Limits,
+) -> tuple[RunPlan, Explainer | None]:
+    """Return the plan of an earlier run that can go on, or one from the first readable image.
+
+    Returns:
+        The plan, and what computes it where that was needed to plan.
+    """
+    earlier = earlier_run(out, settings)
+    plan = None
+    if earlier is not None:
+        with suppress(ResultsError):
+            plan = RunPlan.from_json(earlier.plan, "the marker")
+    if earlier is None or plan is None:
+        explainer = make_explainer(model, request, None)
+        image = first_readable(files, model.preprocessing)
+        return plan_run(explainer, image, request, limits), explainer
+    if {*request.specs} <= {*earlier.methods}:
+        return plan.of_methods(request.methods, None), None
+    explainer = make_explainer(model, request, plan)
+    return plan.of_methods(request.methods, explainer.plan), explainer
+
+
+def _job(
+    plan: RunPlan,
     model: LoadedModel,
-) -> dict[int, Record]:
-    """Return the finished shards whose inputs are what they were, by number.
+    files: Sequence[InputFile],
+    out: Path,
+    request: Request,
+    settings: Record,
+    limits: Limits,
+) -> Job:
+    """Return all that a shard is computed from and written with.
+
+    Raises:
+        ClassError: as for ``class_entries``.
+    """
+    describe = Describer(request.labels, class_entries(model, request.labels, plan.classes))
+    marker = Marker(
+        schema=SCHEMA,
+        run=plan.fingerprint(settings),
+        settings=settings,
+        methods=request.specs,
+        inputs=inputs_digest(files),
+        plan=plan.to_json(),
+    )
+    overwrite = request.settings.overwrite
+    writer = ResultsWriter(out, marker, describe, overwrite, limits.discarded_shards)
+    facts = [file_facts(file.path) for file in files]
+    return Job(plan, model, request, files, facts, writer, describe)
+
+
+def _find_work(job: Job) -> Work:
+    """Sort the shards by what is to be done.
 
     A failure that may pass is tried again; its shard stays if it has not passed.
+
+    Raises:
+        InputError: no input can be read.
     """
-    valid: dict[int, Record] = {}
-    for shard, summary in writer.finished_shards().items():
-        start = shard * writer.plan["shard"]
-        indices = range(start, min(start + writer.plan["shard"], len(files)))
-        records = summary["images"]
-        if [record["index"] for record in records] == [*indices] and all(
-            record["file"] == files[i].name and _is_unchanged(files[i], facts[i], record, fact)
-            for i, record, fact in zip(indices, records, summary["facts"], strict=True)
-        ):
-            valid[shard] = summary
-    shard_of = {
-        record["index"]: shard
-        for shard, summary in valid.items()
-        for record in summary["images"]
-        if record.get("transient")
+    numbers = range(-(-len(job.files) // job.plan.shard))
+    found = {number: job.writer.finished(number) for number in numbers}
+    there = {
+        number: finished
+        for number, finished in found.items()
+        if finished is not None and _is_current(job, number, finished.sidecar)
     }
-    for index, image in decode_ahead(files, list(shard_of), model.preprocessing):
-        if not (isinstance(image, FailedInput) and image.transient):
-            valid.pop(shard_of[index], None)
-    return valid
+    for number in _no_longer_failing(job, there):
+        del there[number]
+    if not any(finished.sidecar.bytes for finished in there.values()):
+        first_readable(job.files, job.model.preprocessing)
+    specs = {*job.request.specs}
+    kept = {n: finished for n, finished in there.items() if {*finished.sidecar.methods} == specs}
+    other = {n: finished for n, finished in there.items() if n not in kept}
+    missing = {n: _missing(job, finished) for n, finished in other.items()}
+    return Work(kept, other, missing, [number for number in numbers if number not in there])
+
+
+def _no_longer_failing(job: Job, finished: Mapping[int, Finished]) -> set[int]:
+    """Return the shards of which an input can be read by now, or fails for good."""
+    shard_of = {
+        image.index: number
+        for number, one in finished.items()
+        for image in one.sidecar.images
+        if image.transient
+    }
+    return {
+        shard_of[index]
+        for index, image in decode_ahead(job.files, [*shard_of], job.model.preprocessing)
+        if not (isinstance(image, FailedInput) and image.transient)
+    }
+
+
+def _is_current(job: Job, number: int, sidecar: Sidecar) -> bool:
+    """Say whether a finished shard's inputs are what they were."""
+    indices = job.indices(number)
+    return [image.index for image in sidecar.images] == [*indices] and all(
+        image.file == job.files[i].name and _is_unchanged(job.files[i], job.facts[i], image, fact)
+        for i, image, fact in zip(indices, sidecar.images, sidecar.facts, strict=True)
+    )
 
 
 def _is_unchanged(
-    file: InputFile, now: list[int] | None, record: Record, before: list[int] | None
+    file: InputFile, now: FileFacts | None, image: ImageEntry, before: FileFacts | None
 ) -> bool:
     """Say whether a file holds what it held, by its times of change or else by its bytes."""
     if now == before:
         return True
-    if now is None or before is None or now[0] != before[0]:
+    if now is None or before is None or now.bytes != before.bytes:
         return False
     try:
-        same = hashlib.sha256(read_file(file.path)).hexdigest() == record["sha256"]
+        return hashlib.sha256(read_file(file.path)).hexdigest() == image.sha256
     except (OSError, InputError):
         return False
-    return bool(same)
 
 
-def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str, Layer]:
-    """Resolve addresses and patterns, or choose the model's own, under their canonical names.
+def _missing(job: Job, finished: Finished) -> tuple[Method, ...]:
+    """Return the methods that a finished shard lacks and that have a map somewhere."""
+    if not finished.sidecar.bytes:  # none of its inputs can be read
+        return ()
+    nowhere = {skip.method for skip in job.plan.skipped if skip.layer is None}
+    pairs = zip(job.request.methods, job.request.specs, strict=True)
+    return tuple(
+        method
+        for method, spec in pairs
+        if spec not in finished.sidecar.methods and method.key not in nowhere
+    )
 
-    Raises:
-        LayerError: as for ``explain``.
-    """
-    sample = sample_image(model.preprocessing.size)
-    with preserved(model.module):
-        chosen = choose_layers(model.module, layers, sample, model.output)
-        if layers is not None:
-            check_places(model.module, chosen, sample, model.output)
-    return {layer.address: layer for layer in chosen.values()}
+
+def _growing(job: Job, work: Work) -> list[int]:
+    """Return the shards that are written again with all the maps that they hold, and more."""
+    specs = {*job.request.specs}
+    return [n for n, finished in work.other.items() if {*finished.sidecar.methods} <= specs]
 
 
-def _compute_shards(
-    model: LoadedModel,
-    files: Sequence[InputFile],
-    facts: Sequence[list[int] | None],
-    writer: ResultsWriter,
-    request: Request,
-    finished: set[int],
+def _shards(
+    job: Job, work: Work, explainer: Explainer, computed: Sequence[int], progress: Progress
+) -> Iterator[tuple[int, Shard]]:
+    """Compute the shards that are lost, and of the others the methods that they lack."""
+    todo = [index for number in computed for index in job.indices(number)]
+    decoded = decode_ahead(job.files, todo, job.model.preprocessing)
+    for number in sorted([*work.lost, *work.other]):
+        own = islice(decoded, len(job.indices(number)))
+        if number in work.other:
+            yield number, _completed(job, work, explainer, number, own, progress)
+        else:
+            yield number, _whole(job, explainer, number, own, progress)
+
+
+def _whole(
+    job: Job,
+    explainer: Explainer,
+    number: int,
+    decoded: Iterator[Decoded],
+    progress: Progress = lambda inputs: None,
+) -> Shard:
+    """Compute a shard with all its methods."""
+    return compute_shard(
+        job.plan, explainer, job.request.targets, job.files, number, decoded, progress
+    )
+
+
+def _completed(
+    job: Job,
+    work: Work,
+    explainer: Explainer,
+    number: int,
+    decoded: Iterator[Decoded],
     progress: Progress,
-) -> Iterator[Record]:
-    """Compute and write the shards that are not finished; yield each one's records and cost."""
-    explainer = request.explainer
-    changes = any(method.needs.perturbs for method in explainer.draft.options.methods)
-    size = request.batch_size or writer.plan.get("batch", 1 if changes else explainer.batch_size)
-    found: dict[str, None] = {}
-    todo = [i for i in range(len(files)) if i // writer.plan.get("shard", 1) not in finished]
-    pending = _Pending()
-    batch: dict[int, LoadedImage | FailedInput] = {}
-    started = time.perf_counter()
-    for index, image in decode_ahead(files, todo, model.preprocessing):
-        batch[index] = image
-        length = writer.plan.get("shard", len(files))
-        if len(batch) < size and (index + 1) % length and index + 1 < len(files):
-            continue
-        told = 0.0  # of this batch, in inputs
-
-        def tell(share: float, inputs: int = len(batch)) -> None:
-            nonlocal told
-            if share * inputs > told:
-                progress(share * inputs - told)
-                told = share * inputs
-
-        _explain_batch(model, batch, writer, request, pending, found, tell)
-        size = explainer.batch_size if writer.plan else size
-        for i, decoded in batch.items():
-            pending.records[i] = _record(i, files[i].name, decoded)
-            if i in pending.arrays:
-                pending.records[i]["top"] = _top(pending.arrays[i]["logits"], writer.plan)
-        progress(len(batch) - told)
-        batch.clear()
-        for shard in _full_shards(pending, writer.plan.get("shard", len(files)), len(files)):
-            now = time.perf_counter()
-            yield _finish(writer, shard, pending, facts, list(found), now - started)
-            started = now
+) -> Shard:
+    """Compute the methods that a finished shard lacks; if its arrays are damaged, all of them."""
+    missing = work.missing[number]
+    old = _read(job, number, work.other[number], missing)
+    if old is None and missing:
+        return _whole(job, explainer, number, decoded, progress)
+    if old is not None and not missing:
+        return old
+    if old is not None:
+        with explainer.only(missing) as few:
+            new = _whole(job, few, number, decoded, progress)
+        if np.array_equal(old.arrays[IMAGE], new.arrays.get(IMAGE, ())):
+            return with_methods(old, new)
+    # damaged without warning, or a file of it cannot be read any more
+    again = decode_ahead(job.files, job.indices(number), job.model.preprocessing)
+    return _whole(job, explainer, number, again)
 
 
-def _explain_batch(
-    model: LoadedModel,
-    batch: Mapping[int, LoadedImage | FailedInput],
-    writer: ResultsWriter,
-    request: Request,
-    pending: _Pending,
-    findings: dict[str, None],
-    tell: Progress,
-) -> None:
-    """Explain the readable images of a batch, and plan the next one.
-
-    ``tell`` is called with the fraction of the batch that is done, where that takes a while.
-    """
-    loaded = {i: image for i, image in batch.items() if isinstance(image, LoadedImage)}
-    if not loaded:
-        return
-    inputs = torch.from_numpy(np.stack([image.model_input for image in loaded.values()]))
-    explanation = request.explainer(inputs, request.targets, progress=tell)
-    findings |= dict.fromkeys(map(str, explanation.findings))
-    rows = _rows(explanation)
-    if not writer.plan:
-        allowed = request.batch_size or request.explainer.plan.batch_size
-        writer.plan = _plan(model, request.labels, explanation, rows[0], allowed)
-    for passes, cost in explanation.costs.items():
-        pending.costs[passes] = pending.costs.get(passes, Cost()) + cost
-    pending.arrays.update(zip(loaded, rows, strict=True))
-    pending.photos.update((i, image.photo) for i, image in loaded.items())
-
-
-def _plan(
-    model: LoadedModel,
-    labels: Mapping[int, Sequence[int]],
-    first: Explanation,
-    row: Arrays,
-    size: int,
-) -> Record:
-    """Fix what only a first batch can tell: sizes, classes and the layers' shapes.
-
-    Raises:
-        ClassError: as for ``_class_records``.
-    """
-    classes = _class_records(model, labels, first.logits.shape[1])
-    bytes_per_image = sum(array.nbytes for array in row.values())
-    variants_per_image = max(1, first.cost.variants // len(first.logits))
-    shard = min(SHARD_IMAGES, SHARD_BYTES // bytes_per_image, SHARD_VARIANTS // variants_per_image)
-    return {
-        "batch": size,
-        "shard": max(1, shard),
-        "activation": first.activation,
-        "output": first.output,
-        "classes": classes,
-        "layers": [
-            _layer_record(layer, first.shapes[name])
-            | ({"same_as": first.duplicates[name]} if name in first.duplicates else {})
-            for name, layer in first.layers.items()
-        ],
-        "channels": [
-            _layer_record(channels.layer, channels.features.shape[1:])
-            for channels in first.channels.values()
-        ],
-        "skipped": [asdict(skip) | {"reason": str(skip.reason)} for skip in first.skipped],
-        "notes": list(map(str, first.notes)),
+def _read(job: Job, number: int, finished: Finished, missing: Sequence[Method]) -> Shard | None:
+    """Return a finished shard without the maps of some methods; None if it is damaged."""
+    try:
+        arrays = job.writer.read(number, finished)
+    except ResultsError:
+        return None
+    stale = {method.key for method in missing}
+    fresh = {
+        name: array
+        for name, array in arrays.items()
+        if (key := MapKey.parse(name)) is None or key.method not in stale
     }
+    sidecar = finished.sidecar
+    return Shard(fresh, sidecar.images, sidecar.cost, sidecar.findings)
 
 
-def _class_records(
-    model: LoadedModel, labels: Mapping[int, Sequence[int]], num_classes: int
-) -> list[Record]:
-    """Return the classes' entries in the manifest.
+def _ordered(job: Job, arrays: Arrays) -> Arrays:
+    """Return a shard's arrays as they are written."""
+    methods = {method.key for method in job.request.methods}
+    addresses = (*job.plan.layers, *job.plan.channels)
+    return in_order(arrays, methods, [layer.address for layer in addresses])
 
-    Raises:
-        ClassError: the model does not have as many classes as it has class names, or a label is
-            the index of none of them.
-    """
-    for index in (index for right in labels.values() for index in right):
-        if index >= num_classes:
-            raise ClassError(
-                f"labels: expected class indices from 0 to {num_classes - 1}, got {index}."
-            )
-    names = model.class_names or numbered_classes(num_classes)
-    if len(names) != num_classes:
-        raise ClassError(
-            f"class names: expected {num_classes}, one per logit of {model.name}, "
-            f"got {len(names)}: {', '.join(names[:5])}."
+
+def _sidecar(job: Job, number: int, shard: Shard) -> Sidecar:
+    """Return what stands beside a shard; the writer adds its run and the size of its arrays."""
+    return job.describe(
+        Sidecar(
+            run="",
+            methods=tuple(sorted(job.request.specs)),
+            images=shard.images,
+            facts=tuple(job.facts[index] for index in job.indices(number)),
+            cost=shard.cost,
+            device=device_name(device_of(job.model.module)),
+            bytes=0,
+            findings=shard.findings,
         )
-    return [{"index": i, "name": name} for i, name in enumerate(names)]
+    )
 
 
-def _layer_record(layer: Layer, shape: Sequence[int]) -> Record:
-    """Return a layer's entry in the manifest; ``shape`` is ``(C, h, w)``."""
-    return {
-        "address": layer.address,
-        "type": layer.type,
-        "tensor": layer.tensor.to_json(),
-        "shape": list(shape),
-    }
+@contextmanager
+def _writing_behind(commit: Commit, waiting: int) -> Iterator[Commit]:
+    """Yield a function that writes in a thread; all is written when the block ends.
 
+    Its errors are raised by a later call or by the end of the block. After an exception in the
+    block, what was handed over is written still.
 
-def _rows(explanation: Explanation) -> list[Arrays]:
-    """Return each image's arrays, on the CPU."""
-    arrays: Arrays = {
-        f"{method}/{layer}": cams.cpu().numpy()
-        for method, by_layer in explanation.maps.items()
-        for layer, cams in by_layer.items()
-    }
-    for address, channels in explanation.channels.items():
-        arrays[f"feature_maps/{address}"] = channels.features.numpy()
-        arrays[f"channel_weights/{address}"] = channels.weights.cpu().numpy()
-    arrays["logits"] = explanation.logits.cpu().numpy()
-    arrays["targets"] = explanation.targets.cpu().numpy()
-    count = len(arrays["logits"])
-    return [{key: array[row] for key, array in arrays.items()} for row in range(count)]
+    Args:
+        commit: writes a shard.
+        waiting: how many may wait; a further call waits itself.
+    """
+    pending: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(max_workers=1) as thread:
 
+        def later(number: int, arrays: Arrays, sidecar: Sidecar) -> None:
+            while len(pending) >= waiting:
+                pending.popleft().result()
+            pending.append(thread.submit(commit, number, arrays, sidecar))
 
-def _full_shards(pending: _Pending, length: int, total: int) -> list[int]:
-    """Return the numbers of the pending shards whose last input is done."""
-    shards = sorted({index // length for index in pending.records})
-    return [s for s in shards if min((s + 1) * length, total) - 1 in pending.records]
-
-
-def _finish(
-    writer: ResultsWriter,
-    shard: int,
-    pending: _Pending,
-    facts: Sequence[list[int] | None],
-    findings: list[str],
-    seconds: float,
-) -> Record:
-    """Write a shard, unless nothing has been read at all; return its records and cost."""
-    length = writer.plan.get("shard", len(pending.records))
-    indices = [index for index in sorted(pending.records) if index // length == shard]
-    readable = [index for index in indices if index in pending.arrays]
-    records = [pending.records.pop(index) for index in indices]
-    for record in records:
-        if record["status"] == "ok":
-            record |= {"shard": shard_name(shard), "row": readable.index(record["index"])}
-    families = {passes: _rounded(asdict(cost)) for passes, cost in pending.costs.items()}
-    total = asdict(sum(pending.costs.values(), Cost())) | {"seconds": round(seconds, 3)}
-    summary = {
-        "images": records,
-        "facts": [facts[index] for index in indices],
-        "cost": total | {"families": families},
-        "findings": [shortened(note) for note in findings],
-    }
-    pending.costs = {}
-    arrays: Arrays = {}
-    if readable:
-        arrays = stack_arrays(pending.arrays.pop(index) for index in readable)
-        arrays["image"] = np.array(readable, dtype=np.int64)
-    if writer.plan:
-        photos = {index: pending.photos.pop(index) for index in readable}
-        writer.write_shard(shard, arrays, summary, photos)
-    return summary
-
-
-def _record(index: int, name: str, image: LoadedImage | FailedInput) -> Record:
-    """Return an input's entry in the manifest, without what the model says of it."""
-    record: Record = {"index": index, "file": name, "sha256": image.sha256}
-    if isinstance(image, FailedInput):
-        passing = {"transient": True} if image.transient else {}
-        reason = shortened(str(image.reason))
-        record |= {"width": None, "height": None, "status": "failed", "reason": reason}
-        return record | passing
-    record |= {"width": image.width, "height": image.height, "status": "ok"}
-    return record | ({"note": str(image.note)} if image.note else {})
-
-
-def _top(logits: NDArray[np.float32], plan: Record) -> list[Record]:
-    """Return the most probable classes of one image, most probable first."""
-    shares = probabilities(logits, plan["activation"])
-    order = np.argsort(-shares, kind="stable")[:TOP_PREDICTIONS]
-    return [
-        {**plan["classes"][i], "probability": round(float(shares[i]), 6)}
-        for i in order
-        if np.isfinite(shares[i])
-    ]
-
-
-def _total_cost(costs: Sequence[Record]) -> Record:
-    """Add up the costs of shards, in all and by kind of passes."""
-    names = dict.fromkeys(name for cost in costs for name in cost["families"])
-    families = {
-        name: _added([cost["families"][name] for cost in costs if name in cost["families"]])
-        for name in names
-    }
-    return _added([{**cost, "families": 0} for cost in costs]) | {"families": families}
-
-
-def _added(records: Sequence[Record]) -> Record:
-    return _rounded({key: sum(record[key] for record in records) for key in records[0]})
-
-
-def _rounded(cost: Record) -> Record:
-    return cost | {"seconds": round(cost["seconds"], 3)}
-
-
-def _draws_noise(options: Options) -> bool:
-    return "noise" in options.smooth or any(method.needs.random for method in options.methods)
-
-
-def _versions() -> Record:
-    distributions = ("torch", "torchvision", "numpy", "opencv-python", "pillow")
-    return {"camreport": __version__} | {name: version(name) for name in distributions}
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return str(device)
-
-
-def _summary(
-    writer: ResultsWriter,
-    records: Sequence[Record],
-    cost: Record,
-    reused: int,
-    notes: Sequence[str],
-    changed: bool,
-) -> Summary:
-    failed = [record for record in records if record["status"] == "failed"]
-    reasons = (skip["reason"] for skip in writer.plan["skipped"])
-    of_images = Counter(record["note"] for record in records if "note" in record)
-    said = (f"{number} of {len(records)} inputs: {note}" for note, number in of_images.items())
-    told = (*notes, *dict.fromkeys(reasons), *said)
-    return Summary(writer.out, len(records), failed, reused, cost, told, changed)
+        yield later
+        while pending:
+            pending.popleft().result()

@@ -331,4 +331,5 @@ _PLAIN: dict[Any, _Decoder] = {
     float: _float,
     str: _text,
     Message: _message,
+    Any: lambda content: content,
 }

@@ -42,7 +42,7 @@ from camreport.results.schema import (
     check_schema,
     sidecar_of,
 )
-from camreport.results.shards import Arrays, check_arrays, read_shard, sidecar_name
+from camreport.results.shards import MENDING, Arrays, check_arrays, read_shard, sidecar_name
 from camreport.settings import NONE, SIGMOID
 
 NEXT = ".camreport-next"
@@ -132,9 +132,9 @@ class Results:
         arrays = self.arrays(index)
         for name, cams in arrays.items():
             key = MapKey.parse(name)
-            method = METHODS.get(key.method) if key else None
-            if key is None or method is None:
+            if key is None or key.method not in METHODS:
                 continue
+            method = METHODS[key.method]
             for slot in range(len(cams) if method.per_class else 1):
                 target = int(arrays[TARGETS][slot]) if method.per_class else None
                 yield MapRecord(method, key.layer, slot, target, cams[slot])
@@ -182,7 +182,7 @@ class Results:
         if off > 1.5 * max(width, height):
             raise ResultsError(
                 f"results: {what} is {picture.width} × {picture.height}, which does not fit an "
-                f"image of {width} × {height}. Run 'camreport run' again."
+                f"image of {width} × {height}. {MENDING}"
             )
         return picture
 
@@ -197,7 +197,7 @@ class Results:
         return {name: array[row] for name, array in shard.items() if name not in joined}
 
     def _row_and_shard(self, index: int) -> tuple[int, Arrays]:
-        """Return where an image stands in a shard, and all arrays of that."""
+        """Return an image's row in its shard, and all arrays of that shard."""
         entry = self.images[index]
         if entry.shard is None or entry.row is None:
             raise ResultsError(f"image: {entry.file!r} has no maps ({entry.reason}).")
@@ -206,9 +206,7 @@ class Results:
             check_arrays(arrays, self.manifest, entry.shard)
             self._shard = entry.shard, arrays
         if entry.row >= len(self._shard[1][IMAGE]):
-            raise ResultsError(
-                f"results: {entry.shard} has no maps of {entry.file!r}. Run 'camreport run' again."
-            )
+            raise ResultsError(f"results: {entry.shard} has no maps of {entry.file!r}. {MENDING}")
         return entry.row, self._shard[1]
 
 
@@ -245,6 +243,21 @@ def read_sidecar(folder: Path, manifest: Manifest, shard: int) -> Sidecar:
     """
     name = sidecar_name(shard)
     return sidecar_of(read_json(folder / name, folder.parent), manifest, shard, name)
+
+
+def check_data(out: str | Path) -> None:
+    """Refuse an ``OUT/data`` that is not ours.
+
+    Raises:
+        ResultsError: it holds something else, or is no folder.
+    """
+    data = Path(out, DATA)
+    ours = is_folder(data) and (is_marked(data) or not any(data.iterdir()))
+    if os.path.lexists(data) and not ours:
+        raise ResultsError(
+            f"report: expected {DATA}/ to be new, empty or ours, but it is something else. "
+            "Move that away."
+        )
 
 
 def check_output(out: Path, overwrite: bool = False) -> None:
@@ -382,6 +395,4 @@ def decode_photo(data: bytes, name: str) -> Image.Image:
         return picture.convert("RGB")
     except Exception as error:  # Pillow's decoder raises whatever the damage leads to
         reason = re.sub(r"<_io\S* object at \w+>", "it", str(error))
-        raise ResultsError(
-            f"results: {name} is damaged ({reason}). Run 'camreport run' again."
-        ) from error
+        raise ResultsError(f"results: {name} is damaged ({reason}). {MENDING}") from error

@@ -280,6 +280,7 @@ class Sidecar(Entry):
 
     Attributes:
         run: fingerprint of the run that it belongs to.
+        methods: those whose maps the shard holds, each with what decides its maps alone.
         images: the inputs that the shard covers, in order.
         facts: of the file of each input; None of one that could not be looked at.
         cost: what the shard took.
@@ -289,6 +290,7 @@ class Sidecar(Entry):
     """
 
     run: str
+    methods: tuple[str, ...] = ()
     images: Annotated[tuple[ImageEntry, ...], filled]
     facts: tuple[FileFacts | None, ...]
     cost: TotalCost
@@ -443,20 +445,12 @@ def check_schema(content: Mapping[str, object], where: str) -> None:
     if schema == SCHEMA:
         return
     if type(schema) is not int:
-        raise ResultsError(
-            f"results: expected {SCHEMA} as schema in {where}, got {schema!r}. "
-            "The results are damaged: run 'camreport run' again."
-        )
-    older = schema < SCHEMA
-    raise ResultsError(
-        f"results: expected schema {SCHEMA}, got {schema}, of {'an older' if older else 'a newer'} "
-        "camreport. "
-        + (
-            "Run 'camreport run' again with this version."
-            if older
-            else "Update camreport to read them."
-        )
-    )
+        with refusing(where):
+            raise UnfitError(str(SCHEMA), schema, ".schema")
+    origin, advice = "a newer camreport", "Update camreport to read them."
+    if schema < SCHEMA:
+        origin, advice = "an older camreport", "Run 'camreport run' again with this version."
+    raise ResultsError(f"results: expected schema {SCHEMA}, got {schema}, of {origin}. {advice}")
 
 
 def _check_classes(image: ImageEntry, classes: int, place: str) -> None:

@@ -31,6 +31,9 @@ Arrays = dict[str, NDArray[Any]]
 ``image`` and, of channel layers, ``"feature_maps/<layer>"`` ``(n, C, h, w)`` and
 ``"channel_weights/<layer>"`` ``(n, K, C)``; ``photo`` and ``photo_offsets`` hold JPEGs."""
 
+MENDING = "Delete that shard and run 'camreport run' again: nothing else is computed."
+"""What to do about a damaged shard; a run looks at the sizes of finished ones only."""
+
 MAX_BYTES = 8 * 1024**3
 """Most bytes of a shard's file."""
 
@@ -86,9 +89,7 @@ def read_shard(path: Path, root: Path) -> Arrays:
     except ResultsError:
         raise
     except Exception as error:  # the archive's readers raise whatever the damage leads to
-        raise ResultsError(
-            f"results: {path.name} cannot be read ({error}). Run 'camreport run' again."
-        ) from error
+        raise ResultsError(f"results: {path.name} cannot be read ({error}). {MENDING}") from error
 
 
 def check_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
@@ -170,8 +171,7 @@ def _within(targets: NDArray[np.int64], classes: int) -> bool:
 def _unexpected(name: str, key: str, array: NDArray[Any] | None) -> ResultsError:
     said = "nothing" if array is None else f"{array.dtype} {array.shape}"
     return ResultsError(
-        f"results: {name} does not match the manifest at {key!r} ({said}). "
-        "Run 'camreport run' again."
+        f"results: {name} does not match the manifest at {key!r} ({said}). {MENDING}"
     )
 
 

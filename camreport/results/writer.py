@@ -1,18 +1,17 @@
 """Writing a results folder: shard by shard, resumed where it stopped, complete all at once.
 
-While earlier results of other settings stand in ``OUT/results``, a run writes to a folder beside
+While earlier results stand in ``OUT/results``, a run that changes them writes to a folder beside
 them; with its manifest it takes their place. Until then the earlier report stays as it is.
 """
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from camreport.errors import InputError, ResultsError
 from camreport.files import (
     MARKER,
     RESULTS,
+    create,
     is_file,
     is_folder,
     is_marked,
@@ -30,94 +30,101 @@ from camreport.files import (
     write,
     writing,
 )
-from camreport.messages import message
-from camreport.results.decoding import Entry, decode, shortened
-from camreport.results.reader import (
-    MANIFEST,
-    NEXT,
-    REPORT,
-    Record,
-    check_output,
-    decode_photo,
-    read_json,
-)
-from camreport.results.schema import (
-    IMAGE,
-    PHOTO,
-    PHOTO_OFFSETS,
-    SCHEMA,
-    ClassEntry,
-    LayerEntry,
-    Manifest,
-    Sidecar,
-)
-from camreport.results.shards import Arrays, pack_photos, read_shard, shard_name, sidecar_name
+from camreport.results.decoding import Entry
+from camreport.results.reader import MANIFEST, NEXT, REPORT, check_output, read_json
+from camreport.results.schema import SCHEMA, Manifest, Sidecar
+from camreport.results.shards import Arrays, read_shard, shard_name
 
 MAX_DISCARDED = 1000
-"""Finished shards of other settings from which on only ``overwrite`` replaces them."""
+"""Finished shards from which on only ``overwrite`` gives them up."""
+
+Record = dict[str, Any]
+"""A JSON object."""
 
 _LAST = ".camreport-last"
 _SHARD_FILE = re.compile(r"shard-(\d{6,9})\.(npz|json)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Skip(Entry):
-    method: str
-    layer: str | None
-    reason: str
+class Marker(Entry):
+    """What the marker file says of the run that a folder belongs to.
+
+    Attributes:
+        schema: version of the folder's layout.
+        run: fingerprint of settings and plan.
+        settings: all that decides the maps of every method, but the files.
+        methods: the methods of the run.
+        inputs: digest of the inputs' names.
+        plan: what one image has settled for the run.
+    """
+
+    schema: int
+    run: str
+    settings: Record
+    methods: tuple[str, ...]
+    inputs: str
+    plan: Record
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Plan(Entry):
-    """What the first batch has settled, as the marker keeps it."""
+@dataclass(frozen=True)
+class Finished:
+    """A shard that an earlier run has finished.
 
-    batch: int
-    shard: int
-    activation: str
-    output: str | None
-    classes: tuple[ClassEntry, ...]
-    layers: tuple[LayerEntry, ...]
-    channels: tuple[LayerEntry, ...]
-    skipped: tuple[_Skip, ...]
-    notes: tuple[str, ...]
+    Attributes:
+        folder: where it lies.
+        sidecar: what stands beside it.
+    """
+
+    folder: Path
+    sidecar: Sidecar
+
+
+def earlier_run(out: Path, settings: Record) -> Marker | None:
+    """Return the marker of an earlier run whose maps had equal settings; None if there is none.
+
+    Args:
+        out: the folder of report and results.
+        settings: what decides the maps of this run.
+    """
+    _settle(out)
+    for folder in (out / NEXT, out / RESULTS):
+        content = read_json(folder / MARKER, out)
+        equal = content.get("settings") == json.loads(_json(settings))
+        if content.get("schema") == SCHEMA and equal:
+            with suppress(ResultsError):
+                return Marker.from_json(content, MARKER)
+    return None
 
 
 @dataclass
 class ResultsWriter:
-    """Writes a run's results, shard by shard; resumes an interrupted run of equal settings.
+    """Writes a run's results, shard by shard; goes on with what an earlier run has finished.
 
-    A shard covers a fixed range of the inputs, whatever the batch size. Nothing is written before
-    the first shard is ready. The caller holds the folder's lock.
+    Nothing is written before the first shard is ready. The caller holds the folder's lock.
 
     Attributes:
         out: the folder of report and results.
-        settings: what the run was asked to do, as far as its maps depend on it.
+        marker: what the marker file is to say.
+        described: returns an earlier sidecar with this run's labels and names of classes.
         overwrite: whether a folder that is not ours, or many shards, may be replaced.
-        plan: what the first batch has settled, kept in the marker for a run that resumes.
-        kept: the folder that holds each finished shard that stays, by its number.
+        max_discarded: finished shards from which on only ``overwrite`` gives them up.
     """
 
     out: Path
-    settings: Record
+    marker: Marker
+    described: Callable[[Sidecar], Sidecar] = lambda sidecar: sidecar
     overwrite: bool = False
-    plan: Record = field(default_factory=dict)
-    kept: dict[int, Path] = field(default_factory=dict, init=False)
-    _sources: list[Path] = field(default_factory=list, init=False)
-    _waiting: dict[int, Record] = field(default_factory=dict, init=False)
+    max_discarded: int = MAX_DISCARDED
+    _sizes: dict[Path, dict[str, int]] = field(default_factory=dict, init=False)
+    _kept: dict[int, Path] = field(default_factory=dict, init=False)
+    _changed: bool = field(default=False, init=False)
     _claimed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         check_output(self.out, self.overwrite)
         _settle(self.out)
-        self.settings = json.loads(_json(self.settings))  # as the marker will give it back
-        for folder in (self.out / NEXT, self.out / RESULTS):
-            marker = read_json(folder / MARKER, self.out)
-            if marker.get("schema") == SCHEMA and marker.get("settings") == self.settings:
-                with suppress(ResultsError):
-                    plan = marker.get("plan", {})
-                    decode(_Plan, plan, MARKER)
-                    self.plan = self.plan or plan
-                    self._sources += [folder] if plan == self.plan else []
+        places = (self.out / NEXT, self.out / RESULTS)
+        self._sizes = {folder: _listed(folder) for folder in places}
 
     @property
     def folder(self) -> Path:
@@ -125,91 +132,99 @@ class ResultsWriter:
         complete = is_file(self.out / RESULTS / MANIFEST)
         return self.out / (NEXT if complete else RESULTS)
 
-    def manifest(self) -> Record:
-        """Return the manifest of an earlier run with equal settings; empty if there is none."""
-        results = self.out / RESULTS
-        return read_json(results / MANIFEST, self.out) if results in self._sources else {}
+    def manifest(self) -> Manifest | None:
+        """Return the manifest of the results that stand there, if there is one."""
+        with suppress(ResultsError):
+            content = read_json(self.out / RESULTS / MANIFEST, self.out)
+            return Manifest.from_json(content, MANIFEST)
+        return None
 
-    def finished_shards(self) -> dict[int, Record]:
-        """Return what ``write_shard`` was given of the shards that are whole, by number."""
-        found: dict[int, Record] = {}
-        for folder in self._sources:
-            for shard in sorted(_shards_in(folder).keys() - found.keys()):
-                summary = self._summary(folder, shard)
-                if summary:
-                    found[shard], self.kept[shard] = summary, folder
-        return found
+    def finished(self, number: int) -> Finished | None:
+        """Return a shard of this run that is finished; None if there is none.
 
-    def keep(self, shards: Iterable[int]) -> None:
-        """Keep these of the finished shards; the others will be written again.
+        Its arrays are trusted by the size of their file. Of two, the one whose methods are closest
+        to those of this run is returned.
+        """
+        found = [Finished(f, s) for f in self._sizes if (s := self._sidecar(f, number))]
+        wanted = {*self.marker.methods}
+
+        def fit(one: Finished) -> tuple[int, int]:
+            has = {*one.sidecar.methods}
+            return len(wanted & has), -len(has - wanted)
+
+        return max(found, key=fit, default=None)
+
+    def read(self, number: int, finished: Finished) -> Arrays:
+        """Return the arrays of a finished shard; none where no input could be read.
 
         Raises:
-            InputError: many finished shards of other settings or inputs would go.
+            ResultsError: they are damaged.
         """
-        self.kept = {shard: self.kept[shard] for shard in shards}
-        for folder in (self.out / NEXT, self.out / RESULTS):
-            self._check_discarded(folder)
+        if not finished.sidecar.bytes:
+            return {}
+        return read_shard(finished.folder / shard_name(number), self.out)
 
-    def write_shard(
-        self, shard: int, arrays: Arrays, summary: Record, photos: Mapping[int, bytes]
-    ) -> None:
-        """Write a shard with its photographs; with its summary, written last, it is finished.
+    def keep(self, kept: Mapping[int, Finished], extended: Iterable[int] = ()) -> None:
+        """Keep finished shards as they are; all others will be written.
 
         Args:
-            shard: its number.
-            arrays: maps ``(n, K, h, w)``, ``logits``, ``targets``, ``image`` of its n images;
-                empty where no input could be read.
-            summary: ``images``, the records of its inputs, their ``facts``, and ``cost``.
-            photos: JPEG bytes by index of the image, in the order of the arrays.
+            kept: by number.
+            extended: numbers of those that will be written with all that they hold, and more.
+
+        Raises:
+            InputError: many finished shards would go.
+        """
+        self._kept = {number: finished.folder for number, finished in kept.items()}
+        self._changed = any(
+            finished.folder != self.out / RESULTS
+            or self.described(finished.sidecar) != finished.sidecar
+            for finished in kept.values()
+        )
+        for folder in self._sizes:
+            self._check_discarded(folder, {*self._kept, *extended})
+
+    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar) -> None:
+        """Write a shard; with its sidecar, written last, it is finished.
+
+        Args:
+            number: of the shard.
+            arrays: ``(n, ...)`` of its n readable images; empty where there is none.
+            sidecar: what stands beside it, but for its run and the size of the arrays' file.
 
         Raises:
             OutputError: the disk is full, or the folder cannot be written to.
         """
-        if not (arrays or self._claimed):  # perhaps no input can be read, and nothing is written
-            self._waiting[shard] = summary
-            return
         self._claim()
-        path = self.folder / shard_name(shard)
+        path = self.folder / shard_name(number)
         record = path.with_suffix(".json")
+        size = 0
         with reported(record):
             record.unlink(missing_ok=True)
         if arrays:
-            packed = dict(zip((PHOTO, PHOTO_OFFSETS), pack_photos([*photos.values()]), strict=True))
             with writing(path, self.out) as file:
-                np.savez(file, **arrays, **packed)  # type: ignore[arg-type]
-        self._write_summary(shard, summary)
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+                size = file.tell()
+        write(record, _json(replace(sidecar, run=self.marker.run, bytes=size).to_json()), self.out)
 
-    def write_manifest(self, manifest: Record) -> bool:
+    def complete(self, manifest: Manifest) -> bool:
         """Write the manifest, which completes the results, and take the earlier ones' place.
 
         Returns:
-            Whether it says more than the one before, other than another command.
+            Whether the results are not those that stood there before.
         """
-        new, before = self._manifest(manifest).to_json(), self.manifest()
-        if self._claimed or self._waiting or {*self.kept.values()} != {self.out / RESULTS}:
+        before = self.manifest()
+        same = before is not None and replace(before, command="") == replace(manifest, command="")
+        if self._claimed or self._changed or not before:
             self._claim()
             folder = self.folder  # which the manifest decides
-            write(folder / MANIFEST, _json(new), self.out)
-            self._prune(folder, manifest["images"])
+            write(folder / MANIFEST, _json(manifest.to_json()), self.out)
+            self._prune(folder, manifest)
             if folder != self.out / RESULTS:
                 self._take_place()
-        elif new != before:
-            write(self.out / RESULTS / MANIFEST, _json(new), self.out)
-            self._prune(self.out / RESULTS, manifest["images"])
-        return bool({**new, "command": ""} != {**before, "command": ""})
-
-    def _manifest(self, manifest: Record) -> Manifest:
-        images = manifest["images"]
-        failed = sum(record["status"] == "failed" for record in images)
-        content = _with_messages(json.loads(_json(manifest))) | {
-            "schema": SCHEMA,
-            "totals": {
-                "images": len(images),
-                "failed": failed,
-                "shard_length": self.plan["shard"],
-            },
-        }
-        return Manifest.from_json(content, MANIFEST)
+        elif manifest != before:
+            write(self.out / RESULTS / MANIFEST, _json(manifest.to_json()), self.out)
+            self._prune(self.out / RESULTS, manifest)
+        return not same
 
     def _take_place(self) -> None:
         """Put the complete results in the place of earlier ones, which go."""
@@ -220,89 +235,78 @@ class ResultsWriter:
             (self.out / REPORT).unlink(missing_ok=True)  # it shows the earlier results
         _settle(self.out)
 
-    def _write_summary(self, shard: int, summary: Record) -> None:
-        arrays = self.folder / shard_name(shard)
-        content = _with_messages(json.loads(_json(summary))) | {
-            "run": self._fingerprint(),
-            "facts": [fact and dict(zip(_FACTS, fact, strict=True)) for fact in summary["facts"]],
-            "device": self.settings["device"],
-            "bytes": arrays.stat().st_size if _readable(summary) else 0,
-        }
-        name = sidecar_name(shard)
-        sidecar = Sidecar.from_json(content, name)
-        write(self.folder / name, _json(sidecar.to_json()), self.out)
-
     def _claim(self) -> None:
         """Make the folder ours, once: remove what belongs to another run, take over what stays."""
         if self._claimed:
             return
         folder = self.folder
         make_folder(folder, self.out)
+        ours = self.marker.to_json()
         with reported(folder):
-            if folder not in self._sources:
+            if read_json(folder / MARKER, self.out).get("run") != self.marker.run:
                 for file in _own_files(folder):
                     file.unlink()
             remove_leftovers(folder, self.out)
-        record = {"schema": SCHEMA, "plan": self.plan, "settings": self.settings}
-        write(folder / MARKER, _json(record), self.out)
-        for shard, source in self.kept.items():
-            if source != folder:
-                self._take_over(shard, source, folder)
-        for shard, summary in self._waiting.items():
-            self._write_summary(shard, summary)
+        if os.path.lexists(folder / MARKER):
+            write(folder / MARKER, _json(ours), self.out)
+        else:
+            create(folder / MARKER, _json(ours), self.out)
+        for number, source in self._kept.items():
+            self._take_over(number, source, folder)
         self._claimed = True
 
-    def _take_over(self, shard: int, source: Path, folder: Path) -> None:
-        """Give a finished shard of one folder to another, without its bytes where possible."""
-        summary = self._summary(source, shard)
-        arrays = [shard_name(shard)] if _readable(summary) else []
-        for part in (*arrays, sidecar_name(shard)):
-            take_over(source / part, folder / part, self.out)
+    def _take_over(self, number: int, source: Path, folder: Path) -> None:
+        """Give a kept shard to the folder, without copying its arrays where possible."""
+        sidecar = self._sidecar(source, number)
+        if sidecar is None:
+            raise ResultsError(
+                f"results: {shard_name(number)} has changed meanwhile. Run 'camreport run' again."
+            )
+        arrays = Path(shard_name(number))
+        record = arrays.with_suffix(".json")
+        if source != folder and sidecar.bytes:
+            take_over(source / arrays, folder / arrays, self.out)
+        described = self.described(sidecar)
+        if described != sidecar:
+            write(folder / record, _json(described.to_json()), self.out)
+        elif source != folder:
+            take_over(source / record, folder / record, self.out)
 
-    def _prune(self, folder: Path, images: Sequence[Record]) -> None:
+    def _prune(self, folder: Path, manifest: Manifest) -> None:
         """Remove the shards that no image of the run has."""
-        last = (len(images) - 1) // self.plan["shard"]
+        count = -(-manifest.totals.images // manifest.totals.shard_length)
         with reported(folder):
-            for shard, files in _shards_in(folder).items():
-                for file in files if shard > last else ():
+            for number, files in _shards_in(folder).items():
+                for file in files if number >= count else ():
                     file.unlink()
 
-    def _summary(self, folder: Path, shard: int) -> Record:
-        """Return a finished shard's summary; empty where anything of it is missing or damaged."""
-        content = read_json(folder / sidecar_name(shard), self.out)
+    def _sidecar(self, folder: Path, number: int) -> Sidecar | None:
+        """Return the sidecar of a finished shard of this run, if there is one in a folder."""
+        name = shard_name(number)
+        record = Path(name).with_suffix(".json").name
+        if record not in self._sizes[folder]:
+            return None
         try:
-            sidecar = Sidecar.from_json(content, sidecar_name(shard))
-            if sidecar.run != self._fingerprint():
-                return {}
-            summary = _with_sentences(sidecar)
-            read = _readable(summary)
-            if read:
-                arrays = read_shard(folder / shard_name(shard), self.out)
-                if arrays[IMAGE].tolist() != read:
-                    return {}
-                for start, stop in pairwise(arrays[PHOTO_OFFSETS]):
-                    decode_photo(arrays[PHOTO][start:stop].tobytes(), shard_name(shard))
-        except (ResultsError, KeyError, TypeError):
-            return {}
-        return summary
+            sidecar = Sidecar.from_json(read_json(folder / record, self.out), record)
+        except ResultsError:
+            return None
+        there = self._sizes[folder].get(name, 0) if sidecar.bytes else 0
+        return sidecar if sidecar.run == self.marker.run and sidecar.bytes == there else None
 
-    def _fingerprint(self) -> str:
-        """Return what tells this run's shards from those of other settings."""
-        return hashlib.sha256(_json({"settings": self.settings, **self.plan})).hexdigest()
-
-    def _check_discarded(self, folder: Path) -> None:
-        """Refuse to replace what took hours.
+    def _check_discarded(self, folder: Path, stay: set[int]) -> None:
+        """Refuse to give up what took hours.
 
         Raises:
-            InputError: a folder holds that many finished shards of other settings or inputs.
+            InputError: a folder holds that many finished shards that this run would replace.
         """
-        stays = self.kept if folder in self._sources else {}
-        count = len(_shards_in(folder).keys() - stays.keys())
-        if count < MAX_DISCARDED or self.overwrite:
+        count = len(_shards_in(folder).keys() - stay)
+        if count < self.max_discarded or self.overwrite:
             return
-        before = read_json(folder / MARKER, self.out).get("settings")
-        before = before if isinstance(before, dict) else {}
-        differing = [key for key in self.settings if before.get(key) != self.settings[key]]
+        before, ours = read_json(folder / MARKER, self.out), self.marker.to_json()
+        settings = before.get("settings")
+        settings = settings if isinstance(settings, dict) else {}
+        differing = [key for key, own in ours["settings"].items() if settings.get(key) != own]
+        differing += [key for key in ("methods", "inputs") if before.get(key) != ours[key]]
         raise InputError(
             f"output: {str(self.out)!r} holds {count:,} finished shards of a run that differs "
             f"in {', '.join(differing) or 'its images'}. Ask for the same to go on with them, "
@@ -325,7 +329,7 @@ def _settle(out: Path) -> None:
             file.unlink()
         remove_leftovers(last, out)
         for path in [*last.iterdir()]:  # what somebody else put there
-            target = results / path.relative_to(last)
+            target = results / path.name
             if path.name != MARKER and not os.path.lexists(target):
                 os.replace(path, target)
         with suppress(OSError):  # where something has kept its place, it stays there
@@ -351,47 +355,17 @@ def _shards_in(folder: Path) -> dict[int, list[Path]]:
     return found
 
 
-_FACTS = ("bytes", "modified_ns", "changed_ns")
+def _listed(folder: Path) -> dict[str, int]:
+    """Return the sizes of the regular files in a folder by their names, from one listing."""
+    if not is_folder(folder):
+        return {}
+    with os.scandir(folder) as entries:
+        return {
+            entry.name: entry.stat(follow_symlinks=False).st_size
+            for entry in entries
+            if entry.is_file(follow_symlinks=False)
+        }
 
 
-def _with_messages(content: Record) -> Record:
-    """Return a manifest or a shard's summary with its sentences as messages."""
-    for record in (*content["images"], *content.get("skipped", ())):
-        for name in {"reason", "note"} & record.keys():
-            record[name] = _text(record[name])
-    if "findings" in content:
-        content["findings"] = [_text(finding) for finding in content["findings"]]
-    if model := content.get("model"):
-        model |= {"source": _text(model["source"]), "notes": [*map(_text, model["notes"])]}
-        model["warning"] = _text(model["warning"]) if model["warning"] else None
-    return content
-
-
-def _text(sentence: str) -> Record:
-    return message("results.text", text=shortened(sentence)).to_json()
-
-
-def _with_sentences(sidecar: Sidecar) -> Record:
-    """Return a shard's summary with its messages as sentences."""
-    return {
-        "images": [
-            image.to_json()
-            | ({"reason": str(image.reason)} if image.reason else {})
-            | ({"note": str(image.note)} if image.note else {})
-            for image in sidecar.images
-        ],
-        "facts": [
-            None if fact is None else [fact.bytes, fact.modified_ns, fact.changed_ns]
-            for fact in sidecar.facts
-        ],
-        "cost": sidecar.cost.to_json(),
-        "findings": [str(finding) for finding in sidecar.findings],
-    }
-
-
-def _readable(summary: Record) -> list[int]:
-    return [record["index"] for record in summary["images"] if record["status"] == "ok"]
-
-
-def _json(record: Record) -> bytes:
-    return json.dumps(record, indent=1, allow_nan=False).encode()
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, allow_nan=False).encode()

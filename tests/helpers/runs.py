@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 import camreport
 from camreport.images.preprocessing import Preprocessing
+from camreport.messages import Message
 from camreport.models.loaded import LoadedModel, wrap_module
-from camreport.pipeline import local as pipeline
-from camreport.pipeline.local import Summary
+from camreport.pipeline.records import Summary
+from camreport.pipeline.run_plan import Limits
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -27,6 +28,12 @@ LAYERS = {"features.0": (4, 8, 10), "features.2": (6, 4, 5)}
 QUICK = ("grad_cam", "layer_cam", "hires_cam")
 """Methods of one forward pass and one backward pass per class; the first is signed, one fuses."""
 
+
+BY_TWO = Limits(shard_images=2)
+"""Shards cover two inputs each."""
+
+PROBED = 1
+"""Images that go through the model before the first shard: a new run plans from one."""
 
 FREE = ("command", "versions", "device", "cost")
 """Fields of the manifest that may differ between two equal runs."""
@@ -78,6 +85,20 @@ def run(inputs: object, out: Path | str, model: LoadedModel | None = None, **opt
     return camreport.run(inputs, out, model=model or tiny(), **given)
 
 
+def run_by_two(
+    inputs: object, out: Path | str, model: LoadedModel | None = None, **options
+) -> Summary:
+    """Run with shards of two inputs each, unless other limits are given."""
+    return run(inputs, out, model, **{"limits": BY_TWO, **options})
+
+
+def images_computed(inputs: Path, out: Path, **options: object) -> int:
+    """Run by two; return how many photographs went through the model."""
+    model = tiny()
+    run_by_two(inputs, out, model, **options)
+    return sum(model.module.batches)
+
+
 def write_images(folder: Path, count: int = 7) -> Path:
     """Fill a folder with ``count`` random photographs of different sizes."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,12 +113,6 @@ def write_images(folder: Path, count: int = 7) -> Path:
 def photos(tmp_path: Path) -> Path:
     """A folder of seven photographs."""
     return write_images(tmp_path / "photos")
-
-
-@pytest.fixture
-def by_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make shards cover two inputs each."""
-    monkeypatch.setattr(pipeline, "SHARD_IMAGES", 2)
 
 
 def interrupt_after(count: int) -> Callable[[int], None]:
@@ -139,14 +154,24 @@ def shards_of(out: Path) -> dict[str, Arrays]:
 
 
 def images_of(out: Path) -> dict[int, Arrays]:
-    """Return every image's arrays by its index."""
-    return {
-        int(index): {
-            key: array[row] for key, array in shard.items() if key not in ("photo", "photo_offsets")
-        }
-        for shard in shards_of(out).values()
-        for row, index in enumerate(shard["image"])
-    }
+    """Return every image's arrays by its index; ``photo`` has the bytes of its photograph."""
+    images = {}
+    for shard in shards_of(out).values():
+        photo, offsets = shard.pop("photo"), shard.pop("photo_offsets")
+        for row, index in enumerate(shard["image"]):
+            images[int(index)] = {key: array[row] for key, array in shard.items()}
+            images[int(index)]["photo"] = photo[offsets[row] : offsets[row + 1]]
+    return images
+
+
+def npz_of(out: Path) -> dict[str, bytes]:
+    """Return the bytes of every shard's arrays by file name."""
+    return {path.name: path.read_bytes() for path in (out / "results").glob("*.npz")}
+
+
+def worded(told: object) -> str:
+    """Return a message of a JSON file in English."""
+    return str(Message.from_json(told))
 
 
 def files_of(out: Path) -> dict[str, bytes]:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from camreport.errors import ResultsError
 from camreport.files import MARKER, check_no_links, is_marked, make_folder, remove_tree, write
-from camreport.progress import Progress
+from camreport.messages.progress import Progress
 from camreport.report.appearance import (
     Part,
     appearance,
@@ -42,7 +42,11 @@ _FONT_SIZE = 13
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def export_figures(out: str | Path, progress: Progress = lambda count: None) -> list[Path]:
+def export_figures(
+    out: str | Path,
+    progress: Progress = lambda count: None,
+    fonts: tuple[str, ...] = FONTS,
+) -> list[Path]:
     """Write ``OUT/figures``: for each image a contact sheet, and for each map a picture.
 
     Names are short and ASCII, such as ``both_class0-cat_layer_cam_features.12.png`` and
@@ -52,6 +56,7 @@ def export_figures(out: str | Path, progress: Progress = lambda count: None) -> 
     Args:
         out: the folder of the report.
         progress: called with the number of newly drawn images.
+        fonts: files of fonts to write with, where Pillow's own has not all letters of a text.
 
     Returns:
         The files.
@@ -81,7 +86,7 @@ def export_figures(out: str | Path, progress: Progress = lambda count: None) -> 
             of_class = _class_part(results, record)
             own = f"{name}_{of_class}_{record.method.key}_{_layer_name(record)}"
             keep(own, _picture(photo, seen, record))
-        keep(f"{name}_sheet", _sheet(results, image, photo, seen, maps))
+        keep(f"{name}_sheet", _sheet(results, image, photo, seen, maps, fonts))
         progress(1)
     return written
 
@@ -118,6 +123,7 @@ def _sheet(
     photo: NDArray[np.uint8],
     seen: Part,
     maps: Sequence[MapRecord],
+    fonts: tuple[str, ...],
 ) -> Image.Image:
     """Draw an image's contact sheet: layers as rows, classes and methods as columns."""
     columns = list(dict.fromkeys((record.slot, record.method) for record in maps))
@@ -129,19 +135,19 @@ def _sheet(
     wide, high = _TILE + _MARGIN, small.height + _LINE + _MARGIN
     size = (_MARGIN + wide * (1 + len(columns)), head + high * len(rows) + _LINE)
     sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    _write(draw, _MARGIN, _MARGIN // 2, image.file, _image_name(image))
+    write = partial(_write, ImageDraw.Draw(sheet), fonts)
+    write(_MARGIN, _MARGIN // 2, image.file, _image_name(image))
     sheet.paste(small, (_MARGIN, head))
     titles = {(record.slot, record.method): _title(results, image, record) for record in maps}
     for place, column in enumerate(columns, start=1):
         left = _MARGIN + place * wide
-        _write(draw, left, _MARGIN // 2, *titles[column])
-        _write(draw, left, _MARGIN // 2 + _LINE, column[1].name)
+        write(left, _MARGIN // 2, *titles[column])
+        write(left, _MARGIN // 2 + _LINE, column[1].name)
     for record in maps:
         left = _MARGIN + (1 + columns.index((record.slot, record.method))) * wide
         top = head + rows.index(record.layer) * high
         sheet.paste(_picture(pixels, seen, record), (left, top))
-        _write(draw, left, top + small.height, record.layer, _layer_name(record))
+        write(left, top + small.height, record.layer, _layer_name(record))
     return sheet
 
 
@@ -160,7 +166,7 @@ def _picture(photo: NDArray[np.uint8], seen: Part, record: MapRecord) -> Image.I
     picture = Image.fromarray(drawn_over(photo, shown, seen))
     state = shown.quantised.state
     if state != "positive":
-        draw, font = ImageDraw.Draw(picture), _fonts()[0]
+        draw, font = ImageDraw.Draw(picture), _own_font()
         label = {"empty": "no positive evidence", "undefined": "undefined"}[state]
         box = draw.textbbox((6, picture.height - 24), label, font=font)
         draw.rectangle((box[0] - 4, box[1] - 3, box[2] + 4, box[3] + 3), fill="white")
@@ -168,21 +174,34 @@ def _picture(photo: NDArray[np.uint8], seen: Part, record: MapRecord) -> Image.I
     return picture
 
 
-def _write(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, instead: str = "") -> None:
+def _write(
+    draw: ImageDraw.ImageDraw,
+    fonts: tuple[str, ...],
+    left: int,
+    top: int,
+    text: str,
+    instead: str = "",
+) -> None:
     """Write as much of a line as a column takes, or ``instead`` where no font has its letters."""
-    font = _font_of(text)
+    font = _font_of(text, fonts)
     if font is None:
-        text, font = instead, _fonts()[0]
+        text, font = instead, _own_font()
     while font.getlength(text) > _TILE and len(text) > 4:
         text = text[:-2].rstrip("…") + "…"
     draw.text((left, top + _FONT_SIZE), text, fill="black", font=font, anchor="ls")
 
 
 @cache
-def _fonts() -> list[_Font]:
-    """Return Pillow's own font, which is always there, and those of ``FONTS`` that are."""
-    found: list[_Font] = [ImageFont.load_default(_FONT_SIZE)]
-    for name in FONTS:
+def _own_font() -> _Font:
+    """Return Pillow's own font, which is always there."""
+    return ImageFont.load_default(_FONT_SIZE)
+
+
+@cache
+def _installed(fonts: tuple[str, ...]) -> list[_Font]:
+    """Return Pillow's own font and those of these files that this machine has."""
+    found: list[_Font] = [_own_font()]
+    for name in fonts:
         try:
             found.append(ImageFont.truetype(name, _FONT_SIZE))
         except OSError:
@@ -191,10 +210,10 @@ def _fonts() -> list[_Font]:
 
 
 @cache
-def _font_of(text: str) -> _Font | None:
+def _font_of(text: str, fonts: tuple[str, ...]) -> _Font | None:
     """Return the first font that has every letter of a text."""
     letters = [letter for letter in dict.fromkeys(text) if not letter.isspace()]
-    for font in _fonts():
+    for font in _installed(fonts):
         missing = bytes(font.getmask("\U0010fffe"))
         if all(bytes(font.getmask(letter)) != missing for letter in letters):
             return font

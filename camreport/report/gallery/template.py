@@ -1,38 +1,13 @@
-"""The page's template, script and style: files under ``templates/gallery``, no bundler."""
+"""The page's template, script and style: files under ``templates/gallery``."""
 
 import base64
 import hashlib
 import json
-import re
-from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from camreport.report.gallery.language import templates_folder
-
-MODULES = (
-    *("data", "dom", "heat", "state", "words", "look", "frames", "grid", "overview", "matrix"),
-    *(
-        "measure",
-        "dialog",
-        "pair",
-        "compare",
-        "channels",
-        "tables",
-        "reading",
-        "paper",
-        "keys",
-        "shell",
-        "main",
-    ),
-)
-"""The modules in the order in which they are joined; ``main`` starts the page."""
-
-_IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
-_EXPORT = re.compile(r"^export ", re.MULTILINE)
-_COMMENT = re.compile(r"/\*.*?\*/ ?|^ *// [^\n]*\n", re.MULTILINE | re.DOTALL)
-_INDENT = re.compile(r"^[ \n]+", re.MULTILINE)
 
 
 def page_template() -> Template:
@@ -48,17 +23,13 @@ def page_template() -> Template:
 
 
 def script() -> str:
-    """Return all modules as one classic script, which also runs from ``file://``.
-
-    They share one scope, so that imports can go: a name is used once in all of them.
-    """
-    joined = "".join(_EXPORT.sub("", _IMPORT.sub("", module)) for module in map(_read, MODULES))
-    return '"use strict";\n(() => {\n' + _bare(joined) + "})();\n"
+    """Return the page's script, built by ``make web`` from the modules in ``src``."""
+    return _built("page.js")
 
 
 def style() -> str:
-    """Return the page's style sheet."""
-    return _bare((_folder() / "gallery.css").read_text(encoding="utf-8"))
+    """Return the page's style sheet, built by ``make web`` as well."""
+    return _built("page.css")
 
 
 def digest(text: str) -> str:
@@ -76,14 +47,5 @@ def embedded(content: object) -> Markup:
     return Markup(compact_json(content).replace("<", "\\u003c"))
 
 
-def _bare(code: str) -> str:
-    """Return a script or a style without comments and indentation."""
-    return _INDENT.sub("", _COMMENT.sub("", code))
-
-
-def _read(module: str) -> str:
-    return (_folder() / f"{module}.js").read_text(encoding="utf-8")
-
-
-def _folder() -> Path:
-    return templates_folder() / "gallery"
+def _built(name: str) -> str:
+    return (templates_folder() / "gallery" / name).read_text(encoding="utf-8")

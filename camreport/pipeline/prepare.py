@@ -1,0 +1,238 @@
+"""Checks of a run's settings and inputs that need no torch; everything wrong is refused here."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from camreport.errors import ClassError, InputError, ModelError, suggestion
+from camreport.images.classes import find_class, read_class_names
+from camreport.images.inputs import InputFile, find_images
+from camreport.images.labels import FOLDER, read_label_map, true_classes
+from camreport.images.preprocessing import Preprocessing, PreprocessingChanges
+from camreport.messages.progress import Notify
+from camreport.methods import Method, resolve_methods
+from camreport.results.reader import check_data, check_output
+from camreport.settings import Settings, check_checkpoint, check_model, split_list
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that nothing without torch has refused.
+
+    Attributes:
+        settings: those given, with ``~`` expanded in every path.
+        inputs: files, folders and patterns, as given but for ``~``.
+        out: folder of the report.
+        files: the images that the inputs lead to.
+        methods: those of the settings, without repeats.
+        class_names: those of the settings, read from their file; None where they are the model's.
+    """
+
+    settings: Settings
+    inputs: tuple[str | Path, ...]
+    out: Path
+    files: tuple[InputFile, ...]
+    methods: tuple[Method, ...]
+    class_names: Sequence[str] | None
+
+
+def prepare(
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    settings: Settings,
+    notify: Notify = lambda message: None,
+) -> Prepared:
+    """Refuse what can be refused without torch, and find the images. Nothing is written.
+
+    Raises:
+        CamReportError: as for ``run``.
+    """
+    listed = tuple(_listed_inputs(inputs))
+    folder = _home(out, "output")
+    methods = tuple(resolve_methods(settings.methods))
+    settings, names = _at_home(settings), class_names_of(settings)
+    check_loading(settings)
+    if names:
+        resolve_classes(settings.classes, names)
+        resolve_quantity(settings.quantity, names)
+    check_output(folder, settings.overwrite)
+    check_data(folder)
+    files = tuple(find_images(listed, exclude=folder, notify=notify))
+    _check_labels(settings, files, names)
+    return Prepared(settings, listed, folder, files, methods, names)
+
+
+def check_loading(settings: Settings) -> None:
+    """Refuse what is wrong about a model, as far as that shows before torch is imported.
+
+    Raises:
+        ModelError: there is no such model or file, or no model's preprocessing takes the changes,
+            whichever value it has for white.
+    """
+    check_model(settings.model, settings.weights)
+    check_checkpoint(settings.checkpoint)
+    changes = changes_of(settings)
+    try:
+        Preprocessing(scale=1).changed(changes)
+    except ModelError:
+        Preprocessing(scale=255).changed(changes)
+
+
+def changes_of(settings: Settings) -> PreprocessingChanges:
+    """Return what settings change in the model's own preprocessing."""
+    return cast(PreprocessingChanges, settings.deciding("preprocessing"))
+
+
+def class_names_of(settings: Settings) -> Sequence[str] | None:
+    """Return the class names that settings give, read from their file where they have one.
+
+    Raises:
+        ClassError: the file cannot be read.
+    """
+    names = settings.class_names
+    return read_class_names(names) if isinstance(names, Path) else names
+
+
+def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) -> list[int] | str:
+    """Return class indices, or ``all``, ``topK`` or ``auto`` as they are.
+
+    Args:
+        classes: one of those words, or indices and names (as text: separated by commas).
+        names: the model's class names; empty where they are not known.
+
+    Raises:
+        ClassError: a name or an index that the model does not have.
+    """
+    words = [str(entry).strip() for entry in _words(classes) if str(entry).strip()]
+    if len(words) == 1 and (words[0] in ("all", "auto") or _is_top(words[0])):
+        return words[0]
+    if not words:
+        raise ClassError("classes: expected all, top3, indices or names, got nothing.")
+    indices: list[int] = []
+    for word in words:
+        index = find_class(word, names, "classes")
+        if index is None:
+            known = f"an index 0 to {len(names) - 1} or a class name" if names else "an index"
+            raise ClassError(
+                f"classes: expected all, top3, {known}, got {word!r}."
+                + (suggestion(word, names) or _some_names(names))
+            )
+        indices.append(index)
+    return list(dict.fromkeys(indices))
+
+
+def resolve_quantity(quantity: str, names: Sequence[str]) -> str:
+    """Return the quantity, with the class after ``contrast:`` as its index.
+
+    Raises:
+        ClassError: the model does not have that class.
+    """
+    kind, colon, rival = quantity.partition(":")
+    if not colon:
+        return kind
+    try:
+        indices = resolve_classes([rival], names)
+    except ClassError as error:
+        text = str(error).replace("classes: expected all, top3, ", "quantity: expected ", 1)
+        raise ClassError(text) from None
+    if not isinstance(indices, list):
+        raise ClassError(f"quantity: expected one class after 'contrast:', got {rival!r}.")
+    return f"{kind}:{indices[0]}"
+
+
+def right_classes(
+    settings: Settings,
+    files: Sequence[InputFile],
+    names: Sequence[str],
+    notify: Notify = lambda message: None,
+) -> dict[int, tuple[int, ...]]:
+    """Return the classes that count as right for every input with a label, by its index.
+
+    Args:
+        settings: have the labels and the map of their words.
+        files: the inputs.
+        names: the model's class names.
+        notify: as for ``true_classes``.
+
+    Raises:
+        ClassError: as for ``true_classes``.
+    """
+    if settings.labels is None:
+        return {}
+    given = settings.label_map
+    label_map = read_label_map(given, names) if isinstance(given, str) else given
+    return true_classes(settings.labels, files, names, notify, label_map)
+
+
+def _check_labels(
+    settings: Settings, files: Sequence[InputFile], names: Sequence[str] | None
+) -> None:
+    """Refuse labels that cannot be read, or that are none of the given names.
+
+    Raises:
+        ClassError: they are.
+    """
+    labels = settings.labels
+    if settings.label_map and labels is None:
+        raise ClassError("label_map: expected labels that it explains, got none. Add --labels.")
+    if names:
+        right_classes(settings, files, names)
+    elif isinstance(labels, Path) and not os.path.isfile(labels):
+        raise ClassError(
+            f"labels: expected 'folder', a CSV file or a mapping, found no file {str(labels)!r}."
+        )
+
+
+def _listed_inputs(inputs: object) -> list[str | Path]:
+    """Return inputs as a list of paths and patterns, ``~`` expanded.
+
+    Raises:
+        InputError: they are something else.
+    """
+    if isinstance(inputs, Iterable) and not isinstance(inputs, str | bytes | os.PathLike):
+        listed = list(inputs)
+    else:
+        listed = [inputs]
+    for one in listed:
+        if not isinstance(one, str | os.PathLike):
+            raise InputError(
+                "input: expected paths of files or folders, or patterns, got "
+                f"{type(one).__name__}. Tensors in memory are for camreport.explain."
+            )
+    return [os.path.expanduser(one) if isinstance(one, str) else _home(one) for one in listed]
+
+
+def _home(path: object, argument: str = "input") -> Path:
+    """Return a path with ``~`` expanded.
+
+    Raises:
+        InputError: it is no path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{argument}: expected a path, got {type(path).__name__}.")
+    return Path(path).expanduser()
+
+
+def _at_home(settings: Settings) -> Settings:
+    """Return settings with ``~`` expanded in their paths."""
+    labels, file = settings.labels, settings.checkpoint
+    if isinstance(labels, str | Path):
+        labels = FOLDER if str(labels) == FOLDER else _home(labels)
+    file = None if file is None else _home(file, "checkpoint")
+    return replace(settings, labels=labels, checkpoint=file)
+
+
+def _words(classes: str | Sequence[int | str]) -> list[int | str]:
+    return [*split_list(classes)] if isinstance(classes, str) else list(classes)
+
+
+def _is_top(word: str) -> bool:
+    return word.startswith("top") and word[3:].isdecimal() and int(word[3:]) > 0
+
+
+def _some_names(names: Sequence[str]) -> str:
+    if not names:
+        return " This model's classes have no names: give them with class_names."
+    return f" The model has {', '.join(names[:5])}{', …' if len(names) > 5 else ''}."

@@ -1,0 +1,226 @@
+"""What a run says of its images and of itself: labels and names, the manifest, the summary."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from camreport.errors import ClassError
+from camreport.images.labels import shown_class
+from camreport.messages import Message, message
+from camreport.models import LoadedModel
+from camreport.models.loaded import numbered_classes
+from camreport.pipeline.run_plan import Request, RunPlan, as_message, as_messages
+from camreport.pipeline.shard import total_cost
+from camreport.results.schema import (
+    SCHEMA,
+    ClassEntry,
+    Fusion,
+    ImageEntry,
+    Manifest,
+    ModelEntry,
+    Sidecar,
+    TotalCost,
+    Totals,
+)
+from camreport.version import __version__
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        out: the folder of report and results.
+        total: number of inputs.
+        failed: the inputs that could not be read.
+        reused: number of inputs whose results an earlier run had left.
+        cost: what the results took, in all and by kind of passes.
+        notes: what the user should know about the model and the methods.
+        changed: whether the results are not those that were there before.
+    """
+
+    out: Path
+    total: int
+    failed: tuple[ImageEntry, ...]
+    reused: int
+    cost: TotalCost
+    notes: tuple[Message, ...]
+    changed: bool = True
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Adds to sidecars what no map depends on.
+
+    Attributes:
+        labels: classes that count as right for the inputs with a label, by their index.
+        classes: the model's classes, by their index.
+    """
+
+    labels: Mapping[int, tuple[int, ...]]
+    classes: tuple[ClassEntry, ...]
+
+    def __call__(self, sidecar: Sidecar) -> Sidecar:
+        """Return a sidecar with the images' true classes and the names of their predictions."""
+        return replace(sidecar, images=tuple(map(self._image, sidecar.images)))
+
+    def _image(self, image: ImageEntry) -> ImageEntry:
+        top = tuple(replace(p, name=self.classes[p.index].name) for p in image.top)
+        right = self.labels.get(image.index)
+        if right is None:
+            return replace(image, top=top, label=None, labels=None)
+        label = shown_class(right, top[0].index if top else None)
+        return replace(image, top=top, label=label, labels=right if len(right) > 1 else None)
+
+
+@dataclass
+class Tally:
+    """What the shards of a run add up to.
+
+    Attributes:
+        inline: whether the manifest lists the images itself.
+        images: records of all images, by their shard; empty where they are not inline.
+        failed: records of those that could not be read, by their shard.
+        costs: of the shards.
+        devices: on which they were computed.
+        findings: what their passes have shown.
+        notes: how many images have a note, by the note.
+    """
+
+    inline: bool
+    images: dict[int, tuple[ImageEntry, ...]] = field(default_factory=dict)
+    failed: dict[int, tuple[ImageEntry, ...]] = field(default_factory=dict)
+    costs: dict[int, TotalCost] = field(default_factory=dict)
+    devices: dict[str, None] = field(default_factory=dict)
+    findings: dict[int, tuple[Message, ...]] = field(default_factory=dict)
+    notes: Counter[Message] = field(default_factory=Counter)
+
+    def add(self, number: int, sidecar: Sidecar) -> None:
+        """Add a finished shard."""
+        images = tuple(replace(image, transient=False) for image in sidecar.images)
+        if self.inline:
+            self.images[number] = images
+        self.failed[number] = tuple(image for image in images if not image.readable)
+        self.costs[number] = sidecar.cost
+        self.devices[sidecar.device] = None
+        self.findings[number] = sidecar.findings
+        self.notes.update(image.note for image in images if image.note)
+
+    @property
+    def cost(self) -> TotalCost:
+        """What all shards took."""
+        return total_cost(_by_number(self.costs))
+
+
+def class_entries(
+    model: LoadedModel, labels: Mapping[int, Sequence[int]], num_classes: int
+) -> tuple[ClassEntry, ...]:
+    """Return the classes' entries in the manifest.
+
+    Raises:
+        ClassError: the model does not have as many classes as it has class names, or a label is
+            the index of none of them.
+    """
+    for index in (index for right in labels.values() for index in right):
+        if index >= num_classes:
+            raise ClassError(
+                f"labels: expected class indices from 0 to {num_classes - 1}, got {index}."
+            )
+    names = model.class_names or numbered_classes(num_classes)
+    if len(names) != num_classes:
+        raise ClassError(
+            f"class names: expected {num_classes}, one per logit of {model.name}, "
+            f"got {len(names)}: {', '.join(names[:5])}."
+        )
+    return tuple(ClassEntry(index=i, name=name) for i, name in enumerate(names))
+
+
+def make_manifest(
+    model: LoadedModel,
+    plan: RunPlan,
+    request: Request,
+    classes: tuple[ClassEntry, ...],
+    tally: Tally,
+    total: int,
+) -> Manifest:
+    """Return the manifest of a run whose shards are all in the tally."""
+    return Manifest(
+        schema=SCHEMA,
+        command=request.command,
+        versions=_versions(),
+        device=", ".join(sorted(tally.devices)),
+        seed=request.settings.seed if request.draws_noise else None,
+        model=_model_entry(model, plan, tally),
+        preprocessing=model.preprocessing,
+        classes=classes,
+        layers=plan.layers,
+        channels=plan.channels,
+        methods=tuple(method.key for method in request.methods),
+        quantity=request.quantity,
+        activation=plan.activation,
+        fusion=Fusion(gamma=request.settings.gamma, stages=request.settings.stages),
+        smooth=request.smooth,  # type: ignore[arg-type]  # checked to be these words
+        skipped=plan.skipped,
+        totals=Totals(
+            images=total,
+            failed=sum(map(len, tally.failed.values())),
+            shard_length=plan.shard,
+        ),
+        images=_flat(tally.images),
+        cost=tally.cost,
+    )
+
+
+def make_summary(
+    out: Path, manifest: Manifest, tally: Tally, reused: int, changed: bool
+) -> Summary:
+    """Return what the user should know of a run."""
+    total = manifest.totals.images
+    said = [
+        message("pipeline.inputs_noted", number=number, total=total, note=note)
+        for note, number in tally.notes.items()
+    ]
+    reasons = dict.fromkeys(skip.reason for skip in manifest.skipped)
+    notes = (*manifest.model.notes, *reasons, *said)
+    return Summary(out, total, _flat(tally.failed), reused, manifest.cost, notes, changed)
+
+
+def device_name(device: torch.device) -> str:
+    """Return a device as sidecars and manifest name it: cards differ in the last digits."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
+
+
+def _model_entry(model: LoadedModel, plan: RunPlan, tally: Tally) -> ModelEntry:
+    findings = _flat(tally.findings)
+    notes = dict.fromkeys((*as_messages(model.notes), *plan.notes, *findings))
+    return ModelEntry(
+        name=model.name,
+        source=as_message(model.source),
+        sha256=model.sha256,
+        parameters=model.parameter_count,
+        output=plan.output,
+        warning=as_message(model.warning) if model.warning else None,
+        notes=tuple(notes),
+    )
+
+
+def _versions() -> dict[str, str]:
+    distributions = ("torch", "torchvision", "numpy", "opencv-python", "pillow")
+    return {"camreport": __version__} | {name: version(name) for name in distributions}
+
+
+def _by_number(parts: Mapping[int, _T]) -> list[_T]:
+    return [parts[number] for number in sorted(parts)]
+
+
+def _flat(parts: Mapping[int, tuple[_T, ...]]) -> tuple[_T, ...]:
+    return tuple(entry for part in _by_number(parts) for entry in part)

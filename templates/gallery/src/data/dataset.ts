@@ -1,0 +1,173 @@
+// A report's data: shipped in the page, or in files beside it that arrive when a view asks for them.
+import { bytesOf, inflate } from "./bytes";
+import type { CellId } from "./cells";
+import type { Chunks } from "./chunks";
+import type { CamCell, MapList, Report, ShippedImage, ShippedOverview } from "./types";
+
+/** Most images whose maps stay unpacked; a page of the overview needs 100. */
+const MAX_UNPACKED = 160;
+
+/** Most images of which the overview's own data stays unpacked. */
+const MAX_IN_OVERVIEW = 400;
+
+/** In place of a class's place: each image's most probable class, as far as it is explained. */
+export const PREDICTED = -1;
+
+/** What maps are found and read with. */
+export interface Unpacked {
+  bytes: Uint8Array;
+  byKey: Map<string, CamCell>;
+}
+
+/** One image with its maps; `scale` is the largest value among those that share one. */
+export interface ImageRecord extends Omit<ShippedImage, "maps">, MapList, Unpacked {
+  scale: number;
+  picture: HTMLImageElement;
+}
+
+type OverviewRecord = ShippedOverview & Unpacked;
+
+const padded = (number: number) => String(number).padStart(4, "0");
+
+const keyOf = (cell: CellId | CamCell) => `${cell.rank}.${cell.method}.${cell.layer}`;
+
+const byKey = (cells: CamCell[]) => new Map(cells.map((cell) => [keyOf(cell), cell]));
+
+/** An image with the entries and levels of its maps: their JSON's length, their JSON, the levels. */
+function unpack(shipped: ShippedImage, bytes: Uint8Array): ImageRecord {
+  const length = new DataView(bytes.buffer).getUint32(0, true);
+  const json = new TextDecoder().decode(bytes.subarray(4, 4 + length));
+  const { cells, channels } = JSON.parse(json) as MapList;
+  const { maps: _, ...image } = shipped;
+  const scale = Math.max(0, ...cells.map((cam) => (cam.own ? 0 : cam.peak)));
+  const picture = new Image();
+  picture.src = shipped.photo;
+  const levels = bytes.subarray(4 + length);
+  return { ...image, cells, channels, bytes: levels, byKey: byKey(cells), scale, picture };
+}
+
+/** A map's levels. */
+export function levelsOf({ bytes }: { bytes: Uint8Array }, cam: CamCell) {
+  const from = cam.offset ?? 0;
+  return bytes.subarray(from, from + cam.height * cam.width);
+}
+
+/** Forget what was put into a map first where it has grown beyond so many. */
+function forget(map: Map<number, unknown>, most: number) {
+  if (map.size > most) map.delete([...map.keys()][0]);
+}
+
+export class Dataset {
+  /** The colours of each colour map, RGB. */
+  readonly tables: Record<string, Uint8Array>;
+  readonly #places: Map<number, number>;
+  readonly #images = new Map<number, ImageRecord>();
+  readonly #overview = new Map<number, OverviewRecord>();
+
+  constructor(
+    readonly report: Report,
+    readonly chunks: Chunks,
+  ) {
+    const tables = Object.entries(report.tables);
+    this.tables = Object.fromEntries(tables.map(([name, base64]) => [name, bytesOf(base64)]));
+    this.#places = new Map(report.images.index.map((index, place) => [index, place]));
+  }
+
+  /** Unpack all images of a report in one file, at once: it may be printed the next moment. */
+  unpackAll() {
+    for (const index of this.report.images.index) {
+      const text = document.getElementById(`image-${index}`)?.textContent ?? "";
+      const shipped = JSON.parse(text) as ShippedImage;
+      this.#images.set(index, unpack(shipped, bytesOf(shipped.maps)));
+    }
+  }
+
+  has(index: number) {
+    return this.#places.has(index);
+  }
+
+  /** Place of an image among those that could be read. */
+  placeOf(index: number) {
+    return this.#places.get(index) ?? -1;
+  }
+
+  /** An image's class and probability at the top of its predictions. */
+  topOf(index: number) {
+    return this.report.images.top[this.placeOf(index)]?.[0];
+  }
+
+  /** An image with its maps; null where its file is missing. */
+  async imageOf(index: number): Promise<ImageRecord | null> {
+    const known = this.#images.get(index);
+    const { folder, perChunk } = this.report;
+    if (known || !folder) return known ?? null;
+    const name = `images-${padded(Math.floor(this.placeOf(index) / perChunk))}`;
+    const records = await this.chunks.content<ShippedImage[]>(name);
+    const shipped = records?.find((one) => one.index === index);
+    this.chunks.keep(2 + MAX_UNPACKED / perChunk);
+    if (!shipped) return null;
+    const image = this.#images.get(index) ?? unpack(shipped, await inflate(bytesOf(shipped.maps)));
+    this.#images.set(index, image);
+    await image.picture.decode().catch(() => undefined);
+    forget(this.#images, MAX_UNPACKED);
+    return image;
+  }
+
+  /** An image that was asked for before. */
+  knownImage(index: number) {
+    return this.#images.get(index);
+  }
+
+  /**
+   * What the overview needs of an image in folder mode, without its own chunk; null where that
+   * is not shipped.
+   */
+  async overviewOf(index: number, id: CellId): Promise<OverviewRecord | null> {
+    const { folder, glance, perOverview } = this.report;
+    if (!folder || id.method !== glance.method || id.layer !== glance.layer) return null;
+    const place = this.placeOf(index);
+    const name = `overview-${padded(Math.floor(place / perOverview))}`;
+    const records = await this.chunks.content<ShippedOverview[]>(name);
+    const known = this.#overview.get(index);
+    const shipped = records?.[place % perOverview];
+    if (known || !shipped) return known ?? null;
+    const record = { ...shipped, bytes: bytesOf(shipped.levels), byKey: byKey(shipped.cells) };
+    this.#overview.set(index, record);
+    forget(this.#overview, MAX_IN_OVERVIEW);
+    return record;
+  }
+
+  /** A map of an image; of a method that looks at no class always the one. */
+  camOf({ byKey }: { byKey: Map<string, CamCell> }, id: CellId) {
+    const method = this.report.methods.find((one) => one.key === id.method);
+    return byKey.get(keyOf({ ...id, rank: method?.classSpecific ? id.rank : 0 }));
+  }
+
+  /** The method's facts. */
+  methodOf(key: string) {
+    return this.report.methods.find((one) => one.key === key) ?? this.report.methods[0];
+  }
+
+  /** The methods with columns of their own: without those that repeat another's maps. */
+  ownMethods(apart: boolean) {
+    return this.report.methods.filter((method) => apart || !method.like);
+  }
+
+  /** A method, or the one whose column it shares. */
+  ownMethod(key: string, apart: boolean) {
+    return (!apart && this.methodOf(key).like) || key;
+  }
+
+  /** Name of the class at a place among an image's explained ones. */
+  classOf(image: ImageRecord, rank: number) {
+    return this.report.classes[image.targets[rank]] ?? "";
+  }
+
+  /** Place of a class among an image's explained ones. */
+  rankIn(index: number, rank: number) {
+    if (rank !== PREDICTED) return rank;
+    const [top] = this.topOf(index) ?? [-1];
+    const targets = this.#images.get(index)?.targets ?? this.report.sameClasses ?? [];
+    return Math.max(0, targets.indexOf(top));
+  }
+}

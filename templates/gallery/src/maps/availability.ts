@@ -1,0 +1,31 @@
+// Where a method has maps.
+import { data } from "../app";
+import { prose } from "../parts/words";
+
+/** Layers as the tables list them. */
+export const layerList = () => [
+  ...data.report.layers.map((layer) => layer.address),
+  ...(data.report.fused ? ["fused"] : []),
+  ...(data.report.input ? ["input"] : []),
+];
+
+/** Whether a method has a map at a layer: "map", "absent", or why it was left out. */
+export function availability(method: string, layer: string) {
+  const { perLayer, fuses } = data.methodOf(method);
+  const { reasons } = prose();
+  const reason = reasons[`${method}/null`] ?? reasons[`${method}/${layer}`];
+  if (reason) return reason;
+  if (layer === "input") return perLayer ? "absent" : "map";
+  if (layer === "fused") return fuses ? "map" : "absent";
+  return perLayer ? "map" : "absent";
+}
+
+/** A layer where a method has a map: the wanted one if it can be. */
+export function layerFor(method: string, layer: string) {
+  const addresses = [layer, ...data.report.layers.map((one) => one.address).reverse(), "input"];
+  return addresses.find((address) => availability(method, address) === "map") ?? layer;
+}
+
+/** Layers where a method has maps. */
+export const layersOf = (method: string) =>
+  layerList().filter((layer) => availability(method, layer) === "map");

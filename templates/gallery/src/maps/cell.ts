@@ -1,0 +1,47 @@
+// A map in a table: a button that opens it.
+import { data } from "../app";
+import { type CellId, idText } from "../data/cells";
+import type { ImageRecord } from "../data/dataset";
+import { h } from "../parts/dom";
+import { t } from "../parts/words";
+import { describe, peakOf } from "./describe";
+import { SIDES, frameOf } from "./frames";
+
+interface CellOptions {
+  side?: number;
+  tile?: boolean;
+  caption?: boolean;
+}
+
+/** The button; `tile` as for `frameOf`, `caption` for the map's largest value below it. */
+export function cellButton(
+  id: CellId,
+  { side = SIDES.cell, tile = false, caption = true }: CellOptions = {},
+) {
+  const text = idText(id);
+  const cell = h(
+    "button",
+    {
+      class: "cell",
+      type: "button",
+      tabindex: "-1",
+      "data-id": text,
+      "data-focus": `cell ${text}`,
+    },
+    frameOf(id, side, tile),
+  );
+  const known = data.knownImage(id.image);
+  const peak = h("span", { class: "peak" });
+  if (caption) cell.append(peak);
+  label(cell, peak, id, known);
+  if (!known && !tile)
+    data.imageOf(id.image).then((image) => label(cell, peak, id, image ?? undefined));
+  return cell;
+}
+
+/** Say in words what a cell shows. */
+function label(cell: HTMLElement, peak: HTMLElement, id: CellId, image: ImageRecord | undefined) {
+  cell.setAttribute("aria-label", t("cell.button", { what: describe(id, image) }));
+  const cam = image && data.camOf(image, id);
+  if (cam?.state === "positive") peak.textContent = peakOf(cam);
+}

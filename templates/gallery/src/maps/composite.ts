@@ -1,0 +1,84 @@
+// A photograph with its map as one picture, in the present look: for paper and for files.
+import { data, store } from "../app";
+import type { CellId } from "../data/cells";
+import type { ImageRecord } from "../data/dataset";
+import type { Box, CamCell } from "../data/types";
+import { h } from "../parts/dom";
+import { paint, paintContours } from "./heat";
+import { isDrawn, longSide, lookOf, shaded } from "./look";
+
+/**
+ * The picture.
+ * @param id none for the photograph alone
+ * @param side pixels of the longer side
+ */
+export function composite(image: ImageRecord, id: CellId | null, side: number) {
+  const factor = side / longSide(image);
+  const canvas = h("canvas", {
+    width: Math.round(image.width * factor),
+    height: Math.round(image.height * factor),
+  });
+  const context = canvas.getContext("2d") as CanvasRenderingContext2D;
+  const cam = id ? data.camOf(image, id) : undefined;
+  drawPhoto(context, image, cam?.state === "positive", id !== null);
+  if (id) shadeUnseen(context, image.seen);
+  if (isDrawn(cam)) drawMap(context, image, cam, side);
+  return canvas;
+}
+
+/** The photograph: grey and pale where a map is wanted and there is none. */
+function drawPhoto(
+  context: CanvasRenderingContext2D,
+  { picture }: ImageRecord,
+  positive: boolean,
+  wanted: boolean,
+) {
+  const { width, height } = context.canvas;
+  const { grey, show } = store.state;
+  const faded = wanted && !positive;
+  context.fillStyle = "#eee";
+  context.fillRect(0, 0, width, height);
+  if (show === "heat" && positive) return;
+  const filters = [grey || faded ? "grayscale(1)" : "", faded ? "opacity(0.35)" : ""];
+  context.filter = filters.join(" ").trim() || "none";
+  context.drawImage(picture, 0, 0, width, height);
+  context.filter = "none";
+}
+
+/** A box of fractions in a canvas's pixels: left, top, width and height. */
+const pixelsOf = ([left, top, right, bottom]: Box, { width, height }: HTMLCanvasElement) =>
+  [left * width, top * height, (right - left) * width, (bottom - top) * height] as const;
+
+/** Darken what the model did not see. */
+function shadeUnseen(context: CanvasRenderingContext2D, seen: Box) {
+  const [left, top, right, bottom] = seen;
+  if (left <= 0 && top <= 0 && right >= 1 && bottom >= 1) return;
+  const { canvas } = context;
+  context.fillStyle = "rgb(0 0 0 / 60%)";
+  context.beginPath();
+  context.rect(0, 0, canvas.width, canvas.height);
+  context.rect(...pixelsOf(seen, canvas));
+  context.fill("evenodd");
+}
+
+function drawMap(
+  context: CanvasRenderingContext2D,
+  image: ImageRecord,
+  cam: CamCell,
+  side: number,
+) {
+  const { show, opacity, contours } = store.state;
+  const { height, width, index } = shaded(image, cam, side);
+  const box = pixelsOf(image.seen, context.canvas);
+  const layer = h("canvas");
+  if (show !== "photo") {
+    paint(layer, index, height, width, lookOf(cam));
+    context.globalAlpha = show === "heat" ? 1 : opacity / 100;
+    context.drawImage(layer, ...box);
+    context.globalAlpha = 1;
+  }
+  if (contours) {
+    paintContours(layer, index, height, width, cam.signed);
+    context.drawImage(layer, ...box);
+  }
+}

@@ -1,0 +1,76 @@
+// Maps in words.
+import { data, store } from "../app";
+import type { CellId } from "../data/cells";
+import { type ImageRecord } from "../data/dataset";
+import type { CamCell } from "../data/types";
+import { number, percent, probability, prose, rankName, sentences, t } from "../parts/words";
+
+/** A map's largest value. */
+export function peakOf(cam: CamCell) {
+  const sign = cam.signed ? "±" : "";
+  let text = t("cell.peak", { peak: sign + number(cam.largest) });
+  if (cam.base) text = t("cell.range", { base: number(cam.base), peak: number(cam.largest) });
+  if (cam.layer === "fused") text = t("cell.ofOne", { peak: text });
+  return cam.channel === undefined ? text : t("cell.channel", { channel: cam.channel, peak: text });
+}
+
+/** What a map shows: image, class, method, layer and largest value. */
+export function describe(id: CellId, image: ImageRecord | undefined = data.knownImage(id.image)) {
+  const cam = image && data.camOf(image, id);
+  const facts = data.methodOf(id.method);
+  const words = [
+    data.report.images.file[data.placeOf(id.image)],
+    facts.classSpecific
+      ? t("class.named", { name: image ? data.classOf(image, id.rank) : rankName(id.rank) })
+      : t("class.any"),
+    facts.name,
+    id.layer,
+  ];
+  if (cam) words.push(cam.state === "positive" ? peakOf(cam) : t(`cell.${cam.state}`));
+  return words.join(t("comma"));
+}
+
+/** Probability and logit of an explained class; the model may return no logits. */
+export const scores = (image: ImageRecord, rank: number) =>
+  t(image.logits.length ? "scores" : "fact.probability", {
+    probability: probability(image.probabilities[rank]),
+    logit: number(image.logits[rank] ?? NaN),
+  });
+
+/** Why some methods have no map at some layers. */
+export const leftOut = () => [
+  ...new Set(
+    Object.entries(prose().reasons)
+      .filter(([key]) => data.report.methods.some((method) => key.startsWith(`${method.key}/`)))
+      .map(([, reason]) => reason),
+  ),
+];
+
+/** What the labels in place of an image's maps mean. */
+export function labelNotes(image: ImageRecord) {
+  const notes = [];
+  const empty = image.cells.find((cell) => cell.state === "empty");
+  if (empty) {
+    const { classSpecific } = data.methodOf(empty.method);
+    const name = classSpecific ? data.classOf(image, empty.rank) : t("class.any");
+    notes.push(t("notes.empty", { name }));
+  }
+  if (image.cells.some((cell) => cell.state === "undefined")) notes.push(t("notes.undefined"));
+  return notes;
+}
+
+/** How the maps are drawn. */
+export function scaleWords() {
+  const { scale, colormap, threshold, byValue, contours, cells } = store.state;
+  const { peaks, methods } = data.report;
+  const words = [t(`scale.${scale}.words`)];
+  if (scale === "report")
+    words.push(t("scale.to", { peak: number(Math.max(...Object.values(peaks))) }));
+  words.push(t("colormap.words", { name: colormap }));
+  if (methods.some((method) => method.signed)) words.push(t("signed.words"));
+  if (threshold) words.push(t("threshold.words", { share: percent(threshold / 100) }));
+  if (byValue) words.push(t("byValue.words"));
+  if (contours) words.push(t("contours.words"));
+  if (cells) words.push(t("cells.words"));
+  return sentences(...words);
+}

@@ -1,0 +1,188 @@
+// The page: started once its data is there, it shows the present view and follows the state.
+import { data, setApp, store } from "./app";
+import { idOf } from "./data/cells";
+import { Chunks } from "./data/chunks";
+import { Dataset } from "./data/dataset";
+import type { Report } from "./data/types";
+import { openCell, showCell, startDialog } from "./dialog/dialog";
+import { scaleWords } from "./maps/describe";
+import { drawAhead, drawAll, flatten, redraw, unflatten } from "./maps/frames";
+import { layOut } from "./paper/paper";
+import { refreshControls } from "./parts/controls";
+import { all, byId, keepFocus } from "./parts/dom";
+import { refreshLegends } from "./parts/legend";
+import { prose, t } from "./parts/words";
+import { onKey } from "./shell/keys";
+import { showNav, showShell } from "./shell/shell";
+import { followHistory, refreshLinks } from "./state/history";
+import { readLink } from "./state/link";
+import { LOOKS, type State, concerns, pick } from "./state/state";
+import { type Changed, Store } from "./state/store";
+import { readCaptions } from "./views/captions";
+import { channelsView } from "./views/channels";
+import { compareView } from "./views/compare";
+import { matrixView } from "./views/matrix";
+import { methodsView } from "./views/methods";
+import { overviewView } from "./views/overview";
+import { stopFlicker } from "./views/pair";
+import { markPins } from "./views/pins";
+import { provenanceView } from "./views/provenance";
+import { layOutTables, tablesView } from "./views/tables";
+import type { View } from "./views/view";
+
+const VIEWS: Record<State["view"], () => View | Promise<View>> = {
+  overview: overviewView,
+  matrix: matrixView,
+  compare: compareView,
+  channels: channelsView,
+  tables: tablesView,
+  methods: methodsView,
+  provenance: provenanceView,
+};
+
+/** The view that is shown; null while another is being built. */
+let shown: View | null = null;
+
+/** Counts what was begun, so that what was overtaken is dropped. */
+let turn = 0;
+
+/** Build the present view, and give the focus back to what had it. */
+async function showView() {
+  const mine = ++turn;
+  stopFlicker();
+  shown = null;
+  const next = await VIEWS[store.state.view]();
+  if (mine !== turn) return;
+  shown = next;
+  const view = byId("view");
+  keepFocus(view, () => view.replaceChildren(next.root));
+  document.title = `${t(`view.${store.state.view}`)} · ${prose().title} — camreport`;
+  finishView();
+}
+
+/** What every view needs once it is in place. */
+function finishView() {
+  drawAhead();
+  markPins();
+}
+
+/** Let the view follow a change, or build it anew. */
+function updateView(changed: Changed<State>) {
+  if (changed.has("view")) window.scrollTo({ top: 0 });
+  if (shown && !concerns(changed, "view", "language") && shown.update(changed)) finishView();
+  else showView();
+}
+
+/** Colour what is shown anew. */
+function recolour() {
+  const { style } = document.documentElement;
+  style.setProperty("--opacity", String(store.state.opacity / 100));
+  refreshControls(byId("controls"));
+  refreshLegends();
+  redraw();
+  for (const words of all(".scale-words")) words.textContent = scaleWords();
+}
+
+function showTheme() {
+  document.documentElement.dataset.theme = store.state.theme;
+  refreshControls(byId("masthead"));
+}
+
+/** What happens on the page when the state changes, in this order. */
+function followState() {
+  store.subscribe(({ language }) => language, showShell);
+  store.subscribe(({ theme }) => theme, showTheme);
+  store.subscribe((state) => pick(state, [...LOOKS, "apart"]), recolour);
+  store.subscribe((state) => pick(state, ["view", "pins"]), showNav);
+  store.subscribe(({ open: _, theme: __, ...others }) => others, updateView);
+  store.subscribe((state) => pick(state, ["open", "language", "pins", ...LOOKS]), showCell);
+  store.subscribe((state) => state, refreshLinks);
+}
+
+function showMissing() {
+  const { missing } = data.chunks;
+  const notice = byId("missing");
+  notice.hidden = missing.size === 0;
+  notice.textContent = t("missing", { files: [...missing].join(t("comma")) });
+}
+
+/** Say how much of the window's top the controls cover. */
+function measureBars() {
+  const controls = byId("controls");
+  const sticky = getComputedStyle(controls).position === "sticky" && !controls.hidden;
+  const height = sticky ? `${controls.offsetHeight}px` : "0px";
+  document.documentElement.style.setProperty("--bars", height);
+}
+
+function openClicked(event: MouseEvent) {
+  const cell = (event.target as Element).closest<HTMLElement>(".cell[data-id]");
+  if (cell?.dataset.id && idOf(cell.dataset.id).method) openCell(cell.dataset.id);
+}
+
+function layOutPaper() {
+  const view = byId("view");
+  layOut();
+  if (store.state.view === "tables") layOutTables(view);
+  drawAll(view);
+  if (store.state.view === "tables") flatten(view);
+}
+
+function clearPaper() {
+  byId("paper").replaceChildren();
+  unflatten(byId("view"));
+  if (store.state.view === "tables") showView();
+}
+
+function listen() {
+  new ResizeObserver(measureBars).observe(byId("controls"));
+  byId("view").addEventListener("click", openClicked);
+  byId("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId("view").focus();
+  });
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("missing", showMissing);
+  window.addEventListener("beforeprint", layOutPaper);
+  window.addEventListener("afterprint", clearPaper);
+}
+
+async function start(report: Report) {
+  const dataset = new Dataset(report, chunks);
+  setApp(dataset, new Store(readLink(location.hash, dataset)));
+  followHistory();
+  followState();
+  readCaptions();
+  startDialog();
+  if (!report.folder) dataset.unpackAll();
+  document.getElementById("fallback")?.remove(); // with the data that has been read
+  byId("app").hidden = false;
+  showShell();
+  showTheme();
+  recolour();
+  listen();
+  await showView();
+  if (store.state.open) showCell(new Set(["open"]));
+}
+
+const chunks = new Chunks();
+
+/** Take a chunk; the report's own starts the page. */
+function camreport(name: string, content: unknown) {
+  if (name !== "report") return chunks.receive(name, content);
+  const begin = () => start(content as Report);
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+  else begin();
+}
+
+/** Where the report's own data does not arrive, say so above the contact sheet. */
+function sayUnread(event: Event) {
+  if (!(event.target instanceof HTMLScriptElement) || data) return;
+  document.documentElement.classList.remove("js");
+  document.addEventListener("DOMContentLoaded", () => (byId("unread").hidden = false));
+}
+
+Object.assign(window, { camreport });
+document.documentElement.classList.add("js");
+window.addEventListener("error", sayUnread, true);
+const own = document.getElementById("report");
+if (own) camreport("report", JSON.parse(own.textContent ?? "null"));

@@ -1,0 +1,97 @@
+// An image's table of maps on paper.
+import { data, store } from "../app";
+import type { ImageRecord } from "../data/dataset";
+import { availability, layerList } from "../maps/availability";
+import { composite } from "../maps/composite";
+import { peakOf, scores } from "../maps/describe";
+import { SIDES } from "../maps/frames";
+import { bdi, h } from "../parts/dom";
+import { layerDetails, methodDetails, t } from "../parts/words";
+
+/** Most columns of a table: what a sheet of paper holds. */
+const MAX_COLUMNS = 7;
+
+/** A method's maps of one class; of none where `rank` is null. */
+export interface Column {
+  rank: number | null;
+  method: string;
+}
+
+/** Columns of an image's tables: all classes in one where they fit. */
+export function columnsOf(image: ImageRecord): Column[][] {
+  const own = data.ownMethods(store.state.apart);
+  const columnsAt = (rank: number | null): Column[] =>
+    own
+      .filter((method) => method.classSpecific === (rank !== null))
+      .map((method) => ({ rank, method: method.key }));
+  const groups = [...image.targets.keys(), null].map(columnsAt);
+  const all = groups.flat();
+  if (all.length <= MAX_COLUMNS) return [all];
+  const layered = (column: Column) => data.methodOf(column.method).perLayer;
+  return groups.flatMap((columns) => [
+    ...cut(columns.filter(layered)),
+    ...cut(columns.filter((column) => !layered(column))),
+  ]);
+}
+
+/** Parts that fit on a sheet, about equally long. */
+function cut(columns: Column[]) {
+  const parts = Math.ceil(columns.length / MAX_COLUMNS);
+  const length = Math.ceil(columns.length / parts);
+  return Array.from({ length: parts }, (_, i) => columns.slice(i * length, (i + 1) * length));
+}
+
+export function mapsTable(image: ImageRecord, columns: Column[]) {
+  const layers = layerList().filter((layer) =>
+    columns.some((column) => availability(column.method, layer) === "map"),
+  );
+  const lines = layers.map((layer) => {
+    const cells = columns.map((column) => h("td", {}, ...cell(image, column, layer)));
+    return h("tr", {}, layerHead(layer), ...cells);
+  });
+  const table = h(
+    "table",
+    { class: "matrix" },
+    h("thead", {}, classHeads(image, columns), methodHeads(columns)),
+    h("tbody", {}, ...lines),
+  );
+  table.style.setProperty("--columns", String(columns.length));
+  table.style.setProperty("--rows", String(layers.length));
+  return table;
+}
+
+/** A line of heads, each above the columns of one class. */
+function classHeads(image: ImageRecord, columns: Column[]) {
+  const ranks = [...new Set(columns.map((column) => column.rank))];
+  const heads = ranks.map((rank) =>
+    h(
+      "th",
+      { scope: "colgroup", colSpan: columns.filter((column) => column.rank === rank).length },
+      bdi(rank === null ? t("class.any") : data.classOf(image, rank)),
+      rank !== null && h("span", {}, scores(image, rank)),
+    ),
+  );
+  return h("tr", {}, h("td"), ...heads);
+}
+
+function methodHeads(columns: Column[]) {
+  const heads = columns.map(({ method }) =>
+    h("th", { scope: "col" }, data.methodOf(method).name, ...lines(methodDetails(method))),
+  );
+  return h("tr", {}, h("td"), ...heads);
+}
+
+const layerHead = (layer: string) =>
+  h("th", { scope: "row" }, h("code", {}, layer), ...lines(layerDetails(layer)));
+
+const lines = (details: string[]) => details.map((detail) => h("span", {}, detail));
+
+function cell(image: ImageRecord, { rank, method }: Column, layer: string): (Node | string)[] {
+  const there = availability(method, layer);
+  if (there !== "map") return [there === "absent" ? "–" : t("matrix.notComputed")];
+  const id = { image: image.index, rank: rank ?? 0, method, layer };
+  const cam = data.camOf(image, id);
+  if (cam?.picture) return [h("img", { src: cam.picture, alt: "" })];
+  const words = cam?.state === "positive" ? peakOf(cam) : t(`cell.${cam?.state ?? "absent"}`);
+  return [composite(image, id, SIDES.paper), h("span", { class: "peak" }, words)];
+}

@@ -1,0 +1,55 @@
+// The axes of the tables: their values, and the names of these.
+import { data, store } from "../app";
+import type { CellId } from "../data/cells";
+import { layerList } from "../maps/availability";
+import { chosenImages, pageOf } from "../state/selection";
+import type { Axis, State } from "../state/state";
+import { rankName } from "./words";
+
+/** Most images on one axis at a time. */
+export const MAX_IMAGES_ON_AXIS = 20;
+
+/** The state's field that holds the fixed value of an axis. */
+export const FIELD: Record<Axis, keyof CellId> = {
+  image: "image",
+  class: "rank",
+  method: "method",
+  layer: "layer",
+};
+
+export function valuesOf(axis: Axis): (string | number)[] {
+  if (axis === "layer") return layerList();
+  if (axis === "method") return data.ownMethods(store.state.apart).map((method) => method.key);
+  if (axis === "class") return Array.from({ length: data.report.ranks }, (_, i) => i);
+  return pageOf(chosenImages(), MAX_IMAGES_ON_AXIS);
+}
+
+/** Whether one image is looked at, so that what is known of it holds for the whole table. */
+export const ofOneImage = () => store.state.rows !== "image" && store.state.columns !== "image";
+
+/** @param fixed the values of the axes that are not shown */
+export function nameOf(axis: Axis, value: string | number, fixed: CellId) {
+  if (axis === "layer") return String(value);
+  if (axis === "method") return data.methodOf(String(value)).name;
+  if (axis === "image") return data.report.images.file[data.placeOf(Number(value))];
+  const image = data.knownImage(fixed.image);
+  if (!image || !ofOneImage()) return rankName(Number(value));
+  return data.classOf(image, data.rankIn(image.index, Number(value)));
+}
+
+/** Whether classes stand side by side: where they are two, and few methods. */
+const classesBeside = () =>
+  data.report.ranks === 2 && data.ownMethods(store.state.apart).length <= 3;
+
+/** Show a row or column across all images; of an image all its maps. */
+export function focusOn(axis: Axis, value: string | number): Partial<State> {
+  if (axis === "image") {
+    const beside = classesBeside() ? "class" : "none";
+    return { image: Number(value), rows: "layer", columns: "method", beside };
+  }
+  const shown = store.state;
+  const other = shown.rows === axis ? shown.columns : shown.rows;
+  const columns = other === "image" ? (axis === "layer" ? "method" : "layer") : other;
+  const beside = [axis, "image", columns].includes(shown.beside) ? "none" : shown.beside;
+  return { [FIELD[axis]]: value, rows: "image", columns, beside, page: 0 };
+}

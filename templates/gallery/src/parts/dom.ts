@@ -1,0 +1,66 @@
+// Elements, never markup: no string from the data is ever parsed as HTML.
+
+export type Child = Node | string | number | null | false;
+
+/**
+ * Make an element.
+ * @param properties `on…` are listeners, `class`, `data-…`, `aria-…` and unknown ones attributes
+ *   (false and null leave them out), the others properties
+ */
+export function h<T extends keyof HTMLElementTagNameMap>(
+  tag: T,
+  properties: Record<string, unknown> = {},
+  ...children: Child[]
+): HTMLElementTagNameMap[T] {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value as EventListener);
+    else if (name in element && !/^(aria-|data-|class$)/.test(name))
+      Object.assign(element, { [name]: value });
+    else if (value !== false && value !== null && value !== undefined)
+      element.setAttribute(name, value === true ? "" : String(value));
+  }
+  const shown = children.filter((child) => child !== null && child !== false);
+  element.append(...shown.map((child) => (child instanceof Node ? child : String(child))));
+  return element;
+}
+
+/** A name from outside, kept apart from the text around it. */
+export const bdi = (text: string) => h("bdi", {}, text);
+
+/** An element that the page always has. */
+export const byId = <T extends HTMLElement = HTMLElement>(id: string) =>
+  document.getElementById(id) as T;
+
+export const all = <T extends HTMLElement = HTMLElement>(
+  selector: string,
+  root: ParentNode = document,
+) => [...root.querySelectorAll<T>(selector)];
+
+/** Names and values as a list. */
+export const definitions = (kind: string, rows: readonly [string, string][]) =>
+  h(
+    "dl",
+    { class: kind },
+    ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, bdi(value)))),
+  );
+
+/** Text with addresses as links; they are for reading, nothing is loaded. */
+export function linked(text: string): (Node | string)[] {
+  return text
+    .split(/(https:\/\/\S+)/)
+    .map((part, i) => (i % 2 ? h("a", { href: part, rel: "noreferrer" }, part) : part));
+}
+
+/** Build a part of the page anew and give the focus back to what had it there. */
+export function keepFocus(root: HTMLElement, build: () => void) {
+  const active = document.activeElement;
+  const inside = active instanceof HTMLElement && root.contains(active);
+  const caret =
+    active instanceof HTMLInputElement && active.type === "search" ? active.selectionStart : null;
+  build();
+  if (!inside || document.activeElement === active) return;
+  const again = all("[data-focus]", root).find((one) => one.dataset.focus === active.dataset.focus);
+  (again ?? root).focus({ preventScroll: true });
+  if (caret !== null && again instanceof HTMLInputElement) again.setSelectionRange(caret, caret);
+}

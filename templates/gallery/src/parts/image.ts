@@ -1,0 +1,101 @@
+// What is said of an image: its name, its predictions, whether they are right.
+import { data, store } from "../app";
+import { photoOf } from "../maps/frames";
+import { linkTo } from "../state/history";
+import { bdi, h } from "./dom";
+import { probability, t } from "./words";
+
+/** Most images that a strip of photographs shows. */
+export const MAX_IN_STRIP = 12;
+
+/** An image's most probable class with its probability; "" where the model gives none. */
+export function topWords(index: number) {
+  const top = data.topOf(index);
+  return top ? `${data.report.classes[top[0]]} ${probability(top[1])}` : "";
+}
+
+/** The same as a hint. */
+export function topHint(index: number) {
+  const words = topWords(index);
+  return words ? h("span", { class: "hint" }, bdi(words)) : null;
+}
+
+/** The images to choose from, as photographs with their predictions. */
+export const strip = () =>
+  h(
+    "nav",
+    { class: "strip screen-only", "aria-label": t("matrix.images") },
+    h("ul", {}, ...data.report.images.index.map((index) => h("li", {}, stripEntry(index)))),
+  );
+
+function stripEntry(index: number) {
+  const place = data.placeOf(index);
+  return h(
+    "a",
+    { ...linkTo({ image: index }), "aria-current": index === store.state.image && "true" },
+    photoOf(index),
+    h(
+      "span",
+      {},
+      h("strong", {}, bdi(data.report.images.file[place])),
+      topHint(index),
+      badge(place),
+    ),
+  );
+}
+
+/** Whether the first prediction is the true class, in words. */
+export function badge(place: number) {
+  const label = data.report.images.label[place];
+  const top = data.report.images.top[place][0];
+  if (label === null || !top) return null;
+  const right = top[0] === label;
+  return h(
+    "span",
+    { class: `badge ${right ? "right" : "wrong"}` },
+    h("span", { "aria-hidden": "true" }, right ? "✓ " : "✗ "),
+    bdi(t(right ? "badge.right" : "badge.wrong", { name: data.report.classes[label] })),
+  );
+}
+
+/** An image's name, size and predictions. */
+export async function summary(index: number) {
+  const place = data.placeOf(index);
+  const image = await data.imageOf(index);
+  const [width, height] = data.report.images.size[place];
+  const [left, top, right, bottom] = image?.seen ?? [0, 0, 1, 1];
+  const across = Math.round((right - left) * width);
+  const down = Math.round((bottom - top) * height);
+  const whole = across === width && down === height;
+  const size = t(whole ? "image.size" : "image.seen", { width, height, across, down });
+  return h(
+    "header",
+    { class: "summary" },
+    h(
+      "div",
+      {},
+      h("h2", {}, bdi(data.report.images.file[place])),
+      h("p", { class: "hint" }, size),
+      badge(place),
+    ),
+    predictions(place),
+  );
+}
+
+/** The most probable classes as bars. */
+export const predictions = (place: number) =>
+  h(
+    "ol",
+    { class: "predictions", "aria-label": t("predictions") },
+    ...data.report.images.top[place].map(([index, fraction]) => {
+      const value = h("span", { class: "value" });
+      value.style.width = `${fraction * 100}%`;
+      return h(
+        "li",
+        {},
+        h("span", { class: "name" }, bdi(data.report.classes[index])),
+        h("span", { class: "bar", "aria-hidden": "true" }, value),
+        h("span", { class: "percent" }, probability(fraction)),
+      );
+    }),
+  );

@@ -1,0 +1,44 @@
+// What the colours mean.
+import { data, store } from "../app";
+import { ZERO, paintBar } from "../maps/heat";
+import { all, h } from "./dom";
+import { t } from "./words";
+
+/** A colour map as a bar, with a name for those who do not see it. */
+export function colourBar(map: string, label: string) {
+  const bar = h("canvas", { role: "img", "aria-label": label });
+  paintColours(bar, map);
+  return bar;
+}
+
+/** Paint a colour map into a canvas. */
+export const paintColours = (canvas: HTMLCanvasElement, map: string) =>
+  paintBar(canvas, data.tables[map], map === "diverging" ? 2 * ZERO + 1 : 256);
+
+/** The present colour map, and that of signed maps where there are any. */
+export function legend() {
+  const { colormap, scale } = store.state;
+  const root = h(
+    "div",
+    { class: "legend" },
+    row("0", colourBar(colormap, t("legend")), t(`legend.${scale}`)),
+  );
+  if (data.report.methods.some((method) => method.signed)) {
+    const signed = colourBar("diverging", t("legend.signed"));
+    root.append(row(t("legend.against"), signed, t("legend.for")));
+  }
+  return root;
+}
+
+const row = (from: string, bar: HTMLElement, to: string) =>
+  h("span", { class: "bar-row" }, h("span", {}, from), bar, h("span", {}, to));
+
+/** Let all legends show the present colour map and scale. */
+export function refreshLegends() {
+  const { colormap, scale } = store.state;
+  for (const first of all(".legend > :first-child")) {
+    const [, bar, to] = first.children;
+    paintColours(bar as HTMLCanvasElement, colormap);
+    to.textContent = t(`legend.${scale}`);
+  }
+}

@@ -1,0 +1,62 @@
+// One tab stop for a grid of cells; arrows, Home, End and the page keys move in it, as they lie.
+import { all } from "./dom";
+
+const KEYS = [
+  "ArrowLeft",
+  "ArrowRight",
+  "ArrowUp",
+  "ArrowDown",
+  "Home",
+  "End",
+  "PageUp",
+  "PageDown",
+];
+
+/** Rows that a page key skips. */
+const ROWS_SKIPPED = 4;
+
+function middle(element: HTMLElement) {
+  const box = element.getBoundingClientRect();
+  return { x: box.left + box.width / 2, y: box.top + box.height / 2, height: box.height };
+}
+
+/** The cell where a key leads. */
+function target(cells: HTMLElement[], from: HTMLElement, key: string) {
+  const own = middle(from);
+  const placed = cells.map((cell) => ({ cell, ...middle(cell) }));
+  const row = placed.filter((one) => Math.abs(one.y - own.y) < own.height / 2);
+  row.sort((a, b) => a.x - b.x);
+  const place = row.findIndex((one) => one.cell === from);
+  if (key === "Home") return row[0].cell;
+  if (key === "End") return row[row.length - 1].cell;
+  if (key === "ArrowLeft") return row[place - 1]?.cell;
+  if (key === "ArrowRight") return row[place + 1]?.cell;
+  const down = key === "ArrowDown" || key === "PageDown";
+  const beyond = placed.filter((one) => (down ? one.y - own.y : own.y - one.y) >= own.height / 2);
+  const heights = [...new Set(beyond.map((one) => Math.round(one.y)))].sort((a, b) =>
+    down ? a - b : b - a,
+  );
+  const wanted = heights[Math.min(key.startsWith("Page") ? ROWS_SKIPPED : 0, heights.length - 1)];
+  const there = beyond.filter((one) => Math.abs(one.y - wanted) < own.height / 2);
+  return there.sort((a, b) => Math.abs(a.x - own.x) - Math.abs(b.x - own.x))[0]?.cell;
+}
+
+const cellAt = (event: Event) => (event.target as Element).closest<HTMLElement>(".cell");
+
+/** Make the cells in an element one stop of the tab key. */
+export function enableRoving(root: HTMLElement) {
+  root.querySelector(".cell")?.setAttribute("tabindex", "0");
+  root.addEventListener("focusin", (event) => {
+    const cell = cellAt(event);
+    if (!cell) return;
+    for (const other of all(".cell[tabindex='0']", root)) other.tabIndex = -1;
+    cell.tabIndex = 0;
+  });
+  root.addEventListener("keydown", (event) => {
+    const from = cellAt(event);
+    if (!from || !KEYS.includes(event.key) || event.altKey || event.metaKey) return;
+    const cells = all(".cell", root).filter((cell) => cell.offsetParent !== null);
+    event.preventDefault();
+    target(cells, from, event.key)?.focus();
+  });
+}

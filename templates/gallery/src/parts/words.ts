@@ -1,0 +1,65 @@
+// The page's words in the chosen language.
+import { data, store } from "../app";
+import { PREDICTED } from "../data/dataset";
+
+/** The words for a key, with values for its placeholders. */
+export function t(key: string, values: Record<string, string | number> = {}) {
+  const words = data.report.strings[store.state.language][key];
+  return words.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
+}
+
+/** What is said of the run in the chosen language. */
+export const prose = () => data.report.prose[store.state.language];
+
+/** Three digits, with a real minus. */
+export function number(value: number) {
+  if (!Number.isFinite(value)) return "–";
+  const plain = Number(value.toPrecision(3));
+  const text =
+    Math.abs(plain) >= 1e5 || (plain !== 0 && Math.abs(plain) < 1e-3)
+      ? plain.toExponential()
+      : String(plain);
+  return text.replace("-", "−");
+}
+
+/** A probability with two digits, or a bound where that would claim certainty. */
+export function probability(value: number | null) {
+  if (value === null || value === undefined) return "–";
+  if (value < 0.005) return "< 0.01";
+  return value > 0.995 ? "> 0.99" : value.toFixed(2);
+}
+
+/** Sentences one behind the other. */
+export const sentences = (...sentences: string[]) => sentences.filter(Boolean).join(t("space"));
+
+/** Names as a sentence lists them: "a, b and c". */
+export function listed(names: string[]) {
+  const [first, last] = [names.slice(0, -1), names[names.length - 1]];
+  return first.length ? t("and", { first: first.join(t("names")), last }) : last;
+}
+
+export const percent = (share: number) => `${Math.round(share * 100)} %`;
+
+/** A share of an area: one that is there is not rounded to nothing. */
+export const areaPercent = (share: number) =>
+  share > 0 && share < 0.005 ? "< 1 %" : percent(share);
+
+/** The lines above a layer's maps: its name, its twins, what is read there. */
+export function layerDetails(address: string) {
+  const alike = data.report.layers.find((layer) => layer.address === address)?.alike ?? [];
+  return [...(prose().layers[address] ?? []), ...alike.map((twin) => t("layer.twin", { twin }))];
+}
+
+/** The lines above a method's maps: which others coincide with it. */
+export function methodDetails(key: string) {
+  const alike = store.state.apart ? [] : data.methodOf(key).alike;
+  return alike.map((twin) => t("method.twin", { twin: data.methodOf(twin).name }));
+}
+
+/** Name of the explained class at a place, as far as one name holds for all images. */
+export function rankName(rank: number) {
+  if (rank === PREDICTED) return t("rank.predicted");
+  return data.report.sameClasses
+    ? data.report.classes[data.report.sameClasses[rank]]
+    : t("rank", { place: rank + 1 });
+}

@@ -1,0 +1,210 @@
+// What the page can show: every field of it, what a field may hold, and what it holds at first.
+import { type Dataset, PREDICTED } from "../data/dataset";
+import type { Report } from "../data/types";
+import type { Changed } from "./store";
+
+export type Axis = "layer" | "method" | "class" | "image";
+export type View =
+  "overview" | "matrix" | "compare" | "channels" | "tables" | "methods" | "provenance";
+
+/** Everything that a link keeps. */
+export interface State {
+  view: View;
+  image: number;
+  rank: number;
+  method: string;
+  layer: string;
+  rows: Axis;
+  columns: Axis;
+  beside: Axis | "none";
+  open: string;
+  pins: string[];
+  text: string;
+  predicted: number;
+  low: number;
+  high: number;
+  judged: "all" | "right" | "wrong";
+  sort: "order" | "name" | "confident" | "doubtful" | "class";
+  page: number;
+  opacity: number;
+  threshold: number;
+  colormap: string;
+  scale: "map" | "method" | "image" | "report";
+  byValue: boolean;
+  contours: boolean;
+  cells: boolean;
+  grey: boolean;
+  apart: boolean;
+  show: "overlay" | "heat" | "photo";
+  channelLayer: string;
+  channelSort: "index" | "activation" | "contribution";
+  picked: string;
+  zoom: number;
+  atX: number;
+  atY: number;
+  swipe: number;
+  pair: string;
+  tables: "all" | "classes" | "methods" | "depth";
+  language: string;
+  theme: "auto" | "light" | "dark";
+}
+
+/** Short names of the fields in a link. */
+export const NAMES: Record<keyof State, string> = {
+  view: "v",
+  image: "i",
+  rank: "k",
+  method: "m",
+  layer: "l",
+  rows: "r",
+  columns: "c",
+  beside: "b",
+  open: "open",
+  pins: "p",
+  text: "q",
+  predicted: "f",
+  low: "lo",
+  high: "hi",
+  judged: "j",
+  sort: "s",
+  page: "n",
+  opacity: "o",
+  threshold: "t",
+  colormap: "cm",
+  scale: "sc",
+  byValue: "av",
+  contours: "ct",
+  cells: "rc",
+  grey: "g",
+  apart: "ap",
+  show: "d",
+  channelLayer: "cl",
+  channelSort: "co",
+  picked: "ch",
+  zoom: "z",
+  atX: "x",
+  atY: "y",
+  swipe: "sw",
+  pair: "ab",
+  tables: "tb",
+  language: "lang",
+  theme: "th",
+};
+
+/** Fields that change the pixels that maps are drawn in. */
+export const PAINTED = [
+  "threshold",
+  "colormap",
+  "scale",
+  "byValue",
+  "contours",
+  "cells",
+] as const satisfies (keyof State)[];
+
+/** Fields that change how maps look, and nothing else. */
+export const LOOKS = [...PAINTED, "opacity", "show", "grey"] as const satisfies (keyof State)[];
+
+/** Fields that choose images for the overview, and their order. */
+export const FILTER = [
+  "text",
+  "predicted",
+  "low",
+  "high",
+  "judged",
+  "sort",
+] as const satisfies (keyof State)[];
+
+/** Fields that the browser's back button leaves as they are: they belong to no view. */
+export const LASTING: readonly (keyof State)[] = [...LOOKS, "apart", "language", "theme", "pins"];
+
+/** Some fields of the state, to compare. */
+export const pick = (state: State, fields: readonly (keyof State)[]) =>
+  fields.map((field) => state[field]);
+
+/** Whether a change concerns any of some fields. */
+export const concerns = (changed: Changed<State>, ...fields: (keyof State)[]) =>
+  fields.some((field) => changed.has(field));
+
+/** What a report shows when its link says nothing. */
+export function initialState(data: Dataset): State {
+  const { report } = data;
+  const few = report.images.index.length <= 12;
+  return {
+    view: few ? "matrix" : "overview",
+    image: report.images.index[0] ?? 0,
+    rank: report.ranks > 1 ? PREDICTED : 0,
+    method: report.glance.method,
+    layer: report.glance.layer,
+    rows: "layer",
+    columns: "method",
+    beside: report.ranks === 2 && data.ownMethods(false).length <= 3 ? "class" : "none",
+    open: "",
+    pins: [],
+    text: "",
+    predicted: -1,
+    low: 0,
+    high: 100,
+    judged: "all",
+    sort: "order",
+    page: 0,
+    opacity: report.opacity,
+    threshold: 0,
+    colormap: report.colormaps[0],
+    scale: "map",
+    byValue: false,
+    contours: false,
+    cells: false,
+    grey: false,
+    apart: false,
+    show: "overlay",
+    channelLayer: report.channels[0] ?? "",
+    channelSort: "index",
+    picked: "",
+    zoom: 1,
+    atX: 0.5,
+    atY: 0.5,
+    swipe: 50,
+    pair: "",
+    tables: "all",
+    language: report.language,
+    theme: "auto",
+  };
+}
+
+/** What values a field may have; a link can be old or mistyped. */
+export function choices(report: Report): Partial<Record<keyof State, readonly unknown[]>> {
+  const axes = ["layer", "method", "class", "image"];
+  return {
+    view: ["overview", "matrix", "compare", "channels", "tables", "methods", "provenance"],
+    image: report.images.index,
+    rank: Array.from({ length: report.ranks + 1 }, (_, i) => i + PREDICTED),
+    method: report.methods.map((method) => method.key),
+    layer: [...report.layers.map((layer) => layer.address), "fused", "input"],
+    rows: axes,
+    columns: axes,
+    beside: ["none", ...axes],
+    judged: ["all", "right", "wrong"],
+    sort: ["order", "name", "confident", "doubtful", "class"],
+    colormap: report.colormaps,
+    scale: ["map", "method", "image", "report"],
+    show: ["overlay", "heat", "photo"],
+    channelLayer: ["", ...report.channels],
+    channelSort: ["index", "activation", "contribution"],
+    tables: ["all", "classes", "methods", "depth"],
+    language: Object.keys(report.languages),
+    theme: ["auto", "light", "dark"],
+  };
+}
+
+/** Least and largest value of numbers that are no choice. */
+export const LIMITS: Partial<Record<keyof State, [number, number]>> = {
+  low: [0, 100],
+  high: [0, 100],
+  page: [0, Infinity],
+  opacity: [0, 100],
+  threshold: [0, 95],
+  zoom: [1, 8],
+  atX: [0, 1],
+  atY: [0, 1],
+  swipe: [0, 100],
+};

@@ -1,0 +1,180 @@
+// All feature maps of a layer, and how their weighted sum becomes the map.
+import { data, store } from "../app";
+import type { ImageRecord } from "../data/dataset";
+import type { LayerChannels } from "../data/types";
+import { SIDES } from "../maps/frames";
+import { enlarge, indices, paint } from "../maps/heat";
+import { tableName } from "../maps/look";
+import { announce } from "../parts/announce";
+import { chooser } from "../parts/chooser";
+import {
+  type Option,
+  button,
+  keepPressed,
+  refreshControls,
+  select,
+  slider,
+} from "../parts/controls";
+import { byId, h, keepFocus } from "../parts/dom";
+import { MAX_IN_STRIP, strip } from "../parts/image";
+import { notes } from "../parts/notes";
+import { enableRoving } from "../parts/roving";
+import { layerDetails, number, t } from "../parts/words";
+import { change } from "../state/history";
+import { FILTER, PAINTED, type State, concerns } from "../state/state";
+import { type Features, channelLevels, contribution, ordered, pickedIn, present } from "./features";
+import { weightedSum } from "./sum";
+import { type View, rebuiltBy, viewRoot } from "./view";
+
+export async function channelsView(): Promise<View> {
+  const title = h("h2", {}, t("view.channels"));
+  if (!data.report.channels.length)
+    return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true };
+  const rebuilt = rebuiltBy("image", "rank", "channelLayer", "apart", ...FILTER);
+  const image = await data.imageOf(store.state.image);
+  const layer = image?.channels[store.state.channelLayer];
+  if (!image || !layer)
+    return { root: viewRoot("channels", title, ...notes([t("cell.missing")])), update: rebuilt };
+  const features = { image, layer };
+  let maps = grid(features);
+  const sum = weightedSum(features);
+  const { channelLayer } = store.state;
+  const caption = [image.file, channelLayer, ...layerDetails(channelLayer)].join(" · ");
+  const few = data.report.images.index.length <= MAX_IN_STRIP;
+  const root = viewRoot(
+    "channels",
+    title,
+    ...(few ? [strip()] : []),
+    h("div", { class: "switches" }, ...choices(), ...pickers(layer)),
+    h("p", { class: "figcaption" }, caption),
+    h("div", { class: "channels" }, maps.root, sum.root),
+  );
+  const update: View["update"] = (changed) => {
+    if (!rebuilt(changed)) return false;
+    refreshControls(root);
+    if (concerns(changed, "colormap", "cells")) maps.redraw();
+    if (concerns(changed, "picked", "show", "grey", ...PAINTED)) sum.redraw();
+    if (!changed.has("channelSort")) return true;
+    const old = maps.root;
+    maps = grid(features);
+    keepFocus(byId("view"), () => old.replaceWith(maps.root));
+    return true;
+  };
+  return { root, update };
+}
+
+/** What to do where a run kept no feature maps. */
+function howToKeepThem() {
+  const { layers } = data.report;
+  const command = h("code", {}, `--channels ${layers[layers.length - 1].address}`);
+  return [h("p", {}, t("channels.none")), h("p", {}, command)];
+}
+
+/** Which image, class and layer are shown, and in what order. */
+const choices = () => [
+  chooser("image"),
+  data.report.ranks > 1 ? chooser("class") : null,
+  select(
+    t("axis.layer"),
+    "channelLayer",
+    data.report.channels.map((address): Option => [address, address]),
+    () => store.state.channelLayer,
+    (channelLayer) => change({ channelLayer, picked: "" }, true),
+  ),
+  select<State["channelSort"]>(
+    t("channels.sort"),
+    "channelSort",
+    ["index", "activation", "contribution"].map((key) => [key, t(`channels.by.${key}`)]),
+    () => store.state.channelSort,
+    (channelSort) => change({ channelSort }),
+  ),
+];
+
+/** How many channels are added up: the first, all, or none. */
+function pickers(layer: LayerChannels) {
+  const [count] = layer.shape;
+  const pickFirst = (most: number) => {
+    const first = ordered(layer).slice(0, most);
+    change({ picked: first.sort((a, b) => a - b).join("-") });
+  };
+  return [
+    slider(
+      t("channels.first"),
+      "top",
+      { min: 0, max: count, step: 1 },
+      () => pickedIn(layer).size,
+      (picked) => t("channels.count", { count: picked, all: count }),
+      pickFirst,
+      false,
+    ),
+    h(
+      "span",
+      { class: "steps" },
+      button(t("channels.all"), "pick-all", () => change({ picked: "all" })),
+      button(t("channels.clear"), "pick-none", () => change({ picked: "" })),
+    ),
+  ];
+}
+
+/** All feature maps, as buttons that pick them; `redraw` colours them anew. */
+function grid({ image, layer }: Features) {
+  const [, height, width] = layer.shape;
+  const order = ordered(layer);
+  const canvases = new Map(order.map((channel) => [channel, h("canvas")]));
+  const redraw = () => {
+    for (const [channel, canvas] of canvases) drawChannel(canvas, image, layer, channel);
+  };
+  redraw();
+  const cells = [...canvases].map(([channel, canvas]) => cell(layer, channel, canvas));
+  const name = t("channels.grid", { count: order.length, layer: store.state.channelLayer });
+  const root = h("div", { class: "feature-maps", role: "group", "aria-label": name }, ...cells);
+  const across = Math.max(1, Math.round(Math.sqrt(order.length)));
+  root.style.setProperty("--across", String(across));
+  root.style.setProperty("--shape", `${width} / ${height}`);
+  enableRoving(root);
+  return { root, redraw };
+}
+
+function drawChannel(
+  canvas: HTMLCanvasElement,
+  image: ImageRecord,
+  layer: LayerChannels,
+  channel: number,
+) {
+  if (!present(layer, channel)) return;
+  const [, height, width] = layer.shape;
+  const factor = SIDES.channel / Math.max(height, width);
+  const [down, across] = [Math.round(height * factor), Math.round(width * factor)];
+  const levels = channelLevels(image, layer, channel);
+  const values = enlarge(levels, { height, width }, down, across, !store.state.cells);
+  const table = data.tables[tableName(layer)];
+  const look = { table, signed: layer.signed, threshold: 0, byValue: false };
+  paint(canvas, indices(values, layer.signed, 1), down, across, look);
+}
+
+function cell(layer: LayerChannels, channel: number, canvas: HTMLCanvasElement) {
+  const words = t("channels.one", {
+    channel,
+    mean: number(layer.means[channel] ?? 0),
+    share: number(contribution(layer, channel)),
+  });
+  const own = button("", `channel ${channel}`, () => pick(layer, channel), {
+    class: "cell channel",
+    tabindex: "-1",
+    title: words,
+    "aria-label": words,
+  });
+  own.append(
+    present(layer, channel) ? canvas : h("span", { class: "flat" }),
+    h("span", { class: "number" }, channel),
+  );
+  return keepPressed(own, () => pickedIn(layer).has(channel));
+}
+
+/** Pick a channel, or leave it out again. */
+function pick(layer: LayerChannels, channel: number) {
+  const picked = pickedIn(layer);
+  if (!picked.delete(channel)) picked.add(channel);
+  change({ picked: [...picked].sort((a, b) => a - b).join("-") });
+  announce(t("channels.count", { count: picked.size, all: layer.shape[0] }));
+}

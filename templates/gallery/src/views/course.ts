@@ -1,0 +1,136 @@
+// What the figures of a coursework show.
+import { data, store } from "../app";
+import type { ImageRecord } from "../data/dataset";
+import type { MethodFacts } from "../data/types";
+import { availability, layersOf } from "../maps/availability";
+import { cellButton } from "../maps/cell";
+import { photoOf } from "../maps/frames";
+import { bdi, h } from "../parts/dom";
+import { listed, probability, t } from "../parts/words";
+
+interface Row {
+  name: Node | string;
+  cells: (Node | string)[];
+}
+
+/** A table of maps; `key` names its caption. */
+export interface CourseTable {
+  key: string;
+  caption: string;
+  head: string[];
+  rows: Row[];
+}
+
+const classMethods = () =>
+  data.ownMethods(store.state.apart).filter((method) => method.classSpecific);
+
+/** Original and each class, layer by layer: a table for each method. */
+export const classTables = (image: ImageRecord) =>
+  classMethods().map((method) => classTable(image, method));
+
+function classTable(image: ImageRecord, method: MethodFacts): CourseTable {
+  const layers = layersOf(method.key);
+  const ranks = [...image.targets.keys()];
+  const classes = ranks.map((rank) => ({
+    name: data.classOf(image, rank),
+    probability: probability(image.probabilities[rank]),
+  }));
+  return {
+    key: `classes.${image.index}.${method.key}`,
+    caption: t(layers.length > 1 ? "tables.classes.caption" : "tables.classes.one", {
+      image: image.file,
+      method: method.name,
+      classes: listed(classes.map(({ name }) => name)),
+      layer: layers[0],
+    }),
+    head: [
+      t("tables.layer"),
+      t("original"),
+      ...classes.map(({ name, probability }) => t("tables.classHead", { name, probability })),
+    ],
+    rows: layers.map((layer) => ({
+      name: h("code", {}, layer),
+      cells: [photoOf(image.index), ...ranks.map((rank) => map(image, rank, method.key, layer))],
+    })),
+  };
+}
+
+/** Original, Grad-CAM, LayerCAM for the predicted class at the last layer, image by image. */
+export function methodTable(images: ImageRecord[]): CourseTable[] {
+  const layer = data.report.layers[data.report.layers.length - 1].address;
+  const own = data.ownMethods(store.state.apart);
+  const usual = own.filter((method) => ["grad_cam", "layer_cam"].includes(method.key));
+  const there = own.filter((method) => availability(method.key, layer) === "map");
+  const methods = usual.length ? usual : there.slice(0, 2);
+  if (!methods.length || !images.length) return [];
+  const names = methods.map((method) => method.name);
+  return [
+    {
+      key: `methods.${images[0].index}`,
+      caption: t("tables.methods.caption", { methods: listed(names), layer }),
+      head: [t("tables.image"), t("original"), ...names],
+      rows: ofPredicted(
+        images,
+        methods.map(({ key }) => [key, layer]),
+      ),
+    },
+  ];
+}
+
+/** The last pooling and the last layer before it; null where there is no such pair. */
+function lastPooling() {
+  const { layers } = data.report;
+  const pooling = layers.map((layer) => /pool/i.test(layer.type));
+  const pool = pooling.lastIndexOf(true);
+  const before = pooling.slice(0, Math.max(pool, 0)).lastIndexOf(false);
+  return pool < 0 || before < 0 ? null : { before: layers[before], pool: layers[pool] };
+}
+
+/** The last layer before a pooling against that pooling, for the predicted class. */
+export function depthTables(images: ImageRecord[]): CourseTable[] {
+  const pair = lastPooling();
+  if (!pair || !images.length) return [];
+  const { address: layer, type } = pair.before;
+  const pool = pair.pool.address;
+  return classMethods()
+    .filter(({ key }) => [layer, pool].every((at) => availability(key, at) === "map"))
+    .map((method) => ({
+      key: `depth.${images[0].index}.${method.key}`,
+      caption: t("tables.depth.caption", { method: method.name, layer, type, pool }),
+      head: [
+        t("tables.image"),
+        t("original"),
+        t("tables.before", { layer, type }),
+        t("tables.pool", { layer: pool }),
+      ],
+      rows: ofPredicted(images, [
+        [method.key, layer],
+        [method.key, pool],
+      ]),
+    }));
+}
+
+/** A row for each image: its photograph, and maps of its predicted class. */
+function ofPredicted(images: ImageRecord[], maps: [method: string, layer: string][]): Row[] {
+  return images.map((image) => {
+    const rank = predicted(image);
+    const cells = maps.map(([method, layer]) => map(image, rank, method, layer));
+    return { name: nameAndClass(image, rank), cells: [photoOf(image.index), ...cells] };
+  });
+}
+
+/** Place of the most probable class among the explained ones. */
+function predicted(image: ImageRecord) {
+  const [top] = data.topOf(image.index) ?? [-1];
+  return Math.max(0, image.targets.indexOf(top));
+}
+
+function nameAndClass(image: ImageRecord, rank: number) {
+  const words = `${data.classOf(image, rank)} ${probability(image.probabilities[rank])}`;
+  return h("span", {}, bdi(image.file), h("span", { class: "hint" }, bdi(words)));
+}
+
+function map(image: ImageRecord, rank: number, method: string, layer: string) {
+  const id = { image: image.index, rank, method, layer };
+  return data.camOf(image, id) ? cellButton(id) : "–";
+}

@@ -1,0 +1,64 @@
+// Where the numbers come from.
+import { data } from "../app";
+import { button } from "../parts/controls";
+import { bdi, definitions, h } from "../parts/dom";
+import { failedList, failedTitle } from "../parts/notes";
+import { prose, t } from "../parts/words";
+import { type View, viewRoot } from "./view";
+
+export function provenanceView(): View {
+  const [[, command], ...others] = prose().provenance;
+  const said = h("span", { role: "status" });
+  const copy = () =>
+    navigator.clipboard.writeText(command).then(
+      () => (said.textContent = t("copied")),
+      () => (said.textContent = t("notCopied")),
+    );
+  const root = viewRoot(
+    "provenance",
+    h("h2", {}, t("view.provenance")),
+    h("p", {}, t("provenance.again")),
+    h("p", { class: "command" }, h("code", {}, command), button(t("copy"), "copy", copy), said),
+    definitions("rows", others),
+    failures(),
+    hashes(),
+  );
+  return { root, update: () => true };
+}
+
+/** Inputs that could not be read. */
+function failures() {
+  if (!prose().failed.length) return h("p", { class: "hint" }, t("failed.none"));
+  return h("div", { class: "notice" }, h("h3", {}, failedTitle()), failedList());
+}
+
+/** What each image's file held. */
+function hashes() {
+  const { file, size, sha256 } = data.report.images;
+  const heads = ["file", "pixels", "sha256"].map((key) =>
+    h("th", { scope: "col" }, t(`hashes.${key}`)),
+  );
+  const lines = sha256.map((hash, i) =>
+    h(
+      "tr",
+      {},
+      h("td", {}, bdi(file[i])),
+      h("td", {}, size[i].join(" × ")),
+      h("td", {}, h("code", {}, hash)),
+    ),
+  );
+  const table = h(
+    "table",
+    { class: "numbers" },
+    h("thead", {}, h("tr", {}, ...heads)),
+    h("tbody", {}, ...lines),
+  );
+  const more = file.length - sha256.length;
+  return h(
+    "details",
+    {},
+    h("summary", {}, t("hashes")),
+    h("div", { class: "scroller" }, table),
+    more > 0 && h("p", { class: "hint" }, t("hashes.more", { count: more })),
+  );
+}

@@ -6,13 +6,14 @@ What can be refused without torch is refused before torch is imported.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 from camreport.errors import InputError, ModelError, suggestion
 from camreport.files import locked
 from camreport.images.inputs import InputFile, printable, read_file
 from camreport.images.pixels import decode
-from camreport.prepare import (
+from camreport.messages.progress import Notify, Progress
+from camreport.pipeline.prepare import (
     Prepared,
     changes_of,
     prepare,
@@ -20,13 +21,13 @@ from camreport.prepare import (
     resolve_quantity,
     right_classes,
 )
-from camreport.progress import Notify, Progress
 from camreport.report.export import export_figures, remove_exports
 from camreport.report.gallery import render_gallery
 from camreport.settings import AUTO, Settings, SettingsDict, check_device, options_of
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from camreport.models import LoadedModel
     from camreport.pipeline.records import Summary
@@ -149,7 +150,7 @@ def load(settings: Settings, class_names: Sequence[str] | None = None) -> "Loade
     from camreport.models import load_model
 
     return load_model(
-        settings.model,
+        cast("str | nn.Module | LoadedModel", settings.model),
         checkpoint=settings.checkpoint,
         weights=settings.weights,
         trust_checkpoint=settings.trust_checkpoint,

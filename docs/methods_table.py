@@ -35,7 +35,7 @@ def updated(readme: str, language: str) -> str:
 
 
 def _row(method: Method, language: str) -> str:
-    holds = [not method.class_specific, method.signed, method.fuses, method.by_name]
+    holds = [not method.per_class, method.values == "signed", method.fuses, method.opt_in]
     said = [words for words, true in zip(REMARKS[language], holds, strict=True) if true]
     start, between, end = BRACKETS[language]
     name = method.name + (start + between.join(said) + end if said else "")

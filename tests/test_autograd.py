@@ -179,7 +179,7 @@ def reentrant(features: nn.Module, x: Tensor) -> Tensor:
 def test_reentrant_checkpoints_give_the_maps_of_backward():
     found = torch.utils.checkpoint.CheckpointFunction
     assert_maps_are_plain(Net(reentrant))
-    methods = [key for key, method in METHODS.items() if key != "cam" and method.per_layer]
+    methods = [key for key, method in METHODS.items() if key != "cam" and method.scope == "layer"]
     one = explain(Net(reentrant), images(), ["features.3"], methods, [0, 1])
     other = explain(Net(lambda features, x: features(x)), images(), ["features.3"], methods, [0, 1])
     assert_close(one.maps, other.maps, rtol=1e-4, atol=1e-6)

@@ -47,8 +47,8 @@ GRADIENT = [
     key
     for key, method in METHODS.items()
     if "gradient" in str(method.needs.name)
-    and method.per_layer
-    and not method.on_input
+    and method.scope == "layer"
+    and method.grid == "layer"
     and key not in PER_CHANNEL
 ]
 
@@ -78,7 +78,7 @@ def test_every_method_and_layer_has_a_drawn_or_labelled_map(
     for rank in range(2):
         show(page, f"#v=matrix&k={rank}&ap=1")
         for key in methods:
-            for layer in DEEP if METHODS[key].per_layer else ("input",):
+            for layer in DEEP if METHODS[key].scope == "layer" else ("input",):
                 where = cell(0, rank, key, layer)
                 page.eval_on_selector(where, "e => e.scrollIntoView({inline: 'center'})")
                 page.wait_for_selector(f"{where} .frame[data-drawn]")
@@ -199,7 +199,7 @@ def test_signed_methods_diverge_around_zero_whatever_the_colours(
     page = ready(open_report(everything, link="#v=matrix&k=0&cm=jet&t=10"))
     arrays = load_results(everything).arrays(0)
     for key in ("hires_cam", "eigen_grad_cam"):
-        assert METHODS[key].signed
+        assert METHODS[key].values == "signed"
         cam = quantise(arrays[f"{key}/features.12"][0], True)
         pixels = drawn(page, cell(0, 0, key, "features.12"))
         np.testing.assert_array_equal(pixels, heat_pixels(cam, *pixels.shape[:2], threshold=0.1))
@@ -392,7 +392,7 @@ def test_many_methods_print_whole_with_their_layers(open_report: Open, everythin
         if "Figure" in sheet:
             assert any(layer in sheet for layer in (*DEEP, "input"))
     maps = sum(
-        (2 if METHODS[key].class_specific else 1) * (len(DEEP) if METHODS[key].per_layer else 1)
+        (2 if METHODS[key].per_class else 1) * (len(DEEP) if METHODS[key].scope == "layer" else 1)
         + (2 if METHODS[key].fuses else 0)
         for key in shown_methods(everything)
         if not key.startswith("guided")

@@ -248,7 +248,7 @@ def test_open_map_says_what_numpy_says(
     link = f"#v=matrix&i={image}&t={threshold}&open={'.'.join(map(str, where))}"
     page = ready(open_report(report, link=link))
     results = load_results(report)
-    signed = METHODS[method].signed
+    signed = METHODS[method].values == "signed"
     cam = quantise(results.arrays(image)[f"{method}/{layer}"][rank], signed)
     height, width = size_of(results, image, None)
     levels = enlarge(cam.levels, height, width)
@@ -347,7 +347,7 @@ def test_saved_picture_equals_the_python_overlay(
         opacity=0.6,
         colormap="inferno",
         threshold=0.2,
-        signed=METHODS[method].signed,
+        signed=METHODS[method].values == "signed",
     )
     assert saved.shape == expected.shape
     assert np.abs(saved - expected).max() <= 4  # two JPEG decoders

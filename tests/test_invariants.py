@@ -145,7 +145,7 @@ def test_finer_cam_is_linear_in_the_classes_it_compares(num_classes):
                 assert_close(e.maps["finer_cam"][layer][n, c], expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("key", [key for key in METHODS if METHODS[key].smooths])
+@pytest.mark.parametrize("key", [key for key in METHODS if METHODS[key].supports_smoothing])
 def test_contributions_of_the_channels_add_up_to_the_map(key):
     generator = torch.Generator().manual_seed(0)
     activation, gradient = torch.randn(2, 3, 7, 5, 4, generator=generator, dtype=torch.float64)

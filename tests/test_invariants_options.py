@@ -15,7 +15,7 @@ from camreport.methods.registry import ABLATED, HEAD, KEPT, LOOK_ALIKES, MASKED,
 OWN_SCORE = [k for k, m in METHODS.items() if m.needs in (MASKED, LOOK_ALIKES)]
 """Methods that have a score of their own and keep it."""
 
-SMOOTHED = [key for key, method in METHODS.items() if method.smooths]
+SMOOTHED = [key for key, method in METHODS.items() if method.supports_smoothing]
 LAYERS = ["2", "5"]
 
 
@@ -68,7 +68,7 @@ def test_quantity_is_the_logit_of_a_net_that_computes_it(key, quantity):
     for layer, expected in computed.items():
         largest = float(expected.abs().amax())
         assert largest > 0
-        if METHODS[key].class_specific:
+        if METHODS[key].per_class:
             plain = explain(net, IMAGES, LAYERS, [key], "all").maps[key][layer]
             assert not torch.allclose(plain, expected, atol=1e-3 * largest)
         assert_close(asked[layer], expected, rtol=1e-5, atol=1e-6 * largest)
@@ -203,7 +203,7 @@ def test_eigen_smoothing_keeps_the_first_component_of_the_contributions(smooth):
 
 
 def test_smoothing_leaves_the_methods_alone_that_it_does_not_apply_to():
-    others = [key for key, method in METHODS.items() if not method.smooths]
+    others = [key for key, method in METHODS.items() if not method.supports_smoothing]
     net = gap_net()
     plain, smoothed = (
         explain(net, IMAGES, ["1", "3"], others, [4, 1], smooth=smooth).maps

@@ -16,7 +16,7 @@ from camreport.engine.cost import Cost
 from camreport.methods import METHODS
 from camreport.methods.registry import PASSES, SHARED
 
-SMOOTHED = [key for key, method in METHODS.items() if method.smooths]
+SMOOTHED = [key for key, method in METHODS.items() if method.supports_smoothing]
 PLACES = {"2": 2, "3": 4}
 """Addresses in toy_net, and the place of the module whose output each one reads."""
 
@@ -248,7 +248,7 @@ CHANNELS = 6 + 6 + 8
 POSITIONS = 144 + 36 + 36
 
 
-@pytest.mark.parametrize("passes", [passes for passes in PASSES if passes != "tail passes"])
+@pytest.mark.parametrize("passes", [passes for passes in PASSES if passes != "tail"])
 @pytest.mark.parametrize("smooth", ["", "noise", "aug", "noise,aug"])
 def test_costs_are_the_passes_that_were_made(monkeypatch, passes, smooth):
     keys = [key for key, method in METHODS.items() if method.needs.passes == passes]
@@ -264,14 +264,14 @@ def test_costs_are_the_passes_that_were_made(monkeypatch, passes, smooth):
     )
     assert made["trainable"] == 0
     copied = {"": 0, "noise": 4, "aug": 6, "noise,aug": 24}[smooth]
-    smoothing = [key for key in keys if METHODS[key].smooths] if copied else []
-    expected = {SHARED: (1, 3)} if passes in (SHARED, "guided passes") else {SHARED: (1, 0)}
-    expected |= {"smoothing copies": (copied, 3 * copied)} if smoothing else {}
-    further = {"look-alikes": (0, 3), "noisy copies": (4, 12), "guided passes": (1, 3)}
+    smoothing = [key for key in keys if METHODS[key].supports_smoothing] if copied else []
+    expected = {SHARED: (1, 3)} if passes in (SHARED, "guided") else {SHARED: (1, 0)}
+    expected |= {"smoothing_copies": (copied, 3 * copied)} if smoothing else {}
+    further = {"look_alikes": (0, 3), "noisy_copies": (4, 12), "guided": (1, 3)}
     if passes in further and len(smoothing) < len(keys):
         expected[passes] = further[passes]
     found = {name: (cost.forwards, cost.backwards) for name, cost in e.costs.items()}
-    if passes == "masked images":
+    if passes == "masked":
         assert found.pop(passes) == (made["forwards"] - 1, 0)
         assert e.costs[passes].variants == 2 * CHANNELS * len(keys)
     assert found == expected
@@ -284,9 +284,9 @@ def test_costs_of_tails_are_the_passes_that_were_made(monkeypatch):
         e = explain(net, images(2), LAYERS, ["ablation_cam", "recipro_cam"], "all")
     assert (made["forwards"], made["backwards"]) == (1, 0), "of the whole network"
     checks = len(LAYERS)  # of each tail, with one image too many
-    assert e.costs["tail passes"].forwards == len(tails) - 1 - checks
-    assert e.costs["tail passes"].variants == sum(tails) - 2 - 3 * checks
-    assert e.costs["tail passes"].variants == 2 * (CHANNELS + POSITIONS)
+    assert e.costs["tail"].forwards == len(tails) - 1 - checks
+    assert e.costs["tail"].variants == sum(tails) - 2 - 3 * checks
+    assert e.costs["tail"].variants == 2 * (CHANNELS + POSITIONS)
 
 
 def test_costs_of_everything_are_those_of_its_parts():
@@ -306,11 +306,11 @@ def test_costs_of_everything_are_those_of_its_parts():
 @pytest.mark.parametrize(
     ("make_net", "given", "maps"),
     [
-        (toy_net, {"methods": ["layer_cam", "eigen_cam"]}, {"shared passes": 2 * 2 * (4 + 3)}),
-        (toy_net, {"methods": ["layer_cam"], "smooth": "aug"}, {"smoothing copies": 2 * 2 * 4}),
-        (pooled_net, {"methods": ["full_grad", "cam"]}, {"shared passes": 2 * 2 * 2}),
-        (pooled_net, {"methods": ["guided_backprop", "guided_grad_cam"]}, {"guided passes": 16}),
-        (pooled_net, {"methods": ["score_cam", "ablation_cam"]}, {"tail passes": 12}),
+        (toy_net, {"methods": ["layer_cam", "eigen_cam"]}, {"shared": 2 * 2 * (4 + 3)}),
+        (toy_net, {"methods": ["layer_cam"], "smooth": "aug"}, {"smoothing_copies": 2 * 2 * 4}),
+        (pooled_net, {"methods": ["full_grad", "cam"]}, {"shared": 2 * 2 * 2}),
+        (pooled_net, {"methods": ["guided_backprop", "guided_grad_cam"]}, {"guided": 16}),
+        (pooled_net, {"methods": ["score_cam", "ablation_cam"]}, {"tail": 12}),
     ],
     ids=["fused", "smoothed", "whole network", "guided", "changes"],
 )

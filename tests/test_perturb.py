@@ -19,7 +19,7 @@ from camreport.methods import METHODS
 
 MASKED = ("score_cam", "score_cam_pgc", "score_cam_torchcam")
 WITH_TAIL = ("ablation_cam", "recipro_cam")
-CHANGES = tuple(key for key, method in METHODS.items() if method.needs.changes)
+CHANGES = tuple(key for key, method in METHODS.items() if method.needs.perturbs)
 LARGE = 10**9
 
 
@@ -165,7 +165,7 @@ def test_one_blank_image_stands_for_all_dead_channels(key, factors):
     e = explain(net, images(), ["2"], [key], "all")
     live = sum(factor != 0 for factor in factors)
     assert sum(rows) == 2 + 1 + 2 * live
-    assert e.costs["masked images"].variants == 2 * 6
+    assert e.costs["masked"].variants == 2 * 6
     for n, image in enumerate(images()):
         for target in range(4):
             expected = getattr(reference, key)(net, net[2], image, target)

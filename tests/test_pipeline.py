@@ -67,7 +67,7 @@ def test_run_writes_the_manifest_of_the_contract(photos: Path, tmp_path: Path) -
     assert manifest["fusion"] == {"gamma": 2.0, "stages": None}
     maps = 7 * 2 * (2 * len(QUICK) + 1)  # images, classes, layers and fused
     families = manifest["cost"].pop("families")
-    assert families.keys() == {"shared passes"}
+    assert families.keys() == {"shared"}
     for cost in (manifest["cost"], *families.values()):
         assert cost.pop("seconds") > 0
         assert cost == {"forwards": 1, "backwards": 2, "variants": 0, "maps": maps}

@@ -143,15 +143,15 @@ def test_manifest_adds_up_the_costs_of_each_kind_of_passes(photos: Path, tmp_pat
     assert cost == summary.cost.to_json()
     families = cost["families"]
     assert list(families) == [
-        *("shared passes", "look-alikes", "noisy copies", "guided passes"),
-        *("masked images", "tail passes"),
+        *("shared", "look_alikes", "noisy_copies", "guided"),
+        *("masked", "tail"),
     ]
     for key in ("forwards", "backwards", "variants", "maps"):
         assert cost[key] == sum(family[key] for family in families.values())
-    assert (families["shared passes"]["forwards"], families["shared passes"]["backwards"]) == (3, 6)
-    assert families["masked images"]["variants"] == 5 * 3 * PER_IMAGE
-    assert families["tail passes"]["variants"] == 5 * (PER_IMAGE + 80 + 20)
-    assert families["guided passes"]["maps"] == 5 * 2 * 3
+    assert (families["shared"]["forwards"], families["shared"]["backwards"]) == (3, 6)
+    assert families["masked"]["variants"] == 5 * 3 * PER_IMAGE
+    assert families["tail"]["variants"] == 5 * (PER_IMAGE + 80 + 20)
+    assert families["guided"]["maps"] == 5 * 2 * 3
 
 
 @pytest.mark.parametrize(

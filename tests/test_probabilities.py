@@ -312,7 +312,8 @@ def test_a_report_shows_the_models_own_probabilities(
     assert said
     provenance = json.dumps(embedded(out, "report"), ensure_ascii=False)
     assert all(note in provenance for note in said)
-    assert all(words_of("zh").phrase(note) != note for note in said)
+    chinese = {str(note): words_of("zh").message(note) for note in results.manifest.model.notes}
+    assert all(chinese[note] != note for note in said)
 
 
 def test_probabilities_of_the_results_follow_their_formulas() -> None:

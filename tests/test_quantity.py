@@ -191,7 +191,7 @@ def test_quantity_changes_every_map_of_a_class_but_those_with_a_score_of_their_o
     (plain,), (other,) = (
         explain(*given, quantity=q).maps[key].values() for q in ("logit", quantity)
     )
-    changes = METHODS[key].class_specific and key not in OWN_SCORE
+    changes = METHODS[key].per_class and key not in OWN_SCORE
     for k in range(2):
         assert torch.equal(plain[:, k], other[:, k]) != changes
 

@@ -19,7 +19,7 @@ from camreport import explain
 from camreport.errors import MethodError
 from camreport.messages.message import LANGUAGES, sentences
 from camreport.methods import DEFAULT_METHODS, METHODS, registry, resolve_methods
-from camreport.methods.registry import GRADIENT, LOOK_ALIKES, MASKED, PASSES, Need
+from camreport.methods.registry import GRADIENT, LOOK_ALIKES, MASKED, PASSES, Requirement
 from camreport.results.reader import load_results
 
 every_method = pytest.mark.parametrize("key", METHODS)
@@ -57,7 +57,7 @@ def test_every_method_is_computed_by_a_function_with_formula_and_source(key):
 @every_method
 def test_every_method_says_what_it_is_computed_from_and_at_what_cost(key):
     needs = METHODS[key].needs
-    assert isinstance(needs, Need)
+    assert isinstance(needs, Requirement)
     assert needs.passes in PASSES
     assert all(said.worded(code) for said in (needs.name, needs.cost) for code in LANGUAGES)
     assert (METHODS[key].masks is not None) == (needs is MASKED)
@@ -66,7 +66,7 @@ def test_every_method_says_what_it_is_computed_from_and_at_what_cost(key):
 @every_method
 def test_only_sums_over_channels_of_activation_and_gradient_are_smoothed(key):
     method = METHODS[key]
-    if method.smooths:
+    if method.supports_smoothing:
         assert method.needs in (GRADIENT, LOOK_ALIKES)
         assert not method.per_channel
 
@@ -177,7 +177,7 @@ def test_resolve_methods_takes_several_names_without_repeats(names):
 
 
 def test_resolve_methods_takes_one_variant_of_each_for_all():
-    unasked = [key for key, method in METHODS.items() if not method.by_name]
+    unasked = [key for key, method in METHODS.items() if not method.opt_in]
     assert {"score_cam_pgc", "score_cam_torchcam"}.isdisjoint(unasked)
     for names in ("all", "ALL", ["All"], "all, layercam", "layercam, all"):
         assert [method.key for method in resolve_methods(names)] == unasked
@@ -186,12 +186,12 @@ def test_resolve_methods_takes_one_variant_of_each_for_all():
 
 
 def test_resolve_methods_bounds_the_grid_for_all_and_not_by_name():
-    bounded = {key for key, method in METHODS.items() if method.largest_grid is not None}
+    bounded = {key for key, method in METHODS.items() if method.max_positions is not None}
     assert bounded == {"recipro_cam"}
-    assert resolve_methods("recipro_cam")[0].largest_grid is None
+    assert resolve_methods("recipro_cam")[0].max_positions is None
     for names in ("all,recipro_cam", "recipro_cam,all"):
-        assert {m.key: m.largest_grid for m in resolve_methods(names)}["recipro_cam"] is None
-    assert {m.key for m in resolve_methods("all") if m.largest_grid} == bounded
+        assert {m.key: m.max_positions for m in resolve_methods(names)}["recipro_cam"] is None
+    assert {m.key for m in resolve_methods("all") if m.max_positions} == bounded
 
 
 @pytest.mark.parametrize(

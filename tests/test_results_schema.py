@@ -29,7 +29,7 @@ from camreport.results.schema import (
 
 COST = Cost(forwards=1, backwards=2, variants=0, maps=4, seconds=0.5)
 TOTAL = TotalCost(
-    forwards=1, backwards=2, variants=0, maps=4, seconds=0.5, families={"shared passes": COST}
+    forwards=1, backwards=2, variants=0, maps=4, seconds=0.5, families={"shared": COST}
 )
 OK = ImageEntry(
     index=0,
@@ -168,7 +168,8 @@ def put(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (put("methods", value=["layer_cam"]), "at least one with a map as methods"),
         (put("quantity", value="contrast:2"), "contrast and a class index as quantity"),
         (put("quantity", value="x"), "logit, probability or contrast as quantity"),
-        (put("cost", "families", "shared passes", "maps", value=1.5), r"as cost\.families\.shared"),
+        (put("cost", "families", "shared", "maps", value=1.5), r"as cost\.families\.shared"),
+        (put("cost", "families", "x", value=COST.to_json()), "a kind of passes as cost.families"),
         (put("fusion", "gamma", value=float("nan")), r"a number as fusion\.gamma"),
         (put("command", value="\ud800"), "a text of whole characters as command"),
         (lambda content: content.pop("layers"), r"an object with 'layers' in manifest\.json"),

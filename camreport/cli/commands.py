@@ -18,8 +18,8 @@ from camreport.cli import console, options, summary
 from camreport.cli.console import result
 from camreport.cli.exits import Commands
 from camreport.cli.layers import HEAD, NUMBERS, layer_rows
+from camreport.messages.progress import Progress
 from camreport.methods import METHODS
-from camreport.progress import Progress
 from camreport.settings import Settings
 from camreport.version import __version__
 
@@ -211,7 +211,7 @@ def _export_figures(out: Path) -> None:
 def layers(ctx: click.Context, /, tree: bool, **_: object) -> None:
     """List a model's layers in the order in which they run, with the tensor that maps use."""
     from camreport import api
-    from camreport.prepare import check_loading
+    from camreport.pipeline.prepare import check_loading
 
     settings = options.settings_of(ctx)
     check_loading(settings)

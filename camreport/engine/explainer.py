@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,12 @@ from camreport.engine.plan import Options, Plan, Skip, make_draft
 from camreport.engine.probe import ONE_IMAGE_TOO_MUCH, checked_draft, make_plan
 from camreport.engine.targets import Targets, as_indices, choose_targets, of_rows
 from camreport.errors import LayerError, MemoryLimitError, ModelError
+from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
 from camreport.methods.fusion import fuse
-from camreport.models import LoadedModel
-from camreport.models.loaded import check_module
 from camreport.network.address import Layer
+from camreport.network.checks import check_module
 from camreport.network.choose import choose_layers, nearest_layers
 from camreport.network.memory import BatchTooLarge, is_out_of_memory
 from camreport.network.state import (
@@ -120,8 +120,29 @@ class Explanation:
         return sum(self.costs.values(), Cost())
 
 
+@runtime_checkable
+class Classifier(Protocol):
+    """A module and what is known of it; ``load_model`` returns one.
+
+    Attributes:
+        module: maps images ``(N, 3, H, W)`` to logits, or to an output that contains them.
+        preprocessing: of the images; their height and width are its ``size``.
+        output: key, attribute or index of the logits in the module's output.
+        activation: turns logits into probabilities, as for ``explain``.
+    """
+
+    @property
+    def module(self) -> nn.Module: ...  # noqa: D102
+    @property
+    def preprocessing(self) -> Preprocessing: ...  # noqa: D102
+    @property
+    def output(self) -> str | None: ...  # noqa: D102
+    @property
+    def activation(self) -> str: ...  # noqa: D102
+
+
 def explain(
-    model: nn.Module | LoadedModel,
+    model: nn.Module | Classifier,
     images: Tensor,
     layers: str | nn.Module | Sequence[str | int | nn.Module] | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
@@ -239,7 +260,7 @@ class Explainer:
 
     def __init__(
         self,
-        model: nn.Module | LoadedModel,
+        model: nn.Module | Classifier,
         layers: Asked = None,
         methods: str | Sequence[str] = DEFAULT_METHODS,
         *,
@@ -255,12 +276,12 @@ class Explainer:
         batch_size: int | None = None,
         limits: Limits | None = None,
     ) -> None:
-        module = model.module if isinstance(model, LoadedModel) else model
-        if isinstance(model, LoadedModel):
+        if isinstance(model, Classifier) and not isinstance(model, nn.Module):
             output = model.output if output is None else output
             activation = model.activation if activation == AUTO else activation
             input_shape = input_shape or (3, *model.preprocessing.size)
-        check_module(module)
+            model = model.module
+        module = check_module(model)
         chosen = tuple(resolve_methods(methods))
         options = Options(chosen, quantity, gamma, stages, smooth, seed, output, activation)
         self._module, self._limits = module, limits or Limits()

@@ -13,7 +13,7 @@ from camreport.engine.plan import Plan
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, GRADIENT, GUIDED, LOOK_ALIKES, MASKED, NOISE
 
-COPIES = "smoothing copies"
+COPIES = "smoothing_copies"
 """The passes over changed copies of the images that smoothing takes."""
 
 

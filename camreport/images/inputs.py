@@ -17,7 +17,7 @@ from pathlib import Path
 from camreport.errors import ClassError, InputError
 from camreport.files import MARKER, RESULTS
 from camreport.messages import message
-from camreport.progress import Notify
+from camreport.messages.progress import Notify
 
 READABLE_EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split()

@@ -17,7 +17,7 @@ from camreport.images.inputs import (
     printable,
     read_text,
 )
-from camreport.progress import Notify
+from camreport.messages.progress import Notify
 from camreport.settings import split_list
 
 FOLDER = "folder"

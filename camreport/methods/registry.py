@@ -37,13 +37,6 @@ class Requirement:
     perturbs: bool = False
     random: bool = False
 
-    # bridge begins
-    @property
-    def changes(self) -> bool:
-        """See ``perturbs``."""
-        return self.perturbs
-
-    # bridge ends
     @property
     def name(self) -> Message:
         """What it is, in a word or two, for tables."""
@@ -59,20 +52,20 @@ class Requirement:
 Need = Requirement
 
 # bridge ends
-SHARED = "shared passes"
+SHARED = "shared"
 """The passes whose activations and gradients most methods are made of."""
 
 GRADIENT = Requirement("gradient", SHARED)
 ACTIVATION = Requirement("activation", SHARED)
 HEAD = Requirement("head", SHARED)
 POOL_GRADIENT = Requirement("pool_gradient", SHARED)
-LOOK_ALIKES = Requirement("look_alikes", "look-alikes")
-NOISE = Requirement("noise", "noisy copies", random=True)
+LOOK_ALIKES = Requirement("look_alikes", "look_alikes")
+NOISE = Requirement("noise", "noisy_copies", random=True)
 INPUT_GRADIENT = Requirement("input_gradient", SHARED)
-GUIDED = Requirement("guided", "guided passes")
-MASKED = Requirement("masked", "masked images", perturbs=True)
-ABLATED = Requirement("ablated", "tail passes", perturbs=True)
-KEPT = Requirement("kept", "tail passes", perturbs=True)
+GUIDED = Requirement("guided", "guided")
+MASKED = Requirement("masked", "masked", perturbs=True)
+ABLATED = Requirement("ablated", "tail", perturbs=True)
+KEPT = Requirement("kept", "tail", perturbs=True)
 
 PASSES = tuple(
     dict.fromkeys(need.passes for need in (GRADIENT, LOOK_ALIKES, NOISE, GUIDED, MASKED, ABLATED))
@@ -128,48 +121,6 @@ class Method:
     opt_in: bool = False
     aliases: tuple[str, ...] = ()
 
-    # bridge begins
-    @property
-    def class_specific(self) -> bool:
-        """See ``per_class``."""
-        return self.per_class
-
-    @property
-    def signed(self) -> bool:
-        """See ``values``."""
-        return self.values == "signed"
-
-    @property
-    def from_least(self) -> bool:
-        """See ``values``."""
-        return self.values == "relative"
-
-    @property
-    def on_input(self) -> bool:
-        """See ``grid``."""
-        return self.grid == "input"
-
-    @property
-    def per_layer(self) -> bool:
-        """See ``scope``."""
-        return self.scope == "layer"
-
-    @property
-    def smooths(self) -> bool:
-        """See ``supports_smoothing``."""
-        return self.supports_smoothing
-
-    @property
-    def largest_grid(self) -> int | None:
-        """See ``max_positions``."""
-        return self.max_positions
-
-    @property
-    def by_name(self) -> bool:
-        """See ``opt_in``."""
-        return self.opt_in
-
-    # bridge ends
     @property
     def meaning(self) -> Message:
         """What a map shows, in one sentence."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import TypeGuard, Unpack
 
 from torch import nn
 
@@ -16,7 +16,6 @@ from camreport.models.heads import check_head
 from camreport.models.loaded import (
     Architecture,
     LoadedModel,
-    as_message,
     count_classes,
     numbered_classes,
     wrap_module,
@@ -144,7 +143,7 @@ def _with_changes(loaded: LoadedModel, changes: PreprocessingChanges) -> LoadedM
     if preprocessing == loaded.preprocessing:
         return loaded
     notes = tuple(
-        message("models.preprocessing_changed", note=as_message(note))
+        message("models.preprocessing_changed", note=note)
         if _is_about(note, "preprocessing")
         else note
         for note in loaded.notes
@@ -190,6 +189,6 @@ def _with_class_names(loaded: LoadedModel, class_names: Sequence[str]) -> Loaded
     return replace(loaded, class_names=tuple(class_names), notes=notes)
 
 
-def _is_about(note: str | Message, subject: str) -> bool:
+def _is_about(note: str | Message, subject: str) -> TypeGuard[Message]:
     """Return whether a note is one of ours about ``preprocessing`` or ``classes``."""
-    return as_message(note).code.startswith(f"models.{subject}_")
+    return isinstance(note, Message) and note.code.startswith(f"models.{subject}_")

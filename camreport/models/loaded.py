@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from camreport.errors import ModelError
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message
+from camreport.network.checks import check_module
 from camreport.network.logits import logits_of
 from camreport.network.state import gradients_on, preserved
 from camreport.settings import AUTO
@@ -112,11 +112,6 @@ class Architecture:
     notes: tuple[Message, ...] = ()
 
 
-def as_message(text: str | Message) -> Message:
-    """Return a text of the user's own code as a message that is the same in every language."""
-    return text if isinstance(text, Message) else message("models.own_text", text=text)
-
-
 @contextmanager
 def alone_in_argv(where: str) -> Iterator[None]:
     """Hide camreport's command-line arguments from the user's code while it runs."""
@@ -126,54 +121,6 @@ def alone_in_argv(where: str) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
-
-
-def check_module(module: object) -> None:
-    """Refuse a model whose layers cannot be read, or that has no weights yet.
-
-    Raises:
-        ModelError: not a module, an exported one, one with TorchScript or quantised layers, or one
-            with uninitialised or meta tensors.
-    """
-    kind = type(module).__name__
-    if not isinstance(module, nn.Module):
-        raise ModelError(
-            f"model: expected a torch.nn.Module, got {kind}. An exported program or a function "
-            "has no layers that can be read: pass the module it was made from."
-        )
-    if {"train", "eval"} & vars(module).keys():
-        raise ModelError(
-            f"model: {kind} is an exported program, which has one mode and no layers of its own. "
-            "Pass the module it was made from."
-        )
-    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise ModelError(
-            f"model: {kind} is a TorchScript module, or holds one, whose layers cannot be read. "
-            "Build the Python module it was made from, and load the script's state_dict() into it."
-        )
-    quantised = [part for part in module.modules() if _is_quantised(part)]
-    if quantised:
-        raise ModelError(
-            f"model: {kind} has quantised layers ({type(quantised[0]).__name__}), whose tensors "
-            "have no gradients and cannot be read. Pass the float module they were made from."
-        )
-    tensors = [*module.parameters(), *module.buffers()]
-    if any(is_lazy(tensor) for tensor in tensors):
-        raise ModelError(
-            f"model: {kind} has lazy layers without weights. Run it once on an image, "
-            "model(torch.zeros(1, 3, 224, 224)), load its weights, and pass it again."
-        )
-    if any(tensor.is_meta for tensor in tensors):
-        raise ModelError(
-            f"model: {kind} has tensors on the meta device, which hold no weights. "
-            "Load them first: model.to_empty(device='cpu') and load_state_dict."
-        )
-
-
-def _is_quantised(part: nn.Module) -> bool:
-    """Return whether a layer computes with integers; dynamic ones take and return floats."""
-    home = type(part).__module__
-    return ".quantized" in home and ".dynamic" not in home
 
 
 def wrap_module(module: nn.Module) -> LoadedModel:

@@ -21,10 +21,10 @@ from camreport.models.loaded import (
     Architecture,
     LoadedModel,
     alone_in_argv,
-    check_module,
     first_line,
     state_sha256,
 )
+from camreport.network.checks import check_module
 from camreport.settings import check_code_file
 
 

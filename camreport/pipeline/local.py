@@ -18,6 +18,7 @@ from camreport.engine.explainer import Explainer
 from camreport.errors import InputError, ResultsError
 from camreport.images.inputs import InputFile, read_file
 from camreport.images.loading import FailedInput, decode_ahead
+from camreport.messages.progress import Notify, Progress
 from camreport.methods import Method
 from camreport.models import LoadedModel
 from camreport.network.state import device_of
@@ -47,7 +48,6 @@ from camreport.pipeline.shard import (
     in_order,
     with_methods,
 )
-from camreport.progress import Notify, Progress
 from camreport.results.schema import IMAGE, SCHEMA, FileFacts, ImageEntry, MapKey, Sidecar
 from camreport.results.shards import Arrays
 from camreport.results.writer import Finished, Marker, ResultsWriter, earlier_run

@@ -15,9 +15,9 @@ from camreport.engine.explainer import Explainer, Explanation
 from camreport.images.inputs import InputFile
 from camreport.images.loading import FailedInput, LoadedImage
 from camreport.messages import Message
+from camreport.messages.progress import Progress
 from camreport.methods import METHODS
 from camreport.pipeline.run_plan import RunPlan, as_message, as_messages
-from camreport.progress import Progress
 from camreport.results.reader import probabilities
 from camreport.results.schema import (
     CHANNEL_WEIGHTS,

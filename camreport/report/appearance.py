@@ -48,7 +48,7 @@ class Appearance:
     @property
     def quantised(self) -> QuantisedCam:
         """The drawn map in 8 bits."""
-        return quantise(self.drawn, self.method.signed)
+        return quantise(self.drawn, self.method.values == "signed")
 
 
 def appearance(record: MapRecord) -> Appearance:
@@ -60,7 +60,7 @@ def appearance(record: MapRecord) -> Appearance:
     if cam.ndim == 3:
         strongest = cam[np.abs(cam).argmax(0), *np.indices(cam.shape[1:])]
         return Appearance(method, strongest, colours=cam)
-    base = float(np.min(cam)) if method.from_least and np.isfinite(cam).all() else 0.0
+    base = float(np.min(cam)) if method.values == "relative" and np.isfinite(cam).all() else 0.0
     return Appearance(method, cam, base, channel)
 
 
@@ -88,7 +88,10 @@ def drawn_over(photo: NDArray[np.uint8], shown: Appearance, seen: Part) -> NDArr
         picture[rows, columns] = cv2.resize(signed_picture(shown.colours), size)
     else:
         picture[rows, columns] = overlay(
-            photo[rows, columns], shown.drawn, opacity=OPACITY, signed=shown.method.signed
+            photo[rows, columns],
+            shown.drawn,
+            opacity=OPACITY,
+            signed=shown.method.values == "signed",
         )
     return picture
 

@@ -135,8 +135,8 @@ class Results:
             if key is None or key.method not in METHODS:
                 continue
             method = METHODS[key.method]
-            for slot in range(len(cams) if method.class_specific else 1):
-                target = int(arrays[TARGETS][slot]) if method.class_specific else None
+            for slot in range(len(cams) if method.per_class else 1):
+                target = int(arrays[TARGETS][slot]) if method.per_class else None
                 yield MapRecord(method, key.layer, slot, target, cams[slot])
 
     def logits(self, index: int) -> NDArray[np.float32]:
@@ -243,6 +243,21 @@ def read_sidecar(folder: Path, manifest: Manifest, shard: int) -> Sidecar:
     """
     name = sidecar_name(shard)
     return sidecar_of(read_json(folder / name, folder.parent), manifest, shard, name)
+
+
+def check_data(out: str | Path) -> None:
+    """Refuse an ``OUT/data`` that is not ours.
+
+    Raises:
+        ResultsError: it holds something else, or is no folder.
+    """
+    data = Path(out, DATA)
+    ours = is_folder(data) and (is_marked(data) or not any(data.iterdir()))
+    if os.path.lexists(data) and not ours:
+        raise ResultsError(
+            f"report: expected {DATA}/ to be new, empty or ours, but it is something else. "
+            "Move that away."
+        )
 
 
 def check_output(out: Path, overwrite: bool = False) -> None:

@@ -11,6 +11,7 @@ from camreport.errors import ResultsError
 from camreport.images.pixels import MAX_PIXELS
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message
+from camreport.messages.message import sentences
 from camreport.methods import METHODS
 from camreport.results.decoding import Entry, UnfitError, filled, refusing, whole
 
@@ -49,6 +50,12 @@ def _file_name(value: str) -> None:
 def _method_key(value: str) -> None:
     if value not in METHODS:
         raise UnfitError(f"one of {', '.join(METHODS)}", value)
+
+
+def _kinds_of_passes(value: Mapping[str, object]) -> None:
+    for name in value:
+        if f"methods.passes.{name}" not in sentences():
+            raise UnfitError("a kind of passes", name)
 
 
 Count = Annotated[int, whole()]
@@ -255,7 +262,7 @@ class Cost(Entry):
 class TotalCost(Cost):
     """What was computed, and by which kind of passes."""
 
-    families: Mapping[str, Cost]
+    families: Annotated[Mapping[str, Cost], _kinds_of_passes]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -148,7 +148,7 @@ def _grids(method: str) -> list[tuple[int | None, ...]]:
     """Return the shapes that one map of a method may have; None is any length."""
     if METHODS[method].per_channel:
         return [(None, None, None)]
-    return [(None, None), (3, None, None)] if METHODS[method].on_input else [(None, None)]
+    return [(None, None), (3, None, None)] if METHODS[method].grid == "input" else [(None, None)]
 
 
 def _is(array: NDArray[Any] | None, kind: type, shape: tuple[int | None, ...]) -> bool:

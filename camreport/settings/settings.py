@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from camreport.settings.option import Affects, documented, option, options_of
 from camreport.settings.text import (
@@ -59,11 +59,6 @@ from camreport.settings.values import (
     check_weights,
     is_own_code,
 )
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from camreport.models import LoadedModel
 
 Layout = Literal["auto", "single", "folder"]
 """Forms of a report: one file, or a page and a folder of data; ``auto`` chooses by the size."""
@@ -151,7 +146,7 @@ class Settings:
         parse=OneNumberOf("1", "255"),
         help="Pixel value of white; mean and std are in this unit.",
     )
-    model: "str | nn.Module | LoadedModel" = _model(
+    model: object = _model(
         BUNDLED,
         metavar="NAME",
         write=write_model,
@@ -383,7 +378,7 @@ class SettingsDict(TypedDict, total=False):
     std: Sequence[float] | None
     channel_order: str | None
     scale: int | None
-    model: "str | nn.Module | LoadedModel"
+    model: object
     checkpoint: str | Path | None
     weights: str
     trust_checkpoint: bool

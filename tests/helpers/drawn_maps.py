@@ -34,9 +34,9 @@ def peaks_of(results: Results, image: int) -> dict[str, float]:
     peaks: dict[str, float] = {}
     for record in results.maps(image):
         method = record.method
-        if record.layer == "fused" or method.on_input or method.from_least:
+        if record.layer == "fused" or method.grid == "input" or method.values == "relative":
             continue
-        peak = quantise(record.cam, method.signed).peak
+        peak = quantise(record.cam, method.values == "signed").peak
         peaks[method.key] = max(peaks.get(method.key, 0.0), peak)
     return peaks
 
@@ -66,7 +66,9 @@ def reference(
 ) -> Pixels:
     """Return what Python draws of a map."""
     results = load_results(out)
-    cam = quantise(results.arrays(image)[f"{method}/{layer}"][rank], METHODS[method].signed)
+    cam = quantise(
+        results.arrays(image)[f"{method}/{layer}"][rank], METHODS[method].values == "signed"
+    )
     assert cam.state == "positive"
     height, width = size_of(results, image, side)
     top = scale_of(results, image, method, layer, scale)
@@ -78,7 +80,9 @@ def reference_lines(
 ) -> Pixels:
     """Return the contours that Python draws of a map: black within, white without."""
     results = load_results(out)
-    cam = quantise(results.arrays(image)[f"{method}/{layer}"][rank], METHODS[method].signed)
+    cam = quantise(
+        results.arrays(image)[f"{method}/{layer}"][rank], METHODS[method].values == "signed"
+    )
     top = scale_of(results, image, method, layer, scale)
     index, _ = shade(cam, *size_of(results, image, 224), scale=top)
     inner, outer = contour_lines(index, cam.signed)

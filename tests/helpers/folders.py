@@ -114,7 +114,7 @@ def reference(
     height, width = (
         int(length * side / max(photo.size) + 0.5) for length in (photo.height, photo.width)
     )
-    return heat_pixels(quantise(cam, METHODS[method].signed), height, width, **look)
+    return heat_pixels(quantise(cam, METHODS[method].values == "signed"), height, width, **look)
 
 
 @contextmanager

@@ -135,7 +135,7 @@ class View:
     def guided(self, method: Method) -> Tensor:
         """Return guided backpropagation, under Grad-CAM where a method asks for a layer."""
         saliency = reference.guided_backprop(self.net, self.image, self.target)
-        if not method.per_layer:
+        if method.scope == "network":
             return saliency
         own = self.gradient(self.place, self.target, self.image)
         cam = reference.grad_cam(self.activation, own)
@@ -270,7 +270,7 @@ def is_constant_where_nothing_varies(tester: MethodTester) -> None:
         replace(tester, make_net=gap_net, places=(3,), images=constant).maps().items()
     ):
         assert cams.isfinite().all()
-        if layer != "input" and not tester.method.on_input:
+        if layer != "input" and tester.method.grid == "layer":
             spread = cams.amax((-2, -1)) - cams.amin((-2, -1))
             assert spread.amax() <= 1e-5 * cams.abs().amax().clamp(min=1e-30)
 

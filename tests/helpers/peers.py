@@ -135,7 +135,7 @@ class Case:
             e = explain(self.inplace_net, self.images, known, keys if cheap else [key], CLASSES)
             for method, by_layer in e.maps.items():
                 for name, maps in by_layer.items():
-                    name = name if METHODS[method].per_layer else layer
+                    name = name if METHODS[method].scope == "layer" else layer
                     self._found[method, name] = maps.transpose(0, 1).flatten(0, 1)
         return self._found[key, layer]
 

@@ -201,7 +201,7 @@ def _sidecar(images: Sequence[ImageEntry]) -> Sidecar:
 
 def _cost(maps: int) -> TotalCost:
     counts = {"forwards": 1, "backwards": 2, "variants": 0, "maps": maps}
-    families = {"shared passes": Cost(**counts, seconds=1.0)}
+    families = {"shared": Cost(**counts, seconds=1.0)}
     return TotalCost(**counts, seconds=1.0, families=families)
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from camreport.files import MARKER, is_file, is_marked, remove_tree, writing
-from camreport.progress import Progress
+from camreport.messages.progress import Progress
 from camreport.report.export.figures import FIGURES
 from camreport.report.export.pdf import DOCUMENT, is_older, report_page
 from camreport.report.export.table import TABLE, is_our_table

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from camreport.errors import ResultsError
 from camreport.files import MARKER, check_no_links, is_marked, make_folder, remove_tree, write
-from camreport.progress import Progress
+from camreport.messages.progress import Progress
 from camreport.report.appearance import (
     Part,
     appearance,

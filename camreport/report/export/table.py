@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from camreport.files import is_file, writing
-from camreport.progress import Progress
+from camreport.messages.progress import Progress
 from camreport.report.appearance import appearance
 from camreport.report.heatmap import quantise, shade
 from camreport.results.reader import MapRecord, Results, load_results

@@ -97,8 +97,8 @@ def _reason(methods: set[str], classes: int) -> str:
 def _kind(method: Method) -> tuple[bool, ...]:
     """Return what decides how a method's maps are drawn."""
     return (
-        *(method.class_specific, method.signed, method.on_input),
-        *(method.per_channel, method.from_least),
+        *(method.per_class, method.values == "signed", method.grid == "input"),
+        *(method.per_channel, method.values == "relative"),
     )
 
 
@@ -119,6 +119,6 @@ def _fractions(record: MapRecord) -> NDArray[np.float64] | None:
     cam = np.asarray(drawn, dtype=np.float64)
     if not np.isfinite(cam).all():
         return None
-    cam = cam if record.method.signed else np.maximum(cam, 0)
+    cam = cam if record.method.values == "signed" else np.maximum(cam, 0)
     peak = np.abs(cam).max()
     return cam / peak if peak > 0 else cam

@@ -99,7 +99,7 @@ def fallback_image(
 
 def tile_methods(methods: Sequence[Method]) -> tuple[Method, ...]:
     """Return the methods of the contact sheet: heat maps of layers, the usual methods first."""
-    drawn = [m for m in methods if m.per_layer and not m.on_input and not m.per_channel]
+    drawn = [m for m in methods if m.scope == "layer" and m.grid == "layer" and not m.per_channel]
     usual = [m for m in drawn if m.key in DEFAULT_METHODS]
     return tuple(dict.fromkeys([*usual, *drawn]))[:TILE_METHODS]
 
@@ -141,7 +141,7 @@ def _tiles(
             if record is None:
                 continue
             shown = appearance(record)
-            of_class = method.class_specific
+            of_class = method.per_class
             name = manifest.class_names[target] if of_class else words("class.any")
             label = words("fallback.tile", name=name, method=method.name)
             state = shown.quantised.state
@@ -161,7 +161,7 @@ def _numbers(results: Results, image: ImageEntry, maps: _Maps, words: Words) -> 
     addresses = [*(layer.address for layer in manifest.layers), FUSED, INPUT]
     chances = results.probabilities(image.index)
     for slot, target in [*enumerate(results.targets(image.index)), (0, None)]:
-        columns = [m for m in methods if m.class_specific == (target is not None)]
+        columns = [m for m in methods if m.per_class == (target is not None)]
         if not columns:
             continue
         name = words("class.any")
@@ -194,5 +194,5 @@ def _peak(record: MapRecord | None, words: Words) -> str:
     quantised = shown.quantised
     if quantised.state != "positive":
         return words(f"cell.{quantised.state}")
-    sign = "±" if record.method.signed else ""
+    sign = "±" if record.method.values == "signed" else ""
     return sign + f"{quantised.peak + shown.base:.3g}".replace("-", "−")

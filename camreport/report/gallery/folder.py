@@ -17,7 +17,6 @@ from markupsafe import Markup
 from PIL import Image
 
 from camreport import files
-from camreport.errors import ResultsError
 from camreport.images.loading import PHOTO_SIDE
 from camreport.images.pixels import jpeg_bytes
 from camreport.report.gallery.fallback import FallbackImage, fallback_image
@@ -35,21 +34,6 @@ _POLICY = (
     "default-src 'none'; img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'; "
     "style-src 'self' file:; script-src 'self' file:"
 )
-
-
-def check_data(out: str | Path) -> None:
-    """Refuse an ``OUT/data`` that is not ours.
-
-    Raises:
-        ResultsError: it holds something else, or is no folder.
-    """
-    data = Path(out, DATA)
-    ours = files.is_folder(data) and (files.is_marked(data) or not any(data.iterdir()))
-    if os.path.lexists(data) and not ours:
-        raise ResultsError(
-            f"report: expected {DATA}/ to be new, empty or ours, but it is something else. "
-            "Move that away."
-        )
 
 
 def is_folder(report: Path) -> bool:

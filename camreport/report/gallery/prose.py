@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from camreport.messages import Message
+from camreport.messages import Message, message
 from camreport.methods import METHODS, Method
 from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.language import Words
@@ -81,7 +81,10 @@ def format_cost(cost: Cost, words: Words) -> str:
 
 def format_families(cost: TotalCost, words: Words) -> Rows:
     """Return the cost of each kind of passes: ``shared passes``, ``1 forward, 2 backwards, …``."""
-    return [(words.phrase(name), format_cost(own, words)) for name, own in cost.families.items()]
+    return [
+        (words.message(message(f"methods.passes.{name}")), format_cost(own, words))
+        for name, own in cost.families.items()
+    ]
 
 
 def _title(manifest: Manifest, images: int, words: Words) -> str:

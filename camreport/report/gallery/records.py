@@ -210,8 +210,8 @@ def _peaks(entries: Sequence[MapEntry]) -> dict[str, float]:
 def _map_entry(record: MapRecord, levels: _Levels, map_side: int | None) -> MapEntry:
     """Return a map's entry, and add its bytes to the levels."""
     method, shown = record.method, appearance(record)
-    side = SALIENCY_SIDE if method.on_input else map_side
-    quantised = quantise(_smaller(shown.drawn, side), method.signed)
+    side = SALIENCY_SIDE if method.grid == "input" else map_side
+    quantised = quantise(_smaller(shown.drawn, side), method.values == "signed")
     positive = quantised.state == "positive"
     return MapEntry(
         method=method.key,
@@ -221,11 +221,11 @@ def _map_entry(record: MapRecord, levels: _Levels, map_side: int | None) -> MapE
         width=quantised.levels.shape[1],
         grid=shown.cam.shape,
         peak=quantised.peak,
-        largest=_largest(shown.cam, method.signed) if positive else 0.0,
+        largest=_largest(shown.cam, method.values == "signed") if positive else 0.0,
         base=shown.base,
         state=quantised.state,
         signed=quantised.signed,
-        own=record.layer == FUSED or method.on_input or method.from_least,
+        own=record.layer == FUSED or method.grid == "input" or method.values == "relative",
         picture=None if shown.colours is None else _picture(shown.colours),
         offset=levels.add(quantised.levels) if positive and shown.colours is None else None,
         channel=shown.channel,

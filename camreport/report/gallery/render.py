@@ -11,15 +11,15 @@ from markupsafe import Markup
 from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, writing
 from camreport.images.loading import PHOTO_SIDE
-from camreport.progress import Progress
+from camreport.messages.progress import Progress
 from camreport.report.gallery.fallback import FallbackImage, fallback_image
-from camreport.report.gallery.folder import check_data, is_folder, write_folder
+from camreport.report.gallery.folder import is_folder, write_folder
 from camreport.report.gallery.language import Words, check_language, language_of, words_of
 from camreport.report.gallery.page import DEFAULT_LIMITS, Limits, RunTotals, report_data
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, data_uri, image_record
 from camreport.report.gallery.template import digest, embedded, page_template, script, style
-from camreport.results.reader import DATA, REPORT, Results, load_results
+from camreport.results.reader import DATA, REPORT, Results, check_data, load_results
 from camreport.settings import Layout
 
 _START = 'document.documentElement.classList.add("js")'

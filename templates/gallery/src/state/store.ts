@@ -4,11 +4,13 @@
 export type Changed<S> = ReadonlySet<keyof S>;
 
 interface Follower<S> {
-  /** What it looks at, as text to compare. */
-  look: (state: S) => string;
-  seen: string;
+  select: (state: S) => unknown;
   act: (changed: Changed<S>) => void;
+  /** The state when it last looked. */
+  seen: S;
 }
+
+const alike = (one: unknown, other: unknown) => JSON.stringify(one) === JSON.stringify(other);
 
 export class Store<S extends object> {
   #state: S;
@@ -22,25 +24,20 @@ export class Store<S extends object> {
     return this.#state;
   }
 
-  /** Call a function after each change of what is selected, those who subscribed first before others. */
+  /** Call a function after each change of what is selected; who subscribed first is called first. */
   subscribe(select: (state: S) => unknown, act: (changed: Changed<S>) => void) {
-    const look = (state: S) => JSON.stringify(select(state));
-    this.#followers.push({ look, seen: look(this.#state), act });
+    this.#followers.push({ select, act, seen: this.#state });
   }
 
   /** Give some fields other values. */
   set(changes: Partial<S>) {
-    const next = { ...this.#state, ...changes };
-    const fields = Object.keys(next) as (keyof S)[];
-    const changed = new Set(
-      fields.filter((field) => String(next[field]) !== String(this.#state[field])),
-    );
-    this.#state = next;
+    this.#state = { ...this.#state, ...changes };
     for (const follower of this.#followers) {
-      const looked = follower.look(this.#state);
-      if (looked === follower.seen) continue;
-      follower.seen = looked;
-      follower.act(changed);
+      const [before, now] = [follower.seen, this.#state];
+      follower.seen = now;
+      if (alike(follower.select(before), follower.select(now))) continue;
+      const fields = Object.keys(now) as (keyof S)[];
+      follower.act(new Set(fields.filter((field) => !alike(before[field], now[field]))));
     }
   }
 }

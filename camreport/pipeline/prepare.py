@@ -11,10 +11,9 @@ from camreport.images.classes import find_class, read_class_names
 from camreport.images.inputs import InputFile, find_images
 from camreport.images.labels import FOLDER, read_label_map, true_classes
 from camreport.images.preprocessing import Preprocessing, PreprocessingChanges
+from camreport.messages.progress import Notify
 from camreport.methods import Method, resolve_methods
-from camreport.progress import Notify
-from camreport.report.gallery import check_rendering
-from camreport.results.reader import check_output
+from camreport.results.reader import check_data, check_output
 from camreport.settings import Settings, check_checkpoint, check_model, split_list
 
 
@@ -59,7 +58,7 @@ def prepare(
         resolve_classes(settings.classes, names)
         resolve_quantity(settings.quantity, names)
     check_output(folder, settings.overwrite)
-    check_rendering(folder, settings.layout, settings.language)
+    check_data(folder)
     files = tuple(find_images(listed, exclude=folder, notify=notify))
     _check_labels(settings, files, names)
     return Prepared(settings, listed, folder, files, methods, names)

@@ -48,10 +48,6 @@ class Requirement:
         return message(f"methods.needs.{self.key}.cost")
 
 
-# bridge begins
-Need = Requirement
-
-# bridge ends
 SHARED = "shared"
 """The passes whose activations and gradients most methods are made of."""
 

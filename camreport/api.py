@@ -22,7 +22,7 @@ from camreport.pipeline.prepare import (
     right_classes,
 )
 from camreport.report.export import export_figures, remove_exports
-from camreport.report.gallery import render_gallery
+from camreport.report.gallery import check_rendering, render_gallery
 from camreport.settings import AUTO, Settings, SettingsDict, check_device, options_of
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def run(
         TypeError: there is no such option.
     """
     prepared = prepare(inputs, out, changed(settings or Settings(), options), notify)
+    check_rendering(prepared.out, prepared.settings.layout, prepared.settings.language)
     found(len(prepared.files))
 
     # torch is imported from here on

@@ -115,6 +115,7 @@ def test_home_folder_is_found_in_every_path(
     assert command("render", "~/report").code == 0
     assert command("run", "~/*.jpg", "--out=~/other", *QUICK).code == 0
     assert (home / "other/index.html").is_file()
+    assert str(home / "none.pth") in command("layers", "--checkpoint=~/none.pth").err
     assert not Path("~").exists()
 
 

@@ -306,7 +306,7 @@ def test_legend_and_caption_say_which_scale(
     caption = page.inner_text("#view .panel .figcaption >> nth=0")
     strings = json.loads(page.text_content("script#report") or "")["strings"]["en"]
     assert strings[f"scale.{scale}.words"] in caption
-    for said in ("Colours: viridis.", "Values below 30 % are not drawn.", "25, 50 and 75 %"):
+    for said in ("Colours: viridis.", "Values below 30 % are not drawn.", "25%, 50% and 75%"):
         assert said in caption
     results = load_results(report)
     if scale == "report":
@@ -325,8 +325,8 @@ def test_legend_and_caption_say_which_scale(
 @pytest.mark.parametrize(
     ("weight", "label", "note"),
     [
-        (-1.0, "no positive evidence", "Only differences between logits"),
-        (torch.nan, "undefined", "values that are not finite"),
+        (-1.0, "no positive evidence", "Predictions depend only on differences between logits"),
+        (torch.nan, "undefined", "infinite or NaN values"),
     ],
     ids=["empty", "undefined"],
 )

@@ -346,7 +346,7 @@ def reluctant(tmp_path_factory: pytest.TempPathFactory) -> Path:
         crop,
         ("kitten", "puppy", "pony"),
         "reluctant",
-        "a module passed from Python",
+        message("models.from_python"),
         "0" * 64,
         notes=(message("models.preprocessing_unknown"),),
         warning=camreport.models.loaded.RANDOM,

@@ -174,7 +174,7 @@ def test_run_records_the_output(tmp_path: Path) -> None:
     camreport.run(CAT, tmp_path / "plain", model=net, **(options | {"layers": ["3"]}))
     manifest, plain = manifest_of(tmp_path / "out"), manifest_of(tmp_path / "plain")
     assert manifest["model"]["output"] == "scores"
-    assert plain["model"]["output"] is None
+    assert "output" not in plain["model"]
     assert "--output scores" in manifest["command"]
     assert manifest["images"][0]["top"] == plain["images"][0]["top"]
     camreport.run(CAT, tmp_path / "other", model=model, output="features", **options)

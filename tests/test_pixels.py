@@ -201,10 +201,10 @@ def test_run_says_what_was_stretched(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(sixteen_bits(values, "PNG"))
     (tmp_path / "c.png").write_bytes(PNG)
     summary = camreport.run(tmp_path, tmp_path / "out", layers=["12"], methods="grad_cam")
-    assert f"2 of 3 inputs: {STRETCHED}" in summary.notes
+    assert f"2 of 3 inputs: {STRETCHED}" in map(str, summary.notes)
     again = camreport.run(tmp_path, tmp_path / "out", layers=["12"], methods="grad_cam")
     assert again.reused == 3
-    assert f"2 of 3 inputs: {STRETCHED}" in again.notes
+    assert f"2 of 3 inputs: {STRETCHED}" in map(str, again.notes)
 
 
 def test_transparency_is_put_on_white_as_in_one_piece() -> None:

@@ -417,7 +417,7 @@ def test_without_resizing_the_first_readable_image_sets_the_size(tmp_path: Path)
     folder = photographs_of_several_sizes(tmp_path / "photos")
     (folder / "a.png").write_bytes(b"")
     summary = camreport.run(folder, tmp_path / "out", **QUICK, resize="none")
-    failed = {Path(record["file"]).name: record["reason"] for record in summary.failed}
+    failed = {Path(image.file).name: str(image.reason) for image in summary.failed}
     assert set(failed) == {"a.png", "c.png", "d.png"}
     assert "the file is empty" in failed["a.png"]
     assert "all images have 200 × 240" in failed["c.png"]
@@ -426,7 +426,7 @@ def test_without_resizing_the_first_readable_image_sets_the_size(tmp_path: Path)
 def test_without_resizing_a_size_may_be_given(tmp_path: Path) -> None:
     folder = photographs_of_several_sizes(tmp_path / "photos")
     summary = camreport.run(folder, tmp_path / "out", **QUICK, resize="none", image_size=(240, 200))
-    failed = {Path(record["file"]).name for record in summary.failed}
+    failed = {Path(image.file).name for image in summary.failed}
     assert failed == {"a.png", "c.png", "d.png"}
     with pytest.raises(InputError, match=r"got none of 4\. .*240 × 200 pixels"):
         camreport.run(folder, tmp_path / "none", **QUICK, resize="none", image_size=300)

@@ -308,7 +308,9 @@ def test_a_report_shows_the_models_own_probabilities(
         value = chances[int(row["class_index"])].item()
         assert float(row["probability"]) == pytest.approx(value, abs=1e-6)
         assert (row["logit"] == "") == (kind == "none")
-    said = [note for note in summary.notes if note.startswith(("probability: ", "output: "))]
+    said = [
+        note for note in map(str, summary.notes) if note.startswith(("probability: ", "output: "))
+    ]
     assert said
     provenance = json.dumps(embedded(out, "report"), ensure_ascii=False)
     assert all(note in provenance for note in said)

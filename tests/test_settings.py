@@ -15,7 +15,6 @@ import click
 import pytest
 from helpers.checkout import ROOT
 from helpers.command import CAT, QUICK, Command
-from torch import nn
 
 import camreport
 from camreport import api
@@ -23,7 +22,6 @@ from camreport.cli import options
 from camreport.cli.config import read_config
 from camreport.errors import CamReportError, MethodError
 from camreport.methods import METHODS, resolve_methods
-from camreport.models import LoadedModel
 from camreport.report.gallery.language import LANGUAGES
 from camreport.settings import GROUPS, Settings, SettingsDict, option, options_of
 from camreport.settings.text import read_whole
@@ -78,6 +76,15 @@ def test_an_option_said_once_is_in_the_fingerprint_and_in_a_file(tmp_path: Path)
     assert read_config(tmp_path / "own.toml", Wider) == {"crops": 4}
 
 
+def test_an_option_said_once_decides_what_a_second_run_keeps(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"layers": ["12"], "methods": "grad_cam"}
+    reused = [
+        camreport.run(CAT, tmp_path, settings=Wider(crops=crops, **given), overwrite=True).reused
+        for crops in (1, 1, 4, 4)
+    ]
+    assert reused == [0, 1, 0, 1]
+
+
 def test_an_option_said_once_is_in_the_readmes_table(table: Callable[..., str]) -> None:
     row = "| `--crops` `N` | Crops of each image to average over. | `1` |"
     assert row in table("en", options.from_settings(Wider))
@@ -99,9 +106,8 @@ def test_every_row_of_the_table_is_in_chinese_too() -> None:
 
 def test_keyword_arguments_of_run_are_the_fields_of_the_settings() -> None:
     hidden = {"spelled"}
-    names = {"nn": nn, "LoadedModel": LoadedModel}
-    hints = get_type_hints(Settings, localns=names)
-    assert get_type_hints(SettingsDict, localns=names) == {
+    hints = get_type_hints(Settings)
+    assert get_type_hints(SettingsDict) == {
         each.name: hints[each.name] for each in fields(Settings) if each.name not in hidden
     }
     assert not SettingsDict.__required_keys__

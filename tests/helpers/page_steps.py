@@ -24,6 +24,12 @@ def fields(page: Page) -> dict[str, str]:
     return dict(pairs)
 
 
+def texts(page: Page, selector: str) -> list[str]:
+    """Return the text of every element that a selector finds."""
+    found: list[str] = page.eval_on_selector_all(selector, "all => all.map(e => e.textContent)")
+    return found
+
+
 def focused(page: Page) -> str:
     """Return what has the focus, by the name that the page gives it."""
     name = page.evaluate("document.activeElement.dataset.focus ?? document.activeElement.id")

@@ -94,11 +94,11 @@ export const NAMES: Record<keyof State, string> = {
 /** Fields that change the pixels that maps are drawn in. */
 export const PAINTED = [
   "threshold",
-  "colormap",
   "scale",
+  "cells",
   "byValue",
   "contours",
-  "cells",
+  "colormap",
 ] as const satisfies (keyof State)[];
 
 /** Fields that change how maps look, and nothing else. */

@@ -117,10 +117,9 @@ def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Lim
         if method.needs.perturbs
         for source in dict.fromkeys(hook_points[method.key].values())
     )
-    capture = draft.capture
     return Plan(
         options=options,
-        capture=Capture(capture.sources, capture.pools, capture.from_input, output, activation),
+        capture=replace(draft.capture, output=output, activation=activation),
         hook_points=hook_points,
         layers=layers,
         channels=channels,

@@ -13,7 +13,7 @@ from camreport.images.labels import FOLDER, read_label_map, true_classes
 from camreport.images.preprocessing import Preprocessing, PreprocessingChanges
 from camreport.messages.progress import Notify
 from camreport.methods import Method, resolve_methods
-from camreport.results.reader import check_data, check_output
+from camreport.results.reader import check_output
 from camreport.settings import Settings, check_checkpoint, check_model, split_list
 
 
@@ -58,7 +58,6 @@ def prepare(
         resolve_classes(settings.classes, names)
         resolve_quantity(settings.quantity, names)
     check_output(folder, settings.overwrite)
-    check_data(folder)
     files = tuple(find_images(listed, exclude=folder, notify=notify))
     _check_labels(settings, files, names)
     return Prepared(settings, listed, folder, files, methods, names)

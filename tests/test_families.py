@@ -189,7 +189,7 @@ def test_family_runs_end_to_end_at_its_own_layers(family, photograph, tmp_path):
             assert cam.any()
     assert any((arrays[f"layer_cam/{layer}"] > 0).any() for layer in shown)
 
-    assert str(results.manifest.model.warning) == RANDOM
+    assert results.manifest.model.warning == RANDOM
     page = (tmp_path / "out" / "index.html").read_text()
     assert f'<p class="notice alarm">Warning: {RANDOM}.</p>' in page
 

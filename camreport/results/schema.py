@@ -27,7 +27,6 @@ FUSED, INPUT = "fused", "input"
 LOGITS, TARGETS, IMAGE = "logits", "targets", "image"
 PHOTO, PHOTO_OFFSETS = "photo", "photo_offsets"
 FEATURE_MAPS, CHANNEL_WEIGHTS = "feature_maps", "channel_weights"
-CHANNEL_CONTRIBUTIONS = "channel_contributions"
 """Names of a shard's arrays; the last three stand in front of a layer, as methods do."""
 
 MAX_SIDE = 1_000_000

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import chunk
 from helpers.checkout import INPUTS, ROOT
+from helpers.folders import chunk
 
 import camreport
 from camreport.report.gallery import render_gallery

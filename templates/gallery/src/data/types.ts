@@ -1,4 +1,4 @@
-// What Python ships, see camreport/gallery/. A test holds these types and the files equal.
+// What Python ships, see camreport/report/gallery/. A test holds these types and the files equal.
 
 export interface MethodFacts {
   key: string;

@@ -1,4 +1,4 @@
-// From 8-bit levels to pixels, with the arithmetic of camreport/heatmap.py: float64, half-pixel
+// From 8-bit levels to pixels, with the arithmetic of camreport/report/heatmap.py: float64, half-pixel
 // centres, floor(x + 0.5). A browser test holds the two equal.
 
 /** The level of zero in a signed map: 0 is -peak, 254 is +peak. */

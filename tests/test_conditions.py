@@ -207,3 +207,37 @@ def test_flags_come_back_where_a_model_cannot_be_explained(fails):
         fail()
     assert all(part.training for part in model.modules())
     assert [p for p in model.parameters() if not p.requires_grad] == [frozen]
+
+
+class OddBuffers(nn.Module):
+    """A net with buffers of every layout, whose forward moves one of each that can be moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("expanded", torch.ones(1).expand(5))
+        self.register_buffer("across", torch.arange(6.0).reshape(2, 3).T)
+        self.register_buffer("empty", torch.empty(0))
+        self.register_buffer("flags", torch.tensor([True, False]))
+        self.register_buffer("count", torch.tensor(3))
+        self.register_buffer("conjugate", torch.tensor([1 + 2j]).conj())
+        self.register_buffer("sparse", torch.eye(3).to_sparse())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the mean of each image, and count the call in several buffers."""
+        for buffer in (self.across, self.count, self.conjugate, self.sparse):
+            buffer.mul_(2)
+        self.flags.logical_not_()
+        return images.mean((1, 2, 3))
+
+
+def test_buffers_of_every_layout_come_back_with_their_values() -> None:
+    net = OddBuffers()
+    before = {name: buffer.to_dense().tolist() for name, buffer in net.named_buffers()}
+    objects = dict(net.named_buffers())
+    with preserved(net):
+        net(torch.ones(1, 3, 4, 4))
+        assert net.count.item() == 6
+    assert dict(net.named_buffers()).keys() == objects.keys()
+    for name, buffer in net.named_buffers():
+        assert buffer is objects[name]
+        assert buffer.to_dense().tolist() == before[name], name

@@ -100,9 +100,13 @@ class _Buffers:
         ]
         by_device: dict[torch.device, list[Tensor]] = {}
         for _, _, buffer in self._owners:
-            if not (buffer.is_meta or is_lazy(buffer)):
+            if not (buffer.is_meta or is_lazy(buffer) or _is_expanded(buffer)):
                 by_device.setdefault(buffer.device, []).append(buffer)
-        self._kept = [(buffers, _joined(buffers)) for buffers in by_device.values()]
+        plain = [[one for one in of if _is_plain(one)] for of in by_device.values()]
+        self._kept = [(buffers, _joined(buffers)) for buffers in plain if buffers]
+        self._others = [
+            (one, one.clone()) for of in by_device.values() for one in of if not _is_plain(one)
+        ]
 
     def put_back(self) -> None:
         """Give every module its buffers with the values they had."""
@@ -115,11 +119,30 @@ class _Buffers:
             with torch.no_grad():
                 for buffer, own in zip(buffers, torch.split(values, sizes), strict=True):
                     buffer.copy_(own.clone().view(buffer.dtype).view(buffer.shape))
+        with torch.no_grad():
+            for buffer, own in self._others:
+                buffer.copy_(own)
+
+
+def _is_expanded(buffer: Tensor) -> bool:
+    """Say whether a tensor repeats its values without memory: torch lets nobody write to it."""
+    if buffer.layout is not torch.strided:
+        return False
+    return any(
+        size > 1 and not step for size, step in zip(buffer.shape, buffer.stride(), strict=True)
+    )
+
+
+def _is_plain(buffer: Tensor) -> bool:
+    """Say whether a tensor's values are bytes in memory: no sparse, quantised or conjugate one."""
+    strided = buffer.layout is torch.strided
+    return strided and not (buffer.is_quantized or buffer.is_conj() or buffer.is_neg())
 
 
 def _joined(buffers: Sequence[Tensor]) -> Tensor:
-    """Return the bytes of tensors on one device, one after the other."""
-    return torch.cat([buffer.detach().reshape(-1).view(torch.uint8) for buffer in buffers])
+    """Return the bytes of plain tensors on one device, one after the other."""
+    rows = (buffer.detach().reshape(-1).contiguous() for buffer in buffers)
+    return torch.cat([row.view(torch.uint8) for row in rows])
 
 
 def _widen(module: nn.Module, changes: ExitStack) -> None:

@@ -23,12 +23,13 @@ from helpers.report_cells import (
     pixels_of,
     ready,
     show,
-    small_model,
 )
+from helpers.small import small_model
 from PIL import Image
 from playwright.sync_api import Page
 
 import camreport
+from camreport.messages import message
 from camreport.methods import METHODS
 from camreport.report.heatmap import colour_table, quantise, shade, signed_picture
 from camreport.results.reader import load_results
@@ -205,7 +206,7 @@ def test_signed_methods_diverge_around_zero_whatever_the_colours(
         np.testing.assert_array_equal(pixels, heat_pixels(cam, *pixels.shape[:2], threshold=0.1))
         red, blue = (pixels[..., channel].astype(int) for channel in (0, 2))
         assert (np.abs(red - blue) > 30).any()
-    assert "blue argues against the class" in page.inner_text("#view .figcaption >> nth=0")
+    assert "blue lowers the class’s score" in page.inner_text("#view .figcaption >> nth=0")
     assert "−1 against" in page.inner_text("#controls .legend")
 
 
@@ -249,7 +250,8 @@ def test_provenance_says_what_each_kind_of_passes_took(open_report: Open, everyt
     text = page.inner_text("#view")
     manifest = load_results(everything).manifest
     for name, cost in manifest.cost.families.items():
-        row = text.partition(f"of which {name}")[2].partition("of which")[0]
+        kind = message(f"methods.passes.{name}")
+        row = text.partition(f"of which {kind}")[2].partition("of which")[0]
         assert f"{cost.maps:,} map" in row
         for key in ("forwards", "backwards"):
             count = getattr(cost, key)
@@ -325,7 +327,7 @@ def test_print_is_a_cover_a_page_per_image_and_an_appendix(
     appendix = flat(" ".join(sheets[4:]))
     assert appendix.startswith("Methods")
     appendix = prose_of(pdf, first=5)
-    assert all(METHODS[key].meaning in appendix for key in METHOD_KEYS)
+    assert all(str(METHODS[key].meaning) in appendix for key in METHOD_KEYS)
     assert load_results(report).manifest.model.sha256 in appendix
     assert len(sheets) <= 2 + len(FILES) + 1
     figures = Counter(re.findall(r"Figure (\d+)\.", " ".join(sheets)))
@@ -387,7 +389,7 @@ def test_many_methods_print_whole_with_their_layers(open_report: Open, everythin
     printed = prose_of(pdf, first=2)
     for key in shown_methods(everything):
         assert METHODS[key].name in printed
-        assert METHODS[key].caution in printed
+        assert str(METHODS[key].caution) in printed.replace("Grad- CAM", "Grad-CAM")
     for sheet in sheets:
         if "Figure" in sheet:
             assert any(layer in sheet for layer in (*DEEP, "input"))

@@ -193,9 +193,7 @@ def class_gradients(
     tensors = wanted.tensors()
     if not logits.requires_grad:
         wanted.with_gradients([None] * len(tensors), len(rows))
-    per_class = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    step = max(1, budget.gradients // max(1, per_class))
-    start = 0
+    step, start = _classes_at_a_time(tensors, budget), 0
     while start < len(rows):
         if batching.works is False or torch.is_anomaly_enabled():
             step = 1
@@ -218,12 +216,17 @@ def class_gradients(
                 raise _failed(error) from error
             batching.works = False
             continue
-        if batched:
-            batching.works = True
-        else:
+        batching.works = batched or batching.works
+        if not batched:
             found = tuple(None if gradient is None else gradient[None] for gradient in found)
         yield slice(start, start + len(chunk)), wanted.with_gradients(found, len(chunk))
         start += len(chunk)
+
+
+def _classes_at_a_time(tensors: Sequence[Tensor], budget: Budget) -> int:
+    """Return for how many classes the budget holds the gradients of tensors."""
+    per_class = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return max(1, budget.gradients // max(1, per_class))
 
 
 def bias_shares(forward: ForwardPass, gradients: Wanted) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """What only passes show of a model: checks before any image, and the plan after the first pass."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -111,12 +111,6 @@ def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Lim
     hook_points = hook_points_of(options.methods, layers, skipped)
     check_something_is_left(hook_points, skipped)
     tails, whole = _tails(module, draft, forward, hook_points, activation)
-    variants = sum(
-        variants_of(method, forward.activations[source][:1])
-        for method in options.methods
-        if method.needs.perturbs
-        for source in dict.fromkeys(hook_points[method.key].values())
-    )
     return Plan(
         options=options,
         capture=replace(draft.capture, output=output, activation=activation),
@@ -135,13 +129,25 @@ def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Lim
         skipped=skipped,
         num_classes=logits.shape[1],
         bytes_per_image=forward.bytes_per_image,
-        variants_per_image=variants,
+        variants_per_image=_variants_per_image(options.methods, hook_points, forward),
         batch_size=limits.images_of(device, forward.bytes_per_image),
         notes=(
             *reading_notes(activation, output, options.output),
             *draft.notes,
             *(message("engine.whole_model", layer=source) for source in whole),
         ),
+    )
+
+
+def _variants_per_image(
+    methods: Sequence[Method], hook_points: Mapping[str, Mapping[str, str]], forward: ForwardPass
+) -> int:
+    """Count the changed copies of one image that perturbation methods ask the network about."""
+    return sum(
+        variants_of(method, forward.activations[source][:1])
+        for method in methods
+        if method.needs.perturbs
+        for source in dict.fromkeys(hook_points[method.key].values())
     )
 
 

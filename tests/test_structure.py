@@ -1,4 +1,4 @@
-"""The structure that CONTRIBUTING describes: floors, rooms, no circles, short functions and files."""
+"""The structure that CONTRIBUTING describes: floors, rooms, no circles, short functions."""
 
 import ast
 from collections import defaultdict

@@ -1,1 +1,1 @@
-"""One batch: from images to raw maps."""
+"""The engine: computes the raw maps of one batch of images."""

@@ -2,9 +2,9 @@
 
     class k ─ backward ─▶ gradients at all layers ─ every method ─▶ cams (N, h, w), then freed
 
-Backward passes of several classes are batched while their gradients fit a byte budget and looped
-beyond it: batching reads the classifier's weights once (up to a third faster for few images),
-looping keeps the memory traffic small (up to a quarter faster for many).
+Backward passes of several classes are batched while their gradients fit a byte budget. Beyond the
+budget they run in a loop. Batching reads the classifier's weights once (up to a third faster for
+few images); a loop keeps the memory traffic small (up to a quarter faster for many images).
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,10 +35,10 @@ from camreport.methods.registry import (
 from camreport.network.memory import is_out_of_memory
 
 CHANNEL_WEIGHTS = "channel_weights"
-"""The key of Grad-CAM's weights, ``(N, K, C)``, beside the maps; where channels are kept."""
+"""Key of Grad-CAM's weights ``(N, K, C)`` among the maps, present if channels are kept."""
 
 WITHOUT_GRADIENT = "eigen_cam, score_cam, ablation_cam, recipro_cam"
-"""Methods that are there for models whose gradients cannot be had."""
+"""Methods that need no gradients; error messages suggest them."""
 
 _FROM_GRADIENTS = (GRADIENT, POOL_GRADIENT, INPUT_GRADIENT)
 
@@ -46,8 +46,8 @@ _FROM_GRADIENTS = (GRADIENT, POOL_GRADIENT, INPUT_GRADIENT)
 def shared_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
     """Compute every map that comes from one forward and one backward pass per class.
 
-    Among them are the Grad-CAMs that Guided Grad-CAM is made of, under its key, and the weights
-    of the kept channels, under ``CHANNEL_WEIGHTS``.
+    The result also holds the Grad-CAM maps that Guided Grad-CAM multiplies, under the key of Guided
+    Grad-CAM, and the weights of the kept channels, under ``CHANNEL_WEIGHTS``.
     """
     rows = class_rows(batch)
     guided = [m for m in batch.plan.methods if m.needs is GUIDED and m.scope == "layer"]
@@ -65,7 +65,7 @@ def shared_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tupl
 
 
 def look_alike_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
-    """Compute the maps whose gradient is that of a class minus its look-alikes."""
+    """Compute the maps of methods whose score is a class logit minus its look-alikes' logits."""
     rows = look_alike_cotangents(batch.reference_logits, batch.targets)
     return gradient_maps(batch, methods, rows), Cost(backwards=len(rows))
 
@@ -84,18 +84,18 @@ def gradient_maps(
     weights: dict[str, Tensor] | None = None,
     keep_graph: bool = False,
 ) -> Maps:
-    """Compute the maps of gradient methods, a few images at a time, and the channels' weights.
+    """Compute the maps of gradient methods and the weights of kept channels.
 
     The activations and gradients of a few images at one layer stay in the cache while all
-    methods read them; whole batches would go through memory once per method, and single images
-    would make cores exchange what each of them has computed.
+    methods read them, so a few images are processed at a time. Whole batches would be read from
+    memory once per method, and single images would make the cores exchange intermediate results.
 
     Args:
-        batch: after its forward pass.
-        methods: what to compute.
+        batch: the batch, after its forward pass.
+        methods: the methods to compute.
         rows: cotangents, ``(K, N, num_classes)``.
-        weights: memory for the weights of kept channels, by hook point; it is filled.
-        keep_graph: other backward passes follow.
+        weights: memory for the weights of kept channels, by hook point; filled by this function.
+        keep_graph: whether other backward passes follow.
     """
     maps = {method.key: batch.empty_maps(method) for method in methods if method.scope == "layer"}
     whole = [method for method in methods if method.scope == "network"]
@@ -128,13 +128,13 @@ def gradient_maps(
 
 @dataclass(frozen=True)
 class Wanted:
-    """The tensors whose gradients are asked for.
+    """The tensors to differentiate with respect to, or their gradients.
 
     Attributes:
         layers: activations by hook point.
         pools: outputs of the pooling that follows a layer, by the layer's hook point.
         biases: outputs of the modules with a bias.
-        image: the images, if their gradient is asked for.
+        image: the images; None if their gradient is not needed.
     """
 
     layers: dict[str, Tensor]
@@ -143,20 +143,20 @@ class Wanted:
     image: Tensor | None
 
     def tensors(self) -> list[Tensor]:
-        """Return all of them."""
+        """Return all tensors in one list."""
         image = [] if self.image is None else [self.image]
         return [*self.layers.values(), *self.pools.values(), *self.biases, *image]
 
     def with_gradients(self, found: Sequence[Tensor | None], classes: int) -> "Wanted":
-        """Return the gradients ``(k, N, ...)``, each where its tensor was.
+        """Return the gradients ``(k, N, ...)`` in the same fields as their tensors.
 
         Raises:
-            LayerError: the gradient of the logits does not reach one of them.
+            LayerError: the gradient of the logits does not reach one of the tensors.
         """
         gradients = iter(found)
         layers = {s: _reached(next(gradients), repr(s)) for s in self.layers}
         pools = {s: _reached(next(gradients), f"the pooling after {s!r}") for s in self.pools}
-        biases = [  # a biased module that does not lead to the logits has no share
+        biases = [  # a bias that does not lead to the logits contributes nothing
             one.new_zeros(classes, *one.shape) if (g := next(gradients)) is None else g
             for one in self.biases
         ]
@@ -172,19 +172,19 @@ def class_gradients(
     budget: Budget,
     keep_graph: bool = False,
 ) -> Iterator[tuple[slice, Wanted]]:
-    """Yield d score / d tensor, ``(k, N, ...)``, for as many classes at a time as fit.
+    """Yield d score / d tensor, ``(k, N, ...)``, for as many classes at once as the budget allows.
 
-    Batching vectorises the backward pass, which not every autograd.Function can take, nor the
-    detection of anomalies. Where it fails, the classes take their turns. The graph is released
-    with the last class.
+    Batching vectorises the backward pass. Anomaly detection and some ``autograd.Function`` classes
+    do not support that; then the model's classes are differentiated one by one. The graph is
+    released with the last class.
 
     Args:
         logits: ``(N, num_classes)``, with their graph.
-        wanted: what to differentiate to.
+        wanted: the tensors to differentiate with respect to.
         rows: cotangents, ``(K, N, num_classes)``.
-        batching: learns whether classes can be batched.
-        budget: of bytes for gradients.
-        keep_graph: other backward passes follow.
+        batching: records whether classes can be batched.
+        budget: the byte budget for gradients.
+        keep_graph: whether other backward passes follow.
 
     Raises:
         LayerError: no gradient of the logits reaches one of the tensors.
@@ -224,24 +224,24 @@ def class_gradients(
 
 
 def _classes_at_a_time(tensors: Sequence[Tensor], budget: Budget) -> int:
-    """Return for how many classes the budget holds the gradients of tensors."""
+    """Return how many classes' gradients of these tensors fit the budget."""
     per_class = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return max(1, budget.gradients // max(1, per_class))
 
 
 def bias_shares(forward: ForwardPass, gradients: Wanted) -> list[Tensor]:
-    """Return FullGrad's share of each bias, ``(k, N, C, h, w)`` or ``(k, N, C)``."""
+    """Return FullGrad's contribution of each bias, ``(k, N, C, h, w)`` or ``(k, N, C)``."""
     biases = [bias for _, bias in forward.biases]
     return [bias * gradient for bias, gradient in zip(biases, gradients.biases, strict=True)]
 
 
 def of_full_grad(forward: ForwardPass) -> Wanted:
-    """Return the tensors whose gradients FullGrad is made of."""
+    """Return the tensors whose gradients FullGrad needs."""
     return Wanted({}, {}, [output for output, _ in forward.biases], forward.inputs)
 
 
 def _activation_maps(batch: Batch, method: Method) -> dict[str, Tensor]:
-    """Compute maps that no class changes, repeated for each class, ``(N, K, h, w)``."""
+    """Compute maps that do not depend on the class, repeated for each class, ``(N, K, h, w)``."""
     classes = batch.targets.shape[1]
     return {
         source: method.compute(batch.values(source)).float().unsqueeze(1).repeat(1, classes, 1, 1)
@@ -261,7 +261,7 @@ def _head_maps(batch: Batch, method: Method, rows: Tensor) -> dict[str, Tensor]:
 
 
 def _grad_cam_under(key: str) -> Method:
-    """Return Grad-CAM, plain, under the key of a method that is made of it."""
+    """Return Grad-CAM without smoothing, under the key of a method that multiplies it."""
     return replace(METHODS["grad_cam"], key=key, supports_smoothing=False)
 
 
@@ -283,7 +283,7 @@ def _wanted(batch: Batch, jobs: dict[str, list[Method]], to_image: bool) -> Want
 
 
 def _layer_map(batch: Batch, method: Method, activation: Tensor, gradient: Tensor) -> Tensor:
-    """Return one raw map of a gradient method, smoothed by its first component if asked."""
+    """Return one raw map of a gradient method; with ``eigen`` smoothing, its first component."""
     if method.supports_smoothing and "eigen" in batch.plan.options.smooth:
         return first_component(contributions(method.compute, activation, gradient))
     return method.compute(activation, gradient)
@@ -292,12 +292,12 @@ def _layer_map(batch: Batch, method: Method, activation: Tensor, gradient: Tenso
 def _image_map(batch: Batch, method: Method, gradients: Wanted) -> Tensor:
     """Return FullGrad's map ``(k, N, H, W)``."""
     assert gradients.image is not None
-    spatial = [share for share in bias_shares(batch.forward, gradients) if share.ndim == 5]
+    spatial = [part for part in bias_shares(batch.forward, gradients) if part.ndim == 5]
     return method.compute(batch.inputs, gradients.image, spatial)
 
 
 def _few_images(batch: Batch, gradient: Tensor) -> Iterator[slice]:
-    """Cut the images of a gradient ``(k, N, C, h, w)`` into parts that a cache holds."""
+    """Split the images of a gradient ``(k, N, C, h, w)`` into parts that fit the cache."""
     per_image = gradient[:, 0].numel() * gradient.element_size()
     step = max(1, batch.budget.cached // max(1, per_image))
     for start in range(0, gradient.shape[1], step):
@@ -305,13 +305,13 @@ def _few_images(batch: Batch, gradient: Tensor) -> Iterator[slice]:
 
 
 def _empty_image_maps(batch: Batch) -> Tensor:
-    """Return memory for maps on the grid of the images, ``(N, K, H, W)``."""
+    """Return uninitialised maps on the grid of the images, ``(N, K, H, W)``."""
     shape = (*batch.targets.shape, *batch.inputs.shape[-2:])
     return batch.inputs.new_empty(shape, dtype=torch.float32)
 
 
 def _empty_weights(batch: Batch) -> dict[str, Tensor]:
-    """Return memory for the weights of the kept channels, ``(N, K, C)``, by hook point."""
+    """Return uninitialised weights of the kept channels, ``(N, K, C)``, by hook point."""
     found = {}
     for layer in batch.plan.channels.values():
         activation = batch.forward.activations[layer.source]
@@ -321,10 +321,10 @@ def _empty_weights(batch: Batch) -> dict[str, Tensor]:
 
 
 def _reached(gradient: Tensor | None, where: str) -> Tensor:
-    """Return a gradient that is there.
+    """Return a gradient, or raise if autograd found none.
 
     Raises:
-        LayerError: it is not.
+        LayerError: the gradient is None.
     """
     if gradient is not None:
         return gradient
@@ -337,7 +337,7 @@ def _reached(gradient: Tensor | None, where: str) -> Tensor:
 
 
 def _failed(error: RuntimeError) -> ModelError:
-    """Return the error of a backward pass that does not run."""
+    """Return the exception to raise when a backward pass fails."""
     reason = str(error).strip().partition("\n")[0]
     return ModelError(
         f"model: expected a backward pass that runs, got {type(error).__name__}: {reason} "

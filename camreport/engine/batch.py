@@ -1,4 +1,4 @@
-"""One batch on its way: what every kind of passes takes."""
+"""The state of one batch, which every kind of passes receives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ Maps = dict[str, dict[str, Tensor]]
 """Raw maps ``(N, K, ...)`` float32, by method and hook point."""
 
 Progress = Callable[[float], None]
-"""Called with the fraction of a batch's further passes that is done, 0..1."""
+"""Called with the fraction of a batch's further passes that are done, 0..1."""
 
 
 @dataclass
 class PassCounter:
-    """Counts variants and passes over them, and tells how far they are.
+    """Counts variants and the passes over them, and reports progress.
 
     Attributes:
-        total: variants to come.
-        progress: called with the fraction that is done.
-        done: variants that are.
-        passes: forward passes over chunks of them.
+        total: number of variants in the batch.
+        progress: called with the fraction of the variants that are done.
+        done: number of variants done so far.
+        passes: number of forward passes over chunks of variants so far.
     """
 
     total: int
@@ -35,7 +35,7 @@ class PassCounter:
     passes: int = field(default=0, init=False)
 
     def add(self, variants: int) -> None:
-        """Count one pass over so many variants."""
+        """Count one pass over ``variants`` variants."""
         self.done += variants
         self.passes += 1
         self.progress(min(1.0, self.done / max(1, self.total)))
@@ -43,10 +43,10 @@ class PassCounter:
 
 @dataclass
 class ClassBatching:
-    """Whether a model's backward pass takes several classes at once.
+    """Whether a model's backward pass supports several classes at once.
 
     Attributes:
-        works: None until it has been tried.
+        works: the answer; None until a batched backward pass has been tried.
     """
 
     works: bool | None = None
@@ -57,15 +57,15 @@ class Batch:
     """One batch of images after its forward pass.
 
     Attributes:
-        module: in evaluation mode.
+        module: the model, in evaluation mode.
         plan: what is computed.
-        forward: of the images, or of changed copies of them.
+        forward: the forward pass of the images, or of changed copies of them.
         targets: classes to explain, ``(N, K)``.
-        reference_logits: of the images themselves, ``(N, num_classes)``: they name the strongest
-            other class.
-        counter: of the further forward passes.
-        batching: learns whether classes can be batched.
-        limits: how work is cut.
+        reference_logits: logits of the unchanged images, ``(N, num_classes)``; they decide which
+            other class is the strongest.
+        counter: counts the further forward passes.
+        batching: records whether classes can be batched.
+        limits: the limits on batch and chunk sizes.
     """
 
     module: nn.Module
@@ -84,7 +84,7 @@ class Batch:
 
     @property
     def budget(self) -> Budget:
-        """What the device may hold."""
+        """The byte budget of the device."""
         return self.limits.budget(self.forward.inputs.device)
 
     def values(self, source: str) -> Tensor:
@@ -92,7 +92,7 @@ class Batch:
         return self.forward.activations[source].detach()
 
     def empty_maps(self, method: Method) -> dict[str, Tensor]:
-        """Return memory for a method's maps, ``(N, K, h, w)``; per channel ``(N, K, C, h, w)``."""
+        """Return uninitialised maps of a method, ``(N, K, h, w)`` or ``(N, K, C, h, w)``."""
         found = {}
         for source in self.plan.sources(method):
             activation = self.forward.activations[source]

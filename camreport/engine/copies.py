@@ -16,7 +16,7 @@ from camreport.methods import Method
 from camreport.methods.registry import LOOK_ALIKES
 
 SAMPLES = 4
-"""Noisy copies of each image that are averaged."""
+"""Number of noisy copies of each image that are averaged."""
 
 NOISE_LEVEL = 0.3
 """Standard deviation of the noise, in units of the preprocessed image."""
@@ -26,12 +26,12 @@ AUGMENTATIONS = tuple((flipped, factor) for flipped in (False, True) for factor 
 
 
 def uses_copies(method: Method, plan: Plan) -> bool:
-    """Say whether a method's maps are averages over changed copies."""
+    """Return whether a method's maps are averages over changed copies."""
     return method.supports_smoothing and bool({"noise", "aug"} & set(plan.options.smooth))
 
 
 def averaged_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
-    """Compute the methods that smooth, averaged over changed copies of the images."""
+    """Compute the maps of methods with smoothing, averaged over changed copies of the images."""
     alike = [method for method in methods if method.needs is LOOK_ALIKES]
     plain = [method for method in methods if method.needs is not LOOK_ALIKES]
     classes, totals, cost = batch.targets.shape[1], Maps(), Cost()
@@ -54,9 +54,10 @@ def averaged_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tu
 
 
 def noise_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
-    """Compute the maps made of derivatives averaged over noisy copies of the images.
+    """Compute the maps of methods that average derivatives over noisy copies of the images.
 
-    Their moments are accumulated for as many images at a time as the memory budget allows.
+    The moments of the gradients are accumulated for as many images at a time as the memory budget
+    allows.
     """
     classes = batch.targets.shape[1]
     maps = {method.key: batch.empty_maps(method) for method in methods}
@@ -115,7 +116,7 @@ def _copies(batch: Batch) -> Iterator[tuple[Tensor, bool]]:
 
 
 def noise_like(inputs: Tensor, seed: int) -> list[Tensor]:
-    """Return the samples' noise, ``(3, H, W)`` each: the same for every image and batch."""
+    """Return the noise of each sample, ``(3, H, W)``; it is the same for every image and batch."""
     generator = torch.Generator().manual_seed(seed)
     shape = inputs.shape[1:]
     return [torch.randn(shape, generator=generator) * NOISE_LEVEL for _ in range(SAMPLES)]

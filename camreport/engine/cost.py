@@ -1,17 +1,17 @@
-"""What a computation took, in passes rather than in promises."""
+"""The cost of a computation, counted in forward and backward passes."""
 
 from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What was computed.
+    """How much was computed.
 
     Attributes:
-        forwards: forward passes over batches, or over chunks of variants.
-        backwards: backward passes over batches.
-        variants: changed images or layers among the forward passes.
-        maps: raw and fused maps.
+        forwards: number of forward passes over batches, or over chunks of variants.
+        backwards: number of backward passes over batches.
+        variants: number of changed images or layer outputs that went through forward passes.
+        maps: number of raw and fused maps.
         seconds: wall-clock time; not part of a comparison.
     """
 

@@ -1,4 +1,4 @@
-"""The engine: every map of a batch of images, from as few passes as there can be.
+"""The engine: computes every map of a batch of images in as few passes as possible.
 
 model ─▶ Draft (checked, no pass) ─▶ first forward ─▶ Plan ─▶ passes of every batch ─▶ Explanation
 """
@@ -43,13 +43,13 @@ from camreport.network.trace import NotSpatialError
 from camreport.settings import AUTO, GAMMA, split_list
 
 FUSED = "fused"
-"""The name under which a method's maps of all layers, fused into one, are kept."""
+"""Layer name of the map that fuses a method's maps of all layers."""
 
 LOOPED = message("engine.looped")
-"""The note on models whose backward pass cannot take several classes at once."""
+"""Note on models whose backward pass does not support several classes at once."""
 
 Asked = str | int | nn.Module | Sequence[str | int | nn.Module] | Mapping[str, Layer] | None
-"""Layers as a user may ask for them."""
+"""Layers as a user may specify them."""
 
 
 def _silent(_fraction: float) -> None:
@@ -58,12 +58,12 @@ def _silent(_fraction: float) -> None:
 
 @dataclass(frozen=True)
 class Channels:
-    """One layer's channels, and what each weighs: Grad-CAM is their weighted sum.
+    """One layer's channels and their weights: Grad-CAM is the weighted sum of the channels.
 
     Attributes:
-        layer: where they were read.
-        features: what the layer's maps read, ``(N, C, h, w)`` float32, on the CPU.
-        weights: spatial means of the gradient of what is explained, ``(N, K, C)`` float32.
+        layer: the layer.
+        features: the layer's activation, ``(N, C, h, w)`` float32, on the CPU.
+        weights: spatial means of the gradient of the explained score, ``(N, K, C)`` float32.
     """
 
     layer: Layer
@@ -73,30 +73,30 @@ class Channels:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The maps of one call.
+    """The maps of one call, with everything needed to interpret them.
 
     Attributes:
         maps: ``maps[method][layer]`` is a Tensor ``(N, K, h, w)``, float32: raw, that is
-            unnormalised and before the final ReLU. Layers stand under the names they were
-            asked by; ``maps["layer_cam"]["fused"]`` is there from two layers on. Methods on
+            unnormalised and before the final ReLU. Layers have the names that the caller gave;
+            ``maps["layer_cam"]["fused"]`` exists if there are two layers or more. Methods on
             the input's grid: ``guided_backprop`` ``(N, K, 3, H, W)`` and ``full_grad``
             ``(N, K, H, W)`` under the layer ``input``, ``guided_grad_cam`` ``(N, K, 3, H, W)``
             per layer. ``gradient_x_activation`` is ``(N, K, C, h, w)``.
         logits: ``(N, num_classes)`` float32.
-        activation: how they become probabilities: ``softmax``, ``sigmoid``, or ``none`` where they
-            are probabilities already.
-        output: the part of what the model returns that holds them, if it is a structure.
+        activation: how logits become probabilities: ``softmax``, ``sigmoid``, or ``none`` if the
+            model returns probabilities.
+        output: key of the logits in the model's output; None if the output is a tensor.
         targets: class indices explained, ``(N, K)`` int64.
-        layers: where each map was read, by the name it was asked by, in network order.
+        layers: the layers with maps, by the name that the caller gave, in network order.
         shapes: ``(C, h, w)`` of each layer, under the same names.
-        duplicates: for each layer whose tensor equals an earlier layer's, that earlier layer;
-            ``avgpool`` and ``features.12`` of AlexNet at 224 px.
-        skipped: what was asked for and is not defined here, with the reason.
-        costs: passes and maps, by family of methods.
-        bytes_per_image: what the model's innermost modules return for one image.
-        channels: of the layers whose channels were asked for, by address, in network order.
-        notes: what a reader should know of the model and of how the maps were computed.
-        findings: those among the notes that these images have shown.
+        duplicates: for each layer whose tensor equals an earlier layer's, that earlier layer,
+            such as ``features.12`` for ``avgpool`` of AlexNet at 224 px.
+        skipped: requested methods that are not defined here, with the reasons.
+        costs: number of passes and maps, by kind of passes.
+        bytes_per_image: bytes that the model's innermost modules return for one image.
+        channels: the layers whose channels are kept, by address, in network order.
+        notes: notes for the reader about the model and about how the maps were computed.
+        findings: those of the notes that result from these images.
     """
 
     maps: Maps = field(repr=False)
@@ -116,19 +116,19 @@ class Explanation:
 
     @property
     def cost(self) -> Cost:
-        """Passes and maps of all families together."""
+        """Total number of passes and maps."""
         return sum(self.costs.values(), Cost())
 
 
 @runtime_checkable
 class Classifier(Protocol):
-    """A module and what is known of it; ``load_model`` returns one.
+    """A module with its preprocessing and output format; ``load_model`` returns one.
 
     Attributes:
         module: maps images ``(N, 3, H, W)`` to logits, or to an output that contains them.
-        preprocessing: of the images; their height and width are its ``size``.
+        preprocessing: preprocessing of the images; its ``size`` is their height and width.
         output: key, attribute or index of the logits in the module's output.
-        activation: turns logits into probabilities, as for ``explain``.
+        activation: how logits become probabilities, as for ``explain``.
     """
 
     @property
@@ -158,15 +158,15 @@ def explain(
 ) -> Explanation:
     """Compute the class-activation maps of a batch: every layer, method and class at once.
 
-    The model comes back as it was found, also after an exception: mode, ``requires_grad``,
-    ``.grad``, hooks and state. Many images are cut into batches by a byte budget; the maps do
-    not depend on the cut.
+    The model's mode, ``requires_grad``, ``.grad``, hooks and state are restored at the end, also
+    after an exception. Many images are split into batches by a byte budget; the maps do not
+    depend on the split.
 
     Args:
         model: a classifier from ``(N, 3, H, W)`` to logits, or what ``load_model`` returns.
         images: ``(N, 3, H, W)``, preprocessed; moved to the model's device.
         layers: addresses such as ``features.12``, patterns such as ``layer*``, or module
-            objects; the model's own choice of up to five if None.
+            objects; None chooses up to five layers.
         methods: names from the registry, in any spelling.
         targets: K class indices for every image, a tensor ``(N, K)``, ``"all"``, ``"top3"``,
             or None for the most probable class.
@@ -174,23 +174,24 @@ def explain(
             ``contrast`` (this logit minus the strongest other) or ``contrast:INDEX``. Score-CAM
             and Finer-CAM have a score of their own and keep it.
         gamma: steepness of the lift in LayerCAM's fusion.
-        stages: how many early stages the fusion lifts; three of five, else all but the last.
+        stages: how many early stages the fusion lifts; by default three if there are five stages,
+            otherwise all but the last.
         smooth: ``noise`` averages over 4 noisy copies of each image, ``aug`` over mirrored and
             brighter or darker ones, ``eigen`` keeps the first principal component of the
             channels' contributions instead of their sum. They apply to the methods that are
             sums over channels of activation and gradient.
         seed: random seed of the noise.
-        output: which part of what the model returns holds the logits: a key, an attribute or a
-            number. One logit per image, a binary head, becomes two classes.
-        activation: what turns these logits into probabilities: ``softmax`` over exclusive
-            classes, ``sigmoid`` of each class by itself, ``none`` where the model returns
-            probabilities; ``auto`` recognises the last.
+        output: key, attribute or index of the logits in the model's output. One logit per image,
+            as from a binary head, becomes two classes.
+        activation: how logits become probabilities: ``softmax`` over exclusive classes,
+            ``sigmoid`` of each class by itself, ``none`` if the model returns probabilities;
+            ``auto`` detects a model that returns probabilities.
 
     Raises:
         LayerError: an address leads to no module, or to no spatial tensor.
-        MethodError: an unknown method or option, or none of the methods is defined here; where
-            only some are not, ``skipped`` says why.
-        ClassError: a target that is no class of the model, or an unknown quantity.
+        MethodError: an unknown method or option, or none of the methods is defined here. If only
+            some methods are undefined, ``skipped`` holds the reasons.
+        ClassError: a target that is not a class of the model, or an unknown quantity.
         ModelError: images or logits of the wrong shape.
 
     Example:
@@ -219,35 +220,35 @@ def explain(
 
 
 class Explainer:
-    """A model that is surveyed, traced and planned once, and called for many batches.
+    """A model that is surveyed, traced and planned once, and then explains many batches.
 
-    Entering it holds the model in evaluation mode, without parameter gradients, until the block
-    ends, whatever happens inside; a call outside a block does so for itself. The model comes
-    back as it was found.
+    Inside a ``with`` block the model stays in evaluation mode, without parameter gradients, until
+    the block ends or fails. A call outside a block does the same for the time of the call. The
+    model's state is restored afterwards.
 
     Args:
         model: a classifier from ``(N, 3, H, W)`` to logits, or what ``load_model`` returns.
-        layers: as for ``explain``; or layers that are resolved already, by name.
+        layers: as for ``explain``, or a mapping of names to resolved layers.
         methods: names from the registry, in any spelling.
-        channels: layers whose channels are kept with Grad-CAM's weight of each; as ``layers``,
-            but None is none.
-        quantity: the score to explain, as for ``explain``; and so are ``gamma`` to ``activation``.
+        channels: layers whose channels are kept with their Grad-CAM weights, in the format of
+            ``layers``; None keeps no channels.
+        quantity: the score to explain, as for ``explain``.
         gamma: steepness of the lift in LayerCAM's fusion.
         stages: how many early stages the fusion lifts.
         smooth: some of ``noise``, ``aug`` and ``eigen``.
         seed: random seed of the noise.
-        output: which part of what the model returns holds the logits.
-        activation: how they become probabilities.
-        input_shape: ``(C, H, W)`` of the images; a ``LoadedModel`` knows its own.
+        output: key, attribute or index of the logits in the model's output.
+        activation: how logits become probabilities, as for ``explain``.
+        input_shape: ``(C, H, W)`` of the images; not needed for a ``LoadedModel``.
         batch_size: images per batch; chosen from a byte budget if None.
-        limits: how work is cut into batches and chunks.
+        limits: the limits on batch and chunk sizes.
 
     Attributes:
-        draft: what is asked, checked against the model's code.
+        draft: the options and layers, checked against the model's code.
 
     Raises:
         LayerError, MethodError, ClassError, ModelError: as for ``explain``.
-        MemoryLimitError: one image alone is too much.
+        MemoryLimitError: a single image does not fit into memory.
 
     Example:
         >>> from torch import nn
@@ -293,9 +294,9 @@ class Explainer:
         self._entered, self._depth = ExitStack(), 0
         sample = self._sample()
         with preserved(module):
-            asked = _resolved(module, layers, sample, output)
+            chosen_layers = _resolved(module, layers, sample, output)
             kept = {} if channels is None else _resolved(module, channels, sample, output)
-            draft = make_draft(module, asked, options, kept)
+            draft = make_draft(module, chosen_layers, options, kept)
             self.draft = checked_draft(module, draft, sample, self._limits)
 
     def __enter__(self) -> Self:
@@ -324,25 +325,26 @@ class Explainer:
 
     @property
     def plan(self) -> Plan:
-        """What is computed and how; fixed by the first pass, over noise if nothing came before."""
+        """What is computed and how; made from a noise image if no image has been explained yet."""
         return self._plan or self.probe(self._sample())
 
     @property
     def batch_size(self) -> int:
-        """How many images the next batch takes: never more than memory has held before."""
+        """Number of images in the next batch, below every number that did not fit into memory."""
         return self._sizes.fitting(self._sizes.size)
 
     def probe(self, image: Tensor, targets: Targets = None) -> Plan:
-        """Plan from one image; its maps are thrown away.
+        """Make the plan from one image and discard its maps.
 
-        Only the passes that methods share are run: they show what every image would meet.
+        Only the passes that the methods have in common run; they raise any error that
+        every image would cause.
 
         Args:
             image: ``(1, C, H, W)``, preprocessed.
             targets: as for ``explain``.
 
         Raises:
-            LayerError, ClassError, ModelError, MemoryLimitError: as for calling it.
+            LayerError, ClassError, ModelError, MemoryLimitError: as for ``explain``.
         """
         self._check(image)
         try:
@@ -358,9 +360,9 @@ class Explainer:
     def __call__(
         self, images: Tensor, targets: Targets = None, *, progress: Progress = _silent
     ) -> Explanation:
-        """Explain one batch, halved where it does not fit into memory.
+        """Explain one batch; a batch that does not fit into memory is halved.
 
-        Takes and raises what ``explain`` does.
+        Arguments and exceptions are those of ``explain``.
         """
         return self.explain(images, targets, batch_size=max(1, len(images)), progress=progress)
 
@@ -376,16 +378,17 @@ class Explainer:
 
         Args:
             images: ``(N, C, H, W)``, preprocessed; moved to the model's device.
-            targets: K class indices for every image, ``(N, K)``, or words; see ``targets.py``.
-            batch_size: images per batch; ``self.batch_size`` if None. A batch that memory does
-                not hold is halved; one as large as that is halved without being tried.
-            progress: called with the fraction of a batch's further forward passes that is done,
+            targets: K class indices for every image, ``(N, K)``, or a word such as ``all``;
+                see ``targets.py``.
+            batch_size: images per batch; ``self.batch_size`` if None. A batch that does not fit
+                into memory is halved, and later batches of that size are halved at once.
+            progress: called with the fraction of a batch's further forward passes that are done,
                 if there are any.
 
         Raises:
             ModelError: images of another shape than planned, or no logits.
             LayerError, ClassError: as for ``explain``.
-            MemoryLimitError: one image alone is too much.
+            MemoryLimitError: a single image does not fit into memory.
         """
         self._check(images)
         wanted = as_indices(targets, len(images))
@@ -416,7 +419,7 @@ class Explainer:
         progress: Progress,
         kinds: Sequence[Passes] = PASSES,
     ) -> Explanation:
-        """Explain one batch: one forward, one backward per class, and what else is asked."""
+        """Explain one batch by a forward pass, a backward pass per class and further passes."""
         started, maps, costs = time.perf_counter(), Maps(), dict[str, Cost]()
         with gradients_on():
             inputs = to_model(self._module, images)
@@ -452,9 +455,9 @@ class Explainer:
         """Run the forward pass of a batch.
 
         Raises:
-            BatchTooLarge: the first batch goes far beyond the byte budget, and no user has chosen
-                its size.
-            LayerError: a layer has no grid; it is named by the name it was asked by.
+            BatchTooLarge: the first batch goes far beyond the byte budget, and the user has not
+                chosen its size.
+            LayerError: a layer has no grid; the message has the layer's name from the caller.
         """
         limit, draft = float("inf"), self.draft
         if self._asked_size is None and len(inputs) > 1:
@@ -465,10 +468,10 @@ class Explainer:
             return forward_pass(self._module, inputs, capture, limit)
         except NotSpatialError as error:
             named = (*draft.layers.items(), *draft.channels.items())
-            asked = [name for name, layer in named if layer.module == error.name]
+            given = [name for name, layer in named if layer.module == error.name]
             calls = survey(self._module, inputs[:1], draft.options.output)
             raise LayerError(
-                f"layer: expected a spatial output, but {asked[0]!r} gives {error.reason}. "
+                f"layer: expected a spatial output, but {given[0]!r} gives {error.reason}. "
                 f"Nearest with a grid: {', '.join(nearest_layers(calls, error.name)) or 'none'}."
             ) from error
 
@@ -477,10 +480,10 @@ class Explainer:
         return sample_image((self._shape[-2], self._shape[-1]), self._shape[0])
 
     def _check(self, images: Tensor) -> None:
-        """Refuse what is no batch of the planned images.
+        """Refuse images of another shape than planned.
 
         Raises:
-            ModelError: it is not.
+            ModelError: the images are not a batch of the planned shape.
         """
         check_images(images)
         if tuple(images.shape[1:]) != self._shape:
@@ -491,10 +494,10 @@ class Explainer:
 
 
 def _checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the shape of the images.
+    """Return the shape of the images, or raise if it is unknown.
 
     Raises:
-        ModelError: none is known.
+        ModelError: the shape is None.
     """
     if shape is None:
         raise ModelError(
@@ -505,17 +508,17 @@ def _checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...]:
 
 
 def _resolved(
-    module: nn.Module, asked: Asked, sample: Tensor, output: str | None
+    module: nn.Module, layers: Asked, sample: Tensor, output: str | None
 ) -> Mapping[str, Layer]:
-    """Return layers by the names they were asked by."""
-    if isinstance(asked, Mapping):
-        return asked
-    wanted = split_list(asked) if isinstance(asked, str) else asked
+    """Return the layers of a request by the names that the caller gave."""
+    if isinstance(layers, Mapping):
+        return layers
+    wanted = split_list(layers) if isinstance(layers, str) else layers
     return choose_layers(module, wanted, sample, output)
 
 
 def _negative_values(batch: Batch) -> tuple[Message, ...]:
-    """Say where methods made for A >= 0 meet negative values."""
+    """Return a note on methods that assume A >= 0 at layers with negative values."""
     plan = batch.plan
     methods = [method for method in plan.methods if method.non_negative and plan.where(method)]
     wanted = {name: source for method in methods for name, source in plan.where(method).items()}
@@ -534,7 +537,7 @@ def _negative_values(batch: Batch) -> tuple[Message, ...]:
 def _explanation(
     batch: Batch, maps: Maps, costs: dict[str, Cost], findings: tuple[Message, ...]
 ) -> Explanation:
-    """Put together what the passes of a batch have given."""
+    """Return the explanation of a batch from the maps of its passes."""
     plan, forward = batch.plan, batch.forward
     named: Maps = {}
     for method in plan.methods:
@@ -566,7 +569,7 @@ def _explanation(
 
 
 def _holding_duplicates(batch: Batch) -> dict[str, str]:
-    """Return those of the plan's duplicates that are equal for this batch as well."""
+    """Return the plan's duplicates whose tensors are equal for this batch as well."""
     layers, duplicates = batch.plan.layers, batch.plan.duplicates
     if not duplicates:
         return {}
@@ -579,7 +582,7 @@ def _holding_duplicates(batch: Batch) -> dict[str, str]:
 
 
 def _by_name(by_source: dict[str, Tensor], method: Method, plan: Plan) -> dict[str, Tensor]:
-    """Return a method's maps by the names the layers were asked by, and the fused map."""
+    """Return a method's maps by the layers' names, and the fused map."""
     if not by_source:
         return {}
     maps = {name: by_source[source] for name, source in plan.where(method).items()}
@@ -592,10 +595,10 @@ def _by_name(by_source: dict[str, Tensor], method: Method, plan: Plan) -> dict[s
 
 
 def check_images(images: Tensor) -> None:
-    """Refuse what is no batch of images.
+    """Refuse anything that is not a batch of images.
 
     Raises:
-        ModelError: not a float tensor ``(N, 3, H, W)`` with N > 0.
+        ModelError: the images are not a float tensor ``(N, 3, H, W)`` with N > 0.
     """
     if not isinstance(images, Tensor):
         raise ModelError(
@@ -611,7 +614,7 @@ def check_images(images: Tensor) -> None:
 
 
 def join(parts: Sequence[Explanation]) -> Explanation:
-    """Put the batches of one call together, in order."""
+    """Join the explanations of the batches of one call, in order."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]

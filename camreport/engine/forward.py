@@ -1,4 +1,4 @@
-"""The forward pass of a batch, and what it leaves for the backward passes.
+"""The forward pass of a batch, and what it keeps for the backward passes.
 
 images (N, 3, H, W) ─ forward ─▶ logits (N, num_classes), activations (N, C, h, w)
 """
@@ -22,9 +22,9 @@ class Capture:
     Attributes:
         sources: hook points of the layers, ``name`` or ``name#k``.
         pools: name of the pooling module that follows a layer, by the layer's hook point.
-        from_input: record the graph from the images on, and keep what biases are added to.
-        output: which part of what the model returns holds the logits.
-        activation: how they become probabilities, or ``auto``.
+        from_input: record the graph from the images on, and keep the outputs of biased modules.
+        output: key, attribute or index of the logits in the model's output.
+        activation: how logits become probabilities, or ``auto``.
     """
 
     sources: tuple[str, ...]
@@ -36,20 +36,20 @@ class Capture:
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """What one forward pass leaves for the backward passes.
+    """What one forward pass keeps for the backward passes.
 
     Attributes:
         inputs: the images, ``(N, 3, H, W)``; in the graph if a method needs their gradient.
         logits: ``(N, num_classes)``.
-        output: the part of what the model returned that holds them, if it was a structure.
-        activation: how they become probabilities; ``auto`` where another pass has to tell.
+        output: key of the logits in the model's output; None if the output is a tensor.
+        activation: how logits become probabilities; ``auto`` if another pass has to decide that.
         activations: ``(N, C, h, w)`` by hook point.
         grids: layout of each activation: channels first, channels last or tokens.
         pools: output of the pooling that follows a layer, by the layer's hook point.
-        biases: outputs of the modules with a bias and that bias, ``(C, 1, 1)``, or ``(C,)``
-            where there is no grid any more; for FullGrad.
+        biases: outputs of the modules with a bias, each with its bias ``(C, 1, 1)``, or ``(C,)``
+            where the output has no grid; for FullGrad.
         order: hook points, in the order in which the modules finished.
-        bytes_per_image: what the model's innermost modules returned for one image.
+        bytes_per_image: bytes that the model's innermost modules returned for one image.
     """
 
     inputs: Tensor
@@ -67,12 +67,12 @@ class ForwardPass:
 def forward_pass(
     module: nn.Module, inputs: Tensor, capture: Capture, limit: float = float("inf")
 ) -> ForwardPass:
-    """Run the forward pass and keep what is asked for; the hooks are gone afterwards.
+    """Run the forward pass and keep what ``capture`` names; all hooks are removed afterwards.
 
     Raises:
         BatchTooLarge: the model's modules returned more than ``limit`` bytes.
-        LayerError: a layer did not run, or returned something else than one tensor.
-        NotSpatialError: its output has no spatial grid.
+        LayerError: a layer did not run, or returned something other than one tensor.
+        NotSpatialError: the output of a layer has no spatial grid.
         ModelError: the model did not return logits.
     """
     try:
@@ -119,10 +119,10 @@ def _forward_pass(
 
 
 def _of_images(trace: LayerTrace, source: str, count: int) -> Tensor:
-    """Return a captured output, if its first axis is the images.
+    """Return a captured output, if its first axis is the image axis.
 
     Raises:
-        NotSpatialError: it is not.
+        NotSpatialError: the first axis has another length than the number of images.
     """
     captured = trace[source]
     if len(captured) != count:
@@ -135,10 +135,12 @@ def _of_images(trace: LayerTrace, source: str, count: int) -> Tensor:
 
 
 def biased_modules(module: nn.Module) -> dict[str, Tensor]:
-    """Return what modules add as a bias, by name: ``(C, 1, 1)``, or ``(C,)`` without a grid.
+    """Return the bias of each module that adds one, by name.
+
+    A bias has the shape ``(C, 1, 1)``, or ``(C,)`` if the module's output has no grid.
 
     A subclass with a forward of its own may do more after adding the bias (timm's BatchNormAct2d
-    rectifies) and is not counted: ``probe.full_grad_gap`` sees what is missing.
+    rectifies) and is left out; ``probe.full_grad_gap`` detects the missing contribution.
     """
     found = {}
     for name, part in module.named_modules():
@@ -156,9 +158,9 @@ def biased_modules(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _normalises(part: nn.Module) -> bool:
-    """Say whether a module is a normalisation with fixed statistics, and nothing more.
+    """Return whether a module only normalises with fixed statistics.
 
-    torchvision's FrozenBatchNorm2d is known by name: torchvision need not be there.
+    torchvision's FrozenBatchNorm2d is recognised by name, so that torchvision is not required.
     """
     kinds = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d)
     own = type(part).forward

@@ -33,9 +33,9 @@ def guided_maps(batch: Batch, methods: Sequence[Method], earlier: Maps) -> tuple
     """Compute guided backpropagation, and its product with Grad-CAM, ``(N, K, 3, H, W)``.
 
     Args:
-        batch: of a module with ReLU as its only activation.
-        methods: what to compute.
-        earlier: holds raw Grad-CAM under the key of Guided Grad-CAM.
+        batch: the batch; its module has ReLU as its only activation.
+        methods: the methods to compute.
+        earlier: maps of earlier passes, with raw Grad-CAM under the key of Guided Grad-CAM.
     """
     plan, leaf = batch.plan, batch.inputs.clone().requires_grad_()
     with _GuidedReLU():

@@ -1,4 +1,4 @@
-"""How much a batch may hold: fixed byte budgets, and how many images the next batch takes."""
+"""Memory limits: fixed byte budgets, and the number of images in the next batch."""
 
 import sys
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a batch may take on one type of device; fixed, so that equal runs stay equal.
+    """How much memory a batch may take on one type of device; fixed, so that runs are repeatable.
 
     Attributes:
         activations: bytes that the model's innermost modules may return for one batch.
         gradients: bytes of layer gradients that may exist at once.
-        images: the largest batch; more brings no speed.
+        images: the largest number of images in a batch; larger batches are not faster.
         cached: gradient bytes processed at a time, so that they stay in cache while every method
             reads them.
     """
@@ -40,14 +40,14 @@ class Limits:
     """The numbers that decide how work is cut into batches and chunks; no map depends on them.
 
     Attributes:
-        first_batch: images in the first batch; what it needs decides the size of the others.
+        first_batch: images in the first batch; the memory it needs decides the later batch size.
         first_allowance: how many times the activation budget the first batch may take before it
             is cut in half.
         tail_variants: tail passes use chunks this many times larger than an image batch, to reuse
             the weights.
         sorted_from: smallest batch for which reordering a linear layer's weights by position pays
             off.
-        budgets: by device type; one that is not listed is treated like the CPU.
+        budgets: budgets by device type; a type that is not listed has the budget of the CPU.
     """
 
     first_batch: int = 16
@@ -61,43 +61,43 @@ class Limits:
         return self.budgets.get(device.type, self.budgets["cpu"])
 
     def images_of(self, device: torch.device, bytes_per_image: int) -> int:
-        """Return how many images a batch takes: a budget's worth, at least one."""
+        """Return how many images fit the device's budget, at least one."""
         budget = self.budget(device)
         return max(1, min(budget.images, budget.activations // max(1, bytes_per_image)))
 
 
 @dataclass
 class BatchPlanner:
-    """How many images the next batch takes, and which sizes need not be tried.
+    """Chooses the number of images in the next batch, and remembers which sizes were too large.
 
-    The parts of a batch are those that it would have if nothing had failed before it: what has
-    failed is only not tried again.
+    A batch is split into the same parts as without earlier failures; a size that has failed is
+    only not tried again.
 
     Attributes:
-        size: what the budget or the user allows; of the first batch, to begin with.
-        failed: the smallest batch that memory did not hold.
+        size: number of images that the budget or the user allows; at first, the first batch's.
+        failed: the smallest number of images that did not fit into memory.
     """
 
     size: int
     failed: int = sys.maxsize
 
     def allow(self, images: int) -> None:
-        """Let the next batch take what the budget or the user allows."""
+        """Set the number of images that the budget or the user allows."""
         self.size = images
 
     def fitting(self, images: int) -> int:
-        """Return a batch's size, halved as long as that has failed already."""
+        """Return a batch size, halved until it is below the sizes that have failed."""
         while 1 < images >= self.failed:
             images = (images + 1) // 2
         return images
 
     def fail(self, tried: int) -> None:
-        """Remember that a batch of so many images did not fit."""
+        """Remember that a batch of ``tried`` images did not fit into memory."""
         self.failed = min(self.failed, tried)
 
 
 def give_back_cached(device: torch.device) -> None:
-    """Let the device have what torch keeps for later, so that a smaller batch finds room."""
+    """Release the memory that torch caches on a device, so that a smaller batch can fit."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

@@ -14,7 +14,7 @@ from camreport.methods import Method
 from camreport.methods.registry import ABLATED, GRADIENT, GUIDED, LOOK_ALIKES, MASKED, NOISE
 
 COPIES = "smoothing_copies"
-"""The passes over changed copies of the images that smoothing takes."""
+"""Name of the passes over changed copies of the images, which smoothing needs."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Passes:
     """One kind of passes.
 
     Attributes:
-        name: under which costs are counted.
-        run: computes the raw maps of methods for a batch, with the maps that earlier kinds have
-            computed, and what that took.
-        always: runs even where no method has maps of this kind.
+        name: key under which the costs are counted.
+        run: function from a batch, the methods and the maps of earlier kinds of passes to the raw
+            maps of the methods and their cost.
+        always: whether these passes run even if no method needs them.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Further forward passes: masked images, switched-off channels, single positions.
 
-The variants of all images of a batch are streamed in chunks of a fixed byte budget: the masks are
-never all in memory at once. One pass of a variant serves every class.
+The variants of all images of a batch are processed in chunks of a fixed byte budget, so that the
+masks are never all in memory at once. One pass of a variant gives the scores of every class.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 def masked_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
-    """Compute the maps that come from passes over masked images."""
+    """Compute the maps of methods that run the model on masked images."""
     maps, before = Maps(), _counted(batch)
     with torch.no_grad():
         for method in methods:
@@ -42,7 +42,7 @@ def masked_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tupl
 
 
 def tail_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
-    """Compute the maps that come from what follows a layer, run with its output changed."""
+    """Compute the maps of methods that change a layer's output and run the rest of the model."""
     maps, before = Maps(), _counted(batch)
     sources = dict.fromkeys(s for method in methods for s in batch.plan.sources(method))
     read = _Scores(batch, batch.plan.options.quantity)
@@ -62,7 +62,7 @@ def tail_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[
 
 
 def variants_of(method: Method, activation: Tensor) -> int:
-    """Return how many variants a method asks for at a layer, all images together."""
+    """Return how many variants a method needs at a layer, for all images together."""
     count, channels, height, width = activation.shape
     if method.needs is KEPT:
         return count * height * width
@@ -74,12 +74,12 @@ def checked_tail(
 ) -> CheckedTail | None:
     """Return a tail if it gives the model's logits, up to rounding; None if not.
 
-    Checked with one extra image, so that a batch size fixed in the traced graph is detected.
+    The tail runs with one extra image, so that a batch size fixed in the traced graph is detected.
 
     Args:
-        module: in evaluation mode.
-        tail: what follows the layer.
-        forward: of some images.
+        module: the model, in evaluation mode.
+        tail: the part of the model after the layer.
+        forward: a forward pass of the model.
         source: the layer's hook point.
     """
     inputs, logits = forward.inputs.detach(), forward.logits.detach()
@@ -99,15 +99,15 @@ def checked_tail(
 
 
 class BoundTail:
-    """What follows a layer, with what it needs of one batch of images.
+    """The part of a model after a layer, with the saved tensors of one batch of images.
 
-    Where the tail cannot run by itself, the whole model runs with the layer's output exchanged.
+    If the tail cannot run by itself, the whole model runs with the layer's output replaced.
 
     Attributes:
         values: the layer's output, ``(N, C, h, w)``.
-        chunk: how many variants run at once.
-        channels: how many variants an ablation has, one for each channel.
-        positions: how many variants there are with one position kept each.
+        chunk: number of variants that run at once.
+        channels: number of variants without one channel, one for each channel.
+        positions: number of variants that keep one position, one for each position.
     """
 
     def __init__(self, batch: Batch, source: str) -> None:
@@ -133,7 +133,7 @@ class BoundTail:
 
         Args:
             values: ``(M, C, h, w)``.
-            rows: of the images they belong to, ``(M,)``.
+            rows: rows of the images that the outputs belong to, ``(M,)``.
         """
         if self._tail is not None:
             return self._tail.after(values, *(tensor[rows] for tensor in self._saved))
@@ -143,8 +143,8 @@ class BoundTail:
     def ablated(self, images: slice, channels: slice, rows: Tensor) -> Tensor:
         """Return the logits of n images without each of m channels, ``(n * m, num_classes)``.
 
-        Where channels stay separate up to a linear operation, what one of them adds to that
-        operation's result is computed by itself and taken away: the operation runs once in all.
+        If channels stay separate up to a linear operation, the contribution of a single channel
+        to the operation's result is computed and subtracted; the full operation runs only once.
         """
         if self._removed:
             return self._rest(self._removed.results(images, channels), rows)
@@ -180,37 +180,38 @@ class BoundTail:
 
 @dataclass(frozen=True)
 class _RemovedChannels:
-    """The result of a tail's linear operation without single channels.
+    """The results of a tail's linear operation with one channel removed at a time.
 
     Attributes:
-        linear: the operation.
-        base: its result with all channels, ``(N, ...)``.
-        shares: what each channel adds to its input, ``(N, C, p)`` or ``(N, C, h', w')``.
+        linear: the linear operation.
+        base: the result of the operation with all channels, ``(N, ...)``.
+        parts: the contribution of each channel to the operation's input, ``(N, C, p)`` or
+            ``(N, C, h', w')``.
     """
 
     linear: nn.Conv2d | nn.Linear
     base: Tensor
-    shares: Tensor
+    parts: Tensor
 
     @classmethod
     def of(cls, entry: Entry, values: Tensor) -> Self | None:
-        """Prepare it; None if the operation's input does not hold the layer's channels in order."""
+        """Return an instance; None if the operation's input does not hold the channels in order."""
         channels, linear = values.shape[1], entry.linear
         inner = entry.channelwise(values.clone())
-        shares = inner - entry.channelwise(torch.zeros_like(values[:1]))
+        parts = inner - entry.channelwise(torch.zeros_like(values[:1]))
         if isinstance(linear, nn.Linear):
             if inner.ndim != 2 or inner.shape[1] % channels:
                 return None
-            shares = shares.view(len(shares), channels, -1)
+            parts = parts.view(len(parts), channels, -1)
         elif inner.ndim != 4 or inner.shape[1] != channels or isinstance(linear.padding, str):
             return None
-        return cls(linear, linear(inner), shares)
+        return cls(linear, linear(inner), parts)
 
     def results(self, images: slice, channels: slice) -> Tensor:
         """Return the results of n images without each of m channels, ``(n, m, ...)``."""
-        base, own = self.base[images, None], self.shares[images, channels]
+        base, own = self.base[images, None], self.parts[images, channels]
         if isinstance(self.linear, nn.Linear):
-            weight = self.linear.weight.view(len(self.linear.weight), self.shares.shape[1], -1)
+            weight = self.linear.weight.view(len(self.linear.weight), self.parts.shape[1], -1)
             return base - torch.einsum("ocp,ncp->nco", weight[:, channels], own)
         assert not isinstance(self.linear.padding, str)
         kernel = self.linear.weight.flatten(2).transpose(0, 1)[channels]  # (m, O, kh * kw)
@@ -226,10 +227,10 @@ class _RemovedChannels:
 
 
 def _only_positions(entry: Entry, values: Tensor) -> Tensor | None:
-    """Return the linear layer's result with one position kept each, ``(N, h * w, O)``.
+    """Return the linear layer's results with only one position kept at a time, ``(N, h * w, O)``.
 
-    Each weight is used for one position alone. None if the operation is no linear layer, or if its
-    input does not hold the layer's positions.
+    Each weight is used for one position only. The result is None if the operation is not a linear
+    layer, or if its input does not hold the layer's positions.
     """
     linear = entry.linear
     if not isinstance(linear, nn.Linear) or not entry.pointwise:
@@ -238,10 +239,10 @@ def _only_positions(entry: Entry, values: Tensor) -> Tensor | None:
     if inner.numel() != values.numel():
         return None
     empty = entry.channelwise(torch.zeros_like(values[:1]))
-    shares = (inner - empty).view(*values.shape[:2], -1).permute(2, 0, 1)  # (h * w, N, C)
+    columns = (inner - empty).view(*values.shape[:2], -1).permute(2, 0, 1)  # (h * w, N, C)
     weight = linear.weight.view(len(linear.weight), values.shape[1], -1)  # (O, C, h * w)
-    parts = [  # rows few enough to be sorted by position within the cache
-        shares @ weight[rows].permute(2, 0, 1).contiguous().mT for rows in _slices(len(weight), 64)
+    parts = [  # few rows at a time, so that sorting them by position stays in the cache
+        columns @ weight[rows].permute(2, 0, 1).contiguous().mT for rows in _slices(len(weight), 64)
     ]
     kept: Tensor = torch.cat(parts, -1).transpose(0, 1) + linear(empty)
     return kept
@@ -249,24 +250,24 @@ def _only_positions(entry: Entry, values: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True)
 class _Scores:
-    """The targets' scores in changed passes: all that is kept of them.
+    """Reads the targets' scores from the logits of changed passes.
 
     Attributes:
-        batch: whose targets.
-        quantity: which score.
+        batch: the batch with the targets.
+        quantity: the score to read, as for ``check_quantity``.
     """
 
     batch: Batch
     quantity: str
 
     def of(self, logits: Tensor, images: slice) -> Tensor:
-        """Return ``(n, M, K)`` of the logits ``(n, M, num_classes)`` of some images' variants."""
+        """Return the scores ``(n, M, K)`` from variants' logits ``(n, M, num_classes)``."""
         batch = self.batch
         reference, targets = batch.reference_logits[images], batch.targets[images]
         return scores(logits, reference, targets, self.quantity, batch.plan.activation)
 
     def empty(self, variants: int) -> Tensor:
-        """Return memory for the scores of so many variants of each image, ``(N, variants, K)``."""
+        """Return uninitialised memory for the scores of variants, ``(N, variants, K)``."""
         count, classes = self.batch.targets.shape
         return self.batch.reference_logits.new_empty(count, variants, classes)
 
@@ -280,16 +281,16 @@ def _scores_of_variants(
 ) -> Tensor:
     """Return the targets' scores of every image's variants, ``(N, variants, K)``.
 
-    Few variants of many images at a time rather than the other way round: what they share,
-    such as a channel's weights, is then used for all images at once.
+    A chunk holds few variants of many images rather than many variants of few images, so that
+    common data, such as a channel's weights, is used for all images at once.
 
     Args:
-        batch: of images.
-        tail: what runs.
-        variants: of each image.
-        run: gives the logits ``(n * m, num_classes)`` of n images and m variants, from both
-            and from the rows of the images.
-        read: which scores are kept.
+        batch: the batch of images.
+        tail: the part of the model that runs.
+        variants: number of variants of each image.
+        run: function from a slice of n images, a slice of m variants and the row of the image of
+            each variant to the logits ``(n * m, num_classes)``.
+        read: reads the scores from the logits.
     """
     found = read.empty(variants)
     for images in _slices(len(found), tail.chunk):
@@ -308,7 +309,7 @@ def _scores_of_variants(
 def _masked_scores(batch: Batch, method: Method, source: str) -> Tensor:
     """Return the targets' scores in each image under each channel's mask, ``(N, C, K)``.
 
-    Channels that are constant have no mask but zero: one blank image stands for all of them.
+    The mask of a constant channel is zero, so one blank image is run for all constant channels.
     """
     assert method.masks is not None
     assert method.weighs_by is not None
@@ -344,7 +345,7 @@ def _masked_scores(batch: Batch, method: Method, source: str) -> Tensor:
 
 
 def _counted(batch: Batch, since: Cost | None = None) -> Cost:
-    """Return the passes and variants that have been counted, or those since then."""
+    """Return the passes and variants counted so far, or only those counted after ``since``."""
     done = Cost(forwards=batch.counter.passes, variants=batch.counter.done)
     if since is None:
         return done
@@ -352,7 +353,7 @@ def _counted(batch: Batch, since: Cost | None = None) -> Cost:
 
 
 def _saved(tail: Tail, inputs: Tensor) -> tuple[Tensor, ...] | None:
-    """Return what goes around the layer, or None if that is not one tensor per image."""
+    """Return the tensors that bypass the layer, or None if they are not one entry per image."""
     if tail.before is None:
         return ()
     saved = tail.before(inputs.clone())
@@ -361,7 +362,7 @@ def _saved(tail: Tail, inputs: Tensor) -> tuple[Tensor, ...] | None:
 
 
 def _tried(run: Callable[[], Result]) -> Result | None:
-    """Run a part of a model's code; None if it fails, as what was cut out of it may."""
+    """Run a part of a model's code; return None if it fails, which traced code may do."""
     try:
         return run()
     except Exception as error:
@@ -371,7 +372,7 @@ def _tried(run: Callable[[], Result]) -> Result | None:
 
 
 def _agrees(found: Tensor, logits: Tensor) -> bool:
-    """Say whether a tail gives the model's logits, up to rounding."""
+    """Return whether a tail gives the model's logits, up to rounding."""
     if found.shape != logits.shape:
         return False
     scale = float(logits.nan_to_num(posinf=0, neginf=0).abs().max())
@@ -379,7 +380,7 @@ def _agrees(found: Tensor, logits: Tensor) -> bool:
 
 
 def _in_chunks(length: int, chunk: int, run: Callable[[slice], None]) -> None:
-    """Run over one part of a length after the other, smaller ones where memory runs out."""
+    """Call ``run`` with successive slices of a range, with smaller ones if memory runs out."""
     start = 0
     while start < length:
         part = slice(start, min(start + chunk, length))

@@ -1,8 +1,8 @@
-"""What is computed: options, what a model's code says of them, and what a first pass has fixed.
+"""What is computed: the options, their check against the model's code, and the final plan.
 
     Options (what a user asks for) ─▶ Draft (checked against the code) ─▶ Plan (fixed by one pass)
 
-Each of them is made once and never changed.
+Each object is made once and never changed.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ from camreport.settings import (
 )
 
 INPUT = "input"
-"""The layer name of maps that belong to no layer."""
+"""Layer name of maps on the grid of the input, which belong to no layer."""
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 _SOFTMAXES = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
@@ -65,8 +65,8 @@ class Skip:
     """A method that is not computed, everywhere or at one layer, and why.
 
     Attributes:
-        method: its key.
-        layer: the name the layer was asked by; None for all.
+        method: key of the method.
+        layer: name of the layer as the user wrote it; None for all layers.
         reason: one sentence for the reader.
     """
 
@@ -77,17 +77,17 @@ class Skip:
 
 @dataclass(frozen=True)
 class Options:
-    """What a user asks for; refused where it is out of range.
+    """The options of a computation, as the user gives them; values out of range are refused.
 
     Attributes:
-        methods: what to compute, in the order in which tables show them.
+        methods: the methods to compute, in the order in which tables show them.
         quantity: ``logit``, ``probability``, ``contrast`` or ``contrast:INDEX``.
         gamma: steepness of the fusion's lift, above 0.
-        stages: how many early stages the fusion lifts, from 0; None for its own rule.
-        smooth: which of ``SMOOTHINGS`` apply to the methods that take them.
-        seed: of the noise, from 0.
-        output: which part of what the model returns holds the logits, where that is not plain.
-        activation: how they become probabilities: ``softmax``, ``sigmoid``, ``none``, ``auto``.
+        stages: how many early stages the fusion lifts, from 0; None for the fusion's own rule.
+        smooth: the ``SMOOTHINGS`` to apply to the methods that support smoothing.
+        seed: random seed of the noise, from 0.
+        output: key, attribute or index of the logits in the model's output; None to find it.
+        activation: how logits become probabilities: ``softmax``, ``sigmoid``, ``none``, ``auto``.
 
     Raises:
         MethodError: a number or a smoothing is out of range.
@@ -113,18 +113,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Draft:
-    """What is asked of a model, checked against its code before any pass.
+    """Options and layers, checked against the model's code before any pass.
 
     Attributes:
-        options: what a user asks for.
-        layers: where to read, by the name the maps are kept under.
+        options: the options of the user.
+        layers: the layers to explain, by the name under which their maps are kept.
         channels: layers whose channels are kept with their weights, by name; they need not be
             among ``layers``.
-        skipped: what cannot be computed.
-        followed: the model's code, where a method needs it and it can be followed.
+        skipped: methods that cannot be computed, with the reasons.
+        followed: the graph of the model's code, if a method needs it and it can be traced.
         heads: pooling and classifier right after a layer, by hook point; for CAM.
         pools: name of the pooling module right after a layer, by hook point.
-        stage_ids: the stage of each hook point, where its size does not tell.
+        stage_ids: the stage of each hook point, if the sizes do not determine the stages.
         notes: what a reader should know of the model.
     """
 
@@ -145,7 +145,7 @@ class Draft:
 
     @property
     def computed(self) -> list[Method]:
-        """The methods that are computed somewhere."""
+        """The methods that are computed at one layer at least."""
         hook_points = self.hook_points
         return [method for method in self.options.methods if hook_points[method.key]]
 
@@ -162,10 +162,10 @@ class Draft:
         )
 
     def without(self, skips: Iterable[Skip]) -> "Draft":
-        """Return the draft without what some more skips leave out.
+        """Return the draft with further methods skipped.
 
         Raises:
-            MethodError: nothing is left.
+            MethodError: no method is left.
         """
         draft = replace(self, skipped=(*self.skipped, *skips))
         check_something_is_left(draft.hook_points, draft.skipped)
@@ -174,11 +174,11 @@ class Draft:
 
 @dataclass(frozen=True)
 class CheckedTail:
-    """A layer's tail that has given the model's logits.
+    """A layer's tail that was found to give the model's logits.
 
     Attributes:
-        tail: what follows the layer.
-        bytes_per_variant: what its modules return for one variant.
+        tail: the part of the model after the layer.
+        bytes_per_variant: bytes that the modules of the tail return for one variant.
     """
 
     tail: Tail
@@ -187,26 +187,26 @@ class CheckedTail:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is computed for every image and how: fixed by one forward pass, never changed.
+    """What is computed for every image and how; made from one forward pass and never changed.
 
     Attributes:
-        options: what a user asks for.
+        options: the options of the user.
         capture: what a forward pass has to keep.
-        hook_points: at which each method is computed, by its key and by the name of the layer, in
-            network order; ``input`` for a method without a layer.
-        layers: where maps are read, by name, in network order.
+        hook_points: the hook points at which each method is computed, by the method's key and the
+            layer's name, in network order; ``input`` for a method without a layer.
+        layers: the layers with maps, by name, in network order.
         channels: layers whose channels are kept, by name, in network order.
-        heads: as in the draft, and so are the stages.
-        stage_ids: the stage of each hook point, where its size does not tell.
-        tails: what follows each layer that is changed, by hook point, where it can run by itself.
+        heads: pooling and classifier right after a layer, by hook point; for CAM.
+        stage_ids: the stage of each hook point, if the sizes do not determine the stages.
+        tails: the tail of each layer that a method changes, by hook point, if it can run by itself.
         input_shape: ``(C, H, W)`` of an image.
         shapes: ``(C, h, w)`` of each layer, also of those whose channels are kept, by name.
         duplicates: for each layer whose tensor equals an earlier layer's, that earlier layer.
-        skipped: what is not computed, and why.
-        num_classes: how many classes the model has.
-        bytes_per_image: what the model's innermost modules return for one image.
-        variants_per_image: changed images and layers that the methods ask for.
-        batch_size: images that a byte budget allows in one batch.
+        skipped: methods that are not computed, with the reasons.
+        num_classes: number of classes of the model.
+        bytes_per_image: bytes that the model's innermost modules return for one image.
+        variants_per_image: number of changed images and layer outputs that the methods need.
+        batch_size: number of images that the byte budget allows in one batch.
         notes: what a reader should know of the model.
     """
 
@@ -230,12 +230,12 @@ class Plan:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """What is asked for, in the order in which tables show it."""
+        """The requested methods, in the order in which tables show them."""
         return self.options.methods
 
     @property
     def output(self) -> str | None:
-        """The part of what the model returns that holds the logits, if it is a structure."""
+        """Key of the logits in the model's output; None if the output is a tensor."""
         return self.capture.output
 
     @property
@@ -244,18 +244,18 @@ class Plan:
         return self.capture.activation
 
     def where(self, method: Method) -> Mapping[str, str]:
-        """Return the layers at which a method is computed: their hook points by name."""
+        """Return the hook points at which a method is computed, by the layer's name."""
         return self.hook_points[method.key]
 
     def sources(self, method: Method) -> tuple[str, ...]:
-        """Return the hook points that a method's maps are made from, each once."""
+        """Return the distinct hook points at which a method is computed."""
         return tuple(dict.fromkeys(self.where(method).values()))
 
     def result_bytes(self, classes: int) -> int:
         """Return the bytes of one image's maps, kept channels, logits and targets.
 
         Args:
-            classes: how many classes are explained.
+            classes: number of classes explained.
         """
         values = self.num_classes + 2 * classes
         for name in self.channels:
@@ -263,7 +263,7 @@ class Plan:
         return 4 * (values + classes * sum(map(self._map_values, self.methods)))
 
     def _map_values(self, method: Method) -> int:
-        """Return how many values a method's maps of one class have."""
+        """Return the number of values in a method's maps of one class."""
         names = self.where(method)
         if method.needs is INPUT_GRADIENT:
             return prod(self.input_shape[1:]) * len(names)
@@ -282,16 +282,16 @@ def make_draft(
     options: Options,
     channels: Mapping[str, Layer] | None = None,
 ) -> Draft:
-    """Check what is asked against the model's code, without running it.
+    """Check options and layers against the model's code, without running the model.
 
     Args:
-        module: in evaluation mode.
-        layers: where to read, by the name the maps are kept under.
-        options: what to compute.
+        module: the model, in evaluation mode.
+        layers: the layers to explain, by the name under which their maps are kept.
+        options: the options of the user.
         channels: layers whose channels are kept with their weights, by name.
 
     Raises:
-        MethodError: nothing of what is asked can be computed.
+        MethodError: none of the methods can be computed.
     """
     needs = {method.needs for method in options.methods}
     sources = dict.fromkeys(layer.source for layer in layers.values())
@@ -335,7 +335,7 @@ def hook_points_of(
 def check_something_is_left(
     hook_points: Mapping[str, Mapping[str, str]], skipped: Sequence[Skip]
 ) -> None:
-    """Refuse a plan of nothing.
+    """Refuse a plan that computes nothing.
 
     Raises:
         MethodError: no method is computed anywhere.
@@ -348,25 +348,25 @@ def check_something_is_left(
 
 
 def _skips(module: nn.Module, draft: Draft, method: Method) -> list[Skip]:
-    """Return where a method cannot be computed, and why."""
+    """Return the layers at which a method cannot be computed, with the reasons."""
     name, found = method.name, list[Skip]()
     if method.needs is GUIDED and (obstacle := _obstacle_to_guiding(module, draft, method)):
         found.append(Skip(method.key, None, obstacle))
     if method.needs is HEAD and not draft.heads:
         code = "engine.skip.head_here" if _single_linear(module) else "engine.skip.head"
         return [Skip(method.key, None, message(code, method=name))]
-    for asked, layer in draft.layers.items():
+    for address, layer in draft.layers.items():
         if method.non_negative and layer.address.endswith(":pre"):
-            reason = message("engine.skip.negative", method=name, layer=asked)
-            found.append(Skip(method.key, asked, reason))
+            reason = message("engine.skip.negative", method=name, layer=address)
+            found.append(Skip(method.key, address, reason))
         if method.needs is HEAD and layer.source not in draft.heads:
-            reason = message("engine.skip.head_at", method=name, layer=asked)
-            found.append(Skip(method.key, asked, reason))
+            reason = message("engine.skip.head_at", method=name, layer=address)
+            found.append(Skip(method.key, address, reason))
     return found
 
 
 def _obstacle_to_guiding(module: nn.Module, draft: Draft, method: Method) -> Message | None:
-    """Say which activations of a model are not ReLU, or that they cannot be seen."""
+    """Return why guided backpropagation does not apply to a model; None if it does."""
     modules = [type(m).__name__ for m in module.modules() if isinstance(m, _OTHER_ACTIVATIONS)]
     if draft.followed is None and not modules:
         return message("engine.skip.followed", method=method.name)
@@ -383,9 +383,9 @@ def _single_linear(module: nn.Module) -> bool:
 
 
 def _stages_of_alexnet(module: nn.Module, layers: Mapping[str, Layer]) -> dict[str, int]:
-    """Return AlexNet's five stages by hook point, if just these layers are asked for.
+    """Return AlexNet's five stages by hook point, if exactly its five default layers are explained.
 
-    Two of them have one size: 0, 3, 6 | 9, 12.
+    Sizes cannot tell these stages apart: features.6 and features.9 have the same size.
     """
     names = [layer.address.partition(":")[0] for layer in layers.values()]
     if not is_alexnet(module) or sorted(names) != sorted(ALEXNET_LAYERS):
@@ -397,7 +397,7 @@ def _stages_of_alexnet(module: nn.Module, layers: Mapping[str, Layer]) -> dict[s
 def _pools(module: nn.Module, sources: Iterable[str]) -> dict[str, str]:
     """Return the pooling module that directly follows each module in its ``Sequential``.
 
-    A module that is used in several positions does not say after which of them it ran.
+    A pooling module that is used several times is left out: it is unclear which layer it follows.
     """
     uses = Counter(part for _, part in module.named_modules(remove_duplicate=False))
     found = {}

@@ -1,4 +1,4 @@
-"""What only passes show of a model: checks before any image, and the plan after the first pass."""
+"""Checks of a model that need passes, and the plan made from the first forward pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,18 +38,18 @@ from camreport.network.state import (
 )
 
 ONE_IMAGE_TOO_MUCH = message("engine.memory")
-"""The error of a batch that cannot be halved."""
+"""Error message for a batch of one image that does not fit into memory."""
 
 COMPANY = message("engine.company")
-"""The note on models that mix the images of a batch."""
+"""Note on models whose results for one image depend on the other images of the batch."""
 
 MAX_UNCOUNTED = 1e-3
-"""Fraction of what FullGrad adds up that may be missing from the score: rounding, at most."""
+"""Largest difference between the score and FullGrad's sum, as a fraction of their magnitudes."""
 
 PROBED_CLASSES = 3
-"""The most probable classes of one image on which FullGrad's shares are added up."""
+"""Number of the most probable classes of one image on which FullGrad's completeness is tested."""
 
-_WITHOUT_SHARE = (
+_WITHOUT_CONTRIBUTION = (
     *(nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Identity),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Upsample),
     *(nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.PixelShuffle),
@@ -57,19 +57,19 @@ _WITHOUT_SHARE = (
 
 
 def checked_draft(module: nn.Module, draft: Draft, image: Tensor, limits: Limits) -> Draft:
-    """Return a draft with what only a pass over an image can tell of the model.
+    """Return a draft after the checks that need a forward pass over one image.
 
-    A pass is made only where it can tell something.
+    A pass is made only if the model or the methods need such a check.
 
     Args:
-        module: in evaluation mode.
-        draft: what is asked.
+        module: the model, in evaluation mode.
+        draft: the draft to check.
         image: ``(1, 3, H, W)``, preprocessed.
-        limits: of memory.
+        limits: the memory limits.
 
     Raises:
-        MethodError: nothing of what is asked can be computed.
-        MemoryLimitError: one image alone is too much.
+        MethodError: none of the methods can be computed.
+        MemoryLimitError: a single image does not fit into memory.
     """
     if _has_batch_statistics(module) and _mixes_images(module, image, draft.options.output):
         draft = replace(draft, notes=(COMPANY,))
@@ -92,16 +92,16 @@ def checked_draft(module: nn.Module, draft: Draft, image: Tensor, limits: Limits
 
 
 def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Limits) -> Plan:
-    """Fix what is computed and how, by the first forward pass.
+    """Make the plan of a computation from the first forward pass.
 
     Args:
-        module: in evaluation mode.
-        draft: what is asked.
-        forward: of some images, captured for the draft.
-        limits: how work is cut.
+        module: the model, in evaluation mode.
+        draft: the checked draft.
+        forward: a forward pass with the capture of the draft.
+        limits: the limits on batch and chunk sizes.
 
     Raises:
-        MethodError: nothing of what is asked can be computed.
+        MethodError: none of the methods can be computed.
     """
     options, device = draft.options, forward.inputs.device
     output, logits = forward.output, forward.logits
@@ -142,7 +142,7 @@ def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Lim
 def _variants_per_image(
     methods: Sequence[Method], hook_points: Mapping[str, Mapping[str, str]], forward: ForwardPass
 ) -> int:
-    """Count the changed copies of one image that perturbation methods ask the network about."""
+    """Return the number of variants of one image that perturbation methods run."""
     return sum(
         variants_of(method, forward.activations[source][:1])
         for method in methods
@@ -154,19 +154,19 @@ def _variants_per_image(
 def full_grad_gap(
     module: nn.Module, image: Tensor, draft: Draft, limits: Limits
 ) -> tuple[float, float] | None:
-    """Return a logit and what FullGrad's shares of it add up to, where these differ most.
+    """Return the logit that FullGrad explains least completely, and the sum of its contributions.
 
-    None where they do not differ, up to rounding.
+    The result is None if logit and sum agree for every probed class, up to rounding.
 
-    The shares of the image and of all biases are the whole of a logit if everything between
-    them is piecewise linear and every bias is counted (Srinivas and Fleuret 2019, proposition
-    1). One image shows whether that holds, whatever the model is made of.
+    The contributions of the image and of all biases add up to the logit if the network is
+    piecewise linear and every bias is counted (Srinivas and Fleuret 2019, proposition 1). The
+    test on one image shows whether that holds, whatever modules the model contains.
 
     Args:
-        module: in evaluation mode.
+        module: the model, in evaluation mode.
         image: ``(1, 3, H, W)``, preprocessed, on the device of the module.
-        draft: says how logits are read.
-        limits: of memory.
+        draft: its options say how the logits are read.
+        limits: the memory limits.
     """
     options = draft.options
     alone = Capture((), {}, True, options.output, options.activation)
@@ -178,8 +178,8 @@ def full_grad_gap(
     by_class = class_gradients(forward.logits, of_full_grad(forward), rows, ClassBatching(), budget)
     for part, gradients in by_class:
         assert gradients.image is not None
-        shares = [image * gradients.image, *bias_shares(forward, gradients)]
-        sums = torch.stack([share.double().flatten(1).sum(1) for share in shares])  # (parts, k)
+        parts = [image * gradients.image, *bias_shares(forward, gradients)]
+        sums = torch.stack([one.double().flatten(1).sum(1) for one in parts])  # (parts, k)
         for score, own in zip(logits[top[0, part]], sums.T, strict=True):
             allowed = MAX_UNCOUNTED * float(score.abs() + own.abs().sum())
             gaps.append((float(score), float(own.sum()), allowed))
@@ -188,32 +188,32 @@ def full_grad_gap(
 
 
 def uncounted_kinds(module: nn.Module) -> str | Message:
-    """Name the kinds of innermost modules, three at most, whose share FullGrad does not know."""
+    """Return up to three types of innermost modules whose contribution FullGrad does not count."""
     counted = set(biased_modules(module))
     names = [
         type(part).__name__
         for name, part in module.named_modules()
-        if not (name in counted or isinstance(part, _WITHOUT_SHARE) or any(part.children()))
+        if not (name in counted or isinstance(part, _WITHOUT_CONTRIBUTION) or any(part.children()))
     ]
     return ", ".join(list(dict.fromkeys(names))[:3]) or message("engine.some_function")
 
 
 def _of_gap(method: Method, score: float, total: float, others: str | Message) -> Message:
-    """Say why FullGrad is left out."""
+    """Return the reason for which FullGrad is skipped."""
     numbers = {"total": f"{total:.3g}", "score": f"{score:.3g}"}
     return message("engine.skip.shares", method=method.name, others=others, **numbers)
 
 
 def _has_batch_statistics(module: nn.Module) -> bool:
-    """Say whether a normalisation has no statistics but those of the batch, in evaluation mode."""
+    """Return whether a layer normalises with batch statistics even in evaluation mode."""
     kind = nn.modules.batchnorm._BatchNorm
     return any(isinstance(part, kind) and part.running_mean is None for part in module.modules())
 
 
 def _mixes_images(module: nn.Module, image: Tensor, output: str | None) -> bool:
-    """Say whether the logits of an image change with another beside it.
+    """Return whether the logits of an image depend on another image in the same batch.
 
-    A model that cannot take them at all is reported by the first batch, not here.
+    A model that fails on two images counts as independent here; the first batch reports the error.
     """
     inputs = to_model(module, torch.cat([image, 1 - image]))
     forward = forward_without_gradients(module)
@@ -229,7 +229,7 @@ def _mixes_images(module: nn.Module, image: Tensor, output: str | None) -> bool:
 
 
 def _in_order(forward: ForwardPass, layers: Mapping[str, Layer]) -> dict[str, Layer]:
-    """Return layers in network order, with what was done to read their grids."""
+    """Return layers in network order, with the layout of their grids added to the description."""
     order = sorted(layers, key=lambda name: forward.order.index(layers[name].source))
     return {
         name: replace(
@@ -240,7 +240,7 @@ def _in_order(forward: ForwardPass, layers: Mapping[str, Layer]) -> dict[str, La
 
 
 def _large_grids(draft: Draft, forward: ForwardPass) -> list[Skip]:
-    """Return what ``all`` leaves out because a layer has too many positions."""
+    """Return the skips of methods at layers with more positions than the method allows."""
     found = []
     for method in draft.options.methods:
         for name, source in draft.hook_points[method.key].items():

@@ -1,7 +1,7 @@
-"""What of a class is explained: its logit, its probability, or its lead over another class.
+"""The score to explain: a class's logit, its probability, or its margin over another class.
 
-Every choice is one row of cotangents for the backward pass, and one way to read the scores of
-a changed forward pass.
+Each quantity defines a row of cotangents for the backward pass, and the way in which scores are
+read from changed forward passes.
 """
 
 import torch
@@ -12,10 +12,10 @@ from camreport.network.logits import probabilities
 from camreport.settings import SIGMOID, SOFTMAX
 
 LOOK_ALIKES = 3
-"""Classes that Finer-CAM compares with, as in torchcam."""
+"""Number of classes that Finer-CAM compares with, as in torchcam."""
 
-LOOK_ALIKE_SHARE = 0.6
-"""How much of their mean logit Finer-CAM subtracts, as in torchcam."""
+LOOK_ALIKE_WEIGHT = 0.6
+"""Weight of the look-alikes' mean logit that Finer-CAM subtracts, as in torchcam."""
 
 
 def cotangents(
@@ -27,14 +27,15 @@ def cotangents(
 ) -> Tensor:
     """Return d score / d logits of each target, ``(K, N, num_classes)``.
 
-    logit: e_c; probability: p_c (e_c - p), of sigmoids p_c (1 - p_c) e_c, of outputs that are
-    probabilities e_c; contrast: e_c - e_d, with d the strongest other class or the named one.
+    The cotangents are, for a logit: e_c; for a probability: p_c (e_c - p) with a softmax,
+    p_c (1 - p_c) e_c with a sigmoid, e_c if the model returns probabilities; for a contrast:
+    e_c - e_d, with d the strongest other class or the given class.
 
     Args:
         logits: ``(N, num_classes)``.
         targets: class indices, ``(N, K)``.
         quantity: as for ``check_quantity``.
-        reference: the logits that say which class is the strongest other, if not these.
+        reference: logits that decide which other class is the strongest; ``logits`` if None.
         activation: how the logits become probabilities, as in ``camreport.network.logits``.
     """
     logits = logits.detach()
@@ -42,10 +43,10 @@ def cotangents(
     if quantity == "logit":
         return rows
     if quantity == "probability":
-        shares = probabilities(logits, activation)
+        chances = probabilities(logits, activation)
         if activation == SOFTMAX:
-            return (rows * shares).sum(2, keepdim=True) * (rows - shares)
-        return rows * shares * (1 - shares) if activation == SIGMOID else rows
+            return (rows * chances).sum(2, keepdim=True) * (rows - chances)
+        return rows * chances * (1 - chances) if activation == SIGMOID else rows
     reference = logits if reference is None else reference.detach()
     rivals = _rivals(reference, quantity).gather(1, targets)
     return rows - _one_hot(rivals, logits)
@@ -65,11 +66,11 @@ def look_alike_cotangents(logits: Tensor, targets: Tensor) -> Tensor:
     distance = (logits - own).abs().masked_fill(rows.bool(), torch.inf)
     count = min(LOOK_ALIKES, logits.shape[1] - 1)
     nearest = distance.argsort(dim=2, stable=True)[..., :count]
-    return rows.scatter(2, nearest, -LOOK_ALIKE_SHARE / count)
+    return rows.scatter(2, nearest, -LOOK_ALIKE_WEIGHT / count)
 
 
 def strongest_classes(logits: Tensor, count: int) -> Tensor:
-    """Return the classes of the largest logits, ``(N, count)``; of equal ones the lower first."""
+    """Return the classes of the largest logits, ``(N, count)``; ties go to the lower index."""
     return logits.argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
@@ -83,9 +84,9 @@ def scores(
     """Return the targets' scores in changed forward passes, ``(N, M, K)``.
 
     Args:
-        logits: of M passes for each image, ``(N, M, num_classes)``.
-        reference: logits of the images as they are, ``(N, num_classes)``: they say which class
-            is the strongest other.
+        logits: logits of M passes for each image, ``(N, M, num_classes)``.
+        reference: logits of the unchanged images, ``(N, num_classes)``; they decide which other
+            class is the strongest.
         targets: class indices, ``(N, K)``.
         quantity: as for ``check_quantity``.
         activation: how the logits become probabilities.
@@ -103,12 +104,12 @@ def scores(
 
 
 def _rivals(logits: Tensor, quantity: str) -> Tensor:
-    """Return for every image and class the class it is compared with, ``(N, num_classes)``.
+    """Return for every image and class the class that it is compared with, ``(N, num_classes)``.
 
-    Of equal logits the lower index counts as the stronger.
+    Ties between equal logits go to the lower index.
 
     Raises:
-        ClassError: there is no class of the number that was named.
+        ClassError: the model has no class with the given index.
     """
     num_classes = logits.shape[1]
     first, second = strongest_classes(logits, 2).unbind(1)
@@ -126,6 +127,6 @@ def _rivals(logits: Tensor, quantity: str) -> Tensor:
 
 
 def _one_hot(targets: Tensor, logits: Tensor) -> Tensor:
-    """Return ``(K, N, num_classes)`` of targets ``(N, K)``, in the dtype of the logits."""
+    """Return targets ``(N, K)`` one-hot, ``(K, N, num_classes)``, in the dtype of the logits."""
     rows = logits.new_zeros(targets.shape[1], *logits.shape)
     return rows.scatter_(2, targets.T.unsqueeze(2), 1)

@@ -1,4 +1,4 @@
-"""Which classes are explained."""
+"""The choice of the classes to explain."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from camreport.engine.score import strongest_classes
 from camreport.errors import ClassError
 
 Targets = Sequence[int] | Tensor | str | None
-"""Classes as a user may ask for them: K indices for every image, a tensor ``(N, K)``, ``all``,
+"""Classes as a user may specify them: K indices for every image, a tensor ``(N, K)``, ``all``,
 ``topK`` (most probable first), ``auto`` (all of up to two classes, else the top 3), or None for
 the most probable class."""
 
@@ -19,7 +19,7 @@ def choose_targets(logits: Tensor, targets: Targets) -> Tensor:
 
     Args:
         logits: ``(N, num_classes)``.
-        targets: what is asked for.
+        targets: the classes that the user specified.
 
     Raises:
         ClassError: an index outside 0..num_classes-1, or a tensor for another number of images.
@@ -44,7 +44,7 @@ def as_indices(targets: Targets, count: int) -> Tensor | str:
     """Return targets as indices ``(K,)`` or ``(count, K)``, or as ``all``, ``auto`` or ``topK``.
 
     Raises:
-        ClassError: they are none of these.
+        ClassError: the targets are in no such format.
     """
     if targets is None:
         return "top1"
@@ -68,5 +68,5 @@ def as_indices(targets: Targets, count: int) -> Tensor | str:
 
 
 def of_rows(targets: Tensor | str, rows: slice) -> Tensor | str:
-    """Return the targets of some of the images."""
+    """Return the targets of the images in a slice."""
     return targets[rows] if isinstance(targets, Tensor) and targets.ndim == 2 else targets

@@ -1,1 +1,1 @@
-"""The user's network, watched and understood; no maps here."""
+"""The user's network: its layers, its code and its outputs. Nothing here computes maps."""

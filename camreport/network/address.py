@@ -1,12 +1,13 @@
-"""Layer addresses: from what a user writes to the module whose output a map reads.
+"""Layer addresses: from the text that a user writes to the module whose output a map uses.
 
-``features.0`` names a module. Where it is a convolution or linear layer inside a
+``features.0`` names a module. If the module is a convolution or linear layer inside a
 ``Sequential`` whose next sibling (one normalisation layer skipped) is an activation, the map
-reads the tensor after that activation; everywhere else the module's own output. The methods
-assume A >= 0, and in-place activations make libraries disagree exactly there.
-``features.0:pre`` reads the module's own output, ``name#k`` call k of a module that runs
-several times. A bare ``0`` is short for ``features.0``, ``features.-1`` is its last child, and
-``layer*`` or ``features.*`` are patterns for names, part by part between the dots.
+uses the tensor after that activation; otherwise it uses the module's own output. The reason is
+that the methods assume A >= 0, and that other libraries disagree about the tensor in front of an
+in-place activation. ``features.0:pre`` uses the module's own output, ``name#k`` the output of call
+k of a module that runs several times. A bare ``0`` is short for ``features.0``, ``features.-1`` is
+the last child of ``features``, and ``layer*`` or ``features.*`` are patterns that match names part
+by part between the dots.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +36,7 @@ ACTIVATIONS = (
     nn.Hardsigmoid,
     nn.Tanh,
 )
-"""Activations that an address in front of them reads through."""
+"""Activations whose output is used when the layer in front of them is addressed."""
 
 NORMALISATIONS = (
     nn.modules.batchnorm._BatchNorm,
@@ -43,18 +44,18 @@ NORMALISATIONS = (
     nn.LayerNorm,
     nn.modules.instancenorm._InstanceNorm,
 )
-"""Normalisation layers, one of which may stand between a layer and its activation."""
+"""Normalisation layers; one of them may come between a layer and its activation."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Where one map is read.
+    """The tensor of a network that one map uses.
 
     Attributes:
         address: canonical name, e.g. ``features.0``, ``features.0:pre``, ``layer1.0.relu#1``.
-        source: name (and call) of the module whose output is captured.
+        source: hook point, the name (and call) of the module whose output is captured.
         type: class name of the addressed module.
-        tensor: which tensor that is, in words: ``after ReLU`` or ``own output``.
+        tensor: description of the captured tensor: ``after ReLU`` or ``own output``.
     """
 
     address: str
@@ -64,22 +65,22 @@ class Layer:
 
     @property
     def module(self) -> str:
-        """Name of the captured module, without its call."""
+        """Name of the captured module, without the number of its call."""
         return self.source.partition("#")[0]
 
 
-def resolve_layer(model: nn.Module, asked: str | int | nn.Module) -> Layer:
-    """Find the tensor that an address, a number or a module object stands for.
+def resolve_layer(model: nn.Module, given: str | int | nn.Module) -> Layer:
+    """Return the layer that an address, a number or a module object refers to.
 
     Raises:
         LayerError: the model has no such module.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
-    if isinstance(asked, nn.Module):
-        asked = next((name for name, module in modules.items() if module is asked), "")
-        if not asked:
+    if isinstance(given, nn.Module):
+        given = next((name for name, module in modules.items() if module is given), "")
+        if not given:
             raise LayerError("layer: expected a module of this model, got one that is not in it.")
-    address = str(asked).strip()
+    address = str(given).strip()
     name, _, variant = address.partition(":")
     name, _, call = name.partition("#")
     if _is_number(name) and name not in modules and "features" in modules:
@@ -105,13 +106,13 @@ def resolve_layer(model: nn.Module, asked: str | int | nn.Module) -> Layer:
     )
 
 
-def is_pattern(asked: object) -> bool:
-    """Say whether an address stands for any number of modules."""
-    return isinstance(asked, str) and any(character in asked for character in "*?[")
+def is_pattern(given: object) -> bool:
+    """Return whether an address is a pattern, which can match any number of modules."""
+    return isinstance(given, str) and any(character in given for character in "*?[")
 
 
 def matching_names(names: Iterable[str], pattern: str) -> list[str]:
-    """Return the names that a pattern matches part by part: ``*`` does not reach over a dot."""
+    """Return the names that a pattern matches part by part; ``*`` does not match a dot."""
     wanted = pattern.split(".")
     return [
         name
@@ -126,7 +127,7 @@ def _is_number(text: str) -> bool:
 
 
 def _from_the_end(modules: Mapping[str, nn.Module], name: str) -> str:
-    """Return a name with numbers below zero, ``features.-1``, as the children they count to."""
+    """Return a name with negative numbers, as in ``features.-1``, replaced by the child's name."""
     found = ""
     for part in name.split("."):
         children = list(modules[found]._modules) if found in modules else []

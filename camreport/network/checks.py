@@ -1,4 +1,4 @@
-"""What of a module can be watched at all."""
+"""Checks that a module's layers can be hooked."""
 
 import torch
 from torch import nn
@@ -11,8 +11,8 @@ def check_module(module: object) -> nn.Module:
     """Return a model, unless its layers cannot be read or it has no weights yet.
 
     Raises:
-        ModelError: not a module, an exported one, one with TorchScript or quantised layers, or one
-            with uninitialised or meta tensors.
+        ModelError: the model is not a module, is an exported program, has TorchScript or quantised
+            layers, or has uninitialised or meta tensors.
     """
     kind = type(module).__name__
     if not isinstance(module, nn.Module):
@@ -51,6 +51,6 @@ def check_module(module: object) -> nn.Module:
 
 
 def _is_quantised(part: nn.Module) -> bool:
-    """Return whether a layer computes with integers; dynamic ones take and return floats."""
+    """Return whether a layer computes with integers; dynamically quantised layers do not."""
     home = type(part).__module__
     return ".quantized" in home and ".dynamic" not in home

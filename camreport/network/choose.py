@@ -1,6 +1,6 @@
-"""Which layers to explain: what ``auto`` stands for, and what a user's addresses and patterns mean.
+"""The choice of layers to explain: by ``auto``, or by a user's addresses and patterns.
 
-What ``auto`` chooses, and why:
+The layers that ``auto`` chooses, with the reasons:
 
 ================  ==============================  =================================================
 network           chosen                          because
@@ -15,8 +15,9 @@ ConvNeXt, Swin    features.1, 3, 5, and the last  channels last count as a grid,
 ViT               encoder                         all of its blocks have one size
 ================  ==============================  =================================================
 
-The steps: *units* are the calls that are not opened, in order; *stages* are units in a row with
-one size; the last unit of each of the latest five sizes is chosen.
+The algorithm: *units* are the module calls whose children are not considered, in order. *Stages*
+are successive units with the same grid size. The last unit of each of the last five sizes is
+chosen.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,13 +32,13 @@ from camreport.network.survey import Call, survey
 from camreport.settings import AUTO
 
 ALEXNET_LAYERS = tuple(f"features.{index}" for index in (0, 3, 6, 9, 12))
-"""The layers the course compares."""
+"""The layers of AlexNet that the course compares."""
 
 MAX_LAYERS = 5
-"""Most layers that ``auto`` takes."""
+"""Largest number of layers that ``auto`` chooses."""
 
 NEAREST = 3
-"""Most neighbours that are named for a layer without a map."""
+"""Largest number of alternatives that an error message names for a layer without a grid."""
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 _NO_STAGES = (
@@ -48,7 +49,7 @@ _NO_STAGES = (
 
 
 def is_alexnet(module: nn.Module) -> bool:
-    """Say whether a module is an AlexNet: torchvision's, or the bundled one."""
+    """Return whether a module is torchvision's AlexNet or the bundled one."""
     names = {name for name, _ in module.named_modules()}
     return type(module).__name__ == "AlexNet" and names.issuperset(ALEXNET_LAYERS)
 
@@ -56,16 +57,17 @@ def is_alexnet(module: nn.Module) -> bool:
 def auto_layers(module: nn.Module, image: Tensor, output: str | None = None) -> list[str]:
     """Choose layers to compare: one per spatial resolution, early to late, five at most.
 
-    AlexNet's are the course's 0, 3, 6, 9 and 12. Elsewhere it is the last tensor of each of the
-    latest five resolutions above 1 × 1 that the logits depend on. A block that changes the
-    resolution counts as one. The pooling that ends a stage stands for it, unless a later tensor
-    has that resolution: then the tensor in front of the pooling does, but for the stem. So VGG's
-    are its five pools and ResNet's ``layer1`` to ``layer4``.
+    For AlexNet these are the course's layers 0, 3, 6, 9 and 12. For other networks, the last
+    tensor of each of the last five resolutions above 1 × 1 on which the logits depend is chosen.
+    A block that changes the resolution counts as one tensor. The pooling that ends a stage
+    represents the stage. If a later tensor has the resolution of that pooling, the tensor in front
+    of the pooling is chosen instead, except in the stem. So the layers of VGG are its five pools,
+    and those of ResNet ``layer1`` to ``layer4``.
 
     Args:
-        module: comes back as it was found.
-        image: one model input, ``(1, 3, H, W)``; read by one pass unless AlexNet.
-        output: which part of what the model returns holds the logits.
+        module: the model; its state is restored.
+        image: one model input, ``(1, 3, H, W)``; one forward pass is made, except for AlexNet.
+        output: key, attribute or index of the logits in the model's output.
 
     Raises:
         LayerError: the model has no spatial layer.
@@ -100,31 +102,31 @@ def choose_stages(module: nn.Module, calls: Sequence[Call]) -> list[str]:
 
 def choose_layers(
     module: nn.Module,
-    asked: Sequence[str | int | nn.Module] | nn.Module | int | None,
+    given: Sequence[str | int | nn.Module] | nn.Module | int | None,
     image: Tensor,
     output: str | None = None,
 ) -> dict[str, Layer]:
-    """Resolve what a user asked for, or choose layers, by the names they were asked by.
+    """Resolve the layers that a user specified, or choose layers; return them by their names.
 
     Args:
-        module: comes back as it was found.
-        asked: addresses, patterns, numbers or module objects; ``auto`` among them, or None, for
-            ``auto_layers``.
-        image: one model input, for what only a pass can tell.
-        output: which part of what the model returns holds the logits.
+        module: the model; its state is restored.
+        given: addresses, patterns, numbers or module objects; ``auto`` in the list, or None, adds
+            the result of ``auto_layers``.
+        image: one model input, for patterns and ``auto``, which need a forward pass.
+        output: key, attribute or index of the logits in the model's output.
 
     Raises:
-        LayerError: an address leads nowhere, or a pattern to no spatial layer.
+        LayerError: an address matches no module, or a pattern no spatial layer.
     """
-    if asked is None:
-        asked = auto_layers(module, image, output)
-    if isinstance(asked, nn.Module | int):
-        asked = [asked]
-    if not asked:
+    if given is None:
+        given = auto_layers(module, image, output)
+    if isinstance(given, nn.Module | int):
+        given = [given]
+    if not given:
         raise LayerError("layers: expected at least one address, or 'auto', got none.")
     calls: list[Call] = []
     found: dict[str, Layer] = {}
-    for one in asked:
+    for one in given:
         if isinstance(one, str) and one.strip() == AUTO:
             addresses = auto_layers(module, image, output)
             found |= {address: resolve_layer(module, address) for address in addresses}
@@ -141,19 +143,19 @@ def choose_layers(
 def check_places(
     module: nn.Module, layers: Mapping[str, Layer], image: Tensor, output: str | None = None
 ) -> None:
-    """Refuse layers whose output has the shape of a map but is none.
+    """Refuse layers whose output has the shape of a map but does not show image positions.
 
-    Outputs of convolutions, poolings and what contains them are taken on trust; a pass is made
-    only for others.
+    Outputs of convolutions and poolings, and of modules that contain them, are not tested. A
+    forward pass is made only if there are other layers.
 
     Args:
-        module: comes back as it was found.
-        layers: by the names they were asked by.
+        module: the model; its state is restored.
+        layers: the layers by the names that the user gave.
         image: one model input.
-        output: which part of what the model returns holds the logits.
+        output: key, attribute or index of the logits in the model's output.
 
     Raises:
-        LayerError: the output of one does not belong to places of the images.
+        LayerError: the output of a layer does not correspond to image positions.
     """
     parts = dict(module.named_modules(remove_duplicate=False))
     doubtful = [n for n, one in layers.items() if not is_convolutional(parts[one.module])]
@@ -172,7 +174,7 @@ def check_places(
 
 
 def nearest_layers(calls: Sequence[Call], name: str) -> list[str]:
-    """Return the addresses with a grid that run nearest to a module, nearest first."""
+    """Return the addresses with a grid that run closest to a module in time, closest first."""
     order = [call for child in calls for call in child.inside()]
     own = next((i for i, call in enumerate(order) if call.name == name), len(order))
     spatial = [i for i, call in enumerate(order) if call.size]
@@ -181,17 +183,17 @@ def nearest_layers(calls: Sequence[Call], name: str) -> list[str]:
 
 
 def _matches(calls: Sequence[Call], pattern: str) -> list[str]:
-    """Return the addresses with a grid that a pattern leads to, in order.
+    """Return the addresses with a grid that a pattern matches, in order.
 
-    Layers that the logits do not depend on are passed over.
+    Layers on which the logits do not depend are left out.
 
     Raises:
-        LayerError: there are none.
+        LayerError: the pattern matches no such layer.
     """
     pattern, colon, variant = pattern.partition(":")
     ran = [call for child in calls for call in child.inside()]
     grids = [call for call in ran if call.size]
-    spatial = [call for call in grids if call.used != 0] or grids  # for methods without gradients
+    spatial = [call for call in grids if call.used != 0] or grids  # or all, if none is reached
     matched = set(matching_names([call.name for call in spatial], pattern))
     found = [call.address + colon + variant for call in spatial if call.name in matched]
     if not found:
@@ -204,11 +206,11 @@ def _matches(calls: Sequence[Call], pattern: str) -> list[str]:
 
 
 def _units(calls: Sequence[Call], alive: bool) -> Iterator[Call]:
-    """Yield the calls that are not opened: what runs inside them is not looked at.
+    """Yield the calls that count as units; the calls inside a unit are not considered.
 
     Args:
-        calls: in order.
-        alive: pass over what the gradient does not reach.
+        calls: the calls in order.
+        alive: leave out the calls that the gradient does not reach.
     """
     for call in calls:
         dead = alive and call.used == 0
@@ -221,7 +223,7 @@ def _units(calls: Sequence[Call], alive: bool) -> Iterator[Call]:
 
 
 def _stages(units: Sequence[Call]) -> list[list[Call]]:
-    """Cut units where the resolution changes; a pooling still belongs to what it makes smaller."""
+    """Split units where the resolution changes; a pooling belongs to the stage before it."""
     stages = [[units[0]]]
     for before, unit in pairwise(units):
         if unit.size == before.size and not _closes(before):
@@ -234,19 +236,20 @@ def _stages(units: Sequence[Call]) -> list[list[Call]]:
 
 
 def _closes(call: Call) -> bool:
-    """Say whether a unit ends its stage: a pooling does."""
+    """Return whether a unit is a pooling, which ends its stage."""
     return isinstance(call.module, _POOLINGS)
 
 
 def _is_no_stage(call: Call) -> bool:
-    """Say whether a module is never a layer to compare: it changes nothing, or only the layout."""
+    """Return whether a module is never chosen, because it changes nothing or only the layout."""
     return isinstance(call.module, _NO_STAGES) or is_permute(call.module)
 
 
 def _is_trunk(call: Call) -> bool:
-    """Say whether the resolution changes so often inside a module that it is no single stage.
+    """Return whether the resolution changes so often inside a module that it is several stages.
 
-    A block may change it once. A plain sequence of stages changes it before its last one.
+    A single block may change the resolution once. A sequence of stages changes it before its last
+    child.
     """
     if _has_many_sizes(call):
         return True
@@ -255,12 +258,12 @@ def _is_trunk(call: Call) -> bool:
 
 
 def _has_many_sizes(call: Call) -> bool:
-    """Say whether a module, or one inside it, goes through more than two resolutions."""
+    """Return whether a module, or a module inside it, has more than two resolutions."""
     stages = [child for child in call.children if not _is_no_stage(child)]
     sizes = {one.size for one in (call, *stages) if one.size}
     return len(sizes) > 2 or any(map(_has_many_sizes, stages))
 
 
 def _opens(call: Call) -> bool:
-    """Say whether a module that ends at 1 × 1 is more than one block."""
+    """Return whether a module that ends at 1 × 1 is more than one block."""
     return type(call.module) is nn.Sequential or _is_trunk(call)

@@ -1,14 +1,15 @@
-"""The code of a network, followed once by ``torch.fx``: what comes after a layer, as a function.
+"""The code of a network, traced once by ``torch.fx``: the part after a layer as a function.
 
-Perturbation methods change a layer's output and ask for the logits, hundreds of times. What comes
-before the layer does not change, so only the part after it is run, its tail::
+Perturbation methods change a layer's output and need the logits, hundreds of times. The part of the
+network before the layer gives the same result every time, so only the part after the layer, its
+tail, is run::
 
     images ─▶ before ─▶ layer's output ─▶ channelwise ─▶ linear ─▶ rest ─▶ logits
-                 └─ saved: what goes around the layer (skip connections) ──┘
+                 └─ saved: tensors that bypass the layer (skip connections) ┘
 
 Every arrow is a ``Slice`` of one graph: some of its steps as a function of some of its values.
-Where the code cannot be followed, the whole model runs with the layer's output exchanged, which
-is slower and gives the same.
+If the code cannot be traced, the whole model runs with the layer's output replaced, which is
+slower and gives the same result.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -33,11 +34,11 @@ from camreport.settings import SOFTMAX
 Node = fx.Node
 
 VALUE = "camreport_value"
-"""Under this key a step that reads an attribute of the model keeps what it read."""
+"""Key under which a step that reads an attribute of the model keeps the value."""
 
 
 def returned(value: Tensor) -> Tensor:
-    """Return a value as it is: the step at which an asked module's output leaves it."""
+    """Return a value unchanged; in the graph, this step marks the output of a requested module."""
     return value
 
 
@@ -55,14 +56,14 @@ _FLATTENING = (torch.flatten, "flatten")
 
 @dataclass(frozen=True)
 class Entry:
-    """How a tail begins: channels stay separate, then one operation that is linear in them.
+    """The beginning of a tail: channels stay separate up to one operation that is linear in them.
 
     Attributes:
-        channelwise: from the layer's output to the input of ``linear``; every channel of its
-            result depends on the same channel of the layer alone.
+        channelwise: function from the layer's output to the input of ``linear``; every channel of
+            the result depends only on the same channel of the layer.
         linear: a convolution without groups, or a linear layer after a flattening.
-        rest: from the output of ``linear`` (and the saved tensors) to the logits.
-        pointwise: positions stay separate in ``channelwise`` as well, unless their number changes.
+        rest: function from the output of ``linear`` and the saved tensors to the logits.
+        pointwise: whether positions stay separate in ``channelwise`` too, if their number is kept.
     """
 
     channelwise: Callable[[Tensor], Tensor]
@@ -73,13 +74,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Tail:
-    """What a model does after one layer.
+    """The part of a model after one layer.
 
     Attributes:
-        after: from the layer's output and the saved tensors to the logits.
-        before: from the images to the saved tensors, those that go around the layer; None where
+        after: function from the layer's output and the saved tensors to the logits.
+        before: function from the images to the saved tensors, which bypass the layer; None if
             there are none.
-        entry: how the tail begins, where that can be used.
+        entry: the beginning of the tail, if channels stay separate there.
     """
 
     after: Callable[..., Tensor]
@@ -92,8 +93,8 @@ class Head:
     """Global average pooling and one linear layer, right after a layer.
 
     Attributes:
-        weight: of the linear layer, ``(num_classes, C)``.
-        rectified: there is a ReLU between the layer and the pooling.
+        weight: weights of the linear layer, ``(num_classes, C)``.
+        rectified: whether there is a ReLU between the layer and the pooling.
     """
 
     weight: Tensor
@@ -105,9 +106,9 @@ class Slice:
     """A part of a model's graph: a function of some of its values.
 
     Attributes:
-        inputs: the values that it takes.
-        steps: steps that may be needed, in order; those whose inputs are missing are left out.
-        result: the value that it returns, or several of them.
+        inputs: the values that are the function's arguments.
+        steps: steps that may be needed, in order; steps with missing inputs are left out.
+        result: the value that the function returns, or several values.
     """
 
     inputs: Sequence[Node]
@@ -115,7 +116,7 @@ class Slice:
     result: Node | Sequence[Node]
 
     def compiled(self, module: nn.Module) -> fx.GraphModule:
-        """Return it as a module that shares the model's parts."""
+        """Return the slice as a module that uses the model's own submodules."""
         graph = fx.Graph()
         copies = {node: graph.placeholder(f"value_{i}") for i, node in enumerate(self.inputs)}
         for node in self.steps:
@@ -134,12 +135,12 @@ class Slice:
 
 @dataclass(frozen=True)
 class FollowedModel:
-    """A model and the graph of its code.
+    """A model and the traced graph of its code.
 
     Attributes:
         module: the model.
-        graph: its code, down to torch's own modules.
-        outputs: the steps at which each asked module returned, call by call, by its name.
+        graph: the model's code, down to torch's own modules.
+        outputs: for each requested module, the steps at which its calls returned, by its name.
     """
 
     module: nn.Module
@@ -158,13 +159,13 @@ class FollowedModel:
         return {node.target for node in self.graph.nodes if node.op in called}
 
     def output_of(self, source: str) -> Node | None:
-        """Return the step at which a module returned (``name``, or ``name#k`` for its call k)."""
+        """Return the step at which the module of a hook point, ``name`` or ``name#k``, returned."""
         name, _, call = source.partition("#")
         calls, number = self.outputs.get(name, ()), int(call or 0)
         return calls[number] if number < len(calls) else None
 
     def logits(self, output: str | None) -> Node | None:
-        """Return the step that gives the logits, or the named part of what the model returns."""
+        """Return the step that computes the logits, the part ``output`` of the model's output."""
         (end,) = (node for node in self.graph.nodes if node.op == "output")
         try:
             result = part_of(end.args[0], output)
@@ -174,13 +175,13 @@ class FollowedModel:
 
 
 def follow(module: nn.Module, sources: Collection[str] = ()) -> FollowedModel | None:
-    """Follow a model's forward symbolically, once; None where its code does not allow that.
+    """Trace a model's forward symbolically; return None if its code does not allow that.
 
-    Where the code inside an asked module does not allow it, that module stays one step.
+    If the code inside a requested module cannot be traced, that module becomes a single step.
 
     Args:
-        module: in evaluation mode; its attributes are as before afterwards.
-        sources: modules whose outputs are asked for, ``name`` or ``name#k``.
+        module: the model, in evaluation mode; its attributes are restored afterwards.
+        sources: hook points whose outputs are needed, ``name`` or ``name#k``.
     """
     names = {source.partition("#")[0] for source in sources}
     followed = _follow(module, _Tracer(names))
@@ -193,9 +194,9 @@ def _follow(module: nn.Module, tracer: "_Tracer") -> FollowedModel | None:
     with interrupts_deferred(), _attributes_kept(module), _calls_kept():
         try:
             graph: fx.Graph = tracer.trace(module)
-        except Exception:  # whatever a model's code does with something that is no tensor
+        except Exception:  # a model's code may do anything with a proxy that is not a tensor
             return None
-        for node in graph.nodes:  # a tensor made in forward is known to the module just now only
+        for node in graph.nodes:  # an attribute made by the trace exists only now
             if node.op == "get_attr":
                 node.meta[VALUE] = attrgetter(str(node.target))(module)
     outputs = {
@@ -208,16 +209,16 @@ def _follow(module: nn.Module, tracer: "_Tracer") -> FollowedModel | None:
 def find_tail(
     model: FollowedModel, source: str, output: str | None = None, activation: str = SOFTMAX
 ) -> Tail | None:
-    """Return what follows the output of a module.
+    """Return the part of a model after the output of a module.
 
-    None where what the model returns holds no logits that are known by name, or where they do
+    The result is None if the logits cannot be found in the model's output by name, or if they do
     not depend on the module.
 
     Args:
-        model: followed with this source.
-        source: the layer.
-        output: which part of what the model returns holds the logits.
-        activation: how they become probabilities.
+        model: the model, traced with this source.
+        source: hook point of the layer.
+        output: key, attribute or index of the logits in the model's output.
+        activation: how logits become probabilities.
     """
     layer, result = model.output_of(source), model.logits(output)
     if layer is None or result is None:
@@ -246,9 +247,9 @@ def find_tail(
 def find_head(
     model: FollowedModel, source: str, output: str | None = None, activation: str = SOFTMAX
 ) -> Head | None:
-    """Return the pooling and the one linear layer that follow a module, if nothing else does.
+    """Return the pooling and linear layer after a module; None if the tail has other layers.
 
-    Takes what ``find_tail`` takes.
+    The arguments are those of ``find_tail``.
     """
     node, result = model.output_of(source), model.logits(output)
     if node is None or result is None:
@@ -272,7 +273,7 @@ def find_head(
 
 
 def _class_weights(linear: nn.Linear, activation: str) -> Tensor:
-    """Return a linear layer's weights for each class, ``(num_classes, C)``: two for one number."""
+    """Return a linear layer's weights, ``(num_classes, C)``; a single output gives two classes."""
     weight = linear.weight.detach().T  # (C, num_classes), or (C, 1)
     zero = logits_of(torch.zeros_like(weight), len(weight), activation=activation)
     return (logits_of(weight, len(weight), activation=activation) - zero).T
@@ -281,17 +282,17 @@ def _class_weights(linear: nn.Linear, activation: str) -> Tensor:
 def whole_model(
     module: nn.Module, source: str, images: Tensor, grid: Grid
 ) -> Callable[[Tensor, Tensor], object]:
-    """Return a function that runs the whole model with the layer's output exchanged.
+    """Return a function that runs the whole model with a layer's output replaced.
 
     Args:
         module: the model.
-        source: the layer, ``name`` or ``name#k``.
+        source: hook point of the layer, ``name`` or ``name#k``.
         images: ``(N, 3, H, W)``.
         grid: layout of the layer's output.
 
     Returns:
-        a function of values ``(M, C, h, w)`` and the rows ``(M,)`` of the images they belong to,
-        to what the model returns.
+        A function from values ``(M, C, h, w)`` and the rows ``(M,)`` of their images to the model's
+        output.
     """
     name, _, call = source.partition("#")
     parts = {"": module, name: module.get_submodule(name)}
@@ -321,10 +322,10 @@ def whole_model(
 
 
 class _Tracer(fx.Tracer):
-    """Follows a model's code into every module but torch's own.
+    """Traces a model's code into every module except torch's own.
 
     Attributes:
-        returned: what the asked modules returned, call by call, by name.
+        returned: the outputs of the calls of each requested module, by its name.
     """
 
     def __init__(self, names: Collection[str], whole: bool = False) -> None:
@@ -334,7 +335,7 @@ class _Tracer(fx.Tracer):
         self._whole = names if whole else ()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Say whether a module stays one step."""
+        """Return whether a module is a single step of the graph."""
         return module_qualified_name in self._whole or super().is_leaf_module(
             m, module_qualified_name
         )
@@ -346,9 +347,10 @@ class _Tracer(fx.Tracer):
         args: tuple[object, ...],
         kwargs: dict[str, object],
     ) -> object:
-        """Give what an asked module returns a step of its own, distinct from what it was given.
+        """Trace a module's call; the output of a requested module becomes a step of its own.
 
-        A module may return what it was given, as a stochastic depth of zero does.
+        The extra step is needed because a module may return its input, as a stochastic depth of
+        zero does.
         """
         output: object = super().call_module(m, forward, args, kwargs)
         name = self.path_of_module(m)
@@ -361,7 +363,7 @@ class _Tracer(fx.Tracer):
 
 @contextmanager
 def _attributes_kept(module: nn.Module) -> Iterator[None]:
-    """Undo what a model's forward does to its own attributes, lists and dictionaries."""
+    """Undo the changes of a model's forward to its own attributes, lists and dictionaries."""
     kept = [(part, dict(part.__dict__)) for part in module.modules()]
     contents = [
         (value, copy(value))
@@ -385,7 +387,7 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _calls_kept() -> Iterator[None]:
-    """Undo what torch.fx does to every module while it follows one, whatever ended that."""
+    """Undo torch.fx's patches of ``nn.Module``, also if the trace was interrupted."""
     names = ("__call__", "__getattr__")
     kept = {name: nn.Module.__dict__[name] for name in names}
     try:
@@ -397,7 +399,7 @@ def _calls_kept() -> Iterator[None]:
 
 
 def _to_logits(part: Callable[..., Tensor], activation: str) -> Callable[..., Tensor]:
-    """Let a function return two classes' logits where it returns one for each image."""
+    """Return a function whose logits have two classes if the given one returns one logit."""
 
     def run(values: Tensor, *saved: Tensor) -> Tensor:
         return logits_of(part(values, *saved), len(values), activation=activation)
@@ -406,7 +408,7 @@ def _to_logits(part: Callable[..., Tensor], activation: str) -> Callable[..., Te
 
 
 def _reached(nodes: Sequence[Node], start: Node) -> set[Node]:
-    """Return the nodes whose values depend on one node, itself included."""
+    """Return the nodes whose values depend on the node ``start``, which is included."""
     reached = {start}
     for node in nodes:
         if any(one in reached for one in node.all_input_nodes):
@@ -415,7 +417,7 @@ def _reached(nodes: Sequence[Node], start: Node) -> set[Node]:
 
 
 def _entry(model: FollowedModel, tail: Slice, activation: str) -> Entry | None:
-    """Return how a tail begins, if channels stay separate up to one linear operation."""
+    """Return the beginning of a tail, if channels stay separate up to one linear operation."""
     layer, *saved = tail.inputs
     node, chain, flat = layer, list[Node](), False
     while len(node.users) == 1:
@@ -446,12 +448,12 @@ def _entry(model: FollowedModel, tail: Slice, activation: str) -> Entry | None:
 
 
 def _step(model: FollowedModel, node: Node) -> object:
-    """Return what a node calls: a module, a function, or a tensor method's name."""
+    """Return the module, the function or the tensor method's name that a node calls."""
     return model.modules[str(node.target)] if node.op == "call_module" else node.target
 
 
 def _is_hooked(step: object) -> bool:
-    """Say whether a hook may change what a module takes or returns."""
+    """Return whether a hook may change a module's input or output."""
     return isinstance(step, nn.Module) and bool(step._forward_hooks or step._forward_pre_hooks)
 
 
@@ -464,7 +466,7 @@ def _keeps_channels_apart(step: object) -> bool:
 
 
 def _keep_positions_apart(steps: Sequence[object]) -> bool:
-    """Say whether steps act on each position by itself; adaptive pooling does to its own size."""
+    """Return whether steps keep positions apart; one adaptive pooling is allowed among them."""
     others = [step for step in steps if not (_is_pointwise(step) or _flattens(step))]
     return len(others) <= 1 and all(
         isinstance(step, _ADAPTIVE_MODULES) or step is functional.adaptive_avg_pool2d
@@ -477,7 +479,7 @@ def _flattens(step: object) -> bool:
 
 
 def _averages_globally(step: object, node: Node) -> bool:
-    """Say whether a step is the mean over both spatial axes."""
+    """Return whether a step is the mean over both spatial axes."""
     if isinstance(step, nn.AdaptiveAvgPool2d):
         return step.output_size in (1, (1, 1))
     arguments = [*node.args[1:], *node.kwargs.values()]

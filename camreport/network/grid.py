@@ -1,8 +1,9 @@
-"""Where the spatial grid of a layer's output lies: channels first, channels last, or tokens.
+"""The layout of the spatial grid in a layer's output: channels first, channels last, or tokens.
 
 Convolutional networks give ``(N, C, h, w)``. Swin and the like keep channels last,
 ``(N, h, w, C)``; vision transformers give tokens ``(N, tokens, C)``, row by row, after a class
-token or a few. All are read as ``(N, C, h, w)``, and given back to the network as they were.
+token or a few. All layouts are converted to ``(N, C, h, w)`` for the maps, and the network gets
+its own layout back.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from camreport.errors import LayerError
 from camreport.messages import Message, message
 
 MAX_PREFIX_TOKENS = 5
-"""Class, distillation and register tokens that may stand in front of those of the image."""
+"""Largest number of class, distillation and register tokens before the image's tokens."""
 
 _CHANNELS_FIRST = (
     nn.modules.conv._ConvNd,
@@ -30,12 +31,12 @@ _CHANNELS_FIRST = (
 
 @dataclass(frozen=True)
 class Grid:
-    """How a tensor becomes ``(N, C, h, w)``, and back.
+    """Conversion of a tensor to ``(N, C, h, w)`` and back.
 
     Attributes:
-        size: h and w.
-        channels_last: the tensor is ``(N, h, w, C)`` or ``(N, tokens, C)``.
-        prefix: tokens in front of those of the grid; None where the tensor has no tokens.
+        size: height and width of the grid.
+        channels_last: whether the tensor is ``(N, h, w, C)`` or ``(N, tokens, C)``.
+        prefix: number of tokens before those of the grid; None if the tensor has no tokens.
     """
 
     size: tuple[int, int]
@@ -48,7 +49,7 @@ class Grid:
         return not self.channels_last
 
     def read(self, tensor: Tensor) -> Tensor:
-        """Return the tensor as ``(N, C, h, w)``, without the tokens in front."""
+        """Return the tensor as ``(N, C, h, w)``, without the prefix tokens."""
         if self.plain:
             return tensor
         if self.prefix is not None:
@@ -56,7 +57,7 @@ class Grid:
         return tensor.permute(0, 3, 1, 2).contiguous()
 
     def restore(self, values: Tensor, original: Tensor) -> Tensor:
-        """Return ``(N, C, h, w)`` in the form of the original, with the tokens it had in front."""
+        """Return values ``(N, C, h, w)`` in the layout of the original, with its prefix tokens."""
         if self.plain:
             return values
         values = values.permute(0, 2, 3, 1)
@@ -65,7 +66,7 @@ class Grid:
         return torch.cat([original[:, : self.prefix], values.flatten(1, 2)], 1)
 
     def described(self, tensor: Message) -> Message:
-        """Add to the name of a tensor what was done to read its grid; nothing where it is plain."""
+        """Return a tensor's description with its layout, unless that is ``(N, C, h, w)``."""
         if self.plain:
             return tensor
         if self.prefix is None:
@@ -81,17 +82,17 @@ class Grid:
 
 
 def grid_of(tensor: Tensor, module: nn.Module, image: tuple[int, int]) -> Grid:
-    """Find the grid in what a module returned.
+    """Return the grid in a module's output.
 
-    A grid has the proportions of the image, up to what rounding at strides takes away.
+    A grid has the proportions of the image, up to rounding in strided layers.
 
     Args:
         tensor: the module's output.
-        module: what returned it.
+        module: the module that returned the tensor.
         image: height and width of the model's input.
 
     Raises:
-        LayerError: it has none; the message says why.
+        LayerError: the output has no grid; the message gives the reason.
     """
     shape = tuple(tensor.shape[1:])
     if tensor.ndim == 4:
@@ -126,26 +127,26 @@ def _token_grid(tokens: int, image: tuple[int, int]) -> Grid:
 
 
 def is_like(rows: int, columns: int, image: tuple[int, int]) -> bool:
-    """Say whether a grid has the image's proportions, each side rounded by up to one."""
+    """Return whether a grid has the image's proportions, each side rounded by up to one."""
     return abs(rows * image[1] - columns * image[0]) <= image[0] + image[1]
 
 
 def is_convolutional(module: nn.Module) -> bool:
-    """Say whether a module is, or contains, a layer that keeps channels first, or rectifies one."""
+    """Return whether a module is, or contains, a channels-first layer or a rectifier."""
     parts = list(module.modules())
     return any(isinstance(part, (*_CHANNELS_FIRST, nn.ReLU, nn.SiLU, nn.ReLU6)) for part in parts)
 
 
 def is_permute(module: nn.Module) -> bool:
-    """Say whether a module is torchvision's Permute, without importing torchvision."""
+    """Return whether a module is torchvision's Permute, without importing torchvision."""
     kind = type(module)
     return kind.__name__ == "Permute" and kind.__module__.startswith("torchvision.")
 
 
 def _ends_on_last_axis(module: nn.Module) -> bool:
-    """Say whether the last part of a module that tells has its channels on the last axis.
+    """Return whether the module's last conclusive submodule keeps channels last.
 
-    It decides where there are about as many channels as rows and columns.
+    The answer is needed if there are about as many channels as rows and columns.
     """
     for part in reversed(list(module.modules())):
         if is_permute(part):
@@ -158,7 +159,7 @@ def _ends_on_last_axis(module: nn.Module) -> bool:
 
 
 def _works_on_last_axis(module: nn.Module) -> bool:
-    """Say whether a module is of the kind that keeps channels last, or windows."""
+    """Return whether a module may keep channels last, or return windows."""
     parts = list(module.modules())
     if any(isinstance(part, _CHANNELS_FIRST) for part in parts):
         return False

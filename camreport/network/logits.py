@@ -1,4 +1,4 @@
-"""What a model returns, the logits in it, and how they become probabilities."""
+"""The logits in a model's output, and how they become probabilities."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -10,14 +10,14 @@ from camreport.errors import ModelError
 from camreport.settings import AUTO, NONE, SIGMOID, SOFTMAX
 
 LOGITS = "logits"
-"""The name under which structures usually hold them."""
+"""Usual name of the logits in a structured output."""
 
 _LAST_STEPS = {
     "SigmoidBackward": SIGMOID,
     "HardsigmoidBackward": SIGMOID,
     "SoftmaxBackward": SOFTMAX,
 }
-_REARRANGING = frozenset(  # steps that leave probabilities what they are
+_REARRANGING = frozenset(  # steps after which probabilities are still probabilities
     f"{name}Backward"
     for name in (
         *("Alias", "Clone", "ToCopy", "Clamp", "ClampMin", "ClampMax", "Cat", "Stack", "Split"),
@@ -37,35 +37,35 @@ def probabilities(logits: Tensor, activation: str) -> Tensor:
 def logits_of(
     output: object, count: int, key: str | None = None, activation: str = SOFTMAX
 ) -> Tensor:
-    """Return the logits ``(N, num_classes)`` in what a model returned: its scores of the classes.
+    """Return the logits ``(N, num_classes)`` in a model's output.
 
-    One number for each image, the head of a binary classifier, becomes two classes whose
-    probabilities add up to 1: a logit z becomes −z/2 and z/2 (under a sigmoid −z and z), a
+    A binary classifier that returns one number per image gets two classes whose probabilities add
+    up to 1: a logit z becomes −z/2 and z/2 (under a sigmoid −z and z), a
     probability p becomes 1 − p and p.
 
     Args:
         output: a tensor ``(N, num_classes)``, ``(N, 1)``, ``(N,)`` or with trailing axes of
             length one, or a tuple, dictionary or dataclass that holds one.
         count: the number N of images.
-        key: which part of a structure is meant: its key, its attribute or its number.
+        key: key, attribute or index of the logits in a structured output.
         activation: one of ``ACTIVATIONS``.
 
     Raises:
-        ModelError: it is none of these, or it is not clear which part is meant.
+        ModelError: the output has no such format, or several parts of it could be the logits.
     """
     numbers = _numbers(output, count, key)
     return numbers if numbers.shape[1] > 1 else _two_classes(numbers, activation)
 
 
 def recognise(output: object, count: int, key: str | None) -> str:
-    """Return which of ``ACTIVATIONS`` makes probabilities of what a model returned.
+    """Return which of ``ACTIVATIONS`` turns a model's output into probabilities.
 
-    It is ``none`` where the values are probabilities already, because the model's last step is a
-    sigmoid or a softmax; ``auto`` where each image's values lie in 0..1 and add up to 1, which
-    ``confirmed`` can settle; ``softmax`` for everything else: logits of exclusive classes.
+    The result is ``none`` if the values are probabilities already, because the model's last step is
+    a sigmoid or a softmax. It is ``auto`` if each image's values are in 0..1 and add up to 1, so
+    that ``confirmed`` has to decide. It is ``softmax`` otherwise, for logits of exclusive classes.
 
     Args:
-        output: what the model returned, with its graph.
+        output: the model's output, with its graph.
         count: the number of images.
         key: as for ``logits_of``.
 
@@ -83,11 +83,12 @@ def recognise(output: object, count: int, key: str | None) -> str:
 
 
 def confirmed(logits: Tensor, far: Tensor) -> str:
-    """Return ``none`` if values that add up to 1 do so for an image far from them too.
+    """Return ``none`` if values that add up to 1 do so for strong noise as well, else ``softmax``.
 
     Args:
-        logits: of the images, ``(N, num_classes)``.
-        far: of strong noise, ``(1, num_classes)``. Where they are equal, nothing is shown.
+        logits: values for the images, ``(N, num_classes)``.
+        far: values for strong noise, ``(1, num_classes)``. If they equal those of the images, the
+            result is ``softmax``.
     """
     logits, far = logits.detach().float(), far.detach().float()
     varies = not torch.allclose(far, logits, rtol=0, atol=1e-5)
@@ -95,7 +96,7 @@ def confirmed(logits: Tensor, far: Tensor) -> str:
 
 
 def last_step(values: Tensor) -> str:
-    """Return ``sigmoid`` or ``softmax`` where a tensor's graph ends in one, else nothing."""
+    """Return ``sigmoid`` or ``softmax`` if a tensor's graph ends in one, else an empty text."""
     found: set[str] = set()
     steps = [values.grad_fn]
     while steps:
@@ -109,14 +110,14 @@ def last_step(values: Tensor) -> str:
 
 
 def _adds_up(values: Tensor) -> bool:
-    """Say whether each row ``(N, num_classes)`` is a distribution."""
+    """Return whether each row of ``(N, num_classes)`` is a probability distribution."""
     if values.shape[1] == 1 or not _in_range(values):
         return False
     return bool(((values.double().sum(1) - 1).abs() < 1e-3).all())
 
 
 def _in_range(values: Tensor) -> bool:
-    """Say whether values lie in 0..1, up to rounding."""
+    """Return whether all values are in 0..1, up to rounding."""
     return bool((values >= -1e-5).all() and (values <= 1 + 1e-5).all())
 
 
@@ -143,7 +144,7 @@ def _numbers(output: object, count: int, key: str | None) -> Tensor:
 
 
 def resolved_key(output: object, count: int, key: str | None) -> str | None:
-    """Return the name of the part that holds the logits; None where that is plain.
+    """Return the name of the part that holds the logits; None for a tensor or a part ``logits``.
 
     Raises:
         ModelError: as for ``logits_key``.
@@ -153,10 +154,12 @@ def resolved_key(output: object, count: int, key: str | None) -> str | None:
 
 
 def part_of(output: object, key: str | None) -> object:
-    """Return the named part of a structure, a tensor as it is, or None if no part is named.
+    """Return the named part of a structure, or an unstructured output as it is.
+
+    The result is None for a structure without a part ``logits`` if no part is named.
 
     Raises:
-        ModelError: there is no such part.
+        ModelError: the structure has no such part.
     """
     parts = _parts(output)
     if not parts or (key is None and LOGITS not in parts):
@@ -170,7 +173,7 @@ def part_of(output: object, key: str | None) -> object:
 def logits_key(output: object, count: int) -> str:
     """Return the name of the one part of a structure that can be logits.
 
-    Where one part is the softmax or the sigmoid of another, the other is meant.
+    A part that is the softmax or the sigmoid of another part is not counted.
 
     Args:
         output: a tuple, dictionary or dataclass without a part named ``logits``.
@@ -201,7 +204,7 @@ def logits_key(output: object, count: int) -> str:
 
 
 def _activates(part: Tensor, logits: Tensor) -> bool:
-    """Say whether a part is the softmax or the sigmoid of another."""
+    """Return whether a part is the softmax or the sigmoid of another."""
     if part.shape != logits.shape or not (part.is_floating_point() and logits.is_floating_point()):
         return False
     part, logits = part.detach().float(), logits.detach().float()
@@ -210,7 +213,7 @@ def _activates(part: Tensor, logits: Tensor) -> bool:
 
 
 def _two_classes(single: Tensor, activation: str) -> Tensor:
-    """Return two classes for one number ``(N, 1)``: for what speaks against it, and for it."""
+    """Return scores of two classes, against and for, from one number per image ``(N, 1)``."""
     if activation == NONE:
         return torch.cat([1 - single, single], 1)
     scaled = single if activation == SIGMOID else single / 2
@@ -218,13 +221,13 @@ def _two_classes(single: Tensor, activation: str) -> Tensor:
 
 
 def _parts(output: object) -> dict[str, object]:
-    """Return the parts of a structure by name; none of a tensor or anything unknown."""
+    """Return the parts of a structure by name; empty for a tensor or an unknown type."""
     if isinstance(output, Mapping):
         return {str(key): value for key, value in output.items()}
     if isinstance(output, tuple | list):
         names = getattr(output, "_fields", range(len(output)))
         return dict(zip(map(str, names), output, strict=True)) | {
-            str(place): value for place, value in enumerate(output)
+            str(index): value for index, value in enumerate(output)
         }
     if is_dataclass(output) and not isinstance(output, type):
         return {field.name: getattr(output, field.name) for field in fields(output)}

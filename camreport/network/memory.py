@@ -1,4 +1,4 @@
-"""Whether an exception means that memory is short."""
+"""Recognition of exceptions that mean that memory has run out."""
 
 import torch
 
@@ -7,20 +7,20 @@ OUT_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",  # the CPU's allocator on Windows
     "cublas_status_alloc_failed",
-    "cublas_status_not_initialized",  # what cuBLAS says when no memory is left for its handle
+    "cublas_status_not_initialized",  # cuBLAS found no memory for its handle
     "cudnn_status_alloc_failed",
-    "cudnn_status_not_initialized",  # what cuDNN says when no memory is left for its handle
+    "cudnn_status_not_initialized",  # cuDNN found no memory for its handle
     "cudnn_status_internal_error_device_allocation_failed",
 )
-"""Parts of the messages, in lower case, by which devices say that memory is short."""
+"""Parts of devices' error messages, in lower case, that mean that memory has run out."""
 
 
 class BatchTooLarge(Exception):
-    """A batch went beyond what it may hold; a smaller one will do."""
+    """A batch needs more memory than it may use; a smaller batch can succeed."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an exception means that a smaller batch could succeed."""
+    """Return whether an exception means that a smaller batch could succeed."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError | BatchTooLarge):
         return True
     message = str(error).lower()

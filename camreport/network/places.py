@@ -1,11 +1,12 @@
-"""Whether the cells of a grid show places of the image.
+"""Tests whether the cells of a grid correspond to positions in the image.
 
 Attention matrices, tables of position biases, gram matrices and pooled channels can have the
-shape of a feature map. What they lack shows when one quarter of the image is exchanged for that
-of another image: in a map, it is that quarter of the cells that changes most.
+shape of a feature map. To detect them, one quarter of the image is replaced by that of another
+image: in a feature map, the same quarter of the cells changes most.
 
-Random weights can spread a change over all cells of a true map, too. So this is asked only where
-cells can be something else: of tokens, and in networks that multiply activations by activations.
+With random weights, a change can spread over all cells of a feature map as well. So the test is
+made only for tokens, and in networks that multiply activations by activations: elsewhere the cells
+are always positions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,24 +18,26 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from camreport.network.grid import Grid
 
 QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
-"""Rows and columns of the quarters: upper or lower, left or right."""
+"""Row and column of each quarter: 0 is the upper or left half, 1 the lower or right half."""
 
 MIN_SIDE = 4
-"""Rows and columns from which on a grid is tested."""
+"""Smallest number of rows and columns of a grid that is tested."""
 
-MIN_OWN_SHARES = {4: 0.26, 3: 0.3}
-"""Fraction of the change that lies in the exchanged quarter, by the number of quarters that change
-most when they are exchanged; it is 1/4 where cells are no places."""
+MIN_OWN_FRACTIONS = {4: 0.26, 3: 0.3}
+"""Smallest mean fraction of the change in the replaced quarter of a map's cells, by the number
+of quarters that change most when they are replaced; for unrelated cells the fraction is 1/4."""
 
 SEED = 2**31 - 1
-"""Random seed of the second probe image; unlikely to be the seed of a user's own noise."""
+"""Random seed of the second probe image; a user's own noise is unlikely to have the same seed."""
 
 PROBES = 2 + len(QUARTERS)
-"""Images that ``probe_images`` makes of one."""
+"""Number of images that ``probe_images`` returns."""
 
 
 def probe_images(image: Tensor) -> Tensor:
-    """Return an image, another, and the first with one quarter of the other each, ``(6, C, H, W)``.
+    """Return probe images ``(6, C, H, W)``: an image, noise, and mixtures of the two.
+
+    Each of the four mixtures is the image with one quarter replaced by that of the noise.
 
     Args:
         image: ``(1, C, H, W)``.
@@ -48,10 +51,10 @@ def probe_images(image: Tensor) -> Tensor:
 
 
 class MatrixProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes whether activations are multiplied by each other, as in attention and gram matrices.
+    """Detects products of activations with each other, as in attention and gram matrices.
 
     Attributes:
-        found: whether one such product was computed while the mode was on.
+        found: whether such a product was computed while the mode was on.
     """
 
     found = False
@@ -68,20 +71,20 @@ class MatrixProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[object] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
-        """Run an operation and look at its name."""
+        """Run an operation and check its name."""
         if "bmm" in str(func) or "scaled_dot_product" in str(func):
             self.found = True
         return func(*args, **(kwargs or {}))
 
 
 def why_no_map(output: Tensor, alone: Tensor, grid: Grid, products: bool) -> str:
-    """Say why a module's output is no map of the images, or nothing if it is one.
+    """Return why a module's output is not a map of the images, or an empty text if it is one.
 
     Args:
-        output: of the images of ``probe_images``.
-        alone: of the first of them by itself.
-        grid: how both are read.
-        products: the network multiplies activations by each other.
+        output: the module's output for the images of ``probe_images``.
+        alone: the module's output for the first of these images by itself.
+        grid: the layout of both outputs.
+        products: whether the network multiplies activations by each other.
     """
     if len(output) != PROBES or len(alone) != 1:
         return (
@@ -99,17 +102,17 @@ def why_no_map(output: Tensor, alone: Tensor, grid: Grid, products: bool) -> str
 
 
 def depends_on_company(output: Tensor, alone: Tensor) -> bool:
-    """Say whether an image by itself gives something else than among the probe images."""
+    """Return whether an image has another output by itself than among the probe images."""
     scale = float(alone.detach().abs().max()) if alone.numel() else 0.0
     return not torch.allclose(output[:1], alone, rtol=0, atol=1e-3 * scale, equal_nan=True)
 
 
 def show_places(cells: Tensor) -> bool:
-    """Say whether the cells of a grid change where the image does.
+    """Return whether the cells of a grid change where the image changes.
 
     Args:
-        cells: of the images of ``probe_images``, ``(6, C, h, w)``. Where nothing changes, or of
-            a grid below 4 × 4, whose cells see all of the image, nothing speaks against it.
+        cells: values for the images of ``probe_images``, ``(6, C, h, w)``. The result is True if
+            nothing changes, and for a grid below 4 × 4, whose cells depend on the whole image.
     """
     changes = cells[2:] - cells[:1]
     changes = (changes - changes.mean((-2, -1), keepdim=True)).square().sum(1)  # (4, h, w)
@@ -119,13 +122,13 @@ def show_places(cells: Tensor) -> bool:
     found = torch.stack([_quarter(changes, quarter).mean((-2, -1)) for quarter in QUARTERS], 1)
     found = found / found.sum(1, keepdim=True)  # (exchanged quarter, quarter of the cells)
     own = float(found.diagonal().mean())
-    found = found / found.sum(0, keepdim=True)  # some cells change more than others for any reason
+    found = found / found.sum(0, keepdim=True)  # some cells change more than others in any case
     most = found.argmax(1) == torch.arange(len(QUARTERS), device=found.device)
-    return own > MIN_OWN_SHARES.get(int(most.sum()), 1.0)
+    return own > MIN_OWN_FRACTIONS.get(int(most.sum()), 1.0)
 
 
 def _is_matrix_of_places(output: Tensor, grid: Grid) -> bool:
-    """Say whether the channels of tokens are places as well, as in ``(N, tokens, tokens)``."""
+    """Return whether the channels of tokens are positions too, as in ``(N, tokens, tokens)``."""
     square = output.ndim == 3 and output.shape[1] == output.shape[2]
     return square and grid.prefix is not None and show_places(grid.read(output.mT).double())
 
@@ -133,7 +136,7 @@ def _is_matrix_of_places(output: Tensor, grid: Grid) -> bool:
 def _quarter(values: Tensor, quarter: tuple[int, int]) -> Tensor:
     """Return one quarter of the last two axes; a middle row or column is in none of them."""
     parts = [
-        slice(size - size // 2, size) if place else slice(size // 2)
-        for place, size in zip(quarter, values.shape[-2:], strict=True)
+        slice(size - size // 2, size) if half else slice(size // 2)
+        for half, size in zip(quarter, values.shape[-2:], strict=True)
     ]
     return values[..., parts[0], parts[1]]

@@ -1,4 +1,4 @@
-"""How what a model returns is read: which part holds the logits, and whether they are logits."""
+"""The interpretation of a model's output: where the logits are, and whether they are logits."""
 
 import torch
 from torch import Tensor, nn
@@ -9,34 +9,34 @@ from camreport.network.state import forward_without_gradients
 from camreport.settings import AUTO, NONE, SIGMOID
 
 STRENGTH = 100
-"""How many times stronger than a photograph the noise is that confirms probabilities."""
+"""Standard deviation of the noise image that tests whether outputs are probabilities."""
 
 _NOTES = {NONE: message("network.probabilities"), SIGMOID: message("network.sigmoid")}
 
 
-def reading_notes(activation: str, output: str | None, asked: str | None) -> tuple[Message, ...]:
-    """Say how the logits become probabilities, where that is not the softmax, and where they are.
+def reading_notes(activation: str, output: str | None, given: str | None) -> tuple[Message, ...]:
+    """Return notes on how the model's output was interpreted, if that is not the usual way.
 
     Args:
         activation: one of ``ACTIVATIONS``.
-        output: the part of what the model returns that holds the logits.
-        asked: that part, where it was named.
+        output: key of the logits in the model's output; None if the output is a tensor.
+        given: the key that the user specified, if any.
     """
-    found = [message("network.output", part=repr(output))] if output != asked else []
+    found = [message("network.output", part=repr(output))] if output != given else []
     return (*found, *([_NOTES[activation]] if activation in _NOTES else []))
 
 
 def settled(
     module: nn.Module, inputs: Tensor, output: str | None, logits: Tensor, activation: str
 ) -> str:
-    """Return how logits become probabilities, by one pass over strong noise if it takes that.
+    """Return how logits become probabilities; a pass over strong noise decides unclear cases.
 
     Args:
-        module: in evaluation mode.
-        inputs: images ``(N, C, H, W)`` on its device.
-        output: which part of what the model returns holds the logits.
-        logits: of the images.
-        activation: what is known.
+        module: the model, in evaluation mode.
+        inputs: images ``(N, C, H, W)`` on the model's device.
+        output: key, attribute or index of the logits in the model's output.
+        logits: logits of the images.
+        activation: one of ``ACTIVATIONS``, or ``auto`` if it is not known yet.
     """
     if activation != AUTO:
         return activation

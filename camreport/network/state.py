@@ -1,4 +1,4 @@
-"""The conditions a model runs under: as it was found afterwards, with gradients, in float32."""
+"""The state in which a model runs: restored afterwards, with gradients, in float32."""
 
 import re
 import signal
@@ -14,23 +14,23 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 _ONE_AT_A_TIME = threading.RLock()
-"""Held while a model is changed: its flags and what torch.fx and this module patch are shared by
-all threads."""
+"""Lock that is held while a model is changed: its flags, and the functions that torch.fx and this
+module patch, are common to all threads."""
 
 _HALVES = (torch.float16, torch.bfloat16)
 
 _WANTS_GRAPH = re.compile(r"requires?[_ ]grad|require gradient|retain_grad")
-"""What autograd's errors say where a forward hooks or differentiates tensors without a graph."""
+"""Matches autograd's errors for hooks on, or derivatives of, tensors without a graph."""
 
 
 @contextmanager
 def preserved(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode without parameter gradients, and back as it was.
+    """Put a module into evaluation mode without parameter gradients, and restore it afterwards.
 
-    Half-precision weights are computed with in float32, and activation checkpoints are off: they
-    exclude ``torch.autograd.grad``. Buffers that the model's own code changes, a counter of its
-    runs perhaps, get their values back. Threads take their turns, and Ctrl-C waits while things
-    are put back.
+    Half-precision weights are converted to float32 for the time of the block. Activation
+    checkpoints are off, because they do not work with ``torch.autograd.grad``. Buffers that the
+    model's own code changes, such as a counter of its runs, get their values back. Only one thread
+    at a time is in such a block, and Ctrl-C waits until the model is restored.
     """
     with _ONE_AT_A_TIME, ExitStack() as stack:
         with interrupts_deferred(), ExitStack() as changes:
@@ -45,7 +45,7 @@ def preserved(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Let Ctrl-C wait until the block is over; a second one does not wait."""
+    """Defer Ctrl-C to the end of the block; a second Ctrl-C interrupts at once."""
     previous = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
     if not main or previous in (None, signal.SIG_IGN):
@@ -73,22 +73,22 @@ def _close(changes: ExitStack) -> None:
 
 
 def _change_flags(module: nn.Module, changes: ExitStack) -> None:
-    """Turn training and the parameters' gradients off until the stack unwinds."""
+    """Turn training mode and the parameters' gradients off until the stack unwinds."""
     for part in module.modules():
         changes.callback(setattr, part, "training", part.training)
     module.eval()
     for parameter in module.parameters():
         if parameter.requires_grad and parameter.is_leaf:
             changes.callback(setattr, parameter, "requires_grad", True)
-            parameter.requires_grad = False  # the method refuses parameters without values
+            parameter.requires_grad = False  # requires_grad_() refuses parameters without values
 
 
 class _Buffers:
-    """A module's buffers and their values, so that they come back bit for bit.
+    """A copy of a module's buffers, to restore their values bit for bit.
 
-    The values of all buffers on one device are copied as one, and compared as one: a network
-    with hundreds of them costs one copy and one wait for the device. Version counters would
-    cost less, but do not see what is written by a batch normalisation or through ``.data``.
+    The values of all buffers on one device are copied and compared as one tensor, so that a network
+    with hundreds of buffers costs one copy and one synchronisation with the device. Version
+    counters would cost less, but miss changes by batch normalisation and through ``.data``.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -109,7 +109,7 @@ class _Buffers:
         ]
 
     def put_back(self) -> None:
-        """Give every module its buffers with the values they had."""
+        """Restore every module's buffers and their values."""
         for part, name, buffer in self._owners:
             part._buffers[name] = buffer
         for buffers, values in self._kept:
@@ -125,7 +125,7 @@ class _Buffers:
 
 
 def _is_expanded(buffer: Tensor) -> bool:
-    """Say whether a tensor repeats its values without memory: torch lets nobody write to it."""
+    """Return whether elements of a tensor have the same memory, which torch refuses to write."""
     if buffer.layout is not torch.strided:
         return False
     return any(
@@ -134,19 +134,19 @@ def _is_expanded(buffer: Tensor) -> bool:
 
 
 def _is_plain(buffer: Tensor) -> bool:
-    """Say whether a tensor's values are bytes in memory: no sparse, quantised or conjugate one."""
+    """Return whether a tensor is dense, and not quantised, conjugated or negated lazily."""
     strided = buffer.layout is torch.strided
     return strided and not (buffer.is_quantized or buffer.is_conj() or buffer.is_neg())
 
 
 def _joined(buffers: Sequence[Tensor]) -> Tensor:
-    """Return the bytes of plain tensors on one device, one after the other."""
+    """Return the bytes of plain tensors on one device as one tensor."""
     rows = (buffer.detach().reshape(-1).contiguous() for buffer in buffers)
     return torch.cat([row.view(torch.uint8) for row in rows])
 
 
 def _widen(module: nn.Module, changes: ExitStack) -> None:
-    """Let half-precision parameters and buffers be float32 until the stack unwinds."""
+    """Convert half-precision parameters and buffers to float32 until the stack unwinds."""
     for parameter in module.parameters():
         if parameter.dtype in _HALVES and not is_lazy(parameter):
             changes.callback(setattr, parameter, "data", parameter.data)
@@ -158,31 +158,31 @@ def _widen(module: nn.Module, changes: ExitStack) -> None:
 
 
 class _NoCheckpoint:
-    """Stands in for torch's re-entrant checkpoint: the function simply runs."""
+    """Replacement of torch's re-entrant checkpoint that runs the function without one."""
 
     @staticmethod
     def apply(function: Callable[..., object], _preserve: object, *arguments: object) -> object:
-        """Run it."""
+        """Run the function."""
         return function(*arguments)
 
 
 @contextmanager
 def gradients_on() -> Iterator[None]:
-    """Record gradients even where the caller has turned them off."""
+    """Record gradients even if the caller has turned them off."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
 
 
 def wants_graph(error: RuntimeError) -> bool:
-    """Say whether a forward failed because its own code hooks or differentiates its tensors."""
+    """Return whether a forward pass failed because the model's code needs a graph."""
     return bool(_WANTS_GRAPH.search(str(error)))
 
 
 def forward_without_gradients(module: nn.Module) -> Callable[[Tensor], object]:
     """Return a module's forward for passes that need no gradient.
 
-    A graph is recorded only where the module's own code asks for one: it registers hooks on its
-    tensors, retains their gradients or differentiates inside.
+    A graph is recorded only if the module's own code needs one, because it registers hooks on its
+    tensors, retains their gradients or differentiates.
     """
     recorded = False
 
@@ -204,10 +204,10 @@ def forward_without_gradients(module: nn.Module) -> Callable[[Tensor], object]:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute in float32 without autocast or TF32, by cuDNN's deterministic kernels.
+    """Compute in float32 without autocast or TF32, with cuDNN's deterministic kernels.
 
-    Equal runs give equal maps on the CPU. On a GPU some of torch's own backward kernels add up in
-    an order that varies (adaptive pooling, bilinear enlarging), which changes last digits.
+    Equal runs give equal maps on the CPU. On a GPU some of torch's own backward kernels (adaptive
+    pooling, bilinear upsampling) add up in a varying order, which changes the last digits.
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     with ExitStack() as stack:
@@ -226,7 +226,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
                 precision = torch.get_float32_matmul_precision()
                 stack.callback(torch.set_float32_matmul_precision, precision)
                 torch.set_float32_matmul_precision("highest")
-        except RuntimeError:  # likewise
+        except RuntimeError:  # the newer switches exclude this one, too
             _switch(stack, matmul, "fp32_precision", "ieee")
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels' order may vary
@@ -240,7 +240,7 @@ def _switch(stack: ExitStack, owner: object, name: str, value: object) -> None:
 
 
 def device_of(module: nn.Module, images: Tensor | None = None) -> torch.device:
-    """Return the device of a module's parameters; without any the images', or else the CPU."""
+    """Return the device of a module's parameters; if it has none, that of the images or the CPU."""
     otherwise = torch.device("cpu") if images is None else images.device
     return next((p.device for p in module.parameters()), otherwise)
 

@@ -1,4 +1,4 @@
-"""A survey of a network: which modules ran, what each returned, how much gradient reaches it."""
+"""A survey of a network: which modules ran, their outputs, and how much gradient reaches them."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -35,18 +35,19 @@ class Call:
     """One run of one module.
 
     Attributes:
-        name: of the module.
-        module: itself.
-        number: which of its runs this is, from 0.
-        depth: how many modules it runs inside, the model itself not counted.
-        children: what runs inside it.
-        shape: of what it returned, without the images' axis; None if that is no tensor.
-        grid: where the map's grid lies; None if there is none above 1 × 1 with the image's
-            proportions.
-        used: fraction of its grid's values that the gradient of the top class reaches; None if
-            that was not measured.
-        repeated: the module runs several times.
-        why_no_map: why what looks like a grid is none, where the probe images have shown that.
+        name: name of the module.
+        module: the module.
+        number: number of the run among the module's runs, from 0.
+        depth: number of modules around this one, without the model itself.
+        children: the runs of other modules inside this one.
+        shape: shape of the output without the image axis; None if the output is not a tensor.
+        grid: layout of the output's grid; None if the output has no grid above 1 × 1 with the
+            image's proportions.
+        used: fraction of the output's values that the gradient of the top class reaches; None if
+            it was not measured.
+        repeated: whether the module runs several times.
+        why_no_map: why the output is not a map although its shape fits, if the probe images have
+            shown that.
     """
 
     name: str
@@ -62,30 +63,31 @@ class Call:
 
     @property
     def address(self) -> str:
-        """How the run is asked for."""
+        """Address of the run: the module's name, with ``#number`` if it runs several times."""
         return f"{self.name}#{self.number}" if self.repeated else self.name
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width of its grid, if it has one."""
+        """Height and width of the output's grid, if it has one."""
         return self.grid.size if self.grid else None
 
     def inside(self) -> Iterator["Call"]:
-        """Yield itself and everything that ran inside it, in the order of starting."""
+        """Yield this run and all runs inside it, in the order in which they started."""
         yield self
         for child in self.children:
             yield from child.inside()
 
 
 def survey(module: nn.Module, image: Tensor, output: str | None = None) -> list[Call]:
-    """Run a model on one image and return what ran, in order: the calls in the model itself.
+    """Run a model on one image and return the calls of its direct children, in order.
 
-    A second pass, over a few images made of it, shows which grids are none: see ``places``.
+    A second pass, over images made from the first, detects outputs that only look like grids; see
+    ``places``.
 
     Args:
-        module: comes back as it was found.
+        module: the model; its state is restored.
         image: ``(1, 3, H, W)``, preprocessed.
-        output: which part of what the model returns holds the logits.
+        output: key, attribute or index of the logits in the model's output.
 
     Raises:
         ModelError: the model does not return logits.
@@ -104,12 +106,12 @@ def survey(module: nn.Module, image: Tensor, output: str | None = None) -> list[
 
 
 def sample_image(size: tuple[int, int], channels: int = 3) -> Tensor:
-    """Return noise that stands for a photograph, ``(1, C, H, W)``: the same every time."""
+    """Return a noise image ``(1, C, H, W)`` to survey a model with; it is always the same."""
     return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
 
 
 class _Recorder:
-    """Records what every module of a model returns while it is entered."""
+    """Records the outputs of every module of a model inside its ``with`` block."""
 
     def __init__(self, module: nn.Module, image: tuple[int, int]) -> None:
         self.calls: list[Call] = []
@@ -129,7 +131,7 @@ class _Recorder:
         self._hooks.close()
 
     def measure(self, logits: Tensor) -> None:
-        """Fill in which fraction of each tensor the gradient of the top class reaches."""
+        """Set the fraction of each tensor's values that the gradient of the top class reaches."""
         tensors = [tensor for _, tensor in self._tensors]
         if not logits.requires_grad or logits.is_meta or not tensors:
             return
@@ -149,10 +151,10 @@ class _Recorder:
         output: str | None,
         products: bool,
     ) -> None:
-        """Remove the grids of outputs whose cells do not show places of the images.
+        """Remove the grids of outputs whose cells do not correspond to image positions.
 
-        Outputs that depend on the other images of a batch are no maps either, unless the logits
-        depend on them as well.
+        Outputs that depend on the other images of a batch are not maps either, unless the logits
+        depend on the other images as well.
         """
         if not self._alone:
             return
@@ -171,7 +173,7 @@ class _Recorder:
             with watched({name: self._modules[name] for name in self._alone}, compare):
                 returned = forward_without_gradients(module)(probe_images(image))
             together = logits_of(returned, PROBES, output)
-        except Exception as error:  # a model that takes no batch: its grids are believed
+        except Exception as error:  # the model takes no batches: keep its grids
             if is_out_of_memory(error):
                 raise
             return

@@ -1,8 +1,8 @@
-"""Watching a model while it runs: the one place that puts hooks on modules.
+"""Hooks on a model's modules; no other file registers hooks on modules.
 
-``watched`` is the hook context: it tells what each module returns and may exchange it. Built on
-it are ``LayerTrace``, which keeps what some modules return, and ``counted_bytes``, which adds up
-what they all do.
+``watched`` is the hook context: its callbacks receive each module's output and may replace it.
+``LayerTrace``, which keeps the outputs of some modules, and ``counted_bytes``, which adds up the
+sizes of all outputs, are built on it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,20 +23,20 @@ Started = Callable[[str, nn.Module], None]
 """Called with the name of a module and the module, before it runs."""
 
 Ended = Callable[[str, nn.Module, object], object]
-"""Called with a module's name, the module and what it returned; what is returned in turn takes the
-place of that, unless it is None."""
+"""Called with a module's name, the module and its output; a result other than None replaces the
+output."""
 
 
 @contextmanager
 def watched(
     modules: Mapping[str, nn.Module], ended: Ended, started: Started | None = None
 ) -> Iterator[None]:
-    """Call back when modules start and with what they return; the hooks are gone afterwards.
+    """Call back when modules start and when they return; all hooks are removed afterwards.
 
     Args:
-        modules: by the names that the callbacks get.
-        ended: called when one returns.
-        started: called when one starts.
+        modules: the modules to hook, by the names that the callbacks receive.
+        ended: called when a module returns.
+        started: called when a module starts.
     """
 
     def before(name: str, module: nn.Module, _inputs: object) -> None:
@@ -57,10 +57,10 @@ def watched(
 
 @dataclass
 class Bytes:
-    """What modules have returned so far.
+    """The size of the outputs of modules so far.
 
     Attributes:
-        total: in bytes.
+        total: the size in bytes.
     """
 
     total: int = 0
@@ -68,10 +68,10 @@ class Bytes:
 
 @contextmanager
 def counted_bytes(module: nn.Module, limit: float = float("inf")) -> Iterator[Bytes]:
-    """Add up the bytes that the innermost modules return: about what a backward pass needs.
+    """Add up the bytes that the innermost modules return, about the memory of a backward pass.
 
     Raises:
-        BatchTooLarge: in the middle of the forward pass, once there are more than ``limit``.
+        BatchTooLarge: the total exceeds ``limit``; raised in the middle of the forward pass.
     """
     returned = Bytes()
 
@@ -90,8 +90,8 @@ class NotSpatialError(LayerError):
     """A module's output has no spatial grid.
 
     Attributes:
-        name: of the module.
-        reason: why.
+        name: name of the module.
+        reason: why the output has no grid.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -103,14 +103,14 @@ class NotSpatialError(LayerError):
 class LayerTrace:
     """Capture what modules return during a forward pass, by name and call.
 
-    Each module keeps the tensor it returned, as ``(N, C, h, w)`` where the size of the image says
-    how tokens or channels-last outputs become that; the network goes on with a clone of it, so that
-    nothing later (an in-place ReLU, ``out += identity``) can change what was captured. A
-    tensor that does not require grad yet becomes a leaf that does: with frozen parameters the
+    The output of each module is kept. If the size of the image is given, tokens and channels-last
+    outputs are converted to ``(N, C, h, w)``. The network continues with a clone of the output, so
+    that no later operation (an in-place ReLU, ``out += identity``) can change the captured tensor.
+    A tensor that does not require grad yet becomes a leaf that does; with frozen parameters the
     graph starts at the earliest captured layer.
 
-    Hooks exist between ``__enter__`` and ``__exit__`` only; leaving releases hooks and tensors,
-    whatever happened inside.
+    Hooks exist between ``__enter__`` and ``__exit__`` only; leaving the block releases hooks and
+    tensors, also after an exception.
 
     Args:
         modules: the modules to capture, by the names to look them up with.
@@ -151,12 +151,12 @@ class LayerTrace:
         self._order.clear()
 
     def __getitem__(self, name: str) -> Tensor:
-        """Return the output captured as ``name``, or as call ``k`` of it for ``name#k``.
+        """Return the captured output of the module ``name``, or of its call ``k`` for ``name#k``.
 
         Raises:
-            LayerError: the module did not run, ran several times without a call being named,
-                ran fewer times than that, or returned something other than a tensor.
-            NotSpatialError: its output has no spatial grid, and the image's size is known.
+            LayerError: the module did not run, ran several times although ``name`` has no call,
+                ran too few times for that call, or returned something other than a tensor.
+            NotSpatialError: the output has no spatial grid, and the image's size is known.
         """
         output, call = self._find(name)
         grid = self._grids.get(call)
@@ -165,10 +165,10 @@ class LayerTrace:
         return output
 
     def grid(self, name: str) -> Grid:
-        """Return how the output captured under a name was read; only with the image's size.
+        """Return the layout of the output captured under a name; only with the image's size.
 
         Raises:
-            LayerError: as for looking it up.
+            LayerError: as for ``__getitem__``.
         """
         self[name]
         grid = self._grids[self._find(name)[1]]
@@ -176,7 +176,7 @@ class LayerTrace:
         return grid
 
     def calls(self, name: str) -> list[Tensor]:
-        """Return the tensors that every call of a module returned; none if it never ran."""
+        """Return the tensors that the calls of a module returned; empty if it never ran."""
         return [output for output in self._outputs.get(name, []) if isinstance(output, Tensor)]
 
     def position(self, name: str) -> int:
@@ -224,7 +224,7 @@ class LayerTrace:
                 captured = calls[-1] = grid.read(output)
             except LayerError as error:
                 self._grids[call] = error
-        if captured.is_inference():  # such a tensor can be in no graph
+        if captured.is_inference():  # an inference tensor cannot be part of a graph
             with torch.inference_mode(False):
                 captured = calls[-1] = captured.clone()
         if not captured.requires_grad:

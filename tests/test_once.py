@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.limits import explain_within, limits
 from helpers.nets import pooled_net
 from torch import Tensor, fx, nn
 
@@ -183,6 +185,25 @@ def test_buffers_come_back_bit_for_bit_whatever_wrote_to_them(fails):
         assert buffer is before[name][0]
         raw = [one.reshape(-1).view(torch.uint8) for one in (buffer, before[name][1])]
         assert torch.equal(*raw), name
+
+
+@pytest.mark.parametrize("methods", [["grad_cam", "layer_cam"], ["layer_cam_pool_gradient"]])
+def test_gradients_of_a_class_are_freed_before_those_of_the_next_are_computed(monkeypatch, methods):
+    alive: list[list[tuple[int, ...]]] = []
+    found: list[weakref.ref[Tensor]] = []
+    original = torch.autograd.grad
+
+    def grad(*args: object, **options: object) -> tuple[Tensor, ...]:
+        alive.append([tuple(one.shape) for ref in found if (one := ref()) is not None])
+        gradients = original(*args, **options)
+        found.extend(weakref.ref(one) for one in gradients if one is not None)
+        return gradients
+
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    net, one_class = pooled_net(), limits(gradients=1)
+    explain_within(one_class, net, images(), ["0", "3"], methods, targets=[0, 1, 2])
+    assert len(found) >= 6
+    assert alive == [[]] * 3
 
 
 # Frames, hooks, imports

@@ -7,7 +7,7 @@ budget they run in a loop. Batching reads the classifier's weights once (up to a
 few images); a loop keeps the memory traffic small (up to a quarter faster for many images).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -113,17 +113,38 @@ def gradient_maps(
             saliency = _image_map(batch, method, gradients)  # (k, N, H, W)
             maps[method.key][INPUT][:, part] = saliency.transpose(0, 1).float()
         for source, own in jobs.items():
-            gradient = gradients.layers.pop(source)  # (k, N, C, h, w), freed in turn
-            pooled = gradients.pools.pop(source, gradient)
-            if weights and source in weights:
-                weights[source][:, part] = gradient.mean((-2, -1)).transpose(0, 1)
-            activation = batch.values(source).expand_as(gradient)
-            for few in _few_images(batch, gradient):
-                for method in own:
-                    used = pooled if method.needs is POOL_GRADIENT else gradient
-                    cams = _layer_map(batch, method, activation[:, few], used[:, few])
-                    maps[method.key][source][few, part] = cams.transpose(0, 1)
+            at_source = {method: maps[method.key][source][:, part] for method in own}
+            kept = weights[source][:, part] if weights and source in weights else None
+            _fill_from_gradients(batch, source, gradients, at_source, kept)
+        del gradients
     return maps
+
+
+def _fill_from_gradients(
+    batch: Batch,
+    source: str,
+    gradients: "Wanted",
+    maps: Mapping[Method, Tensor],
+    weights: Tensor | None,
+) -> None:
+    """Compute the maps at one hook point, and free its gradients.
+
+    Args:
+        batch: after its forward pass.
+        source: the hook point.
+        gradients: of a few classes; those at the hook point are taken out.
+        maps: memory for the maps of these classes, ``(N, k, ...)``; it is filled.
+        weights: memory for the channels' weights, ``(N, k, C)``, if they are kept.
+    """
+    gradient = gradients.layers.pop(source)  # (k, N, C, h, w)
+    pooled = gradients.pools.pop(source, gradient)
+    if weights is not None:
+        weights[:] = gradient.mean((-2, -1)).transpose(0, 1)
+    activation = batch.values(source).expand_as(gradient)
+    for few in _few_images(batch, gradient):
+        for method, cams in maps.items():
+            used = (pooled if method.needs is POOL_GRADIENT else gradient)[:, few]
+            cams[few] = _layer_map(batch, method, activation[:, few], used).transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -195,8 +216,7 @@ def class_gradients(
         wanted.with_gradients([None] * len(tensors), len(rows))
     step, start = _classes_at_a_time(tensors, budget), 0
     while start < len(rows):
-        if batching.works is False or torch.is_anomaly_enabled():
-            step = 1
+        step = 1 if batching.works is False or torch.is_anomaly_enabled() else step
         chunk = rows[start : start + step]
         batched = len(chunk) > 1
         more = start + len(chunk) < len(rows) or (batched and not batching.works)
@@ -219,7 +239,9 @@ def class_gradients(
         batching.works = batched or batching.works
         if not batched:
             found = tuple(None if gradient is None else gradient[None] for gradient in found)
-        yield slice(start, start + len(chunk)), wanted.with_gradients(found, len(chunk))
+        handed = [wanted.with_gradients(found, len(chunk))]
+        del found  # so that a gradient lives only as long as the caller keeps it
+        yield slice(start, start + len(chunk)), handed.pop()
         start += len(chunk)
 
 

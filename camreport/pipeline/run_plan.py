@@ -128,7 +128,7 @@ class RunPlan(Entry):
             chosen the batch size.
         shard: inputs per shard, a whole number of batches; the last one may have fewer.
         activation: how logits become probabilities.
-        output: key of the logits in the model's output; None if the output is a tensor.
+        output: key of the logits in the model's output; None for a tensor or the key ``logits``.
         classes: number of classes of the model.
         layers: the layers with maps, in network order.
         channels: the layers with feature maps.

@@ -351,7 +351,7 @@ def probabilities(logits: NDArray[np.float32], activation: str) -> NDArray[np.fl
     Args:
         logits: the logits of the classes.
         activation: ``softmax`` over exclusive classes, ``sigmoid`` of each class by itself, or
-            ``none`` where the logits are probabilities already.
+            ``none`` if the logits are probabilities already.
     """
     if activation == NONE:
         return logits.astype(np.float64)

@@ -104,7 +104,7 @@ class ModelEntry(Entry):
         source: the origin of the weights.
         sha256: digest of the weights, hexadecimal.
         parameters: number of parameters.
-        output: key of the logits in the model's output; None if the output is a tensor.
+        output: key of the logits in the model's output; None for a tensor or the key ``logits``.
         warning: a warning that every reader must see, if there is one.
         notes: further notes for the reader.
     """

@@ -85,7 +85,7 @@ class Explanation:
         logits: ``(N, num_classes)`` float32.
         activation: how logits become probabilities: ``softmax``, ``sigmoid``, or ``none`` if the
             model returns probabilities.
-        output: key of the logits in the model's output; None if the output is a tensor.
+        output: key of the logits in the model's output; None for a tensor or the key ``logits``.
         targets: class indices explained, ``(N, K)`` int64.
         layers: the layers with maps, by the name that the caller gave, in network order.
         shapes: ``(C, h, w)`` of each layer, under the same names.
@@ -163,7 +163,7 @@ def explain(
     depend on the split.
 
     Args:
-        model: a classifier from ``(N, 3, H, W)`` to logits, or what ``load_model`` returns.
+        model: a classifier from ``(N, 3, H, W)`` to logits, or the result of ``load_model``.
         images: ``(N, 3, H, W)``, preprocessed; moved to the model's device.
         layers: addresses such as ``features.12``, patterns such as ``layer*``, or module
             objects; None chooses up to five layers.
@@ -227,7 +227,7 @@ class Explainer:
     model's state is restored afterwards.
 
     Args:
-        model: a classifier from ``(N, 3, H, W)`` to logits, or what ``load_model`` returns.
+        model: a classifier from ``(N, 3, H, W)`` to logits, or the result of ``load_model``.
         layers: as for ``explain``, or a mapping of names to resolved layers.
         methods: names from the registry, in any spelling.
         channels: layers whose channels are kept with their Grad-CAM weights, in the format of

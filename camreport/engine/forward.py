@@ -41,13 +41,13 @@ class ForwardPass:
     Attributes:
         inputs: the images, ``(N, 3, H, W)``; in the graph if a method needs their gradient.
         logits: ``(N, num_classes)``.
-        output: key of the logits in the model's output; None if the output is a tensor.
+        output: key of the logits in the model's output; None for a tensor or the key ``logits``.
         activation: how logits become probabilities; ``auto`` if another pass has to decide that.
         activations: ``(N, C, h, w)`` by hook point.
         grids: layout of each activation: channels first, channels last or tokens.
         pools: output of the pooling that follows a layer, by the layer's hook point.
         biases: outputs of the modules with a bias, each with its bias ``(C, 1, 1)``, or ``(C,)``
-            where the output has no grid; for FullGrad.
+            if the output has no grid; for FullGrad.
         order: hook points, in the order in which the modules finished.
         bytes_per_image: bytes that the model's innermost modules returned for one image.
     """

@@ -1,6 +1,6 @@
 """What is computed: the options, their check against the model's code, and the final plan.
 
-    Options (what a user asks for) ─▶ Draft (checked against the code) ─▶ Plan (fixed by one pass)
+    Options (given by the user) ─▶ Draft (checked against the code) ─▶ Plan (fixed by one pass)
 
 Each object is made once and never changed.
 """
@@ -125,7 +125,7 @@ class Draft:
         heads: pooling and classifier right after a layer, by hook point; for CAM.
         pools: name of the pooling module right after a layer, by hook point.
         stage_ids: the stage of each hook point, if the sizes do not determine the stages.
-        notes: what a reader should know of the model.
+        notes: notes for the reader about the model.
     """
 
     options: Options
@@ -207,7 +207,7 @@ class Plan:
         bytes_per_image: bytes that the model's innermost modules return for one image.
         variants_per_image: number of changed images and layer outputs that the methods need.
         batch_size: number of images that the byte budget allows in one batch.
-        notes: what a reader should know of the model.
+        notes: notes for the reader about the model.
     """
 
     options: Options
@@ -235,7 +235,7 @@ class Plan:
 
     @property
     def output(self) -> str | None:
-        """Key of the logits in the model's output; None if the output is a tensor."""
+        """Key of the logits in the model's output; None for a tensor or the key ``logits``."""
         return self.capture.output
 
     @property

@@ -19,7 +19,7 @@ def reading_notes(activation: str, output: str | None, given: str | None) -> tup
 
     Args:
         activation: one of ``ACTIVATIONS``.
-        output: key of the logits in the model's output; None if the output is a tensor.
+        output: key of the logits in the model's output; None for a tensor or the key ``logits``.
         given: the key that the user specified, if any.
     """
     found = [message("network.output", part=repr(output))] if output != given else []

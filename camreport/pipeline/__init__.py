@@ -1,1 +1,1 @@
-"""Many images: from files to a results folder."""
+"""The pipeline: computes a results folder from many image files."""

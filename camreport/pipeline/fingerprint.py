@@ -1,4 +1,4 @@
-"""What decides a run's maps: runs for which it is equal may share shards."""
+"""Fingerprints of the settings and inputs that determine a run's maps, for reuse of its shards."""
 
 import hashlib
 import inspect
@@ -18,19 +18,19 @@ from camreport.version import __version__
 
 
 def run_settings(model: LoadedModel, request: Request) -> Record:
-    """Return all that decides the maps of every method, but the files and the batch size.
+    """Return everything that determines the maps, except the files, the methods and the batch size.
 
-    The methods are not in it: each shard says which it holds. The batch size is in the plan,
-    where a run that resumes takes it from.
+    The methods are left out because each shard's sidecar lists its methods. The batch size is left
+    out because it is part of the plan, from which a resumed run takes it.
     """
-    asked, noise = request.settings.activation, "noise" in request.smooth
+    activation, noise = request.settings.activation, "noise" in request.smooth
     resolved = {
         "model": [model.name, model.sha256, _structure(model.module), model.output],
         "preprocessing": model.preprocessing.to_dict(),
         "layers": list(request.layers),
         "channels": list(request.channels),
         "quantity": request.quantity,
-        "activation": model.activation if asked == AUTO else asked,
+        "activation": model.activation if activation == AUTO else activation,
         "smooth": list(request.smooth),
         "seed": request.settings.seed if noise else None,
         "classes": request.targets if isinstance(request.targets, str) else [*request.targets],
@@ -43,12 +43,12 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
 
 
 def inputs_digest(files: Sequence[InputFile]) -> str:
-    """Return a digest of the inputs' names, in order."""
+    """Return a digest of the inputs' names and their order."""
     return hashlib.sha256("\0".join(file.name for file in files).encode()).hexdigest()
 
 
 def file_facts(path: Path) -> FileFacts | None:
-    """Return size and times of change of a file; None of one that cannot be looked at."""
+    """Return a file's size and times of change; None if they cannot be read."""
     try:
         facts = path.stat()
     except OSError:
@@ -59,7 +59,7 @@ def file_facts(path: Path) -> FileFacts | None:
 
 
 def _structure(module: nn.Module) -> str:
-    """Return a digest of a module's code and switches: equal weights may be used otherwise."""
+    """Return a digest of a module's code and attributes, which can differ for equal weights."""
     structure = hashlib.sha256(repr(module).encode())
     for kind in dict.fromkeys(map(type, module.modules())):
         structure.update(_own_source(kind))
@@ -70,7 +70,7 @@ def _structure(module: nn.Module) -> str:
 
 
 def _plain_attributes(module: nn.Module) -> dict[str, object]:
-    """Return the numbers, words and switches of a module, such as ``transform_input``."""
+    """Return a module's numbers, texts and flags, such as ``transform_input``, by name."""
     return {
         name: value
         for name, value in vars(module).items()
@@ -83,7 +83,7 @@ def _is_of_a_library(kind: type) -> bool:
 
 
 def _own_source(kind: type) -> bytes:
-    """Return the code of a class that comes with no library, as far as it can be found."""
+    """Return the source of a user's class, if it can be found; empty for a class of a library."""
     if _is_of_a_library(kind):
         return b""
     try:

@@ -1,6 +1,6 @@
-"""A run on this machine: inputs decoded ahead, shards computed one by one and written behind.
+"""A run on this machine: decodes inputs ahead, computes shards and writes them in a thread.
 
-probe ─▶ RunPlan ─▶ for each shard that is not finished: decode ─▶ compute_shard ─▶ commit
+probe ─▶ RunPlan ─▶ for each unfinished shard: decode ─▶ compute_shard ─▶ commit
 """
 
 import hashlib
@@ -53,21 +53,21 @@ from camreport.results.shards import Arrays
 from camreport.results.writer import Finished, Marker, ResultsWriter, earlier_run
 
 Commit = Callable[[int, Arrays, Sidecar], None]
-"""Writes a shard, given its number."""
+"""Function that writes a shard, given its number, arrays and sidecar."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is planned: all that a shard is computed from.
+    """A planned run: everything that is needed to compute its shards.
 
     Attributes:
-        plan: of the run.
-        model: on the device to compute on.
+        plan: the plan of the run.
+        model: the model, on the device to compute on.
         request: what to compute.
         files: the inputs.
-        facts: of their files, before anything is read.
-        writer: of the results folder.
-        describe: adds labels and names of classes to a shard's records.
+        facts: size and times of change of the input files, taken before any file is read.
+        writer: the writer of the results folder.
+        describe: adds labels and class names to a shard's sidecar.
     """
 
     plan: RunPlan
@@ -79,18 +79,18 @@ class Job:
     describe: Describer
 
     def indices(self, number: int) -> range:
-        """Return the inputs that a shard covers."""
+        """Return the indices of the inputs that a shard covers."""
         return self.plan.indices(number, len(self.files))
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done, and what is not.
+    """The shards of a run, sorted by what has to be computed.
 
     Attributes:
-        kept: finished shards that stay as they are, by number.
-        other: finished shards whose methods are not those of the run, by number.
-        missing: the methods that these lack; none where they only have too many.
+        kept: finished shards that stay unchanged, by number.
+        other: finished shards whose methods differ from those of the run, by number.
+        missing: for each shard of ``other``, the methods to add; empty if it only has too many.
         lost: numbers of the shards to compute from scratch.
     """
 
@@ -106,28 +106,28 @@ def compute(
     out: Path,
     request: Request,
     progress: Progress = lambda inputs: None,
-    notify: Notify = lambda told: None,
+    notify: Notify = lambda reason: None,
     limits: Limits | None = None,
 ) -> Summary:
     """Compute every map of every input and write the results folder.
 
-    An image that cannot be read is recorded with its reason and costs the others nothing. A
-    run that is interrupted leaves its finished shards; the next one goes on with them, and so
-    does one with other methods, labels or names of classes.
+    An image that cannot be read is recorded with its reason and does not affect the others. An
+    interrupted run keeps its finished shards. The next run resumes with them, also if its methods,
+    labels or class names are different.
 
     Args:
-        model: on the device to compute on.
+        model: the model, on the device to compute on.
         files: the inputs.
-        out: the folder of report and results, locked by the caller.
+        out: the folder of the report and the results, locked by the caller.
         request: what to compute.
         progress: called with the number of newly finished inputs; fractional within one input.
         notify: called with the reason for each skipped method, before anything is computed.
-        limits: how the run is cut into shards; the device's if None.
+        limits: how the run is split into shards; the limits of the device if None.
 
     Raises:
-        InputError: no input could be read, or many finished shards would be replaced.
+        InputError: no input can be read, or many finished shards would be replaced.
         LayerError, ClassError, MethodError, ModelError: as for ``explain``; nothing is written
-            before one image has shown that the request can be met.
+            before the request has been tried on one image.
         OutputError: the folder cannot be written to.
     """
     limits = limits or Limits.of(device_of(model.module))
@@ -153,7 +153,7 @@ def compute(
                 tally.add(number, sidecar)
     manifest = make_manifest(model, plan, request, job.describe.classes, tally, len(files))
     before = job.writer.manifest()
-    if before and not computed:  # what computed it stays
+    if before and not computed:  # the maps come from these versions
         manifest = replace(manifest, versions=before.versions)
     changed = job.writer.complete(manifest)
     return make_summary(out, manifest, tally, reused, changed)
@@ -167,10 +167,10 @@ def _planned(
     settings: Record,
     limits: Limits,
 ) -> tuple[RunPlan, Explainer | None]:
-    """Return the plan of an earlier run that can go on, or one from the first readable image.
+    """Return the plan of an earlier run to resume, or a new plan from the first readable image.
 
     Returns:
-        The plan, and what computes it where that was needed to plan.
+        The plan, and the explainer if one was needed to make the plan.
     """
     earlier = earlier_run(out, settings)
     plan = None
@@ -196,7 +196,7 @@ def _job(
     settings: Record,
     limits: Limits,
 ) -> Job:
-    """Return all that a shard is computed from and written with.
+    """Return the job, with the writer of the results folder.
 
     Raises:
         ClassError: as for ``class_entries``.
@@ -217,9 +217,9 @@ def _job(
 
 
 def _find_work(job: Job) -> Work:
-    """Sort the shards by what is to be done.
+    """Sort the shards by what has to be computed.
 
-    A failure that may pass is tried again; its shard stays if it has not passed.
+    Inputs with a transient failure are read again; their shard is kept if they still fail.
 
     Raises:
         InputError: no input can be read.
@@ -243,7 +243,7 @@ def _find_work(job: Job) -> Work:
 
 
 def _no_longer_failing(job: Job, finished: Mapping[int, Finished]) -> set[int]:
-    """Return the shards of which an input can be read by now, or fails for good."""
+    """Return the shards with an input whose transient failure is over or has become permanent."""
     shard_of = {
         image.index: number
         for number, one in finished.items()
@@ -258,7 +258,7 @@ def _no_longer_failing(job: Job, finished: Mapping[int, Finished]) -> set[int]:
 
 
 def _is_current(job: Job, number: int, sidecar: Sidecar) -> bool:
-    """Say whether a finished shard's inputs are what they were."""
+    """Return whether a finished shard's inputs are unchanged."""
     indices = job.indices(number)
     return [image.index for image in sidecar.images] == [*indices] and all(
         image.file == job.files[i].name and _is_unchanged(job.files[i], job.facts[i], image, fact)
@@ -269,7 +269,7 @@ def _is_current(job: Job, number: int, sidecar: Sidecar) -> bool:
 def _is_unchanged(
     file: InputFile, now: FileFacts | None, image: ImageEntry, before: FileFacts | None
 ) -> bool:
-    """Say whether a file holds what it held, by its times of change or else by its bytes."""
+    """Return whether a file is unchanged, by its size and times of change or else by its bytes."""
     if now == before:
         return True
     if now is None or before is None or now.bytes != before.bytes:
@@ -281,7 +281,7 @@ def _is_unchanged(
 
 
 def _missing(job: Job, finished: Finished) -> tuple[Method, ...]:
-    """Return the methods that a finished shard lacks and that have a map somewhere."""
+    """Return the methods to add to a finished shard; only those with a map at one layer or more."""
     if not finished.sidecar.bytes:  # none of its inputs can be read
         return ()
     nowhere = {skip.method for skip in job.plan.skipped if skip.layer is None}
@@ -294,7 +294,7 @@ def _missing(job: Job, finished: Finished) -> tuple[Method, ...]:
 
 
 def _growing(job: Job, work: Work) -> list[int]:
-    """Return the shards that are written again with all the maps that they hold, and more."""
+    """Return the finished shards that keep all their maps and get further ones."""
     specs = {*job.request.specs}
     return [n for n, finished in work.other.items() if {*finished.sidecar.methods} <= specs]
 
@@ -302,7 +302,7 @@ def _growing(job: Job, work: Work) -> list[int]:
 def _shards(
     job: Job, work: Work, explainer: Explainer, computed: Sequence[int], progress: Progress
 ) -> Iterator[tuple[int, Shard]]:
-    """Compute the shards that are lost, and of the others the methods that they lack."""
+    """Yield the lost shards, computed, and the other shards, with their missing methods added."""
     todo = [index for number in computed for index in job.indices(number)]
     decoded = decode_ahead(job.files, todo, job.model.preprocessing)
     for number in sorted([*work.lost, *work.other]):
@@ -334,7 +334,7 @@ def _completed(
     decoded: Iterator[Decoded],
     progress: Progress,
 ) -> Shard:
-    """Compute the methods that a finished shard lacks; if its arrays are damaged, all of them."""
+    """Add the missing methods to a finished shard; if its arrays are damaged, compute them all."""
     missing = work.missing[number]
     old = _read(job, number, work.other[number], missing)
     if old is None and missing:
@@ -346,7 +346,7 @@ def _completed(
             new = _whole(job, few, number, decoded, progress)
         if np.array_equal(old.arrays[IMAGE], new.arrays.get(IMAGE, ())):
             return with_methods(old, new)
-    # damaged without warning, or a file of it cannot be read any more
+    # the arrays are damaged, or one of the inputs cannot be read any more
     again = decode_ahead(job.files, job.indices(number), job.model.preprocessing)
     return _whole(job, explainer, number, again)
 
@@ -368,14 +368,14 @@ def _read(job: Job, number: int, finished: Finished, missing: Sequence[Method]) 
 
 
 def _ordered(job: Job, arrays: Arrays) -> Arrays:
-    """Return a shard's arrays as they are written."""
+    """Return a shard's arrays in the order in which they are written."""
     methods = {method.key for method in job.request.methods}
     addresses = (*job.plan.layers, *job.plan.channels)
     return in_order(arrays, methods, [layer.address for layer in addresses])
 
 
 def _sidecar(job: Job, number: int, shard: Shard) -> Sidecar:
-    """Return what stands beside a shard; the writer adds its run and the size of its arrays."""
+    """Return the sidecar of a shard; the writer adds the run and the size of the arrays' file."""
     return job.describe(
         Sidecar(
             run="",
@@ -392,14 +392,14 @@ def _sidecar(job: Job, number: int, shard: Shard) -> Sidecar:
 
 @contextmanager
 def _writing_behind(commit: Commit, waiting: int) -> Iterator[Commit]:
-    """Yield a function that writes in a thread; all is written when the block ends.
+    """Yield a function that writes shards in a thread; all are written when the block ends.
 
-    Its errors are raised by a later call or by the end of the block. After an exception in the
-    block, what was handed over is written still.
+    Errors of the thread are raised by a later call or at the end of the block. After an exception
+    in the block, the shards handed over before are still written.
 
     Args:
         commit: writes a shard.
-        waiting: how many may wait; a further call waits itself.
+        waiting: largest number of shards that wait to be written; further calls block.
     """
     pending: deque[Future[None]] = deque()
     with ThreadPoolExecutor(max_workers=1) as thread:

@@ -1,4 +1,4 @@
-"""Checks of a run's settings and inputs that need no torch; everything wrong is refused here."""
+"""Checks of a run's settings and inputs that do not need torch."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -19,15 +19,16 @@ from camreport.settings import Settings, check_checkpoint, check_model, split_li
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that nothing without torch has refused.
+    """A run whose settings and inputs have passed every check that does not need torch.
 
     Attributes:
-        settings: those given, with ``~`` expanded in every path.
-        inputs: files, folders and patterns, as given but for ``~``.
+        settings: the settings of the user, with ``~`` expanded in every path.
+        inputs: files, folders and patterns as the user gave them, with ``~`` expanded.
         out: folder of the report.
-        files: the images that the inputs lead to.
-        methods: those of the settings, without repeats.
-        class_names: those of the settings, read from their file; None where they are the model's.
+        files: the images found in the inputs.
+        methods: the methods of the settings, without repeats.
+        class_names: the class names of the settings, read from their file; None if the settings
+            have none, so that the model's own names are used.
     """
 
     settings: Settings
@@ -44,7 +45,7 @@ def prepare(
     settings: Settings,
     notify: Notify = lambda message: None,
 ) -> Prepared:
-    """Refuse what can be refused without torch, and find the images. Nothing is written.
+    """Check everything that can be checked without torch, and find the images; write nothing.
 
     Raises:
         CamReportError: as for ``run``.
@@ -64,11 +65,11 @@ def prepare(
 
 
 def check_loading(settings: Settings) -> None:
-    """Refuse what is wrong about a model, as far as that shows before torch is imported.
+    """Check a model's settings as far as that is possible before torch is imported.
 
     Raises:
-        ModelError: there is no such model or file, or no model's preprocessing takes the changes,
-            whichever value it has for white.
+        ModelError: there is no such model or file, or the changes of the preprocessing are invalid
+            for models with pixels from 0 to 1 as well as from 0 to 255.
     """
     check_model(settings.model, settings.weights)
     check_checkpoint(settings.checkpoint)
@@ -80,12 +81,12 @@ def check_loading(settings: Settings) -> None:
 
 
 def changes_of(settings: Settings) -> PreprocessingChanges:
-    """Return what settings change in the model's own preprocessing."""
+    """Return the settings' changes to the model's own preprocessing."""
     return cast(PreprocessingChanges, settings.deciding("preprocessing"))
 
 
 def class_names_of(settings: Settings) -> Sequence[str] | None:
-    """Return the class names that settings give, read from their file where they have one.
+    """Return the class names of the settings, read from their file if they are in one.
 
     Raises:
         ClassError: the file cannot be read.
@@ -95,14 +96,14 @@ def class_names_of(settings: Settings) -> Sequence[str] | None:
 
 
 def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) -> list[int] | str:
-    """Return class indices, or ``all``, ``topK`` or ``auto`` as they are.
+    """Return classes as indices; return ``all``, ``topK`` and ``auto`` unchanged.
 
     Args:
-        classes: one of those words, or indices and names (as text: separated by commas).
-        names: the model's class names; empty where they are not known.
+        classes: one of these words, or indices and names (in a text: separated by commas).
+        names: the model's class names; empty if they are unknown.
 
     Raises:
-        ClassError: a name or an index that the model does not have.
+        ClassError: the model does not have a class of that name or index.
     """
     words = [str(entry).strip() for entry in _words(classes) if str(entry).strip()]
     if len(words) == 1 and (words[0] in ("all", "auto") or _is_top(words[0])):
@@ -123,7 +124,7 @@ def resolve_classes(classes: str | Sequence[int | str], names: Sequence[str]) ->
 
 
 def resolve_quantity(quantity: str, names: Sequence[str]) -> str:
-    """Return the quantity, with the class after ``contrast:`` as its index.
+    """Return the quantity, with the class after ``contrast:`` replaced by its index.
 
     Raises:
         ClassError: the model does not have that class.
@@ -150,7 +151,7 @@ def right_classes(
     """Return the classes that count as right for every input with a label, by its index.
 
     Args:
-        settings: have the labels and the map of their words.
+        settings: the settings with the labels and the label map.
         files: the inputs.
         names: the model's class names.
         notify: as for ``true_classes``.
@@ -168,10 +169,10 @@ def right_classes(
 def _check_labels(
     settings: Settings, files: Sequence[InputFile], names: Sequence[str] | None
 ) -> None:
-    """Refuse labels that cannot be read, or that are none of the given names.
+    """Check that labels can be read, and that they are among the class names if these are given.
 
     Raises:
-        ClassError: they are.
+        ClassError: the labels cannot be read, or are not among the class names.
     """
     labels = settings.labels
     if settings.label_map and labels is None:
@@ -185,10 +186,10 @@ def _check_labels(
 
 
 def _listed_inputs(inputs: object) -> list[str | Path]:
-    """Return inputs as a list of paths and patterns, ``~`` expanded.
+    """Return inputs as a list of paths and patterns, with ``~`` expanded.
 
     Raises:
-        InputError: they are something else.
+        InputError: the inputs are neither a path nor a list of paths.
     """
     if isinstance(inputs, Iterable) and not isinstance(inputs, str | bytes | os.PathLike):
         listed = list(inputs)
@@ -207,7 +208,7 @@ def _home(path: object, argument: str = "input") -> Path:
     """Return a path with ``~`` expanded.
 
     Raises:
-        InputError: it is no path.
+        InputError: the argument is not a path.
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"{argument}: expected a path, got {type(path).__name__}.")

@@ -1,4 +1,4 @@
-"""What a run says of its images and of itself: labels and names, the manifest, the summary."""
+"""The records of a run: labels and class names, the manifest, and the summary for the user."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,16 +34,16 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did.
+    """The outcome of a run, for the user.
 
     Attributes:
-        out: the folder of report and results.
+        out: the folder of the report and the results.
         total: number of inputs.
         failed: the inputs that could not be read.
-        reused: number of inputs whose results an earlier run had left.
-        cost: what the results took, in all and by kind of passes.
-        notes: what the user should know about the model and the methods.
-        changed: whether the results are not those that were there before.
+        reused: number of inputs whose results come from an earlier run.
+        cost: the cost of the results, in total and by kind of passes.
+        notes: notes for the user about the model, the methods and the inputs.
+        changed: whether the results differ from those in the folder before the run.
     """
 
     out: Path
@@ -57,11 +57,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class Describer:
-    """Adds to sidecars what no map depends on.
+    """Adds labels and class names, on which no map depends, to sidecars.
 
     Attributes:
-        labels: classes that count as right for the inputs with a label, by their index.
-        classes: the model's classes, by their index.
+        labels: classes that count as right for each input with a label, by the input's index.
+        classes: the model's classes, in the order of their indices.
     """
 
     labels: Mapping[int, tuple[int, ...]]
@@ -82,16 +82,16 @@ class Describer:
 
 @dataclass
 class Tally:
-    """What the shards of a run add up to.
+    """Totals over the shards of a run.
 
     Attributes:
         inline: whether the manifest lists the images itself.
-        images: records of all images, by their shard; empty where they are not inline.
-        failed: records of those that could not be read, by their shard.
-        costs: of the shards.
-        devices: on which they were computed.
-        findings: what their passes have shown.
-        notes: how many images have a note, by the note.
+        images: records of all images, by the number of their shard; empty if not ``inline``.
+        failed: records of the images that could not be read, by the number of their shard.
+        costs: cost of each shard, by its number.
+        devices: the devices on which the shards were computed.
+        findings: notes that result from the images of each shard, by its number.
+        notes: number of images with each note.
     """
 
     inline: bool
@@ -115,7 +115,7 @@ class Tally:
 
     @property
     def cost(self) -> TotalCost:
-        """What all shards took."""
+        """The total cost of all shards."""
         return total_cost(_by_number(self.costs))
 
 
@@ -125,8 +125,8 @@ def class_entries(
     """Return the classes' entries in the manifest.
 
     Raises:
-        ClassError: the model does not have as many classes as it has class names, or a label is
-            the index of none of them.
+        ClassError: the number of class names differs from the number of classes, or a label is not
+            the index of a class.
     """
     for index in (index for right in labels.values() for index in right):
         if index >= num_classes:
@@ -181,19 +181,19 @@ def make_manifest(
 def make_summary(
     out: Path, manifest: Manifest, tally: Tally, reused: int, changed: bool
 ) -> Summary:
-    """Return what the user should know of a run."""
+    """Return the summary of a run for the user."""
     total = manifest.totals.images
-    said = [
+    noted = [
         message("pipeline.inputs_noted", number=number, total=total, note=note)
         for note, number in tally.notes.items()
     ]
     reasons = dict.fromkeys(skip.reason for skip in manifest.skipped)
-    notes = (*manifest.model.notes, *reasons, *said)
+    notes = (*manifest.model.notes, *reasons, *noted)
     return Summary(out, total, _flat(tally.failed), reused, manifest.cost, notes, changed)
 
 
 def device_name(device: torch.device) -> str:
-    """Return a device as sidecars and manifest name it: cards differ in the last digits."""
+    """Return a device's name for the records, with its GPU: results differ in the last digits."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)

@@ -1,4 +1,4 @@
-"""What a run is asked to do, and what one image of it settles for all the others."""
+"""The request of a run, and its plan, which is made from one image and holds for all others."""
 
 import hashlib
 import json
@@ -34,16 +34,17 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Limits:
-    """How a run is cut into shards, and what it keeps in memory and in one file.
+    """Limits on the size of a run's shards, queues and files.
 
     Attributes:
-        shard_images: most inputs that one shard covers.
-        shard_bytes: most bytes of maps in one shard.
-        shard_variants: most changed images or layers (Score-CAM and the like) that one shard
-            costs: what an interruption can lose.
-        waiting_shards: computed shards that may wait to be written.
-        inline_images: most images that the manifest lists itself.
-        discarded_shards: finished shards from which on only ``overwrite`` gives them up.
+        shard_images: largest number of inputs in a shard.
+        shard_bytes: largest number of bytes of maps in a shard.
+        shard_variants: largest number of changed images or layer outputs (as for Score-CAM) that a
+            shard computes; an interruption loses at most this work.
+        waiting_shards: largest number of computed shards that wait to be written.
+        inline_images: largest number of images that the manifest lists itself.
+        discarded_shards: number of finished shards from which a run needs ``overwrite`` to replace
+            them.
     """
 
     shard_images: int = 64
@@ -55,23 +56,23 @@ class Limits:
 
     @classmethod
     def of(cls, device: torch.device) -> Self:
-        """Return the limits on a device: a shard has room for its largest batch."""
+        """Return the limits for a device; a shard can hold the device's largest batch."""
         return cls(shard_images=max(cls.shard_images, EngineLimits().budget(device).images))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to compute: what the settings came to for this model.
+    """What to compute: the settings, resolved for the model.
 
     Attributes:
-        settings: what the user asked for.
-        layers: where to read, by canonical address.
+        settings: the settings of the user.
+        layers: the layers to explain, by canonical address.
         channels: layers whose channels are kept, by canonical address.
-        methods: what to compute, in the order in which tables show it.
+        methods: the methods to compute, in the order in which tables show them.
         targets: class indices for every image, ``auto``, ``all`` or ``topK``.
-        quantity: which score of a class is explained, a class in it as its index.
-        labels: classes that count as right for the inputs with a label, by their index.
-        command: how a user could ask for the same; recorded in the manifest.
+        quantity: the score to explain; a class after ``contrast:`` is given by its index.
+        labels: classes that count as right for each input with a label, by the input's index.
+        command: command line that repeats the run; recorded in the manifest.
     """
 
     settings: Settings
@@ -85,22 +86,22 @@ class Request:
 
     @property
     def smooth(self) -> tuple[str, ...]:
-        """The chosen ways of smoothing."""
+        """The kinds of smoothing to apply."""
         return check_smoothings(self.settings.smooth)
 
     @property
     def batch_size(self) -> int | None:
-        """Inputs per batch, if the user has chosen that."""
+        """Inputs per batch; None if the user has not chosen the number."""
         return self.settings.batch_size
 
     @property
     def draws_noise(self) -> bool:
-        """Whether the seed decides anything."""
+        """Whether any result depends on the seed."""
         return "noise" in self.smooth or any(method.needs.random for method in self.methods)
 
     @property
     def specs(self) -> tuple[str, ...]:
-        """The methods, each with what decides its maps alone: a largest grid, a seed."""
+        """The methods, each with the settings that affect only its maps: largest grid and seed."""
         return tuple(
             " ".join(
                 (
@@ -115,24 +116,24 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan(Entry):
-    """What is the same for every shard of a run: fixed by one image, never changed.
+    """The decisions that hold for every shard of a run; made from one image and never changed.
 
-    A shard's bytes on one device follow from the plan and the shard's own inputs. Batches start
-    anew with each shard, because the last bits of a map may depend on the size of its batch and
-    on its row there; so the batch size is part of the plan.
+    On one device, the plan and the inputs of a shard determine the bytes of the shard. The last
+    bits of a map may depend on the size of its batch and on its row in the batch. So the batch size
+    is part of the plan, and a batch never spans two shards.
 
     Attributes:
         batch: inputs per batch.
-        bounded: whether a batch far beyond the byte budget is halved; not where a user has
-            chosen its size.
+        bounded: whether a batch far beyond the byte budget is halved; False if the user has
+            chosen the batch size.
         shard: inputs per shard, a whole number of batches; the last one may have fewer.
         activation: how logits become probabilities.
-        output: which part of what the module returns holds the logits.
-        classes: how many the model has.
-        layers: those with maps, in network order.
-        channels: those with feature maps.
-        skipped: what cannot be computed, and why.
-        notes: what a reader should know of the model.
+        output: key of the logits in the model's output; None for a tensor or the key ``logits``.
+        classes: number of classes of the model.
+        layers: the layers with maps, in network order.
+        channels: the layers with feature maps.
+        skipped: methods that cannot be computed, with the reasons.
+        notes: notes for the reader about the model.
     """
 
     batch: Annotated[int, whole(1, 2**31)]
@@ -147,15 +148,15 @@ class RunPlan(Entry):
     notes: tuple[Message, ...]
 
     def indices(self, number: int, total: int) -> range:
-        """Return which of ``total`` inputs a shard covers."""
+        """Return the indices of the inputs, out of ``total``, that a shard covers."""
         return range(number * self.shard, min((number + 1) * self.shard, total))
 
     def of_methods(self, methods: Sequence[Method], planned: Plan | None) -> "RunPlan":
-        """Return the plan with what is said of other methods.
+        """Return the plan with the skips and notes of other methods.
 
         Args:
-            methods: those of the run.
-            planned: how they are computed; None where none of them is new to the plan.
+            methods: the methods of the run.
+            planned: the engine's plan of these methods; None if this plan covers all of them.
         """
         if planned:
             notes = dict.fromkeys((*self.notes, *as_messages(planned.notes)))
@@ -164,15 +165,15 @@ class RunPlan(Entry):
         return replace(self, skipped=tuple(s for s in self.skipped if s.method in keys))
 
     def fingerprint(self, settings: Record) -> str:
-        """Return what tells the shards of this plan and these settings from others."""
+        """Return a digest of the plan and the settings; shards are reused only if it is equal."""
         parts = {"settings": settings, "plan": self.to_json()}
-        for name in ("skipped", "notes"):  # what is said of the methods decides no map
+        for name in ("skipped", "notes"):  # no map depends on these
             del parts["plan"][name]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str, Layer]:
-    """Resolve addresses and patterns, or choose the model's own, under their canonical names.
+    """Resolve addresses and patterns, or choose layers; return them by canonical address.
 
     Raises:
         LayerError: as for ``explain``.
@@ -186,12 +187,12 @@ def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str
 
 
 def make_explainer(model: LoadedModel, request: Request, plan: RunPlan | None) -> Explainer:
-    """Return what computes the request's maps.
+    """Return the explainer that computes the maps of a request.
 
     Args:
-        model: on the device to compute on.
+        model: the model, on the device to compute on.
         request: what to compute.
-        plan: of an earlier run that goes on, if there is one.
+        plan: the plan of the earlier run to resume, if there is one.
 
     Raises:
         MethodError, LayerError, ModelError, MemoryLimitError: as for ``explain``.
@@ -215,7 +216,7 @@ def make_explainer(model: LoadedModel, request: Request, plan: RunPlan | None) -
 
 
 def plan_run(explainer: Explainer, image: LoadedImage, request: Request, limits: Limits) -> RunPlan:
-    """Plan a run from one image; its maps are thrown away.
+    """Make the plan of a run from one image and discard the image's maps.
 
     Raises:
         LayerError, ClassError, ModelError, MemoryLimitError: as for ``explain``.
@@ -237,10 +238,10 @@ def plan_run(explainer: Explainer, image: LoadedImage, request: Request, limits:
 
 
 def cut(planned: Plan, request: Request, limits: Limits) -> tuple[int, int]:
-    """Return how many inputs a batch and a shard cover.
+    """Return the number of inputs in a batch and in a shard.
 
-    Memory alone decides the batch, or the user. A shard is as many batches as its limits take,
-    but at least one.
+    The batch size is the user's, or the largest that fits memory and the limits of a shard. A
+    shard has as many batches as its limits allow, at least one.
     """
     classes = choose_targets(torch.zeros(1, planned.num_classes), request.targets).shape[1]
     most = min(limits.shard_images, limits.shard_bytes // planned.result_bytes(classes))
@@ -254,7 +255,7 @@ def first_readable(files: Sequence[InputFile], preprocessing: Preprocessing) -> 
     """Return the first image that can be read.
 
     Raises:
-        InputError: none can; the message has the reasons of the first three.
+        InputError: no image can be read; the message has the reasons of the first three.
     """
     failed: list[str] = []
     one = LoadingLimits(images_ahead=1)
@@ -268,16 +269,16 @@ def first_readable(files: Sequence[InputFile], preprocessing: Preprocessing) -> 
     )
 
 
-def as_messages(told: Sequence[str | Message]) -> tuple[Message, ...]:
-    """Return sentences and messages as messages."""
-    return tuple(map(as_message, told))
+def as_messages(notes: Sequence[str | Message]) -> tuple[Message, ...]:
+    """Return texts and messages as messages."""
+    return tuple(map(as_message, notes))
 
 
-def as_message(told: str | Message) -> Message:
-    """Return a sentence that has no code, such as another program's, as a message."""
-    if isinstance(told, Message):
-        return told
-    return message("results.text", text=shortened(told))
+def as_message(note: str | Message) -> Message:
+    """Return a text as a message without translations; return a message unchanged."""
+    if isinstance(note, Message):
+        return note
+    return message("results.text", text=shortened(note))
 
 
 def _skipped(planned: Plan) -> tuple[Skip, ...]:

@@ -36,21 +36,21 @@ from camreport.results.schema import (
 from camreport.results.shards import Arrays, pack_photos, shard_name
 
 TOP_PREDICTIONS = 5
-"""Predictions kept for each image."""
+"""Number of predictions kept for each image."""
 
 Decoded = tuple[int, LoadedImage | FailedInput]
-"""An input's index, and what came of reading it."""
+"""An input's index, and the image or the reason why it could not be read."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What was computed of a shard's inputs.
+    """The results for the inputs of a shard.
 
     Attributes:
-        arrays: of the n readable ones, by key; empty where there is none.
-        images: records of all of them, without labels and names of classes.
-        cost: what it took.
-        findings: what the passes have shown that a reader should know.
+        arrays: arrays of the n readable inputs, by key; empty if no input is readable.
+        images: records of all inputs, without labels and class names.
+        cost: the cost of the computation.
+        findings: notes for the reader that result from these images.
     """
 
     arrays: Arrays
@@ -68,18 +68,18 @@ def compute_shard(
     decoded: Iterable[Decoded],
     progress: Progress = lambda inputs: None,
 ) -> Shard:
-    """Compute one shard, batch by batch; nothing that was computed before it plays a part.
+    """Compute one shard, batch by batch; the result does not depend on earlier computations.
 
-    On one device its arrays are the same bytes in whatever order shards are computed. A batch
-    that does not fit into memory is halved; its bytes are then those of the halves.
+    On one device the arrays have the same bytes in whatever order shards are computed. A batch
+    that does not fit into memory is halved; the last bits of its maps may then differ.
 
     Args:
-        plan: of the run.
-        explainer: of the methods to compute.
+        plan: the plan of the run.
+        explainer: the explainer of the methods to compute.
         targets: classes to explain, as for ``explain``.
         files: all inputs of the run.
-        number: of the shard.
-        decoded: the shard's inputs, in order; read as far as the next batch needs them.
+        number: the number of the shard.
+        decoded: the shard's inputs, in order; consumed batch by batch.
         progress: called with the number of newly finished inputs.
 
     Raises:
@@ -90,11 +90,11 @@ def compute_shard(
     photos: list[bytes] = []
     parts: list[Explanation] = []
     for batch in _batches(decoded, plan.batch):
-        told = _BatchProgress(progress, len(batch))
+        report = _BatchProgress(progress, len(batch))
         readable = {i: image for i, image in batch if isinstance(image, LoadedImage)}
         if readable:
             inputs = np.stack([image.model_input for image in readable.values()])
-            parts.append(explainer(torch.from_numpy(inputs), targets, progress=told))
+            parts.append(explainer(torch.from_numpy(inputs), targets, progress=report))
         logits = iter(parts[-1].logits.cpu().numpy() if readable else ())
         for index, image in batch:
             name = files[index].name
@@ -104,7 +104,7 @@ def compute_shard(
                 top = _top(next(logits), plan.activation)
                 entries.append(_read_entry(index, name, image, number, len(photos), top))
                 photos.append(image.photo)
-        told(1)
+        report(1)
     arrays: Arrays = {}
     if parts:
         arrays = _arrays(parts)
@@ -117,7 +117,7 @@ def compute_shard(
 
 
 def with_methods(old: Shard, new: Shard) -> Shard:
-    """Return a shard with the maps of further methods; what it held before stays as it is."""
+    """Return a shard with the maps of further methods added; its own arrays stay unchanged."""
     cost = total_cost([old.cost, new.cost])
     findings = tuple(dict.fromkeys((*old.findings, *new.findings)))
     return Shard(new.arrays | old.arrays, old.images, cost, findings)
@@ -126,28 +126,28 @@ def with_methods(old: Shard, new: Shard) -> Shard:
 def in_order(arrays: Arrays, methods: Collection[str], layers: Sequence[str]) -> Arrays:
     """Return the arrays of some methods, in the order of the registry and of the layers.
 
-    The bytes of a shard's file then do not tell in which order methods were asked for.
+    So the bytes of a shard's file do not depend on the order in which methods were requested.
 
     Args:
-        arrays: of a shard.
+        arrays: the arrays of a shard.
         methods: keys of the methods to keep.
         layers: addresses in network order.
     """
     known = [key for key in METHODS if key in methods]
-    places = {name: place for place, name in enumerate([*known, FEATURE_MAPS, CHANNEL_WEIGHTS])}
+    groups = {name: i for i, name in enumerate([*known, FEATURE_MAPS, CHANNEL_WEIGHTS])}
     rows = {name: row for row, name in enumerate(layers)}
     ranks: dict[str, tuple[int, int, str]] = {}
     for name in arrays:
         key = MapKey.parse(name)
         if key is None:
-            ranks[name] = len(places), 0, name
-        elif key.method in places:
-            ranks[name] = places[key.method], rows.get(key.layer, len(rows)), name
+            ranks[name] = len(groups), 0, name
+        elif key.method in groups:
+            ranks[name] = groups[key.method], rows.get(key.layer, len(rows)), name
     return {name: arrays[name] for name in sorted(ranks, key=ranks.__getitem__)}
 
 
 def total_cost(costs: Sequence[TotalCost]) -> TotalCost:
-    """Add up the costs of shards, in all and by kind of passes."""
+    """Add up the costs of shards, in total and by kind of passes."""
     names = dict.fromkeys(name for cost in costs for name in cost.families)
     families = {
         name: _added([cost.families[name] for cost in costs if name in cost.families])
@@ -158,27 +158,27 @@ def total_cost(costs: Sequence[TotalCost]) -> TotalCost:
 
 
 class _BatchProgress:
-    """Turns the finished fraction of a batch into newly finished inputs; it never goes back."""
+    """Converts the finished fraction of a batch to newly finished inputs; never negative ones."""
 
     def __init__(self, progress: Progress, inputs: int) -> None:
-        self._progress, self._inputs, self._told = progress, inputs, 0.0
+        self._progress, self._inputs, self._reported = progress, inputs, 0.0
 
     def __call__(self, fraction: float) -> None:
         done = fraction * self._inputs
-        if done > self._told:
-            self._progress(done - self._told)
-            self._told = done
+        if done > self._reported:
+            self._progress(done - self._reported)
+            self._reported = done
 
 
 def _batches(decoded: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
-    """Yield inputs in lists of ``size``; a failed one keeps its place, whatever was read before."""
+    """Yield inputs in lists of ``size``; failed inputs count, so every batch is always the same."""
     inputs = iter(decoded)
     while batch := list(islice(inputs, size)):
         yield batch
 
 
 def _arrays(parts: Sequence[Explanation]) -> Arrays:
-    """Return the arrays of several batches together, on the CPU."""
+    """Return the joined arrays of several batches, on the CPU."""
     joined: dict[str, list[NDArray[np.generic]]] = {}
     for part in parts:
         for name, array in _named_arrays(part):
@@ -234,17 +234,17 @@ def _failed_entry(index: int, name: str, failure: FailedInput) -> ImageEntry:
 
 def _top(logits: NDArray[np.float32], activation: str) -> tuple[Prediction, ...]:
     """Return the most probable classes of one image, most probable first, without names."""
-    shares = probabilities(logits, activation)
-    order = np.argsort(-shares, kind="stable")[:TOP_PREDICTIONS]
+    chances = probabilities(logits, activation)
+    order = np.argsort(-chances, kind="stable")[:TOP_PREDICTIONS]
     return tuple(
-        Prediction(index=int(i), name="", probability=round(float(shares[i]), 6))
+        Prediction(index=int(i), name="", probability=round(float(chances[i]), 6))
         for i in order
-        if isfinite(shares[i])
+        if isfinite(chances[i])
     )
 
 
 def _cost(batches: Sequence[Mapping[str, engine.Cost]], seconds: float) -> TotalCost:
-    """Return what batches cost, by kind of passes, and the seconds from start to end."""
+    """Return the cost of batches by kind of passes, with the total time in seconds."""
     families: dict[str, engine.Cost] = {}
     for costs in batches:
         for passes, cost in costs.items():

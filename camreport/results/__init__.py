@@ -1,1 +1,1 @@
-"""The results folder: what is kept, how it is read and written."""
+"""The results folder: its contents, and how it is read and written."""

@@ -1,4 +1,4 @@
-"""How often the predictions agree with the true classes, and whether the names are in order."""
+"""Accuracy of the predictions, and detection of class names in the wrong order."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +9,10 @@ from camreport.results.schema import ImageEntry
 from camreport.settings import join_list
 
 MAX_NAMES = 10
-"""Class names that a warning lists."""
+"""Largest number of class names that a warning lists."""
 
 MIN_IMAGES = 2
-"""Images per class, on average, that another order of the class names has to rest on."""
+"""Smallest average number of images per renamed class for which another order is proposed."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Accuracy:
     """Agreement of predictions and true classes.
 
     Attributes:
-        right: images whose most probable class is the true one.
-        total: images with a true class.
-        by_class: ``(right, total)`` of each class that has images, by its index; empty where a
-            label stands for several classes.
+        right: number of images whose most probable class is the true one.
+        total: number of images with a true class.
+        by_class: ``(right, total)`` of each class that has images, by its index; empty if a label
+            means several classes.
     """
 
     right: int
@@ -37,7 +37,7 @@ class Reordering:
 
     Attributes:
         order: for each class index, the index of the name that it should have.
-        right: images that would be right with it.
+        right: number of images whose prediction would be right with this order.
     """
 
     order: tuple[int, ...]
@@ -45,10 +45,10 @@ class Reordering:
 
 
 def accuracy(images: Iterable[ImageEntry]) -> Accuracy | None:
-    """Count right predictions; None where no image has a true class.
+    """Count right predictions; return None if no image has a true class.
 
     Args:
-        images: those without a true class count for nothing.
+        images: the images; those without a true class are ignored.
     """
     listed = list(images)
     counts = _confusions(listed)
@@ -66,9 +66,9 @@ def accuracy(images: Iterable[ImageEntry]) -> Accuracy | None:
 def better_order(images: Iterable[ImageEntry], num_classes: int) -> Reordering | None:
     """Find an order of the class names with which clearly more predictions would be right.
 
-    Two names are exchanged as long as at least twice as many images of both are right with it as
-    before. The order counts if it makes most images of the renamed classes right, and
-    ``MIN_IMAGES`` for each of these classes.
+    Two names are exchanged as long as that makes at least twice as many images of both classes
+    right. The order is returned if it makes at least half of the images of the renamed classes
+    right, and at least ``MIN_IMAGES`` per renamed class.
 
     Args:
         images: as for ``accuracy``.
@@ -103,14 +103,14 @@ def order_warning(images: Sequence[ImageEntry], names: Sequence[str]) -> Message
 
 
 def _has_wide_labels(images: Iterable[ImageEntry]) -> bool:
-    """Say whether a label of some image stands for several classes."""
+    """Return whether the label of any image means several classes."""
     return any(image.labels for image in images)
 
 
 def _best_exchange(
     counts: Counter[tuple[int, int]], order: Sequence[int]
 ) -> tuple[int, int] | None:
-    """Return the two classes that gain most by exchanging their names, if any do clearly."""
+    """Return the two classes with the largest gain from exchanging their names, if it is clear."""
     index_of = {name: index for index, name in enumerate(order)}
     best, most = None, 0
     for label, predicted in sorted(counts):

@@ -1,7 +1,7 @@
-"""JSON to frozen dataclasses and back: what a field may hold follows from its type.
+"""Conversion of JSON to frozen dataclasses and back; a field's type defines its valid values.
 
-A file may come from someone else, or be damaged. What has been decoded can be relied on; what
-cannot be decoded is refused in one sentence that names the file and the field.
+A file may come from someone else, or be damaged. A decoded object is valid; content that cannot be
+decoded is refused with one sentence that names the file and the field.
 """
 
 import types
@@ -26,37 +26,37 @@ from camreport.errors import ResultsError
 from camreport.messages import Message
 
 MAX_TEXT = 4000
-"""Most characters of a value in a message."""
+"""Largest number of characters of a value in a message."""
 
 MAX_NESTED = 3
-"""Most messages within each other."""
+"""Largest depth of messages nested in messages."""
 
 Check = Callable[[Any], None]
-"""Raises ``UnfitError`` for a decoded value that may not stand there; listed in ``Annotated``."""
+"""Raises ``UnfitError`` for a decoded value that is not valid; listed in ``Annotated``."""
 
 _Decoder = Callable[[Any], Any]
 _T = TypeVar("_T")
 
 
 class UnfitError(Exception):
-    """A value that is not as it must be.
+    """A value is not valid.
 
     Attributes:
-        rule: what was expected.
-        value: what was there.
-        place: names and indices that lead to it, innermost first.
+        rule: the expected kind of value.
+        value: the value found.
+        path: names and indices that lead to the value, innermost first.
     """
 
-    def __init__(self, rule: str, value: object, *place: str) -> None:
+    def __init__(self, rule: str, value: object, *path: str) -> None:
         super().__init__(rule)
         self.rule, self.value = rule, value
-        self.place = [*reversed(place)]
+        self.path = [*reversed(path)]
 
 
 class Entry:
     """Base of the frozen dataclasses that a results folder holds as JSON objects.
 
-    A field with a default is left out of the JSON where it is None or False.
+    A field with a default is left out of the JSON if it is None or False.
     """
 
     __slots__ = ()
@@ -68,23 +68,23 @@ class Entry:
 
     @classmethod
     def from_json(cls, content: object, where: str) -> Self:
-        """Return what ``to_json`` has written.
+        """Return an instance from the JSON object that ``to_json`` returns.
 
         Args:
             content: as ``json.loads`` gives it.
             where: the file that it comes from, for the message.
 
         Raises:
-            ResultsError: a field is missing or not as it must be; the message names it.
+            ResultsError: a field is missing or invalid; the message names the field.
         """
         return decode(cls, content, where)
 
     def check(self) -> None:
-        """Refuse what the fields' types allow, by ``UnfitError``."""
+        """Raise ``UnfitError`` for values that the fields' types allow but that are not valid."""
 
 
 def decode(kind: type[_T], content: object, where: str) -> _T:
-    """Return an instance of a dataclass from a JSON object; unknown fields are passed over.
+    """Return an instance of a dataclass from a JSON object; unknown fields are ignored.
 
     The types of its fields may be ``bool``, ``int``, ``float``, ``str``, ``Literal``, ``Message``,
     other dataclasses, ``tuple``, ``Mapping`` by name, ``| None``, and ``Annotated`` with checks.
@@ -95,7 +95,7 @@ def decode(kind: type[_T], content: object, where: str) -> _T:
         where: the file that it comes from, for the message.
 
     Raises:
-        ResultsError: a field is missing or not as its type says; the message names it.
+        ResultsError: a field is missing or not of its type; the message names the field.
     """
     with refusing(where):
         return cast(_T, _decoder(kind)(content))  # type: ignore[arg-type]
@@ -103,25 +103,25 @@ def decode(kind: type[_T], content: object, where: str) -> _T:
 
 @contextmanager
 def refusing(where: str) -> Iterator[None]:
-    """Turn an ``UnfitError`` in the block into one sentence.
+    """Turn an ``UnfitError`` in the block into a ``ResultsError`` of one sentence.
 
     Raises:
-        ResultsError: it names the file ``where``, the field, what was expected and what was there.
+        ResultsError: the message has the file ``where``, the field, the rule and the value.
     """
     try:
         yield
     except UnfitError as error:
-        place = "".join(reversed(error.place)).removeprefix(".")
+        field = "".join(reversed(error.path)).removeprefix(".")
         shown = repr(error.value)
         shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
         raise ResultsError(
-            f"results: expected {error.rule} {f'as {place} ' if place else ''}in {where}, "
+            f"results: expected {error.rule} {f'as {field} ' if field else ''}in {where}, "
             f"got {shown}. The results are damaged: run 'camreport run' again."
         ) from error
 
 
 def encode(value: object) -> Any:
-    """Return what ``decode`` takes, ready for ``json.dumps``."""
+    """Return a value as JSON content, ready for ``json.dumps``; the inverse of ``decode``."""
     if isinstance(value, Message):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
@@ -138,19 +138,19 @@ def encode(value: object) -> Any:
 
 @cache
 def _names(kind: type) -> tuple[tuple[str, bool], ...]:
-    """Return the names of a dataclass's fields, and which may be left out of its JSON."""
+    """Return the names of a dataclass's fields, and whether each may be left out of the JSON."""
     is_entry = issubclass(kind, Entry)
     listed = fields(kind)
     return tuple((one.name, is_entry and one.default is not MISSING) for one in listed)
 
 
 def shortened(text: str) -> str:
-    """Return a text as long as a value of a message may be."""
+    """Return a text, cut to the largest length of a value in a message."""
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
 def whole(least: int = 0, most: int = 2**63 - 1) -> Check:
-    """Return the check of a number from ``least`` to ``most``."""
+    """Return a check that a number is in ``least`` to ``most``."""
 
     def check(value: int) -> None:
         if not least <= value <= most:
@@ -185,12 +185,12 @@ def _decoder(kind: Any) -> _Decoder:
     return _object(kind) if is_dataclass(kind) else _table(_decoder(args[1]))
 
 
-def _within(place: str, decoder: _Decoder, content: object) -> Any:
-    """Decode what stands at a place, and name the place if it is refused."""
+def _within(part: str, decoder: _Decoder, content: object) -> Any:
+    """Decode a part of an object or list; a refusal gets the part's name added to its path."""
     try:
         return decoder(content)
     except UnfitError as error:
-        error.place.append(place)
+        error.path.append(part)
         raise
 
 
@@ -299,20 +299,20 @@ def _text(content: Any) -> str:
 
 
 def _message(content: Any, nested: int = 0) -> Message:
-    """Decode a message that every language can word."""
+    """Decode a message that has a text in every language."""
     if type(content) is not dict or nested == MAX_NESTED:
         raise UnfitError("a message", content)
     values = content.get("values", {})
     if type(values) is not dict:
         raise UnfitError("an object", values, ".values")
     for name, value in values.items():
-        place = f".values.{name}"
+        field = f".values.{name}"
         if type(value) is dict:
-            _within(place, lambda inner: _message(inner, nested + 1), value)
+            _within(field, lambda inner: _message(inner, nested + 1), value)
         elif type(value) is str:
-            _within(place, _phrase, value)
+            _within(field, _phrase, value)
         else:
-            _within(place, _float, value)
+            _within(field, _float, value)
     try:
         return Message.from_json(content)
     except ValueError as error:

@@ -1,12 +1,12 @@
-"""The results folder: what a run leaves for researchers, and all that the gallery reads.
+"""Reading a results folder: the output of a run, for researchers and for the gallery.
 
-    OUT/results/.camreport          marker: the folder is ours; settings of the run
+    OUT/results/.camreport          marker of camreport's folders; settings of the run
     OUT/results/shard-000000.npz    raw maps, logits, targets and photographs of a range of images
-    OUT/results/shard-000000.json   its sidecar: the records of its inputs; written when it is done
-    OUT/results/manifest.json       written last: where it is, the run is complete
+    OUT/results/shard-000000.json   its sidecar: records of the inputs; written after the shard
+    OUT/results/manifest.json       written last: a run with a manifest is complete
 
-A folder may come from someone else: what is read here is checked, and leads nowhere else.
-Nothing here imports torch.
+A folder may come from someone else, so everything read from it is checked, and no name in it can
+lead out of the folder. Nothing here imports torch.
 """
 
 import json
@@ -46,22 +46,22 @@ from camreport.results.shards import MENDING, Arrays, check_arrays, read_shard, 
 from camreport.settings import NONE, SIGMOID
 
 NEXT = ".camreport-next"
-"""The folder in which a run writes until it is complete, where earlier results stand."""
+"""Name of the folder into which a run writes while complete earlier results exist."""
 
 REPORT = "index.html"
 """File name of the report, in the same folder as ``results``."""
 
 DATA = "data"
-"""The folder of a report's data, in the same folder as the report, if that is not one file."""
+"""Name of the folder with a report's data, next to the report, unless that is a single file."""
 
 MANIFEST = "manifest.json"
 """Name of the file that describes a run."""
 
 MAX_PHOTO_PIXELS = 4096 * 4096
-"""Most pixels of a photograph at display size."""
+"""Largest number of pixels of a photograph at display size."""
 
 MAX_JSON_BYTES = 2 * 1024**3
-"""Most bytes of a JSON file."""
+"""Largest number of bytes of a JSON file."""
 
 Record = dict[str, Any]
 """A JSON object."""
@@ -72,12 +72,12 @@ class MapRecord:
     """One map of one image.
 
     Attributes:
-        method: whose it is.
-        layer: its address, ``fused`` or ``input``.
-        slot: index of its class among those explained.
-        target: index of that class; None for a method that looks at no class.
-        cam: raw, as ``explain`` returns it: ``(h, w)``; on the input perhaps one value per colour
-            ``(3, H, W)``; of a method that keeps channels apart ``(C, h, w)``.
+        method: the method.
+        layer: address of the layer, ``fused`` or ``input``.
+        slot: index of the map's class among the classes explained.
+        target: index of the map's class; None for a class-agnostic method.
+        cam: the raw map, as ``explain`` returns it: ``(h, w)``; ``(3, H, W)`` for a method with one
+            value per colour of the input; ``(C, h, w)`` for a method with one map per channel.
     """
 
     method: Method
@@ -92,8 +92,8 @@ class Channels:
     """The feature maps of one image at one layer.
 
     Attributes:
-        maps: ``(C, h, w)``.
-        weights: ``(K, C)``, with which Grad-CAM adds them up for each class explained.
+        maps: the feature maps, ``(C, h, w)``.
+        weights: Grad-CAM's weights of the feature maps for each class explained, ``(K, C)``.
     """
 
     maps: NDArray[np.float32]
@@ -115,7 +115,7 @@ class Results:
 
     @cached_property
     def images(self) -> Sequence[ImageEntry]:
-        """All inputs, failed ones included; of very many, each is read when it is needed."""
+        """All inputs, failed ones included; in large runs, each is read when it is needed."""
         return self.manifest.images or _SidecarImages(self.path, self.manifest)
 
     @cached_property
@@ -124,7 +124,7 @@ class Results:
         return [image for image in self.images if image.readable]
 
     def maps(self, index: int) -> Iterator[MapRecord]:
-        """Yield an image's maps, array by array; those of no class once.
+        """Yield an image's maps, array by array; class-agnostic maps are yielded once.
 
         Raises:
             ResultsError: the image failed, or its shard is missing or damaged.
@@ -148,7 +148,7 @@ class Results:
         return probabilities(self.logits(index), self.manifest.activation)
 
     def targets(self, index: int) -> tuple[int, ...]:
-        """Return the classes explained in an image, by their index; raises as ``maps`` does."""
+        """Return the indices of the classes explained in an image; raises as ``maps`` does."""
         return tuple(self.arrays(index)[TARGETS].tolist())
 
     def channels(self, index: int, address: str) -> Channels:
@@ -156,7 +156,7 @@ class Results:
 
         Raises:
             ResultsError: as for ``maps``.
-            KeyError: there are none of this layer.
+            KeyError: the layer has no feature maps in the results.
         """
         arrays = self.arrays(index)
         maps, weights = (str(MapKey(kind, address)) for kind in (FEATURE_MAPS, CHANNEL_WEIGHTS))
@@ -172,13 +172,13 @@ class Results:
         """Return an image's photograph at display size, RGB.
 
         Raises:
-            ResultsError: it is missing or damaged, or of another shape than its image.
+            ResultsError: the photograph is missing, damaged or not of the shape of the image.
         """
         entry = self.images[index]
         what = f"the photograph of {entry.file!r} in {entry.shard}"
         picture = decode_photo(self.photo(index), what)
         width, height = entry.size
-        off = abs(picture.height * width - picture.width * height)  # of rounding to whole pixels
+        off = abs(picture.height * width - picture.width * height)  # from rounding
         if off > 1.5 * max(width, height):
             raise ResultsError(
                 f"results: {what} is {picture.width} × {picture.height}, which does not fit an "
@@ -197,7 +197,7 @@ class Results:
         return {name: array[row] for name, array in shard.items() if name not in joined}
 
     def _row_and_shard(self, index: int) -> tuple[int, Arrays]:
-        """Return an image's row in its shard, and all arrays of that shard."""
+        """Return an image's row in its shard, and all arrays of the shard."""
         entry = self.images[index]
         if entry.shard is None or entry.row is None:
             raise ResultsError(f"image: {entry.file!r} has no maps ({entry.reason}).")
@@ -212,7 +212,7 @@ class Results:
 
 @dataclass
 class _SidecarImages(Sequence[ImageEntry]):
-    """The entries of all images, from the sidecars; those of the last shard stay in memory."""
+    """The entries of all images, read from the sidecars; the last sidecar stays in memory."""
 
     path: Path
     manifest: Manifest
@@ -239,17 +239,17 @@ def read_sidecar(folder: Path, manifest: Manifest, shard: int) -> Sidecar:
     """Return the sidecar of a shard in a ``results`` folder.
 
     Raises:
-        ResultsError: it is missing or damaged, or does not fit the manifest.
+        ResultsError: the sidecar is missing or damaged, or does not fit the manifest.
     """
     name = sidecar_name(shard)
     return sidecar_of(read_json(folder / name, folder.parent), manifest, shard, name)
 
 
 def check_data(out: str | Path) -> None:
-    """Refuse an ``OUT/data`` that is not ours.
+    """Refuse an ``OUT/data`` that camreport has not made.
 
     Raises:
-        ResultsError: it holds something else, or is no folder.
+        ResultsError: it contains something else, or is not a folder.
     """
     data = Path(out, DATA)
     ours = is_folder(data) and (is_marked(data) or not any(data.iterdir()))
@@ -261,17 +261,17 @@ def check_data(out: str | Path) -> None:
 
 
 def check_output(out: Path, overwrite: bool = False) -> None:
-    """Refuse an output folder that holds what is not ours.
+    """Refuse an output folder with content that camreport has not made.
 
     Raises:
-        InputError: it is a file or lies in one, it cannot be written to, or it is a folder with
+        InputError: the path is a file or inside one, cannot be written to, or is a folder with
             something in it that no run has made.
     """
     existing = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
     if not existing.is_dir():
         raise InputError(f"output: expected a folder, got the file {str(existing)!r}.")
     try:
-        out.exists()  # not for the answer: names that no file system takes raise here
+        out.exists()  # raises for names that are not valid on this file system
     except OSError as error:
         raise InputError(
             f"output: {str(out)!r} is not a valid file name here ({error.strerror})."
@@ -296,10 +296,10 @@ def check_output(out: Path, overwrite: bool = False) -> None:
 
 
 def find_results(path: str | Path) -> Path:
-    """Return the ``results`` folder of a report, whose folder or ``results`` is given.
+    """Return the ``results`` folder of a report, from the path of the report or of ``results``.
 
     Raises:
-        ResultsError: there is none, or it is a link.
+        ResultsError: the folder does not exist, or is a link.
     """
     folder = Path(os.path.abspath(path))
     if not is_file(folder / MARKER):
@@ -320,10 +320,10 @@ def load_results(path: str | Path) -> Results:
     """Open a complete results folder.
 
     Args:
-        path: the folder of a report, or its ``results``.
+        path: the folder of a report, or its ``results`` folder.
 
     Raises:
-        ResultsError: there are no results, they are incomplete, damaged, or of another schema.
+        ResultsError: there are no results, or they are incomplete, damaged or of another schema.
     """
     folder = find_results(path)
     manifest = read_json(folder / MANIFEST, folder.parent)
@@ -349,9 +349,9 @@ def probabilities(logits: NDArray[np.float32], activation: str) -> NDArray[np.fl
     """Return the probabilities of one image's logits ``(num_classes,)``.
 
     Args:
-        logits: of the classes.
+        logits: the logits of the classes.
         activation: ``softmax`` over exclusive classes, ``sigmoid`` of each class by itself, or
-            ``none`` where the logits are probabilities already.
+            ``none`` if the logits are probabilities already.
     """
     if activation == NONE:
         return logits.astype(np.float64)
@@ -363,7 +363,7 @@ def probabilities(logits: NDArray[np.float32], activation: str) -> NDArray[np.fl
 
 
 def read_json(path: Path, root: Path) -> Record:
-    """Return a JSON file's object, or an empty one where there is none that can be read."""
+    """Return a JSON file's object; an empty one if the file is missing or damaged."""
     try:
         record = json.loads(read(path, root, MAX_JSON_BYTES))
     except (ResultsError, ValueError, RecursionError):
@@ -372,7 +372,7 @@ def read_json(path: Path, root: Path) -> Record:
 
 
 def _is_left_behind(entry: Path) -> bool:
-    """Say whether a run that was stopped in its first moment has left this."""
+    """Return whether an entry is a leftover of a run that was stopped before its first shard."""
     if entry.name == LOCK:
         return True
     if entry.name != RESULTS or not is_folder(entry):
@@ -381,10 +381,10 @@ def _is_left_behind(entry: Path) -> bool:
 
 
 def decode_photo(data: bytes, name: str) -> Image.Image:
-    """Return a photograph of ours, RGB.
+    """Decode a photograph of a results folder, RGB.
 
     Raises:
-        ResultsError: no JPEG, damaged, or too large.
+        ResultsError: the data is not a JPEG, or is damaged or too large.
     """
     try:
         with warnings.catch_warnings():
@@ -393,6 +393,6 @@ def decode_photo(data: bytes, name: str) -> Image.Image:
         if picture.width * picture.height > MAX_PHOTO_PIXELS:
             raise ValueError(f"{picture.width} × {picture.height} pixels")
         return picture.convert("RGB")
-    except Exception as error:  # Pillow's decoder raises whatever the damage leads to
+    except Exception as error:  # damage can make Pillow's decoder raise anything
         reason = re.sub(r"<_io\S* object at \w+>", "it", str(error))
         raise ResultsError(f"results: {name} is damaged ({reason}). {MENDING}") from error

@@ -1,4 +1,4 @@
-"""What a results folder holds: every entry of its JSON files, and the name of every array."""
+"""The schema of a results folder: the entries of its JSON files and the names of its arrays."""
 
 import math
 import re
@@ -19,18 +19,18 @@ SCHEMA = 3
 """Version of the folder's layout."""
 
 MAX_INLINE = 10_000
-"""Most images that the manifest lists itself; of more, only the sidecars do."""
+"""Largest number of images that the manifest lists itself; above it, only the sidecars do."""
 
 FUSED, INPUT = "fused", "input"
-"""Layers of maps that belong to the whole network: fused over the layers, or on its input."""
+"""Layer names of maps that belong to the whole network: fused over layers, or on the input."""
 
 LOGITS, TARGETS, IMAGE = "logits", "targets", "image"
 PHOTO, PHOTO_OFFSETS = "photo", "photo_offsets"
 FEATURE_MAPS, CHANNEL_WEIGHTS = "feature_maps", "channel_weights"
-"""Names of a shard's arrays; the last three stand in front of a layer, as methods do."""
+"""Names of a shard's arrays; feature maps and channel weights have a layer's address added."""
 
 MAX_SIDE = 1_000_000
-"""Most pixels of a side of an image."""
+"""Largest number of pixels on a side of an image."""
 
 _SHARD_NAME = re.compile(r"shard-[0-9]{6,9}\.npz")
 _CONTRAST = re.compile(r"contrast:([0-9]{1,9})")
@@ -60,7 +60,7 @@ def _kinds_of_passes(value: Mapping[str, object]) -> None:
 Count = Annotated[int, whole()]
 Side = Annotated[int, whole(1, MAX_SIDE)]
 ShardName = Annotated[str, _shard_name]
-"""Leads nowhere else."""
+"""File name of a shard, which cannot lead to another folder."""
 
 FileName = Annotated[str, _file_name]
 MethodKey = Annotated[str, _method_key]
@@ -90,23 +90,23 @@ class MapKey(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        """Return the key of an array's name; None of an array that belongs to no layer."""
+        """Return the key from an array's name; None for an array that belongs to no layer."""
         method, slash, layer = name.partition("/")
         return cls(method, layer) if slash else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry(Entry):
-    """The model, as far as it can be cited.
+    """The model, with what is needed to cite it.
 
     Attributes:
-        name: as on the command line.
-        source: where the weights come from.
-        sha256: of the weights, hexadecimal.
-        parameters: their number.
-        output: which part of what the module returns holds the logits; None where that is plain.
-        warning: what every reader must know, if anything.
-        notes: what else a reader should know.
+        name: the model's name, as on the command line.
+        source: the origin of the weights.
+        sha256: digest of the weights, hexadecimal.
+        parameters: number of parameters.
+        output: key of the logits in the model's output; None for a tensor or the key ``logits``.
+        warning: a warning that every reader must see, if there is one.
+        notes: further notes for the reader.
     """
 
     name: str
@@ -128,14 +128,14 @@ class ClassEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerEntry(Entry):
-    """A layer of which there are maps or feature maps.
+    """A layer with maps or feature maps.
 
     Attributes:
         address: as the user wrote it, in canonical form.
-        type: of its module.
-        tensor: which tensor is used: the layer's own output, or the one after an activation.
-        shape: of that tensor for one image, ``(C, h, w)``.
-        same_as: an earlier layer that reads the same tensor, if there is one.
+        type: class name of the layer's module.
+        tensor: the tensor used: the layer's own output, or the output of an activation after it.
+        shape: shape of that tensor for one image, ``(C, h, w)``.
+        same_as: an earlier layer with an equal tensor, if there is one.
     """
 
     address: str
@@ -151,7 +151,7 @@ class Fusion(Entry):
 
     Attributes:
         gamma: strength of the lift of early layers.
-        stages: how many stages were lifted; None where the rule decided.
+        stages: number of stages that were lifted; None for the default rule.
     """
 
     gamma: float
@@ -163,9 +163,9 @@ class Skip(Entry):
     """A method without maps, and why.
 
     Attributes:
-        method: its key.
-        layer: where it has none; None is everywhere.
-        reason: why.
+        method: key of the method.
+        layer: address of the layer without a map; None for all layers.
+        reason: the reason, for the reader.
     """
 
     method: MethodKey
@@ -187,20 +187,20 @@ class ImageEntry(Entry):
     """An input of the run.
 
     Attributes:
-        index: its number among the inputs.
-        file: its name, relative to the INPUT it came from, with forward slashes; unique.
-        sha256: of the file, hexadecimal; None where it could not be read.
-        width: of the oriented image, in pixels; None where it could not be read.
-        height: likewise.
-        status: whether it was explained.
-        reason: why it could not be read.
-        transient: whether another attempt may succeed although the file stays as it is.
-        note: what a reader should know of its pixels.
-        label: index of its true class, if that is known.
-        labels: indices of all classes that count as right, where they are several.
-        shard: file name of the shard with its arrays.
-        row: its index in those arrays.
-        top: its most probable classes, most probable first.
+        index: index of the image among the inputs.
+        file: unique name of the file, relative to the INPUT it came from, with forward slashes.
+        sha256: digest of the file, hexadecimal; None if the file could not be read.
+        width: width of the oriented image, in pixels; None if the image could not be read.
+        height: height of the oriented image, in pixels; None if the image could not be read.
+        status: ``ok`` if the image was explained, else ``failed``.
+        reason: reason why the image could not be read.
+        transient: whether reading the unchanged file again may succeed.
+        note: note for the reader about the image's pixels.
+        label: index of the true class, if it is known.
+        labels: indices of all classes that count as right, if there are several.
+        shard: file name of the shard with the image's arrays.
+        row: index of the image in those arrays.
+        top: the most probable classes, most probable first.
     """
 
     index: Count
@@ -220,7 +220,7 @@ class ImageEntry(Entry):
 
     @property
     def readable(self) -> bool:
-        """Whether it was explained."""
+        """Whether the image was explained."""
         return self.status == "ok"
 
     @property
@@ -231,7 +231,7 @@ class ImageEntry(Entry):
         return self.width, self.height
 
     def check(self) -> None:
-        """Refuse an image without what its status promises."""
+        """Refuse an image that lacks a value that its status requires."""
         needed = ("sha256", "width", "height", "shard", "row") if self.readable else ("reason",)
         for name in needed:
             if getattr(self, name) is None:
@@ -240,13 +240,13 @@ class ImageEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost(Entry):
-    """What was computed.
+    """How much was computed.
 
     Attributes:
-        forwards: forward passes over batches, or over chunks of variants.
-        backwards: backward passes over batches.
-        variants: changed images or layers among the forward passes.
-        maps: raw and fused maps.
+        forwards: number of forward passes over batches, or over chunks of variants.
+        backwards: number of backward passes over batches.
+        variants: number of changed images or layer outputs that went through forward passes.
+        maps: number of raw and fused maps.
         seconds: wall-clock time.
     """
 
@@ -259,14 +259,14 @@ class Cost(Entry):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TotalCost(Cost):
-    """What was computed, and by which kind of passes."""
+    """How much was computed, in total and by kind of passes."""
 
     families: Annotated[Mapping[str, Cost], _kinds_of_passes]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileFacts(Entry):
-    """What tells without reading a file that it is the same: its size and times of change."""
+    """Size and times of change of a file, which show without reading it that it is unchanged."""
 
     bytes: Count
     modified_ns: int
@@ -275,17 +275,18 @@ class FileFacts(Entry):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sidecar(Entry):
-    """The JSON file of a shard, written after the arrays: where it is, they are complete.
+    """The JSON file of a shard; it is written after the arrays and shows that they are complete.
 
     Attributes:
-        run: fingerprint of the run that it belongs to.
-        methods: those whose maps the shard holds, each with what decides its maps alone.
-        images: the inputs that the shard covers, in order.
-        facts: of the file of each input; None of one that could not be looked at.
-        cost: what the shard took.
-        device: where it was computed.
-        bytes: of the shard's file of arrays; 0 where no input could be read and there is none.
-        findings: what its passes have shown that a reader should know.
+        run: fingerprint of the run.
+        methods: the methods in the shard, each with the settings that affect only its maps.
+        images: the inputs of the shard, in order.
+        facts: size and times of change of each input's file; None if they could not be read.
+        cost: cost of the shard.
+        device: device on which the shard was computed.
+        bytes: size of the shard's file of arrays; 0 if no input could be read, so that there is no
+            such file.
+        findings: notes for the reader that result from the shard's images.
     """
 
     run: str
@@ -298,7 +299,7 @@ class Sidecar(Entry):
     findings: tuple[Message, ...] = ()
 
     def check(self) -> None:
-        """Refuse images out of order, and facts of other files."""
+        """Refuse images out of order, and another number of facts than of images."""
         _check_numbered(self.images, self.images[0].index)
         if len(self.facts) != len(self.images):
             raise UnfitError(f"{len(self.images)} entries", self.facts, ".facts")
@@ -306,12 +307,12 @@ class Sidecar(Entry):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Totals(Entry):
-    """How much there is.
+    """Sizes of the run.
 
     Attributes:
-        images: inputs, failed ones included.
-        failed: inputs that could not be read.
-        shard_length: inputs that one shard covers; the last may cover fewer.
+        images: number of inputs, failed ones included.
+        failed: number of inputs that could not be read.
+        shard_length: number of inputs in a shard; the last shard may have fewer.
     """
 
     images: Annotated[int, whole(1)]
@@ -321,32 +322,32 @@ class Totals(Entry):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest(Entry):
-    """``manifest.json``: what was computed, from what, by what.
+    """``manifest.json``: the description of a run and its results.
 
-    Nothing that differs between two equal runs stands outside ``command``, ``versions``,
-    ``device`` and ``cost``.
+    Two runs with equal inputs and settings can differ only in ``command``, ``versions``, ``device``
+    and ``cost``.
 
     Attributes:
         schema: version of the folder's layout.
-        command: by which a user could ask for the same.
-        versions: of camreport and of the libraries, by name.
-        device: where it was computed.
-        seed: of the noise; None where nothing was drawn.
-        model: what was explained.
-        preprocessing: from a photograph to the model's input.
-        classes: of the model, by index.
-        layers: those with maps, in the order of the request.
-        channels: those with feature maps.
+        command: command line that repeats the run.
+        versions: versions of camreport and of the libraries, by name.
+        device: device on which the results were computed.
+        seed: random seed of the noise; None if no noise was drawn.
+        model: the model that was explained.
+        preprocessing: the conversion of a photograph to the model's input.
+        classes: the model's classes, in the order of their indices.
+        layers: the layers with maps, in network order.
+        channels: the layers with feature maps.
         methods: keys of the methods, in the order of the request.
-        quantity: score that was explained: ``logit``, ``probability``, ``contrast`` or
+        quantity: the score that was explained: ``logit``, ``probability``, ``contrast`` or
             ``contrast:INDEX``.
         activation: how logits become probabilities.
         fusion: how maps were fused.
-        smooth: ways of smoothing.
+        smooth: kinds of smoothing that were applied.
         skipped: methods without maps, everywhere or at a layer.
-        totals: how much there is.
-        images: all inputs, up to ``MAX_INLINE``; empty where there are more.
-        cost: what the run took.
+        totals: sizes of the run.
+        images: all inputs; empty if there are more than ``MAX_INLINE``.
+        cost: cost of the results.
     """
 
     schema: int
@@ -371,12 +372,12 @@ class Manifest(Entry):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes' names by their index."""
+        """The classes' names, in the order of their indices."""
         return tuple(entry.name for entry in self.classes)
 
     @property
     def shown_methods(self) -> tuple[str, ...]:
-        """Keys of the methods that have a map at one layer or more."""
+        """Keys of the methods with a map at one layer or more."""
         nowhere = {skip.method for skip in self.skipped if skip.layer is None}
         at_layer = {(skip.method, skip.layer) for skip in self.skipped}
         return tuple(
@@ -386,7 +387,7 @@ class Manifest(Entry):
         )
 
     def check(self) -> None:
-        """Refuse what does not fit together."""
+        """Refuse entries that contradict each other."""
         _check_preprocessing(self.preprocessing)
         _check_numbered(self.classes, 0, ".classes")
         _check_layers(self.layers, ".layers")
@@ -411,16 +412,16 @@ class Manifest(Entry):
 
 
 def sidecar_of(content: object, manifest: Manifest, shard: int, where: str) -> Sidecar:
-    """Return a shard's sidecar, once it is known to fit the manifest.
+    """Return a shard's sidecar after a check that it fits the manifest.
 
     Args:
         content: as ``json.loads`` gives it.
-        manifest: of the run.
-        shard: its number.
+        manifest: the manifest of the run.
+        shard: the number of the shard.
         where: the file that it comes from, for the message.
 
     Raises:
-        ResultsError: something is missing or does not fit; the message names it.
+        ResultsError: a field is missing or does not fit; the message names the field.
     """
     sidecar = Sidecar.from_json(content, where)
     length = manifest.totals.shard_length
@@ -435,10 +436,10 @@ def sidecar_of(content: object, manifest: Manifest, shard: int, where: str) -> S
 
 
 def check_schema(content: Mapping[str, object], where: str) -> None:
-    """Refuse a manifest of another schema, with the way on in the message.
+    """Refuse a manifest of another schema; the message says what to do.
 
     Raises:
-        ResultsError: it is of an older or newer camreport, or damaged.
+        ResultsError: the manifest is of an older or newer camreport, or damaged.
     """
     schema = content.get("schema")
     if schema == SCHEMA:
@@ -452,12 +453,12 @@ def check_schema(content: Mapping[str, object], where: str) -> None:
     raise ResultsError(f"results: expected schema {SCHEMA}, got {schema}, of {origin}. {advice}")
 
 
-def _check_classes(image: ImageEntry, classes: int, place: str) -> None:
-    """Refuse an image with the index of a class that does not exist, by ``UnfitError``."""
+def _check_classes(image: ImageEntry, classes: int, path: str) -> None:
+    """Raise ``UnfitError`` for an image with the index of a class that does not exist."""
     named = (image.label, *(image.labels or ()), *(entry.index for entry in image.top))
     for index in named:
         if index is not None and index >= classes:
-            raise UnfitError(f"class indices up to {classes - 1}", index, place)
+            raise UnfitError(f"class indices up to {classes - 1}", index, path)
 
 
 def _check_preprocessing(preprocessing: Preprocessing) -> None:
@@ -469,19 +470,19 @@ def _check_preprocessing(preprocessing: Preprocessing) -> None:
 
 
 def _check_numbered(
-    entries: Sequence[ClassEntry | ImageEntry], first: int, place: str = ".images"
+    entries: Sequence[ClassEntry | ImageEntry], first: int, path: str = ".images"
 ) -> None:
     for index, entry in enumerate(entries):
         if entry.index != first + index:
-            raise UnfitError(str(first + index), entry.index, place, f"[{index}]", ".index")
+            raise UnfitError(str(first + index), entry.index, path, f"[{index}]", ".index")
 
 
-def _check_layers(layers: Sequence[LayerEntry], place: str) -> None:
-    """Check that each layer has an address of its own, and repeats none but an earlier one."""
+def _check_layers(layers: Sequence[LayerEntry], path: str) -> None:
+    """Check that addresses are unique, and that ``same_as`` refers to an earlier, other tensor."""
     own: set[str] = set()
     seen: set[str] = set()
     for index, layer in enumerate(layers):
-        at = (place, f"[{index}]")
+        at = (path, f"[{index}]")
         if layer.address in seen:
             raise UnfitError("each address once", layer.address, *at, ".address")
         if layer.same_as is not None and layer.same_as not in own:

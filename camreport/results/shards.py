@@ -1,4 +1,4 @@
-"""Shards: the arrays of a range of a run's images in one file, read with suspicion."""
+"""Shards: files with the arrays of a range of a run's images, which are checked when read."""
 
 import math
 import zipfile
@@ -28,14 +28,14 @@ from camreport.results.schema import (
 
 Arrays = dict[str, NDArray[Any]]
 """A shard's arrays by name: maps ``"<method>/<layer>"`` ``(n, K, h, w)``, ``logits``, ``targets``,
-``image`` and, of channel layers, ``"feature_maps/<layer>"`` ``(n, C, h, w)`` and
+``image`` and, for layers with kept channels, ``"feature_maps/<layer>"`` ``(n, C, h, w)`` and
 ``"channel_weights/<layer>"`` ``(n, K, C)``; ``photo`` and ``photo_offsets`` hold JPEGs."""
 
 MENDING = "Delete that shard and run 'camreport run' again: nothing else is computed."
-"""What to do about a damaged shard; a run looks at the sizes of finished ones only."""
+"""Advice on a damaged shard; a run does not find damage itself, it checks only file sizes."""
 
 MAX_BYTES = 8 * 1024**3
-"""Most bytes of a shard's file."""
+"""Largest number of bytes of a shard's file."""
 
 _READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -71,14 +71,14 @@ def pack_photos(jpegs: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.i
 
 
 def read_shard(path: Path, root: Path) -> Arrays:
-    """Read all arrays of a shard; what they claim to hold is compared with its bytes first.
+    """Read all arrays of a shard, after a check that their claimed sizes fit the file.
 
     Args:
-        path: of its file.
+        path: the path of the shard's file.
         root: the folder of the report.
 
     Raises:
-        ResultsError: it is missing or damaged, or not as ``np.savez`` writes it.
+        ResultsError: the file is missing, damaged or not in the format of ``np.savez``.
     """
     try:
         with reading(path, root, MAX_BYTES) as file, zipfile.ZipFile(file) as archive:
@@ -88,15 +88,15 @@ def read_shard(path: Path, root: Path) -> Arrays:
                 return {key: shard[key] for key in shard.files}
     except ResultsError:
         raise
-    except Exception as error:  # the archive's readers raise whatever the damage leads to
+    except Exception as error:  # damage can make the archive's readers raise anything
         raise ResultsError(f"results: {path.name} cannot be read ({error}). {MENDING}") from error
 
 
 def check_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
-    """Compare a shard's arrays with what the manifest says of the run.
+    """Check a shard's arrays against the manifest of the run.
 
     Raises:
-        ResultsError: one is missing, unknown or of another shape or type; the message names it.
+        ResultsError: an array is missing, unknown or of another shape or type.
     """
     count = len(arrays[IMAGE]) if _is(arrays.get(IMAGE), np.int64, (None,)) else 0
     targets = arrays.get(TARGETS)
@@ -122,7 +122,7 @@ def check_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
 def _expected(
     manifest: Manifest, count: int, slots: int
 ) -> dict[str, tuple[type, tuple[int | None, ...]]]:
-    """Return type and shape of the arrays that every shard has; None is any length."""
+    """Return type and shape of the arrays that every shard has; None means any length."""
     expected: dict[str, tuple[type, tuple[int | None, ...]]] = {
         IMAGE: (np.int64, (count,)),
         LOGITS: (np.float32, (count, len(manifest.classes))),
@@ -140,19 +140,19 @@ def _expected(
 
 
 def _are_bounds(offsets: NDArray[np.int64], length: int) -> bool:
-    """Say whether offsets rise from 0 to a length."""
+    """Return whether offsets increase from 0 to ``length``."""
     return bool(offsets[0] == 0 and offsets[-1] == length and (np.diff(offsets) >= 0).all())
 
 
 def _grids(method: str) -> list[tuple[int | None, ...]]:
-    """Return the shapes that one map of a method may have; None is any length."""
+    """Return the shapes that one map of a method may have; None means any length."""
     if METHODS[method].per_channel:
         return [(None, None, None)]
     return [(None, None), (3, None, None)] if METHODS[method].grid == "input" else [(None, None)]
 
 
 def _is(array: NDArray[Any] | None, kind: type, shape: tuple[int | None, ...]) -> bool:
-    """Say whether an array has a type and a shape with no empty side."""
+    """Return whether an array has the given type and shape; None means any length but 0."""
     return (
         array is not None
         and array.dtype == kind
@@ -169,9 +169,9 @@ def _within(targets: NDArray[np.int64], classes: int) -> bool:
 
 
 def _unexpected(name: str, key: str, array: NDArray[Any] | None) -> ResultsError:
-    said = "nothing" if array is None else f"{array.dtype} {array.shape}"
+    found = "nothing" if array is None else f"{array.dtype} {array.shape}"
     return ResultsError(
-        f"results: {name} does not match the manifest at {key!r} ({said}). {MENDING}"
+        f"results: {name} does not match the manifest at {key!r} ({found}). {MENDING}"
     )
 
 
@@ -179,7 +179,7 @@ def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
     """Refuse an archive whose arrays would take more memory than its bytes.
 
     Raises:
-        ValueError: entries that are compressed, named twice or overlap, or headers that claim more.
+        ValueError: entries are compressed, repeated or overlap, or a header claims another size.
     """
     entries = archive.infolist()
     if len({entry.filename for entry in entries}) != len(entries):

@@ -1,7 +1,8 @@
-"""Writing a results folder: shard by shard, resumed where it stopped, complete all at once.
+"""Writing a results folder: shard by shard, with resume, and replaced only when complete.
 
-While earlier results stand in ``OUT/results``, a run that changes them writes to a folder beside
-them; with its manifest it takes their place. Until then the earlier report stays as it is.
+If ``OUT/results`` has complete results of an earlier run, a run that changes them writes to a
+second folder, which replaces ``OUT/results`` once its manifest is written. Until then the earlier
+report stays unchanged.
 """
 
 import json
@@ -36,7 +37,7 @@ from camreport.results.schema import SCHEMA, Manifest, Sidecar
 from camreport.results.shards import Arrays, read_shard, shard_name
 
 MAX_DISCARDED = 1000
-"""Finished shards from which on only ``overwrite`` gives them up."""
+"""Number of finished shards from which a run needs ``overwrite`` to replace them."""
 
 Record = dict[str, Any]
 """A JSON object."""
@@ -47,15 +48,15 @@ _SHARD_FILE = re.compile(r"shard-(\d{6,9})\.(npz|json)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Marker(Entry):
-    """What the marker file says of the run that a folder belongs to.
+    """The content of the marker file, which describes the run of a results folder.
 
     Attributes:
         schema: version of the folder's layout.
         run: fingerprint of settings and plan.
-        settings: all that decides the maps of every method, but the files.
+        settings: everything that determines the maps, except the plan, the methods and the files.
         methods: the methods of the run.
         inputs: digest of the inputs' names.
-        plan: what one image has settled for the run.
+        plan: the plan of the run, as JSON.
     """
 
     schema: int
@@ -71,8 +72,8 @@ class Finished:
     """A shard that an earlier run has finished.
 
     Attributes:
-        folder: where it lies.
-        sidecar: what stands beside it.
+        folder: folder of the shard.
+        sidecar: sidecar of the shard.
     """
 
     folder: Path
@@ -80,11 +81,11 @@ class Finished:
 
 
 def earlier_run(out: Path, settings: Record) -> Marker | None:
-    """Return the marker of an earlier run whose maps had equal settings; None if there is none.
+    """Return the marker of an earlier run with equal settings of the maps; None if there is none.
 
     Args:
-        out: the folder of report and results.
-        settings: what decides the maps of this run.
+        out: the folder of the report and the results.
+        settings: the settings that determine the maps of this run.
     """
     _settle(out)
     for folder in (out / NEXT, out / RESULTS):
@@ -98,16 +99,16 @@ def earlier_run(out: Path, settings: Record) -> Marker | None:
 
 @dataclass
 class ResultsWriter:
-    """Writes a run's results, shard by shard; goes on with what an earlier run has finished.
+    """Writes a run's results, shard by shard, and reuses the finished shards of an earlier run.
 
     Nothing is written before the first shard is ready. The caller holds the folder's lock.
 
     Attributes:
-        out: the folder of report and results.
-        marker: what the marker file is to say.
-        described: returns an earlier sidecar with this run's labels and names of classes.
-        overwrite: whether a folder that is not ours, or many shards, may be replaced.
-        max_discarded: finished shards from which on only ``overwrite`` gives them up.
+        out: the folder of the report and the results.
+        marker: the content of the marker file.
+        described: returns an earlier sidecar with this run's labels and class names.
+        overwrite: whether a folder of another program, or many shards, may be replaced.
+        max_discarded: number of finished shards from which only ``overwrite`` replaces them.
     """
 
     out: Path
@@ -123,27 +124,27 @@ class ResultsWriter:
     def __post_init__(self) -> None:
         check_output(self.out, self.overwrite)
         _settle(self.out)
-        places = (self.out / NEXT, self.out / RESULTS)
-        self._sizes = {folder: _listed(folder) for folder in places}
+        folders = (self.out / NEXT, self.out / RESULTS)
+        self._sizes = {folder: _listed(folder) for folder in folders}
 
     @property
     def folder(self) -> Path:
-        """Where shards are written: beside results that are complete, until these are too."""
+        """Folder into which shards are written; not ``results`` if that has a manifest."""
         complete = is_file(self.out / RESULTS / MANIFEST)
         return self.out / (NEXT if complete else RESULTS)
 
     def manifest(self) -> Manifest | None:
-        """Return the manifest of the results that stand there, if there is one."""
+        """Return the manifest of the results in the folder, if there is one."""
         with suppress(ResultsError):
             content = read_json(self.out / RESULTS / MANIFEST, self.out)
             return Manifest.from_json(content, MANIFEST)
         return None
 
     def finished(self, number: int) -> Finished | None:
-        """Return a shard of this run that is finished; None if there is none.
+        """Return a finished shard that fits this run; None if there is none.
 
-        Its arrays are trusted by the size of their file. Of two, the one whose methods are closest
-        to those of this run is returned.
+        The arrays are accepted if the size of their file is right. If there are two such shards,
+        the one with the most methods of this run and the fewest others is returned.
         """
         found = [Finished(f, s) for f in self._sizes if (s := self._sidecar(f, number))]
         wanted = {*self.marker.methods}
@@ -155,24 +156,24 @@ class ResultsWriter:
         return max(found, key=fit, default=None)
 
     def read(self, number: int, finished: Finished) -> Arrays:
-        """Return the arrays of a finished shard; none where no input could be read.
+        """Return the arrays of a finished shard; empty if none of its inputs could be read.
 
         Raises:
-            ResultsError: they are damaged.
+            ResultsError: the arrays are damaged.
         """
         if not finished.sidecar.bytes:
             return {}
         return read_shard(finished.folder / shard_name(number), self.out)
 
     def keep(self, kept: Mapping[int, Finished], extended: Iterable[int] = ()) -> None:
-        """Keep finished shards as they are; all others will be written.
+        """Keep finished shards unchanged; all other shards will be written.
 
         Args:
-            kept: by number.
-            extended: numbers of those that will be written with all that they hold, and more.
+            kept: the shards to keep, by number.
+            extended: numbers of the finished shards that will be written again with further maps.
 
         Raises:
-            InputError: many finished shards would go.
+            InputError: many finished shards would be lost.
         """
         self._kept = {number: finished.folder for number, finished in kept.items()}
         self._changed = any(
@@ -184,12 +185,12 @@ class ResultsWriter:
             self._check_discarded(folder, {*self._kept, *extended})
 
     def commit(self, number: int, arrays: Arrays, sidecar: Sidecar) -> None:
-        """Write a shard; with its sidecar, written last, it is finished.
+        """Write a shard and then its sidecar, which marks the shard as finished.
 
         Args:
-            number: of the shard.
-            arrays: ``(n, ...)`` of its n readable images; empty where there is none.
-            sidecar: what stands beside it, but for its run and the size of the arrays' file.
+            number: the number of the shard.
+            arrays: arrays ``(n, ...)`` of the shard's n readable images; empty if there are none.
+            sidecar: the sidecar; the run and the size of the arrays' file are added here.
 
         Raises:
             OutputError: the disk is full, or the folder cannot be written to.
@@ -207,27 +208,27 @@ class ResultsWriter:
         write(record, _json(replace(sidecar, run=self.marker.run, bytes=size).to_json()), self.out)
 
     def complete(self, manifest: Manifest) -> bool:
-        """Write the manifest, which completes the results, and take the earlier ones' place.
+        """Write the manifest, which completes the results, and replace the earlier results.
 
         Returns:
-            Whether the results are not those that stood there before.
+            Whether the results differ from the earlier ones in the folder.
         """
         before = self.manifest()
         same = before is not None and replace(before, command="") == replace(manifest, command="")
         if self._claimed or self._changed or not before:
             self._claim()
-            folder = self.folder  # which the manifest decides
+            folder = self.folder  # kept, because the folder depends on whether a manifest exists
             write(folder / MANIFEST, _json(manifest.to_json()), self.out)
             self._prune(folder, manifest)
             if folder != self.out / RESULTS:
-                self._take_place()
+                self._replace_earlier()
         elif manifest != before:
             write(self.out / RESULTS / MANIFEST, _json(manifest.to_json()), self.out)
             self._prune(self.out / RESULTS, manifest)
         return not same
 
-    def _take_place(self) -> None:
-        """Put the complete results in the place of earlier ones, which go."""
+    def _replace_earlier(self) -> None:
+        """Replace the earlier results with the complete new ones, and remove them."""
         results = self.out / RESULTS
         with reported(results):
             os.replace(results, self.out / _LAST)
@@ -236,7 +237,7 @@ class ResultsWriter:
         _settle(self.out)
 
     def _claim(self) -> None:
-        """Make the folder ours, once: remove what belongs to another run, take over what stays."""
+        """Prepare the folder once: remove other runs' files, add the marker and the kept shards."""
         if self._claimed:
             return
         folder = self.folder
@@ -256,7 +257,7 @@ class ResultsWriter:
         self._claimed = True
 
     def _take_over(self, number: int, source: Path, folder: Path) -> None:
-        """Give a kept shard to the folder, without copying its arrays where possible."""
+        """Link the files of a kept shard into the folder; copy them if links are not possible."""
         sidecar = self._sidecar(source, number)
         if sidecar is None:
             raise ResultsError(
@@ -273,7 +274,7 @@ class ResultsWriter:
             take_over(source / record, folder / record, self.out)
 
     def _prune(self, folder: Path, manifest: Manifest) -> None:
-        """Remove the shards that no image of the run has."""
+        """Remove the shards with numbers beyond those of the run."""
         count = -(-manifest.totals.images // manifest.totals.shard_length)
         with reported(folder):
             for number, files in _shards_in(folder).items():
@@ -281,7 +282,7 @@ class ResultsWriter:
                     file.unlink()
 
     def _sidecar(self, folder: Path, number: int) -> Sidecar | None:
-        """Return the sidecar of a finished shard of this run, if there is one in a folder."""
+        """Return the sidecar of a finished shard that fits this run, if the folder has one."""
         name = shard_name(number)
         record = Path(name).with_suffix(".json").name
         if record not in self._sizes[folder]:
@@ -290,14 +291,14 @@ class ResultsWriter:
             sidecar = Sidecar.from_json(read_json(folder / record, self.out), record)
         except ResultsError:
             return None
-        there = self._sizes[folder].get(name, 0) if sidecar.bytes else 0
-        return sidecar if sidecar.run == self.marker.run and sidecar.bytes == there else None
+        size = self._sizes[folder].get(name, 0) if sidecar.bytes else 0
+        return sidecar if sidecar.run == self.marker.run and sidecar.bytes == size else None
 
     def _check_discarded(self, folder: Path, stay: set[int]) -> None:
-        """Refuse to give up what took hours.
+        """Refuse to replace many finished shards, which may have taken hours.
 
         Raises:
-            InputError: a folder holds that many finished shards that this run would replace.
+            InputError: the run would replace ``max_discarded`` finished shards or more.
         """
         count = len(_shards_in(folder).keys() - stay)
         if count < self.max_discarded or self.overwrite:
@@ -315,7 +316,7 @@ class ResultsWriter:
 
 
 def _settle(out: Path) -> None:
-    """Finish what a run was about when it was stopped: one folder taking another's place."""
+    """Finish the replacement of the results folder, if a run was stopped during it."""
     results, following, last = out / RESULTS, out / NEXT, out / _LAST
     with reported(results):
         if not os.path.lexists(results):
@@ -328,24 +329,24 @@ def _settle(out: Path) -> None:
         for file in _own_files(last):
             file.unlink()
         remove_leftovers(last, out)
-        for path in [*last.iterdir()]:  # what somebody else put there
+        for path in [*last.iterdir()]:  # files that other programs put there
             target = results / path.name
             if path.name != MARKER and not os.path.lexists(target):
                 os.replace(path, target)
-        with suppress(OSError):  # where something has kept its place, it stays there
+        with suppress(OSError):  # a file that could not be moved stays in the folder
             (last / MARKER).unlink()
             last.rmdir()
 
 
 def _own_files(folder: Path) -> list[Path]:
-    """Return what a run has written to a folder but its marker, the manifest first."""
+    """Return the files of a run in a folder without the marker, the manifest first."""
     shards = [file for files in _shards_in(folder).values() for file in files]
     manifest = [folder / MANIFEST] if os.path.lexists(folder / MANIFEST) else []
     return [*manifest, *shards]
 
 
 def _shards_in(folder: Path) -> dict[int, list[Path]]:
-    """Return the files of the shards in a folder by their numbers."""
+    """Return the files of the shards in a folder, by the shards' numbers."""
     found: dict[int, list[Path]] = {}
     if is_folder(folder):
         for path in sorted(folder.iterdir()):
@@ -356,7 +357,7 @@ def _shards_in(folder: Path) -> dict[int, list[Path]]:
 
 
 def _listed(folder: Path) -> dict[str, int]:
-    """Return the sizes of the regular files in a folder by their names, from one listing."""
+    """Return the sizes of the regular files in a folder, by their names, from one listing."""
     if not is_folder(folder):
         return {}
     with os.scandir(folder) as entries:

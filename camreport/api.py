@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from camreport.models import LoadedModel
     from camreport.pipeline.records import Summary
-    from camreport.pipeline.run_plan import Limits, Request
+    from camreport.pipeline.run_plan import Request, ShardLimits
 
 
 def run(
@@ -43,7 +43,7 @@ def run(
     found: Callable[[int], None] = lambda count: None,
     progress: Progress = lambda count: None,
     notify: Notify = lambda message: None,
-    limits: "Limits | None" = None,
+    limits: "ShardLimits | None" = None,
     **options: Unpack[SettingsDict],
 ) -> "Summary":
     """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
@@ -76,7 +76,7 @@ def run(
     from camreport.pipeline.local import compute
 
     settings, folder = prepared.settings, prepared.out
-    loaded, request = _planned(prepared, notify)
+    loaded, request = _load_and_resolve(prepared, notify)
     with locked(folder):
         summary = compute(loaded, prepared.files, folder, request, progress, notify, limits)
         render_gallery(folder, layout=settings.layout, language=settings.language)
@@ -99,8 +99,8 @@ def changed(settings: Settings, options: SettingsDict) -> Settings:
     return replace(settings, **options)
 
 
-def _planned(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]":
-    """Load the model and settle what is computed of every image; pass on warnings and skips.
+def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]":
+    """Load the model and resolve the options that need it: layers, classes, labels.
 
     Raises:
         CamReportError: as for ``run``.

@@ -28,7 +28,7 @@ from camreport.engine.memory import BUDGETS, MEBIBYTE, Budget
 from camreport.errors import LayerError
 from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
-from camreport.pipeline.run_plan import Limits
+from camreport.pipeline.run_plan import ShardLimits
 from camreport.report import export
 from camreport.results.reader import load_results
 
@@ -310,7 +310,7 @@ def test_gradients_of_channels_count_against_their_budget(
 
 
 def test_channels_count_as_bytes_of_a_shard(photos: Path, tmp_path: Path) -> None:
-    limits = Limits(shard_bytes=4000)
+    limits = ShardLimits(shard_bytes=4000)
     given = {"layers": ["2"], "methods": "grad_cam", "limits": limits}  # 352 bytes of an image
     run(photos, tmp_path / "without", **given)
     assert len(shards_of(tmp_path / "without")) == 1

@@ -21,7 +21,7 @@ from helpers.runs import (
 
 from camreport.engine.memory import BUDGETS
 from camreport.errors import InputError, MemoryLimitError
-from camreport.pipeline.run_plan import Limits
+from camreport.pipeline.run_plan import ShardLimits
 from camreport.results.reader import load_results
 
 
@@ -31,7 +31,7 @@ def test_maps_do_not_depend_on_the_batch_size(
 ) -> None:
     (photos / "01.png").write_bytes(b"x")
     run(photos, tmp_path / "reference", batch_size=7)
-    run(photos, tmp_path / "out", batch_size=batch_size, limits=Limits(shard_images=3))
+    run(photos, tmp_path / "out", batch_size=batch_size, limits=ShardLimits(shard_images=3))
     assert_same_maps(tmp_path / "out", tmp_path / "reference")
     places = ("shard", "row")
     ours, theirs = (
@@ -44,16 +44,20 @@ def test_maps_do_not_depend_on_the_batch_size(
 @pytest.mark.parametrize(
     ("limits", "batch_size", "batches", "shards"),
     [
-        (Limits(), None, [10], [10]),
-        (Limits(shard_images=3), None, [3, 3, 3, 1], [3, 3, 3, 1]),
-        (Limits(shard_images=6), 2, [2, 2, 2, 2, 2], [6, 4]),
-        (Limits(shard_images=6), 4, [4, 4, 2], [4, 4, 2]),
-        (Limits(shard_images=3), 5, [5, 5], [5, 5]),
+        (ShardLimits(), None, [10], [10]),
+        (ShardLimits(shard_images=3), None, [3, 3, 3, 1], [3, 3, 3, 1]),
+        (ShardLimits(shard_images=6), 2, [2, 2, 2, 2, 2], [6, 4]),
+        (ShardLimits(shard_images=6), 4, [4, 4, 2], [4, 4, 2]),
+        (ShardLimits(shard_images=3), 5, [5, 5], [5, 5]),
     ],
     ids=str,
 )
 def test_a_shard_is_a_whole_number_of_batches(
-    tmp_path: Path, limits: Limits, batch_size: int | None, batches: list[int], shards: list[int]
+    tmp_path: Path,
+    limits: ShardLimits,
+    batch_size: int | None,
+    batches: list[int],
+    shards: list[int],
 ) -> None:
     model = tiny()
     folder, out = write_images(tmp_path / "in", 10), tmp_path / "out"
@@ -90,7 +94,7 @@ def test_run_goes_on_when_all_of_a_shard_is_bad(
 
 
 def test_shards_are_small_when_maps_are_large(photos: Path, tmp_path: Path) -> None:
-    run(photos, tmp_path / "out", limits=Limits(shard_bytes=1))
+    run(photos, tmp_path / "out", limits=ShardLimits(shard_bytes=1))
     assert len(shards_of(tmp_path / "out")) == 7
 
 

@@ -23,7 +23,7 @@ from helpers.runs import (
 from torch import Tensor
 
 from camreport.engine.memory import BUDGETS
-from camreport.pipeline.run_plan import Limits
+from camreport.pipeline.run_plan import ShardLimits
 
 SCORE = {"methods": "score_cam"}
 
@@ -53,7 +53,7 @@ def photos(tmp_path: Path) -> Path:
 def test_run_interrupted_within_an_image_keeps_those_before_it(
     photos: Path, tmp_path: Path, stop: int
 ) -> None:
-    score = {**SCORE, "limits": Limits(shard_variants=PER_IMAGE)}
+    score = {**SCORE, "limits": ShardLimits(shard_variants=PER_IMAGE)}
     out, passes = tmp_path / "out", 1 + 2 * 2  # the image; a blank one and the masks at 2 layers
     run(photos, tmp_path / "whole", loaded(Stops(2)), **score)
     stopped = loaded(Stops(2))
@@ -93,7 +93,7 @@ def test_shards_are_short_when_images_take_long(
     options: dict[str, object],
     lengths: list[int],
 ) -> None:
-    run(photos, tmp_path / "out", limits=Limits(shard_variants=variants), **options)
+    run(photos, tmp_path / "out", limits=ShardLimits(shard_variants=variants), **options)
     shards = shards_of(tmp_path / "out").values()
     assert [len(shard["image"]) for shard in shards] == lengths
     assert [int(i) for shard in shards for i in shard["image"]] == list(range(5))
@@ -174,7 +174,7 @@ def interrupting(at: float) -> Callable[[float], None]:
 
 
 def test_progress_of_a_resumed_run_counts_what_is_there(photos: Path, tmp_path: Path) -> None:
-    score = {**SCORE, "limits": Limits(shard_variants=2 * PER_IMAGE)}
+    score = {**SCORE, "limits": ShardLimits(shard_variants=2 * PER_IMAGE)}
     with pytest.raises(KeyboardInterrupt):
         run(photos, tmp_path / "out", progress=interrupting(2.5), **score)
     told: list[float] = []

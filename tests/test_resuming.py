@@ -37,7 +37,7 @@ from camreport.errors import ClassError, InputError, ResultsError
 from camreport.images import loading as decoding
 from camreport.images.loading import FailedInput
 from camreport.models import LoadedModel
-from camreport.pipeline.run_plan import Limits
+from camreport.pipeline.run_plan import ShardLimits
 
 # Options that no map depends on
 
@@ -253,7 +253,7 @@ def test_a_shard_of_inputs_that_are_no_images_counts_as_finished(
 def test_many_finished_shards_are_not_replaced_unasked(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(photos, out)
-    limits = Limits(shard_images=2, discarded_shards=4)
+    limits = ShardLimits(shard_images=2, discarded_shards=4)
     before = files_of(out)
     differs = r"holds 4 finished shards of a run that differs in classes\. .*--overwrite"
     with pytest.raises(InputError, match=differs):
@@ -274,7 +274,7 @@ def test_many_finished_shards_are_not_replaced_unasked(photos: Path, tmp_path: P
 def test_many_shards_of_an_interrupted_run_are_not_replaced_unasked(
     photos: Path, tmp_path: Path
 ) -> None:
-    out, limits = tmp_path / "out", Limits(shard_images=2, discarded_shards=2)
+    out, limits = tmp_path / "out", ShardLimits(shard_images=2, discarded_shards=2)
     with pytest.raises(KeyboardInterrupt):
         run(photos, out, batch_size=1, progress=interrupt_after(6))
     before = files_of(out)

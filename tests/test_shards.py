@@ -21,9 +21,9 @@ from camreport.methods import resolve_methods
 from camreport.models import LoadedModel, load_model
 from camreport.pipeline import local
 from camreport.pipeline.run_plan import (
-    Limits,
     Request,
     RunPlan,
+    ShardLimits,
     cut,
     first_readable,
     make_explainer,
@@ -96,7 +96,9 @@ def test_every_shard_alone_in_any_order_has_the_bytes_of_the_whole_run(
     request = asked(model, layers, methods, batch_size=batch)
     files = find_images([folder])
     image = first_readable(files, model.preprocessing)
-    plan = plan_run(make_explainer(model, request, None), image, request, Limits(shard_images=4))
+    plan = plan_run(
+        make_explainer(model, request, None), image, request, ShardLimits(shard_images=4)
+    )
     numbers = range(-(-13 // plan.shard))
     whole = computed(model, folder, request, plan, numbers)
     assert sum(len(shard.arrays["image"]) for shard in whole.values()) == 11
@@ -117,7 +119,9 @@ def test_memory_that_ran_out_earlier_does_not_change_a_later_shard(tmp_path: Pat
     request = asked(model, ["0", "2"], GRADIENT, batch_size=8)
     files = find_images([folder])
     image = first_readable(files, model.preprocessing)
-    plan = plan_run(make_explainer(model, request, None), image, request, Limits(shard_images=8))
+    plan = plan_run(
+        make_explainer(model, request, None), image, request, ShardLimits(shard_images=8)
+    )
     model.module.most = 6
     whole = computed(model, folder, request, plan, range(3))
     assert model.module.batches == [1, 8, 4, 4, 4, 4, 5]
@@ -130,7 +134,7 @@ def test_a_plan_is_read_back_as_it_was(photos: Path) -> None:
     model = tiny(3)
     request = asked(model, ["0", "2:pre"], ("grad_cam", "xgrad_cam"))
     image = first_readable(find_images([photos]), model.preprocessing)
-    plan = plan_run(make_explainer(model, request, None), image, request, Limits())
+    plan = plan_run(make_explainer(model, request, None), image, request, ShardLimits())
     assert [skip.method for skip in plan.skipped] == ["xgrad_cam"]
     assert RunPlan.from_json(plan.to_json(), "a test") == plan
     assert plan.classes == 3
@@ -140,20 +144,20 @@ def test_a_plan_is_read_back_as_it_was(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("allowed", "limits", "batch_size", "expected"),
     [
-        (32, Limits(), None, (32, 64)),
-        (48, Limits(), None, (48, 48)),
-        (512, Limits(shard_images=512), None, (512, 512)),
-        (512, Limits(), None, (64, 64)),
-        (32, Limits(shard_variants=1), None, (32, 64)),
-        (32, Limits(), 100, (100, 100)),
-        (32, Limits(), 10, (10, 60)),
+        (32, ShardLimits(), None, (32, 64)),
+        (48, ShardLimits(), None, (48, 48)),
+        (512, ShardLimits(shard_images=512), None, (512, 512)),
+        (512, ShardLimits(), None, (64, 64)),
+        (32, ShardLimits(shard_variants=1), None, (32, 64)),
+        (32, ShardLimits(), 100, (100, 100)),
+        (32, ShardLimits(), 10, (10, 60)),
     ],
     ids=str,
 )
 def test_the_plan_cuts_a_run_by_its_limits(
     photos: Path,
     allowed: int,
-    limits: Limits,
+    limits: ShardLimits,
     batch_size: int | None,
     expected: tuple[int, int],
 ) -> None:
@@ -182,8 +186,8 @@ def test_shards_hold_no_time_and_no_place(photos: Path, tmp_path: Path) -> None:
 
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     code = (
-        "import sys, camreport; from camreport.pipeline.run_plan import Limits\n"
-        "camreport.run(sys.argv[1], sys.argv[2], layers=['12'], limits=Limits(shard_images=1))"
+        "import sys, camreport; from camreport.pipeline.run_plan import ShardLimits\n"
+        "camreport.run(sys.argv[1], sys.argv[2], layers=['12'], limits=ShardLimits(shard_images=1))"
     )
     words = [sys.executable, "-c", code, str(INPUTS)]
     processes = [
@@ -234,7 +238,7 @@ def test_what_is_computed_is_written_when_a_later_shard_fails(
 
 
 def test_images_beyond_the_limit_stand_in_the_sidecars_alone(photos: Path, tmp_path: Path) -> None:
-    limits = Limits(shard_images=2, inline_images=6)
+    limits = ShardLimits(shard_images=2, inline_images=6)
     run(photos, tmp_path / "out", limits=limits)
     results = camreport.load_results(tmp_path / "out")
     assert results.manifest.images == ()

@@ -37,7 +37,11 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """The numbers that decide how work is cut into batches and chunks; no map depends on them.
+    """The numbers that decide how work is cut into batches and chunks.
+
+    Maps depend on them by no more than rounding. The size of a batch is the number of images whose
+    activations fit the device's budget, as the probe measured them (``images_of``); the user's
+    ``batch_size`` takes its place, and a batch that memory does not hold is halved.
 
     Attributes:
         first_batch: images in the first batch; the memory it needs decides the later batch size.

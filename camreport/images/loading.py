@@ -66,6 +66,9 @@ class LoadedImage:
 class FailedInput:
     """An input that could not be read.
 
+    The pipeline keeps it as an ``ImageEntry`` with status ``failed``; the command line and the
+    report list it with its reason, and all other inputs go on.
+
     Attributes:
         reason: why, without a full stop.
         sha256: of the file, hexadecimal; None if it was not read.

@@ -33,10 +33,10 @@ from camreport.pipeline.records import (
     make_summary,
 )
 from camreport.pipeline.run_plan import (
-    Limits,
     Record,
     Request,
     RunPlan,
+    ShardLimits,
     first_readable,
     make_explainer,
     plan_run,
@@ -107,7 +107,7 @@ def compute(
     request: Request,
     progress: Progress = lambda inputs: None,
     notify: Notify = lambda reason: None,
-    limits: Limits | None = None,
+    limits: ShardLimits | None = None,
 ) -> Summary:
     """Compute every map of every input and write the results folder.
 
@@ -130,7 +130,7 @@ def compute(
             before the request has been tried on one image.
         OutputError: the folder cannot be written to.
     """
-    limits = limits or Limits.of(device_of(model.module))
+    limits = limits or ShardLimits.of(device_of(model.module))
     settings = run_settings(model, request)
     plan, explainer = _planned(model, files, out, request, settings, limits)
     for reason in dict.fromkeys(str(skip.reason) for skip in plan.skipped):
@@ -165,7 +165,7 @@ def _planned(
     out: Path,
     request: Request,
     settings: Record,
-    limits: Limits,
+    limits: ShardLimits,
 ) -> tuple[RunPlan, Explainer | None]:
     """Return the plan of an earlier run to resume, or a new plan from the first readable image.
 
@@ -194,7 +194,7 @@ def _job(
     out: Path,
     request: Request,
     settings: Record,
-    limits: Limits,
+    limits: ShardLimits,
 ) -> Job:
     """Return the job, with the writer of the results folder.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self, cast
 import torch
 
 from camreport.engine.explainer import Explainer
-from camreport.engine.memory import Limits as EngineLimits
+from camreport.engine.memory import Limits
 from camreport.engine.plan import Plan
 from camreport.engine.targets import choose_targets
 from camreport.errors import InputError
@@ -33,8 +33,8 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits on the size of a run's shards, queues and files.
+class ShardLimits:
+    """ShardLimits on the size of a run's shards, queues and files.
 
     Attributes:
         shard_images: largest number of inputs in a shard.
@@ -57,7 +57,7 @@ class Limits:
     @classmethod
     def of(cls, device: torch.device) -> Self:
         """Return the limits for a device; a shard can hold the device's largest batch."""
-        return cls(shard_images=max(cls.shard_images, EngineLimits().budget(device).images))
+        return cls(shard_images=max(cls.shard_images, Limits().budget(device).images))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +215,9 @@ def make_explainer(model: LoadedModel, request: Request, plan: RunPlan | None) -
     )
 
 
-def plan_run(explainer: Explainer, image: LoadedImage, request: Request, limits: Limits) -> RunPlan:
+def plan_run(
+    explainer: Explainer, image: LoadedImage, request: Request, limits: ShardLimits
+) -> RunPlan:
     """Make the plan of a run from one image and discard the image's maps.
 
     Raises:
@@ -237,7 +239,7 @@ def plan_run(explainer: Explainer, image: LoadedImage, request: Request, limits:
     )
 
 
-def cut(planned: Plan, request: Request, limits: Limits) -> tuple[int, int]:
+def cut(planned: Plan, request: Request, limits: ShardLimits) -> tuple[int, int]:
     """Return the number of inputs in a batch and in a shard.
 
     The batch size is the user's, or the largest that fits memory and the limits of a shard. A

@@ -17,7 +17,7 @@ from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message
 from camreport.models.loaded import LoadedModel, wrap_module
 from camreport.pipeline.records import Summary
-from camreport.pipeline.run_plan import Limits
+from camreport.pipeline.run_plan import ShardLimits
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -29,7 +29,7 @@ QUICK = ("grad_cam", "layer_cam", "hires_cam")
 """Methods of one forward pass and one backward pass per class; the first is signed, one fuses."""
 
 
-BY_TWO = Limits(shard_images=2)
+BY_TWO = ShardLimits(shard_images=2)
 """Shards cover two inputs each."""
 
 PROBED = 1

@@ -71,7 +71,7 @@ def writing(path: Path, root: Path) -> Iterator[BinaryIO]:
                 temporary.unlink(missing_ok=True)
 
 
-def write(path: Path, data: bytes, root: Path) -> None:
+def write(path: Path, data: bytes | memoryview, root: Path) -> None:
     """Write a file as a whole, as by ``writing``."""
     with writing(path, root) as file:
         file.write(data)

@@ -45,8 +45,6 @@ def fill(disk: Path, free: int) -> Path:
 NO_SPACE = r"output: '.*' cannot be written \(No space left on device\)\. Free some space"
 
 
-# NumPy 1.26 leaves its archive half open where the disk is full, and Python says so later.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("free", [0, 8 * KIB, 24 * KIB, 80 * KIB, 240 * KIB])
 def test_run_says_that_the_disk_is_full_and_goes_on_once_it_is_not(
     photos: Path, disk: Path, free: int

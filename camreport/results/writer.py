@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from camreport.files import (
     reported,
     take_over,
     write,
-    writing,
 )
 from camreport.results.decoding import Entry
 from camreport.results.reader import MANIFEST, NEXT, REPORT, check_output, read_json
@@ -202,9 +202,10 @@ class ResultsWriter:
         with reported(record):
             record.unlink(missing_ok=True)
         if arrays:
-            with writing(path, self.out) as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-                size = file.tell()
+            content = BytesIO()  # a zip file that meets a full disk cannot be closed cleanly
+            np.savez(content, **arrays)  # type: ignore[arg-type]
+            size = content.tell()
+            write(path, content.getbuffer(), self.out)
         write(record, _json(replace(sidecar, run=self.marker.run, bytes=size).to_json()), self.out)
 
     def complete(self, manifest: Manifest) -> bool:

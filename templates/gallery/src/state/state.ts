@@ -31,6 +31,7 @@ export interface State {
   colormap: string;
   scale: "map" | "method" | "image" | "report";
   byValue: boolean;
+  lift: boolean;
   contours: boolean;
   cells: boolean;
   grey: boolean;
@@ -73,6 +74,7 @@ export const NAMES: Record<keyof State, string> = {
   colormap: "cm",
   scale: "sc",
   byValue: "av",
+  lift: "lf",
   contours: "ct",
   cells: "rc",
   grey: "g",
@@ -96,13 +98,16 @@ export const PAINTED = [
   "threshold",
   "scale",
   "cells",
+  "opacity",
   "byValue",
+  "lift",
   "contours",
   "colormap",
+  "show",
 ] as const satisfies (keyof State)[];
 
 /** Fields that change how maps look, and nothing else. */
-export const LOOKS = [...PAINTED, "opacity", "show", "grey"] as const satisfies (keyof State)[];
+export const LOOKS = [...PAINTED, "grey"] as const satisfies (keyof State)[];
 
 /** Fields that choose images for the overview, and their order. */
 export const FILTER = [
@@ -151,7 +156,8 @@ export function initialState(data: Dataset): State {
     threshold: 0,
     colormap: report.colormaps[0],
     scale: "map",
-    byValue: false,
+    byValue: true,
+    lift: false,
     contours: false,
     cells: false,
     grey: false,

@@ -4,8 +4,20 @@ import type { Report } from "../data/types";
 import type { Changed } from "./store";
 
 export type Axis = "layer" | "method" | "class" | "image";
-export type View =
-  "overview" | "matrix" | "compare" | "channels" | "tables" | "methods" | "provenance";
+
+/** Every view; the bar shows them in this order, the last two stand in its menu. */
+export const VIEWS = [
+  "summary",
+  "overview",
+  "matrix",
+  "compare",
+  "channels",
+  "tables",
+  "methods",
+  "provenance",
+] as const;
+
+export type View = (typeof VIEWS)[number];
 
 /** Everything that a link keeps. */
 export interface State {
@@ -19,12 +31,15 @@ export interface State {
   beside: Axis | "none";
   open: string;
   pins: string[];
+  query: string;
   text: string;
   predicted: number;
   low: number;
   high: number;
   judged: "all" | "right" | "wrong";
   sort: "order" | "name" | "confident" | "doubtful" | "class";
+  group: "none" | "class" | "outcome";
+  density: "s" | "m" | "l";
   page: number;
   opacity: number;
   threshold: number;
@@ -37,6 +52,8 @@ export interface State {
   grey: boolean;
   apart: boolean;
   show: "overlay" | "heat" | "photo";
+  numbers: boolean;
+  chosen: string;
   channelLayer: string;
   channelSort: "index" | "activation" | "contribution";
   picked: string;
@@ -62,12 +79,15 @@ export const NAMES: Record<keyof State, string> = {
   beside: "b",
   open: "open",
   pins: "p",
-  text: "q",
+  query: "q",
+  text: "tx",
   predicted: "f",
   low: "lo",
   high: "hi",
   judged: "j",
   sort: "s",
+  group: "gr",
+  density: "de",
   page: "n",
   opacity: "o",
   threshold: "t",
@@ -80,6 +100,8 @@ export const NAMES: Record<keyof State, string> = {
   grey: "g",
   apart: "ap",
   show: "d",
+  numbers: "nu",
+  chosen: "ms",
   channelLayer: "cl",
   channelSort: "co",
   picked: "ch",
@@ -120,11 +142,25 @@ export const FILTER = [
 ] as const satisfies (keyof State)[];
 
 /** Fields that the browser's back button leaves as they are: they belong to no view. */
-export const LASTING: readonly (keyof State)[] = [...LOOKS, "apart", "language", "theme", "pins"];
+export const LASTING: readonly (keyof State)[] = [
+  ...LOOKS,
+  "apart",
+  "numbers",
+  "language",
+  "theme",
+  "pins",
+];
+
+/** The controls of how maps look, as a view lists those that act on it. */
+export const APPEARANCE = [...LOOKS, "apart"] as const satisfies (keyof State)[];
 
 /** Some fields of the state, to compare. */
 export const pick = (state: State, fields: readonly (keyof State)[]) =>
   fields.map((field) => state[field]);
+
+/** The same as a part of the state. */
+export const some = (state: State, fields: readonly (keyof State)[]) =>
+  fields.reduce<Partial<State>>((part, field) => ({ ...part, [field]: state[field] }), {});
 
 /** Whether a change concerns any of some fields. */
 export const concerns = (changed: Changed<State>, ...fields: (keyof State)[]) =>
@@ -133,24 +169,26 @@ export const concerns = (changed: Changed<State>, ...fields: (keyof State)[]) =>
 /** What a report shows when its link says nothing. */
 export function initialState(data: Dataset): State {
   const { report } = data;
-  const few = report.images.index.length <= 12;
   return {
-    view: few ? "matrix" : "overview",
+    view: "summary",
     image: report.images.index[0] ?? 0,
     rank: report.ranks > 1 ? PREDICTED : 0,
     method: report.glance.method,
     layer: report.glance.layer,
-    rows: "layer",
-    columns: "method",
+    rows: "method",
+    columns: "layer",
     beside: report.ranks === 2 && data.ownMethods(false).length <= 3 ? "class" : "none",
     open: "",
     pins: [],
+    query: "",
     text: "",
     predicted: -1,
     low: 0,
     high: 100,
     judged: "all",
     sort: "order",
+    group: "none",
+    density: "m",
     page: 0,
     opacity: report.opacity,
     threshold: 0,
@@ -163,6 +201,8 @@ export function initialState(data: Dataset): State {
     grey: false,
     apart: false,
     show: "overlay",
+    numbers: false,
+    chosen: "",
     channelLayer: report.channels[0] ?? "",
     channelSort: "index",
     picked: "",
@@ -181,7 +221,7 @@ export function initialState(data: Dataset): State {
 export function choices(report: Report): Partial<Record<keyof State, readonly unknown[]>> {
   const axes = ["layer", "method", "class", "image"];
   return {
-    view: ["overview", "matrix", "compare", "channels", "tables", "methods", "provenance"],
+    view: VIEWS,
     image: report.images.index,
     rank: Array.from({ length: report.ranks + 1 }, (_, i) => i + PREDICTED),
     method: report.methods.map((method) => method.key),
@@ -191,6 +231,8 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
     beside: ["none", ...axes],
     judged: ["all", "right", "wrong"],
     sort: ["order", "name", "confident", "doubtful", "class"],
+    group: ["none", "class", "outcome"],
+    density: ["s", "m", "l"],
     colormap: report.colormaps,
     scale: ["map", "method", "image", "report"],
     show: ["overlay", "heat", "photo"],

@@ -19,7 +19,7 @@ import { enableRoving } from "../parts/roving";
 import { t } from "../parts/words";
 import { change, linkTo } from "../state/history";
 import { chosenImages, pageOf } from "../state/selection";
-import { FILTER, type State, concerns } from "../state/state";
+import { APPEARANCE, FILTER, type State, concerns } from "../state/state";
 import { type View, viewRoot } from "./view";
 
 /** Images on a page. */
@@ -33,6 +33,7 @@ export function overviewView(): View {
   const root = viewRoot("overview", title, controls, status, ...shown);
   return {
     root,
+    uses: [...APPEARANCE, "rank"],
     update(changed) {
       if (changed.has("apart")) return false; // the methods to choose from
       refreshControls(controls);
@@ -102,7 +103,6 @@ const filters = () =>
     "filters",
     chooser("method"),
     chooser("layer"),
-    data.report.ranks > 1 ? chooser("class") : null,
     search(
       t("overview.name"),
       "text",

@@ -120,14 +120,16 @@ export const PAINTED = [
   "threshold",
   "scale",
   "cells",
+  "opacity",
   "byValue",
   "lift",
   "contours",
   "colormap",
+  "show",
 ] as const satisfies (keyof State)[];
 
 /** Fields that change how maps look, and nothing else. */
-export const LOOKS = [...PAINTED, "opacity", "show", "grey"] as const satisfies (keyof State)[];
+export const LOOKS = [...PAINTED, "grey"] as const satisfies (keyof State)[];
 
 /** Fields that choose images for the overview, and their order. */
 export const FILTER = [

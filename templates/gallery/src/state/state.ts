@@ -1,6 +1,7 @@
 // What the page can show: every field of it, what a field may hold, and what it holds at first.
 import { type Dataset, PREDICTED } from "../data/dataset";
 import type { Report } from "../data/types";
+import { type Grouping, type Sort, sortsOf } from "../query/order";
 import type { Changed } from "./store";
 
 export type Axis = "layer" | "method" | "class" | "image";
@@ -19,12 +20,10 @@ export interface State {
   beside: Axis | "none";
   open: string;
   pins: string[];
-  text: string;
-  predicted: number;
-  low: number;
-  high: number;
-  judged: "all" | "right" | "wrong";
-  sort: "order" | "name" | "confident" | "doubtful" | "class";
+  query: string;
+  sort: Sort;
+  group: Grouping;
+  density: "s" | "m" | "l";
   page: number;
   opacity: number;
   threshold: number;
@@ -61,12 +60,10 @@ export const NAMES: Record<keyof State, string> = {
   beside: "b",
   open: "open",
   pins: "p",
-  text: "q",
-  predicted: "f",
-  low: "lo",
-  high: "hi",
-  judged: "j",
+  query: "q",
   sort: "s",
+  group: "gr",
+  density: "de",
   page: "n",
   opacity: "o",
   threshold: "t",
@@ -104,15 +101,8 @@ export const PAINTED = [
 /** Fields that change how maps look, and nothing else. */
 export const LOOKS = [...PAINTED, "opacity", "show", "grey"] as const satisfies (keyof State)[];
 
-/** Fields that choose images for the overview, and their order. */
-export const FILTER = [
-  "text",
-  "predicted",
-  "low",
-  "high",
-  "judged",
-  "sort",
-] as const satisfies (keyof State)[];
+/** Fields that choose images, and their order. */
+export const FILTER = ["query", "sort", "group"] as const satisfies (keyof State)[];
 
 /** Fields that the browser's back button leaves as they are: they belong to no view. */
 export const LASTING: readonly (keyof State)[] = [...LOOKS, "apart", "language", "theme", "pins"];
@@ -140,12 +130,10 @@ export function initialState(data: Dataset): State {
     beside: report.ranks === 2 && data.ownMethods(false).length <= 3 ? "class" : "none",
     open: "",
     pins: [],
-    text: "",
-    predicted: -1,
-    low: 0,
-    high: 100,
-    judged: "all",
+    query: "",
     sort: "order",
+    group: "none",
+    density: few ? "l" : "m",
     page: 0,
     opacity: report.opacity,
     threshold: 0,
@@ -183,8 +171,9 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
     rows: axes,
     columns: axes,
     beside: ["none", ...axes],
-    judged: ["all", "right", "wrong"],
-    sort: ["order", "name", "confident", "doubtful", "class"],
+    sort: sortsOf(report.images),
+    group: ["none", "class", "outcome"],
+    density: ["s", "m", "l"],
     colormap: report.colormaps,
     scale: ["map", "method", "image", "report"],
     show: ["overlay", "heat", "photo"],
@@ -198,8 +187,6 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
 
 /** Least and largest value of numbers that are no choice. */
 export const LIMITS: Partial<Record<keyof State, [number, number]>> = {
-  low: [0, 100],
-  high: [0, 100],
   page: [0, Infinity],
   opacity: [0, 100],
   threshold: [0, 95],

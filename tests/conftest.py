@@ -86,6 +86,8 @@ def open_report(chromium: "Browser") -> "Iterator[Open]":
         counted: bool = False,
         **options: object,
     ) -> "Page":
+        if "v=" not in link:  # the matrix has what most tests look at
+            link = f"#v=matrix&{link[1:]}" if link else "#v=matrix"
         folder = out.resolve().as_uri()
         page_file = f"{folder}/index.html"
         data = f"{folder}/data/" if (out / "data").is_dir() else page_file

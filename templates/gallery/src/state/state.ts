@@ -5,8 +5,20 @@ import { type Grouping, type Sort, sortsOf } from "../query/order";
 import type { Changed } from "./store";
 
 export type Axis = "layer" | "method" | "class" | "image";
-export type View =
-  "overview" | "matrix" | "compare" | "channels" | "tables" | "methods" | "provenance";
+
+/** Every view; the bar shows them in this order, the last two stand in its menu. */
+export const VIEWS = [
+  "summary",
+  "overview",
+  "matrix",
+  "compare",
+  "channels",
+  "tables",
+  "methods",
+  "provenance",
+] as const;
+
+export type View = (typeof VIEWS)[number];
 
 /** Everything that a link keeps. */
 export interface State {
@@ -30,11 +42,14 @@ export interface State {
   colormap: string;
   scale: "map" | "method" | "image" | "report";
   byValue: boolean;
+  lift: boolean;
   contours: boolean;
   cells: boolean;
   grey: boolean;
   apart: boolean;
   show: "overlay" | "heat" | "photo";
+  numbers: boolean;
+  chosen: string;
   channelLayer: string;
   channelSort: "index" | "activation" | "contribution";
   picked: string;
@@ -70,11 +85,14 @@ export const NAMES: Record<keyof State, string> = {
   colormap: "cm",
   scale: "sc",
   byValue: "av",
+  lift: "lf",
   contours: "ct",
   cells: "rc",
   grey: "g",
   apart: "ap",
   show: "d",
+  numbers: "nu",
+  chosen: "ms",
   channelLayer: "cl",
   channelSort: "co",
   picked: "ch",
@@ -94,6 +112,7 @@ export const PAINTED = [
   "scale",
   "cells",
   "byValue",
+  "lift",
   "contours",
   "colormap",
 ] as const satisfies (keyof State)[];
@@ -105,11 +124,25 @@ export const LOOKS = [...PAINTED, "opacity", "show", "grey"] as const satisfies 
 export const FILTER = ["query", "sort", "group"] as const satisfies (keyof State)[];
 
 /** Fields that the browser's back button leaves as they are: they belong to no view. */
-export const LASTING: readonly (keyof State)[] = [...LOOKS, "apart", "language", "theme", "pins"];
+export const LASTING: readonly (keyof State)[] = [
+  ...LOOKS,
+  "apart",
+  "numbers",
+  "language",
+  "theme",
+  "pins",
+];
+
+/** The controls of how maps look, as a view lists those that act on it. */
+export const APPEARANCE = [...LOOKS, "apart"] as const satisfies (keyof State)[];
 
 /** Some fields of the state, to compare. */
 export const pick = (state: State, fields: readonly (keyof State)[]) =>
   fields.map((field) => state[field]);
+
+/** The same as a part of the state. */
+export const some = (state: State, fields: readonly (keyof State)[]) =>
+  fields.reduce<Partial<State>>((part, field) => ({ ...part, [field]: state[field] }), {});
 
 /** Whether a change concerns any of some fields. */
 export const concerns = (changed: Changed<State>, ...fields: (keyof State)[]) =>
@@ -118,33 +151,35 @@ export const concerns = (changed: Changed<State>, ...fields: (keyof State)[]) =>
 /** What a report shows when its link says nothing. */
 export function initialState(data: Dataset): State {
   const { report } = data;
-  const few = report.images.index.length <= 12;
   return {
-    view: few ? "matrix" : "overview",
+    view: "summary",
     image: report.images.index[0] ?? 0,
     rank: report.ranks > 1 ? PREDICTED : 0,
     method: report.glance.method,
     layer: report.glance.layer,
-    rows: "layer",
-    columns: "method",
+    rows: "method",
+    columns: "layer",
     beside: report.ranks === 2 && data.ownMethods(false).length <= 3 ? "class" : "none",
     open: "",
     pins: [],
     query: "",
     sort: "order",
     group: "none",
-    density: few ? "l" : "m",
+    density: report.images.index.length <= 12 ? "l" : "m",
     page: 0,
     opacity: report.opacity,
     threshold: 0,
     colormap: report.colormaps[0],
     scale: "map",
-    byValue: false,
+    byValue: true,
+    lift: false,
     contours: false,
     cells: false,
     grey: false,
     apart: false,
     show: "overlay",
+    numbers: false,
+    chosen: "",
     channelLayer: report.channels[0] ?? "",
     channelSort: "index",
     picked: "",
@@ -163,7 +198,7 @@ export function initialState(data: Dataset): State {
 export function choices(report: Report): Partial<Record<keyof State, readonly unknown[]>> {
   const axes = ["layer", "method", "class", "image"];
   return {
-    view: ["overview", "matrix", "compare", "channels", "tables", "methods", "provenance"],
+    view: VIEWS,
     image: report.images.index,
     rank: Array.from({ length: report.ranks + 1 }, (_, i) => i + PREDICTED),
     method: report.methods.map((method) => method.key),

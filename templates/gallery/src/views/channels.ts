@@ -21,7 +21,7 @@ import { notes } from "../parts/notes";
 import { enableRoving } from "../parts/roving";
 import { layerDetails, number, t } from "../parts/words";
 import { change } from "../state/history";
-import { FILTER, PAINTED, type State, concerns } from "../state/state";
+import { FILTER, LOOKS, PAINTED, type State, concerns } from "../state/state";
 import { type Features, channelLevels, contribution, ordered, pickedIn, present } from "./features";
 import { weightedSum } from "./sum";
 import { type View, rebuiltBy, viewRoot } from "./view";
@@ -29,7 +29,7 @@ import { type View, rebuiltBy, viewRoot } from "./view";
 export async function channelsView(): Promise<View> {
   const title = h("h2", {}, t("view.channels"));
   if (!data.report.channels.length)
-    return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true };
+    return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true, uses: [] };
   const rebuilt = rebuiltBy("image", "rank", "channelLayer", "apart", ...FILTER);
   const image = await data.imageOf(store.state.image);
   const layer = image?.channels[store.state.channelLayer];
@@ -60,7 +60,7 @@ export async function channelsView(): Promise<View> {
     keepFocus(byId("view"), () => old.replaceWith(maps.root));
     return true;
   };
-  return { root, update };
+  return { root, update, uses: [...LOOKS, "apart", "rank"] };
 }
 
 /** What to do where a run kept no feature maps. */
@@ -73,7 +73,6 @@ function howToKeepThem() {
 /** Which image, class and layer are shown, and in what order. */
 const choices = () => [
   chooser("image"),
-  data.report.ranks > 1 ? chooser("class") : null,
   select(
     t("axis.layer"),
     "channelLayer",

@@ -8,7 +8,7 @@ import { enableRoving } from "../../parts/roving";
 import { t } from "../../parts/words";
 import { change } from "../../state/history";
 import { chosenImages } from "../../state/selection";
-import { FILTER, concerns } from "../../state/state";
+import { APPEARANCE, FILTER, concerns } from "../../state/state";
 import { type View, viewRoot } from "../view";
 import { groupChoice, order, size } from "./arrangement";
 import { facet } from "./facets";
@@ -45,6 +45,7 @@ export function overviewView(): View {
   list.dataset.size = store.state.density;
   return {
     root,
+    uses: [...APPEARANCE, "rank"],
     update(changed) {
       if (changed.has("apart")) return false; // the methods to choose from
       refreshControls(root);

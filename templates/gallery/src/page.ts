@@ -22,7 +22,7 @@ import { channelsView } from "./views/channels";
 import { compareView } from "./views/compare";
 import { matrixView } from "./views/matrix";
 import { methodsView } from "./views/methods";
-import { overviewView } from "./views/overview";
+import { overviewView } from "./views/overview/overview";
 import { stopFlicker } from "./views/pair";
 import { markPins } from "./views/pins";
 import { provenanceView } from "./views/provenance";

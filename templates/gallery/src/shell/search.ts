@@ -5,6 +5,7 @@ import { announce } from "../parts/announce";
 import { h } from "../parts/dom";
 import { MAX_IN_STRIP } from "../parts/image";
 import { t } from "../parts/words";
+import { quote } from "../query/parse";
 import { change } from "../state/history";
 
 /** Most names that a browser is given to complete. */
@@ -36,7 +37,7 @@ function find(text: string) {
   const named = holding.filter((one) => file[data.placeOf(one)].toLowerCase() === wanted);
   const [found, ...others] = named.length ? named : holding;
   if (found === undefined) return announce(t("find.nothing", { text }));
-  if (others.length) return change({ view: "overview", query: text.trim(), page: 0 }, true);
+  if (others.length) return change({ view: "overview", query: quote(text.trim()), page: 0 }, true);
   const { view } = store.state;
   const one = view === "channels" ? { image: found } : focusOn("image", found);
   change({ view: view === "channels" ? view : "matrix", ...one, open: "" }, true);

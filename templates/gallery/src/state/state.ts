@@ -1,6 +1,7 @@
 // What the page can show: every field of it, what a field may hold, and what it holds at first.
 import { type Dataset, PREDICTED } from "../data/dataset";
 import type { Report } from "../data/types";
+import { type Grouping, type Sort, sortsOf } from "../query/order";
 import type { Changed } from "./store";
 
 export type Axis = "layer" | "method" | "class" | "image";
@@ -32,13 +33,8 @@ export interface State {
   open: string;
   pins: string[];
   query: string;
-  text: string;
-  predicted: number;
-  low: number;
-  high: number;
-  judged: "all" | "right" | "wrong";
-  sort: "order" | "name" | "confident" | "doubtful" | "class";
-  group: "none" | "class" | "outcome";
+  sort: Sort;
+  group: Grouping;
   density: "s" | "m" | "l";
   page: number;
   opacity: number;
@@ -80,11 +76,6 @@ export const NAMES: Record<keyof State, string> = {
   open: "open",
   pins: "p",
   query: "q",
-  text: "tx",
-  predicted: "f",
-  low: "lo",
-  high: "hi",
-  judged: "j",
   sort: "s",
   group: "gr",
   density: "de",
@@ -131,15 +122,8 @@ export const PAINTED = [
 /** Fields that change how maps look, and nothing else. */
 export const LOOKS = [...PAINTED, "grey"] as const satisfies (keyof State)[];
 
-/** Fields that choose images for the overview, and their order. */
-export const FILTER = [
-  "text",
-  "predicted",
-  "low",
-  "high",
-  "judged",
-  "sort",
-] as const satisfies (keyof State)[];
+/** Fields that choose images, and their order. */
+export const FILTER = ["query", "sort", "group"] as const satisfies (keyof State)[];
 
 /** Fields that the browser's back button leaves as they are: they belong to no view. */
 export const LASTING: readonly (keyof State)[] = [
@@ -181,14 +165,9 @@ export function initialState(data: Dataset): State {
     open: "",
     pins: [],
     query: "",
-    text: "",
-    predicted: -1,
-    low: 0,
-    high: 100,
-    judged: "all",
     sort: "order",
     group: "none",
-    density: "m",
+    density: report.images.index.length <= 12 ? "l" : "m",
     page: 0,
     opacity: report.opacity,
     threshold: 0,
@@ -229,8 +208,7 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
     rows: axes,
     columns: axes,
     beside: ["none", ...axes],
-    judged: ["all", "right", "wrong"],
-    sort: ["order", "name", "confident", "doubtful", "class"],
+    sort: sortsOf(report.images),
     group: ["none", "class", "outcome"],
     density: ["s", "m", "l"],
     colormap: report.colormaps,
@@ -246,8 +224,6 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
 
 /** Least and largest value of numbers that are no choice. */
 export const LIMITS: Partial<Record<keyof State, [number, number]>> = {
-  low: [0, 100],
-  high: [0, 100],
   page: [0, Infinity],
   opacity: [0, 100],
   threshold: [0, 95],

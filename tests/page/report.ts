@@ -55,6 +55,7 @@ export function report(more: Partial<Report> = {}): Report {
       sha256: [],
       label: [0, 1, 1, null],
       top: [[[1, 0.9]], [[1, 0.6]], [[0, 0.7]], []],
+      numbers: {},
     },
     prose: {},
     languages: { en: "English", zh: "中文" },

@@ -141,7 +141,7 @@ def test_agreement_equals_scipy_and_numpy(open_report: Open, demo: Path) -> None
         count = round(0.2 * one.size)
         high = [values >= np.sort(values, axis=None)[-count] for values in (one, other)]
         union = (high[0] & high[1]).sum() / (high[0] | high[1]).sum()
-        assert float(overlap.removesuffix(" %")) == pytest.approx(union * 100, abs=0.51)
+        assert float(overlap.removesuffix("%")) == pytest.approx(union * 100, abs=0.51)
 
 
 def test_a_map_agrees_fully_with_itself_and_not_with_its_negative(
@@ -156,7 +156,7 @@ def test_a_map_agrees_fully_with_itself_and_not_with_its_negative(
     pins = [f"0.{rank}.hires_cam.features.3" for rank in (0, 1)]
     page = compare(open_report, tmp_path / "g", pins)
     row = texts(page, ".view-compare table.numbers tbody td")
-    assert row == ["−1.00", "0 %"]
+    assert row == ["−1.00", "0%"]
 
 
 @pytest.mark.parametrize(("chosen", "pins"), [("01", (ONE, OTHER)), ("23", (SIGNED, DEEP))])
@@ -200,7 +200,7 @@ def test_swipe_clips_one_map_over_the_other(open_report: Open, demo: Path) -> No
     page.focus("[data-focus=swipe]")
     page.keyboard.press("End")
     assert page.evaluate(above, 0.95) == [True, True]
-    assert page.get_attribute("[data-focus=swipe]", "aria-valuetext") == "100 %"
+    assert page.get_attribute("[data-focus=swipe]", "aria-valuetext") == "100%"
 
 
 SHOWN = """(() => {

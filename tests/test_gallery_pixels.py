@@ -268,9 +268,9 @@ def test_open_map_says_what_numpy_says(
     assert said["Peak at"] == f"x {x}, y {y}"
     x0, y0 = place(columns.min(), rows.min())
     x1, y1 = place(columns.max(), rows.max())
-    least = f"{'±' if signed else ''}{share:.0%}".replace("%", " %")
+    least = f"{'±' if signed else ''}{share:.0%}"
     assert said[f"Largest region above {least}"] == f"x {x0} to {x1}, y {y0} to {y1}"
-    area = f"{int(within.mean() * 100 + 0.5)} %" if within.mean() >= 0.005 else "< 1 %"
+    area = f"{int(within.mean() * 100 + 0.5)}%" if within.mean() >= 0.005 else "< 1%"
     counted = f"{area}, in {len(regions)} regions" if len(regions) > 1 else area
     assert said[f"Area above {least}"] == counted
     assert page.locator("#probe .mark.box:not(.thin)").count() == 1
@@ -294,7 +294,7 @@ def test_open_map_says_what_numpy_says(
         read = float(value.replace("−", "-"))
         slack = 0.006 * abs(read) + 1e-9
         assert near.min() - slack <= read <= near.max() + slack
-        percent = int(of_peak.split(" %")[0].replace("−", "-"))
+        percent = int(of_peak.split("%")[0].replace("−", "-"))
         assert percent == pytest.approx(read / cam.peak * 100, abs=0.6)
 
 

@@ -83,7 +83,7 @@ function swipe({ one, other, first, second }: Pair) {
       "swipe",
       { min: 0, max: 100, step: 1 },
       () => store.state.swipe,
-      (value) => `${value} %`,
+      (value) => `${value}%`,
       (value) => change({ swipe: value }),
     ),
     h("figcaption", {}, words),

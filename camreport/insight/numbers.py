@@ -38,7 +38,7 @@ LEVELS = 60_000
 """Levels of the common grid's values when they are ranked, so that rounding orders no equal cells.
 Halves, thirds, quarters and fifths lie in the middle of a level."""
 
-MAX_VALUES = 1 << 18
+MAX_VALUES = 1 << 16
 """Number of values that are measured at once, unless one image has more."""
 
 Pair = tuple[MapKey, MapKey]
@@ -228,17 +228,18 @@ def _few(
     """Return what ``_areas_and_grids`` returns."""
     values = drawn(cams, method, leading=2).values.astype(np.float64)
     finite = np.isfinite(values).all((-2, -1))
-    values = np.where(np.expand_dims(finite, (-2, -1)), values, 0)
-    if method.values != "signed":
-        values = np.maximum(values, 0)
-    peaks = np.abs(values).max((-2, -1))
-    values = values / np.where(peaks > 0, peaks, 1)[..., None, None]
+    values[~finite] = 0
+    signed = method.values == "signed"
+    sizes = np.abs(values) if signed else np.maximum(values, 0, out=values)
+    peaks = sizes.max((-2, -1))
     sides = (max(AREA_GRID, side) for side in values.shape[-2:])
-    strong = np.abs(enlarged(values, *sides)) >= HALF
+    spread = enlarged(values, *sides)
+    strong = (np.abs(spread) if signed else spread) >= np.expand_dims(peaks * HALF, (-2, -1))
     # A narrow peak can lie between the positions: its map is not empty.
     areas = np.maximum(strong.mean((-2, -1)), 1 / np.prod(strong.shape[-2:]))
     areas = np.where(peaks > 0, areas, np.where(finite, 0, np.nan))
-    return areas.astype(np.float32), resampled(np.abs(values), GRID)
+    grid = resampled(sizes, GRID) / np.expand_dims(np.where(peaks > 0, peaks, 1), (-2, -1))
+    return areas.astype(np.float32), grid
 
 
 @dataclass(frozen=True)

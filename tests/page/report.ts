@@ -40,8 +40,8 @@ export function report(more: Partial<Report> = {}): Report {
     sameClasses: [0, 1],
     channels: [],
     peaks: { grad_cam: 2, layer_cam: 8 },
-    opacity: 50,
-    colormaps: ["viridis", "cividis"],
+    opacity: 90,
+    colormaps: ["inferno", "viridis"],
     tables: {},
     images: {
       index: [0, 1, 3, 4],

@@ -11,12 +11,11 @@ from camreport.insight.columns import Column, image_columns
 from camreport.insight.findings import Evidence
 from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
-from camreport.report.appearance import OPACITY
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
 from camreport.report.gallery.language import LANGUAGES, words_of
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
-from camreport.report.heatmap import COLORMAPS, colour_table
+from camreport.report.heatmap import COLORMAPS, OPACITY, colour_table
 from camreport.results.reader import Record, Results
 from camreport.results.schema import Manifest
 

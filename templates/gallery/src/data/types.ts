@@ -32,6 +32,8 @@ export interface MethodProse {
 /** What the page says of the run in one language. */
 export interface Prose {
   title: string;
+  /** The model and its data: what distinguishes this report from others. */
+  run: string;
   lede: string;
   warning: string;
   facts: [name: string, value: string][];

@@ -104,6 +104,7 @@ function meanCanvas({ method, layer, target, count }: MeanMap) {
 /** Colour a mean map, on no photograph. */
 function paintMean(canvas: HTMLCanvasElement, { height, width, levels }: MeanMap) {
   const values = enlarge(bytesOf(levels), { height, width }, MEAN_SIDE, MEAN_SIDE, true);
-  const look = { table: data.tables[store.state.colormap], signed: false, threshold: 0 };
-  paint(canvas, indices(values, false, 1), MEAN_SIDE, MEAN_SIDE, { ...look, byValue: false });
+  const look = { table: data.tables[store.state.colormap], signed: false };
+  const drawn = { threshold: store.state.threshold / 100, opacity: 1, power: 1 };
+  paint(canvas, indices(values, false, 1), MEAN_SIDE, MEAN_SIDE, { ...look, ...drawn });
 }

@@ -8,7 +8,6 @@ import { SIDES } from "../../maps/frames";
 import { bdi, h } from "../../parts/dom";
 import { badge, topHint } from "../../parts/image";
 import { enableRoving } from "../../parts/roving";
-import { t } from "../../parts/words";
 import { linkTo } from "../../state/history";
 import { part, said, wholeImage } from "./said";
 

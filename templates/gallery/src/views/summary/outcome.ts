@@ -2,7 +2,7 @@
 import { data } from "../../app";
 import type { Summary } from "../../data/types";
 import { bdi, h } from "../../parts/dom";
-import { percent, t } from "../../parts/words";
+import { percent, prose, t } from "../../parts/words";
 import { quote } from "../../query/parse";
 import { linkTo } from "../../state/history";
 import { claim, className, said, wholeImage } from "./said";
@@ -20,7 +20,10 @@ export function outcome() {
 }
 
 /** What was asked: model, images, classes, layers, methods, cost. */
-export const asked = () => h("p", { class: "asked" }, bdi(said(data.report.summary.outcome)));
+export const asked = () => h("p", { class: "asked" }, bdi(prose().asked));
+
+const confidentWords = (count: number) =>
+  t(count === 1 ? "summary.confident.one" : "summary.confident.other", { count });
 
 /** How many predictions are right, of all and of each class, and how many errors are confident. */
 function figures({ right, total, confident }: NonNullable<Summary["accuracy"]>) {
@@ -34,11 +37,14 @@ function figures({ right, total, confident }: NonNullable<Summary["accuracy"]>) 
     { class: "outcome figures" },
     h("h2", {}, h("strong", {}, percent(right / total)), " ", t("summary.right", { right, total })),
     ...few.map(({ index, right, total }) =>
-      h("p", {}, link(`is:${quote(className(index))}`, bdi(className(index))), ` ${right}/${total}`),
+      h(
+        "p",
+        {},
+        link(`is:${quote(className(index))}`, bdi(className(index))),
+        ` ${right}/${total}`,
+      ),
     ),
-    confident
-      ? h("p", { class: "wrong" }, link(CONFIDENT, t("summary.confident", { count: confident })))
-      : null,
+    confident ? h("p", { class: "wrong" }, link(CONFIDENT, confidentWords(confident))) : null,
   );
 }
 

@@ -1,9 +1,9 @@
 // The first page: what was found, which image to look at first, which map to doubt, and why.
-import { data, store } from "../../app";
+import { data } from "../../app";
 import { h, keepFocus } from "../../parts/dom";
 import { MAX_IN_STRIP } from "../../parts/image";
 import { failedList, failedTitle } from "../../parts/notes";
-import { concerns } from "../../state/state";
+import { APPEARANCE, concerns } from "../../state/state";
 import { type View, viewRoot } from "../view";
 import { film, meanFilm } from "./film";
 import { readFirst } from "./first";
@@ -14,7 +14,7 @@ import { resultTable } from "./table";
 import { trust } from "./trust";
 
 /** Fields that change how mean maps are coloured. */
-const COLOURS = ["colormap", "lift"] as const;
+const COLOURS = ["colormap", "threshold"] as const;
 
 export const summaryView = (): View | Promise<View> =>
   data.report.images.index.length <= MAX_IN_STRIP ? ofFew() : ofMany();
@@ -36,6 +36,7 @@ async function ofFew(): Promise<View> {
   root.classList.add("few");
   return {
     root,
+    uses: [...APPEARANCE, "rank"],
     update(changed) {
       if (concerns(changed, "apart")) return false;
       if (!concerns(changed, "image", "rank")) return true;
@@ -63,6 +64,7 @@ function ofMany(): View {
   root.classList.add("many");
   return {
     root,
+    uses: APPEARANCE,
     update(changed) {
       if (concerns(changed, "apart", "method", "layer")) return false;
       if (concerns(changed, ...COLOURS)) means?.redraw();

@@ -80,7 +80,7 @@ const methodHeads = (columns: Column[]) =>
   );
 
 /** Whether there are two methods that can agree. */
-const agreed = () => data.report.summary.agreement.length > 0;
+const agreed = () => data.report.images.numbers.disagreement.some((value) => value !== null);
 
 function line(image: ImageRecord, columns: Column[]) {
   const place = data.placeOf(image.index);
@@ -98,19 +98,19 @@ function line(image: ImageRecord, columns: Column[]) {
     h("th", { scope: "row" }, photo),
     h("td", { class: "predicted" }, predictions(place), badge(place), ...told),
     ...columns.map((column) => h("td", { class: "map" }, ...map(image, column))),
-    agreed() && agreementOf(image.index),
+    agreed() && agreementOf(place),
   );
 }
 
-/** How far the methods' maps of an image agree. */
-function agreementOf(index: number) {
-  const own = data.report.summary.agreement.find((one) => one.image === index);
-  const [correlation, overlap] = [own?.correlation ?? null, own?.overlap ?? null];
+/** How far the methods' maps of an image's predicted class agree. */
+function agreementOf(place: number) {
+  const { disagreement, overlap } = data.report.images.numbers;
+  const [distance, shared] = [disagreement[place], overlap[place]];
   return h(
     "td",
     { class: "agreement" },
-    h("span", {}, "ρ ", h("strong", {}, correlation === null ? "–" : signed(correlation))),
-    h("span", {}, overlap === null ? "–" : t("summary.overlap", { share: percent(overlap) })),
+    h("span", {}, "ρ ", h("strong", {}, distance === null ? "–" : signed(1 - distance))),
+    h("span", {}, shared === null ? "" : t("summary.overlap", { share: percent(shared) })),
   );
 }
 
@@ -122,6 +122,11 @@ function map(image: ImageRecord, { rank, method }: Column) {
   const id: CellId = { image: image.index, rank: own, method, layer: lastLayer() };
   const of = rank === null ? "" : `${data.classOf(image, own)} · `;
   const tag = h("span", { class: "tag", "aria-hidden": "true" }, of, data.methodOf(method).name);
-  const named = rank === PREDICTED && `${data.classOf(image, own)} ${probability(image.probabilities[own])}`;
-  return [tag, cellButton(id, { caption: false }), named && h("span", { class: "hint" }, bdi(named))];
+  const named =
+    rank === PREDICTED && `${data.classOf(image, own)} ${probability(image.probabilities[own])}`;
+  return [
+    tag,
+    cellButton(id, { caption: false }),
+    named && h("span", { class: "hint" }, bdi(named)),
+  ];
 }

@@ -58,7 +58,7 @@ async function showView() {
   shown = next;
   const view = byId("view");
   keepFocus(view, () => view.replaceChildren(next.root));
-  document.title = `${t(`view.${store.state.view}`)} · ${prose().run} — camreport`;
+  document.title = `${t(`view.${store.state.view}`)} · ${prose().run}`;
   finishView();
 }
 

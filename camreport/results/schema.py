@@ -421,6 +421,12 @@ class Manifest(Entry):
         """Keys of the methods with a map at one layer or more."""
         return methods_with_maps(self.methods, self.layers, self.skipped)
 
+    @property
+    def glance(self) -> MapKey:
+        """The maps that are shown first: the first method's, at the last layer of its own."""
+        last = [layer.address for layer in self.layers if layer.same_as is None][-1]
+        return MapKey(self.shown_methods[0], last)
+
     def check(self) -> None:
         """Refuse entries that contradict each other."""
         _check_preprocessing(self.preprocessing)

@@ -55,18 +55,21 @@ class RunTotals:
     Attributes:
         peaks: largest values that share a scale, by method.
         duplicates: layers whose maps are another layer's in every image; None before the first.
-        targets: the classes explained in each image.
+        targets: the classes explained in each image, without a true one that is explained apart.
+        true: slot of each image's true class among those explained, as far as it is known.
         coinciding: methods whose maps coincide in every image; None before the first.
     """
 
     peaks: dict[str, float] = field(default_factory=dict)
     duplicates: set[str] | None = None
     targets: set[tuple[int, ...]] = field(default_factory=set)
+    true: list[int | None] = field(default_factory=list)
     coinciding: set[Pair] | None = None
 
     def add(self, image: ImageRecord) -> None:
         """Take in one more image."""
         self.targets.add(image.targets)
+        self.true.append(image.true)
         for method, peak in image.peaks.items():
             self.peaks[method] = max(peak, self.peaks.get(method, 0.0))
         own = image.duplicates
@@ -119,7 +122,11 @@ def report_data(
         "channels": [layer.address for layer in manifest.channels],
         "peaks": totals.peaks,
         **_colours(),
-        "images": columns(results.readable) | {"numbers": image_columns(results, glance.layer)},
+        "images": columns(results.readable)
+        | {
+            "true": totals.true if any(slot is not None for slot in totals.true) else [],
+            "numbers": image_columns(results, glance.layer),
+        },
         "prose": {
             code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
         },

@@ -77,6 +77,11 @@ class RunTotals:
         pairs = candidates(image.maps) if self.coinciding is None else self.coinciding
         self.coinciding = coinciding(image.maps, pairs)
 
+    @property
+    def true_slots(self) -> list[int | None]:
+        """Slot of each image's true class; empty where no image has one."""
+        return self.true if any(slot is not None for slot in self.true) else []
+
     def repeats(self, methods: Sequence[Method]) -> dict[str, str]:
         """Return the methods without maps of their own, and for each the one that it repeats."""
         return repeated(methods, self.coinciding or set())
@@ -122,17 +127,19 @@ def report_data(
         "channels": [layer.address for layer in manifest.channels],
         "peaks": totals.peaks,
         **_colours(),
-        "images": columns(results.readable)
-        | {
-            "true": totals.true if any(slot is not None for slot in totals.true) else [],
-            "numbers": image_columns(results, glance.layer),
-        },
+        "images": _images(results, totals),
         "prose": {
             code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
     }
+
+
+def _images(results: Results, totals: RunTotals) -> Record:
+    """Return what is known of all images, column by column."""
+    numbers = image_columns(results, results.manifest.glance.layer)
+    return columns(results.readable) | {"true": totals.true_slots, "numbers": numbers}
 
 
 def overview_entry(results: Results, image: ImageRecord) -> dict[str, object]:

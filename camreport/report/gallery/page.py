@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from camreport.insight.columns import image_columns
+from camreport.insight.aggregates import aggregate
+from camreport.insight.columns import Column, image_columns
+from camreport.insight.findings import Evidence
+from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
 from camreport.report.gallery.language import LANGUAGES, words_of
@@ -101,6 +104,7 @@ def report_data(
     manifest = results.manifest
     methods, glance = shown_methods(manifest), manifest.glance
     repeats = totals.repeats(methods)
+    numbers = image_columns(results, glance.layer)
     same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
     return {
         "id": _identity(results),
@@ -119,13 +123,28 @@ def report_data(
         "channels": [layer.address for layer in manifest.channels],
         "peaks": totals.peaks,
         **_colours(),
-        "images": columns(results.readable) | {"numbers": image_columns(results, glance.layer)},
+        "images": columns(results.readable) | {"numbers": numbers},
         "prose": {
             code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
+        "summary": summary_of(results, numbers, repeats).to_json(),
     }
+
+
+def summary_of(
+    results: Results, numbers: Mapping[str, Column], repeats: Mapping[str, str]
+) -> Summary:
+    """Return the summary of a run.
+
+    Args:
+        results: of the run.
+        numbers: of each image.
+        repeats: for each method whose maps coincide with another's, that other.
+    """
+    evidence = Evidence(results.manifest, aggregate(results), repeats)
+    return summarise(results.readable, evidence, numbers)
 
 
 def overview_entry(results: Results, image: ImageRecord) -> dict[str, object]:

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from camreport.insight.numbers import ShardNumbers, numbered_images
+from camreport.insight.cache import numbered_images
+from camreport.insight.numbers import ShardNumbers
 from camreport.results.reader import Results
 
 DIGITS = 3

@@ -16,8 +16,11 @@ import numpy as np
 
 from camreport.engine.explainer import Explainer
 from camreport.errors import InputError, ResultsError
+from camreport.files import RESULTS
 from camreport.images.inputs import InputFile, read_file
 from camreport.images.loading import FailedInput, decode_ahead
+from camreport.insight.cache import keep_numbers, to_arrays
+from camreport.insight.numbers import measure
 from camreport.messages.progress import Notify, Progress
 from camreport.methods import Method
 from camreport.models import LoadedModel
@@ -48,12 +51,13 @@ from camreport.pipeline.shard import (
     in_order,
     with_methods,
 )
+from camreport.results.reader import Results
 from camreport.results.schema import IMAGE, SCHEMA, FileFacts, ImageEntry, MapKey, Sidecar
 from camreport.results.shards import Arrays
 from camreport.results.writer import Finished, Marker, ResultsWriter, earlier_run
 
 Commit = Callable[[int, Arrays, Sidecar], None]
-"""Function that writes a shard, given its number, arrays and sidecar."""
+"""Function that measures and writes a shard, given its number, arrays and sidecar."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,11 @@ class Job:
     def indices(self, number: int) -> range:
         """Return the indices of the inputs that a shard covers."""
         return self.plan.indices(number, len(self.files))
+
+    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar) -> None:
+        """Write a shard with the numbers of its maps."""
+        numbers = to_arrays(measure(arrays, self.plan.activation)) if arrays else {}
+        self.writer.commit(number, arrays, sidecar, numbers)
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ def compute(
     progress(reused)
     if work.lost or work.other:
         explainer = explainer or make_explainer(model, request, plan)
-        with explainer, _writing_behind(job.writer.commit, limits.waiting_shards) as commit:
+        with explainer, _writing_behind(job.commit, limits.waiting_shards) as commit:
             for number, shard in _shards(job, work, explainer, sorted(computed), progress):
                 sidecar = _sidecar(job, number, shard)
                 commit(number, _ordered(job, shard.arrays), sidecar)
@@ -156,6 +165,8 @@ def compute(
     if before and not computed:  # the maps come from these versions
         manifest = replace(manifest, versions=before.versions)
     changed = job.writer.complete(manifest)
+    measured = [number for number, finished in work.kept.items() if finished.sidecar.bytes]
+    keep_numbers(Results(out / RESULTS, manifest), measured)
     return make_summary(out, manifest, tally, reused, changed)
 
 

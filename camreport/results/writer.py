@@ -11,11 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from camreport.errors import InputError, ResultsError
 from camreport.files import (
@@ -34,7 +31,15 @@ from camreport.files import (
 from camreport.results.decoding import Entry
 from camreport.results.reader import MANIFEST, NEXT, REPORT, check_output, read_json
 from camreport.results.schema import SCHEMA, Manifest, Sidecar
-from camreport.results.shards import Arrays, read_shard, shard_name
+from camreport.results.shards import (
+    FINGERPRINT,
+    Arrays,
+    fingerprint,
+    numbers_name,
+    packed,
+    read_shard,
+    shard_name,
+)
 
 MAX_DISCARDED = 1000
 """Number of finished shards from which a run needs ``overwrite`` to replace them."""
@@ -43,7 +48,7 @@ Record = dict[str, Any]
 """A JSON object."""
 
 _LAST = ".camreport-last"
-_SHARD_FILE = re.compile(r"shard-(\d{6,9})\.(npz|json)")
+_SHARD_FILE = re.compile(r"(?:shard|numbers)-(\d{6,9})\.(?:npz|json)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,13 +189,14 @@ class ResultsWriter:
         for folder in self._sizes:
             self._check_discarded(folder, {*self._kept, *extended})
 
-    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar) -> None:
-        """Write a shard and then its sidecar, which marks the shard as finished.
+    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar, numbers: Arrays) -> None:
+        """Write a shard, its numbers and then its sidecar, which marks the shard as finished.
 
         Args:
             number: the number of the shard.
             arrays: arrays ``(n, ...)`` of the shard's n readable images; empty if there are none.
             sidecar: the sidecar; the run and the size of the arrays' file are added here.
+            numbers: arrays of the numbers of its maps; empty if there are none.
 
         Raises:
             OutputError: the disk is full, or the folder cannot be written to.
@@ -199,13 +205,15 @@ class ResultsWriter:
         path = self.folder / shard_name(number)
         record = path.with_suffix(".json")
         size = 0
-        with reported(record):
-            record.unlink(missing_ok=True)
+        for earlier in (record, self.folder / numbers_name(number)):
+            with reported(earlier):
+                earlier.unlink(missing_ok=True)
         if arrays:
-            content = BytesIO()  # a zip file that meets a full disk cannot be closed cleanly
-            np.savez(content, **arrays)  # type: ignore[arg-type]
+            content = packed(arrays)
             size = content.tell()
             write(path, content.getbuffer(), self.out)
+            numbers = numbers | {FINGERPRINT: fingerprint(content)}
+            write(self.folder / numbers_name(number), packed(numbers).getbuffer(), self.out)
         write(record, _json(replace(sidecar, run=self.marker.run, bytes=size).to_json()), self.out)
 
     def complete(self, manifest: Manifest) -> bool:
@@ -268,6 +276,8 @@ class ResultsWriter:
         record = arrays.with_suffix(".json")
         if source != folder and sidecar.bytes:
             take_over(source / arrays, folder / arrays, self.out)
+            if is_file(source / numbers_name(number)):
+                take_over(source / numbers_name(number), folder / numbers_name(number), self.out)
         described = self.described(sidecar)
         if described != sidecar:
             write(folder / record, _json(described.to_json()), self.out)

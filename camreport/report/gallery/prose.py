@@ -239,7 +239,7 @@ def _provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str])
         ("maps", words("list").join(words(key) for key in ("maps.stored", *reduced_detail))),
         ("cost", format_cost(manifest.cost, words)),
     ]
-    families = format_families(manifest.cost, words)
+    families = format_families(manifest.cost, words) if len(manifest.cost.families) > 1 else []
     versions = (f"{name} {version}" for name, version in manifest.versions.items())
     return [
         *((words(f"provenance.{key}"), text) for key, text in rows if text),

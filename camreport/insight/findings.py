@@ -199,7 +199,7 @@ def _empty(evidence: Evidence) -> Iterator[Finding]:
 def _right_and_wrong(evidence: Evidence) -> Iterator[Finding]:
     """Which method's area differs most between right and wrong predictions at the last layer."""
     found = [
-        (abs(right.median - wrong.median), right, wrong, own)
+        (round(abs(right.median - wrong.median), 6), right, wrong, own)
         for own in evidence.maps(evidence.last)
         for right, wrong in [(own.predicted["right"], own.predicted["wrong"])]
         if right.median is not None

@@ -5,8 +5,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
-from camreport.insight.aggregates import aggregate
+from camreport.insight.aggregates import Aggregates, aggregate
 from camreport.insight.columns import Column, image_columns
 from camreport.insight.findings import Evidence
 from camreport.insight.summary import Summary, summarise
@@ -90,8 +91,42 @@ class RunTotals:
         return repeated(methods, self.coinciding or set())
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is measured over all maps of a run.
+
+    Attributes:
+        results: of the run.
+        aggregates: over its images.
+        columns: numbers of each image.
+    """
+
+    results: Results
+    aggregates: Aggregates
+    columns: Mapping[str, Column]
+
+    @classmethod
+    def of(cls, results: Results) -> Self:
+        """Measure a run.
+
+        Raises:
+            ResultsError: a shard is missing or damaged.
+        """
+        layer = results.manifest.glance.layer
+        return cls(results, aggregate(results), image_columns(results, layer))
+
+    def summary(self, repeats: Mapping[str, str]) -> Summary:
+        """Return the summary of the run.
+
+        Args:
+            repeats: for each method whose maps coincide with another's, that other.
+        """
+        evidence = Evidence(self.results.manifest, self.aggregates, repeats)
+        return summarise(self.results.readable, evidence, self.columns)
+
+
 def report_data(
-    results: Results,
+    measured: Measured,
     language: str,
     totals: RunTotals,
     limits: Limits,
@@ -102,17 +137,16 @@ def report_data(
     """Return the report's part of the page's data.
 
     Args:
-        results: of the run.
+        measured: what is measured over the maps of the run.
         language: that the page opens in.
         totals: of all images.
         limits: of the report.
         folder: whether the maps are in files of their own.
         reduced_detail: as for ``prose``.
     """
-    manifest = results.manifest
+    results, manifest = measured.results, measured.results.manifest
     methods, glance = shown_methods(manifest), manifest.glance
     repeats = totals.repeats(methods)
-    numbers = image_columns(results, glance.layer)
     same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
     return {
         "id": _identity(results),
@@ -131,28 +165,15 @@ def report_data(
         "channels": [layer.address for layer in manifest.channels],
         "peaks": totals.peaks,
         **_colours(),
-        "images": columns(results.readable) | {"true": totals.true_slots, "numbers": numbers},
+        "images": columns(results.readable)
+        | {"true": totals.true_slots, "numbers": measured.columns},
         "prose": {
             code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
-        "summary": summary_of(results, numbers, repeats).to_json(),
+        "summary": measured.summary(repeats).to_json(),
     }
-
-
-def summary_of(
-    results: Results, numbers: Mapping[str, Column], repeats: Mapping[str, str]
-) -> Summary:
-    """Return the summary of a run.
-
-    Args:
-        results: of the run.
-        numbers: of each image.
-        repeats: for each method whose maps coincide with another's, that other.
-    """
-    evidence = Evidence(results.manifest, aggregate(results), repeats)
-    return summarise(results.readable, evidence, numbers)
 
 
 def overview_entry(results: Results, image: ImageRecord) -> dict[str, object]:

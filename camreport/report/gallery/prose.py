@@ -54,14 +54,7 @@ def prose(
             (image.file, words.message(image.reason)) for image in results.images if image.reason
         ],
         "inputs": len(results.images),
-        "layers": {
-            **{
-                layer.address: _layer_details(layer, words)
-                for layer in (*manifest.layers, *manifest.channels)
-            },
-            FUSED: [words("layer.fused")],
-            INPUT: [words("layer.input")],
-        },
+        "layers": _layers(manifest, words),
         "methods": {method.key: _method(method, words) for method in methods},
         "reasons": {
             f"{skip.method}/{skip.layer}": words.message(skip.reason) for skip in manifest.skipped
@@ -177,6 +170,13 @@ def _left_out(manifest: Manifest, words: Words) -> list[str]:
         skip.reason for skip in manifest.skipped if METHODS[skip.method] not in shown
     )
     return [words.message(reason) for reason in reasons]
+
+
+def _layers(manifest: Manifest, words: Words) -> dict[str, list[str]]:
+    """Return what stands below each layer's address."""
+    layers = (*manifest.layers, *manifest.channels)
+    details = {layer.address: _layer_details(layer, words) for layer in layers}
+    return details | {FUSED: [words("layer.fused")], INPUT: [words("layer.input")]}
 
 
 def _layer_details(layer: LayerEntry, words: Words) -> list[str]:

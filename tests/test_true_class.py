@@ -1,5 +1,6 @@
 """The true class of an image is explained wherever a label gives it."""
 
+import csv
 import os
 import shutil
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from PIL import Image
 
 from camreport.errors import ResultsError
 from camreport.methods import METHODS
+from camreport.report.export.table import export_table
 from camreport.results import writer
 from camreport.results.reader import load_results
 
@@ -168,6 +170,26 @@ def test_nothing_is_kept_apart_where_all_classes_or_none_are_looked_at(
     for out in (tmp_path / "all", tmp_path / "none"):
         assert not [*(out / "results").glob("true-*")]
         assert load_results(out).targets(0) == tuple(load_results(out).arrays(0)["targets"])
+
+
+def test_table_figures_and_static_page_have_it_too(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = ["ant", "bee", "cow", "doe", "elk", "fox"]
+    run(photos, out, six(), labels=EVERY, class_names=names, methods="grad_cam", figures=True)
+    with export_table(out).open(encoding="utf-8-sig", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["image"] == "00.png"]
+    assert [row["class"] for row in rows[::2]] == ["elk", "ant", "bee", "fox"]
+    results = load_results(out)
+    true = [row for row in rows if row["class"] == row["true_class"]]
+    assert [row["layer"] for row in true] == [*LAYERS]
+    for row in true:
+        cam = results.true_arrays(0)[f"grad_cam/{row['layer']}"]
+        assert float(row["raw_maximum"] or 0) == pytest.approx(max(cam.max(), 0), rel=1e-6)
+    drawn = {path.name for path in (out / "figures").glob("00_*.png")}
+    assert {f"00_class5-fox_grad_cam_{layer}.png" for layer in LAYERS} <= drawn
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "00.png, fox, Grad-CAM, features.2" in page
+    assert "01.png, fox, Grad-CAM, features.2" not in page
 
 
 # What labels cost later

@@ -11,10 +11,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from camreport.insight.numbers import GRID, Pair, ShardNumbers, numbered_images
+from camreport.insight.cache import numbered_images, possible_keys
+from camreport.insight.numbers import GRID, Pair, ShardNumbers
 from camreport.methods import METHODS
 from camreport.results.reader import Results
-from camreport.results.schema import FUSED, INPUT, ImageEntry, Manifest, MapKey
+from camreport.results.schema import ImageEntry, MapKey
 
 STEPS = 1000
 """Values are rounded to multiples of 1 / STEPS before their median is taken."""
@@ -165,7 +166,7 @@ def aggregate(results: Results) -> Aggregates:
     Raises:
         ResultsError: a shard without numbers of its own is missing or damaged.
     """
-    totals = _Totals(_possible_keys(results.manifest))
+    totals = _Totals(possible_keys(results.manifest))
     for numbers, images in numbered_images(results):
         totals.add(numbers, _outcomes(images))
     return totals.aggregates()
@@ -181,13 +182,6 @@ def outcome_of(image: ImageEntry) -> Outcome:
 def _outcomes(images: Sequence[ImageEntry]) -> NDArray[np.intp]:
     """Return the places of the images' outcomes among ``OUTCOMES``."""
     return np.array([OUTCOMES.index(outcome_of(image)) for image in images])
-
-
-def _possible_keys(manifest: Manifest) -> tuple[MapKey, ...]:
-    """Return the keys of all arrays of maps that a shard may have."""
-    layers = [layer.address for layer in manifest.layers]
-    methods = [key for key in METHODS if key in manifest.methods]
-    return tuple(MapKey(key, layer) for key in methods for layer in (*layers, FUSED, INPUT))
 
 
 @dataclass

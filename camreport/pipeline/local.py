@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 
 from camreport.engine.explainer import Explainer
 from camreport.errors import InputError, ResultsError
+from camreport.files import RESULTS
 from camreport.images.inputs import InputFile, read_file
 from camreport.images.loading import FailedInput, decode_ahead
+from camreport.insight.cache import keep_numbers, to_arrays
+from camreport.insight.numbers import measure
 from camreport.messages.progress import Notify, Progress
 from camreport.methods import Method
 from camreport.models import LoadedModel
@@ -57,6 +60,7 @@ from camreport.pipeline.truth import (
     unexplained,
     without_methods,
 )
+from camreport.results.reader import Results
 from camreport.results.schema import (
     IMAGE,
     SCHEMA,
@@ -72,7 +76,7 @@ from camreport.results.shards import Arrays
 from camreport.results.writer import Finished, Marker, ResultsWriter, earlier_run
 
 Commit = Callable[[int, Arrays, Sidecar | TrueSidecar], None]
-"""Function that writes a shard or its true classes, given its number, arrays and sidecar."""
+"""Function that writes a shard, measured, or its true classes: number, arrays, sidecar."""
 
 NO_TARGETS: NDArray[np.int64] = np.empty((0, 0), dtype=np.int64)
 """Explained classes of a shard in which no input can be read."""
@@ -111,6 +115,13 @@ class Job:
         there = methods_with_maps(keys, self.plan.layers, self.plan.skipped)
         pairs = zip(self.request.specs, self.request.methods, strict=True)
         return {spec: own for spec, own in pairs if own.per_class and own.key in there}
+
+    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar | TrueSidecar) -> None:
+        """Write a shard with the numbers of its maps, or its true classes."""
+        if isinstance(sidecar, TrueSidecar):
+            return self.writer.commit_true(number, arrays, sidecar)
+        numbers = to_arrays(measure(arrays, self.plan.activation)) if arrays else {}
+        self.writer.commit(number, arrays, sidecar, numbers)
 
 
 @dataclass(frozen=True)
@@ -187,13 +198,15 @@ def compute(
     progress(reused - sum(map(len, work.unexplained.values())))
     if work.lost or work.other or work.unexplained:
         explainer = explainer or make_explainer(model, request, plan)
-        with explainer, _writing_behind(job.writer.commit, limits.waiting_shards) as commit:
+        with explainer, _writing_behind(job.commit, limits.waiting_shards) as commit:
             _compute_missing(job, work, explainer, commit, tally, progress)
     manifest = make_manifest(model, plan, request, job.describe.classes, tally, len(files))
     before = job.writer.manifest()
     if before and not (work.computed or work.unexplained):  # the maps come from these versions
         manifest = replace(manifest, versions=before.versions)
     changed = job.writer.complete(manifest)
+    measured = [number for number, finished in work.kept.items() if finished.sidecar.bytes]
+    keep_numbers(Results(out / RESULTS, manifest), measured)
     return make_summary(out, manifest, tally, reused, changed)
 
 

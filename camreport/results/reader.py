@@ -2,6 +2,7 @@
 
     OUT/results/.camreport          marker of camreport's folders; settings of the run
     OUT/results/shard-000000.npz    raw maps, logits, targets and photographs of a range of images
+    OUT/results/numbers-000000.npz  what was measured of its maps, see ``camreport.insight``
     OUT/results/shard-000000.json   its sidecar: records of the inputs; written after the shard
     OUT/results/true-000000.npz     maps of true classes that the shard does not have, if any;
                                     true-000000.json beside it says of which images and classes

@@ -1,10 +1,12 @@
 """Shards: files with the arrays of a range of a run's images, which are checked when read."""
 
+import hashlib
 import math
 import zipfile
 from collections.abc import Collection, Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,9 @@ Beside a shard, ``true-000000.npz`` holds m of its images with their true classe
 MENDING = "Delete that shard and run 'camreport run' again: nothing else is computed."
 """Advice on a damaged shard; a run does not find damage itself, it checks only file sizes."""
 
+FINGERPRINT = "shard"
+"""Name of the array in a file of numbers that says which shard they are of."""
+
 MAX_BYTES = 8 * 1024**3
 """Largest number of bytes of a shard's file."""
 
@@ -65,6 +70,16 @@ def true_name(shard: int) -> str:
     return f"true-{shard:06d}.npz"
 
 
+def numbers_name(shard: int) -> str:
+    """Return the name of the file with the numbers of a shard's maps."""
+    return f"numbers-{shard:06d}.npz"
+
+
+def shard_number(name: str) -> int:
+    """Return the number of a shard from its file name."""
+    return int(name.removeprefix("shard-").removesuffix(".npz"))
+
+
 def stack_arrays(rows: Iterable[Arrays]) -> Arrays:
     """Stack the arrays of single images into those of a shard."""
     listed = list(rows)
@@ -82,11 +97,40 @@ def pack_photos(jpegs: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.i
     return np.frombuffer(b"".join(jpegs), dtype=np.uint8), offsets
 
 
+def packed(arrays: Arrays) -> BytesIO:
+    """Return the bytes of a file of arrays: on a full disk a zip file cannot be closed cleanly."""
+    content = BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    return content
+
+
+def fingerprint(file: BinaryIO) -> NDArray[np.uint8]:
+    """Return a digest of a file of arrays: of their names, sizes and checksums, ``(32,)``."""
+    with zipfile.ZipFile(file) as archive:
+        entries = [(each.filename, each.file_size, each.CRC) for each in archive.infolist()]
+    return np.frombuffer(hashlib.sha256(repr(entries).encode()).digest(), np.uint8)
+
+
+def read_fingerprint(path: Path, root: Path) -> NDArray[np.uint8]:
+    """Return the ``fingerprint`` of a shard's file, without reading its arrays.
+
+    Raises:
+        ResultsError: the file is missing or damaged.
+    """
+    try:
+        with reading(path, root, MAX_BYTES) as file:
+            return fingerprint(file)
+    except ResultsError:
+        raise
+    except Exception as error:  # damage can make the archive's readers raise anything
+        raise ResultsError(f"results: {path.name} cannot be read ({error}). {MENDING}") from error
+
+
 def read_shard(path: Path, root: Path, names: Collection[str] | None = None) -> Arrays:
     """Read arrays of a shard, after a check that their claimed sizes fit the file.
 
     Args:
-        path: the path of the shard's file.
+        path: the path of the shard's file, or of the file of its numbers.
         root: the folder of the report.
         names: names of the arrays to read, as far as the shard has them; all if None.
 

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -42,7 +41,16 @@ from camreport.results.schema import (
     TrueImage,
     TrueSidecar,
 )
-from camreport.results.shards import Arrays, read_shard, shard_name, true_name
+from camreport.results.shards import (
+    FINGERPRINT,
+    Arrays,
+    fingerprint,
+    numbers_name,
+    packed,
+    read_shard,
+    shard_name,
+    true_name,
+)
 
 MAX_DISCARDED = 1000
 """Number of finished shards from which a run needs ``overwrite`` to replace them."""
@@ -51,7 +59,7 @@ Record = dict[str, Any]
 """A JSON object."""
 
 _LAST = ".camreport-last"
-_SHARD_FILE = re.compile(r"(?:shard|true)-(\d{6,9})\.(?:npz|json)")
+_SHARD_FILE = re.compile(r"(?:shard|numbers|true)-(\d{6,9})\.(?:npz|json)")
 _S = TypeVar("_S", Sidecar, TrueSidecar)
 
 
@@ -232,30 +240,59 @@ class ResultsWriter:
         for folder in self._sizes:
             self._check_discarded(folder, {*self._kept, *extended})
 
-    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar | TrueSidecar) -> None:
-        """Write a shard or its true classes, and then the sidecar, which marks them as finished.
+    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar, numbers: Arrays) -> None:
+        """Write a shard, its numbers and then its sidecar, which marks the shard as finished.
 
         Args:
             number: the number of the shard.
-            arrays: arrays ``(n, ...)`` of the n images; empty if none can be read.
+            arrays: arrays ``(n, ...)`` of the shard's n readable images; empty if there are none.
             sidecar: the sidecar; the run and the size of the arrays' file are added here.
+            numbers: arrays of the numbers of its maps; empty if there are none.
 
         Raises:
             OutputError: the disk is full, or the folder cannot be written to.
         """
         self._claim()
+        numbered = self.folder / numbers_name(number)
+        with reported(numbered):
+            numbered.unlink(missing_ok=True)
+        self._write(number, arrays, sidecar, numbers)
+
+    def commit_true(self, number: int, arrays: Arrays, sidecar: TrueSidecar) -> None:
+        """Write the true classes beside a shard and then their sidecar.
+
+        Args:
+            number: the number of the shard.
+            arrays: arrays ``(m, ...)`` of the m images.
+            sidecar: the sidecar; the run and the size of the arrays' file are added here.
+
+        Raises:
+            OutputError: as for ``commit``.
+        """
+        self._claim()
+        self._true[number] = self.folder
+        self._write(number, arrays, sidecar)
+
+    def _write(
+        self,
+        number: int,
+        arrays: Arrays,
+        sidecar: Sidecar | TrueSidecar,
+        numbers: Arrays | None = None,
+    ) -> None:
+        """Write a file of arrays, the numbers of its maps if they are given, and its sidecar."""
         path = self.folder / _name_of(sidecar, number)
         record = path.with_suffix(".json")
         size = 0
-        if isinstance(sidecar, TrueSidecar):
-            self._true[number] = self.folder
         with reported(record):
             record.unlink(missing_ok=True)
         if arrays:
-            content = BytesIO()  # a zip file that meets a full disk cannot be closed cleanly
-            np.savez(content, **arrays)  # type: ignore[arg-type]
+            content = packed(arrays)
             size = content.tell()
             write(path, content.getbuffer(), self.out)
+            if numbers is not None:
+                numbers = numbers | {FINGERPRINT: fingerprint(content)}
+                write(self.folder / numbers_name(number), packed(numbers).getbuffer(), self.out)
         write(record, _json(replace(sidecar, run=self.marker.run, bytes=size).to_json()), self.out)
 
     def complete(self, manifest: Manifest) -> bool:
@@ -322,6 +359,8 @@ class ResultsWriter:
         record = arrays.with_suffix(".json")
         if source != folder and sidecar.bytes:
             take_over(source / arrays, folder / arrays, self.out)
+            if is_file(source / numbers_name(number)):
+                take_over(source / numbers_name(number), folder / numbers_name(number), self.out)
         described = self.described(sidecar)
         if described != sidecar:
             write(folder / record, _json(described.to_json()), self.out)

@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from camreport.insight.columns import image_columns
+from camreport.insight.aggregates import aggregate
+from camreport.insight.columns import Column, image_columns
+from camreport.insight.findings import Evidence
+from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
 from camreport.report.gallery.language import LANGUAGES, words_of
@@ -109,6 +112,7 @@ def report_data(
     manifest = results.manifest
     methods, glance = shown_methods(manifest), manifest.glance
     repeats = totals.repeats(methods)
+    numbers = image_columns(results, glance.layer)
     same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
     return {
         "id": _identity(results),
@@ -127,19 +131,28 @@ def report_data(
         "channels": [layer.address for layer in manifest.channels],
         "peaks": totals.peaks,
         **_colours(),
-        "images": _images(results, totals),
+        "images": columns(results.readable) | {"true": totals.true_slots, "numbers": numbers},
         "prose": {
             code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
+        "summary": summary_of(results, numbers, repeats).to_json(),
     }
 
 
-def _images(results: Results, totals: RunTotals) -> Record:
-    """Return what is known of all images, column by column."""
-    numbers = image_columns(results, results.manifest.glance.layer)
-    return columns(results.readable) | {"true": totals.true_slots, "numbers": numbers}
+def summary_of(
+    results: Results, numbers: Mapping[str, Column], repeats: Mapping[str, str]
+) -> Summary:
+    """Return the summary of a run.
+
+    Args:
+        results: of the run.
+        numbers: of each image.
+        repeats: for each method whose maps coincide with another's, that other.
+    """
+    evidence = Evidence(results.manifest, aggregate(results), repeats)
+    return summarise(results.readable, evidence, numbers)
 
 
 def overview_entry(results: Results, image: ImageRecord) -> dict[str, object]:

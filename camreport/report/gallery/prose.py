@@ -46,6 +46,7 @@ def prose(
                 *coincidences(manifest, repeats or {}, words),
             ]
         ),
+        "asked": _asked(manifest, len(readable), methods, words),
         "warning": _warning(manifest, readable, words),
         "facts": _facts(manifest, readable, methods, words),
         "leftOut": _left_out(manifest, words),
@@ -110,6 +111,19 @@ def _lede(manifest: Manifest, images: int, methods: Sequence[Method], words: Wor
         methods=_joined([method.name for method in methods], words),
         layers=words.number_of("layers", len(manifest.layers)),
         images=words.number_of("images", images),
+    )
+
+
+def _asked(manifest: Manifest, images: int, methods: Sequence[Method], words: Words) -> str:
+    """Say in a line what was asked of which model, and what it cost."""
+    return words(
+        "asked",
+        model=manifest.model.name,
+        images=words.number_of("images", images),
+        classes=words.number_of("classes", len(manifest.classes)),
+        layers=words.number_of("layers", len(manifest.layers)),
+        methods=_joined([method.name for method in methods], words),
+        cost=format_cost(manifest.cost, words),
     )
 
 
@@ -225,7 +239,7 @@ def _provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str])
         ("maps", words("list").join(words(key) for key in ("maps.stored", *reduced_detail))),
         ("cost", format_cost(manifest.cost, words)),
     ]
-    families = format_families(manifest.cost, words)
+    families = format_families(manifest.cost, words) if len(manifest.cost.families) > 1 else []
     versions = (f"{name} {version}" for name, version in manifest.versions.items())
     return [
         *((words(f"provenance.{key}"), text) for key, text in rows if text),

@@ -5,6 +5,7 @@ import { button, checkbox } from "../parts/controls";
 import { byId, h } from "../parts/dom";
 import { t } from "../parts/words";
 import { change } from "../state/history";
+import { focusSearch } from "./search";
 import { togglePin } from "../views/pins";
 
 /** Whether single letters are commands; a reader can switch them off. */
@@ -68,13 +69,6 @@ function stepRank(by: number) {
 function stepOpacity(by: number) {
   change({ opacity: Math.min(Math.max(store.state.opacity + by, 0), 100) });
 }
-
-/** Go to the field that finds images: the view's own, or that of the bar. */
-const focusSearch = () =>
-  (
-    document.querySelector<HTMLElement>("#view [data-focus=query]") ??
-    document.querySelector<HTMLElement>("#pick [data-focus=find]")
-  )?.focus();
 
 /** What each key does while a map is open, or the focus is on one. */
 function commands(id: string | undefined): Record<string, () => unknown> {

@@ -8,7 +8,7 @@ import type { State } from "../state/state";
 import { appearance, markChanged, offerLooks } from "./appearance";
 import { showHelp } from "./keys";
 import { menu } from "./menu";
-import { imageSearch } from "./search";
+import { imageSearch, ownSearch } from "./search";
 import { refreshTabs, tabs } from "./tabs";
 
 /** Fields of the state whose controls act on the present view. */
@@ -61,7 +61,7 @@ export function refreshBar() {
 /** Offer the controls of some fields of the state, and no others. */
 export function offerControls(fields: readonly (keyof State)[]) {
   used = fields;
-  for (const one of all("#pick .control:has([data-focus=choose-class])"))
-    one.hidden = !fields.includes("rank");
+  for (const one of all("#pick .control")) one.hidden = !fields.includes("rank");
+  for (const one of all("#pick .find")) one.hidden = Boolean(ownSearch());
   offerLooks(fields);
 }

@@ -76,7 +76,7 @@ from camreport.results.shards import Arrays
 from camreport.results.writer import Finished, Marker, ResultsWriter, earlier_run
 
 Commit = Callable[[int, Arrays, Sidecar | TrueSidecar], None]
-"""Function that writes a shard or its true classes, given its number, arrays and sidecar."""
+"""Function that writes a shard, measured, or its true classes: number, arrays, sidecar."""
 
 NO_TARGETS: NDArray[np.int64] = np.empty((0, 0), dtype=np.int64)
 """Explained classes of a shard in which no input can be read."""
@@ -118,8 +118,9 @@ class Job:
 
     def commit(self, number: int, arrays: Arrays, sidecar: Sidecar | TrueSidecar) -> None:
         """Write a shard with the numbers of its maps, or its true classes."""
-        measured = isinstance(sidecar, Sidecar) and arrays
-        numbers = to_arrays(measure(arrays, self.plan.activation)) if measured else {}
+        if isinstance(sidecar, TrueSidecar):
+            return self.writer.commit_true(number, arrays, sidecar)
+        numbers = to_arrays(measure(arrays, self.plan.activation)) if arrays else {}
         self.writer.commit(number, arrays, sidecar, numbers)
 
 

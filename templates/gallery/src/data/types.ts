@@ -15,6 +15,8 @@ export interface MethodFacts {
 
 export interface LayerFacts {
   address: string;
+  /** What and where it is, with its grid: "conv1 · 55 × 55"; unique. */
+  name: string;
   type: string;
   alike: string[];
 }

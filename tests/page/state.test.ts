@@ -28,7 +28,7 @@ test("a state comes back from its link as it was", () => {
 });
 
 test("the state that a report opens with has a short link", () => {
-  assert.equal(linkOf(first, data), "#v=matrix");
+  assert.equal(linkOf(first, data), "#v=summary");
   assert.deepEqual(readLink("", data), first);
 });
 
@@ -50,12 +50,6 @@ test("no axis lies in two places", () => {
 test("a method without a column of its own gives way to the one that it repeats", () => {
   assert.equal(readLink("#m=hires_cam", data).method, "grad_cam");
   assert.equal(readLink("#m=hires_cam&ap=1", data).method, "hires_cam");
-});
-
-test("many images open with the overview", () => {
-  const index = Array.from({ length: 13 }, (_, i) => i);
-  const many = dataset({ images: { ...report().images, index } });
-  assert.equal(initialState(many).view, "overview");
 });
 
 test("a map's name says which it is, dots in its layer included", () => {

@@ -26,7 +26,7 @@ def prose(
     reduced_detail: Sequence[str],
     repeats: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
-    """Return all sentences about a run: title, facts, notices, methods, provenance.
+    """Return all sentences about a run: title, name, facts, notices, methods, provenance.
 
     Args:
         results: of the run.
@@ -38,7 +38,8 @@ def prose(
     methods = shown_methods(manifest)
     readable = results.readable
     return {
-        "title": _title(manifest, len(readable), words),
+        "title": words("title", model=manifest.model.name),
+        "run": _run(manifest, words),
         "lede": words("space").join(
             [
                 _lede(manifest, len(readable), methods, words),
@@ -87,11 +88,10 @@ def format_families(cost: TotalCost, words: Words) -> Rows:
     ]
 
 
-def _title(manifest: Manifest, images: int, words: Words) -> str:
-    """Name the data and the model, so that reports in many tabs can be distinguished."""
+def _run(manifest: Manifest, words: Words) -> str:
+    """Name the model and the data, so that reports in many tabs can be distinguished."""
     inputs = _inputs(manifest.command)
-    data = [_joined(inputs, words)] if inputs else []
-    return " · ".join([*data, words.number_of("images", images), manifest.model.name])
+    return " · ".join([manifest.model.name, *([_joined(inputs, words)] if inputs else [])])
 
 
 def _inputs(command: str) -> list[str]:

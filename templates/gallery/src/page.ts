@@ -5,32 +5,33 @@ import { Chunks } from "./data/chunks";
 import { Dataset } from "./data/dataset";
 import type { Report } from "./data/types";
 import { openCell, showCell, startDialog } from "./dialog/dialog";
-import { scaleWords } from "./maps/describe";
 import { drawAhead, drawAll, flatten, redraw, unflatten } from "./maps/frames";
 import { layOut } from "./paper/paper";
-import { refreshControls } from "./parts/controls";
-import { all, byId, keepFocus } from "./parts/dom";
+import { byId, keepFocus } from "./parts/dom";
 import { refreshLegends } from "./parts/legend";
 import { prose, t } from "./parts/words";
 import { onKey } from "./shell/keys";
-import { showNav, showShell } from "./shell/shell";
+import { offerControls, refreshBar, showShell } from "./shell/shell";
+import { refreshTabs } from "./shell/tabs";
 import { followHistory, refreshLinks } from "./state/history";
 import { readLink } from "./state/link";
-import { LOOKS, type State, concerns, pick } from "./state/state";
+import { APPEARANCE, LOOKS, type State, concerns, pick } from "./state/state";
 import { type Changed, Store } from "./state/store";
 import { readCaptions } from "./views/captions";
 import { channelsView } from "./views/channels";
 import { compareView } from "./views/compare";
 import { matrixView } from "./views/matrix";
 import { methodsView } from "./views/methods";
-import { overviewView } from "./views/overview";
+import { overviewView } from "./views/overview/overview";
 import { stopFlicker } from "./views/pair";
 import { markPins } from "./views/pins";
 import { provenanceView } from "./views/provenance";
+import { summaryView } from "./views/summary/summary";
 import { layOutTables, tablesView } from "./views/tables";
 import type { View } from "./views/view";
 
 const VIEWS: Record<State["view"], () => View | Promise<View>> = {
+  summary: summaryView,
   overview: overviewView,
   matrix: matrixView,
   compare: compareView,
@@ -56,12 +57,13 @@ async function showView() {
   shown = next;
   const view = byId("view");
   keepFocus(view, () => view.replaceChildren(next.root));
-  document.title = `${t(`view.${store.state.view}`)} · ${prose().title} — camreport`;
+  document.title = `${t(`view.${store.state.view}`)} · ${prose().run} — camreport`;
   finishView();
 }
 
 /** What every view needs once it is in place. */
 function finishView() {
+  offerControls(shown?.uses ?? [...APPEARANCE, "numbers", "rank"]);
   drawAhead();
   markPins();
 }
@@ -75,25 +77,19 @@ function updateView(changed: Changed<State>) {
 
 /** Colour what is shown anew. */
 function recolour() {
-  const { style } = document.documentElement;
-  style.setProperty("--opacity", String(store.state.opacity / 100));
-  refreshControls(byId("controls"));
   refreshLegends();
   redraw();
-  for (const words of all(".scale-words")) words.textContent = scaleWords();
 }
 
-function showTheme() {
-  document.documentElement.dataset.theme = store.state.theme;
-  refreshControls(byId("masthead"));
-}
+const showTheme = () => (document.documentElement.dataset.theme = store.state.theme);
 
 /** What happens on the page when the state changes, in this order. */
 function followState() {
   store.subscribe(({ language }) => language, showShell);
   store.subscribe(({ theme }) => theme, showTheme);
   store.subscribe((state) => pick(state, [...LOOKS, "apart"]), recolour);
-  store.subscribe((state) => pick(state, ["view", "pins"]), showNav);
+  store.subscribe((state) => pick(state, ["view", "pins"]), refreshTabs);
+  store.subscribe((state) => pick(state, [...APPEARANCE, "numbers", "rank", "theme"]), refreshBar);
   store.subscribe(({ open: _, theme: __, ...others }) => others, updateView);
   store.subscribe((state) => pick(state, ["open", "language", "pins", ...LOOKS]), showCell);
   store.subscribe((state) => state, refreshLinks);
@@ -104,14 +100,6 @@ function showMissing() {
   const notice = byId("missing");
   notice.hidden = missing.size === 0;
   notice.textContent = t("missing", { files: [...missing].join(t("comma")) });
-}
-
-/** Say how much of the window's top the controls cover. */
-function measureBars() {
-  const controls = byId("controls");
-  const sticky = getComputedStyle(controls).position === "sticky" && !controls.hidden;
-  const height = sticky ? `${controls.offsetHeight}px` : "0px";
-  document.documentElement.style.setProperty("--bars", height);
 }
 
 function openClicked(event: MouseEvent) {
@@ -134,7 +122,6 @@ function clearPaper() {
 }
 
 function listen() {
-  new ResizeObserver(measureBars).observe(byId("controls"));
   byId("view").addEventListener("click", openClicked);
   byId("skip").addEventListener("click", (event) => {
     event.preventDefault();

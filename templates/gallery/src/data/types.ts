@@ -34,6 +34,8 @@ export interface MethodProse {
 /** What the page says of the run in one language. */
 export interface Prose {
   title: string;
+  /** The model and its data: what distinguishes this report from others. */
+  run: string;
   lede: string;
   warning: string;
   facts: [name: string, value: string][];
@@ -55,6 +57,8 @@ export interface ImageColumns {
   sha256: string[];
   label: (number | null)[];
   top: [index: number, probability: number][][];
+  /** By name: `area.<method>` and `disagreement` at the first choice's layer, and `margin`. */
+  numbers: Record<string, (number | null)[]>;
 }
 
 /** What is known of the run as a whole. */

@@ -1,5 +1,6 @@
 // What the colours mean.
 import { data, store } from "../app";
+import { scaleWords } from "../maps/describe";
 import { ZERO, paintBar } from "../maps/heat";
 import { all, h } from "./dom";
 import { t } from "./words";
@@ -15,11 +16,21 @@ export function colourBar(map: string, label: string) {
 export const paintColours = (canvas: HTMLCanvasElement, map: string) =>
   paintBar(canvas, data.tables[map], map === "diverging" ? 2 * ZERO + 1 : 256);
 
+/** What a figure shows, how its maps are drawn, and what their colours mean. */
+export const figureCaption = (what = "") =>
+  h(
+    "p",
+    { class: "figcaption" },
+    what && h("span", {}, what),
+    h("span", { class: "scale-words" }, scaleWords()),
+    legend(),
+  );
+
 /** The present colour map, and that of signed maps where there are any. */
 export function legend() {
   const { colormap, scale } = store.state;
   const root = h(
-    "div",
+    "span",
     { class: "legend" },
     row("0", colourBar(colormap, t("legend")), t(`legend.${scale}`)),
   );
@@ -33,7 +44,7 @@ export function legend() {
 const row = (from: string, bar: HTMLElement, to: string) =>
   h("span", { class: "bar-row" }, h("span", {}, from), bar, h("span", {}, to));
 
-/** Let all legends show the present colour map and scale. */
+/** Let all captions say how the maps are drawn now. */
 export function refreshLegends() {
   const { colormap, scale } = store.state;
   for (const first of all(".legend > :first-child")) {
@@ -41,4 +52,5 @@ export function refreshLegends() {
     paintColours(bar as HTMLCanvasElement, colormap);
     to.textContent = t(`legend.${scale}`);
   }
+  for (const words of all(".scale-words")) words.textContent = scaleWords();
 }

@@ -1,5 +1,4 @@
 // Remarks on the run and on the maps.
-import { scaleWords } from "../maps/describe";
 import { bdi, h } from "./dom";
 import { prose, t } from "./words";
 
@@ -20,6 +19,3 @@ export function failedTitle() {
   const { failed, inputs } = prose();
   return t("failed.title", { failed: failed.length, all: inputs });
 }
-
-/** How the maps are drawn; it follows the look. */
-export const scaleNote = () => h("span", { class: "scale-words" }, scaleWords());

@@ -41,21 +41,24 @@ function target(cells: HTMLElement[], from: HTMLElement, key: string) {
   return there.sort((a, b) => Math.abs(a.x - own.x) - Math.abs(b.x - own.x))[0]?.cell;
 }
 
-const cellAt = (event: Event) => (event.target as Element).closest<HTMLElement>(".cell");
-
-/** Make the cells in an element one stop of the tab key. */
-export function enableRoving(root: HTMLElement) {
-  root.querySelector(".cell")?.setAttribute("tabindex", "0");
+/**
+ * Make the cells in an element one stop of the tab key.
+ * @param what selector of the cells; one of them may have the stop already
+ */
+export function enableRoving(root: HTMLElement, what = ".cell") {
+  const cellAt = (event: Event) => (event.target as Element).closest<HTMLElement>(what);
+  const stop = `${what}[tabindex='0']`;
+  if (!root.querySelector(stop)) root.querySelector(what)?.setAttribute("tabindex", "0");
   root.addEventListener("focusin", (event) => {
     const cell = cellAt(event);
     if (!cell) return;
-    for (const other of all(".cell[tabindex='0']", root)) other.tabIndex = -1;
+    for (const other of all(stop, root)) other.tabIndex = -1;
     cell.tabIndex = 0;
   });
   root.addEventListener("keydown", (event) => {
     const from = cellAt(event);
     if (!from || !KEYS.includes(event.key) || event.altKey || event.metaKey) return;
-    const cells = all(".cell", root).filter((cell) => cell.offsetParent !== null);
+    const cells = all(what, root).filter((cell) => cell.offsetParent !== null);
     event.preventDefault();
     target(cells, from, event.key)?.focus();
   });

@@ -22,6 +22,8 @@ const KEYS: [keys: string, what: string][] = [
   ["- =", "keys.opacity"],
   ["p", "keys.pin"],
   ["n b", "keys.step"],
+  ["v", "keys.numbers"],
+  ["/", "keys.find"],
   ["?", "keys.help"],
 ];
 
@@ -67,6 +69,13 @@ function stepOpacity(by: number) {
   change({ opacity: Math.min(Math.max(store.state.opacity + by, 0), 100) });
 }
 
+/** Go to the field that finds images: the view's own, or that of the bar. */
+const focusSearch = () =>
+  (
+    document.querySelector<HTMLElement>("#view [data-focus=query]") ??
+    document.querySelector<HTMLElement>("#pick [data-focus=find]")
+  )?.focus();
+
 /** What each key does while a map is open, or the focus is on one. */
 function commands(id: string | undefined): Record<string, () => unknown> {
   const open = Boolean(store.state.open);
@@ -79,6 +88,8 @@ function commands(id: string | undefined): Record<string, () => unknown> {
     p: () => id && togglePin(id),
     n: () => open && step(1),
     b: () => open && step(-1),
+    v: () => change({ numbers: !store.state.numbers }),
+    "/": () => !open && focusSearch(),
   };
 }
 

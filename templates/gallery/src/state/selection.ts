@@ -1,56 +1,63 @@
-// Which images pass the filter, and in what order.
+// Which images are chosen, and in what order.
 import { data, store } from "../app";
 import type { ImageColumns } from "../data/types";
+import { columnsOf, matcher } from "../query/match";
+import { type Group, grouped, orderOf } from "../query/order";
+import { type Vocabulary, parse } from "../query/parse";
+import { rewrite } from "../query/write";
 import { FILTER, type State, pick } from "./state";
 
 export type Filter = Pick<State, (typeof FILTER)[number]>;
 
-type Order = (one: number, other: number) => number;
+type Known = { classes: string[]; images: ImageColumns };
 
-/** Indices of the images that pass a filter, in its order. */
-export function selected(images: ImageColumns, filter: Filter) {
-  const { index, file, top, label } = images;
-  const { predicted, low, high, judged } = filter;
-  const wanted = filter.text.toLowerCase();
-  const passes = (place: number) => {
-    const [first] = top[place];
-    const percent = (first?.[1] ?? 0) * 100;
-    const right = label[place] === null ? null : first?.[0] === label[place];
-    return (
-      file[place].toLowerCase().includes(wanted) &&
-      (predicted < 0 || first?.[0] === predicted) &&
-      percent >= low &&
-      percent <= high &&
-      (judged === "all" || right === (judged === "right"))
-    );
-  };
-  const places = [...index.keys()].filter(passes).sort(orders(images)[filter.sort]);
-  return places.map((place) => index[place]);
+/** What queries can ask of a report's images. */
+export const vocabularyOf = ({ classes, images }: Known): Vocabulary => ({
+  classes,
+  numbers: [...columnsOf(images).keys()],
+});
+
+/** Places of the images that a query asks for. */
+export function places(known: Known, query: string) {
+  const terms = parse(query, vocabularyOf(known));
+  return [...known.images.index.keys()].filter(matcher(terms, known.images));
 }
 
-/** How places are compared for each order. */
-function orders({ file, top }: ImageColumns): Record<State["sort"], Order> {
-  const confidence = (place: number) => top[place][0]?.[1] ?? -1;
-  const first = (place: number) => top[place][0]?.[0] ?? -1;
-  const confident: Order = (a, b) => confidence(b) - confidence(a);
-  return {
-    order: () => 0,
-    name: (a, b) => file[a].localeCompare(file[b], undefined, { numeric: true }),
-    confident,
-    doubtful: (a, b) => confident(b, a),
-    class: (a, b) => first(a) - first(b) || confident(a, b),
-  };
+/** The images that pass a filter, in its order and groups. */
+export function selected(known: Known, { query, sort, group }: Filter): Group[] {
+  const found = places(known, query).sort(orderOf(known.images, sort));
+  return grouped(known.images, found, group);
+}
+
+interface Chosen {
+  groups: Group[];
+  /** Their indices, group after group. */
+  images: number[];
 }
 
 /** The images last chosen, and by what filter. */
-let last: { filter: string; images: number[] } = { filter: "", images: [] };
+let last: Chosen & { filter: string } = { filter: "", groups: [], images: [] };
+
+/** The images that pass the present filter. */
+function chosen(): Chosen {
+  const filter = JSON.stringify(pick(store.state, FILTER));
+  if (last.filter === filter) return last;
+  const groups = selected(data.report, store.state);
+  const { index } = data.report.images;
+  const images = groups.flatMap((group) => group.places.map((place) => index[place]));
+  last = { filter, groups, images };
+  return last;
+}
 
 /** Indices of the images that pass the present filter, in its order. */
-export function chosenImages() {
-  const filter = JSON.stringify(pick(store.state, FILTER));
-  if (last.filter !== filter) last = { filter, images: selected(data.report.images, store.state) };
-  return last.images;
-}
+export const chosenImages = () => chosen().images;
+
+/** The same in groups. */
+export const chosenGroups = () => chosen().groups;
+
+/** The present query with other terms in the place of those that a control owns. */
+export const queryWith = (owns: Parameters<typeof rewrite>[2], ...terms: string[]) =>
+  rewrite(store.state.query, vocabularyOf(data.report), owns, ...terms);
 
 /** The page in view among pages of so many images, from 0. */
 export const pageAmong = (count: number, length: number) =>

@@ -1,11 +1,24 @@
 // What the page can show: every field of it, what a field may hold, and what it holds at first.
 import { type Dataset, PREDICTED } from "../data/dataset";
 import type { Report } from "../data/types";
+import { type Grouping, type Sort, sortsOf } from "../query/order";
 import type { Changed } from "./store";
 
 export type Axis = "layer" | "method" | "class" | "image";
-export type View =
-  "overview" | "matrix" | "compare" | "channels" | "tables" | "methods" | "provenance";
+
+/** Every view; the bar shows them in this order, the last two stand in its menu. */
+export const VIEWS = [
+  "summary",
+  "overview",
+  "matrix",
+  "compare",
+  "channels",
+  "tables",
+  "methods",
+  "provenance",
+] as const;
+
+export type View = (typeof VIEWS)[number];
 
 /** Everything that a link keeps. */
 export interface State {
@@ -19,23 +32,24 @@ export interface State {
   beside: Axis | "none";
   open: string;
   pins: string[];
-  text: string;
-  predicted: number;
-  low: number;
-  high: number;
-  judged: "all" | "right" | "wrong";
-  sort: "order" | "name" | "confident" | "doubtful" | "class";
+  query: string;
+  sort: Sort;
+  group: Grouping;
+  density: "s" | "m" | "l";
   page: number;
   opacity: number;
   threshold: number;
   colormap: string;
   scale: "map" | "method" | "image" | "report";
   byValue: boolean;
+  lift: boolean;
   contours: boolean;
   cells: boolean;
   grey: boolean;
   apart: boolean;
   show: "overlay" | "heat" | "photo";
+  numbers: boolean;
+  chosen: string;
   channelLayer: string;
   channelSort: "index" | "activation" | "contribution";
   picked: string;
@@ -61,23 +75,24 @@ export const NAMES: Record<keyof State, string> = {
   beside: "b",
   open: "open",
   pins: "p",
-  text: "q",
-  predicted: "f",
-  low: "lo",
-  high: "hi",
-  judged: "j",
+  query: "q",
   sort: "s",
+  group: "gr",
+  density: "de",
   page: "n",
   opacity: "o",
   threshold: "t",
   colormap: "cm",
   scale: "sc",
   byValue: "av",
+  lift: "lf",
   contours: "ct",
   cells: "rc",
   grey: "g",
   apart: "ap",
   show: "d",
+  numbers: "nu",
+  chosen: "ms",
   channelLayer: "cl",
   channelSort: "co",
   picked: "ch",
@@ -96,30 +111,40 @@ export const PAINTED = [
   "threshold",
   "scale",
   "cells",
+  "opacity",
   "byValue",
+  "lift",
   "contours",
   "colormap",
+  "show",
 ] as const satisfies (keyof State)[];
 
 /** Fields that change how maps look, and nothing else. */
-export const LOOKS = [...PAINTED, "opacity", "show", "grey"] as const satisfies (keyof State)[];
+export const LOOKS = [...PAINTED, "grey"] as const satisfies (keyof State)[];
 
-/** Fields that choose images for the overview, and their order. */
-export const FILTER = [
-  "text",
-  "predicted",
-  "low",
-  "high",
-  "judged",
-  "sort",
-] as const satisfies (keyof State)[];
+/** Fields that choose images, and their order. */
+export const FILTER = ["query", "sort", "group"] as const satisfies (keyof State)[];
 
 /** Fields that the browser's back button leaves as they are: they belong to no view. */
-export const LASTING: readonly (keyof State)[] = [...LOOKS, "apart", "language", "theme", "pins"];
+export const LASTING: readonly (keyof State)[] = [
+  ...LOOKS,
+  "apart",
+  "numbers",
+  "language",
+  "theme",
+  "pins",
+];
+
+/** The controls of how maps look, as a view lists those that act on it. */
+export const APPEARANCE = [...LOOKS, "apart"] as const satisfies (keyof State)[];
 
 /** Some fields of the state, to compare. */
 export const pick = (state: State, fields: readonly (keyof State)[]) =>
   fields.map((field) => state[field]);
+
+/** The same as a part of the state. */
+export const some = (state: State, fields: readonly (keyof State)[]) =>
+  fields.reduce<Partial<State>>((part, field) => ({ ...part, [field]: state[field] }), {});
 
 /** Whether a change concerns any of some fields. */
 export const concerns = (changed: Changed<State>, ...fields: (keyof State)[]) =>
@@ -128,35 +153,35 @@ export const concerns = (changed: Changed<State>, ...fields: (keyof State)[]) =>
 /** What a report shows when its link says nothing. */
 export function initialState(data: Dataset): State {
   const { report } = data;
-  const few = report.images.index.length <= 12;
   return {
-    view: few ? "matrix" : "overview",
+    view: "summary",
     image: report.images.index[0] ?? 0,
     rank: report.ranks > 1 ? PREDICTED : 0,
     method: report.glance.method,
     layer: report.glance.layer,
-    rows: "layer",
-    columns: "method",
+    rows: "method",
+    columns: "layer",
     beside: report.ranks === 2 && data.ownMethods(false).length <= 3 ? "class" : "none",
     open: "",
     pins: [],
-    text: "",
-    predicted: -1,
-    low: 0,
-    high: 100,
-    judged: "all",
+    query: "",
     sort: "order",
+    group: "none",
+    density: report.images.index.length <= 12 ? "l" : "m",
     page: 0,
     opacity: report.opacity,
     threshold: 0,
     colormap: report.colormaps[0],
     scale: "map",
-    byValue: false,
+    byValue: true,
+    lift: false,
     contours: false,
     cells: false,
     grey: false,
     apart: false,
     show: "overlay",
+    numbers: false,
+    chosen: "",
     channelLayer: report.channels[0] ?? "",
     channelSort: "index",
     picked: "",
@@ -175,7 +200,7 @@ export function initialState(data: Dataset): State {
 export function choices(report: Report): Partial<Record<keyof State, readonly unknown[]>> {
   const axes = ["layer", "method", "class", "image"];
   return {
-    view: ["overview", "matrix", "compare", "channels", "tables", "methods", "provenance"],
+    view: VIEWS,
     image: report.images.index,
     rank: Array.from({ length: report.ranks + 1 }, (_, i) => i + PREDICTED),
     method: report.methods.map((method) => method.key),
@@ -183,8 +208,9 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
     rows: axes,
     columns: axes,
     beside: ["none", ...axes],
-    judged: ["all", "right", "wrong"],
-    sort: ["order", "name", "confident", "doubtful", "class"],
+    sort: sortsOf(report.images),
+    group: ["none", "class", "outcome"],
+    density: ["s", "m", "l"],
     colormap: report.colormaps,
     scale: ["map", "method", "image", "report"],
     show: ["overlay", "heat", "photo"],
@@ -198,8 +224,6 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
 
 /** Least and largest value of numbers that are no choice. */
 export const LIMITS: Partial<Record<keyof State, [number, number]>> = {
-  low: [0, 100],
-  high: [0, 100],
   page: [0, Infinity],
   opacity: [0, 100],
   threshold: [0, 95],

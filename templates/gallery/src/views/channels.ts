@@ -3,7 +3,7 @@ import { data, store } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { LayerChannels } from "../data/types";
 import { SIDES } from "../maps/frames";
-import { enlarge, indices, paint } from "../maps/heat";
+import { OPAQUE, enlarge, indices, paint } from "../maps/heat";
 import { tableName } from "../maps/look";
 import { announce } from "../parts/announce";
 import { chooser } from "../parts/chooser";
@@ -21,7 +21,7 @@ import { notes } from "../parts/notes";
 import { enableRoving } from "../parts/roving";
 import { layerDetails, number, t } from "../parts/words";
 import { change } from "../state/history";
-import { FILTER, PAINTED, type State, concerns } from "../state/state";
+import { FILTER, LOOKS, type State, concerns } from "../state/state";
 import { type Features, channelLevels, contribution, ordered, pickedIn, present } from "./features";
 import { weightedSum } from "./sum";
 import { type View, rebuiltBy, viewRoot } from "./view";
@@ -29,7 +29,7 @@ import { type View, rebuiltBy, viewRoot } from "./view";
 export async function channelsView(): Promise<View> {
   const title = h("h2", {}, t("view.channels"));
   if (!data.report.channels.length)
-    return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true };
+    return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true, uses: [] };
   const rebuilt = rebuiltBy("image", "rank", "channelLayer", "apart", ...FILTER);
   const image = await data.imageOf(store.state.image);
   const layer = image?.channels[store.state.channelLayer];
@@ -53,14 +53,14 @@ export async function channelsView(): Promise<View> {
     if (!rebuilt(changed)) return false;
     refreshControls(root);
     if (concerns(changed, "colormap", "cells")) maps.redraw();
-    if (concerns(changed, "picked", "show", "grey", ...PAINTED)) sum.redraw();
+    if (concerns(changed, "picked", ...LOOKS)) sum.redraw();
     if (!changed.has("channelSort")) return true;
     const old = maps.root;
     maps = grid(features);
     keepFocus(byId("view"), () => old.replaceWith(maps.root));
     return true;
   };
-  return { root, update };
+  return { root, update, uses: [...LOOKS, "apart", "rank"] };
 }
 
 /** What to do where a run kept no feature maps. */
@@ -73,7 +73,6 @@ function howToKeepThem() {
 /** Which image, class and layer are shown, and in what order. */
 const choices = () => [
   chooser("image"),
-  data.report.ranks > 1 ? chooser("class") : null,
   select(
     t("axis.layer"),
     "channelLayer",
@@ -148,7 +147,7 @@ function drawChannel(
   const levels = channelLevels(image, layer, channel);
   const values = enlarge(levels, { height, width }, down, across, !store.state.cells);
   const table = data.tables[tableName(layer)];
-  const look = { table, signed: layer.signed, threshold: 0, byValue: false };
+  const look = { ...OPAQUE, table, signed: layer.signed };
   paint(canvas, indices(values, layer.signed, 1), down, across, look);
 }
 

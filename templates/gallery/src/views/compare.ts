@@ -30,6 +30,7 @@ export async function compareView(): Promise<View> {
   move(root, pins);
   return {
     root,
+    uses: pins.length ? LOOKS : [],
     update(changed) {
       if (changed.has("pins")) return false;
       if (two && changed.has("pair")) {

@@ -11,12 +11,13 @@ import { chooser, pager } from "../parts/chooser";
 import { type Option, fold, select } from "../parts/controls";
 import { bdi, h } from "../parts/dom";
 import { MAX_IN_STRIP, strip, summary, topWords } from "../parts/image";
-import { notes, scaleNote } from "../parts/notes";
+import { figureCaption } from "../parts/legend";
+import { notes } from "../parts/notes";
 import { enableRoving } from "../parts/roving";
 import { layerDetails, methodDetails, sentences, t } from "../parts/words";
 import { change, linkTo } from "../state/history";
 import { chosenImages } from "../state/selection";
-import { type Axis, FILTER, type State } from "../state/state";
+import { APPEARANCE, type Axis, FILTER, type State } from "../state/state";
 import { type View, rebuiltBy, viewRoot } from "./view";
 
 /** Most columns of maps that are drawn large; with more, the table scrolls by itself. */
@@ -53,7 +54,12 @@ export async function matrixView(): Promise<View> {
     root.append(pager(MAX_IMAGES_ON_AXIS));
   const choice = ["image", "rank", "method", "layer"] as const;
   const layout = ["rows", "columns", "beside", "page", "apart"] as const;
-  return { root, update: rebuiltBy(...choice, ...layout, ...FILTER) };
+  const ofClasses = [rows, columns, beside].includes("class");
+  return {
+    root,
+    update: rebuiltBy(...choice, ...layout, ...FILTER),
+    uses: [...APPEARANCE, "numbers", ...(ofClasses ? [] : (["rank"] as const))],
+  };
 }
 
 /** Axes, and a switch for each axis that is not shown. */
@@ -80,7 +86,7 @@ function switches() {
       () => store.state.beside,
       (value) => change({ beside: value }, true),
     ),
-    ...hidden.map(chooser),
+    ...hidden.filter((axis) => axis !== "class").map(chooser),
   );
   return h("div", { role: "group", "aria-label": t("matrix.axes") }, folded);
 }
@@ -123,13 +129,7 @@ function panel(head: HTMLElement | null, fixed: CellId) {
   const scroller = h("div", { class: "scroller" }, mapTable(fixed, caption));
   scroller.classList.toggle("wide", scrolls());
   scroller.classList.toggle("fits", valuesOf(store.state.columns).length <= MAX_NARROW);
-  return h(
-    "section",
-    { class: "panel" },
-    head,
-    scroller,
-    h("p", { class: "figcaption" }, caption, t("space"), scaleNote()),
-  );
+  return h("section", { class: "panel" }, head, scroller, figureCaption(caption));
 }
 
 function panelHead(axis: Axis, value: string | number, fixed: CellId) {

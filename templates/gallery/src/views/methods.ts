@@ -20,7 +20,7 @@ export function methodsView(): View {
     h("div", { class: "methods" }, ...sections),
     ...(leftOut.length ? [h("h3", {}, t("leftOut")), list(leftOut)] : []),
   );
-  return { root, update: rebuiltBy("apart") };
+  return { root, update: rebuiltBy("apart"), uses: [] };
 }
 
 const list = (sentences: string[]) =>

@@ -17,13 +17,15 @@ export function provenanceView(): View {
   const root = viewRoot(
     "provenance",
     h("h2", {}, t("view.provenance")),
+    h("p", {}, prose().lede),
+    definitions("facts", prose().facts),
     h("p", {}, t("provenance.again")),
     h("p", { class: "command" }, h("code", {}, command), button(t("copy"), "copy", copy), said),
     definitions("rows", others),
     failures(),
     hashes(),
   );
-  return { root, update: () => true };
+  return { root, update: () => true, uses: [] };
 }
 
 /** Inputs that could not be read. */

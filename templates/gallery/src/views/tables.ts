@@ -5,13 +5,12 @@ import { MAX_AHEAD } from "../maps/frames";
 import { pager } from "../parts/chooser";
 import { type Option, button, select } from "../parts/controls";
 import { bdi, h } from "../parts/dom";
-import { legend } from "../parts/legend";
-import { scaleNote } from "../parts/notes";
+import { figureCaption } from "../parts/legend";
 import { enableRoving } from "../parts/roving";
 import { t } from "../parts/words";
 import { change } from "../state/history";
 import { chosenImages, pageAmong, pageOf } from "../state/selection";
-import { FILTER, type State } from "../state/state";
+import { APPEARANCE, FILTER, type State } from "../state/state";
 import { captionOf, resetButton } from "./captions";
 import { type CourseTable, classTables, depthTables, methodTable } from "./course";
 import { type View, rebuiltBy, viewRoot } from "./view";
@@ -38,11 +37,11 @@ export async function tablesView(): Promise<View> {
     h("h2", {}, t("view.tables")),
     h("p", { class: "hint screen-only" }, t("tables.hint", { most: MAX_PRINTED })),
     h("div", { class: "switches" }, choice(), button(t("print"), "print", print), resetButton()),
-    h("div", { class: "key" }, legend(), h("p", { class: "figcaption" }, scaleNote())),
+    figureCaption(),
     list,
   );
   if (chosen.length > perPage()) root.append(pager(perPage()));
-  return { root, update: rebuiltBy("tables", "page", "apart", ...FILTER) };
+  return { root, update: rebuiltBy("tables", "page", "apart", ...FILTER), uses: APPEARANCE };
 }
 
 const print = () => window.print();

@@ -9,6 +9,8 @@ export interface View {
   root: HTMLElement;
   /** Follow a change; false where the view has to be built anew. */
   update: (changed: Changed<State>) => boolean;
+  /** Fields whose controls in the bar act on what is shown; where it says nothing, all. */
+  uses?: readonly (keyof State)[];
 }
 
 /** An empty element for the present view. */

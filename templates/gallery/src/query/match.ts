@@ -1,0 +1,74 @@
+// Which images a query is about, and in what order they come.
+import type { ImageColumns } from "../data/types";
+import type { Condition, Sign, Term } from "./parse";
+
+/** A number of each image, by its place; null where it is not defined. */
+export type Column = (place: number) => number | null;
+
+/** What can be asked of an image at a place. */
+export type Test = (place: number) => boolean;
+
+/** The numbers of the images by name: `p` is the probability of the predicted class. */
+export function columnsOf({ top }: ImageColumns): Map<string, Column> {
+  const found = new Map<string, Column>();
+  const most = Math.max(0, ...top.map((predictions) => predictions.length));
+  const chance = (place: number, rank: number) => top[place][rank]?.[1] ?? null;
+  if (most > 0) found.set("p", (place) => chance(place, 0));
+  if (most > 1)
+    found.set("margin", (place) => {
+      const [first, second] = [chance(place, 0), chance(place, 1)];
+      return first === null || second === null ? null : first - second;
+    });
+  return found;
+}
+
+const COMPARE: Record<Sign, (one: number, other: number) => boolean> = {
+  "<": (one, other) => one < other,
+  "<=": (one, other) => one <= other,
+  ">": (one, other) => one > other,
+  ">=": (one, other) => one >= other,
+  "=": (one, other) => one === other,
+};
+
+/** A name as it is looked for: some systems write é as two characters. */
+const plain = (text: string) => text.normalize("NFC").toLowerCase();
+
+/** Whether an image's predicted class is its true one; null where that is not known. */
+export function isRight({ label, top }: ImageColumns, place: number) {
+  const first = top[place][0];
+  return label[place] === null || !first ? null : first[0] === label[place];
+}
+
+/** What all terms of a query ask together; those with a mistake ask nothing. */
+export function matcher(terms: readonly Term[], images: ImageColumns): Test {
+  const columns = columnsOf(images);
+  const tests = terms.flatMap(({ asks }) => ("kind" in asks ? [test(asks, images, columns)] : []));
+  return (place) => tests.every((passes) => passes(place));
+}
+
+function test(condition: Condition, images: ImageColumns, columns: Map<string, Column>): Test {
+  const { file, label, top } = images;
+  if (condition.kind === "name") {
+    const wanted = condition.parts.map(plain);
+    return (place) => {
+      const name = plain(file[place]);
+      return wanted.some((part) => name.includes(part));
+    };
+  }
+  if (condition.kind === "right") {
+    const wanted: (boolean | null)[] = condition.values;
+    return (place) => wanted.includes(isRight(images, place));
+  }
+  if (condition.kind === "number") {
+    const { name, sign, value } = condition;
+    const column = columns.get(name);
+    return (place) => {
+      const own = column?.(place) ?? null;
+      return own !== null && COMPARE[sign](own, value);
+    };
+  }
+  const wanted = new Set<number | null | undefined>(condition.classes);
+  return condition.kind === "class"
+    ? (place) => wanted.has(top[place][0]?.[0])
+    : (place) => wanted.has(label[place]);
+}

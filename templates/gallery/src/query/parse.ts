@@ -1,0 +1,138 @@
+// The query: one line that says which images are wanted, `right:no class:dog p<0.6 "holiday 3"`.
+// All terms hold together; of the parts of a term, set apart by commas, one has to hold.
+
+const COMPARISONS = ["<", "<=", ">", ">=", "="] as const;
+
+export type Sign = (typeof COMPARISONS)[number];
+
+/** What a term asks of an image: a part of its name, its truth, a class or a number. */
+export type Condition =
+  | { kind: "name"; parts: string[] }
+  | { kind: "right"; values: boolean[] }
+  | { kind: "class" | "is"; classes: number[] }
+  | { kind: "number"; name: string; sign: Sign; value: number };
+
+/** Why a term asks for nothing, and what of it is to blame. */
+export interface Mistake {
+  mistake: "quote" | "key" | "number" | "comparison" | "value" | "truth" | "class" | "end";
+  part: string;
+}
+
+/** A term as it is written, and what it asks for. */
+export interface Term {
+  text: string;
+  asks: Condition | Mistake;
+}
+
+/** What can be asked for by name. */
+export interface Vocabulary {
+  classes: string[];
+  numbers: string[];
+}
+
+/** A sign, or text; `open` is text whose quotes are not closed. */
+interface Piece {
+  kind: "sign" | "word" | "quoted" | "open";
+  text: string;
+}
+
+/** A quoted text, a sign with the space around it, a word, or space; signs of either width. */
+const PIECE =
+  /["“”＂](?<quoted>(?:\\.|[^"“”＂\\])*)(?<close>["“”＂]|\\?$)|\s*(?<sign>[<>＜＞][=＝]?|[≤≥:：,，、=＝])\s*|(?<word>[^\s"“”＂<>＜＞≤≥:：,，、=＝]+)|\s+/gu;
+
+const SIGNS: Record<string, string> = { "、": ",", "≤": "<=", "≥": ">=" };
+
+const escaped = (text: string) => text.replace(/["“”＂\\]/gu, "\\$&");
+
+/** A text as a query has to write it. */
+export const quote = (text: string) =>
+  /^[^\s"“”＂<>＜＞≤≥:：,，、=＝]+$/u.test(text) ? text : `"${escaped(text)}"`;
+
+function written({ kind, text }: Piece) {
+  if (kind === "open") return `"${escaped(text)}`;
+  return kind === "quoted" ? `"${escaped(text)}"` : text;
+}
+
+/** The pieces of each term. */
+function split(query: string) {
+  const found: Piece[][] = [[]];
+  for (const { groups } of query.matchAll(PIECE)) {
+    const { quoted, close, sign, word } = groups ?? {};
+    const own = found[found.length - 1];
+    if (quoted !== undefined) {
+      const kind = close && close !== "\\" ? "quoted" : "open";
+      own.push({ kind, text: quoted.replace(/\\(.)/gu, "$1") });
+    } else if (sign) own.push({ kind: "sign", text: SIGNS[sign] ?? sign.normalize("NFKC") });
+    else if (word) own.push({ kind: "word", text: word });
+    else found.push([]);
+  }
+  return found.filter((pieces) => pieces.length);
+}
+
+/** The parts that commas set apart; an empty one asks for nothing. */
+function parts(pieces: Piece[]) {
+  const found = [""];
+  for (const { kind, text } of pieces)
+    if (kind === "sign" && text === ",") found.push("");
+    else found[found.length - 1] += text;
+  return found.filter(Boolean);
+}
+
+const same = (one: string, other: string) => one.toLowerCase() === other.toLowerCase();
+
+/** Read a query; a term with a mistake takes nothing from the others. */
+export const parse = (query: string, vocabulary: Vocabulary): Term[] =>
+  split(query).map((pieces) => ({
+    text: pieces.map(written).join(""),
+    asks: meaning(pieces, vocabulary),
+  }));
+
+function meaning(pieces: Piece[], vocabulary: Vocabulary): Condition | Mistake {
+  const [key, sign, ...rest] = pieces;
+  const open = pieces.find(({ kind }) => kind === "open");
+  if (open) return { mistake: "quote", part: open.text };
+  if (key.kind === "word" && sign?.kind === "sign" && sign.text !== ",")
+    return keyed(key.text, sign.text, rest, vocabulary);
+  const names = parts(pieces);
+  return names.length ? { kind: "name", parts: names } : { mistake: "end", part: key.text };
+}
+
+/** What a term asks for that begins with a key. */
+function keyed(key: string, sign: string, rest: Piece[], vocabulary: Vocabulary) {
+  const number = vocabulary.numbers.find((name) => same(name, key));
+  const kind = (["right", "class", "is"] as const).find((name) => same(name, key));
+  const values = parts(rest);
+  if (!number && !kind) return mistaken(/^[:=]$/.test(sign) ? "key" : "number", key);
+  if (!values.length) return mistaken("end", key + sign);
+  if (number) return compared(number, sign, rest.map(({ text }) => text).join(""));
+  if (!/^[:=]$/.test(sign)) return mistaken("number", key);
+  if (kind === "right") return truth(values);
+  return kind ? classes(kind, values, vocabulary) : mistaken("key", key);
+}
+
+const mistaken = (mistake: Mistake["mistake"], part: string): Mistake => ({ mistake, part });
+
+function compared(name: string, given: string, text: string): Condition | Mistake {
+  const sign = COMPARISONS.find((one) => one === given);
+  if (!sign) return mistaken("comparison", name);
+  const [, digits, percent] = /^([+-]?(?:\d+\.?\d*|\.\d+))(%?)$/.exec(text.normalize("NFKC")) ?? [];
+  if (!digits) return mistaken("value", text);
+  return { kind: "number", name, sign, value: percent ? Number(digits) / 100 : Number(digits) };
+}
+
+function truth(values: string[]): Condition | Mistake {
+  const other = values.find((value) => !same(value, "yes") && !same(value, "no"));
+  if (other) return mistaken("truth", other);
+  return { kind: "right", values: values.map((value) => same(value, "yes")) };
+}
+
+/** Classes by name; several may have the same. */
+function classes(kind: "class" | "is", values: string[], vocabulary: Vocabulary) {
+  const found: number[] = [];
+  for (const value of values) {
+    const indices = vocabulary.classes.flatMap((name, index) => (same(name, value) ? [index] : []));
+    if (!indices.length) return mistaken("class", value);
+    found.push(...indices);
+  }
+  return { kind, classes: found };
+}

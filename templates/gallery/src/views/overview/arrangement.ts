@@ -1,0 +1,65 @@
+// In what order, groups and size the tiles come.
+import { data, store } from "../../app";
+import { type Option, button, keepPressed, select, slider } from "../../parts/controls";
+import { h } from "../../parts/dom";
+import { t } from "../../parts/words";
+import { type Grouping, type Sort, numberOf } from "../../query/order";
+import { change } from "../../state/history";
+import { vocabularyOf } from "../../state/selection";
+import type { State } from "../../state/state";
+import { numberName } from "./words";
+
+const SIZES: State["density"][] = ["s", "m", "l"];
+
+/** What the order follows, and its direction where that is a number. */
+export function order() {
+  const fixed = ["order", "name", "class"] as const;
+  const options: Option[] = [
+    ...fixed.map((key): Option => [key, t(`sort.${key}`)]),
+    ...vocabularyOf(data.report).numbers.map((name): Option => [name, numberName(name)]),
+  ];
+  const sort = (name: string): Sort => fixed.find((key) => key === name) ?? `${name}.down`;
+  const number = () => numberOf(store.state.sort);
+  const choice = select(
+    t("overview.sort"),
+    "sort",
+    options,
+    () => number()?.name ?? store.state.sort,
+    (name) => change({ sort: sort(name), page: 0 }),
+  );
+  const turn = () => {
+    const { name, up } = number() ?? { name: "p", up: true };
+    change({ sort: up ? `${name}.down` : `${name}.up`, page: 0 });
+  };
+  const direction = button(t("sort.up"), "direction", turn);
+  keepPressed(
+    direction,
+    () => number()?.up ?? false,
+    () => (direction.hidden = !number()),
+  );
+  return h("div", { class: "order" }, choice, direction);
+}
+
+/** What the tiles are grouped by. */
+export function groupChoice() {
+  const labelled = data.report.images.label.some((label) => label !== null);
+  const kinds: Grouping[] = ["none", "class", ...(labelled ? (["outcome"] as const) : [])];
+  return select<Grouping>(
+    t("overview.group"),
+    "group",
+    kinds.map((kind): Option => [kind, t(`group.by.${kind}`)]),
+    () => store.state.group,
+    (group) => change({ group, page: 0 }),
+  );
+}
+
+/** How large the tiles are. */
+export const size = () =>
+  slider(
+    t("overview.size"),
+    "density",
+    { min: 0, max: SIZES.length - 1, step: 1 },
+    () => SIZES.indexOf(store.state.density),
+    (place) => t(`density.${SIZES[place]}`),
+    (place) => change({ density: SIZES[place] }),
+  );

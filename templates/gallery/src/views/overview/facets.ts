@@ -1,0 +1,113 @@
+// Choices among what the images have: outcome, predicted and true class, each with its count.
+import { data, store } from "../../app";
+import { bdi, h, keepFocus } from "../../parts/dom";
+import { t } from "../../parts/words";
+import { isRight } from "../../query/match";
+import { parse, quote } from "../../query/parse";
+import { change } from "../../state/history";
+import { places, queryWith, vocabularyOf } from "../../state/selection";
+
+/** Most classes in a list; the query finds the others. */
+const MAX_CLASSES = 8;
+
+type Kind = "right" | "class" | "is";
+
+/** A value of the images, as a query writes it. */
+type Value = number | boolean;
+
+/** What an image has; null where that is not known. */
+function valueOf(kind: Kind, place: number): Value | null {
+  const { images } = data.report;
+  if (kind === "right") return isRight(images, place);
+  return kind === "is" ? images.label[place] : (images.top[place][0]?.[0] ?? null);
+}
+
+function counted(kind: Kind, among: Iterable<number>) {
+  const counts = new Map<Value, number>();
+  for (const place of among) {
+    const value = valueOf(kind, place);
+    if (value !== null) counts.set(value, (counts.get(value) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/** The values that the query asks for. */
+function asked(kind: Kind) {
+  const found = new Set<Value>();
+  for (const { asks } of parse(store.state.query, vocabularyOf(data.report))) {
+    if (!("kind" in asks) || asks.kind !== kind) continue;
+    const values: Value[] = asks.kind === "right" ? asks.values : asks.classes;
+    for (const value of values) found.add(value);
+  }
+  return found;
+}
+
+const written = (value: Value) =>
+  typeof value === "number" ? quote(data.report.classes[value]) : value ? "yes" : "no";
+
+const named = (value: Value) =>
+  typeof value === "number" ? data.report.classes[value] : t(value ? "right.yes" : "right.no");
+
+/** Ask for a value too, or no more. */
+function toggle(kind: Kind, value: Value) {
+  const wanted = asked(kind);
+  if (!wanted.delete(value)) wanted.add(value);
+  const texts = [...new Set([...wanted].map(written))];
+  const terms = texts.length ? [`${kind}:${texts.join(",")}`] : [];
+  change({ query: queryWith((condition) => condition.kind === kind, ...terms), page: 0 }, true);
+}
+
+/** A list of values to choose from; null where the images do not differ in them. */
+export function facet(kind: Kind) {
+  const all = counted(kind, data.report.images.index.keys());
+  if (all.size < (kind === "right" ? 1 : 2)) return null;
+  const frequent = [...all.keys()].sort((a, b) => (all.get(b) ?? 0) - (all.get(a) ?? 0));
+  const listed =
+    kind === "right"
+      ? [false, true].filter((value) => all.has(value))
+      : frequent.slice(0, MAX_CLASSES);
+  const list = h("ul");
+  const more = all.size - listed.length;
+  const root = h(
+    "fieldset",
+    { class: "facet" },
+    h("legend", {}, t(`facet.${kind}`)),
+    list,
+    more > 0 && h("p", { class: "hint" }, t("facet.more", { more, kind })),
+  );
+  const refresh = () => {
+    const chosen = asked(kind);
+    const others = places(
+      data.report,
+      queryWith((condition) => condition.kind === kind),
+    );
+    const counts = counted(kind, others);
+    const shown = [...new Set([...listed, ...chosen])];
+    const entries = shown.map((value) =>
+      entry(kind, value, chosen.has(value), counts.get(value) ?? 0),
+    );
+    keepFocus(root, () => list.replaceChildren(...entries));
+  };
+  refresh();
+  return { root, refresh };
+}
+
+function entry(kind: Kind, value: Value, checked: boolean, count: number) {
+  const input = h("input", {
+    type: "checkbox",
+    checked,
+    "data-focus": `${kind} ${written(value)}`,
+    onchange: () => toggle(kind, value),
+  });
+  return h(
+    "li",
+    {},
+    h(
+      "label",
+      { class: "check" },
+      input,
+      h("span", {}, bdi(named(value))),
+      h("span", { class: "quantity" }, count.toLocaleString("en")),
+    ),
+  );
+}

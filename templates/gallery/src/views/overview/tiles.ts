@@ -1,0 +1,90 @@
+// The images of one page, each with one map: in groups, where they are grouped.
+import { data, store } from "../../app";
+import { idText } from "../../data/cells";
+import { layerFor } from "../../maps/availability";
+import { cellButton } from "../../maps/cell";
+import { SIDES } from "../../maps/frames";
+import { bdi, h } from "../../parts/dom";
+import { badge, topHint } from "../../parts/image";
+import { t } from "../../parts/words";
+import { isRight } from "../../query/match";
+import type { Group } from "../../query/order";
+import { linkTo } from "../../state/history";
+import { chosenGroups, pageAmong, queryWith } from "../../state/selection";
+import { groupTerms, groupWords } from "./words";
+
+/** Images on a page. */
+export const MAX_TILES = 100;
+
+/** The tiles in view, by their maps: those that stay are not built anew. */
+type Tiles = Map<string, HTMLElement>;
+
+/** Fill a list with the present page; returns its tiles. */
+export function fillTiles(root: HTMLElement, before: Tiles): Tiles {
+  const tiles: Tiles = new Map();
+  const parts = pageGroups().map(([group, shown]) => {
+    const own = shown.map((place) => {
+      const id = mapOf(place);
+      const tile = before.get(idText(id)) ?? tileOf(place, id);
+      tiles.set(idText(id), tile);
+      return tile;
+    });
+    const list = h("ul", { class: "tiles" }, ...own);
+    return store.state.group === "none" ? list : h("section", {}, head(group), list);
+  });
+  root.replaceChildren(...parts);
+  return tiles;
+}
+
+/** The groups on the present page, each with the places that the page shows of it. */
+function pageGroups() {
+  const groups = chosenGroups();
+  const count = groups.reduce((sum, { places }) => sum + places.length, 0);
+  const first = pageAmong(count, MAX_TILES) * MAX_TILES;
+  const shown: [Group, number[]][] = [];
+  let before = 0;
+  for (const group of groups) {
+    const [from, to] = [first - before, first + MAX_TILES - before];
+    const own = group.places.slice(Math.max(from, 0), Math.max(to, 0));
+    if (own.length) shown.push([group, own]);
+    before += group.places.length;
+  }
+  return shown;
+}
+
+/** What a group has in common, as a link to it alone. */
+function head(group: Group) {
+  const query = queryWith(({ kind }) => kind === "class" || kind === "is", ...groupTerms(group));
+  const link = linkTo({ query, group: "none", page: 0 });
+  const wrong = group.right === false && h("span", { class: "sign", "aria-hidden": "true" }, "✗ ");
+  return h(
+    "h3",
+    { class: "group" },
+    h("a", { class: "head", ...link }, wrong, bdi(groupWords(group))),
+    " ",
+    h("span", { class: "quantity" }, group.places.length.toLocaleString("en")),
+  );
+}
+
+function mapOf(place: number) {
+  const image = data.report.images.index[place];
+  const { method, rank, layer } = store.state;
+  return { image, rank: data.rankIn(image, rank), method, layer: layerFor(method, layer) };
+}
+
+function tileOf(place: number, id: ReturnType<typeof mapOf>) {
+  const { images } = data.report;
+  const link = linkTo({ view: "matrix", image: id.image, rows: "method", columns: "layer" });
+  return h(
+    "li",
+    { class: "tile" },
+    cellButton(id, { side: SIDES.tile, tile: data.report.folder, caption: false }),
+    h(
+      "a",
+      { class: "name", tabindex: "-1", title: t("tile.maps"), ...link },
+      bdi(images.file[place]),
+    ),
+    topHint(id.image),
+    isRight(images, place) === false ? badge(place) : null,
+  );
+}

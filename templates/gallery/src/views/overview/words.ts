@@ -1,0 +1,64 @@
+// Terms of the query, groups and numbers in words.
+import { data, store } from "../../app";
+import { number, t } from "../../parts/words";
+import type { Group } from "../../query/order";
+import { type Condition, type Mistake, type Sign, type Term, quote } from "../../query/parse";
+import { vocabularyOf } from "../../state/selection";
+
+/** Most classes that a sentence proposes. */
+const MAX_PROPOSED = 4;
+
+const SIGNS: Record<Sign, string> = { "<": "<", "<=": "≤", ">": ">", ">=": "≥", "=": "=" };
+
+/** A number of the images, as a list or a chip calls it. */
+export function numberName(name: string) {
+  const [, method] = /^area\.(.+)$/.exec(name) ?? [];
+  if (method) return t("number.area", { method: data.methodOf(method).name });
+  return t(`number.${name}`);
+}
+
+const either = (names: string[]) => names.join(t("or"));
+
+const className = (index: number | null) => data.report.classes[index ?? -1] ?? "–";
+
+/** What a term asks for, as its chip says it. */
+export function termWords(condition: Condition) {
+  const { kind } = condition;
+  if (kind === "name") return t("chip.name", { name: either(condition.parts) });
+  if (kind === "right")
+    return either(condition.values.map((value) => t(value ? "right.yes" : "right.no")));
+  if (kind === "number") {
+    const { name, sign, value } = condition;
+    return `${numberName(name)} ${SIGNS[sign]} ${number(value)}`;
+  }
+  const names = [...new Set(condition.classes.map(className))];
+  return t(kind === "class" ? "chip.class" : "chip.is", { name: either(names) });
+}
+
+/** What is mistaken in a term, and what to write instead. */
+export function mistakeWords({ text }: Term, { mistake, part }: Mistake) {
+  const { classes, numbers } = vocabularyOf(data.report);
+  const like = classes.filter((name) => name.toLowerCase().includes(part.toLowerCase()));
+  const proposed = (like.length ? like : classes).slice(0, MAX_PROPOSED).map(quote);
+  return t(`query.mistake.${mistake}`, {
+    term: text,
+    part,
+    numbers: numbers.join(t("comma")),
+    classes: proposed.join(t("comma")),
+  });
+}
+
+/** The head of a group. */
+export function groupWords({ predicted, label, right }: Group) {
+  const name = className(predicted);
+  if (right) return t("group.right", { name });
+  if (right === false) return t("group.wrong", { label: className(label), predicted: name });
+  return t(store.state.group === "class" ? "group.class" : "group.unknown", { name });
+}
+
+/** The query's terms that hold a group together. */
+export function groupTerms({ predicted, label, right }: Group) {
+  const named = (key: string, index: number | null) =>
+    index === null ? [] : [`${key}:${quote(className(index))}`];
+  return [...named("class", predicted), ...(right === null ? [] : named("is", label))];
+}

@@ -176,6 +176,7 @@ def _methods(methods: Sequence[Method], repeats: Mapping[str, str]) -> list[Reco
         {
             "key": method.key,
             "name": method.name,
+            "family": method.family,
             "classSpecific": method.per_class,
             "signed": method.values == "signed",
             "perLayer": method.scope == "layer",

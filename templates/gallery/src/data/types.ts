@@ -3,6 +3,7 @@
 export interface MethodFacts {
   key: string;
   name: string;
+  family: "gradient" | "activation" | "perturbation" | "network";
   classSpecific: boolean;
   signed: boolean;
   perLayer: boolean;
@@ -44,7 +45,9 @@ export interface Prose {
   inputs: number;
   layers: Record<string, string[]>;
   methods: Record<string, MethodProse>;
+  /** Why a method has no map at a layer, by "method/layer"; the same in a word. */
   reasons: Record<string, string>;
+  shortReasons: Record<string, string>;
   quantity: string;
   provenance: [name: string, value: string][];
 }

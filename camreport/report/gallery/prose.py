@@ -164,7 +164,7 @@ def _in_a_word(reason: Message, words: Words) -> str:
     """Say why a method has no map at a layer, in the room of that map."""
     values = dict(reason.values)
     if reason.code == "engine.skip.positions":
-        return words("skip.positions", count=f"{values['positions']:,}")
+        return words("skip.positions", count=str(values["positions"]))
     if reason.code == "engine.skip.head_at":
         return words("skip.pooling")
     return words("skip.negative" if reason.code == "engine.skip.negative" else "skip.undefined")

@@ -16,6 +16,9 @@ import { isOnTable, shownClasses } from "./plan";
 /** The axes in the order in which a caption names them. */
 export const AXES: Axis[] = ["image", "class", "method", "layer"];
 
+/** Most methods that need no choosing. */
+const MAX_UNCHOSEN = 2;
+
 /** The axes' names in a sentence. */
 export const many = (axis: Axis) => t(`axis.${axis}.many`);
 
@@ -26,7 +29,7 @@ export function headLine(image: ImageRecord | null) {
     panel(
       "methods",
       countWords,
-      data.report.methods.length > 1 && isOnTable("method"),
+      data.report.methods.length > MAX_UNCHOSEN && isOnTable("method"),
       methodPanel,
     ),
     panel("axes", () => t("matrix.axes"), true, axesPanel),

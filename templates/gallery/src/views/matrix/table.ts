@@ -80,7 +80,12 @@ function body(plan: Plan, group: Group, first: boolean) {
   const width = plan.columns.length + 1;
   const lines: HTMLElement[] = [];
   if (beside !== "none" && group.value !== null)
-    lines.push(row("group", headOf(beside, group.value, group.fixed, "rowgroup", width)));
+    lines.push(
+      row(
+        first ? "group first" : "group",
+        headOf(beside, group.value, group.fixed, "rowgroup", width),
+      ),
+    );
   let family = "";
   group.rows.forEach(({ value, slots }, place) => {
     const own = rows === "method" ? familyOf(String(value)) : "";

@@ -1,7 +1,7 @@
 // An image's table of maps on paper.
 import { data, store } from "../app";
 import type { ImageRecord } from "../data/dataset";
-import { availability, layerList } from "../maps/availability";
+import { availability, shortReason, layerList } from "../maps/availability";
 import { composite } from "../maps/composite";
 import { peakOf, scores } from "../maps/describe";
 import { SIDES } from "../maps/frames";
@@ -88,7 +88,7 @@ const lines = (details: string[]) => details.map((detail) => h("span", {}, detai
 
 function cell(image: ImageRecord, { rank, method }: Column, layer: string): (Node | string)[] {
   const there = availability(method, layer);
-  if (there !== "map") return [there === "absent" ? "–" : t("matrix.notComputed")];
+  if (there !== "map") return [there === "absent" ? "–" : shortReason(method, layer)];
   const id = { image: image.index, rank: rank ?? 0, method, layer };
   const cam = data.camOf(image, id);
   if (cam?.picture) return [h("img", { src: cam.picture, alt: "" })];

@@ -47,16 +47,28 @@ export const percent = (share: number) => `${Math.round(share * 100)}%`;
 export const areaPercent = (share: number) =>
   share > 0 && share < 0.005 ? "< 1%" : percent(share);
 
-/** The lines above a layer's maps: its name, its twins, what is read there. */
-export function layerDetails(address: string) {
-  const alike = data.report.layers.find((layer) => layer.address === address)?.alike ?? [];
-  return [...(prose().layers[address] ?? []), ...alike.map((twin) => t("layer.twin", { twin }))];
+/** A layer's name with its grid: "conv1 · 55 × 55"; its address where it has none. */
+export function layerName(address: string) {
+  if (address === "fused" || address === "input") return t(`layer.name.${address}`);
+  return data.report.layers.find((layer) => layer.address === address)?.name ?? address;
 }
 
-/** The lines above a method's maps: which others coincide with it. */
+/** The layers that are the same tensor as one. */
+export function layerTwins(address: string) {
+  const alike = data.report.layers.find((layer) => layer.address === address)?.alike ?? [];
+  return alike.map((twin) => t("twin", { twin }));
+}
+
+/** The lines above a layer's maps: what is read there, its grid, its twins. */
+export const layerDetails = (address: string) => [
+  ...(prose().layers[address] ?? []),
+  ...layerTwins(address),
+];
+
+/** The methods whose maps are those of one. */
 export function methodDetails(key: string) {
   const alike = store.state.apart ? [] : data.methodOf(key).alike;
-  return alike.map((twin) => t("method.twin", { twin: data.methodOf(twin).name }));
+  return alike.map((twin) => t("twin", { twin: data.methodOf(twin).name }));
 }
 
 /** Name of the explained class at a place, as far as one name holds for all images. */

@@ -1,4 +1,4 @@
-"""camreport: where a CNN looks, for every image, layer, class and method at once.
+"""Class-activation maps of a CNN for every image, layer, class and method at once.
 
 The names in ``__all__`` are public: what is written against them keeps working. Everything else is
 internal. They are loaded when they are first used, so that ``import camreport`` (and with it

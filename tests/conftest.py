@@ -71,7 +71,7 @@ def chromium() -> "Iterator[Browser]":
 @pytest.fixture
 def open_report(chromium: "Browser") -> "Iterator[Open]":
     """Open a report and fail afterwards if it asked for anything of others or said anything."""
-    from helpers.browser import PATIENCE, count_work
+    from helpers.browser import KEEP_PAINTED, PATIENCE, count_work
 
     contexts = []
     said: list[str] = []
@@ -98,6 +98,7 @@ def open_report(chromium: "Browser") -> "Iterator[Open]":
 
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         context.set_default_timeout(1000 * PATIENCE)
+        context.add_init_script(f"({KEEP_PAINTED})()")
         contexts.append(context)
         page = context.new_page()
         if counted:
@@ -118,7 +119,7 @@ def open_report(chromium: "Browser") -> "Iterator[Open]":
 @pytest.fixture
 def visit(chromium: "Browser") -> "Iterator[Visit]":
     """Open reports; fail afterwards if a page said anything or asked for what is not its own."""
-    from helpers.browser import PATIENCE, count_work
+    from helpers.browser import KEEP_PAINTED, PATIENCE, count_work
 
     contexts = []
     said: list[str] = []
@@ -138,6 +139,7 @@ def visit(chromium: "Browser") -> "Iterator[Visit]":
         viewport = {"width": 1400, "height": height}
         context = chromium.new_context(viewport=viewport, **options)
         context.set_default_timeout(1000 * PATIENCE)
+        context.add_init_script(f"({KEEP_PAINTED})()")
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))

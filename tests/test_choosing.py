@@ -55,7 +55,7 @@ def test_patterns_for_features_leave_the_classifier_out():
     assert list(choose_layers(model, ["features.*"], image)) == features
     read = choose_layers(model, ["features.*:pre"], image)
     assert list(read) == [f"{name}:pre" for name in features]
-    assert [layer.source for layer in read.values()] == features
+    assert [layer.point for layer in read.values()] == features
     assert list(choose_layers(model, ["*.1?"], image)) == features[10:]
 
 
@@ -95,7 +95,7 @@ def test_a_pattern_without_match_says_which_layers_there_are(pattern, message):
 )
 def test_negative_and_bare_numbers_count_children(build, asked, reads):
     (layer,) = choose_layers(build(), [asked], sample_image((64, 64))).values()
-    assert layer.source == reads
+    assert layer.point == reads
 
 
 @pytest.mark.parametrize(

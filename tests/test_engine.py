@@ -94,7 +94,7 @@ def test_explain_returns_what_was_asked_for():
             assert not cam.requires_grad
     assert e.shapes == {"0:pre": (6, 12, 12), "2": (6, 6, 6), "3": (8, 6, 6)}
     assert list(e.layers) == ["0:pre", "2", "3"]
-    assert [layer.source for layer in e.layers.values()] == ["0", "2", "4"]
+    assert [layer.point for layer in e.layers.values()] == ["0", "2", "4"]
     assert (e.logits.dtype, e.logits.requires_grad) == (torch.float32, False)
     assert_close(e.logits, net(images).detach().float())
     assert e.targets.tolist() == [[3, 1]] * 3

@@ -77,7 +77,9 @@ def test_the_plan_tells_how_many_bytes_and_variants_an_image_takes(make_net):
     assert plan.variants_per_image == found.cost.variants // 2
     assert plan.skipped == found.skipped
     for method in plan.methods:
-        assert list(plan.where(method)) == [n for n in found.maps[method.key] if n != "fused"]
+        assert list(plan.points_by_layer(method)) == [
+            n for n in found.maps[method.key] if n != "fused"
+        ]
 
 
 def test_errors_that_every_image_would_meet_come_with_the_probe():

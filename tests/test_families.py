@@ -175,7 +175,7 @@ def test_family_runs_end_to_end_at_its_own_layers(family, photograph, tmp_path):
     results = load_results(tmp_path / "out")
     shown = {layer.address: layer.shape for layer in results.manifest.layers}
     assert list(shown) == layers
-    reads = [resolve_layer(loaded.module, layer).source for layer in layers]
+    reads = [resolve_layer(loaded.module, layer).point for layer in layers]
     found = shapes_of(loaded.module, inputs, reads)
     assert list(shown.values()) == [as_grid(found[name], family) for name in reads]
 

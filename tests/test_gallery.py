@@ -195,7 +195,7 @@ def test_controls_write_a_link_that_restores_the_view(open_report: Open, report:
     page = ready(open_report(report, height=3000))
     page.locator('[data-focus="choose-image"]').select_option("2")
     page.locator('[data-focus="rows"]').select_option("method")
-    page.locator('[data-focus="colormap"]').select_option("inferno")
+    page.locator('[data-focus="colormap"]').select_option("viridis")
     page.locator('[data-focus="threshold"]').fill("20")
     page.locator('[data-focus="contours"]').check()
     page.locator('[data-focus="theme"]').select_option("dark")

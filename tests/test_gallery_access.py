@@ -1,7 +1,5 @@
 """The page is for everyone: no barrier that axe knows of, in Chromium and in Firefox alike."""
 
-import base64
-import io
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,12 +10,21 @@ import numpy as np
 import pytest
 import torch
 from helpers import browser
-from helpers.browser import Firefox, Open, axe, eventually, pdf_pages, settle
+from helpers.browser import (
+    KEEP_PAINTED,
+    READ_CANVAS,
+    Firefox,
+    Open,
+    axe,
+    eventually,
+    pdf_pages,
+    settle,
+    unpacked,
+)
 from helpers.checkout import INPUTS
 from helpers.page_steps import cam_of, go, photo_size
 from helpers.pictures import heat_pixels
 from helpers.small import SmallNet, small_model
-from PIL import Image
 
 import camreport
 from camreport.models.loaded import RANDOM, LoadedModel
@@ -196,6 +203,7 @@ def fox() -> Iterator[Firefox]:
     """A running Firefox under its strictest rules for files."""
     with browser.firefox() as running:
         running.resize(1400, 1000)
+        running.command("script.addPreloadScript", functionDeclaration=KEEP_PAINTED)
         yield running
 
 
@@ -222,9 +230,7 @@ def silent(fox: Firefox) -> Iterator[None]:
 
 
 def fox_pixels(fox: Firefox, canvas: str) -> np.ndarray:
-    address = fox.evaluate("(canvas) => document.querySelector(canvas).toDataURL()", canvas)
-    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
-        return np.asarray(picture.convert("RGBA"))
+    return unpacked(*fox.evaluate(f"name => ({READ_CANVAS})(document.querySelector(name))", canvas))
 
 
 def assert_drawn(fox: Firefox, out: Path, pin: str, **look: object) -> None:

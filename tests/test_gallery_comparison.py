@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import browser
-from helpers.browser import Open, draw, eventually, until
+from helpers.browser import Open, draw, eventually, pixels_of, until
 from helpers.checkout import INPUTS
 from helpers.page_steps import cam_of, fields, go, photo_size, texts
 from helpers.pictures import heat_pixels
-from helpers.report_cells import pixels_of
 from helpers.small import small_model
 from numpy.typing import NDArray
 from playwright.sync_api import Page
@@ -142,7 +141,7 @@ def test_agreement_equals_scipy_and_numpy(open_report: Open, demo: Path) -> None
         count = round(0.2 * one.size)
         high = [values >= np.sort(values, axis=None)[-count] for values in (one, other)]
         union = (high[0] & high[1]).sum() / (high[0] | high[1]).sum()
-        assert float(overlap.removesuffix(" %")) == pytest.approx(union * 100, abs=0.51)
+        assert float(overlap.removesuffix("%")) == pytest.approx(union * 100, abs=0.51)
 
 
 def test_a_map_agrees_fully_with_itself_and_not_with_its_negative(
@@ -157,7 +156,7 @@ def test_a_map_agrees_fully_with_itself_and_not_with_its_negative(
     pins = [f"0.{rank}.hires_cam.features.3" for rank in (0, 1)]
     page = compare(open_report, tmp_path / "g", pins)
     row = texts(page, ".view-compare table.numbers tbody td")
-    assert row == ["−1.00", "0 %"]
+    assert row == ["−1.00", "0%"]
 
 
 @pytest.mark.parametrize(("chosen", "pins"), [("01", (ONE, OTHER)), ("23", (SIGNED, DEEP))])
@@ -174,7 +173,8 @@ def test_difference_map_equals_numpy(
     assert drawn.shape == (height, width, 4)
     assert np.ptp(index) > 100
     np.testing.assert_array_equal(drawn[..., :3], colour_table("diverging")[index])
-    assert (drawn[..., 3] == 255).all()
+    strength = np.abs(index.astype(float) - ZERO) / ZERO
+    np.testing.assert_array_equal(drawn[..., 3], np.floor(0.9 * strength * 255 + 0.5))
     names = ["ABCD"[int(place)] for place in chosen]
     assert f"{names[0]} minus {names[1]}" in page.inner_text(".ways")
 
@@ -200,7 +200,7 @@ def test_swipe_clips_one_map_over_the_other(open_report: Open, demo: Path) -> No
     page.focus("[data-focus=swipe]")
     page.keyboard.press("End")
     assert page.evaluate(above, 0.95) == [True, True]
-    assert page.get_attribute("[data-focus=swipe]", "aria-valuetext") == "100 %"
+    assert page.get_attribute("[data-focus=swipe]", "aria-valuetext") == "100%"
 
 
 SHOWN = """(() => {
@@ -386,7 +386,8 @@ def test_a_channel_is_drawn_and_described_as_the_shard_has_it(
     for channel in (alive[0], alive[-1]):
         cell = f".channel[data-focus='channel {channel}']"
         drawn = pixels_of(page, f"{cell} canvas")
-        np.testing.assert_array_equal(drawn, heat_pixels(quantise(maps[channel]), 64, 64))
+        expected_pixels = heat_pixels(quantise(maps[channel]), 64, 64, opacity=1, by_value=False)
+        np.testing.assert_array_equal(drawn, expected_pixels)
         said = page.get_attribute(cell, "aria-label")
         mean, share = re.findall(r"(?:activation|contribution) (−?[\d.e−]+)", said or "")
         assert float(mean) == pytest.approx(float(maps[channel].mean()), rel=6e-3)
@@ -412,7 +413,7 @@ def test_all_channels_together_are_grad_cams_map(
     until(page, "document.querySelectorAll('.channel[aria-pressed=true]').length", 256)
     page.wait_for_selector(".sum canvas.heat")
     assert "this is Grad-CAM’s map" in page.inner_text(".sum figcaption")
-    table = colour_table("viridis")
+    table = colour_table("inferno")
     summed = levels_drawn(pixels_of(page, ".sum canvas.heat"), table)
     go(page, f"v=matrix&open={image}.{rank}.grad_cam.{LAST}", "matrix")
     page.wait_for_selector("#probe[data-drawn]")
@@ -438,7 +439,7 @@ def test_some_channels_together_are_numpys_weighted_sum(open_report: Open, chann
     assert fields(page)["ch"] == "-".join(map(str, sorted(best)))
     assert page.text_content("#announcer") == "5 of 256"
     expected = np.einsum("c,chw->hw", weights[best], maps[best])
-    drawn = levels_drawn(pixels_of(page, ".sum canvas.heat"), colour_table("viridis"))
+    drawn = levels_drawn(pixels_of(page, ".sum canvas.heat"), colour_table("inferno"))
     wanted = shade(quantise(expected.astype(np.float32)), *photo_size(results, 0))[0]
     assert np.abs(drawn - wanted.astype(np.int64)).max() <= 2
     caption = page.inner_text(".sum figcaption")
@@ -475,9 +476,10 @@ def test_channels_take_the_colours_and_the_cells(open_report: Open, channels: Pa
     channel = int(maps.max((1, 2)).argmax())
     cell = f".channel[data-focus='channel {channel}'] canvas"
     page = show_channels(open_report, channels)
-    page.select_option("[data-focus=colormap]", "inferno")
+    page.select_option("[data-focus=colormap]", "cividis")
     page.check("[data-focus=cells]")
-    wanted = heat_pixels(quantise(maps[channel]), 64, 64, colormap="inferno", smooth=False)
+    look = {"colormap": "cividis", "smooth": False, "opacity": 1, "by_value": False}
+    wanted = heat_pixels(quantise(maps[channel]), 64, 64, **look)  # type: ignore[arg-type]
     eventually(lambda: np.array_equal(pixels_of(page, cell), wanted))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import browser
-from helpers.browser import Open, settle, work
+from helpers.browser import Open, pixels_of, settle, work
 from helpers.checkout import INPUTS
 from helpers.pictures import heat_pixels
 from helpers.report_cells import (
@@ -20,7 +20,6 @@ from helpers.report_cells import (
     cell,
     drawn,
     facts_of,
-    pixels_of,
     ready,
     show,
 )
@@ -462,7 +461,7 @@ def test_new_colours_are_painted_once_and_only_where_they_are_seen(
     )
     assert 20 <= near < page.locator("#view .cell").count()
     where = cell(0, 0, "grad_cam", "features.3")
-    for name in ("inferno", "gray", "viridis"):
+    for name in ("viridis", "gray", "inferno"):
         before = pixels_of(page, f"{where} canvas.heat")
         painted = work(page)["painted"]
         page.select_option("[data-focus=colormap]", name)

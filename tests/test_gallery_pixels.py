@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import browser
-from helpers.browser import Open, settle
+from helpers.browser import Open, pixels_of, settle
 from helpers.checkout import INPUTS
 from helpers.drawn_maps import reference, reference_lines, size_of
-from helpers.report_cells import LAYERS, cell, drawn, facts_of, pixels_of, ready, show
+from helpers.report_cells import LAYERS, cell, drawn, facts_of, ready, show
 from helpers.small import small_model
 from numpy.typing import NDArray
 from PIL import Image
@@ -49,9 +49,14 @@ LOOKS: list[tuple[str, dict[str, Any]]] = [
     ("", {}),
     ("&t=25&cm=cividis", {"threshold": 0.25, "colormap": "cividis"}),
     ("&t=95&cm=jet", {"threshold": 0.95, "colormap": "jet"}),
-    ("&rc=1&cm=inferno", {"smooth": False, "colormap": "inferno"}),
+    ("&rc=1&cm=viridis", {"smooth": False, "colormap": "viridis"}),
     ("&rc=1&t=50&cm=gray", {"smooth": False, "threshold": 0.5, "colormap": "gray"}),
     ("&cm=turbo&t=5", {"colormap": "turbo", "threshold": 0.05}),
+    ("&o=35&lf=1", {"opacity": 0.35, "lift": True}),
+    ("&o=50&av=0&cm=jet", {"opacity": 0.5, "by_value": False, "colormap": "jet"}),
+    ("&o=100&t=10&lf=1", {"opacity": 1, "threshold": 0.1, "lift": True}),
+    ("&o=65&d=heat", {"opacity": 1, "by_value": False}),
+    ("&o=0", {"opacity": 0}),
 ]
 
 
@@ -66,22 +71,15 @@ def test_pixels_equal_the_python_reference(open_report: Open, report: Path, scal
             expected = reference(report, image, *rest, scale=scale, **look)
             np.testing.assert_array_equal(pixels, expected)
             shown += bool(pixels[..., 3].any())
-    assert shown >= len(LOOKS)
+    assert shown >= len(LOOKS) - 1
 
 
 @pytest.mark.parametrize("scale", ["map", "report"])
-def test_opacity_by_value_and_contours_equal_the_python_reference(
-    open_report: Open, report: Path, scale: str
-) -> None:
-    page = ready(open_report(report, link=f"#v=matrix&sc={scale}&av=1&ct=1"))
+def test_contours_equal_the_python_reference(open_report: Open, report: Path, scale: str) -> None:
+    page = ready(open_report(report, link=f"#v=matrix&sc={scale}&ct=1"))
     for image, *rest in MAPS:
-        show(page, f"#v=matrix&sc={scale}&av=1&ct=1&t=10&i={image}")
-        pixels = drawn(page, cell(image, *rest))
-        expected = reference(report, image, *rest, scale=scale, threshold=0.1, by_value=True)
-        np.testing.assert_array_equal(pixels[..., 3], expected[..., 3])
-        alpha = expected[..., 3:].astype(int)
-        off = np.abs(pixels[..., :3].astype(int) - expected[..., :3])
-        assert (off * alpha <= 255)[np.broadcast_to(alpha > 0, off.shape)].all()  # premultiplied
+        show(page, f"#v=matrix&sc={scale}&ct=1&t=10&i={image}")
+        drawn(page, cell(image, *rest))
         lines = pixels_of(page, f"{cell(image, *rest)} canvas.lines")
         np.testing.assert_array_equal(lines, reference_lines(report, image, *rest, scale))
         assert lines.any() or scale == "report"
@@ -99,27 +97,25 @@ def test_controls_draw_what_their_links_draw(open_report: Open, report: Path) ->
         ("scale", "image", {"scale": "image"}),
         ("scale", "report", {"scale": "report"}),
         ("cells", True, {"smooth": False}),
+        ("lift", True, {"lift": True}),
+        ("opacity", "20", {"opacity": 0.2}),
+        ("byValue", False, {"by_value": False}),
     ):
         look |= changes
         element = page.locator(f'#controls [data-focus="{control}"]')
-        if value is True:
-            element.check()
-        elif control == "threshold":
+        if isinstance(value, bool):
+            element.set_checked(value)
+        elif control in ("threshold", "opacity"):
             element.fill(str(value))
         else:
             element.select_option(str(value))
         np.testing.assert_array_equal(drawn(page, cell(*where)), reference(report, *where, **look))
     page.locator('#controls [data-focus="contours"]').check()
-    page.locator('#controls [data-focus="byValue"]').check()
-    assert page.evaluate("location.hash") == "#t=30&cm=cividis&sc=report&av=1&ct=1&rc=1"
-    pixels = drawn(page, cell(*where))
-    by_value = reference(report, *where, **look, by_value=True)
-    np.testing.assert_array_equal(pixels[..., 3], by_value[..., 3])
+    assert page.evaluate("location.hash") == "#o=20&t=30&cm=cividis&sc=report&av=0&lf=1&ct=1&rc=1"
     heat = f"{cell(*where)} canvas.heat"
-    page.locator('#controls [data-focus="opacity"]').fill("20")
-    assert page.eval_on_selector(heat, "e => getComputedStyle(e).opacity") == "0.2"
     page.locator('#controls [data-focus="show"]').select_option("heat")
-    assert page.eval_on_selector(heat, "e => getComputedStyle(e).opacity") == "1"
+    opaque = reference(report, *where, **look | {"opacity": 1})
+    np.testing.assert_array_equal(drawn(page, cell(*where)), opaque)
     assert not page.is_visible(f"{cell(*where)} .frame > img")
     page.locator('#controls [data-focus="show"]').select_option("photo")
     assert page.eval_on_selector(heat, "e => getComputedStyle(e).opacity") == "0"
@@ -272,9 +268,9 @@ def test_open_map_says_what_numpy_says(
     assert said["Peak at"] == f"x {x}, y {y}"
     x0, y0 = place(columns.min(), rows.min())
     x1, y1 = place(columns.max(), rows.max())
-    least = f"{'±' if signed else ''}{share:.0%}".replace("%", " %")
+    least = f"{'±' if signed else ''}{share:.0%}"
     assert said[f"Largest region above {least}"] == f"x {x0} to {x1}, y {y0} to {y1}"
-    area = f"{int(within.mean() * 100 + 0.5)} %" if within.mean() >= 0.005 else "< 1 %"
+    area = f"{int(within.mean() * 100 + 0.5)}%" if within.mean() >= 0.005 else "< 1%"
     counted = f"{area}, in {len(regions)} regions" if len(regions) > 1 else area
     assert said[f"Area above {least}"] == counted
     assert page.locator("#probe .mark.box:not(.thin)").count() == 1
@@ -298,7 +294,7 @@ def test_open_map_says_what_numpy_says(
         read = float(value.replace("−", "-"))
         slack = 0.006 * abs(read) + 1e-9
         assert near.min() - slack <= read <= near.max() + slack
-        percent = int(of_peak.split(" %")[0].replace("−", "-"))
+        percent = int(of_peak.split("%")[0].replace("−", "-"))
         assert percent == pytest.approx(read / cam.peak * 100, abs=0.6)
 
 
@@ -332,7 +328,7 @@ def test_saved_picture_equals_the_python_overlay(
 ) -> None:
     image, rank, method, layer = where
     name = ".".join(map(str, where))
-    page = ready(open_report(report, link=f"#v=matrix&o=60&t=20&cm=inferno&open={name}"))
+    page = ready(open_report(report, link=f"#v=matrix&o=60&t=20&cm=viridis&lf=1&open={name}"))
     with page.expect_download() as coming:
         page.click('#cell [data-focus="save"]')
     assert re.fullmatch(r"[A-Za-z0-9._-]+\.png", coming.value.suggested_filename)
@@ -345,14 +341,15 @@ def test_saved_picture_equals_the_python_overlay(
         photo,
         results.arrays(image)[f"{method}/{layer}"][rank],
         opacity=0.6,
-        colormap="inferno",
+        colormap="viridis",
+        lift=True,
         threshold=0.2,
         signed=METHODS[method].values == "signed",
     )
     assert saved.shape == expected.shape
     assert np.abs(saved - expected).max() <= 4  # two JPEG decoders
     assert np.abs(saved - expected).mean() < 0.7
-    assert np.abs(saved - photo).mean() > 3
+    assert np.abs(saved - photo).max() > 30
 
 
 def test_peak_of_raw_cells_is_the_middle_of_a_cell(open_report: Open, report: Path) -> None:

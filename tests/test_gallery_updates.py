@@ -31,7 +31,7 @@ STRANGE = """() => [...document.querySelectorAll("body *")]
     .map(element => `${element.tagName} ${element.className}`)"""
 
 LOOK = {
-    "o": ("80", "document.documentElement.style.getPropertyValue('--opacity')", "0.8"),
+    "o": ("80", "document.querySelector('[data-focus=opacity]').value", "80"),
     "cm": ("cividis", "document.querySelector('[data-focus=colormap]').value", "cividis"),
     "g": ("1", "document.querySelector('[data-focus=grey]').checked", True),
     "th": ("dark", "document.documentElement.dataset.theme", "dark"),

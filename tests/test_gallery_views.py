@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import browser
-from helpers.browser import Open, draw, pdf_pages, until
+from helpers.browser import Open, draw, pdf_pages, pixels_of, until
 from helpers.page_steps import fields, go, texts
 from helpers.pictures import heat_pixels
-from helpers.report_cells import pixels_of
 from helpers.small import small_model
 from PIL import Image
 from playwright.sync_api import Page

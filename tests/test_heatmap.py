@@ -12,6 +12,7 @@ from camreport.report.heatmap import (
     COLORMAPS,
     ZERO,
     QuantisedCam,
+    alphas,
     colour_table,
     enlarge,
     overlay,
@@ -222,25 +223,57 @@ def test_overlay_is_the_photograph_when_transparent(photo: NDArray[np.uint8], si
 def test_overlay_is_the_heat_map_when_opaque(photo: NDArray[np.uint8], name: str) -> None:
     cam = random_cam()
     index, _ = shade(quantise(cam), 30, 70)
-    drawn = overlay(photo, cam, opacity=1, colormap=name)
+    drawn = overlay(photo, cam, opacity=1, colormap=name, by_value=False)
     assert np.array_equal(drawn, colour_table(name)[index])
 
 
-def test_overlay_mixes_by_opacity_and_changes_nothing_it_was_given(
-    photo: NDArray[np.uint8],
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("look", "power"),
+    [({}, 1), ({"lift": True}, 0.6), ({"by_value": False}, 0), ({"opacity": 0.25}, 1)],
+)
+def test_overlay_is_as_opaque_as_the_value_says_and_changes_nothing_it_was_given(
+    photo: NDArray[np.uint8], signed: bool, look: dict[str, float], power: float
 ) -> None:
     cam, before = random_cam(), photo.copy()
-    drawn = overlay(photo, cam, opacity=0.25)
-    opaque = overlay(photo, cam, opacity=1).astype(float)
-    assert abs(drawn - (0.25 * opaque + 0.75 * photo)).max() <= 0.5
+    drawn = overlay(photo, cam, signed=signed, **look)  # type: ignore[arg-type]
+    index, _ = shade(quantise(cam, signed), 30, 70)
+    value = np.abs(index - 127.0) / 127 if signed else index / 255
+    alpha = (look.get("opacity", 0.9) * value**power)[..., None]
+    colour = colour_table("diverging" if signed else "inferno")[index]
+    exact = photo * (1 - alpha) + colour * alpha
+    assert np.abs(drawn - exact).max() <= 1  # opacity has 8 bits, and so has the result
     assert np.array_equal(photo, before)
     assert np.array_equal(cam, random_cam())
+
+
+@pytest.mark.parametrize("look", [{}, {"lift": True}, {"signed": True}])
+def test_overlay_never_veils_the_photograph_where_the_map_is_zero(
+    photo: NDArray[np.uint8], look: dict[str, bool]
+) -> None:
+    cam = np.zeros((3, 7), np.float32)
+    cam[0, 6] = 2.0  # top right
+    drawn = overlay(photo, cam, **look)  # type: ignore[arg-type]
+    assert np.array_equal(drawn[15:], photo[15:])
+    assert np.array_equal(drawn[:, :50], photo[:, :50])
+    assert (drawn[:5, -5:] != photo[:5, -5:]).any(-1).all()
+
+
+def test_alphas_follow_the_value_its_lift_or_nothing() -> None:
+    value = np.arange(256) / 255
+    np.testing.assert_array_equal(alphas(), np.floor(0.9 * value * 255 + 0.5))
+    np.testing.assert_array_equal(alphas(lift=True), np.floor(0.9 * value**0.6 * 255 + 0.5))
+    assert set(alphas(by_value=False, opacity=0.5)) == {128}
+    assert alphas(opacity=1).tolist() == list(range(256))
+    signed = alphas(True, opacity=1).astype(int)
+    assert signed[[0, ZERO, 2 * ZERO]].tolist() == [255, 0, 255]
+    assert (signed[: 2 * ZERO + 1] == signed[2 * ZERO :: -1]).all()
 
 
 def test_overlay_shows_the_photograph_below_the_threshold(photo: NDArray[np.uint8]) -> None:
     cam = np.zeros((3, 7), np.float32)
     cam[0, 6] = 2.0  # top right
-    drawn = overlay(photo, cam, opacity=1, threshold=0.5)
+    drawn = overlay(photo, cam, opacity=1, by_value=False, threshold=0.5)
     changed = (drawn != photo).any(-1)
     assert changed[:5, -5:].all()
     assert not changed[15:].any()

@@ -78,7 +78,7 @@ def test_resolve_layer_reads_after_an_activation_that_follows_in_a_sequential(
     address, reads, tensor
 ):
     layer = resolve_layer(Mixed(), address)
-    assert (layer.source, str(layer.tensor)) == (reads, tensor)
+    assert (layer.point, str(layer.tensor)) == (reads, tensor)
     assert layer.address == address.strip()
     assert layer.module == reads.partition("#")[0]
 
@@ -87,7 +87,7 @@ def test_resolve_layer_reads_after_an_activation_that_follows_in_a_sequential(
 def test_resolve_layer_reads_after_every_listed_activation(activation):
     model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), activation()))
     layer = resolve_layer(model, "0.0")
-    assert (layer.source, str(layer.tensor)) == ("0.1", f"after {activation.__name__}")
+    assert (layer.point, str(layer.tensor)) == ("0.1", f"after {activation.__name__}")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_resolve_layer_reads_after_every_listed_activation(activation):
 )
 def test_resolve_layer_skips_one_normalisation_layer(norm):
     model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU()))
-    assert resolve_layer(model, "0.0").source == "0.2"
+    assert resolve_layer(model, "0.0").point == "0.2"
 
 
 def test_resolve_layer_describes_the_module_that_was_addressed():
@@ -109,7 +109,7 @@ def test_resolve_layer_describes_the_module_that_was_addressed():
 @pytest.mark.parametrize("asked", [0, "0", " 0 "])
 def test_resolve_layer_reads_a_bare_integer_as_a_feature(asked):
     layer = resolve_layer(Mixed(), asked)
-    assert (layer.address, layer.source) == ("features.0", "features.1")
+    assert (layer.address, layer.point) == ("features.0", "features.1")
 
 
 def test_resolve_layer_reads_a_bare_integer_with_a_variant():
@@ -119,7 +119,7 @@ def test_resolve_layer_reads_a_bare_integer_with_a_variant():
 @pytest.mark.parametrize("asked", ["0", 0])
 def test_resolve_layer_prefers_a_module_of_that_number(asked):
     layer = resolve_layer(toy_net(), asked)
-    assert (layer.address, layer.source) == ("0", "1")
+    assert (layer.address, layer.point) == ("0", "1")
 
 
 def test_resolve_layer_takes_module_objects():
@@ -130,8 +130,8 @@ def test_resolve_layer_takes_module_objects():
 
 def test_resolve_layer_takes_module_objects_with_numbers_for_names():
     net = toy_net()
-    assert resolve_layer(net, net[0]).source == "1"
-    assert resolve_layer(net, net[2]).source == "2"
+    assert resolve_layer(net, net[0]).point == "1"
+    assert resolve_layer(net, net[2]).point == "2"
 
 
 def test_resolve_layer_reads_each_use_of_a_shared_activation():

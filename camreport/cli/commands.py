@@ -48,7 +48,7 @@ Examples:
 )
 @click.version_option(__version__, prog_name="camreport")
 def cli() -> None:
-    """Show where a CNN looks: class-activation maps of every image, layer, class and method."""
+    """Put the class-activation maps of every image, layer, class and method in one report."""
 
 
 @cli.command(

@@ -57,9 +57,9 @@ def _layer_row(
         reads = str(layer.tensor)
         if not call.grid.plain:
             reads += f" as {call.grid.size[0]} x {call.grid.size[1]}"
-        if layer.source != call.address:
-            reads += f" ({layer.source})"
-            used = ran[layer.source].used if layer.source in ran else None
+        if layer.point != call.address:
+            reads += f" ({layer.point})"
+            used = ran[layer.point].used if layer.point in ran else None
     own = sum(parameter.numel() for parameter in call.module.parameters())
     return (
         "*" if chosen else "",

@@ -52,7 +52,7 @@ def shared_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tupl
     rows = class_rows(batch)
     guided = [m for m in batch.plan.methods if m.needs is GUIDED and m.scope == "layer"]
     by_gradient = [m for m in methods if m.needs in _FROM_GRADIENTS]
-    by_gradient += [_grad_cam_under(m.key) for m in guided if batch.plan.where(m)]
+    by_gradient += [_grad_cam_named(m.key) for m in guided if batch.plan.points_by_layer(m)]
     maps = {m.key: _activation_maps(batch, m) for m in methods if m.needs is ACTIVATION}
     maps |= {m.key: _head_maps(batch, m, rows) for m in methods if m.needs is HEAD}
     if not (by_gradient or batch.plan.channels):
@@ -100,30 +100,30 @@ def gradient_maps(
     maps = {method.key: batch.empty_maps(method) for method in methods if method.scope == "layer"}
     whole = [method for method in methods if method.scope == "network"]
     maps |= {method.key: {INPUT: _empty_image_maps(batch)} for method in whole}
-    jobs = {source: list[Method]() for source in weights or {}}
+    jobs = {point: list[Method]() for point in weights or {}}
     for method in methods:
-        for source in batch.plan.sources(method) if method.scope == "layer" else ():
-            jobs.setdefault(source, []).append(method)
-    wanted = _wanted(batch, jobs, to_image=bool(whole))
+        for point in batch.plan.points(method) if method.scope == "layer" else ():
+            jobs.setdefault(point, []).append(method)
+    variables = _variables(batch, jobs, to_image=bool(whole))
     by_class = class_gradients(
-        batch.forward.logits, wanted, rows, batch.batching, batch.budget, keep_graph
+        batch.forward.logits, variables, rows, batch.batching, batch.budget, keep_graph
     )
     for part, gradients in by_class:
         for method in whole:
             saliency = _image_map(batch, method, gradients)  # (k, N, H, W)
             maps[method.key][INPUT][:, part] = saliency.transpose(0, 1).float()
-        for source, own in jobs.items():
-            at_source = {method: maps[method.key][source][:, part] for method in own}
-            kept = weights[source][:, part] if weights and source in weights else None
-            _fill_from_gradients(batch, source, gradients, at_source, kept)
+        for point, own in jobs.items():
+            at_point = {method: maps[method.key][point][:, part] for method in own}
+            kept = weights[point][:, part] if weights and point in weights else None
+            _fill_from_gradients(batch, point, gradients, at_point, kept)
         del gradients
     return maps
 
 
 def _fill_from_gradients(
     batch: Batch,
-    source: str,
-    gradients: "Wanted",
+    point: str,
+    gradients: "Gradients",
     maps: Mapping[Method, Tensor],
     weights: Tensor | None,
 ) -> None:
@@ -131,16 +131,16 @@ def _fill_from_gradients(
 
     Args:
         batch: after its forward pass.
-        source: the hook point.
+        point: the hook point.
         gradients: of a few classes; those at the hook point are taken out.
         maps: memory for the maps of these classes, ``(N, k, ...)``; it is filled.
         weights: memory for the channels' weights, ``(N, k, C)``, if they are kept.
     """
-    gradient = gradients.layers.pop(source)  # (k, N, C, h, w)
-    pooled = gradients.pools.pop(source, gradient)
+    gradient = gradients.layers.pop(point)  # (k, N, C, h, w)
+    pooled = gradients.pools.pop(point, gradient)
     if weights is not None:
         weights[:] = gradient.mean((-2, -1)).transpose(0, 1)
-    activation = batch.values(source).expand_as(gradient)
+    activation = batch.values(point).expand_as(gradient)
     for few in _few_images(batch, gradient):
         for method, cams in maps.items():
             used = (pooled if method.needs is POOL_GRADIENT else gradient)[:, few]
@@ -148,8 +148,8 @@ def _fill_from_gradients(
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The tensors to differentiate with respect to, or their gradients.
+class Variables:
+    """The tensors to differentiate with respect to.
 
     Attributes:
         layers: activations by hook point.
@@ -168,7 +168,7 @@ class Wanted:
         image = [] if self.image is None else [self.image]
         return [*self.layers.values(), *self.pools.values(), *self.biases, *image]
 
-    def with_gradients(self, found: Sequence[Tensor | None], classes: int) -> "Wanted":
+    def with_gradients(self, found: Sequence[Tensor | None], classes: int) -> "Gradients":
         """Return the gradients ``(k, N, ...)`` in the same fields as their tensors.
 
         Raises:
@@ -182,17 +182,21 @@ class Wanted:
             for one in self.biases
         ]
         image = None if self.image is None else _reached(next(gradients), "the image")
-        return Wanted(layers, pools, biases, image)
+        return Variables(layers, pools, biases, image)
+
+
+Gradients = Variables
+"""Gradients of the scores of k classes, ``(k, N, ...)``, each in the field of its tensor."""
 
 
 def class_gradients(
     logits: Tensor,
-    wanted: Wanted,
+    variables: Variables,
     rows: Tensor,
     batching: ClassBatching,
     budget: Budget,
     keep_graph: bool = False,
-) -> Iterator[tuple[slice, Wanted]]:
+) -> Iterator[tuple[slice, Gradients]]:
     """Yield d score / d tensor, ``(k, N, ...)``, for as many classes at once as the budget allows.
 
     Batching vectorises the backward pass. Anomaly detection and some ``autograd.Function`` classes
@@ -201,7 +205,7 @@ def class_gradients(
 
     Args:
         logits: ``(N, num_classes)``, with their graph.
-        wanted: the tensors to differentiate with respect to.
+        variables: the tensors to differentiate with respect to.
         rows: cotangents, ``(K, N, num_classes)``.
         batching: records whether classes can be batched.
         budget: the byte budget for gradients.
@@ -211,9 +215,9 @@ def class_gradients(
         LayerError: no gradient of the logits reaches one of the tensors.
         ModelError: the backward pass fails.
     """
-    tensors = wanted.tensors()
+    tensors = variables.tensors()
     if not logits.requires_grad:
-        wanted.with_gradients([None] * len(tensors), len(rows))
+        variables.with_gradients([None] * len(tensors), len(rows))
     step, start = _classes_at_a_time(tensors, budget), 0
     while start < len(rows):
         step = 1 if batching.works is False or torch.is_anomaly_enabled() else step
@@ -239,7 +243,7 @@ def class_gradients(
         batching.works = batched or batching.works
         if not batched:
             found = tuple(None if gradient is None else gradient[None] for gradient in found)
-        handed = [wanted.with_gradients(found, len(chunk))]
+        handed = [variables.with_gradients(found, len(chunk))]
         del found  # so that a gradient lives only as long as the caller keeps it
         yield slice(start, start + len(chunk)), handed.pop()
         start += len(chunk)
@@ -251,54 +255,54 @@ def _classes_at_a_time(tensors: Sequence[Tensor], budget: Budget) -> int:
     return max(1, budget.gradients // max(1, per_class))
 
 
-def bias_shares(forward: ForwardPass, gradients: Wanted) -> list[Tensor]:
+def bias_contributions(forward: ForwardPass, gradients: Gradients) -> list[Tensor]:
     """Return FullGrad's contribution of each bias, ``(k, N, C, h, w)`` or ``(k, N, C)``."""
     biases = [bias for _, bias in forward.biases]
     return [bias * gradient for bias, gradient in zip(biases, gradients.biases, strict=True)]
 
 
-def of_full_grad(forward: ForwardPass) -> Wanted:
+def of_full_grad(forward: ForwardPass) -> Variables:
     """Return the tensors whose gradients FullGrad needs."""
-    return Wanted({}, {}, [output for output, _ in forward.biases], forward.inputs)
+    return Variables({}, {}, [output for output, _ in forward.biases], forward.inputs)
 
 
 def _activation_maps(batch: Batch, method: Method) -> dict[str, Tensor]:
     """Compute maps that do not depend on the class, repeated for each class, ``(N, K, h, w)``."""
     classes = batch.targets.shape[1]
     return {
-        source: method.compute(batch.values(source)).float().unsqueeze(1).repeat(1, classes, 1, 1)
-        for source in batch.plan.sources(method)
+        point: method.compute(batch.values(point)).float().unsqueeze(1).repeat(1, classes, 1, 1)
+        for point in batch.plan.points(method)
     }
 
 
 def _head_maps(batch: Batch, method: Method, rows: Tensor) -> dict[str, Tensor]:
     """Compute maps from the classifier's own weights, ``(N, K, h, w)``."""
     found = {}
-    for source in batch.plan.sources(method):
-        head, values = batch.plan.heads[source], batch.values(source)
+    for point in batch.plan.points(method):
+        head, values = batch.plan.heads[point], batch.values(point)
         weight = rows.transpose(0, 1) @ head.weight  # (N, K, C)
         pooled = values.clamp(min=0) if head.rectified else values
-        found[source] = method.compute(pooled, weight).float()
+        found[point] = method.compute(pooled, weight).float()
     return found
 
 
-def _grad_cam_under(key: str) -> Method:
+def _grad_cam_named(key: str) -> Method:
     """Return Grad-CAM without smoothing, under the key of a method that multiplies it."""
     return replace(METHODS["grad_cam"], key=key, supports_smoothing=False)
 
 
 def _look_alikes_follow(batch: Batch) -> bool:
-    return any(m.needs is LOOK_ALIKES and batch.plan.where(m) for m in batch.plan.methods)
+    return any(m.needs is LOOK_ALIKES and batch.plan.points_by_layer(m) for m in batch.plan.methods)
 
 
-def _wanted(batch: Batch, jobs: dict[str, list[Method]], to_image: bool) -> Wanted:
+def _variables(batch: Batch, jobs: dict[str, list[Method]], to_image: bool) -> Variables:
     """Return the tensors that methods at hook points need gradients of."""
     forward = batch.forward
     pooled = [s for s, own in jobs.items() if any(m.needs is POOL_GRADIENT for m in own)]
-    whole = of_full_grad(forward) if to_image else Wanted({}, {}, [], None)
-    return Wanted(
-        layers={source: forward.activations[source] for source in jobs},
-        pools={source: forward.pools[source] for source in pooled if source in forward.pools},
+    whole = of_full_grad(forward) if to_image else Variables({}, {}, [], None)
+    return Variables(
+        layers={point: forward.activations[point] for point in jobs},
+        pools={point: forward.pools[point] for point in pooled if point in forward.pools},
         biases=whole.biases,
         image=whole.image,
     )
@@ -311,10 +315,10 @@ def _layer_map(batch: Batch, method: Method, activation: Tensor, gradient: Tenso
     return method.compute(activation, gradient)
 
 
-def _image_map(batch: Batch, method: Method, gradients: Wanted) -> Tensor:
+def _image_map(batch: Batch, method: Method, gradients: Gradients) -> Tensor:
     """Return FullGrad's map ``(k, N, H, W)``."""
     assert gradients.image is not None
-    spatial = [part for part in bias_shares(batch.forward, gradients) if part.ndim == 5]
+    spatial = [part for part in bias_contributions(batch.forward, gradients) if part.ndim == 5]
     return method.compute(batch.inputs, gradients.image, spatial)
 
 
@@ -336,9 +340,9 @@ def _empty_weights(batch: Batch) -> dict[str, Tensor]:
     """Return uninitialised weights of the kept channels, ``(N, K, C)``, by hook point."""
     found = {}
     for layer in batch.plan.channels.values():
-        activation = batch.forward.activations[layer.source]
+        activation = batch.forward.activations[layer.point]
         shape = (*batch.targets.shape, activation.shape[1])
-        found[layer.source] = activation.new_empty(shape, dtype=torch.float32)
+        found[layer.point] = activation.new_empty(shape, dtype=torch.float32)
     return found
 
 

@@ -87,15 +87,15 @@ class Batch:
         """The byte budget of the device."""
         return self.limits.budget(self.forward.inputs.device)
 
-    def values(self, source: str) -> Tensor:
+    def values(self, point: str) -> Tensor:
         """Return the activation at a hook point, ``(N, C, h, w)``, without its graph."""
-        return self.forward.activations[source].detach()
+        return self.forward.activations[point].detach()
 
     def empty_maps(self, method: Method) -> dict[str, Tensor]:
         """Return uninitialised maps of a method, ``(N, K, h, w)`` or ``(N, K, C, h, w)``."""
         found = {}
-        for source in self.plan.sources(method):
-            activation = self.forward.activations[source]
+        for point in self.plan.points(method):
+            activation = self.forward.activations[point]
             shape = activation.shape[1:] if method.per_channel else activation.shape[2:]
-            found[source] = activation.new_empty(*self.targets.shape, *shape, dtype=torch.float32)
+            found[point] = activation.new_empty(*self.targets.shape, *shape, dtype=torch.float32)
         return found

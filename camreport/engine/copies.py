@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from camreport.engine.backward import Wanted, class_gradients, class_rows, gradient_maps
+from camreport.engine.backward import Variables, class_gradients, class_rows, gradient_maps
 from camreport.engine.batch import Batch, Maps
 from camreport.engine.cost import Cost
 from camreport.engine.forward import forward_pass
@@ -45,11 +45,11 @@ def averaged_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tu
         if alike:
             rows = look_alike_cotangents(batch.reference_logits, batch.targets)
             maps |= gradient_maps(changed, alike, rows)
-        for key, by_source in maps.items():
+        for key, by_point in maps.items():
             sums = totals.setdefault(key, {})
-            for source, cams in by_source.items():
+            for point, cams in by_point.items():
                 fraction = (cams.flip(-1) if mirrored else cams) / len(copies)
-                sums[source] = sums[source].add_(fraction) if source in sums else fraction
+                sums[point] = sums[point].add_(fraction) if point in sums else fraction
     return totals, cost
 
 
@@ -61,24 +61,24 @@ def noise_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple
     """
     classes = batch.targets.shape[1]
     maps = {method.key: batch.empty_maps(method) for method in methods}
-    sources = dict.fromkeys(source for by_source in maps.values() for source in by_source)
-    per_image = sum(batch.values(source)[0].numel() for source in sources) * classes * 12
+    points = dict.fromkeys(point for by_point in maps.values() for point in by_point)
+    per_image = sum(batch.values(point)[0].numel() for point in points) * classes * 12
     step = max(1, batch.budget.activations // max(1, per_image))
     starts = range(0, len(batch.inputs), step)
     for start in starts:
         part = slice(start, start + step)
-        moments = _moments(batch, part, list(sources))
+        moments = _moments(batch, part, list(points))
         for method in methods:
-            for source, cams in maps[method.key].items():
+            for point, cams in maps[method.key].items():
                 for slot in range(classes):
-                    derivatives = [total[slot] for total in moments[source]]
-                    cam = method.compute(batch.values(source)[part], *derivatives)
+                    derivatives = [total[slot] for total in moments[point]]
+                    cam = method.compute(batch.values(point)[part], *derivatives)
                     cams[part, slot] = cam.float()
     passes = SAMPLES * len(starts)
     return maps, Cost(forwards=passes, backwards=passes * classes)
 
 
-def _moments(batch: Batch, part: slice, sources: Sequence[str]) -> dict[str, list[Tensor]]:
+def _moments(batch: Batch, part: slice, points: Sequence[str]) -> dict[str, list[Tensor]]:
     """Return the means of G, G² and G³ over the noisy copies, ``(K, n, C, h, w)`` each."""
     moments: dict[str, list[Tensor]] = {}
     for noise in noise_like(batch.inputs, batch.plan.options.seed):
@@ -90,13 +90,13 @@ def _moments(batch: Batch, part: slice, sources: Sequence[str]) -> dict[str, lis
             reference_logits=batch.reference_logits[part],
         )
         rows = class_rows(changed)
-        wanted = Wanted({s: changed.forward.activations[s] for s in sources}, {}, [], None)
+        variables = Variables({s: changed.forward.activations[s] for s in points}, {}, [], None)
         logits = changed.forward.logits
-        by_class = class_gradients(logits, wanted, rows, batch.batching, batch.budget)
+        by_class = class_gradients(logits, variables, rows, batch.batching, batch.budget)
         for slots, gradients in by_class:
-            for source, gradient in gradients.layers.items():
+            for point, gradient in gradients.layers.items():
                 room = (len(rows), *gradient.shape[1:])
-                sums = moments.setdefault(source, [gradient.new_zeros(room) for _ in range(3)])
+                sums = moments.setdefault(point, [gradient.new_zeros(room) for _ in range(3)])
                 square = gradient.square()
                 sums[0][slots].add_(gradient, alpha=1 / SAMPLES)
                 sums[1][slots].add_(square, alpha=1 / SAMPLES)

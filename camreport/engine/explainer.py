@@ -520,11 +520,15 @@ def _resolved(
 def _negative_values(batch: Batch) -> tuple[Message, ...]:
     """Return a note on methods that assume A >= 0 at layers with negative values."""
     plan = batch.plan
-    methods = [method for method in plan.methods if method.non_negative and plan.where(method)]
-    wanted = {name: source for method in methods for name, source in plan.where(method).items()}
+    methods = [
+        method for method in plan.methods if method.non_negative and plan.points_by_layer(method)
+    ]
+    wanted = {
+        name: point for method in methods for name, point in plan.points_by_layer(method).items()
+    }
     if not wanted:
         return ()
-    flags = [(batch.values(source) < 0).any() for source in wanted.values()]
+    flags = [(batch.values(point) < 0).any() for point in wanted.values()]
     negative = [
         name for name, flag in zip(wanted, torch.stack(flags).tolist(), strict=True) if flag
     ]
@@ -560,7 +564,7 @@ def _explanation(
         costs=costs,
         bytes_per_image=forward.bytes_per_image,
         channels={
-            name: Channels(layer, batch.values(layer.source).float().cpu(), weights[layer.source])
+            name: Channels(layer, batch.values(layer.point).float().cpu(), weights[layer.point])
             for name, layer in plan.channels.items()
         },
         notes=tuple(dict.fromkeys((*plan.notes, *findings))),
@@ -574,22 +578,22 @@ def _holding_duplicates(batch: Batch) -> dict[str, str]:
     if not duplicates:
         return {}
     equal = [
-        (batch.values(layers[name].source) == batch.values(layers[earlier].source)).all()
+        (batch.values(layers[name].point) == batch.values(layers[earlier].point)).all()
         for name, earlier in duplicates.items()
     ]
     holds = torch.stack(equal).tolist()
     return {name: duplicates[name] for name, one in zip(duplicates, holds, strict=True) if one}
 
 
-def _by_name(by_source: dict[str, Tensor], method: Method, plan: Plan) -> dict[str, Tensor]:
+def _by_name(by_point: dict[str, Tensor], method: Method, plan: Plan) -> dict[str, Tensor]:
     """Return a method's maps by the layers' names, and the fused map."""
-    if not by_source:
+    if not by_point:
         return {}
-    maps = {name: by_source[source] for name, source in plan.where(method).items()}
-    sources = plan.sources(method)
-    if method.fuses and len(sources) > 1:
-        known = [plan.stage_ids[source] for source in sources] if plan.stage_ids else None
-        cams = [by_source[source] for source in sources]
+    maps = {name: by_point[point] for name, point in plan.points_by_layer(method).items()}
+    points = plan.points(method)
+    if method.fuses and len(points) > 1:
+        known = [plan.stage_ids[point] for point in points] if plan.stage_ids else None
+        cams = [by_point[point] for point in points]
         maps[FUSED] = fuse(cams, plan.options.gamma, plan.options.stages, known)
     return maps
 

@@ -20,14 +20,14 @@ class Capture:
     """What a forward pass keeps.
 
     Attributes:
-        sources: hook points of the layers, ``name`` or ``name#k``.
+        points: hook points of the layers, ``name`` or ``name#k``.
         pools: name of the pooling module that follows a layer, by the layer's hook point.
         from_input: record the graph from the images on, and keep the outputs of biased modules.
         output: key, attribute or index of the logits in the model's output.
         activation: how logits become probabilities, or ``auto``.
     """
 
-    sources: tuple[str, ...]
+    points: tuple[str, ...]
     pools: Mapping[str, str]
     from_input: bool
     output: str | None
@@ -89,7 +89,7 @@ def _forward_pass(
     """Run the forward pass, with the graph from the images on if ``from_input``."""
     modules = dict(module.named_modules(remove_duplicate=False))
     biased = biased_modules(module) if from_input else {}
-    names = (source.partition("#")[0] for source in capture.sources)
+    names = (point.partition("#")[0] for point in capture.points)
     kept = {name: modules[name] for name in (*names, *capture.pools.values(), *biased)}
     with LayerTrace(kept, (inputs.shape[-2], inputs.shape[-1])) as trace:
         inputs = inputs.detach().requires_grad_(from_input)
@@ -104,8 +104,8 @@ def _forward_pass(
             logits=logits_of(output, len(inputs), key, activation),
             output=key,
             activation=activation,
-            activations={name: _of_images(trace, name, len(inputs)) for name in capture.sources},
-            grids={name: trace.grid(name) for name in capture.sources},
+            activations={name: _of_images(trace, name, len(inputs)) for name in capture.points},
+            grids={name: trace.grid(name) for name in capture.points},
             pools={name: trace[pool] for name, pool in capture.pools.items()},
             biases=[
                 (output, bias)
@@ -113,21 +113,21 @@ def _forward_pass(
                 for output in trace.calls(name)
                 if output.ndim == (4 if bias.ndim == 3 else 2)
             ],
-            order=sorted(capture.sources, key=trace.position),
+            order=sorted(capture.points, key=trace.position),
             bytes_per_image=returned.total // len(inputs),
         )
 
 
-def _of_images(trace: LayerTrace, source: str, count: int) -> Tensor:
+def _of_images(trace: LayerTrace, point: str, count: int) -> Tensor:
     """Return a captured output, if its first axis is the image axis.
 
     Raises:
         NotSpatialError: the first axis has another length than the number of images.
     """
-    captured = trace[source]
+    captured = trace[point]
     if len(captured) != count:
         raise NotSpatialError(
-            source.partition("#")[0],
+            point.partition("#")[0],
             f"{tuple(captured.shape)} for {count} images: its first axis is not "
             "the images, but windows, heads or a table",
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from camreport.engine.backward import Wanted, class_gradients
+from camreport.engine.backward import Variables, class_gradients
 from camreport.engine.batch import Batch, Maps
 from camreport.engine.cost import Cost
 from camreport.engine.plan import INPUT
@@ -42,8 +42,8 @@ def guided_maps(batch: Batch, methods: Sequence[Method], earlier: Maps) -> tuple
         output = batch.module(leaf.clone())
     logits = logits_of(output, len(leaf), plan.output, plan.activation)
     rows = cotangents(logits, batch.targets, plan.options.quantity, activation=plan.activation)
-    wanted = Wanted({}, {}, [], leaf)
-    by_class = class_gradients(logits, wanted, rows, batch.batching, batch.budget)
+    variables = Variables({}, {}, [], leaf)
+    by_class = class_gradients(logits, variables, rows, batch.batching, batch.budget)
     parts = [part.image for _, part in by_class]
     gradient = torch.cat([part for part in parts if part is not None]).transpose(0, 1).float()
     maps: Maps = {}

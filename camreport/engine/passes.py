@@ -34,7 +34,9 @@ class Passes:
 
     def methods(self, plan: Plan) -> list[Method]:
         """Return the methods that are computed by these passes."""
-        return [m for m in plan.methods if plan.where(m) and passes_of(m, plan) == self.name]
+        return [
+            m for m in plan.methods if plan.points_by_layer(m) and passes_of(m, plan) == self.name
+        ]
 
 
 PASSES = (

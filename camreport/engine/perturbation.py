@@ -34,30 +34,30 @@ def masked_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tupl
     maps, before = Maps(), _counted(batch)
     with torch.no_grad():
         for method in methods:
-            for source in batch.plan.sources(method):
-                changed = _masked_scores(batch, method, source)
-                cams = method.compute(batch.values(source), changed)
-                maps.setdefault(method.key, {})[source] = cams.float()
+            for point in batch.plan.points(method):
+                changed = _masked_scores(batch, method, point)
+                cams = method.compute(batch.values(point), changed)
+                maps.setdefault(method.key, {})[point] = cams.float()
     return maps, _counted(batch, before)
 
 
 def tail_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
     """Compute the maps of methods that change a layer's output and run the rest of the model."""
     maps, before = Maps(), _counted(batch)
-    sources = dict.fromkeys(s for method in methods for s in batch.plan.sources(method))
+    points = dict.fromkeys(s for method in methods for s in batch.plan.points(method))
     read = _Scores(batch, batch.plan.options.quantity)
     unchanged = read.of(batch.reference_logits[:, None], slice(None))[:, 0]
     with torch.no_grad():
-        for source in sources:
-            tail = BoundTail(batch, source)
-            for method in (m for m in methods if source in batch.plan.sources(m)):
+        for point in points:
+            tail = BoundTail(batch, point)
+            for method in (m for m in methods if point in batch.plan.points(m)):
                 if method.needs is ABLATED:
                     changed = _scores_of_variants(batch, tail, tail.channels, tail.ablated, read)
                     cams = method.compute(tail.values, unchanged, changed)
                 else:
                     changed = _scores_of_variants(batch, tail, tail.positions, tail.kept, read)
                     cams = method.compute(tail.values, changed)
-                maps.setdefault(method.key, {})[source] = cams.float()
+                maps.setdefault(method.key, {})[point] = cams.float()
     return maps, _counted(batch, before)
 
 
@@ -70,7 +70,7 @@ def variants_of(method: Method, activation: Tensor) -> int:
 
 
 def checked_tail(
-    module: nn.Module, tail: Tail, forward: ForwardPass, source: str
+    module: nn.Module, tail: Tail, forward: ForwardPass, point: str
 ) -> CheckedTail | None:
     """Return a tail if it gives the model's logits, up to rounding; None if not.
 
@@ -80,10 +80,10 @@ def checked_tail(
         module: the model, in evaluation mode.
         tail: the part of the model after the layer.
         forward: a forward pass of the model.
-        source: the layer's hook point.
+        point: the layer's hook point.
     """
     inputs, logits = forward.inputs.detach(), forward.logits.detach()
-    values = forward.activations[source].detach()
+    values = forward.activations[point].detach()
     rows = torch.arange(len(inputs) + 1, device=inputs.device) % len(inputs)
     with torch.no_grad():
         saved = _tried(lambda: _saved(tail, inputs))
@@ -110,10 +110,10 @@ class BoundTail:
         positions: number of variants that keep one position, one for each position.
     """
 
-    def __init__(self, batch: Batch, source: str) -> None:
-        checked = batch.plan.tails.get(source)
+    def __init__(self, batch: Batch, point: str) -> None:
+        checked = batch.plan.tails.get(point)
         budget, device = batch.budget, batch.inputs.device
-        self._batch, self.values = batch, batch.values(source)
+        self._batch, self.values = batch, batch.values(point)
         self._tail = checked.tail if checked else None
         self._entry = checked.tail.entry if checked else None
         self._saved: tuple[Tensor, ...] = ()
@@ -124,8 +124,8 @@ class BoundTail:
             most = batch.limits.tail_variants * budget.images
             self.chunk = max(1, min(most, budget.activations // max(1, checked.bytes_per_variant)))
         else:
-            grid = batch.forward.grids[source]
-            self._whole = whole_model(batch.module, source, batch.inputs, grid)
+            grid = batch.forward.grids[point]
+            self._whole = whole_model(batch.module, point, batch.inputs, grid)
             self.chunk = batch.limits.images_of(device, batch.plan.bytes_per_image)
 
     def logits(self, values: Tensor, rows: Tensor) -> Tensor:
@@ -306,7 +306,7 @@ def _scores_of_variants(
     return found
 
 
-def _masked_scores(batch: Batch, method: Method, source: str) -> Tensor:
+def _masked_scores(batch: Batch, method: Method, point: str) -> Tensor:
     """Return the targets' scores in each image under each channel's mask, ``(N, C, K)``.
 
     The mask of a constant channel is zero, so one blank image is run for all constant channels.
@@ -314,7 +314,7 @@ def _masked_scores(batch: Batch, method: Method, source: str) -> Tensor:
     assert method.masks is not None
     assert method.weighs_by is not None
     make_masks = method.masks
-    plan, inputs, values = batch.plan, batch.inputs, batch.values(source)
+    plan, inputs, values = batch.plan, batch.inputs, batch.values(point)
     count, channels = values.shape[:2]
     flat = values.flatten(0, 1)  # (N * C, h, w)
     live = (flat.amax((-2, -1)) > flat.amin((-2, -1))).nonzero().squeeze(1)

@@ -154,7 +154,7 @@ class Draft:
         """What a forward pass has to keep."""
         layers = (*self.layers.values(), *self.channels.values())
         return Capture(
-            sources=tuple(dict.fromkeys(layer.source for layer in layers)),
+            points=tuple(dict.fromkeys(layer.point for layer in layers)),
             pools=self.pools,
             from_input=any(method.needs is INPUT_GRADIENT for method in self.computed),
             output=self.options.output,
@@ -243,13 +243,13 @@ class Plan:
         """How the logits become probabilities: ``softmax``, ``sigmoid`` or ``none``."""
         return self.capture.activation
 
-    def where(self, method: Method) -> Mapping[str, str]:
+    def points_by_layer(self, method: Method) -> Mapping[str, str]:
         """Return the hook points at which a method is computed, by the layer's name."""
         return self.hook_points[method.key]
 
-    def sources(self, method: Method) -> tuple[str, ...]:
+    def points(self, method: Method) -> tuple[str, ...]:
         """Return the distinct hook points at which a method is computed."""
-        return tuple(dict.fromkeys(self.where(method).values()))
+        return tuple(dict.fromkeys(self.points_by_layer(method).values()))
 
     def result_bytes(self, classes: int) -> int:
         """Return the bytes of one image's maps, kept channels, logits and targets.
@@ -264,14 +264,14 @@ class Plan:
 
     def _map_values(self, method: Method) -> int:
         """Return the number of values in a method's maps of one class."""
-        names = self.where(method)
+        names = self.points_by_layer(method)
         if method.needs is INPUT_GRADIENT:
             return prod(self.input_shape[1:]) * len(names)
         if method.grid == "input":
             return prod(self.input_shape) * len(names)
         shapes = [self.shapes[name] for name in names]
         values = sum(prod(shape) if method.per_channel else prod(shape[1:]) for shape in shapes)
-        if method.fuses and len(self.sources(method)) > 1:
+        if method.fuses and len(self.points(method)) > 1:
             values += max(prod(shape[1:]) for shape in shapes)
         return values
 
@@ -294,13 +294,13 @@ def make_draft(
         MethodError: none of the methods can be computed.
     """
     needs = {method.needs for method in options.methods}
-    sources = dict.fromkeys(layer.source for layer in layers.values())
+    points = dict.fromkeys(layer.point for layer in layers.values())
     followed, heads = None, dict[str, Head]()
     if needs & {HEAD, GUIDED, ABLATED, KEPT}:
-        followed = follow(module, sources)
+        followed = follow(module, points)
     if HEAD in needs and followed is not None:
-        found = {s: find_head(followed, s, options.output, options.activation) for s in sources}
-        heads = {source: head for source, head in found.items() if head}
+        found = {s: find_head(followed, s, options.output, options.activation) for s in points}
+        heads = {point: head for point, head in found.items() if head}
     draft = Draft(
         options=options,
         layers=layers,
@@ -308,7 +308,7 @@ def make_draft(
         skipped=(),
         followed=followed,
         heads=heads,
-        pools=_pools(module, sources) if POOL_GRADIENT in needs else {},
+        pools=_pools(module, points) if POOL_GRADIENT in needs else {},
         stage_ids=_stages_of_alexnet(module, layers),
     )
     return draft.without(
@@ -321,11 +321,11 @@ def hook_points_of(
 ) -> dict[str, dict[str, str]]:
     """Return the hook points at which each method is computed, by its key and the layer's name."""
     out = {(skip.method, skip.layer) for skip in skipped}
-    sources = {name: layer.source for name, layer in layers.items()}
+    points = {name: layer.point for name, layer in layers.items()}
     return {
         method.key: {
-            name: source
-            for name, source in (sources if method.scope == "layer" else {INPUT: INPUT}).items()
+            name: point
+            for name, point in (points if method.scope == "layer" else {INPUT: INPUT}).items()
             if not {(method.key, None), (method.key, name)} & out
         }
         for method in methods
@@ -359,7 +359,7 @@ def _skips(module: nn.Module, draft: Draft, method: Method) -> list[Skip]:
         if method.non_negative and layer.address.endswith(":pre"):
             reason = message("engine.skip.negative", method=name, layer=address)
             found.append(Skip(method.key, address, reason))
-        if method.needs is HEAD and layer.source not in draft.heads:
+        if method.needs is HEAD and layer.point not in draft.heads:
             reason = message("engine.skip.head_at", method=name, layer=address)
             found.append(Skip(method.key, address, reason))
     return found
@@ -391,24 +391,24 @@ def _stages_of_alexnet(module: nn.Module, layers: Mapping[str, Layer]) -> dict[s
     if not is_alexnet(module) or sorted(names) != sorted(ALEXNET_LAYERS):
         return {}
     stages = [ALEXNET_LAYERS.index(name) for name in names]
-    return {layer.source: stage for layer, stage in zip(layers.values(), stages, strict=True)}
+    return {layer.point: stage for layer, stage in zip(layers.values(), stages, strict=True)}
 
 
-def _pools(module: nn.Module, sources: Iterable[str]) -> dict[str, str]:
+def _pools(module: nn.Module, points: Iterable[str]) -> dict[str, str]:
     """Return the pooling module that directly follows each module in its ``Sequential``.
 
     A pooling module that is used several times is left out: it is unclear which layer it follows.
     """
     uses = Counter(part for _, part in module.named_modules(remove_duplicate=False))
     found = {}
-    for source in sources:
-        parent_name, _, child = source.rpartition(".")
+    for point in points:
+        parent_name, _, child = point.rpartition(".")
         parent = module.get_submodule(parent_name)
-        if "#" in source or not isinstance(parent, nn.Sequential):
+        if "#" in point or not isinstance(parent, nn.Sequential):
             continue
         names = list(parent._modules)
         following = names[names.index(child) + 1 :][:1]
         after = parent._modules[following[0]] if following else None
         if isinstance(after, _POOLINGS) and uses[after] == 1:
-            found[source] = f"{parent_name}.{following[0]}" if parent_name else following[0]
+            found[point] = f"{parent_name}.{following[0]}" if parent_name else following[0]
     return found

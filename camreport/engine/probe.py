@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from camreport.engine.backward import bias_shares, class_gradients, of_full_grad
+from camreport.engine.backward import bias_contributions, class_gradients, of_full_grad
 from camreport.engine.batch import ClassBatching
 from camreport.engine.forward import Capture, ForwardPass, biased_modules, forward_pass
 from camreport.engine.memory import Limits
@@ -28,7 +28,7 @@ from camreport.network.address import Layer
 from camreport.network.graph import find_tail
 from camreport.network.logits import logits_of
 from camreport.network.memory import is_out_of_memory
-from camreport.network.places import depends_on_company
+from camreport.network.positions import depends_on_company
 from camreport.network.reading import reading_notes, settled
 from camreport.network.state import (
     forward_without_gradients,
@@ -122,7 +122,7 @@ def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Lim
         tails=tails,
         input_shape=tuple(forward.inputs.shape[1:]),
         shapes={
-            name: tuple(forward.activations[layer.source].shape[1:])
+            name: tuple(forward.activations[layer.point].shape[1:])
             for name, layer in (layers | channels).items()
         },
         duplicates=_duplicates(forward, layers),
@@ -134,7 +134,7 @@ def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Lim
         notes=(
             *reading_notes(activation, output, options.output),
             *draft.notes,
-            *(message("engine.whole_model", layer=source) for source in whole),
+            *(message("engine.whole_model", layer=point) for point in whole),
         ),
     )
 
@@ -144,10 +144,10 @@ def _variants_per_image(
 ) -> int:
     """Return the number of variants of one image that perturbation methods run."""
     return sum(
-        variants_of(method, forward.activations[source][:1])
+        variants_of(method, forward.activations[point][:1])
         for method in methods
         if method.needs.perturbs
-        for source in dict.fromkeys(hook_points[method.key].values())
+        for point in dict.fromkeys(hook_points[method.key].values())
     )
 
 
@@ -178,7 +178,7 @@ def full_grad_gap(
     by_class = class_gradients(forward.logits, of_full_grad(forward), rows, ClassBatching(), budget)
     for part, gradients in by_class:
         assert gradients.image is not None
-        parts = [image * gradients.image, *bias_shares(forward, gradients)]
+        parts = [image * gradients.image, *bias_contributions(forward, gradients)]
         sums = torch.stack([one.double().flatten(1).sum(1) for one in parts])  # (parts, k)
         for score, own in zip(logits[top[0, part]], sums.T, strict=True):
             allowed = MAX_UNCOUNTED * float(score.abs() + own.abs().sum())
@@ -230,10 +230,10 @@ def _mixes_images(module: nn.Module, image: Tensor, output: str | None) -> bool:
 
 def _in_order(forward: ForwardPass, layers: Mapping[str, Layer]) -> dict[str, Layer]:
     """Return layers in network order, with the layout of their grids added to the description."""
-    order = sorted(layers, key=lambda name: forward.order.index(layers[name].source))
+    order = sorted(layers, key=lambda name: forward.order.index(layers[name].point))
     return {
         name: replace(
-            layers[name], tensor=forward.grids[layers[name].source].described(layers[name].tensor)
+            layers[name], tensor=forward.grids[layers[name].point].described(layers[name].tensor)
         )
         for name in order
     }
@@ -243,8 +243,8 @@ def _large_grids(draft: Draft, forward: ForwardPass) -> list[Skip]:
     """Return the skips of methods at layers with more positions than the method allows."""
     found = []
     for method in draft.options.methods:
-        for name, source in draft.hook_points[method.key].items():
-            positions = forward.activations[source][0, 0].numel() if method.max_positions else 0
+        for name, point in draft.hook_points[method.key].items():
+            positions = forward.activations[point][0, 0].numel() if method.max_positions else 0
             if method.max_positions and positions > method.max_positions:
                 words = {"method": method.name, "positions": f"{positions:,}", "layer": name}
                 found.append(Skip(method.key, name, message("engine.skip.positions", **words)))
@@ -260,27 +260,27 @@ def _tails(
 ) -> tuple[dict[str, CheckedTail], list[str]]:
     """Return the tails that give the model's logits, and the hook points without one."""
     changed = [m for m in draft.options.methods if m.needs in (ABLATED, KEPT)]
-    sources = dict.fromkeys(s for method in changed for s in hook_points[method.key].values())
+    points = dict.fromkeys(s for method in changed for s in hook_points[method.key].values())
     found: dict[str, CheckedTail] = {}
-    for source in sources:
-        if draft.followed is None or not forward.grids[source].plain:
+    for point in points:
+        if draft.followed is None or not forward.grids[point].plain:
             continue
-        tail = find_tail(draft.followed, source, forward.output, activation)
-        checked = tail and checked_tail(module, tail, forward, source)
+        tail = find_tail(draft.followed, point, forward.output, activation)
+        checked = tail and checked_tail(module, tail, forward, point)
         if checked:
-            found[source] = checked
-    return found, [source for source in sources if source not in found]
+            found[point] = checked
+    return found, [point for point in points if point not in found]
 
 
 def _duplicates(forward: ForwardPass, layers: Mapping[str, Layer]) -> dict[str, str]:
     """Return, for each layer whose tensor equals an earlier layer's, that earlier layer."""
     duplicates: dict[str, str] = {}
     for name, layer in layers.items():
-        own = forward.activations[layer.source]
+        own = forward.activations[layer.point]
         for earlier in layers:
             if earlier == name:
                 break
-            other = forward.activations[layers[earlier].source]
+            other = forward.activations[layers[earlier].point]
             if earlier not in duplicates and own.shape == other.shape and torch.equal(own, other):
                 duplicates[name] = earlier
                 break

@@ -53,20 +53,20 @@ class Layer:
 
     Attributes:
         address: canonical name, e.g. ``features.0``, ``features.0:pre``, ``layer1.0.relu#1``.
-        source: hook point, the name (and call) of the module whose output is captured.
+        point: hook point, the name (and call) of the module whose output is captured.
         type: class name of the addressed module.
         tensor: description of the captured tensor: ``after ReLU`` or ``own output``.
     """
 
     address: str
-    source: str
+    point: str
     type: str
     tensor: Message
 
     @property
     def module(self) -> str:
         """Name of the captured module, without the number of its call."""
-        return self.source.partition("#")[0]
+        return self.point.partition("#")[0]
 
 
 def resolve_layer(model: nn.Module, given: str | int | nn.Module) -> Layer:
@@ -96,7 +96,7 @@ def resolve_layer(model: nn.Module, given: str | int | nn.Module) -> Layer:
     after = None if variant or call else _activation_after(modules, name)
     return Layer(
         address=address,
-        source=after or (f"{name}#{call}" if call else name),
+        point=after or (f"{name}#{call}" if call else name),
         type=type(modules[name]).__name__,
         tensor=(
             message("network.tensor.after", activation=type(modules[after]).__name__)

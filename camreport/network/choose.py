@@ -140,7 +140,7 @@ def choose_layers(
     return found
 
 
-def check_places(
+def check_positions(
     module: nn.Module, layers: Mapping[str, Layer], image: Tensor, output: str | None = None
 ) -> None:
     """Refuse layers whose output has the shape of a map but does not show image positions.
@@ -164,7 +164,7 @@ def check_places(
     calls = survey(module, image, output)
     ran = {call.address: call for child in calls for call in child.inside()}
     for name in doubtful:
-        call = ran.get(layers[name].source)
+        call = ran.get(layers[name].point)
         if call and call.why_no_map:
             near = ", ".join(nearest_layers(calls, call.name)) or "none"
             raise LayerError(

@@ -158,9 +158,9 @@ class FollowedModel:
         called = ("call_function", "call_method")
         return {node.target for node in self.graph.nodes if node.op in called}
 
-    def output_of(self, source: str) -> Node | None:
+    def output_of(self, point: str) -> Node | None:
         """Return the step at which the module of a hook point, ``name`` or ``name#k``, returned."""
-        name, _, call = source.partition("#")
+        name, _, call = point.partition("#")
         calls, number = self.outputs.get(name, ()), int(call or 0)
         return calls[number] if number < len(calls) else None
 
@@ -174,16 +174,16 @@ class FollowedModel:
         return result if isinstance(result, Node) else None
 
 
-def follow(module: nn.Module, sources: Collection[str] = ()) -> FollowedModel | None:
+def follow(module: nn.Module, points: Collection[str] = ()) -> FollowedModel | None:
     """Trace a model's forward symbolically; return None if its code does not allow that.
 
     If the code inside a requested module cannot be traced, that module becomes a single step.
 
     Args:
         module: the model, in evaluation mode; its attributes are restored afterwards.
-        sources: hook points whose outputs are needed, ``name`` or ``name#k``.
+        points: hook points whose outputs are needed, ``name`` or ``name#k``.
     """
-    names = {source.partition("#")[0] for source in sources}
+    names = {point.partition("#")[0] for point in points}
     followed = _follow(module, _Tracer(names))
     if followed is None and names:
         followed = _follow(module, _Tracer(names, whole=True))
@@ -207,7 +207,7 @@ def _follow(module: nn.Module, tracer: "_Tracer") -> FollowedModel | None:
 
 
 def find_tail(
-    model: FollowedModel, source: str, output: str | None = None, activation: str = SOFTMAX
+    model: FollowedModel, point: str, output: str | None = None, activation: str = SOFTMAX
 ) -> Tail | None:
     """Return the part of a model after the output of a module.
 
@@ -215,12 +215,12 @@ def find_tail(
     not depend on the module.
 
     Args:
-        model: the model, traced with this source.
-        source: hook point of the layer.
+        model: the model, traced with this point.
+        point: hook point of the layer.
         output: key, attribute or index of the logits in the model's output.
         activation: how logits become probabilities.
     """
-    layer, result = model.output_of(source), model.logits(output)
+    layer, result = model.output_of(point), model.logits(output)
     if layer is None or result is None:
         return None
     nodes = list(model.graph.nodes)
@@ -245,13 +245,13 @@ def find_tail(
 
 
 def find_head(
-    model: FollowedModel, source: str, output: str | None = None, activation: str = SOFTMAX
+    model: FollowedModel, point: str, output: str | None = None, activation: str = SOFTMAX
 ) -> Head | None:
     """Return the pooling and linear layer after a module; None if the tail has other layers.
 
     The arguments are those of ``find_tail``.
     """
-    node, result = model.output_of(source), model.logits(output)
+    node, result = model.output_of(point), model.logits(output)
     if node is None or result is None:
         return None
     pooled = rectified = False
@@ -280,13 +280,13 @@ def _class_weights(linear: nn.Linear, activation: str) -> Tensor:
 
 
 def whole_model(
-    module: nn.Module, source: str, images: Tensor, grid: Grid
+    module: nn.Module, point: str, images: Tensor, grid: Grid
 ) -> Callable[[Tensor, Tensor], object]:
     """Return a function that runs the whole model with a layer's output replaced.
 
     Args:
         module: the model.
-        source: hook point of the layer, ``name`` or ``name#k``.
+        point: hook point of the layer, ``name`` or ``name#k``.
         images: ``(N, 3, H, W)``.
         grid: layout of the layer's output.
 
@@ -294,7 +294,7 @@ def whole_model(
         A function from values ``(M, C, h, w)`` and the rows ``(M,)`` of their images to the model's
         output.
     """
-    name, _, call = source.partition("#")
+    name, _, call = point.partition("#")
     parts = {"": module, name: module.get_submodule(name)}
     forward = forward_without_gradients(module)
 

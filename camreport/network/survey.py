@@ -11,7 +11,7 @@ from camreport.errors import LayerError
 from camreport.network.grid import Grid, grid_of, is_like
 from camreport.network.logits import logits_of
 from camreport.network.memory import is_out_of_memory
-from camreport.network.places import (
+from camreport.network.positions import (
     PROBES,
     MatrixProducts,
     depends_on_company,

@@ -20,7 +20,7 @@ from camreport.messages import Message, message
 from camreport.methods import Method
 from camreport.models import LoadedModel
 from camreport.network.address import Layer
-from camreport.network.choose import check_places, choose_layers
+from camreport.network.choose import check_positions, choose_layers
 from camreport.network.state import preserved
 from camreport.network.survey import sample_image
 from camreport.results.decoding import Entry, filled, shortened, whole
@@ -182,7 +182,7 @@ def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str
     with preserved(model.module):
         chosen = choose_layers(model.module, layers, sample, model.output)
         if layers is not None:
-            check_places(model.module, chosen, sample, model.output)
+            check_positions(model.module, chosen, sample, model.output)
     return {layer.address: layer for layer in chosen.values()}
 
 

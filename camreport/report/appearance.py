@@ -15,9 +15,6 @@ from camreport.report.heatmap import QuantisedCam, overlay, quantise, signed_pic
 from camreport.results.reader import MapRecord
 from camreport.results.schema import ImageEntry
 
-OPACITY = 0.5
-"""Of the heat maps, as long as the reader does not change it."""
-
 Part = tuple[float, float, float, float]
 """Left, top, right and bottom of a rectangle, as fractions of a photograph."""
 
@@ -87,12 +84,8 @@ def drawn_over(photo: NDArray[np.uint8], shown: Appearance, seen: Part) -> NDArr
         size = (columns.stop - columns.start, rows.stop - rows.start)
         picture[rows, columns] = cv2.resize(signed_picture(shown.colours), size)
     else:
-        picture[rows, columns] = overlay(
-            photo[rows, columns],
-            shown.drawn,
-            opacity=OPACITY,
-            signed=shown.method.values == "signed",
-        )
+        signed = shown.method.values == "signed"
+        picture[rows, columns] = overlay(photo[rows, columns], shown.drawn, signed=signed)
     return picture
 
 

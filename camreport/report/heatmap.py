@@ -1,9 +1,9 @@
 """From a raw cam to pixels: the reference that the report's JavaScript repeats bit for bit.
 
 raw cam ─▶ quantise (8 bits, peak kept) ─▶ enlarge (bilinear) ─▶ levels (scale, threshold)
-        ─▶ colours of a 256-entry table ─▶ overlay
+        ─▶ colours and opacities of 256-entry tables ─▶ overlay
 
-Everything up to the colours is the same arithmetic in float64 here and in the browser, and
+Everything up to the opacities is the same arithmetic in float64 here and in the browser, and
 every rounding is ``floor(x + 0.5)``. Nothing here imports torch.
 """
 
@@ -19,18 +19,24 @@ from camreport.errors import MethodError, suggestion
 ZERO = 127
 """The byte that stands for zero in a signed map; it reaches from 0 (-peak) to 254 (+peak)."""
 
+OPACITY = 0.9
+"""How opaque the largest value of a map is drawn, 0..1."""
+
+LIFT = 0.6
+"""The power of a value that its opacity follows where small values are lifted."""
+
 PICTURE_REACH = 0.995
 """Fraction of a signed picture's values that are not clipped."""
 
 _OPENCV_COLORMAPS = {
+    "inferno": cv2.COLORMAP_INFERNO,
     "viridis": cv2.COLORMAP_VIRIDIS,
     "cividis": cv2.COLORMAP_CIVIDIS,
-    "inferno": cv2.COLORMAP_INFERNO,
     "turbo": cv2.COLORMAP_TURBO,
     "jet": cv2.COLORMAP_JET,
 }
-COLORMAPS = ("viridis", "cividis", "inferno", "gray", "turbo", "jet")
-"""Colour maps for maps from 0 up: perceptually even ones first, jet last."""
+COLORMAPS = ("inferno", "viridis", "cividis", "gray", "turbo", "jet")
+"""Colour maps for maps from 0 up: the default first, perceptually even ones next, jet last."""
 
 _DIVERGING = "#2b5c8a #4f86b0 #86b1cf #bcd5e4 #f4f3ef #f3cfae #e6a06a #cc6f35 #9d4a1b"
 
@@ -126,7 +132,7 @@ def shade(
     return index.astype(np.uint8), index >= threshold * 255
 
 
-def colour_table(name: str = "viridis") -> NDArray[np.uint8]:
+def colour_table(name: str = "inferno") -> NDArray[np.uint8]:
     """Return the RGB colours ``(256, 3)`` of a colour map.
 
     Raises:
@@ -146,25 +152,54 @@ def colour_table(name: str = "viridis") -> NDArray[np.uint8]:
     return np.ascontiguousarray(bgr.reshape(256, 3)[:, ::-1])
 
 
+def alphas(
+    signed: bool = False,
+    *,
+    opacity: float = OPACITY,
+    by_value: bool = True,
+    lift: bool = False,
+) -> NDArray[np.uint8]:
+    """Return how opaque each index of a colour table is drawn, uint8 ``(256,)``.
+
+    ``floor(opacity · v^p · 255 + 0.5)``, v the index as a fraction of the scale (signed: its
+    distance from zero), p = 1, 0.6 if lifted, and 0 if opacity does not follow the value.
+
+    Args:
+        signed: whether the indices are those of a signed map.
+        opacity: of the largest value, 0 (photograph only) to 1 (heat map only).
+        by_value: the smaller a value (by magnitude), the more transparent.
+        lift: let small values stand out more; only by value.
+    """
+    index = np.arange(256, dtype=np.float64)
+    value = np.minimum(np.abs(index - ZERO) / ZERO, 1) if signed else index / 255
+    power = (LIFT if lift else 1.0) if by_value else 0.0
+    return np.floor(opacity * value**power * 255 + 0.5).astype(np.uint8)
+
+
 def overlay(
     image: NDArray[np.uint8],
     cam: NDArray[np.float32],
     *,
-    opacity: float = 0.5,
-    colormap: str = "viridis",
+    opacity: float = OPACITY,
+    colormap: str = COLORMAPS[0],
+    by_value: bool = True,
+    lift: bool = False,
     threshold: float = 0.0,
     signed: bool = False,
 ) -> NDArray[np.uint8]:
-    """Blend a cam as a heat map over the image it explains.
+    """Lay a cam as a heat map over the image it explains: the photograph stays where it is low.
 
-    The map is normalised as ``relu(cam) / max(cam)`` and enlarged bilinearly to the image. An
-    empty or undefined map leaves the image as it is.
+    ``photograph · (1 - a) + colour · a`` with a = opacity · v, where v = ``relu(cam) / max(cam)``,
+    enlarged bilinearly to the image. An empty or undefined map leaves the image as it is.
 
     Args:
         image: RGB uint8 ``(H, W, 3)``: the part of the photograph that the model saw.
         cam: raw map ``(h, w)``, any float dtype.
-        opacity: of the heat map, 0 (photograph only) to 1 (heat map only).
+        opacity: of the map's largest value, 0 (photograph only) to 1 (heat map only).
         colormap: one of ``COLORMAPS``; a signed map always takes the diverging one.
+        by_value: the smaller a value (by magnitude), the more transparent. False lays the whole
+            map on evenly; papers often show ``opacity=0.5, colormap="jet", by_value=False``.
+        lift: a = opacity · v^0.6, which brings out the small values of early layers.
         threshold: fraction of the maximum below which the photograph shows unchanged, 0..1.
         signed: draw negative values too, diverging around zero.
 
@@ -176,7 +211,7 @@ def overlay(
 
     Example:
         >>> overlay(np.zeros((2, 2, 3), np.uint8), np.ones((1, 1), np.float32), opacity=1)[0, 0]
-        array([253, 231,  37], dtype=uint8)
+        array([252, 255, 164], dtype=uint8)
     """
     image, cam = np.asarray(image), np.asarray(cam)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -192,7 +227,8 @@ def overlay(
     if quantised.state != "positive":
         return image.copy()
     index, visible = shade(quantised, *image.shape[:2], threshold=threshold)
-    alpha = np.where(visible, opacity, 0.0)[..., None]
+    table_alpha = alphas(signed, opacity=opacity, by_value=by_value, lift=lift) / 255
+    alpha = (table_alpha[index] * visible)[..., None]
     blended: NDArray[np.float64] = table[index] * alpha + image * (1 - alpha)
     return np.floor(blended + 0.5).astype(np.uint8)
 

@@ -196,18 +196,27 @@ class Results:
         joined = (PHOTO, PHOTO_OFFSETS)
         return {name: array[row] for name, array in shard.items() if name not in joined}
 
+    def shard(self, name: str) -> Arrays:
+        """Return the arrays of a shard, by the name of its file.
+
+        Raises:
+            ResultsError: it is missing or damaged.
+        """
+        if self._shard[0] != name:
+            arrays = read_shard(self.path / name, self.path.parent)
+            check_arrays(arrays, self.manifest, name)
+            self._shard = name, arrays
+        return self._shard[1]
+
     def _row_and_shard(self, index: int) -> tuple[int, Arrays]:
         """Return an image's row in its shard, and all arrays of the shard."""
         entry = self.images[index]
         if entry.shard is None or entry.row is None:
             raise ResultsError(f"image: {entry.file!r} has no maps ({entry.reason}).")
-        if self._shard[0] != entry.shard:
-            arrays = read_shard(self.path / entry.shard, self.path.parent)
-            check_arrays(arrays, self.manifest, entry.shard)
-            self._shard = entry.shard, arrays
-        if entry.row >= len(self._shard[1][IMAGE]):
+        shard = self.shard(entry.shard)
+        if entry.row >= len(shard[IMAGE]):
             raise ResultsError(f"results: {entry.shard} has no maps of {entry.file!r}. {MENDING}")
-        return entry.row, self._shard[1]
+        return entry.row, shard
 
 
 @dataclass

@@ -386,6 +386,12 @@ class Manifest(Entry):
             if key not in nowhere and any((key, own.address) not in at_layer for own in self.layers)
         )
 
+    @property
+    def glance(self) -> MapKey:
+        """The maps that are shown first: the first method's, at the last layer of its own."""
+        last = [layer.address for layer in self.layers if layer.same_as is None][-1]
+        return MapKey(self.shown_methods[0], last)
+
     def check(self) -> None:
         """Refuse entries that contradict each other."""
         _check_preprocessing(self.preprocessing)

@@ -25,7 +25,7 @@ from camreport.methods import METHODS
 from camreport.report.heatmap import quantise
 from camreport.results.reader import load_results
 from helpers import browser
-from helpers.browser import canvas_pixels
+from helpers.browser import pixels_of
 from helpers.pictures import heat_pixels
 
 KB, MB = 1024, 1024 * 1024
@@ -91,7 +91,7 @@ def at_a_glance(out: Path, image: int, method: str, layer: str) -> str:
 def drawn(page: Page, name: str) -> NDArray[np.uint8]:
     """Bring a map into view and return its canvas's pixels."""
     browser.draw(page, f"{cell(name)} .frame")
-    return canvas_pixels(page, f"{cell(name)} canvas.heat")
+    return pixels_of(page, f"{cell(name)} canvas.heat")
 
 
 def reference(

@@ -14,11 +14,13 @@ def heat_pixels(
     height: int,
     width: int,
     *,
-    colormap: str = "viridis",
+    colormap: str = "inferno",
     scale: float | None = None,
     threshold: float = 0.0,
     smooth: bool = True,
-    by_value: bool = False,
+    opacity: float = 0.9,
+    by_value: bool = True,
+    lift: bool = False,
 ) -> NDArray[np.uint8]:
     """Return a map's own picture, before it is laid over a photograph.
 
@@ -30,7 +32,9 @@ def heat_pixels(
         scale: as for ``shade``.
         threshold: as for ``shade``.
         smooth: as for ``shade``.
+        opacity: of the largest value, 0..1.
         by_value: the larger a value (by magnitude), the less transparent.
+        lift: opacity follows the value to the power of 0.6.
 
     Returns:
         RGBA uint8 ``(H, W, 4)``; zero in every channel where nothing is drawn.
@@ -40,7 +44,8 @@ def heat_pixels(
     """
     index, visible = shade(cam, height, width, scale=scale, threshold=threshold, smooth=smooth)
     strength = np.abs(index.astype(np.float64) - ZERO) / ZERO if cam.signed else index / 255
-    alpha = np.floor(strength * 255 + 0.5) if by_value else np.full(index.shape, 255.0)
+    shown = np.ones(index.shape) if not by_value else strength**0.6 if lift else strength
+    alpha = np.floor(opacity * shown * 255 + 0.5)
     table = colour_table("diverging" if cam.signed else colormap)
     pixels = np.dstack([table[index], alpha.astype(np.uint8)])
     drawn: NDArray[np.uint8] = pixels * visible[..., None].astype(np.uint8)

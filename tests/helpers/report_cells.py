@@ -1,6 +1,5 @@
 """Reports on small models, and the cells of their matrix."""
 
-import base64
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Page
 
 import camreport
-from helpers.browser import settle
+from helpers.browser import pixels_of, settle
 from helpers.checkout import INPUTS
 
 LAYERS = ("features.0", "features.3", "features.6", "features.9", "features.12")
@@ -56,25 +55,6 @@ def show(page: Page, link: str) -> Page:
 def cell(image: int, rank: int, method: str, layer: str) -> str:
     """Return the selector of the cell with that map."""
     return f'#view .cell[data-id="{image}.{rank}.{method}.{layer}"]'
-
-
-def pixels_of(page: Page, selector: str) -> Pixels:
-    """Return a canvas's RGBA pixels ``(H, W, 4)``, as ``canvas_pixels`` but quickly."""
-    width, height, packed = page.eval_on_selector(
-        selector,
-        """canvas => {
-            const {width, height} = canvas;
-            const copy = new OffscreenCanvas(width, height).getContext("2d");
-            copy.drawImage(canvas, 0, 0);
-            const {data} = copy.getImageData(0, 0, width, height);
-            let text = "";
-            for (let i = 0; i < data.length; i += 8192) {
-                text += String.fromCharCode(...data.subarray(i, i + 8192));
-            }
-            return [width, height, btoa(text)];
-        }""",
-    )
-    return np.frombuffer(base64.b64decode(packed), np.uint8).reshape(height, width, 4)
 
 
 def drawn(page: Page, selector: str, canvas: str = "heat") -> Pixels:

@@ -40,8 +40,8 @@ export function report(more: Partial<Report> = {}): Report {
     sameClasses: [0, 1],
     channels: [],
     peaks: { grad_cam: 2, layer_cam: 8 },
-    opacity: 50,
-    colormaps: ["viridis", "cividis"],
+    opacity: 90,
+    colormaps: ["inferno", "viridis"],
     tables: {},
     images: {
       index: [0, 1, 3, 4],
@@ -55,6 +55,7 @@ export function report(more: Partial<Report> = {}): Report {
       sha256: [],
       label: [0, 1, 1, null],
       top: [[[1, 0.9]], [[1, 0.6]], [[0, 0.7]], []],
+      numbers: {},
     },
     prose: {},
     languages: { en: "English", zh: "中文" },

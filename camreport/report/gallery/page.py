@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from camreport.insight.columns import image_columns
 from camreport.methods import Method
-from camreport.report.appearance import OPACITY
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
 from camreport.report.gallery.language import LANGUAGES, words_of
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
-from camreport.report.heatmap import COLORMAPS, colour_table
+from camreport.report.heatmap import COLORMAPS, OPACITY, colour_table
 from camreport.results.reader import Record, Results
 from camreport.results.schema import Manifest
 
@@ -99,7 +99,7 @@ def report_data(
         reduced_detail: as for ``prose``.
     """
     manifest = results.manifest
-    methods = shown_methods(manifest)
+    methods, glance = shown_methods(manifest), manifest.glance
     repeats = totals.repeats(methods)
     same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
     return {
@@ -108,7 +108,7 @@ def report_data(
         "folder": folder,
         "perChunk": limits.chunk,
         "perOverview": limits.overview,
-        "glance": {"method": methods[0].key, "layer": overview_layer(manifest)},
+        "glance": glance._asdict(),
         "classes": [*manifest.class_names],
         "layers": _layers(manifest, totals.duplicates or set()),
         "fused": any(method.fuses for method in methods),
@@ -119,7 +119,7 @@ def report_data(
         "channels": [layer.address for layer in manifest.channels],
         "peaks": totals.peaks,
         **_colours(),
-        "images": columns(results.readable),
+        "images": columns(results.readable) | {"numbers": image_columns(results, glance.layer)},
         "prose": {
             code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
         },
@@ -130,19 +130,13 @@ def report_data(
 
 def overview_entry(results: Results, image: ImageRecord) -> dict[str, object]:
     """Return what the overview needs of an image: its first method at its last layer."""
-    manifest = results.manifest
-    levels, cells = image.part(shown_methods(manifest)[0].key, overview_layer(manifest))
+    levels, cells = image.part(*results.manifest.glance)
     return {
         "seen": image.data["seen"],
         "size": [image.data["width"], image.data["height"]],
         "cells": cells,
         "levels": base64.b64encode(levels).decode(),
     }
-
-
-def overview_layer(manifest: Manifest) -> str:
-    """Return the last layer that repeats no other."""
-    return [layer.address for layer in manifest.layers if layer.same_as is None][-1]
 
 
 def _identity(results: Results) -> str:

@@ -77,8 +77,6 @@ function updateView(changed: Changed<State>) {
 
 /** Colour what is shown anew. */
 function recolour() {
-  const { style } = document.documentElement;
-  style.setProperty("--opacity", String(store.state.opacity / 100));
   refreshLegends();
   redraw();
 }

@@ -55,6 +55,8 @@ export interface ImageColumns {
   sha256: string[];
   label: (number | null)[];
   top: [index: number, probability: number][][];
+  /** By name: `area.<method>` and `disagreement` at the first choice's layer, and `margin`. */
+  numbers: Record<string, (number | null)[]>;
 }
 
 /** What is known of the run as a whole. */

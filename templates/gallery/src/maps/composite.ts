@@ -67,15 +67,13 @@ function drawMap(
   cam: CamCell,
   side: number,
 ) {
-  const { show, opacity, contours } = store.state;
+  const { show, contours } = store.state;
   const { height, width, index } = shaded(image, cam, side);
   const box = pixelsOf(image.seen, context.canvas);
   const layer = h("canvas");
   if (show !== "photo") {
     paint(layer, index, height, width, lookOf(cam));
-    context.globalAlpha = show === "heat" ? 1 : opacity / 100;
     context.drawImage(layer, ...box);
-    context.globalAlpha = 1;
   }
   if (contours) {
     paintContours(layer, index, height, width, cam.signed);

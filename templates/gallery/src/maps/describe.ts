@@ -59,17 +59,25 @@ export function labelNotes(image: ImageRecord) {
   return notes;
 }
 
+/** How far the photographs show through the maps. */
+function opacityWords() {
+  const { show, byValue, lift, opacity } = store.state;
+  if (show === "heat") return "";
+  if (!byValue) return t("uniform.words", { share: percent(opacity / 100) });
+  return t(lift ? "lift.words" : "byValue.words");
+}
+
 /** How the maps are drawn. */
 export function scaleWords() {
-  const { scale, colormap, threshold, byValue, contours, cells } = store.state;
+  const { scale, colormap, threshold, contours, cells } = store.state;
   const { peaks, methods } = data.report;
   const words = [t(`scale.${scale}.words`)];
   if (scale === "report")
     words.push(t("scale.to", { peak: number(Math.max(...Object.values(peaks))) }));
   words.push(t("colormap.words", { name: colormap }));
   if (methods.some((method) => method.signed)) words.push(t("signed.words"));
+  words.push(opacityWords());
   if (threshold) words.push(t("threshold.words", { share: percent(threshold / 100) }));
-  if (byValue) words.push(t("byValue.words"));
   if (contours) words.push(t("contours.words"));
   if (cells) words.push(t("cells.words"));
   return sentences(...words);

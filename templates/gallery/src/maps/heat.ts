@@ -4,6 +4,9 @@
 /** The level of zero in a signed map: 0 is -peak, 254 is +peak. */
 export const ZERO = 127;
 
+/** The power of a value that its opacity follows where small values are lifted. */
+export const LIFT = 0.6;
+
 /** Shares of the scale at which contours run. */
 const CONTOURS = [0.25, 0.5, 0.75];
 
@@ -83,18 +86,30 @@ export function indices(values: Float64Array, signed: boolean, gain: number) {
   return index;
 }
 
-/**
- * A colour for each index as the bytes of RGBA; nothing below the threshold.
- * @param table RGB
- * @param byValue the larger a value, the less transparent
- */
-function colours(table: Uint8Array, signed: boolean, threshold: number, byValue: boolean) {
+/** How the pixels of a map are coloured. */
+export interface Look {
+  /** RGB of each index. */
+  table: Uint8Array;
+  signed: boolean;
+  /** Share of the scale below which nothing is drawn. */
+  threshold: number;
+  /** Of the largest value, 0 to 1. */
+  opacity: number;
+  /** The power of a value that its opacity follows; 0 draws all alike. */
+  power: number;
+}
+
+/** A look without transparency. */
+export const OPAQUE = { threshold: 0, opacity: 1, power: 0 };
+
+/** A colour for each index as the bytes of RGBA; nothing below the threshold. */
+function colours({ table, signed, threshold, opacity, power }: Look) {
   const bytes = new Uint8ClampedArray(4 * 256);
   for (let i = 0; i < (signed ? 2 * ZERO + 1 : 256); i++) {
     const strength = signed ? Math.abs(i - ZERO) : i;
     const most = signed ? ZERO : 255;
     if (strength < threshold * most) continue;
-    const alpha = byValue ? Math.floor((strength / most) * 255 + 0.5) : 255;
+    const alpha = Math.floor(opacity * (strength / most) ** power * 255 + 0.5);
     bytes.set([table[3 * i], table[3 * i + 1], table[3 * i + 2], alpha], 4 * i);
   }
   return new Uint32Array(bytes.buffer);
@@ -106,10 +121,10 @@ export function paint(
   index: Uint8Array,
   height: number,
   width: number,
-  look: { table: Uint8Array; signed: boolean; threshold: number; byValue: boolean },
+  look: Look,
 ) {
   const pixels = new ImageData(width, height);
-  const colour = colours(look.table, look.signed, look.threshold, look.byValue);
+  const colour = colours(look);
   const out = new Uint32Array(pixels.data.buffer);
   for (let i = 0; i < index.length; i++) out[i] = colour[index[i]];
   put(canvas, pixels);

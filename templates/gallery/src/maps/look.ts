@@ -2,7 +2,7 @@
 import { data, store } from "../app";
 import { type ImageRecord, levelsOf } from "../data/dataset";
 import type { Box, CamCell } from "../data/types";
-import { enlarge, indices } from "./heat";
+import { LIFT, type Look, OPAQUE, enlarge, indices } from "./heat";
 
 /** What a map is drawn over, as far as drawing needs it. */
 export type Ground = Pick<ImageRecord, "seen" | "width" | "height" | "scale" | "bytes">;
@@ -79,10 +79,12 @@ export function shaded(image: Ground, cam: CamCell, side: number): Shaded {
   return { height, width, values, index: indices(values, cam.signed, gainOf(image, cam)) };
 }
 
-/** How a map's pixels are coloured. */
-export const lookOf = (cam: CamCell) => ({
-  table: data.tables[tableName(cam)],
-  signed: cam.signed,
-  threshold: store.state.threshold / 100,
-  byValue: store.state.byValue,
-});
+/** How a map's pixels are coloured; without a photograph below it, a map is opaque. */
+export function lookOf(cam: CamCell): Look {
+  const { threshold, opacity, byValue, lift, show } = store.state;
+  const own = { table: data.tables[tableName(cam)], signed: cam.signed };
+  const drawn = { threshold: threshold / 100 };
+  if (show === "heat") return { ...OPAQUE, ...own, ...drawn };
+  const power = lift ? LIFT : 1;
+  return { ...own, ...drawn, opacity: opacity / 100, power: byValue ? power : 0 };
+}

@@ -38,11 +38,11 @@ export function listed(names: string[]) {
   return first.length ? t("and", { first: first.join(t("names")), last }) : last;
 }
 
-export const percent = (share: number) => `${Math.round(share * 100)} %`;
+export const percent = (share: number) => `${Math.round(share * 100)}%`;
 
 /** A share of an area: one that is there is not rounded to nothing. */
 export const areaPercent = (share: number) =>
-  share > 0 && share < 0.005 ? "< 1 %" : percent(share);
+  share > 0 && share < 0.005 ? "< 1%" : percent(share);
 
 /** The lines above a layer's maps: its name, its twins, what is read there. */
 export function layerDetails(address: string) {

@@ -111,14 +111,16 @@ export const PAINTED = [
   "threshold",
   "scale",
   "cells",
+  "opacity",
   "byValue",
   "lift",
   "contours",
   "colormap",
+  "show",
 ] as const satisfies (keyof State)[];
 
 /** Fields that change how maps look, and nothing else. */
-export const LOOKS = [...PAINTED, "opacity", "show", "grey"] as const satisfies (keyof State)[];
+export const LOOKS = [...PAINTED, "grey"] as const satisfies (keyof State)[];
 
 /** Fields that choose images, and their order. */
 export const FILTER = ["query", "sort", "group"] as const satisfies (keyof State)[];

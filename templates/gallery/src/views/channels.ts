@@ -3,7 +3,7 @@ import { data, store } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { LayerChannels } from "../data/types";
 import { SIDES } from "../maps/frames";
-import { enlarge, indices, paint } from "../maps/heat";
+import { OPAQUE, enlarge, indices, paint } from "../maps/heat";
 import { tableName } from "../maps/look";
 import { announce } from "../parts/announce";
 import { chooser } from "../parts/chooser";
@@ -21,7 +21,7 @@ import { notes } from "../parts/notes";
 import { enableRoving } from "../parts/roving";
 import { layerDetails, number, t } from "../parts/words";
 import { change } from "../state/history";
-import { FILTER, LOOKS, PAINTED, type State, concerns } from "../state/state";
+import { FILTER, LOOKS, type State, concerns } from "../state/state";
 import { type Features, channelLevels, contribution, ordered, pickedIn, present } from "./features";
 import { weightedSum } from "./sum";
 import { type View, rebuiltBy, viewRoot } from "./view";
@@ -53,7 +53,7 @@ export async function channelsView(): Promise<View> {
     if (!rebuilt(changed)) return false;
     refreshControls(root);
     if (concerns(changed, "colormap", "cells")) maps.redraw();
-    if (concerns(changed, "picked", "show", "grey", ...PAINTED)) sum.redraw();
+    if (concerns(changed, "picked", ...LOOKS)) sum.redraw();
     if (!changed.has("channelSort")) return true;
     const old = maps.root;
     maps = grid(features);
@@ -147,7 +147,7 @@ function drawChannel(
   const levels = channelLevels(image, layer, channel);
   const values = enlarge(levels, { height, width }, down, across, !store.state.cells);
   const table = data.tables[tableName(layer)];
-  const look = { table, signed: layer.signed, threshold: 0, byValue: false };
+  const look = { ...OPAQUE, table, signed: layer.signed };
   paint(canvas, indices(values, layer.signed, 1), down, across, look);
 }
 

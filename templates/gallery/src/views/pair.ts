@@ -83,7 +83,7 @@ function swipe({ one, other, first, second }: Pair) {
       "swipe",
       { min: 0, max: 100, step: 1 },
       () => store.state.swipe,
-      (value) => `${value} %`,
+      (value) => `${value}%`,
       (value) => change({ swipe: value }),
     ),
     h("figcaption", {}, words),
@@ -124,7 +124,7 @@ export function stopFlicker() {
 
 /** One map minus the other, each as a fraction of its maximum. */
 function difference({ one: { image }, first, second }: Pair, maps: OneGrid) {
-  const canvas = h("canvas", { class: "heat opaque" });
+  const canvas = h("canvas", { class: "heat" });
   const photo = h("img", { src: image.photo, alt: "" });
   const frame = h("span", { class: "frame positive difference" }, photo, over(image, canvas));
   shape(frame, image.width, image.height);
@@ -132,7 +132,7 @@ function difference({ one: { image }, first, second }: Pair, maps: OneGrid) {
     (value, i) => Math.min(Math.max(value - maps.second[i], -1), 1) * ZERO + ZERO,
   );
   const [height, width] = seenSize(image, longSide(image));
-  const look = { table: data.tables.diverging, signed: true, threshold: 0, byValue: false };
+  const look = { table: data.tables.diverging, signed: true, threshold: 0, opacity: 0.9, power: 1 };
   const redraw = () => {
     const values = enlarge(levels, maps, height, width, !store.state.cells);
     const index = Uint8Array.from(values, (value) => Math.floor(value + 0.5));

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 import camreport
 from camreport.errors import LayerError
 from camreport.network.choose import choose_layers
-from camreport.network.places import probe_images, show_places
+from camreport.network.positions import probe_images, show_places
 from camreport.network.survey import sample_image, survey
 from camreport.results.reader import load_results
 
@@ -171,7 +171,7 @@ def test_auto_and_patterns_pass_over_what_is_no_map(build: Callable[[], Backbone
         assert any(name.startswith("features") for name in e.layers)
         name = next(name for name in e.layers if name.startswith("features"))
         kept: list[Tensor] = []
-        layer = net.get_submodule(e.layers[name].source)
+        layer = net.get_submodule(e.layers[name].point)
         handle = layer.register_forward_hook(lambda _m, _i, out, kept=kept: kept.append(out))
         logits = net(x)
         handle.remove()

@@ -1,0 +1,1 @@
+"""What a whole run says: numbers of every map, and their aggregates over the images."""

@@ -1,0 +1,59 @@
+"""Numbers of each image, column by column, for the page and for tables."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camreport.insight.numbers import ShardNumbers, numbered_images
+from camreport.results.reader import Results
+
+DIGITS = 3
+"""Digits of a number after the point."""
+
+Column = list[float | None]
+"""A number of each readable image, in their order; None where it is not defined."""
+
+
+def image_columns(results: Results, layer: str) -> dict[str, Column]:
+    """Return numbers of the maps of the images' predicted classes at one layer.
+
+    Returns:
+        ``area.<method>`` for each method with maps there, as in ``ShardNumbers``; ``disagreement``,
+        1 minus the median rank correlation of each two methods there, 0..2; and ``margin``.
+
+    Raises:
+        ResultsError: a shard without numbers of its own is missing or damaged.
+    """
+    parts = [_columns(numbers, layer) for numbers, _ in numbered_images(results)]
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: [own for part in parts for own in part[name]] for name in names}
+
+
+def _columns(numbers: ShardNumbers, layer: str) -> dict[str, Column]:
+    """Return the columns of some images."""
+    areas = {
+        f"area.{key.method}": numbers.of_predicted(area, key)
+        for key, area in zip(numbers.keys, numbers.area, strict=True)
+        if key.layer == layer
+    }
+    columns = {**areas, "disagreement": _disagreement(numbers, layer), "margin": numbers.margin}
+    return {name: _rounded(values) for name, values in columns.items()}
+
+
+def _disagreement(numbers: ShardNumbers, layer: str) -> NDArray[np.float32]:
+    """Return 1 minus the median rank correlation of each two methods at a layer, ``(n,)``."""
+    found = [
+        numbers.of_predicted(correlation, *pair)
+        for correlation, pair in zip(numbers.correlation, numbers.pairs, strict=True)
+        if pair[0].layer == layer
+    ]
+    if not found:
+        return np.full(len(numbers.slot), np.nan, np.float32)
+    ordered = np.sort(found, axis=0)  # what is not defined comes last
+    defined = np.isfinite(ordered).sum(0)
+    middle = np.stack([np.maximum(defined - 1, 0) // 2, defined // 2]) * (defined > 0)
+    median: NDArray[np.float32] = np.take_along_axis(ordered, middle, 0).mean(0)
+    return 1 - median
+
+
+def _rounded(values: NDArray[np.float32]) -> Column:
+    return [round(value, DIGITS) if np.isfinite(value) else None for value in values.tolist()]

@@ -1,0 +1,54 @@
+"""Maps on another grid: bilinear where it is finer, the average of an area where it is coarser.
+
+Every element is computed by the same few operations in float64 whatever the number of maps, so
+that equal maps give equal bytes on every machine.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def enlarged(values: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    """Interpolate ``(..., h, w)`` to ``(..., height, width)``: bilinear, half-pixel centres.
+
+    The same as ``torch.nn.functional.interpolate(..., align_corners=False)``, in float64.
+    """
+    left, right, along = _neighbours(values.shape[-1], width)
+    top, bottom, down = _neighbours(values.shape[-2], height)
+    across = values[..., left] * (1 - along) + values[..., right] * along
+    upper, lower = across[..., top, :], across[..., bottom, :]
+    return upper * (1 - down)[:, None] + lower * down[:, None]
+
+
+def resampled(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Bring ``(..., h, w)`` to ``(..., side, side)``: each axis is averaged or interpolated.
+
+    A cell of a coarser grid takes the average of the area it covers, with cells that it covers
+    in part counted in part.
+    """
+    for axis in (-2, -1):
+        if values.shape[axis] > side:
+            values = _averaged(values, side, axis)
+    return enlarged(values, side, side)
+
+
+def _averaged(values: NDArray[np.float64], target: int, axis: int) -> NDArray[np.float64]:
+    """Average along one axis over ``target`` stretches of equal length."""
+    values = np.moveaxis(values, axis, -1)
+    source = values.shape[-1]
+    bounds = np.arange(target + 1) * source / target
+    whole = np.minimum(bounds.astype(np.intp), source - 1)
+    before = np.zeros_like(values)
+    np.cumsum(values[..., :-1], axis=-1, out=before[..., 1:])
+    until = before[..., whole] + values[..., whole] * (bounds - whole)
+    return np.moveaxis(np.diff(until, axis=-1) * (target / source), -1, axis)
+
+
+def _neighbours(
+    source: int, target: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return for each target pixel its two source pixels and the weight of the second."""
+    position = (np.arange(target) + 0.5) * source / target - 0.5
+    position = np.clip(position, 0, source - 1)
+    first = np.floor(position).astype(np.intp)
+    return first, np.minimum(first + 1, source - 1), position - first

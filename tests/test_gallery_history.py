@@ -204,7 +204,7 @@ def test_back_closes_a_map_and_forward_opens_it(matrix: "Page") -> None:
 def test_keys_do_nothing_behind_the_help(matrix: "Page") -> None:
     matrix.click(f'.cell[data-id="{MAP}"]')
     matrix.wait_for_selector("#cell[open]")
-    matrix.focus("#cell [data-focus=next]")
+    matrix.focus("#cell [data-focus=pin]")
     matrix.keyboard.press("?")
     matrix.wait_for_selector("#help[open]")
     for key in ("n", "b", "p", "-", "]"):
@@ -212,7 +212,7 @@ def test_keys_do_nothing_behind_the_help(matrix: "Page") -> None:
     assert fields(matrix) == {"v": "matrix", "open": MAP}
     matrix.keyboard.press("Escape")
     matrix.wait_for_selector("#help", state="hidden")
-    assert matrix.evaluate("document.activeElement.dataset.focus") == "next"
+    assert matrix.evaluate("document.activeElement.dataset.focus") == "pin"
 
 
 def test_an_open_map_follows_the_language(matrix: "Page") -> None:

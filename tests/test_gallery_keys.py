@@ -198,19 +198,20 @@ def test_enter_opens_a_map_and_escape_gives_the_focus_back(open_report: Open, re
     page.keyboard.press("Enter")
     page.wait_for_selector("#cell[open] #probe")
     assert page.inner_text("#cell-title") == "dog.jpg · dog · Grad-CAM · features.12"
-    page.focus('#cell [data-focus="next"]')
+    page.focus('#cell [data-focus="method grad_cam"]')
+    page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     settle(page)
-    assert page.inner_text("#cell-title") == "dog.jpg · dog · LayerCAM · features.0"
-    assert focused(page) == "next"
+    assert page.inner_text("#cell-title") == "dog.jpg · dog · LayerCAM · features.12"
+    assert focused(page) == "method layer_cam"
     page.keyboard.press("b")
     page.keyboard.press("[")
     settle(page)
-    assert page.inner_text("#cell-title") == "dog.jpg · cat · Grad-CAM · features.12"
+    assert page.inner_text("#cell-title") == "dog.jpg · cat · LayerCAM · features.9"
     page.keyboard.press("Escape")
     settle(page)
     assert page.locator("#cell[open]").count() == 0
-    assert focused(page) == "cell 2.0.grad_cam.features.12", "the map that was seen last"
+    assert focused(page) == "cell 2.0.layer_cam.features.9", "the map that was seen last"
     assert covered(page) == []
     page.click(where)
     page.wait_for_selector("#cell[open]")

@@ -70,6 +70,7 @@ export function report(more: Partial<Report> = {}): Report {
       ],
       sha256: [],
       label: [0, 1, 1, null],
+      true: [],
       top: [[[1, 0.9]], [[1, 0.6]], [[0, 0.7]], []],
       numbers: {},
     },

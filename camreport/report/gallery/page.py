@@ -59,24 +59,32 @@ class RunTotals:
     Attributes:
         peaks: largest values that share a scale, by method.
         duplicates: layers whose maps are another layer's in every image; None before the first.
-        targets: the classes explained in each image.
+        targets: the classes explained in each image, without a true one that is explained apart.
+        true: slot of each image's true class among those explained, as far as it is known.
         coinciding: methods whose maps coincide in every image; None before the first.
     """
 
     peaks: dict[str, float] = field(default_factory=dict)
     duplicates: set[str] | None = None
     targets: set[tuple[int, ...]] = field(default_factory=set)
+    true: list[int | None] = field(default_factory=list)
     coinciding: set[Pair] | None = None
 
     def add(self, image: ImageRecord) -> None:
         """Take in one more image."""
         self.targets.add(image.targets)
+        self.true.append(image.true)
         for method, peak in image.peaks.items():
             self.peaks[method] = max(peak, self.peaks.get(method, 0.0))
         own = image.duplicates
         self.duplicates = own if self.duplicates is None else self.duplicates & own
         pairs = candidates(image.maps) if self.coinciding is None else self.coinciding
         self.coinciding = coinciding(image.maps, pairs)
+
+    @property
+    def true_slots(self) -> list[int | None]:
+        """Slot of each image's true class; empty where no image has one."""
+        return self.true if any(slot is not None for slot in self.true) else []
 
     def repeats(self, methods: Sequence[Method]) -> dict[str, str]:
         """Return the methods without maps of their own, and for each the one that it repeats."""
@@ -157,7 +165,8 @@ def report_data(
         "channels": [layer.address for layer in manifest.channels],
         "peaks": totals.peaks,
         **_colours(),
-        "images": columns(results.readable) | {"numbers": measured.columns},
+        "images": columns(results.readable)
+        | {"true": totals.true_slots, "numbers": measured.columns},
         "prose": {
             code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
         },

@@ -146,6 +146,8 @@ export interface ImageColumns {
   size: [width: number, height: number][];
   sha256: string[];
   label: (number | null)[];
+  /** Place of the true class among an image's explained ones; empty where no image has one. */
+  true: (number | null)[];
   top: [index: number, probability: number][][];
   /** By name: `area.<method>` and `disagreement` at the first choice's layer, and `margin`. */
   numbers: Record<string, (number | null)[]>;

@@ -1,7 +1,7 @@
 // The heart: any two of layers, methods, classes and images on rows and columns, a third beside.
 import { data, store } from "../app";
 import type { CellId } from "../data/cells";
-import { PREDICTED } from "../data/dataset";
+import { PREDICTED, TRUE } from "../data/dataset";
 import { availability, layerFor } from "../maps/availability";
 import { cellButton } from "../maps/cell";
 import { labelNotes, leftOut, scores } from "../maps/describe";
@@ -18,6 +18,7 @@ import { layerDetails, methodDetails, sentences, t } from "../parts/words";
 import { change, linkTo } from "../state/history";
 import { chosenImages } from "../state/selection";
 import { APPEARANCE, type Axis, FILTER, type State } from "../state/state";
+import { truthPanel } from "./truth";
 import { type View, rebuiltBy, viewRoot } from "./view";
 
 /** Most columns of maps that are drawn large; with more, the table scrolls by itself. */
@@ -39,6 +40,12 @@ export async function matrixView(): Promise<View> {
   const about = ofImages ? null : await summary(store.state.image);
   const tables = panels();
   enableRoving(tables);
+  const truth = image && !ofImages ? truthPanel(image) : null;
+  const parts = truth
+    ? data.pairOf(store.state.image)?.wrong
+      ? [truth, tables]
+      : [tables, truth]
+    : [tables];
   const few = data.report.images.index.length <= MAX_IN_STRIP;
   const hint = sentences(t("matrix.hint"), scrolls() ? t("matrix.scrolls") : "");
   const root = viewRoot(
@@ -46,7 +53,7 @@ export async function matrixView(): Promise<View> {
     ...(few && !ofImages ? [strip()] : []),
     h("div", { class: "top" }, about, switches()),
     h("p", { class: "hint" }, hint),
-    tables,
+    ...parts,
     ...(image && !ofImages ? notes(labelNotes(image)) : []),
     ...notes(leftOut()),
   );
@@ -152,6 +159,7 @@ function captionOf(fixed: CellId) {
     .map((axis) => {
       if (axis === "class" && fixed.rank === PREDICTED && !ofOneImage())
         return t("class.predicted");
+      if (axis === "class" && fixed.rank === TRUE && !ofOneImage()) return t("class.labelled");
       const name = nameOf(axis, fixed[FIELD[axis]], fixed);
       return axis === "class" ? t("class.named", { name }) : name;
     });

@@ -12,7 +12,7 @@ from helpers import synthetic
 from helpers.browser import Open, idle, pdf_pages, until, work
 from helpers.checkout import INPUTS
 from helpers.folders import Visit, in_browser
-from helpers.page_steps import go
+from helpers.page_steps import go, unfold
 from helpers.reports import embedded
 from helpers.small import small_model
 from PIL import Image
@@ -135,6 +135,7 @@ def test_a_picture_of_the_whole_page_shows_every_map(
 def test_new_colours_reach_the_maps_below_the_fold(open_report: Open, demo: Path) -> None:
     page = open_report(demo, height=500, link="#v=matrix")
     page.wait_for_selector("#view .frame[data-drawn]")
+    unfold(page, "appearance")
     page.select_option("[data-focus=colormap]", "jet")
     until(
         page,
@@ -162,7 +163,7 @@ def test_what_is_drawn_before_it_is_seen_is_bounded(visit: Visit, tmp_path: Path
 def test_opening_the_overview_paints_no_more_than_its_page_in_idle_time(
     visit: Visit, three_hundred: Path
 ) -> None:
-    page = visit(three_hundred, height=500, counted=True)
+    page = visit(three_hundred, "v=overview", height=500, counted=True)
     page.wait_for_selector(".tile .frame[data-drawn]")
     assert work(page)["painted"] < 100
     idle(page)

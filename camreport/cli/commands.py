@@ -121,7 +121,7 @@ def render(ctx: click.Context, /, out: Path, **_: object) -> None:
         click.Argument(["out"], type=options.HomePath()),
         options.switch("--pdf", "OUT/report.pdf, printed by an installed Chromium."),
         options.switch("--figures", "OUT/figures/: a sheet per image, a PNG per map."),
-        options.switch("--csv", "OUT/maps.csv: one line per map."),
+        options.switch("--csv", "OUT/maps.csv, a line per map; images, methods, agreement."),
         options.switch("--zip", "OUT.zip: the report and what else there is."),
         options.switch("--yes", "Do not ask before thousands of figures are written."),
         options.DEBUG,
@@ -152,8 +152,8 @@ def _export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool, yes
         written = _with_progress(forms.export_figures, out, " images")
         result(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
     if table:
-        path = _with_progress(forms.export_table, out, " images")
-        result(f"table: {path.resolve().as_uri()}")
+        for path in _with_progress(forms.export_tables, out, " images"):
+            result(f"table: {path.resolve().as_uri()}")
     if archive:
         path = _with_progress(forms.export_archive, out, " files", forms.count_packed(out))
         result(f"archive: {path.resolve().as_uri()}")

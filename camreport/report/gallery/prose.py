@@ -46,6 +46,7 @@ def prose(
                 *coincidences(manifest, repeats or {}, words),
             ]
         ),
+        "asked": _asked(manifest, len(readable), methods, words),
         "warning": _warning(manifest, readable, words),
         "facts": _facts(manifest, readable, methods, words),
         "leftOut": _left_out(manifest, words),
@@ -53,14 +54,7 @@ def prose(
             (image.file, words.message(image.reason)) for image in results.images if image.reason
         ],
         "inputs": len(results.images),
-        "layers": {
-            **{
-                layer.address: _layer_details(layer, words)
-                for layer in (*manifest.layers, *manifest.channels)
-            },
-            FUSED: [words("layer.fused")],
-            INPUT: [words("layer.input")],
-        },
+        "layers": _layers(manifest, words),
         "methods": {method.key: _method(method, words) for method in methods},
         "reasons": {
             f"{skip.method}/{skip.layer}": words.message(skip.reason) for skip in manifest.skipped
@@ -114,6 +108,19 @@ def _lede(manifest: Manifest, images: int, methods: Sequence[Method], words: Wor
         methods=_joined([method.name for method in methods], words),
         layers=words.number_of("layers", len(manifest.layers)),
         images=words.number_of("images", images),
+    )
+
+
+def _asked(manifest: Manifest, images: int, methods: Sequence[Method], words: Words) -> str:
+    """Say in a line what was asked of which model, and what it cost."""
+    return words(
+        "asked",
+        model=manifest.model.name,
+        images=words.number_of("images", images),
+        classes=words.number_of("classes", len(manifest.classes)),
+        layers=words.number_of("layers", len(manifest.layers)),
+        methods=_joined([method.name for method in methods], words),
+        cost=format_cost(manifest.cost, words),
     )
 
 
@@ -179,6 +186,13 @@ def _left_out(manifest: Manifest, words: Words) -> list[str]:
     return [words.message(reason) for reason in reasons]
 
 
+def _layers(manifest: Manifest, words: Words) -> dict[str, list[str]]:
+    """Return what stands below each layer's address."""
+    layers = (*manifest.layers, *manifest.channels)
+    details = {layer.address: _layer_details(layer, words) for layer in layers}
+    return details | {FUSED: [words("layer.fused")], INPUT: [words("layer.input")]}
+
+
 def _layer_details(layer: LayerEntry, words: Words) -> list[str]:
     channels, height, width = layer.shape
     tensor = words.message(layer.tensor)
@@ -239,7 +253,7 @@ def _provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str])
         ("maps", words("list").join(words(key) for key in ("maps.stored", *reduced_detail))),
         ("cost", format_cost(manifest.cost, words)),
     ]
-    families = format_families(manifest.cost, words)
+    families = format_families(manifest.cost, words) if len(manifest.cost.families) > 1 else []
     versions = (f"{name} {version}" for name, version in manifest.versions.items())
     return [
         *((words(f"provenance.{key}"), text) for key, text in rows if text),

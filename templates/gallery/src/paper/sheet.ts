@@ -6,7 +6,7 @@ import { composite } from "../maps/composite";
 import { peakOf, scores } from "../maps/describe";
 import { SIDES } from "../maps/frames";
 import { bdi, h } from "../parts/dom";
-import { layerDetails, methodDetails, t } from "../parts/words";
+import { className, layerDetails, methodDetails, t } from "../parts/words";
 
 /** Most columns of a table: what a sheet of paper holds. */
 const MAX_COLUMNS = 7;
@@ -67,7 +67,7 @@ function classHeads(image: ImageRecord, columns: Column[]) {
     h(
       "th",
       { scope: "colgroup", colSpan: columns.filter((column) => column.rank === rank).length },
-      bdi(rank === null ? t("class.any") : data.classOf(image, rank)),
+      bdi(rank === null ? t("class.any") : className(image, rank)),
       rank !== null && h("span", {}, scores(image, rank)),
     ),
   );

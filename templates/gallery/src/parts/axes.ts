@@ -4,7 +4,7 @@ import type { CellId } from "../data/cells";
 import { layerList } from "../maps/availability";
 import { chosenImages, pageOf } from "../state/selection";
 import type { Axis, State } from "../state/state";
-import { layerName, rankName } from "./words";
+import { className, layerName, rankName } from "./words";
 
 /** Most images on one axis at a time. */
 export const MAX_IMAGES_ON_AXIS = 20;
@@ -20,7 +20,7 @@ export const FIELD: Record<Axis, keyof CellId> = {
 export function valuesOf(axis: Axis): (string | number)[] {
   if (axis === "layer") return layerList();
   if (axis === "method") return data.ownMethods(store.state.apart).map((method) => method.key);
-  if (axis === "class") return Array.from({ length: data.report.ranks }, (_, i) => i);
+  if (axis === "class") return data.classPlaces(ofOneImage() ? store.state.image : null);
   return pageOf(chosenImages(), MAX_IMAGES_ON_AXIS);
 }
 
@@ -34,7 +34,7 @@ export function nameOf(axis: Axis, value: string | number, fixed: CellId) {
   if (axis === "image") return data.report.images.file[data.placeOf(Number(value))];
   const image = data.knownImage(fixed.image);
   if (!image || !ofOneImage()) return rankName(Number(value));
-  return data.classOf(image, data.rankIn(image.index, Number(value)));
+  return className(image, data.rankIn(image.index, Number(value)));
 }
 
 /** Whether classes stand side by side: where they are two, and few methods. */

@@ -1,6 +1,6 @@
 // What leads from one part of the data to the next: values of an axis, pages of images.
-import { store } from "../app";
-import { PREDICTED } from "../data/dataset";
+import { data, store } from "../app";
+import { PREDICTED, TRUE } from "../data/dataset";
 import { change } from "../state/history";
 import { chosenImages, pageAmong } from "../state/selection";
 import type { Axis } from "../state/state";
@@ -15,11 +15,10 @@ const MAX_LISTED = 500;
 /** A switch for the value of one axis. */
 export function chooser(axis: Axis) {
   if (axis === "image") return imageChooser();
-  const options = valuesOf(axis).map((value): Option => [
+  const options = (axis === "class" ? classes() : valuesOf(axis)).map((value): Option => [
     value,
     axis === "class" ? rankName(Number(value)) : nameOf(axis, value, store.state),
   ]);
-  if (axis === "class") options.unshift([PREDICTED, rankName(PREDICTED)]);
   const field = FIELD[axis];
   return select(
     t(`axis.${axis}`),
@@ -28,6 +27,13 @@ export function chooser(axis: Axis) {
     () => store.state[field],
     (value) => change({ [field]: field === "rank" ? Number(value) : value }, true),
   );
+}
+
+/** Classes that hold for every image: its most probable one, its true one, each place. */
+function classes() {
+  const { ranks, images } = data.report;
+  const places = Array.from({ length: ranks }, (_, i) => i);
+  return [PREDICTED, ...(images.true.length ? [TRUE] : []), ...places];
 }
 
 /** A switch for the image, and steps to the one before and the next. */

@@ -1,6 +1,6 @@
 // The page's words in the chosen language.
 import { data, store } from "../app";
-import { PREDICTED } from "../data/dataset";
+import { type ImageRecord, PREDICTED, TRUE } from "../data/dataset";
 
 /** The words for a key, with values for its placeholders. */
 export function t(key: string, values: Record<string, string | number> = {}) {
@@ -10,6 +10,9 @@ export function t(key: string, values: Record<string, string | number> = {}) {
 
 /** What is said of the run in the chosen language. */
 export const prose = () => data.report.prose[store.state.language];
+
+/** A name from outside within a sentence: marks in it that turn text around end with it. */
+export const isolated = (name: string) => `\u2068${name}\u2069`;
 
 /** Three digits, with a real minus. */
 export function number(value: number) {
@@ -71,7 +74,16 @@ export function methodDetails(key: string) {
 /** Name of the explained class at a place, as far as one name holds for all images. */
 export function rankName(rank: number) {
   if (rank === PREDICTED) return t("rank.predicted");
+  if (rank === TRUE) return t("rank.true");
   return data.report.sameClasses
     ? data.report.classes[data.report.sameClasses[rank]]
     : t("rank", { place: rank + 1 });
 }
+
+/** Words for the class at a place among an image's explained ones; the true one is marked. */
+export const markTrue = (image: ImageRecord, rank: number, words: string) =>
+  data.isTrue(image.index, rank) ? t("class.true", { name: isolated(words) }) : words;
+
+/** Name of the class at such a place. */
+export const className = (image: ImageRecord, rank: number) =>
+  markTrue(image, rank, data.classOf(image, rank));

@@ -1,7 +1,7 @@
 // The heart: layers, methods, classes and images on rows, columns and groups of rows.
 import { data, store } from "../../app";
 import type { CellId } from "../../data/cells";
-import { PREDICTED } from "../../data/dataset";
+import { PREDICTED, TRUE } from "../../data/dataset";
 import { labelNotes, leftOut } from "../../maps/describe";
 import { FIELD, MAX_IMAGES_ON_AXIS, nameOf, ofOneImage, valuesOf } from "../../parts/axes";
 import { pager } from "../../parts/chooser";
@@ -12,6 +12,7 @@ import { enableRoving } from "../../parts/roving";
 import { prose, sentences, t } from "../../parts/words";
 import { chosenImages } from "../../state/selection";
 import { APPEARANCE, FILTER, concerns } from "../../state/state";
+import { truthPanel } from "../truth";
 import { type View, viewRoot } from "../view";
 import { AXES, headLine, many } from "./head";
 import { refreshNumbers } from "./numbers";
@@ -25,11 +26,11 @@ const BUILT = ["rows", "columns", "beside", "apart"] as const;
 
 export async function matrixView(): Promise<View> {
   await Promise.all(imagesShown().map((index) => data.imageOf(index)));
-  const { head, table, foot } = build();
+  const { head, table, truth, foot } = build();
   const panel = h("section", { class: "panel" }, table);
   const shown = h("div", { class: "panels" }, panel);
   fitTo(panel, table);
-  const root = viewRoot("matrix", head, shown, foot);
+  const root = viewRoot("matrix", head, shown, truth, foot);
   enableRoving(shown);
   offerPin(shown);
   refreshNumbers(root);
@@ -39,6 +40,7 @@ export async function matrixView(): Promise<View> {
     if (!takeOver(table, next.table)) return false;
     keepFocus(root, () => {
       head.replaceChildren(...next.head.childNodes);
+      truth.replaceChildren(...next.truth.childNodes);
       foot.replaceChildren(...next.foot.childNodes);
     });
     refreshNumbers(root);
@@ -59,7 +61,7 @@ export async function matrixView(): Promise<View> {
 const imagesShown = () =>
   isOnTable("image") ? valuesOf("image").map(Number) : [store.state.image];
 
-/** The line above the table, the table, and what is said below it, of the present state. */
+/** The line above the table, the table, the pair view and what is said below, of the present state. */
 function build() {
   const image = isOnTable("image") ? null : (data.knownImage(store.state.image) ?? null);
   const caption = captionWords();
@@ -72,7 +74,8 @@ function build() {
     ...notes([...(image ? labelNotes(image) : []), ...columnNotes(), ...prose().leftOut]),
     paged ? pager(MAX_IMAGES_ON_AXIS) : null,
   );
-  return { head: headLine(image), table: mapTable(planOf(), caption), foot };
+  const truth = h("div", {}, image && truthPanel(image));
+  return { head: headLine(image), table: mapTable(planOf(), caption), truth, foot };
 }
 
 /** Why maps are missing; below rows of methods that is said under each. */
@@ -84,6 +87,7 @@ function captionWords() {
   const fixed: CellId = { image, rank, method, layer };
   const of = AXES.filter((axis) => !isOnTable(axis)).map((axis) => {
     if (axis === "class" && rank === PREDICTED && !ofOneImage()) return t("class.predicted");
+    if (axis === "class" && rank === TRUE && !ofOneImage()) return t("class.labelled");
     const name = nameOf(axis, fixed[FIELD[axis]], fixed);
     return axis === "class" ? t("class.named", { name }) : name;
   });

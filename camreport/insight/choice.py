@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from camreport.insight.findings import coefficient
 from camreport.insight.predictions import certainty, judgement
 from camreport.messages import Message, message
 from camreport.methods import Method
@@ -20,7 +21,7 @@ MAX_DISPUTED = 2
 MAX_EMPTY = 2
 """Most images among them without positive evidence for the winner."""
 
-MAX_DISPUTED_AGREEMENT = 0.9
+MAX_DISPUTED_AGREEMENT = 0.7
 """Median rank correlation from which methods do not count as disagreeing."""
 
 Pick = tuple[int, Message]
@@ -87,7 +88,7 @@ def _disputed(agreement: Mapping[int, float]) -> Iterator[Pick]:
     lowest = sorted(agreement.items(), key=lambda entry: entry[1])
     for index, correlation in lowest[:MAX_DISPUTED]:
         if correlation < MAX_DISPUTED_AGREEMENT:
-            yield index, message("insight.first.disputed", correlation=correlation)
+            yield index, message("insight.first.disputed", correlation=coefficient(correlation))
 
 
 def _empty(empty: Mapping[int, Method]) -> Iterator[Pick]:

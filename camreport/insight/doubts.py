@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from camreport.insight.aggregates import MapAggregate
-from camreport.insight.findings import Evidence, Finding, Place, empty_share
+from camreport.insight.findings import Evidence, Finding, Place, coefficient, empty_share
 from camreport.messages import Message, message
 from camreport.methods import METHODS
 from camreport.results.schema import FUSED
@@ -19,8 +19,8 @@ MIN_LIKENESS = 0.75
 MAX_AGREEMENT = 0.5
 """Median rank correlation with the other methods below which one stands apart."""
 
-MIN_METHODS = 3
-"""Least number of methods of which one can stand apart."""
+MIN_OTHERS = 2
+"""Least number of other methods from which one can stand apart."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ def _alike(evidence: Evidence, own: MapAggregate) -> Message | None:
     likeness = own.likeness
     if likeness.median is None or likeness.median < MIN_LIKENESS:
         return None
-    return message("insight.doubt.alike", correlation=likeness.median, count=likeness.n)
+    return message(
+        "insight.doubt.alike", correlation=coefficient(likeness.median), count=likeness.n
+    )
 
 
 def _classless(evidence: Evidence, own: MapAggregate) -> Message | None:
@@ -109,10 +111,10 @@ def _classless(evidence: Evidence, own: MapAggregate) -> Message | None:
 
 def _apart(evidence: Evidence, own: MapAggregate) -> Message | None:
     agreement = _agreement(evidence, own)
-    enough = len(evidence.maps(own.key.layer)) >= MIN_METHODS
+    enough = len(_others(evidence, own)) >= MIN_OTHERS
     if not enough or agreement is None or agreement >= MAX_AGREEMENT:
         return None
-    return message("insight.doubt.apart", correlation=agreement)
+    return message("insight.doubt.apart", correlation=coefficient(agreement))
 
 
 RULES: tuple[Callable[[Evidence, MapAggregate], Message | None], ...] = (
@@ -124,17 +126,29 @@ def _copy(other: str) -> Message:
     return message("insight.doubt.copy", other=METHODS[other].name)
 
 
+def _others(evidence: Evidence, own: MapAggregate) -> set[str]:
+    """Return the other methods at a layer: a map of a class is compared with maps of classes."""
+    per_class = METHODS[own.key.method].per_class
+    keys = {other.key.method for other in evidence.maps(own.key.layer)} - {own.key.method}
+    return {key for key in keys if METHODS[key].per_class or not per_class}
+
+
 def _agreement(evidence: Evidence, own: MapAggregate) -> float | None:
     """Return the median of a method's correlations with the others at its layer, if it has any."""
+    others = _others(evidence, own)
     medians = [
         pair.correlation.median
         for pair in evidence.pairs(own.key.layer)
-        if own.key.method in pair.methods and pair.correlation.median is not None
+        if own.key.method in pair.methods
+        and others.intersection(pair.methods)
+        and pair.correlation.median is not None
     ]
     return median(medians) if medians else None
 
 
 def _doubted(evidence: Evidence, method: str, layer: str, why: Message) -> Finding:
-    text = message("insight.doubt", method=METHODS[method].name, layer=layer, why=why)
+    code = "insight.doubt.of_fused" if layer == FUSED else "insight.doubt.of_layer"
+    where = {} if layer == FUSED else {"layer": layer}
+    text = message(code, method=METHODS[method].name, why=why, **where)
     place = Place("matrix", None, method, layer, rows="image", columns="class")
     return Finding(text, evidence.aggregates.images["all"], place)

@@ -131,6 +131,11 @@ def name_of(own: MapAggregate) -> str:
     return METHODS[own.key.method].name
 
 
+def coefficient(value: float) -> str:
+    """Return a correlation with two digits and a real minus."""
+    return f"{value:.2f}".replace("-", "−")
+
+
 def positive(areas: Areas) -> int:
     """Return the number of maps with positive evidence."""
     return areas.maps - areas.empty - areas.undefined
@@ -194,7 +199,7 @@ def _empty(evidence: Evidence) -> Iterator[Finding]:
 def _right_and_wrong(evidence: Evidence) -> Iterator[Finding]:
     """Which method's area differs most between right and wrong predictions at the last layer."""
     found = [
-        (abs(right.median - wrong.median), right, wrong, own)
+        (round(abs(right.median - wrong.median), 6), right, wrong, own)
         for own in evidence.maps(evidence.last)
         for right, wrong in [(own.predicted["right"], own.predicted["wrong"])]
         if right.median is not None
@@ -235,7 +240,7 @@ def _alike(evidence: Evidence) -> Iterator[Finding]:
         layer=likest.key.layer,
         alike=likest.alike,
         count=likest.likeness.n,
-        correlation=ALIKE,
+        correlation=coefficient(ALIKE),
     )
     place = Place("matrix", None, *likest.key, rows="image", columns="class")
     yield Finding(text, likest.alike, place)
@@ -262,7 +267,7 @@ def _depth(evidence: Evidence) -> Iterator[Finding]:
     if lowest is None:
         return
     last = next(pair for pair in agreeing if pair.methods == lowest.methods)
-    yield _of_pair("insight.depth", lowest, last=last.layer, late=_median(last))
+    yield _of_pair("insight.depth", lowest, last=last.layer, late=coefficient(_median(last)))
 
 
 def _coinciding(evidence: Evidence) -> Iterator[Finding]:
@@ -293,10 +298,10 @@ def _methods_side_by_side(layer: str) -> Place:
     return Place("matrix", layer=layer, rows="image", columns="method")
 
 
-def _of_pair(code: str, pair: PairAggregate, **more: str | float) -> Finding:
+def _of_pair(code: str, pair: PairAggregate, **more: str) -> Finding:
     """Return a claim about the agreement of two methods at a layer."""
     one, other = (METHODS[key].name for key in pair.methods)
-    correlation, count = _median(pair), pair.correlation.n
+    correlation, count = coefficient(_median(pair)), pair.correlation.n
     text = message(
         code,
         one=one,

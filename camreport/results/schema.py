@@ -306,6 +306,47 @@ class Sidecar(Entry):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrueImage(Entry):
+    """An image whose true class is not among its explained ones, so that it is explained apart.
+
+    Attributes:
+        index: index of the image among the inputs.
+        sha256: digest of the file, hexadecimal.
+        target: index of the true class.
+    """
+
+    index: Count
+    sha256: str
+    target: Count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrueSidecar(Entry):
+    """The JSON file of ``true-000000.npz``, the maps of true classes beside a shard.
+
+    Labels can change without the shard, so these maps have a file of their own. It stays valid
+    as long as the run, the images and their true classes are those listed here.
+
+    Attributes:
+        run: fingerprint of the run.
+        methods: the methods in the file, as in the shard's sidecar; none without a class.
+        images: the images in the file, in order, with their true classes.
+        cost: cost of the file.
+        device: device on which the file was computed.
+        bytes: size of the file of arrays.
+        findings: notes for the reader that result from these images.
+    """
+
+    run: str
+    methods: tuple[str, ...]
+    images: Annotated[tuple[TrueImage, ...], filled]
+    cost: TotalCost
+    device: str
+    bytes: Count
+    findings: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Totals(Entry):
     """Sizes of the run.
 
@@ -378,13 +419,7 @@ class Manifest(Entry):
     @property
     def shown_methods(self) -> tuple[str, ...]:
         """Keys of the methods with a map at one layer or more."""
-        nowhere = {skip.method for skip in self.skipped if skip.layer is None}
-        at_layer = {(skip.method, skip.layer) for skip in self.skipped}
-        return tuple(
-            key
-            for key in self.methods
-            if key not in nowhere and any((key, own.address) not in at_layer for own in self.layers)
-        )
+        return methods_with_maps(self.methods, self.layers, self.skipped)
 
     @property
     def glance(self) -> MapKey:
@@ -415,6 +450,19 @@ class Manifest(Entry):
         _check_numbered(self.images, 0, ".images")
         for index, image in enumerate(self.images):
             _check_classes(image, len(self.classes), f".images[{index}]")
+
+
+def methods_with_maps(
+    methods: Sequence[str], layers: Sequence[LayerEntry], skipped: Sequence[Skip]
+) -> tuple[str, ...]:
+    """Return those of a run's methods, by key, that have a map at one layer or more."""
+    nowhere = {skip.method for skip in skipped if skip.layer is None}
+    at_layer = {(skip.method, skip.layer) for skip in skipped}
+    return tuple(
+        key
+        for key in methods
+        if key not in nowhere and any((key, own.address) not in at_layer for own in layers)
+    )
 
 
 def sidecar_of(content: object, manifest: Manifest, shard: int, where: str) -> Sidecar:

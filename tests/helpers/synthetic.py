@@ -97,7 +97,7 @@ def write_results(
         own = images[first : first + IN_SHARD]
         _write_shard(folder, shard, rows[: len(own)], jpegs)
         _write_json(folder / sidecar_name(shard), _sidecar(own))
-    _write_json(folder / "manifest.json", _manifest(methods, grids, images))
+    _write_json(folder / "manifest.json", manifest_of(methods, grids, images))
     return out
 
 
@@ -205,9 +205,10 @@ def _cost(maps: int) -> TotalCost:
     return TotalCost(**counts, seconds=1.0, families=families)
 
 
-def _manifest(
+def manifest_of(
     methods: Sequence[str], grids: dict[str, int], images: Sequence[ImageEntry]
 ) -> Manifest:
+    """Return the manifest of a run."""
     return Manifest(
         schema=SCHEMA,
         command="camreport run photographs -o report",

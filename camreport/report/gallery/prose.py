@@ -54,17 +54,14 @@ def prose(
             (image.file, words.message(image.reason)) for image in results.images if image.reason
         ],
         "inputs": len(results.images),
-        "layers": {
-            **{
-                layer.address: _layer_details(layer, words)
-                for layer in (*manifest.layers, *manifest.channels)
-            },
-            FUSED: [words("layer.fused")],
-            INPUT: [words("layer.input")],
-        },
+        "layers": _layers(manifest, words),
         "methods": {method.key: _method(method, words) for method in methods},
         "reasons": {
             f"{skip.method}/{skip.layer}": words.message(skip.reason) for skip in manifest.skipped
+        },
+        "shortReasons": {
+            f"{skip.method}/{skip.layer}": _in_a_word(skip.reason, words)
+            for skip in manifest.skipped
         },
         "quantity": _quantity(manifest, words),
         "provenance": _provenance(manifest, words, reduced_detail),
@@ -170,6 +167,16 @@ def _score(manifest: Manifest, readable: Sequence[ImageEntry], words: Words) -> 
     return words("facts.scores", score=score, classes=words("comma").join(by_class))
 
 
+def _in_a_word(reason: Message, words: Words) -> str:
+    """Say why a method has no map at a layer, in the room of that map."""
+    values = dict(reason.values)
+    if reason.code == "engine.skip.positions":
+        return words("skip.positions", count=str(values["positions"]))
+    if reason.code == "engine.skip.head_at":
+        return words("skip.pooling")
+    return words("skip.negative" if reason.code == "engine.skip.negative" else "skip.undefined")
+
+
 def _left_out(manifest: Manifest, words: Words) -> list[str]:
     """Return why methods of the run have no map at all."""
     shown = shown_methods(manifest)
@@ -177,6 +184,13 @@ def _left_out(manifest: Manifest, words: Words) -> list[str]:
         skip.reason for skip in manifest.skipped if METHODS[skip.method] not in shown
     )
     return [words.message(reason) for reason in reasons]
+
+
+def _layers(manifest: Manifest, words: Words) -> dict[str, list[str]]:
+    """Return what stands below each layer's address."""
+    layers = (*manifest.layers, *manifest.channels)
+    details = {layer.address: _layer_details(layer, words) for layer in layers}
+    return details | {FUSED: [words("layer.fused")], INPUT: [words("layer.input")]}
 
 
 def _layer_details(layer: LayerEntry, words: Words) -> list[str]:

@@ -3,6 +3,7 @@
 export interface MethodFacts {
   key: string;
   name: string;
+  family: "gradient" | "activation" | "perturbation" | "network";
   classSpecific: boolean;
   signed: boolean;
   perLayer: boolean;
@@ -15,6 +16,8 @@ export interface MethodFacts {
 
 export interface LayerFacts {
   address: string;
+  /** What and where it is, with its grid: "conv1 · 55 × 55"; unique. */
+  name: string;
   type: string;
   alike: string[];
 }
@@ -43,7 +46,9 @@ export interface Prose {
   asked: string;
   layers: Record<string, string[]>;
   methods: Record<string, MethodProse>;
+  /** Why a method has no map at a layer, by "method/layer"; the same in a word. */
   reasons: Record<string, string>;
+  shortReasons: Record<string, string>;
   quantity: string;
   provenance: [name: string, value: string][];
 }
@@ -146,6 +151,8 @@ export interface ImageColumns {
   size: [width: number, height: number][];
   sha256: string[];
   label: (number | null)[];
+  /** Place of the true class among an image's explained ones; empty where no image has one. */
+  true: (number | null)[];
   top: [index: number, probability: number][][];
   /** By name: `area.<method>` and `disagreement` at the first choice's layer, and `margin`. */
   numbers: Record<string, (number | null)[]>;

@@ -1,9 +1,18 @@
 // Maps in words.
 import { data, store } from "../app";
 import type { CellId } from "../data/cells";
-import { type ImageRecord } from "../data/dataset";
+import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
-import { number, percent, probability, prose, rankName, sentences, t } from "../parts/words";
+import {
+  className,
+  number,
+  percent,
+  probability,
+  prose,
+  rankName,
+  sentences,
+  t,
+} from "../parts/words";
 
 /** A map's largest value. */
 export function peakOf(cam: CamCell) {
@@ -20,9 +29,7 @@ export function describe(id: CellId, image: ImageRecord | undefined = data.known
   const facts = data.methodOf(id.method);
   const words = [
     data.report.images.file[data.placeOf(id.image)],
-    facts.classSpecific
-      ? t("class.named", { name: image ? data.classOf(image, id.rank) : rankName(id.rank) })
-      : t("class.any"),
+    facts.classSpecific ? classWords(id.rank, image) : t("class.any"),
     facts.name,
     id.layer,
   ];
@@ -30,12 +37,20 @@ export function describe(id: CellId, image: ImageRecord | undefined = data.known
   return words.join(t("comma"));
 }
 
+/** Which class a map is of, or between which two it tells apart. */
+function classWords(rank: number, image: ImageRecord | undefined) {
+  const name = image ? className(image, rank) : rankName(rank);
+  return t(rank === CONTRAST ? "truth.contrast" : "class.named", { name });
+}
+
 /** Probability and logit of an explained class; the model may return no logits. */
-export const scores = (image: ImageRecord, rank: number) =>
-  t(image.logits.length ? "scores" : "fact.probability", {
-    probability: probability(image.probabilities[rank]),
-    logit: number(image.logits[rank] ?? NaN),
+export function scores(image: ImageRecord, rank: number) {
+  const place = data.rankIn(image.index, rank);
+  return t(image.logits.length ? "scores" : "fact.probability", {
+    probability: probability(image.probabilities[place]),
+    logit: number(image.logits[place] ?? NaN),
   });
+}
 
 /** Why some methods have no map at some layers. */
 export const leftOut = () => [

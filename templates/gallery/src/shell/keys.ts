@@ -62,7 +62,7 @@ export function openHelp() {
 function stepRank(by: number) {
   const { view, rows, columns, beside, image, rank } = store.state;
   if (view === "matrix" && [rows, columns, beside].includes("class")) return;
-  const { ranks } = data.report;
+  const ranks = data.knownImage(image)?.targets.length ?? data.report.ranks;
   change({ rank: (data.rankIn(image, rank) + by + ranks) % ranks });
 }
 

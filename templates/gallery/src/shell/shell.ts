@@ -21,7 +21,7 @@ export function showShell() {
   byId("skip").textContent = t("skip");
   byId("run").replaceChildren(h("bdi", {}, prose().run));
   fill("nav", tabs());
-  fill("pick", imageSearch(), data.report.ranks > 1 ? chooser("class") : "");
+  fill("pick", imageSearch(), data.choosesClass ? chooser("class") : "");
   fill("appearance", ...appearance());
   fill("menu", ...menu());
   nameButton("open-appearance", "appearance");

@@ -53,42 +53,54 @@ export function film() {
 const row = (name: string, cells: HTMLElement[]) =>
   h("tr", {}, h("th", { scope: "row" }, bdi(name)), ...cells);
 
-function strip(rows: HTMLElement[]) {
-  const heads = layers().map((layer) => h("th", { scope: "col" }, h("code", {}, layer)));
+/** A table of maps; with several groups, each has all layers. */
+function strip(rows: HTMLElement[], groups: string[] = []) {
+  const names = groups.map((name) =>
+    h("th", { scope: "colgroup", colSpan: layers().length }, bdi(name)),
+  );
+  const heads = (groups.length ? groups : [""]).flatMap(() =>
+    layers().map((layer) => h("th", { scope: "col" }, h("code", {}, layer))),
+  );
   const table = h(
     "table",
     { class: "frames" },
     h("caption", { class: "visually-hidden" }, t("summary.film")),
-    h("thead", {}, h("tr", {}, h("td"), ...heads)),
+    h(
+      "thead",
+      {},
+      names.length ? h("tr", {}, h("td"), ...names) : null,
+      h("tr", {}, h("td"), ...heads),
+    ),
     h("tbody", {}, ...rows),
   );
-  table.style.setProperty("--layers", String(heads.length));
+  table.style.setProperty("--maps", String(heads.length));
   enableRoving(table);
   return h("div", { class: "scroller" }, table);
 }
 
-/** The mean maps over the images predicted as a class; a row for each class and method. */
+/** The mean maps over the images predicted as a class: classes side by side, methods below. */
 export function meanFilm() {
   const { means } = data.report.summary;
-  const targets = [...new Set(means.map((mean) => mean.target))];
-  const rows = targets.flatMap((target) => methods().map((method) => ({ target, method })));
   if (!means.length) return null;
+  const targets = [...new Set(means.map((mean) => mean.target))];
   const painters: (() => void)[] = [];
-  const lines = rows.slice(0, MAX_ROWS).map(({ target, method }) => {
-    const cells = layers().map((layer) => {
-      const own = means.find(
-        (one) => one.target === target && one.method === method.key && one.layer === layer,
-      );
-      const canvas = own && meanCanvas(own);
-      if (canvas) painters.push(() => paintMean(canvas, own));
-      return h("td", {}, canvas ?? "–");
-    });
-    return row(`${className(target)} · ${method.name}`, cells);
+  const cell = (method: string, layer: string, target: number) => {
+    const own = means.find(
+      (one) => one.method === method && one.layer === layer && one.target === target,
+    );
+    if (!own) return h("td", {}, "–");
+    const canvas = meanCanvas(own);
+    painters.push(() => paintMean(canvas, own));
+    return h("td", {}, canvas);
+  };
+  const lines = [...new Set(means.map((mean) => mean.method))].map((method) => {
+    const cells = targets.flatMap((target) => layers().map((layer) => cell(method, layer, target)));
+    return row(data.methodOf(method).name, cells);
   });
   const redraw = () => painters.forEach((paint) => paint());
   redraw();
   const hint = h("p", { class: "hint" }, t("summary.means.words"));
-  return { root: part("means", hint, strip(lines)), redraw };
+  return { root: part("means", strip(lines, targets.map(className)), hint), redraw };
 }
 
 function meanCanvas({ method, layer, target, count }: MeanMap) {

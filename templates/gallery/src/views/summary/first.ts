@@ -8,13 +8,14 @@ import { SIDES } from "../../maps/frames";
 import { bdi, h } from "../../parts/dom";
 import { badge, topHint } from "../../parts/image";
 import { enableRoving } from "../../parts/roving";
+import { isRight } from "../../query/match";
 import { linkTo } from "../../state/history";
 import { part, said, wholeImage } from "./said";
 
 export function readFirst() {
   const { first, rule } = data.report.summary;
   if (!first.length) return null;
-  const tiles = h("ul", { class: "first" }, ...first.map(tile));
+  const tiles = h("ul", { class: "chosen" }, ...first.map(tile));
   enableRoving(tiles);
   return part("first", tiles, h("p", { class: "hint" }, said(rule)));
 }
@@ -30,7 +31,7 @@ function tile({ image, reasons }: Summary["first"][number]) {
     cellButton(id, { side: SIDES.cell, caption: false }),
     h("a", { class: "name", ...linkTo(wholeImage(image)) }, bdi(data.report.images.file[place])),
     topHint(image),
-    badge(place),
+    isRight(data.report.images, place) === false ? badge(place) : null,
     ...reasons.map((reason) => h("span", { class: "reason" }, said(reason))),
   );
 }

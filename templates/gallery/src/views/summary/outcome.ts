@@ -2,7 +2,7 @@
 import { data } from "../../app";
 import type { Summary } from "../../data/types";
 import { bdi, h } from "../../parts/dom";
-import { percent, prose, t } from "../../parts/words";
+import { prose, t } from "../../parts/words";
 import { quote } from "../../query/parse";
 import { linkTo } from "../../state/history";
 import { claim, className, said, wholeImage } from "./said";
@@ -22,6 +22,8 @@ export function outcome() {
 /** What was asked: model, images, classes, layers, methods, cost. */
 export const asked = () => h("p", { class: "asked" }, bdi(prose().asked));
 
+const accuracyWords = (share: number) => `${(100 * share).toFixed(1)}%`;
+
 const confidentWords = (count: number) =>
   t(count === 1 ? "summary.confident.one" : "summary.confident.other", { count });
 
@@ -35,7 +37,13 @@ function figures({ right, total, confident }: NonNullable<Summary["accuracy"]>) 
   return h(
     "div",
     { class: "outcome figures" },
-    h("h2", {}, h("strong", {}, percent(right / total)), " ", t("summary.right", { right, total })),
+    h(
+      "h2",
+      {},
+      h("strong", {}, accuracyWords(right / total)),
+      " ",
+      t("summary.right", { right, total }),
+    ),
     ...few.map(({ index, right, total }) =>
       h(
         "p",

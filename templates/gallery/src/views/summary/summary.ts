@@ -27,10 +27,9 @@ async function ofFew(): Promise<View> {
   let strip = film();
   const root = viewRoot(
     "summary",
-    outcome(),
-    answers(),
+    h("header", { class: "lead" }, outcome(), answers()),
     resultTable(images),
-    ...shown(strip, facts(), confusion(), cautions(), failed()),
+    ...shown(strip, findings("writing"), confusion(), cautions(), failed()),
     asked(),
   );
   root.classList.add("few");
@@ -55,9 +54,8 @@ function ofMany(): View {
   const means = meanFilm();
   const root = viewRoot(
     "summary",
-    outcome(),
-    answers(),
-    ...shown(readFirst(), confusion(), confidence(), trust(), facts(), reliability()),
+    h("header", { class: "lead" }, outcome(), answers()),
+    ...shown(readFirst(), confusion(), confidence(), trust(), findings("findings"), reliability()),
     ...shown(means?.root ?? null, cautions(), failed()),
     asked(),
   );
@@ -75,7 +73,7 @@ function ofMany(): View {
 
 const shown = (...parts: (HTMLElement | null)[]) => parts.filter((one) => one !== null);
 
-const facts = () => part("findings", claims(data.report.summary.findings));
+const findings = (title: string) => part(title, claims(data.report.summary.findings));
 
 const cautions = () => part("cautions", claims(data.report.summary.cautions));
 

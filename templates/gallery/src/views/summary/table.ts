@@ -9,6 +9,7 @@ import { bdi, h } from "../../parts/dom";
 import { badge, predictions } from "../../parts/image";
 import { enableRoving } from "../../parts/roving";
 import { percent, probability, rankName, t } from "../../parts/words";
+import { isRight } from "../../query/match";
 import { linkTo } from "../../state/history";
 import { said, wholeImage } from "./said";
 
@@ -67,9 +68,16 @@ function classHeads(columns: Column[]) {
       bdi(rank === null ? t("class.any") : rankName(rank)),
     ),
   );
-  const both = (key: string) => h("th", { scope: "col", rowSpan: 2 }, t(key));
-  const [photo, predicted] = ["axis.image", "predictions"].map(both);
-  return h("tr", {}, photo, predicted, ...heads, agreed() && both("summary.agreement"));
+  const both = (kind: string, words: string) =>
+    h("th", { class: kind, scope: "col", rowSpan: 2 }, words);
+  return h(
+    "tr",
+    {},
+    both("image", t("axis.image")),
+    both("image", t("predictions")),
+    ...heads,
+    agreed() && both("agreement", t("summary.agreement")),
+  );
 }
 
 const methodHeads = (columns: Column[]) =>
@@ -91,12 +99,13 @@ function line(image: ImageRecord, columns: Column[]) {
     photoOf(image.index),
     bdi(data.report.images.file[place]),
   );
+  const wrong = isRight(data.report.images, place) === false;
   const told = reasons.map((reason) => h("span", { class: "reason" }, said(reason)));
   return h(
     "tr",
     {},
     h("th", { scope: "row" }, photo),
-    h("td", { class: "predicted" }, predictions(place), badge(place), ...told),
+    h("td", { class: "predicted" }, predictions(place), wrong ? badge(place) : null, ...told),
     ...columns.map((column) => h("td", { class: "map" }, ...map(image, column))),
     agreed() && agreementOf(place),
   );

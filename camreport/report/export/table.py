@@ -77,15 +77,15 @@ def _row(results: Results, image: ImageEntry, record: MapRecord) -> list[object]
         logit = f"{results.logits(image.index)[record.target]:.6g}"
         of_class = [
             record.target,
-            _plain(names[record.target]),
+            plain(names[record.target]),
             f"{chance:.6f}",
             logit if manifest.activation != NONE else "",
         ]
     return [
-        _plain(image.file),
-        "" if image.label is None else _plain(names[image.label]),
+        plain(image.file),
+        "" if image.label is None else plain(names[image.label]),
         *of_class,
-        _plain(record.layer),
+        plain(record.layer),
         record.method.key,
         *_measured(record, manifest.preprocessing.size),
     ]
@@ -103,6 +103,6 @@ def _measured(record: MapRecord, size: tuple[int, int]) -> list[str]:
     return [quantised.state, f"{quantised.peak + shown.base:.9g}", f"{np.mean(strong):.4f}"]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula to run."""
     return f"'{text}" if _RUN.search(text) else text

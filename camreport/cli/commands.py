@@ -123,7 +123,7 @@ def render(ctx: click.Context, /, out: Path, **_: object) -> None:
         options.switch(
             "--figures", "OUT/figures/: a sheet per image, a PNG per map and channel grid."
         ),
-        options.switch("--csv", "OUT/maps.csv: one line per map."),
+        options.switch("--csv", "OUT/maps.csv, a line per map; images, methods, agreement."),
         options.switch("--zip", "OUT.zip: the report and what else there is."),
         click.Option(
             ["--images"],
@@ -176,8 +176,8 @@ def _export(out: Path, pdf: bool, table: bool, archive: bool) -> None:
         with printable(out) as page:
             result(f"document: {forms.export_document(out, page).resolve().as_uri()}")
     if table:
-        path = _with_progress(forms.export_table, out, " images")
-        result(f"table: {path.resolve().as_uri()}")
+        for path in _with_progress(forms.export_tables, out, " images"):
+            result(f"table: {path.resolve().as_uri()}")
     if archive:
         path = _with_progress(forms.export_archive, out, " files", forms.count_packed(out))
         result(f"archive: {path.resolve().as_uri()}")

@@ -1,4 +1,4 @@
-"""A report on disk for other programs: figures, a table, one archive, one document.
+"""A report on disk for other programs: figures, tables, one archive, one document.
 
 Everything is made from ``OUT/results`` and ``OUT/index.html``, without torch.
 """
@@ -11,7 +11,7 @@ from camreport.report.export.figures import (
     export_figures,
 )
 from camreport.report.export.pdf import DOCUMENT, export_document, is_outdated
-from camreport.report.export.table import TABLE, export_table
+from camreport.report.export.table import TABLE, export_table, export_tables
 
 __all__ = [
     "DOCUMENT",
@@ -24,6 +24,7 @@ __all__ = [
     "export_document",
     "export_figures",
     "export_table",
+    "export_tables",
     "is_outdated",
     "own_data",
     "remove_exports",

@@ -154,7 +154,7 @@ export interface ImageColumns {
   /** Place of the true class among an image's explained ones; empty where no image has one. */
   true: (number | null)[];
   top: [index: number, probability: number][][];
-  /** By name: `area.<method>` and `disagreement` at the first choice's layer, and `margin`. */
+  /** By name: `area.<method>`, `disagreement` and `overlap` at the first choice's layer, `margin`. */
   numbers: Record<string, (number | null)[]>;
 }
 

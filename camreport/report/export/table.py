@@ -156,9 +156,9 @@ def _image_rows(results: Results) -> Iterator[Sequence[object]]:
     columns = image_columns(results, layer)
     yield *IMAGE_COLUMNS, *columns
     for image, *numbers in zip(results.readable, *columns.values(), strict=True):
-        label = "" if image.label is None else _plain(names[image.label])
-        top = [(_plain(p.name), f"{p.probability:.6f}") for p in image.top[:1]] or [("", "")]
-        yield _plain(image.file), label, *top[0], _plain(layer), *map(_given, numbers)
+        label = "" if image.label is None else plain(names[image.label])
+        top = [(plain(p.name), f"{p.probability:.6f}") for p in image.top[:1]] or [("", "")]
+        yield plain(image.file), label, *top[0], plain(layer), *map(_given, numbers)
 
 
 def _method_row(of: MapAggregate) -> Sequence[object]:
@@ -166,7 +166,7 @@ def _method_row(of: MapAggregate) -> Sequence[object]:
     every, predicted = of.explained, of.predicted["all"]
     judged = [of.predicted["right"], of.predicted["wrong"]]
     return (
-        *(of.key.method, _plain(of.key.layer)),
+        *(of.key.method, plain(of.key.layer)),
         *(every.maps, every.empty, every.undefined, _given(every.median)),
         *(predicted.maps, predicted.empty, _given(predicted.median)),
         *(value for areas in judged for value in (areas.maps, _given(areas.median))),
@@ -177,7 +177,7 @@ def _method_row(of: MapAggregate) -> Sequence[object]:
 def _pair_row(of: PairAggregate) -> Sequence[object]:
     """Return a line of ``agreement.csv``."""
     medians = _given(of.correlation.median), _given(of.overlap.median)
-    return _plain(of.layer), *of.methods, of.correlation.n, *medians
+    return plain(of.layer), *of.methods, of.correlation.n, *medians
 
 
 def _given(number: float | None) -> object:

@@ -29,6 +29,7 @@ from camreport.results.schema import (
     ModelEntry,
     Prediction,
     Sidecar,
+    Structure,
     TotalCost,
     Totals,
 )
@@ -234,6 +235,7 @@ def manifest_of(
             parameters=0,
             notes=(),
         ),
+        structure=Structure(printed="Synthetic()", modules=(), more=0),
         preprocessing=Preprocessing(),
         classes=tuple(ClassEntry(index=i, name=name) for i, name in enumerate(CLASSES)),
         layers=tuple(

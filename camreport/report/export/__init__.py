@@ -4,7 +4,12 @@ Everything is made from ``OUT/results`` and ``OUT/index.html``, without torch.
 """
 
 from camreport.report.export.archive import count_packed, export_archive, own_data, remove_exports
-from camreport.report.export.figures import FIGURES, count_figures, export_figures
+from camreport.report.export.figures import (
+    FIGURES,
+    chosen_images,
+    count_figures,
+    export_figures,
+)
 from camreport.report.export.pdf import DOCUMENT, export_document, is_outdated
 from camreport.report.export.table import TABLE, export_table, export_tables
 
@@ -12,6 +17,7 @@ __all__ = [
     "DOCUMENT",
     "FIGURES",
     "TABLE",
+    "chosen_images",
     "count_figures",
     "count_packed",
     "export_archive",

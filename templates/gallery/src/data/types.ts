@@ -158,6 +158,13 @@ export interface ImageColumns {
   numbers: Record<string, (number | null)[]>;
 }
 
+/** What the model is made of; `more` counts the runs of modules that are not listed. */
+export interface Structure {
+  printed: string;
+  modules: { address: string; type: string; shape: number[] | null; parameters: number }[];
+  more: number;
+}
+
 /** What is known of the run as a whole. */
 export interface Report {
   id: string;
@@ -174,6 +181,7 @@ export interface Report {
   ranks: number;
   sameClasses: number[] | null;
   channels: string[];
+  structure: Structure;
   peaks: Record<string, number>;
   opacity: number;
   colormaps: string[];

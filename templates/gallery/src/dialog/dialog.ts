@@ -172,7 +172,8 @@ export function step(by: number) {
 export function stepClass(by: number) {
   const id = idOf(store.state.open);
   const count = data.knownImage(id.image)?.targets.length ?? data.report.ranks;
-  change({ open: idText({ ...id, rank: (id.rank + by + count) % count }) });
+  const from = id.rank < 0 ? Math.min(-by, 0) : id.rank; // from a contrast to the first or last
+  change({ open: idText({ ...id, rank: (from + by + count) % count }) });
 }
 
 /** Let the state follow, and give the focus back to the map that was shown last. */

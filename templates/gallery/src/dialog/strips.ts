@@ -1,14 +1,13 @@
 // What lies beside a map: all layers of its method, all methods at its layer, all its classes.
 import { data, store } from "../app";
 import { type CellId, idText } from "../data/cells";
-import type { ImageRecord } from "../data/dataset";
+import { CONTRAST, type ImageRecord } from "../data/dataset";
 import { availability, layersOf } from "../maps/availability";
-import { describe } from "../maps/describe";
 import { frameOf } from "../maps/frames";
 import { nameOf } from "../parts/axes";
-import { all, bdi, h, keepFocus } from "../parts/dom";
+import { all, h, keepFocus } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
-import { probability, t } from "../parts/words";
+import { className, markTrue, probability, t } from "../parts/words";
 import { change } from "../state/history";
 
 /** Pixels of the longer side of a map in a strip. */
@@ -26,7 +25,8 @@ function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId[] {
   if (strip === "layer") return layersOf(id.method).map((layer) => ({ ...id, layer }));
   if (strip === "class") {
     if (!data.methodOf(id.method).classSpecific) return [];
-    return image.targets.map((_, rank) => ({ ...id, rank }));
+    const contrast = data.camOf(image, { ...id, rank: CONTRAST }) ? [CONTRAST] : [];
+    return [...image.targets.keys(), ...contrast].map((rank) => ({ ...id, rank }));
   }
   return data
     .ownMethods(store.state.apart)
@@ -38,8 +38,14 @@ function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId[] {
 function nameIn(strip: Strip, id: CellId, image: ImageRecord) {
   if (strip === "layer") return nameOf("layer", id.layer, id);
   if (strip === "method") return data.methodOf(id.method).name;
-  return `${data.classOf(image, id.rank)} ${probability(image.probabilities[id.rank])}`;
+  if (id.rank === CONTRAST) return className(image, id.rank);
+  const words = `${data.classOf(image, id.rank)} ${probability(image.probabilities[id.rank])}`;
+  return markTrue(image, id.rank, words);
 }
+
+/** A name that may be broken behind its dots. */
+const breakable = (name: string) =>
+  name.split(/(?<=\.)/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
 
 /** What all maps of a strip have in common. */
 function headOf(strip: Strip, id: CellId) {
@@ -68,6 +74,7 @@ function section(strip: Strip, image: ImageRecord) {
   const show = (id: CellId) => {
     const ids = neighbours(strip, id, image);
     root.hidden = ids.length < 2;
+    root.style.setProperty("--count", String(ids.length));
     list.classList.toggle("many", ids.length > MAX_IN_LINES);
     head.textContent = headOf(strip, id);
     list.setAttribute("aria-label", head.textContent);
@@ -89,11 +96,10 @@ function entry(strip: Strip, id: CellId, image: ImageRecord) {
       type: "button",
       "data-id": idText(id),
       "data-focus": `${strip} ${id[strip === "class" ? "rank" : strip]}`,
-      "aria-label": describe(id, image),
       onclick: () => change({ open: idText(id) }),
     },
     frameOf(id, SIDE),
-    h("span", { class: "name" }, bdi(name)),
+    h("span", { class: "name" }, h("bdi", {}, ...breakable(name))),
   );
 }
 

@@ -1,5 +1,6 @@
 """The true class of an image is explained wherever a label gives it."""
 
+import csv
 import os
 import shutil
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from PIL import Image
 
 from camreport.errors import ResultsError
 from camreport.methods import METHODS
+from camreport.report.export.table import export_table
 from camreport.results import writer
 from camreport.results.reader import load_results
 
@@ -170,6 +172,26 @@ def test_nothing_is_kept_apart_where_all_classes_or_none_are_looked_at(
         assert load_results(out).targets(0) == tuple(load_results(out).arrays(0)["targets"])
 
 
+def test_table_figures_and_static_page_have_it_too(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = ["ant", "bee", "cow", "doe", "elk", "fox"]
+    run(photos, out, six(), labels=EVERY, class_names=names, methods="grad_cam", figures=True)
+    with export_table(out).open(encoding="utf-8-sig", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["image"] == "00.png"]
+    assert [row["class"] for row in rows[::2]] == ["elk", "ant", "bee", "fox"]
+    results = load_results(out)
+    true = [row for row in rows if row["class"] == row["true_class"]]
+    assert [row["layer"] for row in true] == [*LAYERS]
+    for row in true:
+        cam = results.true_arrays(0)[f"grad_cam/{row['layer']}"]
+        assert float(row["raw_maximum"] or 0) == pytest.approx(max(cam.max(), 0), rel=1e-6)
+    drawn = {path.name for path in (out / "figures").glob("00_*.png")}
+    assert {f"00_class5-fox_grad_cam_{layer}.png" for layer in LAYERS} <= drawn
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "00.png, fox, Grad-CAM, features.2" in page
+    assert "01.png, fox, Grad-CAM, features.2" not in page
+
+
 # What labels cost later
 
 
@@ -178,7 +200,7 @@ def test_labels_given_later_compute_the_missing_maps_and_no_shard(
 ) -> None:
     out = tmp_path / "out"
     run(photos, out, six())
-    before, cost = npz_of(out), manifest_of(out)["cost"]
+    before, cost = shards_alone(out), manifest_of(out)["cost"]
     done: list[float] = []
     passes = computed(photos, out, labels=EVERY, progress=done.append)
     assert passes == len(unexplained(out)) > 0
@@ -195,7 +217,7 @@ def test_labels_given_later_compute_the_missing_maps_and_no_shard(
 def test_the_shards_do_not_depend_on_labels(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "with", six(), labels=EVERY)
     run(photos, tmp_path / "without", six())
-    assert shards_alone(tmp_path / "with") == npz_of(tmp_path / "without")
+    assert shards_alone(tmp_path / "with") == shards_alone(tmp_path / "without")
 
 
 def test_other_labels_compute_only_the_files_that_differ(photos: Path, tmp_path: Path) -> None:

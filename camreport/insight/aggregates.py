@@ -185,7 +185,7 @@ def _outcomes(images: Sequence[ImageEntry]) -> NDArray[np.intp]:
 
 
 @dataclass
-class _Histogram:
+class Histogram:
     """Counts of values from ``least`` to 1, rounded to multiples of 1 / STEPS."""
 
     least: int
@@ -214,7 +214,7 @@ class _Histogram:
 class _AreaCounts:
     """What ``Areas`` holds, while it is counted."""
 
-    positive: _Histogram = field(default_factory=lambda: _Histogram(0))
+    positive: Histogram = field(default_factory=lambda: Histogram(0))
     empty: int = 0
     undefined: int = 0
 
@@ -239,7 +239,7 @@ class _MapCounts:
         default_factory=lambda: {outcome: _AreaCounts() for outcome in OUTCOMES}
     )
     unexplained: int = 0
-    likeness: _Histogram = field(default_factory=lambda: _Histogram(-1))
+    likeness: Histogram = field(default_factory=lambda: Histogram(-1))
     alike: int = 0
 
     def add(self, numbers: ShardNumbers, place: int, outcomes: NDArray[np.intp]) -> None:
@@ -286,7 +286,7 @@ class _Totals:
     keys: tuple[MapKey, ...]
     images: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(OUTCOMES), np.int64))
     maps: dict[MapKey, _MapCounts] = field(default_factory=dict)
-    pairs: dict[Pair, tuple[_Histogram, _Histogram]] = field(default_factory=dict)
+    pairs: dict[Pair, tuple[Histogram, Histogram]] = field(default_factory=dict)
     means: dict[tuple[int, int], _MeanSums] = field(default_factory=dict)
 
     def add(self, numbers: ShardNumbers, outcomes: NDArray[np.intp]) -> None:
@@ -296,7 +296,7 @@ class _Totals:
         for place, key in enumerate(numbers.keys):
             self.maps.setdefault(key, _MapCounts()).add(numbers, place, outcomes)
         for place, pair in enumerate(numbers.pairs):
-            correlation, overlap = self.pairs.setdefault(pair, (_Histogram(-1), _Histogram(0)))
+            correlation, overlap = self.pairs.setdefault(pair, (Histogram(-1), Histogram(0)))
             correlation.add(_distinct(numbers.correlation[place], *pair))
             overlap.add(_distinct(numbers.overlap[place], *pair))
         self._add_means(numbers, outcomes)

@@ -28,8 +28,9 @@ class Drawn:
 
     @property
     def values(self) -> NDArray[np.float32]:
-        """The maps from their base up, ``(..., h, w)``."""
-        return self.cams - self.base[..., None, None]
+        """The maps from their base up, ``(..., h, w)``; infinite where that overflows."""
+        with np.errstate(over="ignore"):
+            return self.cams - self.base[..., None, None]
 
 
 def drawn(cams: NDArray[np.float32], method: Method, leading: int = 0) -> Drawn:

@@ -141,6 +141,15 @@ class Method:
         return str(message(f"methods.{self.key}.source"))
 
     @property
+    def family(self) -> Literal["gradient", "activation", "perturbation", "network"]:
+        """What tables group it by: the whole network, changed inputs, no gradient, or gradients."""
+        if self.scope == "network":
+            return "network"
+        if self.needs.perturbs:
+            return "perturbation"
+        return "activation" if self.needs in (ACTIVATION, HEAD) else "gradient"
+
+    @property
     def layers(self) -> Message:
         """The layers at which it makes sense, in words."""
         return message(f"methods.layers.{self.where}")

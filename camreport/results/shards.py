@@ -65,6 +65,11 @@ def sidecar_name(shard: int) -> str:
     return f"shard-{shard:06d}.json"
 
 
+def true_name(shard: int) -> str:
+    """Return the file name of the maps of true classes beside a shard."""
+    return f"true-{shard:06d}.npz"
+
+
 def numbers_name(shard: int) -> str:
     """Return the name of the file with the numbers of a shard's maps."""
     return f"numbers-{shard:06d}.npz"
@@ -73,11 +78,6 @@ def numbers_name(shard: int) -> str:
 def shard_number(name: str) -> int:
     """Return the number of a shard from its file name."""
     return int(name.removeprefix("shard-").removesuffix(".npz"))
-
-
-def true_name(shard: int) -> str:
-    """Return the file name of the maps of true classes beside a shard."""
-    return f"true-{shard:06d}.npz"
 
 
 def stack_arrays(rows: Iterable[Arrays]) -> Arrays:

@@ -59,7 +59,7 @@ Record = dict[str, Any]
 """A JSON object."""
 
 _LAST = ".camreport-last"
-_SHARD_FILE = re.compile(r"(?:shard|true|numbers)-(\d{6,9})\.(?:npz|json)")
+_SHARD_FILE = re.compile(r"(?:shard|numbers|true)-(\d{6,9})\.(?:npz|json)")
 _S = TypeVar("_S", Sidecar, TrueSidecar)
 
 
@@ -240,14 +240,12 @@ class ResultsWriter:
         for folder in self._sizes:
             self._check_discarded(folder, {*self._kept, *extended})
 
-    def commit(
-        self, number: int, arrays: Arrays, sidecar: Sidecar | TrueSidecar, numbers: Arrays
-    ) -> None:
-        """Write a shard or its true classes, then the sidecar, which marks them as finished.
+    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar, numbers: Arrays) -> None:
+        """Write a shard, its numbers and then its sidecar, which marks the shard as finished.
 
         Args:
             number: the number of the shard.
-            arrays: arrays ``(n, ...)`` of the n images; empty if none can be read.
+            arrays: arrays ``(n, ...)`` of the shard's n readable images; empty if there are none.
             sidecar: the sidecar; the run and the size of the arrays' file are added here.
             numbers: arrays of the numbers of its maps; empty if there are none.
 
@@ -255,26 +253,47 @@ class ResultsWriter:
             OutputError: the disk is full, or the folder cannot be written to.
         """
         self._claim()
+        numbered = self.folder / numbers_name(number)
+        with reported(numbered):
+            numbered.unlink(missing_ok=True)
+        self._write(number, arrays, sidecar, numbers)
+
+    def commit_true(self, number: int, arrays: Arrays, sidecar: TrueSidecar) -> None:
+        """Write the true classes beside a shard and then their sidecar.
+
+        Args:
+            number: the number of the shard.
+            arrays: arrays ``(m, ...)`` of the m images.
+            sidecar: the sidecar; the run and the size of the arrays' file are added here.
+
+        Raises:
+            OutputError: as for ``commit``.
+        """
+        self._claim()
+        self._true[number] = self.folder
+        self._write(number, arrays, sidecar)
+
+    def _write(
+        self,
+        number: int,
+        arrays: Arrays,
+        sidecar: Sidecar | TrueSidecar,
+        numbers: Arrays | None = None,
+    ) -> None:
+        """Write a file of arrays, the numbers of its maps if they are given, and its sidecar."""
         path = self.folder / _name_of(sidecar, number)
         record = path.with_suffix(".json")
         size = 0
-        if isinstance(sidecar, TrueSidecar):
-            self._true[number] = self.folder
-        for earlier in (record, *self._numbers_of(sidecar, number)):
-            with reported(earlier):
-                earlier.unlink(missing_ok=True)
+        with reported(record):
+            record.unlink(missing_ok=True)
         if arrays:
             content = packed(arrays)
             size = content.tell()
             write(path, content.getbuffer(), self.out)
-            for measured in self._numbers_of(sidecar, number):
-                own = numbers | {FINGERPRINT: fingerprint(content)}
-                write(measured, packed(own).getbuffer(), self.out)
+            if numbers is not None:
+                numbers = numbers | {FINGERPRINT: fingerprint(content)}
+                write(self.folder / numbers_name(number), packed(numbers).getbuffer(), self.out)
         write(record, _json(replace(sidecar, run=self.marker.run, bytes=size).to_json()), self.out)
-
-    def _numbers_of(self, sidecar: Sidecar | TrueSidecar, number: int) -> list[Path]:
-        """Return the path of the numbers beside a shard; true classes have none."""
-        return [self.folder / numbers_name(number)] if isinstance(sidecar, Sidecar) else []
 
     def complete(self, manifest: Manifest) -> bool:
         """Write the manifest, which completes the results, and replace the earlier results.

@@ -18,7 +18,10 @@ test("a state comes back from its link as it was", () => {
     image: 3,
     layer: "features.0",
     pins: ["0.1.grad_cam.features.12", "3.0.layer_cam.features.0"],
-    text: "a & b=~#?",
+    query: 'right:no "a & b=~#?"',
+    sort: "p.down",
+    group: "class",
+    density: "s",
     opacity: 0,
     contours: true,
     atX: 0.125,
@@ -75,23 +78,52 @@ test("the predicted class is looked for among the explained ones", () => {
   assert.equal(data.rankIn(0, 0), 0);
 });
 
-const choose = (filter: Partial<Filter>) => selected(report().images, { ...first, ...filter });
+const groups = (filter: Partial<Filter>) => selected(report(), { ...first, ...filter });
 
-test("images are chosen by name, class, probability and truth", () => {
+/** Indices of the chosen images, in their order. */
+const choose = (filter: Partial<Filter>) =>
+  groups(filter).flatMap(({ places }) => places.map((place) => report().images.index[place]));
+
+test("images are chosen by a query", () => {
   assert.deepEqual(choose({}), [0, 1, 3, 4]);
-  assert.deepEqual(choose({ text: "B" }), [0, 1]);
-  assert.deepEqual(choose({ predicted: 1 }), [0, 1]);
-  assert.deepEqual(choose({ low: 60, high: 70 }), [1, 3]);
-  assert.deepEqual(choose({ judged: "right" }), [1]);
-  assert.deepEqual(choose({ judged: "wrong" }), [0, 3]);
-  assert.deepEqual(choose({ text: "b", judged: "right", predicted: 0 }), []);
+  assert.deepEqual(choose({ query: "b class:dog" }), [0, 1]);
+  assert.deepEqual(choose({ query: "right:no p<=0.7" }), [3]);
 });
 
-test("images are put in order by name, probability and class", () => {
+test("images are put in order by name, class and any number, those without it last", () => {
   assert.deepEqual(choose({ sort: "name" }), [3, 1, 0, 4], "numbers count as numbers");
-  assert.deepEqual(choose({ sort: "confident" }), [0, 3, 1, 4]);
-  assert.deepEqual(choose({ sort: "doubtful" }), [4, 1, 3, 0]);
+  assert.deepEqual(choose({ sort: "p.down" }), [0, 3, 1, 4]);
+  assert.deepEqual(choose({ sort: "p.up" }), [1, 3, 0, 4]);
   assert.deepEqual(choose({ sort: "class" }), [4, 3, 0, 1]);
+  const images = { ...report().images, numbers: { "area.cam": [0.5, null, 0.25, 0.75] } };
+  const places = (sort: Filter["sort"]) =>
+    selected({ ...report(), images }, { ...first, sort })[0].places;
+  assert.deepEqual(places("area.cam.up"), [2, 0, 3, 1]);
+  assert.deepEqual(places("area.cam.down"), [3, 0, 2, 1]);
+});
+
+test("an order that a report knows comes back from its link", () => {
+  assert.equal(readLink("#s=p.up", data).sort, "p.up");
+  assert.equal(readLink("#s=area.none.up", data).sort, "order");
+});
+
+test("groups are predicted classes, or cells of the confusion matrix with the mistakes first", () => {
+  const classes = groups({ group: "class" }).map(({ predicted, places }) => [predicted, places]);
+  assert.deepEqual(classes, [
+    [null, [3]],
+    [0, [2]],
+    [1, [0, 1]],
+  ]);
+  const cells = groups({ group: "outcome", sort: "p.up" });
+  assert.deepEqual(
+    cells.map(({ label, predicted, right, places }) => [label, predicted, right, places]),
+    [
+      [1, 0, false, [2]],
+      [0, 1, false, [0]],
+      [1, 1, true, [1]],
+      [null, null, null, [3]],
+    ],
+  );
 });
 
 test("those who follow the state are called in turn, and only for what they look at", () => {

@@ -17,6 +17,7 @@ from camreport.report.gallery.language import LANGUAGES, words_of
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
 from camreport.report.heatmap import COLORMAPS, OPACITY, colour_table
+from camreport.results.layer_names import layer_names
 from camreport.results.reader import Record, Results
 from camreport.results.schema import Manifest
 
@@ -163,6 +164,7 @@ def report_data(
         "ranks": max(map(len, totals.targets)),
         "sameClasses": same_classes,
         "channels": [layer.address for layer in manifest.channels],
+        "structure": manifest.structure.to_json(),
         "peaks": totals.peaks,
         **_colours(),
         "images": columns(results.readable)
@@ -198,9 +200,11 @@ def _identity(results: Results) -> str:
 
 def _layers(manifest: Manifest, duplicates: set[str]) -> list[Record]:
     """Return the layers that are shown, each with those that repeat it."""
+    names = layer_names(manifest)
     return [
         {
             "address": layer.address,
+            "name": names[layer.address],
             "type": layer.type,
             "alike": [
                 other.address
@@ -221,6 +225,7 @@ def _methods(methods: Sequence[Method], repeats: Mapping[str, str]) -> list[Reco
         {
             "key": method.key,
             "name": method.name,
+            "family": method.family,
             "classSpecific": method.per_class,
             "signed": method.values == "signed",
             "perLayer": method.scope == "layer",

@@ -59,6 +59,10 @@ def prose(
         "reasons": {
             f"{skip.method}/{skip.layer}": words.message(skip.reason) for skip in manifest.skipped
         },
+        "shortReasons": {
+            f"{skip.method}/{skip.layer}": _in_a_word(skip.reason, words)
+            for skip in manifest.skipped
+        },
         "quantity": _quantity(manifest, words),
         "provenance": _provenance(manifest, words, reduced_detail),
     }
@@ -161,6 +165,16 @@ def _score(manifest: Manifest, readable: Sequence[ImageEntry], words: Words) -> 
         for index, (right, total) in counted.by_class.items()
     )
     return words("facts.scores", score=score, classes=words("comma").join(by_class))
+
+
+def _in_a_word(reason: Message, words: Words) -> str:
+    """Say why a method has no map at a layer, in the room of that map."""
+    values = dict(reason.values)
+    if reason.code == "engine.skip.positions":
+        return words("skip.positions", count=str(values["positions"]))
+    if reason.code == "engine.skip.head_at":
+        return words("skip.pooling")
+    return words("skip.negative" if reason.code == "engine.skip.negative" else "skip.undefined")
 
 
 def _left_out(manifest: Manifest, words: Words) -> list[str]:

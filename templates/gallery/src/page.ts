@@ -21,7 +21,7 @@ import { type Changed, Store } from "./state/store";
 import { readCaptions } from "./views/captions";
 import { channelsView } from "./views/channels";
 import { compareView } from "./views/compare";
-import { matrixView } from "./views/matrix";
+import { matrixView } from "./views/matrix/matrix";
 import { methodsView } from "./views/methods";
 import { overviewView } from "./views/overview/overview";
 import { stopFlicker } from "./views/pair";
@@ -58,7 +58,7 @@ async function showView() {
   shown = next;
   const view = byId("view");
   keepFocus(view, () => view.replaceChildren(next.root));
-  document.title = `${t(`view.${store.state.view}`)} · ${prose().run} — camreport`;
+  document.title = `${t(`view.${store.state.view}`)} · ${prose().run}`;
   finishView();
 }
 

@@ -3,6 +3,7 @@
 export interface MethodFacts {
   key: string;
   name: string;
+  family: "gradient" | "activation" | "perturbation" | "network";
   classSpecific: boolean;
   signed: boolean;
   perLayer: boolean;
@@ -15,6 +16,8 @@ export interface MethodFacts {
 
 export interface LayerFacts {
   address: string;
+  /** What and where it is, with its grid: "conv1 · 55 × 55"; unique. */
+  name: string;
   type: string;
   alike: string[];
 }
@@ -43,7 +46,9 @@ export interface Prose {
   asked: string;
   layers: Record<string, string[]>;
   methods: Record<string, MethodProse>;
+  /** Why a method has no map at a layer, by "method/layer"; the same in a word. */
   reasons: Record<string, string>;
+  shortReasons: Record<string, string>;
   quantity: string;
   provenance: [name: string, value: string][];
 }
@@ -149,8 +154,15 @@ export interface ImageColumns {
   /** Place of the true class among an image's explained ones; empty where no image has one. */
   true: (number | null)[];
   top: [index: number, probability: number][][];
-  /** By name: `area.<method>` and `disagreement` at the first choice's layer, and `margin`. */
+  /** By name: `area.<method>`, `disagreement` and `overlap` at the first choice's layer, `margin`. */
   numbers: Record<string, (number | null)[]>;
+}
+
+/** What the model is made of; `more` counts the runs of modules that are not listed. */
+export interface Structure {
+  printed: string;
+  modules: { address: string; type: string; shape: number[] | null; parameters: number }[];
+  more: number;
 }
 
 /** What is known of the run as a whole. */
@@ -169,6 +181,7 @@ export interface Report {
   ranks: number;
   sameClasses: number[] | null;
   channels: string[];
+  structure: Structure;
   peaks: Record<string, number>;
   opacity: number;
   colormaps: string[];

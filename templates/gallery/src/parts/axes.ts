@@ -4,7 +4,7 @@ import type { CellId } from "../data/cells";
 import { layerList } from "../maps/availability";
 import { chosenImages, pageOf } from "../state/selection";
 import type { Axis, State } from "../state/state";
-import { className, rankName } from "./words";
+import { className, layerName, rankName } from "./words";
 
 /** Most images on one axis at a time. */
 export const MAX_IMAGES_ON_AXIS = 20;
@@ -29,7 +29,7 @@ export const ofOneImage = () => store.state.rows !== "image" && store.state.colu
 
 /** @param fixed the values of the axes that are not shown */
 export function nameOf(axis: Axis, value: string | number, fixed: CellId) {
-  if (axis === "layer") return String(value);
+  if (axis === "layer") return layerName(String(value));
   if (axis === "method") return data.methodOf(String(value)).name;
   if (axis === "image") return data.report.images.file[data.placeOf(Number(value))];
   const image = data.knownImage(fixed.image);
@@ -45,7 +45,7 @@ const classesBeside = () =>
 export function focusOn(axis: Axis, value: string | number): Partial<State> {
   if (axis === "image") {
     const beside = classesBeside() ? "class" : "none";
-    return { image: Number(value), rows: "layer", columns: "method", beside };
+    return { image: Number(value), rows: "method", columns: "layer", beside };
   }
   const shown = store.state;
   const other = shown.rows === axis ? shown.columns : shown.rows;

@@ -37,25 +37,37 @@ function classes() {
 }
 
 /** A switch for the image, and steps to the one before and the next. */
-function imageChooser() {
+const imageChooser = () => imageSteps(imageList());
+
+/** The images to choose from, where a list can hold them. */
+export function imageList() {
   const images = chosenImages();
-  const options = images.map((index): Option => [index, nameOf("image", index, store.state)]);
+  if (images.length > MAX_LISTED) return null;
+  return select(
+    t("axis.image"),
+    "choose-image",
+    images.map((index): Option => [index, nameOf("image", index, store.state)]),
+    () => store.state.image,
+    (value) => change({ image: Number(value) }, true),
+  );
+}
+
+/** Steps to the image before and the next, around something that says which it is. */
+export function imageSteps(middle: Node | null) {
+  const images = chosenImages();
   const place = images.indexOf(store.state.image);
   const step = (by: number) => () => {
     const next = images[place + by];
     if (next !== undefined) change({ image: next }, true);
   };
-  const choose = (value: string) => change({ image: Number(value) }, true);
-  const list = () =>
-    select(t("axis.image"), "choose-image", options, () => store.state.image, choose);
   return h(
     "div",
     { class: "with-steps" },
-    options.length <= MAX_LISTED ? list() : null,
     button("‹", "previous-image", step(-1), {
       "aria-label": t("previous.image"),
       disabled: place <= 0,
     }),
+    middle,
     button("›", "next-image", step(1), {
       "aria-label": t("next.image"),
       disabled: place < 0 || place >= images.length - 1,

@@ -1,6 +1,6 @@
 // The page's words in the chosen language.
 import { data, store } from "../app";
-import { type ImageRecord, PREDICTED, TRUE } from "../data/dataset";
+import { CONTRAST, type ImageRecord, PREDICTED, TRUE } from "../data/dataset";
 
 /** The words for a key, with values for its placeholders. */
 export function t(key: string, values: Record<string, string | number> = {}) {
@@ -47,16 +47,28 @@ export const percent = (share: number) => `${Math.round(share * 100)}%`;
 export const areaPercent = (share: number) =>
   share > 0 && share < 0.005 ? "< 1%" : percent(share);
 
-/** The lines above a layer's maps: its name, its twins, what is read there. */
-export function layerDetails(address: string) {
-  const alike = data.report.layers.find((layer) => layer.address === address)?.alike ?? [];
-  return [...(prose().layers[address] ?? []), ...alike.map((twin) => t("layer.twin", { twin }))];
+/** A layer's name with its grid: "conv1 · 55 × 55"; its address where it has none. */
+export function layerName(address: string) {
+  if (address === "fused" || address === "input") return t(`layer.name.${address}`);
+  return data.report.layers.find((layer) => layer.address === address)?.name ?? address;
 }
 
-/** The lines above a method's maps: which others coincide with it. */
+/** The layers that are the same tensor as one. */
+export function layerTwins(address: string) {
+  const alike = data.report.layers.find((layer) => layer.address === address)?.alike ?? [];
+  return alike.map((twin) => t("twin", { twin }));
+}
+
+/** The lines above a layer's maps: what is read there, its grid, its twins. */
+export const layerDetails = (address: string) => [
+  ...(prose().layers[address] ?? []),
+  ...layerTwins(address),
+];
+
+/** The methods whose maps are those of one. */
 export function methodDetails(key: string) {
   const alike = store.state.apart ? [] : data.methodOf(key).alike;
-  return alike.map((twin) => t("method.twin", { twin: data.methodOf(twin).name }));
+  return alike.map((twin) => t("twin", { twin: data.methodOf(twin).name }));
 }
 
 /** Name of the explained class at a place, as far as one name holds for all images. */
@@ -72,6 +84,8 @@ export function rankName(rank: number) {
 export const markTrue = (image: ImageRecord, rank: number, words: string) =>
   data.isTrue(image.index, rank) ? t("class.true", { name: isolated(words) }) : words;
 
-/** Name of the class at such a place. */
-export const className = (image: ImageRecord, rank: number) =>
-  markTrue(image, rank, data.classOf(image, rank));
+/** Name of the class at such a place, or of the contrast. */
+export function className(image: ImageRecord, rank: number) {
+  const name = data.classOf(image, rank);
+  return rank === CONTRAST ? t("truth.contrast", { name }) : markTrue(image, rank, name);
+}

@@ -8,17 +8,15 @@ export type Column = (place: number) => number | null;
 /** What can be asked of an image at a place. */
 export type Test = (place: number) => boolean;
 
-/** The numbers of the images by name: `p` is the probability of the predicted class. */
-export function columnsOf({ top }: ImageColumns): Map<string, Column> {
+/** The numbers that images have, by name: `p` is the probability of the predicted class. */
+export function columnsOf({ top, numbers }: ImageColumns): Map<string, Column> {
   const found = new Map<string, Column>();
-  const most = Math.max(0, ...top.map((predictions) => predictions.length));
-  const chance = (place: number, rank: number) => top[place][rank]?.[1] ?? null;
-  if (most > 0) found.set("p", (place) => chance(place, 0));
-  if (most > 1)
-    found.set("margin", (place) => {
-      const [first, second] = [chance(place, 0), chance(place, 1)];
-      return first === null || second === null ? null : first - second;
-    });
+  if (top.some((predictions) => predictions.length))
+    found.set("p", (place) => top[place][0]?.[1] ?? null);
+  const known = Object.entries(numbers).filter(([, values]) => values.some((one) => one !== null));
+  const areas = known.filter(([name]) => name.startsWith("area."));
+  for (const [name, values] of [...known.filter((one) => !areas.includes(one)), ...areas])
+    found.set(name, (place) => values[place]);
   return found;
 }
 

@@ -23,12 +23,11 @@ function dock() {
 }
 
 export function startAppearance() {
-  const panel = byId("appearance");
   dock();
   wide.addEventListener("change", dock);
-  panel.addEventListener("keydown", ({ key }) => {
+  byId("tools").addEventListener("keydown", ({ key }) => {
     if (key !== "Escape") return;
-    panel.hidePopover();
+    byId("appearance").hidePopover();
     byId("open-appearance").focus();
   });
 }

@@ -50,6 +50,7 @@ export interface State {
   show: "overlay" | "heat" | "photo";
   numbers: boolean;
   chosen: string;
+  methodOrder: "family" | "agreement";
   channelLayer: string;
   channelSort: "index" | "activation" | "contribution";
   picked: string;
@@ -93,6 +94,7 @@ export const NAMES: Record<keyof State, string> = {
   show: "d",
   numbers: "nu",
   chosen: "ms",
+  methodOrder: "mo",
   channelLayer: "cl",
   channelSort: "co",
   picked: "ch",
@@ -182,6 +184,7 @@ export function initialState(data: Dataset): State {
     show: "overlay",
     numbers: false,
     chosen: "",
+    methodOrder: "family",
     channelLayer: report.channels[0] ?? "",
     channelSort: "index",
     picked: "",
@@ -214,6 +217,7 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
     colormap: report.colormaps,
     scale: ["map", "method", "image", "report"],
     show: ["overlay", "heat", "photo"],
+    methodOrder: ["family", "agreement"],
     channelLayer: ["", ...report.channels],
     channelSort: ["index", "activation", "contribution"],
     tables: ["all", "classes", "methods", "depth"],

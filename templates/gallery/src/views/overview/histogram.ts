@@ -52,7 +52,7 @@ export function histogram() {
   const root = h(
     "fieldset",
     { class: "facet histogram" },
-    h("legend", {}, t("number.p"), " ", brush.output),
+    h("legend", {}, h("span", {}, t("number.p")), brush.output),
     plot,
     brush.root,
   );

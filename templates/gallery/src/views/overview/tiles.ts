@@ -1,11 +1,11 @@
 // The images of one page, each with one map: in groups, where they are grouped.
 import { data, store } from "../../app";
-import { idText } from "../../data/cells";
+import { type CellId, idText } from "../../data/cells";
 import { layerFor } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
 import { SIDES } from "../../maps/frames";
 import { bdi, h } from "../../parts/dom";
-import { badge, topHint } from "../../parts/image";
+import { topWords } from "../../parts/image";
 import { t } from "../../parts/words";
 import { isRight } from "../../query/match";
 import type { Group } from "../../query/order";
@@ -66,25 +66,28 @@ function head(group: Group) {
   );
 }
 
-function mapOf(place: number) {
+function mapOf(place: number): CellId {
   const image = data.report.images.index[place];
   const { method, rank, layer } = store.state;
   return { image, rank: data.rankIn(image, rank), method, layer: layerFor(method, layer) };
 }
 
-function tileOf(place: number, id: ReturnType<typeof mapOf>) {
-  const { images } = data.report;
+function tileOf(place: number, id: CellId) {
+  const { classes, images } = data.report;
+  const [width, height] = images.size[place];
   const link = linkTo({ view: "matrix", image: id.image, rows: "method", columns: "layer" });
-  return h(
+  const name = { class: "name", dir: "auto", tabindex: "-1", title: images.file[place] };
+  const label = images.label[place];
+  const wrong = isRight(images, place) === false && label !== null;
+  const tile = h(
     "li",
     { class: "tile" },
     cellButton(id, { side: SIDES.tile, tile: data.report.folder, caption: false }),
-    h(
-      "a",
-      { class: "name", tabindex: "-1", title: t("tile.maps"), ...link },
-      bdi(images.file[place]),
-    ),
-    topHint(id.image),
-    isRight(images, place) === false ? badge(place) : null,
+    h("a", { ...name, ...link }, images.file[place]),
+    h("span", { class: "hint", dir: "auto" }, topWords(id.image)),
+    wrong &&
+      h("span", { class: "wrong", dir: "auto" }, `✗ ${t("chip.is", { name: classes[label] })}`),
   );
+  tile.style.setProperty("--aspect", String(Math.min(Math.max(width / height, 0.5), 2.5)));
+  return tile;
 }

@@ -47,7 +47,7 @@ export function resultTable(images: ImageRecord[]) {
   const shown = all.slice(0, MAX_MAPS);
   const root = h(
     "table",
-    { class: "result" },
+    { class: "result", role: "table" },
     h("caption", { class: "visually-hidden" }, t("summary.table", { layer: lastLayer() })),
     h("thead", {}, classHeads(shown), methodHeads(shown)),
     h("tbody", {}, ...images.map((image) => line(image, shown))),

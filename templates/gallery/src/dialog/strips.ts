@@ -3,10 +3,9 @@ import { data, store } from "../app";
 import { type CellId, idText } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import { availability, layersOf } from "../maps/availability";
-import { describe } from "../maps/describe";
 import { frameOf } from "../maps/frames";
 import { nameOf } from "../parts/axes";
-import { all, bdi, h, keepFocus } from "../parts/dom";
+import { all, h, keepFocus } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
 import { className, isolated, markTrue, probability, t } from "../parts/words";
 import { change } from "../state/history";
@@ -45,6 +44,10 @@ function nameIn(strip: Strip, id: CellId, image: ImageRecord) {
   return markTrue(image, id.rank, words);
 }
 
+/** A name that may be broken behind its dots. */
+const breakable = (name: string) =>
+  name.split(/(?<=\.)/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
+
 /** What all maps of a strip have in common. */
 function headOf(strip: Strip, id: CellId) {
   if (strip === "layer") return t("strip.layer", { name: data.methodOf(id.method).name });
@@ -72,6 +75,7 @@ function section(strip: Strip, image: ImageRecord) {
   const show = (id: CellId) => {
     const ids = neighbours(strip, id, image);
     root.hidden = ids.length < 2;
+    root.style.setProperty("--count", String(ids.length));
     list.classList.toggle("many", ids.length > MAX_IN_LINES);
     head.textContent = headOf(strip, id);
     list.setAttribute("aria-label", head.textContent);
@@ -93,11 +97,10 @@ function entry(strip: Strip, id: CellId, image: ImageRecord) {
       type: "button",
       "data-id": idText(id),
       "data-focus": `${strip} ${id[strip === "class" ? "rank" : strip]}`,
-      "aria-label": describe(id, image),
       onclick: () => change({ open: idText(id) }),
     },
     frameOf(id, SIDE),
-    h("span", { class: "name" }, bdi(name)),
+    h("span", { class: "name" }, h("bdi", {}, ...breakable(name))),
   );
 }
 

@@ -7,7 +7,7 @@ import { frameOf } from "../maps/frames";
 import { nameOf } from "../parts/axes";
 import { all, h, keepFocus } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
-import { className, markTrue, probability, t } from "../parts/words";
+import { className, isolated, markTrue, probability, t } from "../parts/words";
 import { change } from "../state/history";
 
 /** Pixels of the longer side of a map in a strip. */
@@ -31,7 +31,8 @@ function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId[] {
   return data
     .ownMethods(store.state.apart)
     .filter(({ key }) => availability(key, id.layer) === "map")
-    .map(({ key }) => ({ ...id, method: key }));
+    .map(({ key }) => ({ ...id, method: key }))
+    .filter((one) => id.rank !== CONTRAST || data.camOf(image, one));
 }
 
 /** What tells a map from the others in its strip. */
@@ -39,7 +40,7 @@ function nameIn(strip: Strip, id: CellId, image: ImageRecord) {
   if (strip === "layer") return nameOf("layer", id.layer, id);
   if (strip === "method") return data.methodOf(id.method).name;
   if (id.rank === CONTRAST) return className(image, id.rank);
-  const words = `${data.classOf(image, id.rank)} ${probability(image.probabilities[id.rank])}`;
+  const words = `${isolated(data.classOf(image, id.rank))} ${probability(image.probabilities[id.rank])}`;
   return markTrue(image, id.rank, words);
 }
 

@@ -13,7 +13,7 @@ from helpers import browser
 from helpers.browser import Open, settle
 from helpers.checkout import INPUTS
 from helpers.drawn_maps import reference, scale_of
-from helpers.page_steps import focused
+from helpers.page_steps import focused, fold, unfold
 from helpers.report_cells import cell, drawn, facts_of, ready, show
 from helpers.small import small_model
 from PIL import Image
@@ -45,6 +45,7 @@ PINS = "p=2.1.grad_cam.features.12~2.0.hires_cam.features.9~0.0.layer_cam.fused"
 
 
 VIEWS = {
+    "summary": "#v=summary",
     "overview": "#v=overview&k=1&m=layer_cam&l=features.9",
     "matrix": "#v=matrix&i=2&o=70&cm=cividis",
     "axes": "#v=matrix&r=image&c=class&l=features.9&m=hires_cam",
@@ -194,11 +195,14 @@ def test_link_restores_the_view(open_report: Open, report: Path, view: str) -> N
 def test_controls_write_a_link_that_restores_the_view(open_report: Open, report: Path) -> None:
     page = ready(open_report(report, height=3000))
     page.locator('[data-focus="choose-image"]').select_option("2")
-    page.locator('[data-focus="rows"]').select_option("method")
+    page.locator('[data-focus="rows"]').select_option("image")
+    unfold(page, "appearance")
     page.locator('[data-focus="colormap"]').select_option("viridis")
     page.locator('[data-focus="threshold"]').fill("20")
     page.locator('[data-focus="contours"]').check()
+    unfold(page, "menu")
     page.locator('[data-focus="theme"]').select_option("dark")
+    fold(page)
     first = snapshot(page)
     link = page.evaluate("location.hash")
     assert snapshot(ready(open_report(report, height=3000, link=link))) == first
@@ -219,7 +223,7 @@ def test_mistyped_link_still_opens(open_report: Open, report: Path, link: str) -
     page = open_report(report, link=link)
     page.wait_for_selector("#view > .view")
     settle(page)
-    assert page.locator("h1").inner_text() == "inputs · 3 images · catdog-alexnet"
+    assert page.locator("h1").inner_text() == "catdog-alexnet · inputs"
     assert page.inner_text("#view").strip()
     opacity = page.get_attribute('[data-focus="opacity"]', "aria-valuetext")
     assert 0 <= int(str(opacity).removesuffix(" %")) <= 100
@@ -271,7 +275,7 @@ def test_page_without_scripts_shows_what_stands_still(open_report: Open, report:
         "wrong: it is cat",
         "right: it is cat",
     ]
-    dead = "button, select, input, summary, [tabindex], a[href^='#'], dialog, #controls, #nav"
+    dead = "button, select, input, summary, [tabindex], a[href^='#'], dialog, #bar"
     assert page.locator(f":is({dead}):visible").count() == 0
     assert page.is_visible("#fallback .notice")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1400
@@ -281,9 +285,8 @@ def test_badges_say_in_words_what_is_right_and_wrong(open_report: Open, report: 
     page = ready(open_report(report, link="#v=overview"))
     badges = "#view .tile .badge"
     words = page.eval_on_selector_all(badges, "all => all.map(e => [e.className, e.innerText])")
-    assert words == [["badge wrong", "✗ wrong: it is cat"], ["badge right", "✓ right: it is cat"]]
-    page.locator('[data-focus="judged"]').select_option("wrong")
-    settle(page)
+    assert words == [["badge wrong", "✗ wrong: it is cat"]], "what is right is not marked"
+    show(page, "#v=overview&q=right:no")
     assert page.locator("#view .tile .name").all_inner_texts() == ["both.jpg"]
     show(page, "#v=matrix&i=1")
     assert "right: it is cat" in page.inner_text("#view .summary")
@@ -302,11 +305,11 @@ def test_legend_and_caption_say_which_scale(
     open_report: Open, report: Path, scale: str, legend: str
 ) -> None:
     page = ready(open_report(report, link=f"#v=matrix&sc={scale}&t=30&ct=1&rc=1&av=1"))
-    assert legend in page.inner_text("#controls .legend")
+    assert legend in page.inner_text("#view .legend >> nth=0")
     caption = page.inner_text("#view .panel .figcaption >> nth=0")
     strings = json.loads(page.text_content("script#report") or "")["strings"]["en"]
     assert strings[f"scale.{scale}.words"] in caption
-    for said in ("Colours: viridis.", "Values below 30 % are not drawn.", "25%, 50% and 75%"):
+    for said in ("inferno", "Values below 30% are not drawn.", "25%, 50% and 75%"):
         assert said in caption
     results = load_results(report)
     if scale == "report":
@@ -340,14 +343,14 @@ def test_maps_without_positive_or_finite_values_are_labelled_not_drawn(
     page = ready(open_report(tmp_path / "g"))
     where = cell(0, 0, "grad_cam", "features.3")
     page.wait_for_selector(f"{where} .frame[data-drawn]")
-    assert page.locator("#view .panels canvas").count() == 0
+    assert page.locator("#view .panels .cell canvas").count() == 0
     assert page.inner_text(f"{where} .label") == label
     assert label in (page.get_attribute(where, "aria-label") or "")
     assert note in page.inner_text("#view")
     page.click(where)
     page.wait_for_selector("#cell[open]")
     assert label in page.inner_text("#reading")
-    assert page.locator("#cell canvas").count() == 0
+    assert page.locator("#probe canvas, #cell .bar-row:visible").count() == 0
     page.keyboard.press("Escape")
     assert label in "".join(browser.pdf_pages(page.pdf(format="A4")))
     still = open_report(tmp_path / "g", java_script_enabled=False)
@@ -419,14 +422,10 @@ def test_failed_inputs_are_listed_with_their_reason(open_report: Open, tmp_path:
     (folder / "empty.png").touch()
     camreport.run(folder, tmp_path / "g", model=small_model(("a", "b")))
     page = ready(open_report(tmp_path / "g"))
-    for place in ("#masthead .notice", "#view .notice", "#fallback .notice >> nth=1"):
-        if place.startswith("#view"):
-            show(page, "#v=provenance")
-        if place.startswith("#fallback"):
-            page = open_report(tmp_path / "g", java_script_enabled=False)
-        if place.startswith("#masthead"):
-            page.click(f"{place} summary")
-        said = page.inner_text(place)
+    show(page, "#v=provenance")
+    still = open_report(tmp_path / "g", java_script_enabled=False)
+    for opened, place in ((page, "#view .notice"), (still, "#fallback .notice >> nth=1")):
+        said = opened.inner_text(place)
         assert "1 of 2 inputs could not be read" in said
         assert "empty.png: the file is empty (0 bytes)" in said
 

@@ -22,7 +22,7 @@ from helpers.browser import (
     unpacked,
 )
 from helpers.checkout import INPUTS
-from helpers.page_steps import cam_of, go, photo_size
+from helpers.page_steps import cam_of, fold, go, photo_size, unfold
 from helpers.pictures import heat_pixels
 from helpers.small import SmallNet, small_model
 
@@ -36,7 +36,7 @@ needs_chromium = pytest.mark.skipif(
     not browser.required() and browser.chromium() is None, reason="no Chromium here"
 )
 
-VIEWS = ("overview", "matrix", "compare", "channels", "tables", "methods", "provenance")
+VIEWS = ("summary", "overview", "matrix", "compare", "channels", "tables", "methods", "provenance")
 PINS = "0.0.grad_cam.features.3~0.1.hires_cam.features.0"
 DIALOG = "0.0.grad_cam.features.3"
 
@@ -91,6 +91,11 @@ def test_axe_finds_nothing_in_any_view(
     found["a cell"] = axe(page)
     page.keyboard.press("Escape")
     page.wait_for_selector("#cell", state="hidden")
+    for popover in ("appearance", "menu"):
+        unfold(page, popover)
+        found[f"the popover {popover}"] = axe(page)
+        fold(page)
+    unfold(page, "menu")
     page.click("[data-focus=help]")
     page.wait_for_selector("#help[open]")
     found["the help"] = axe(page)
@@ -190,6 +195,7 @@ def test_no_view_scrolls_sideways(open_report: Open, full: Path, language: str, 
 def test_axe_would_find_a_barrier_in_a_report(open_report: Open, full: Path) -> None:
     page = open_report(full)
     page.wait_for_selector(".view-matrix .cell")
+    unfold(page, "appearance")
     page.eval_on_selector("[data-focus=opacity]", "e => e.removeAttribute('aria-label')")
     page.eval_on_selector("[data-focus=opacity]", "e => e.closest('label').replaceWith(e)")
     assert any(line.startswith("label") for line in axe(page))

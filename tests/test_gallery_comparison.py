@@ -68,7 +68,7 @@ def test_maps_are_pinned_in_the_dialog_and_by_key(open_report: Open, demo: Path)
     page.click(cell)
     page.click("#cell [data-focus=pin]")
     until(page, "document.querySelector('#cell [data-focus=pin]').ariaPressed", "true")
-    assert page.inner_text("#cell [data-focus=pin]") == "Unpin"
+    assert page.inner_text("#cell [data-focus=pin]") == "Remove from Compare"
     page.keyboard.press("Escape")
     page.wait_for_selector("#cell", state="hidden")
     until(page, "document.activeElement.dataset.id", ONE)
@@ -76,7 +76,7 @@ def test_maps_are_pinned_in_the_dialog_and_by_key(open_report: Open, demo: Path)
         page.focus(f'.cell[data-id="{pin}"]')
         page.keyboard.press("p")
     assert fields(page)["p"].split("~") == [ONE, OTHER, SIGNED]
-    assert page.text_content("#announcer") == "3 of 4 maps are pinned."
+    assert page.text_content("#announcer") == "3 of at most 4 maps are in Compare."
     assert page.inner_text("#nav .count").strip() == "3"
     page.keyboard.press("p")
     assert fields(page)["p"].split("~") == [ONE, OTHER]
@@ -94,7 +94,7 @@ def test_at_most_four_maps_are_pinned(open_report: Open, demo: Path) -> None:
     pinned = fields(page)["p"].split("~")
     assert pinned == [f"0.0.grad_cam.features.{layer}" for layer in layers[:4]]
     assert page.is_visible("#announcer")
-    assert page.inner_text("#announcer") == "4 maps are pinned already: unpin one first."
+    assert page.inner_text("#announcer") == "Compare holds 4 maps already: remove one first."
     marks = page.eval_on_selector_all("[data-pin]", "all => all.map(e => e.dataset.pin)")
     assert marks == ["A", "B", "C", "D"]
     go(page, f"v=compare&p={'~'.join(pinned)}", "compare")
@@ -104,7 +104,7 @@ def test_at_most_four_maps_are_pinned(open_report: Open, demo: Path) -> None:
 def test_comparison_without_pins_says_how_to_pin(open_report: Open, demo: Path) -> None:
     page = open_report(demo, link="#v=compare")
     page.wait_for_selector(".view-compare")
-    assert "Pin two to 4 maps" in page.inner_text("#view")
+    assert "Choose two to 4 maps" in page.inner_text("#view")
     page.click("#view a")
     page.wait_for_selector(".view-matrix")
 

@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers.browser import settle, until
-from helpers.page_steps import fields
+from helpers.page_steps import fields, fold, unfold
 
 if TYPE_CHECKING:
     from helpers.browser import Open
     from playwright.sync_api import Page
 
 MAP = "0.1.layer_cam.features.12"
-NEXT = "0.1.hires_cam.features.12"
+NEXT = "0.1.layer_cam.fused"
 VIEWS = ("overview", "compare", "tables", "methods", "provenance", "matrix")
 
 
 @pytest.fixture
 def matrix(open_report: "Open", demo: Path) -> "Page":
-    """The demo report, opened without any link."""
+    """The demo report, opened at its matrix."""
     page = open_report(demo)
     page.wait_for_selector(f'.cell[data-id="{MAP}"]')
     return page
@@ -26,17 +26,22 @@ def matrix(open_report: "Open", demo: Path) -> "Page":
 
 def go(page: "Page", view: str) -> None:
     """Follow the navigation's link to a view."""
+    if view in ("methods", "provenance"):
+        unfold(page, "menu")
     page.click(f'[data-focus="view {view}"]')
     page.wait_for_selector(f".view-{view}")
 
 
 def look_at(page: "Page") -> dict[str, str]:
     """Choose opacity, colours, theme and language; return them as a link writes them."""
+    unfold(page, "appearance")
     page.locator("[data-focus=opacity]").fill("80")
     page.select_option("[data-focus=colormap]", "cividis")
+    unfold(page, "menu")
     page.select_option("[data-focus=theme]", "dark")
     page.select_option("[data-focus=language]", "zh")
     page.wait_for_selector("html[lang=zh-Hans]")
+    fold(page)
     return {"o": "80", "cm": "cividis", "th": "dark", "lang": "zh"}
 
 
@@ -149,7 +154,7 @@ def test_what_is_pinned_and_chosen_over_a_map_stays_when_it_is_closed(matrix: "P
     matrix.keyboard.press("Escape")
     until(matrix, "document.activeElement.dataset.id", MAP)
     until(matrix, "new URLSearchParams(location.hash.slice(1)).get('open')", None)
-    assert (fields(matrix)["p"], fields(matrix)["o"]) == (MAP, "45")
+    assert (fields(matrix)["p"], fields(matrix)["o"]) == (MAP, "85")
     matrix.wait_for_selector(f'.cell[data-pin="A"][data-id="{MAP}"]')
 
 
@@ -199,15 +204,15 @@ def test_back_closes_a_map_and_forward_opens_it(matrix: "Page") -> None:
 def test_keys_do_nothing_behind_the_help(matrix: "Page") -> None:
     matrix.click(f'.cell[data-id="{MAP}"]')
     matrix.wait_for_selector("#cell[open]")
-    matrix.focus("#cell [data-focus=next]")
+    matrix.focus("#cell [data-focus=pin]")
     matrix.keyboard.press("?")
     matrix.wait_for_selector("#help[open]")
     for key in ("n", "b", "p", "-", "]"):
         matrix.keyboard.press(key)
-    assert fields(matrix) == {"open": MAP}
+    assert fields(matrix) == {"v": "matrix", "open": MAP}
     matrix.keyboard.press("Escape")
     matrix.wait_for_selector("#help", state="hidden")
-    assert matrix.evaluate("document.activeElement.dataset.focus") == "next"
+    assert matrix.evaluate("document.activeElement.dataset.focus") == "pin"
 
 
 def test_an_open_map_follows_the_language(matrix: "Page") -> None:

@@ -12,6 +12,7 @@ from helpers import synthetic
 from helpers.browser import Open, idle, pdf_pages, until, work
 from helpers.checkout import INPUTS
 from helpers.folders import Visit, in_browser
+from helpers.page_steps import go
 from helpers.reports import embedded
 from helpers.small import small_model
 from PIL import Image
@@ -174,45 +175,41 @@ def test_opening_the_overview_paints_no_more_than_its_page_in_idle_time(
 
 
 @pytest.mark.parametrize(
-    ("command", "title"),
+    ("command", "run"),
     [
-        ("camreport run inputs -o gallery", "inputs · 3 images · net"),
+        ("camreport run inputs -o gallery", "net · inputs"),
         (
             "camreport run 'my cats' dogs/*.jpg -o g --model net",
-            "my cats and dogs/*.jpg · 3 images",
+            "net · my cats and dogs/*.jpg",
         ),
-        ("camreport run . -o g", "3 images · net"),
-        ("camreport run './*' -o g", "3 images · net"),
-        ("camreport run 'broken -o g", "3 images · net"),
-        ("", "3 images · net"),
+        ("camreport run . -o g", "net"),
+        ("camreport run './*' -o g", "net"),
+        ("camreport run 'broken -o g", "net"),
+        ("", "net"),
     ],
 )
-def test_title_names_the_inputs_their_number_and_the_model(
-    demo: Path, command: str, title: str
-) -> None:
+def test_a_run_is_named_by_its_model_and_its_inputs(demo: Path, command: str, run: str) -> None:
     results = load_results(demo)
     model = replace(results.manifest.model, name="net")
     manifest = replace(results.manifest, command=command, model=model)
     changed = Results(results.path, manifest)
-    assert str(prose(changed, words_of("en"), [])["title"]).startswith(title)
+    assert prose(changed, words_of("en"), [])["run"] == run
 
 
 @in_browser
 def test_titles_name_the_data_in_both_languages(open_report: Open, demo: Path) -> None:
-    page = open_report(demo)
+    page = open_report(demo, link="#v=summary")
     page.wait_for_selector("#view > .view")
-    assert page.title() == "Matrix · inputs · 3 images · catdog-alexnet — camreport"
-    assert page.inner_text("h1") == "inputs · 3 images · catdog-alexnet"
-    page.select_option("[data-focus=language]", "zh")
-    until(page, "document.title", "热力图对比 · inputs · 3 张图像 · catdog-alexnet — camreport")
-    assert page.inner_text("h1") == "inputs · 3 张图像 · catdog-alexnet"
+    assert page.title() == "Summary · catdog-alexnet · inputs"
+    assert page.inner_text("h1") == "catdog-alexnet · inputs"
+    go(page, "v=matrix&lang=zh", "matrix")
+    until(page, "document.title", "热力图对比 · catdog-alexnet · inputs")
 
 
-def test_the_page_without_scripts_has_the_same_title(tmp_path: Path) -> None:
+def test_the_page_without_scripts_is_titled_by_the_same_name(tmp_path: Path) -> None:
     shutil.copy(INPUTS / "cat.jpg", tmp_path)
     camreport.run(tmp_path / "cat.jpg", tmp_path / "g", model=small_model(("a", "b")))
     page = (tmp_path / "g" / "index.html").read_text(encoding="utf-8")
-    title = "cat.jpg · 1 image · small"
-    assert f"<title>{title} — camreport</title>" in page
-    assert f"<h1>{title}</h1>" in page
-    assert embedded(tmp_path / "g", "report")["prose"]["en"]["title"] == title
+    assert "<title>small · cat.jpg</title>" in page
+    assert "<h1>CAM report: small</h1>" in page
+    assert embedded(tmp_path / "g", "report")["prose"]["en"]["run"] == "small · cat.jpg"

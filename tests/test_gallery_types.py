@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import zlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from helpers.checkout import INPUTS, ROOT
 from helpers.folders import chunk
 
 import camreport
+from camreport.insight.findings import Place
 from camreport.report.gallery import render_gallery
 from camreport.report.gallery.language import templates_folder
 
@@ -112,9 +114,10 @@ def test_page_declares_the_types_of_all_that_is_shipped(
 def test_every_key_that_may_be_left_out_is_shipped_at_times(shipped: dict[str, list[Any]]) -> None:
     declared = set(re.findall(r"^ +(\w+)\?:", TYPES.read_text(encoding="utf-8"), re.MULTILINE))
     cells = [cell for maps in shipped["MapList"] for cell in maps["cells"]]
-    assert declared == {"offset", "picture", "channel"}
-    for key in declared:
+    of_cells = {"offset", "picture", "channel"}
+    for key in of_cells:
         assert {key in cell for cell in cells} == {True, False}, key
+    assert declared - of_cells == {field.name for field in fields(Place)} - {"view"}
 
 
 @pytest.mark.parametrize("change", ["more", "less", "other"])

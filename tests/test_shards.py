@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.checkout import INPUTS, ROOT
-from helpers.runs import BY_TWO, npz_of, run, tiny, write_images
+from helpers.runs import BY_TWO, npz_of, run, shards_of, tiny, write_images
 
 import camreport
 from camreport.errors import OutputError
@@ -234,7 +234,7 @@ def test_what_is_computed_is_written_when_a_later_shard_fails(
     monkeypatch.setattr(local, "compute_shard", failing)
     with pytest.raises(KeyboardInterrupt):
         run(photos, tmp_path / "out", limits=BY_TWO)
-    assert sorted(npz_of(tmp_path / "out")) == ["shard-000000.npz", "shard-000001.npz"]
+    assert sorted(shards_of(tmp_path / "out")) == ["shard-000000.npz", "shard-000001.npz"]
 
 
 def test_images_beyond_the_limit_stand_in_the_sidecars_alone(photos: Path, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from camreport.insight.numbers import GRID, Pair, ShardNumbers, numbered_images
+from camreport.insight.cache import numbered_images, possible_keys
+from camreport.insight.numbers import GRID, Pair, ShardNumbers
 from camreport.methods import METHODS
 from camreport.results.reader import Results
-from camreport.results.schema import FUSED, INPUT, ImageEntry, Manifest, MapKey
+from camreport.results.schema import ImageEntry, MapKey
 
 STEPS = 1000
 """Values are rounded to multiples of 1 / STEPS before their median is taken."""
@@ -165,7 +166,7 @@ def aggregate(results: Results) -> Aggregates:
     Raises:
         ResultsError: a shard without numbers of its own is missing or damaged.
     """
-    totals = _Totals(_possible_keys(results.manifest))
+    totals = _Totals(possible_keys(results.manifest))
     for numbers, images in numbered_images(results):
         totals.add(numbers, _outcomes(images))
     return totals.aggregates()
@@ -183,15 +184,8 @@ def _outcomes(images: Sequence[ImageEntry]) -> NDArray[np.intp]:
     return np.array([OUTCOMES.index(outcome_of(image)) for image in images])
 
 
-def _possible_keys(manifest: Manifest) -> tuple[MapKey, ...]:
-    """Return the keys of all arrays of maps that a shard may have."""
-    layers = [layer.address for layer in manifest.layers]
-    methods = [key for key in METHODS if key in manifest.methods]
-    return tuple(MapKey(key, layer) for key in methods for layer in (*layers, FUSED, INPUT))
-
-
 @dataclass
-class _Histogram:
+class Histogram:
     """Counts of values from ``least`` to 1, rounded to multiples of 1 / STEPS."""
 
     least: int
@@ -220,7 +214,7 @@ class _Histogram:
 class _AreaCounts:
     """What ``Areas`` holds, while it is counted."""
 
-    positive: _Histogram = field(default_factory=lambda: _Histogram(0))
+    positive: Histogram = field(default_factory=lambda: Histogram(0))
     empty: int = 0
     undefined: int = 0
 
@@ -245,7 +239,7 @@ class _MapCounts:
         default_factory=lambda: {outcome: _AreaCounts() for outcome in OUTCOMES}
     )
     unexplained: int = 0
-    likeness: _Histogram = field(default_factory=lambda: _Histogram(-1))
+    likeness: Histogram = field(default_factory=lambda: Histogram(-1))
     alike: int = 0
 
     def add(self, numbers: ShardNumbers, place: int, outcomes: NDArray[np.intp]) -> None:
@@ -292,7 +286,7 @@ class _Totals:
     keys: tuple[MapKey, ...]
     images: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(OUTCOMES), np.int64))
     maps: dict[MapKey, _MapCounts] = field(default_factory=dict)
-    pairs: dict[Pair, tuple[_Histogram, _Histogram]] = field(default_factory=dict)
+    pairs: dict[Pair, tuple[Histogram, Histogram]] = field(default_factory=dict)
     means: dict[tuple[int, int], _MeanSums] = field(default_factory=dict)
 
     def add(self, numbers: ShardNumbers, outcomes: NDArray[np.intp]) -> None:
@@ -302,7 +296,7 @@ class _Totals:
         for place, key in enumerate(numbers.keys):
             self.maps.setdefault(key, _MapCounts()).add(numbers, place, outcomes)
         for place, pair in enumerate(numbers.pairs):
-            correlation, overlap = self.pairs.setdefault(pair, (_Histogram(-1), _Histogram(0)))
+            correlation, overlap = self.pairs.setdefault(pair, (Histogram(-1), Histogram(0)))
             correlation.add(_distinct(numbers.correlation[place], *pair))
             overlap.add(_distinct(numbers.overlap[place], *pair))
         self._add_means(numbers, outcomes)

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from camreport.insight.numbers import ShardNumbers, numbered_images
+from camreport.insight.cache import numbered_images
+from camreport.insight.numbers import ShardNumbers
 from camreport.results.reader import Results
 
 DIGITS = 3
@@ -18,7 +19,8 @@ def image_columns(results: Results, layer: str) -> dict[str, Column]:
 
     Returns:
         ``area.<method>`` for each method with maps there, as in ``ShardNumbers``; ``disagreement``,
-        1 minus the median rank correlation of each two methods there, 0..2; and ``margin``.
+        1 minus the median rank correlation of each two methods there, 0..2; ``overlap``, the
+        median intersection over union of their highest fifths, 0..1; and ``margin``.
 
     Raises:
         ResultsError: a shard without numbers of its own is missing or damaged.
@@ -35,15 +37,22 @@ def _columns(numbers: ShardNumbers, layer: str) -> dict[str, Column]:
         for key, area in zip(numbers.keys, numbers.area, strict=True)
         if key.layer == layer
     }
-    columns = {**areas, "disagreement": _disagreement(numbers, layer), "margin": numbers.margin}
+    columns = {
+        **areas,
+        "disagreement": 1 - _median_of_pairs(numbers, numbers.correlation, layer),
+        "overlap": _median_of_pairs(numbers, numbers.overlap, layer),
+        "margin": numbers.margin,
+    }
     return {name: _rounded(values) for name, values in columns.items()}
 
 
-def _disagreement(numbers: ShardNumbers, layer: str) -> NDArray[np.float32]:
-    """Return 1 minus the median rank correlation of each two methods at a layer, ``(n,)``."""
+def _median_of_pairs(
+    numbers: ShardNumbers, values: NDArray[np.float32], layer: str
+) -> NDArray[np.float32]:
+    """Return the median over each two methods at a layer of ``(Q, n, K)`` values, ``(n,)``."""
     found = [
-        numbers.of_predicted(correlation, *pair)
-        for correlation, pair in zip(numbers.correlation, numbers.pairs, strict=True)
+        numbers.of_predicted(own, *pair)
+        for own, pair in zip(values, numbers.pairs, strict=True)
         if pair[0].layer == layer
     ]
     if not found:
@@ -52,7 +61,7 @@ def _disagreement(numbers: ShardNumbers, layer: str) -> NDArray[np.float32]:
     defined = np.isfinite(ordered).sum(0)
     middle = np.stack([np.maximum(defined - 1, 0) // 2, defined // 2]) * (defined > 0)
     median: NDArray[np.float32] = np.take_along_axis(ordered, middle, 0).mean(0)
-    return 1 - median
+    return median
 
 
 def _rounded(values: NDArray[np.float32]) -> Column:

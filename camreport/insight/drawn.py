@@ -28,8 +28,9 @@ class Drawn:
 
     @property
     def values(self) -> NDArray[np.float32]:
-        """The maps from their base up, ``(..., h, w)``."""
-        return self.cams - self.base[..., None, None]
+        """The maps from their base up, ``(..., h, w)``; infinite where that overflows."""
+        with np.errstate(over="ignore"):
+            return self.cams - self.base[..., None, None]
 
 
 def drawn(cams: NDArray[np.float32], method: Method, leading: int = 0) -> Drawn:
@@ -42,7 +43,7 @@ def drawn(cams: NDArray[np.float32], method: Method, leading: int = 0) -> Drawn:
     """
     channel = None
     if method.per_channel:
-        channel = np.nan_to_num(cams).sum((-2, -1)).argmax(-1)
+        channel = np.nan_to_num(cams).sum((-2, -1), dtype=np.float64).argmax(-1)
         cams = np.take_along_axis(cams, channel[..., None, None, None], -3)[..., 0, :, :]
     elif cams.ndim - leading == 3:
         strongest = np.abs(cams).argmax(-3)[..., None, :, :]

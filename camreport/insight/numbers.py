@@ -1,26 +1,22 @@
-"""Numbers of the maps of one shard: a pure function of its arrays, kept beside it.
+"""Numbers of the maps of one shard: a pure function of its arrays, kept beside it (``cache``).
 
-    OUT/results/numbers-000000.npz      the arrays of ``ShardNumbers``, by name
-
-What is measured of a map is what the report draws of it (``drawn``). The file is a cache: where
-it is missing, damaged or of another shard, the numbers are computed from the shard again.
+What is measured of a map is what the report draws of it (``drawn``). Equal arrays give equal bytes
+on every machine: sums that could depend on their order are sums of whole numbers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, groupby
-from operator import attrgetter
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camreport.errors import ResultsError
 from camreport.insight.drawn import drawn
 from camreport.insight.resampling import enlarged, resampled
 from camreport.methods import METHODS, Method
-from camreport.results.reader import Results, probabilities
-from camreport.results.schema import LOGITS, TARGETS, ImageEntry, MapKey
-from camreport.results.shards import MENDING, Arrays
+from camreport.results.reader import probabilities
+from camreport.results.schema import LOGITS, TARGETS, MapKey
+from camreport.results.shards import Arrays
 
 GRID = 14
 """Cells of a side of the common grid on which maps are averaged and compared."""
@@ -38,7 +34,7 @@ LEVELS = 60_000
 """Levels of the common grid's values when they are ranked, so that rounding orders no equal cells.
 Halves, thirds, quarters and fifths lie in the middle of a level."""
 
-MAX_VALUES = 1 << 18
+MAX_VALUES = 1 << 16
 """Number of values that are measured at once, unless one image has more."""
 
 Pair = tuple[MapKey, MapKey]
@@ -56,7 +52,7 @@ class ShardNumbers:
         margin: float32 ``(n,)``, probability of the most probable class minus that of the second;
             NaN where there is no second.
         area: float32 ``(P, n, K)``, fraction of what the model saw where a map is at least half of
-            its maximum, by magnitude if it is signed; 0 exactly for a map without positive
+            its maximum, by magnitude if it is in colours; 0 exactly for a map without positive
             evidence, NaN for a map that is not finite.
         where: uint8 ``(P, n, 14, 14)``, 255 * relu(R) / max(R) of the predicted class's map on a
             common grid; 0 where there is no such map or no positive evidence in it. A map that all
@@ -228,17 +224,19 @@ def _few(
     """Return what ``_areas_and_grids`` returns."""
     values = drawn(cams, method, leading=2).values.astype(np.float64)
     finite = np.isfinite(values).all((-2, -1))
-    values = np.where(np.expand_dims(finite, (-2, -1)), values, 0)
-    if method.values != "signed":
-        values = np.maximum(values, 0)
-    peaks = np.abs(values).max((-2, -1))
-    values = values / np.where(peaks > 0, peaks, 1)[..., None, None]
+    values[~finite] = 0
+    in_colours = cams.ndim > values.ndim and not method.per_channel
+    # The sign of a colour says nothing; elsewhere a negative value speaks against the class.
+    sizes = np.abs(values) if in_colours else np.maximum(values, 0, out=values)
+    peaks = sizes.max((-2, -1))
     sides = (max(AREA_GRID, side) for side in values.shape[-2:])
-    strong = np.abs(enlarged(values, *sides)) >= HALF
+    spread = enlarged(values, *sides)
+    strong = (np.abs(spread) if in_colours else spread) >= np.expand_dims(peaks * HALF, (-2, -1))
     # A narrow peak can lie between the positions: its map is not empty.
     areas = np.maximum(strong.mean((-2, -1)), 1 / np.prod(strong.shape[-2:]))
     areas = np.where(peaks > 0, areas, np.where(finite, 0, np.nan))
-    return areas.astype(np.float32), resampled(np.abs(values), GRID)
+    grid = resampled(sizes, GRID) / np.expand_dims(np.where(peaks > 0, peaks, 1), (-2, -1))
+    return areas.astype(np.float32), grid
 
 
 @dataclass(frozen=True)
@@ -300,28 +298,3 @@ def _correlation(
     scale = np.sqrt(one.astype(np.float64) * other)
     found = np.clip(products / np.where(scale > 0, scale, 1), -1, 1)
     return np.where(scale > 0, found, np.nan).astype(np.float32)
-
-
-def numbered_images(results: Results) -> Iterator[tuple[ShardNumbers, list[ImageEntry]]]:
-    """Yield the numbers of the readable images of each shard, with the images, in their order.
-
-    Raises:
-        ResultsError: a shard without numbers of its own is missing or damaged.
-    """
-    readable = (image for image in results.images if image.readable)
-    for shard, group in groupby(readable, key=attrgetter("shard")):
-        images = list(group)
-        numbers = shard_numbers(results, shard)
-        rows = [image.row for image in images if image.row is not None]
-        if max(rows) >= len(numbers.slot):
-            raise ResultsError(f"results: {shard} has too few maps. {MENDING}")
-        yield numbers.rows(rows), images
-
-
-def shard_numbers(results: Results, shard: str) -> ShardNumbers:
-    """Return the numbers of a shard: those kept beside it, or measured now.
-
-    Raises:
-        ResultsError: there are none beside it, and the shard is missing or damaged.
-    """
-    return measure(results.shard(shard), results.manifest.activation)

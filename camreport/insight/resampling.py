@@ -13,11 +13,7 @@ def enlarged(values: NDArray[np.float64], height: int, width: int) -> NDArray[np
 
     The same as ``torch.nn.functional.interpolate(..., align_corners=False)``, in float64.
     """
-    left, right, along = _neighbours(values.shape[-1], width)
-    top, bottom, down = _neighbours(values.shape[-2], height)
-    across = values[..., left] * (1 - along) + values[..., right] * along
-    upper, lower = across[..., top, :], across[..., bottom, :]
-    return upper * (1 - down)[:, None] + lower * down[:, None]
+    return _interpolated(_interpolated(values, width, -1), height, -2)
 
 
 def resampled(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
@@ -44,11 +40,15 @@ def _averaged(values: NDArray[np.float64], target: int, axis: int) -> NDArray[np
     return np.moveaxis(np.diff(until, axis=-1) * (target / source), -1, axis)
 
 
-def _neighbours(
-    source: int, target: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Return for each target pixel its two source pixels and the weight of the second."""
-    position = (np.arange(target) + 0.5) * source / target - 0.5
-    position = np.clip(position, 0, source - 1)
+def _interpolated(values: NDArray[np.float64], target: int, axis: int) -> NDArray[np.float64]:
+    """Interpolate along one axis, -1 or -2: each target takes its two neighbours, weighted."""
+    source = values.shape[axis]
+    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
     first = np.floor(position).astype(np.intp)
-    return first, np.minimum(first + 1, source - 1), position - first
+    along = (position - first).reshape(-1, *[1] * (-1 - axis))
+    found: NDArray[np.float64] = np.take(values, first, axis)
+    found *= 1 - along
+    second = np.take(values, np.minimum(first + 1, source - 1), axis)
+    second *= along
+    found += second
+    return found

@@ -12,7 +12,7 @@ MAX_CANCELLED = 1e-3
 """Smallest fraction of its terms' sizes at which the sign of a sum is not left to rounding."""
 
 
-@method("CAM", HEAD, where="before_gap")
+@method("CAM", HEAD, where="before_gap", linear=True)
 def cam(activation: "Tensor", weight: "Tensor") -> "Tensor":
     """Weigh the last feature maps by the classifier's own weights for the class.
 

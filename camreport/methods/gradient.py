@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@method("Grad-CAM", GRADIENT, where="late", supports_smoothing=True)
+@method("Grad-CAM", GRADIENT, where="late", linear=True, supports_smoothing=True)
 def grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Weigh each channel by its average gradient.
 
@@ -133,7 +133,14 @@ def smooth_grad_cam_plus_plus(
     return _weigh_channels((alpha * first.clamp(min=0)).sum((-2, -1)), activation)
 
 
-@method("XGrad-CAM", GRADIENT, where="late_positive", non_negative=True, supports_smoothing=True)
+@method(
+    "XGrad-CAM",
+    GRADIENT,
+    where="late_positive",
+    non_negative=True,
+    linear=True,
+    supports_smoothing=True,
+)
 def xgrad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Weigh each channel by its gradients, averaged by how active each position is.
 
@@ -163,7 +170,7 @@ def xgrad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     return _weigh_channels(weight.masked_fill_(total == 0, 0), activation)
 
 
-@method("HiResCAM", GRADIENT, values="signed", supports_smoothing=True)
+@method("HiResCAM", GRADIENT, values="signed", linear=True, supports_smoothing=True)
 def hires_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     """Multiply gradient and activation at each position, keeping the sign and the position.
 
@@ -284,6 +291,7 @@ def layer_cam_pool_gradient(activation: "Tensor", pool_gradient: "Tensor") -> "T
     "Gradient × activation",
     GRADIENT,
     values="signed",
+    linear=True,
     per_channel=True,
     opt_in=True,
     aliases=("gradxactivation", "layergradientxactivation", "inputxgradient"),

@@ -137,7 +137,7 @@ def score_cam_torchcam(activation: "Tensor", logits: "Tensor") -> "Tensor":
     return score_cam_pgc(activation, logits)
 
 
-@method("Ablation-CAM", ABLATED, where="late")
+@method("Ablation-CAM", ABLATED, where="late", linear=True)
 def ablation_cam(activation: "Tensor", scores: "Tensor", ablated: "Tensor") -> "Tensor":
     """Weigh each channel by how far the class's score drops when the channel is switched off.
 
@@ -164,7 +164,7 @@ def ablation_cam(activation: "Tensor", scores: "Tensor", ablated: "Tensor") -> "
     return _combine(scores.unsqueeze(-2) - ablated, activation)
 
 
-@method("Recipro-CAM", KEPT, where="late", values="relative", max_positions=14 * 14)
+@method("Recipro-CAM", KEPT, where="late", values="relative", linear=True, max_positions=14 * 14)
 def recipro_cam(activation: "Tensor", kept: "Tensor") -> "Tensor":
     """Read the class's score when a single position of the layer is kept.
 

@@ -88,6 +88,8 @@ class Method:
         per_channel: one map per channel, ``(C, h, w)``.
         non_negative: assumes A >= 0, so it is not computed in front of an activation.
         fuses: maps of several layers are also fused into one (LayerCAM).
+        linear: its raw map is linear in the explained score, so that two classes' maps differ by
+            the map of the difference of their scores.
         supports_smoothing: a sum over channels of activation and gradient, as the smoothing
             options need it.
         masks: how Score-CAM's variants turn channels ``(M, h, w)`` into masks ``(M, H, W)``.
@@ -110,6 +112,7 @@ class Method:
     per_channel: bool = False
     non_negative: bool = False
     fuses: bool = False
+    linear: bool = False
     supports_smoothing: bool = False
     masks: "Callable[[Tensor, tuple[int, int]], Tensor] | None" = None
     weighs_by: Literal["probability", "logit"] | None = None
@@ -136,6 +139,15 @@ class Method:
     def source(self) -> str:
         """Authors, year and address of the paper."""
         return str(message(f"methods.{self.key}.source"))
+
+    @property
+    def family(self) -> Literal["gradient", "activation", "perturbation", "network"]:
+        """What tables group it by: the whole network, changed inputs, no gradient, or gradients."""
+        if self.scope == "network":
+            return "network"
+        if self.needs.perturbs:
+            return "perturbation"
+        return "activation" if self.needs in (ACTIVATION, HEAD) else "gradient"
 
     @property
     def layers(self) -> Message:

@@ -1,6 +1,7 @@
 """A run on this machine: decodes inputs ahead, computes shards and writes them in a thread.
 
 probe ─▶ RunPlan ─▶ for each unfinished shard: decode ─▶ compute_shard ─▶ commit
+                                               ─▶ compute_true_maps ─▶ commit
 """
 
 import hashlib
@@ -13,11 +14,15 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camreport.engine.explainer import Explainer
 from camreport.errors import InputError, ResultsError
+from camreport.files import RESULTS
 from camreport.images.inputs import InputFile, read_file
 from camreport.images.loading import FailedInput, decode_ahead
+from camreport.insight.cache import keep_numbers, to_arrays
+from camreport.insight.numbers import measure
 from camreport.messages.progress import Notify, Progress
 from camreport.methods import Method
 from camreport.models import LoadedModel
@@ -46,14 +51,36 @@ from camreport.pipeline.shard import (
     Shard,
     compute_shard,
     in_order,
+    total_cost,
     with_methods,
 )
-from camreport.results.schema import IMAGE, SCHEMA, FileFacts, ImageEntry, MapKey, Sidecar
+from camreport.pipeline.structure import structure_of
+from camreport.pipeline.truth import (
+    TrueMaps,
+    compute_true_maps,
+    unexplained,
+    without_methods,
+)
+from camreport.results.reader import Results
+from camreport.results.schema import (
+    IMAGE,
+    SCHEMA,
+    TARGETS,
+    FileFacts,
+    ImageEntry,
+    Sidecar,
+    TrueImage,
+    TrueSidecar,
+    methods_with_maps,
+)
 from camreport.results.shards import Arrays
 from camreport.results.writer import Finished, Marker, ResultsWriter, earlier_run
 
-Commit = Callable[[int, Arrays, Sidecar], None]
-"""Function that writes a shard, given its number, arrays and sidecar."""
+Commit = Callable[[int, Arrays, Sidecar | TrueSidecar], None]
+"""Function that writes a shard, measured, or its true classes: number, arrays, sidecar."""
+
+NO_TARGETS: NDArray[np.int64] = np.empty((0, 0), dtype=np.int64)
+"""Explained classes of a shard in which no input can be read."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +109,21 @@ class Job:
         """Return the indices of the inputs that a shard covers."""
         return self.plan.indices(number, len(self.files))
 
+    @property
+    def of_class(self) -> dict[str, Method]:
+        """The methods that have a map and look at a class, each by its entry in a sidecar."""
+        keys = [method.key for method in self.request.methods]
+        there = methods_with_maps(keys, self.plan.layers, self.plan.skipped)
+        pairs = zip(self.request.specs, self.request.methods, strict=True)
+        return {spec: own for spec, own in pairs if own.per_class and own.key in there}
+
+    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar | TrueSidecar) -> None:
+        """Write a shard with the numbers of its maps, or its true classes."""
+        if isinstance(sidecar, TrueSidecar):
+            return self.writer.commit_true(number, arrays, sidecar)
+        numbers = to_arrays(measure(arrays, self.plan.activation)) if arrays else {}
+        self.writer.commit(number, arrays, sidecar, numbers)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -92,12 +134,22 @@ class Work:
         other: finished shards whose methods differ from those of the run, by number.
         missing: for each shard of ``other``, the methods to add; empty if it only has too many.
         lost: numbers of the shards to compute from scratch.
+        true: finished files of true classes that stay beside kept shards, by number.
+        unexplained: for each further kept shard, the images whose true class is to be explained.
     """
 
-    kept: dict[int, Finished]
-    other: dict[int, Finished]
+    kept: dict[int, Finished[Sidecar]]
+    other: dict[int, Finished[Sidecar]]
     missing: dict[int, tuple[Method, ...]]
     lost: list[int]
+    true: dict[int, Finished[TrueSidecar]]
+    unexplained: dict[int, tuple[TrueImage, ...]]
+
+    @property
+    def computed(self) -> list[int]:
+        """Numbers of the shards for which maps are computed."""
+        adding = [number for number, methods in self.missing.items() if methods]
+        return sorted([*self.lost, *adding])
 
 
 def compute(
@@ -137,26 +189,94 @@ def compute(
         notify(reason)
     job = _job(plan, model, files, out, request, settings, limits)
     work = _find_work(job)
-    job.writer.keep(work.kept, _growing(job, work))
+    job.writer.keep(work.kept, _growing(job, work), work.true)
     tally = Tally(inline=len(files) <= limits.inline_images)
     for number, finished in work.kept.items():
         tally.add(number, job.describe(finished.sidecar))
-    computed = work.lost + [number for number, methods in work.missing.items() if methods]
-    reused = len(files) - sum(len(job.indices(number)) for number in computed)
-    progress(reused)
-    if work.lost or work.other:
+    for number, truth in work.true.items():
+        tally.add_true(number, truth.sidecar)
+    reused = len(files) - sum(len(job.indices(number)) for number in work.computed)
+    progress(reused - sum(map(len, work.unexplained.values())))
+    # Where nothing is computed, versions and structure are those that the maps come from.
+    before = None if work.computed or work.unexplained else job.writer.manifest()
+    structure = before.structure if before else structure_of(model)
+    if work.lost or work.other or work.unexplained:
         explainer = explainer or make_explainer(model, request, plan)
-        with explainer, _writing_behind(job.writer.commit, limits.waiting_shards) as commit:
-            for number, shard in _shards(job, work, explainer, sorted(computed), progress):
-                sidecar = _sidecar(job, number, shard)
-                commit(number, _ordered(job, shard.arrays), sidecar)
-                tally.add(number, sidecar)
-    manifest = make_manifest(model, plan, request, job.describe.classes, tally, len(files))
-    before = job.writer.manifest()
-    if before and not computed:  # the maps come from these versions
+        with explainer, _writing_behind(job.commit, limits.waiting_shards) as commit:
+            _compute_missing(job, work, explainer, commit, tally, progress)
+    manifest = make_manifest(
+        model, structure, plan, request, job.describe.classes, tally, len(files)
+    )
+    if before:
         manifest = replace(manifest, versions=before.versions)
     changed = job.writer.complete(manifest)
+    measured = [number for number, finished in work.kept.items() if finished.sidecar.bytes]
+    keep_numbers(Results(out / RESULTS, manifest), measured)
     return make_summary(out, manifest, tally, reused, changed)
+
+
+def _compute_missing(
+    job: Job, work: Work, explainer: Explainer, commit: Commit, tally: Tally, progress: Progress
+) -> None:
+    """Compute and write what is missing: shards, and the true classes that they do not explain."""
+    for number, shard in _shards(job, work, explainer, progress):
+        sidecar = _sidecar(job, number, shard)
+        commit(number, _ordered(job, shard.arrays), sidecar)
+        tally.add(number, sidecar)
+        images = unexplained(sidecar.images, shard.arrays.get(TARGETS, NO_TARGETS))
+        if images and job.of_class:
+            _commit_true_maps(job, explainer, number, images, commit, tally)
+    for number, images in work.unexplained.items():
+        _commit_true_maps(job, explainer, number, images, commit, tally, progress)
+
+
+def _commit_true_maps(
+    job: Job,
+    explainer: Explainer,
+    number: int,
+    images: tuple[TrueImage, ...],
+    commit: Commit,
+    tally: Tally,
+    progress: Progress = lambda inputs: None,
+) -> None:
+    """Write the maps of true classes beside a shard; of finished ones only methods are added."""
+    finished = job.writer.finished_true(number, images)
+    old = _read_true(job, number, finished) if finished else None
+    has = {*finished.sidecar.methods} if finished and old else set()
+    missing = [method for spec, method in job.of_class.items() if spec not in has]
+    parts = [old] if old else []
+    if missing:
+        decoded = decode_ahead(
+            job.files, [image.index for image in images], job.model.preprocessing
+        )
+        with explainer.only(missing) as few:
+            new = compute_true_maps(job.plan, few, job.files, images, decoded, progress)
+        parts.append(new)
+    arrays = {name: array for part in reversed(parts) for name, array in part.arrays.items()}
+    sidecar = TrueSidecar(
+        run="",
+        methods=tuple(sorted(job.of_class)),
+        images=images,
+        cost=total_cost([part.cost for part in parts]),
+        device=device_name(device_of(job.model.module)),
+        bytes=0,
+        findings=tuple(dict.fromkeys(note for part in parts for note in part.findings)),
+    )
+    commit(number, _ordered(job, arrays), sidecar)
+    tally.add_true(number, sidecar)
+
+
+def _read_true(job: Job, number: int, finished: Finished[TrueSidecar]) -> TrueMaps | None:
+    """Return finished maps of true classes without stale methods; None if they are damaged."""
+    missing = {
+        own.key for spec, own in job.of_class.items() if spec not in finished.sidecar.methods
+    }
+    try:
+        arrays = job.writer.read(number, finished)
+    except ResultsError:
+        return None
+    sidecar = finished.sidecar
+    return TrueMaps(without_methods(arrays, missing), sidecar.cost, sidecar.findings)
 
 
 def _planned(
@@ -233,16 +353,38 @@ def _find_work(job: Job) -> Work:
     }
     for number in _no_longer_failing(job, there):
         del there[number]
+    apart = _unexplained(job, there)
     if not any(finished.sidecar.bytes for finished in there.values()):
         first_readable(job.files, job.model.preprocessing)
     specs = {*job.request.specs}
     kept = {n: finished for n, finished in there.items() if {*finished.sidecar.methods} == specs}
     other = {n: finished for n, finished in there.items() if n not in kept}
     missing = {n: _missing(job, finished) for n, finished in other.items()}
-    return Work(kept, other, missing, [number for number in numbers if number not in there])
+    lost = [number for number in numbers if number not in there]
+    true = {n: job.writer.finished_true(n, images) for n, images in apart.items()}
+    done = {n: t for n, t in true.items() if t and {*t.sidecar.methods} == job.of_class.keys()}
+    left = {n: images for n, images in apart.items() if n in kept and n not in done}
+    return Work(kept, other, missing, lost, {n: t for n, t in done.items() if n in kept}, left)
 
 
-def _no_longer_failing(job: Job, finished: Mapping[int, Finished]) -> set[int]:
+def _unexplained(job: Job, there: dict[int, Finished[Sidecar]]) -> dict[int, tuple[TrueImage, ...]]:
+    """Return for each finished shard the images whose true class it does not explain.
+
+    A shard whose list of explained classes is damaged is taken out of ``there``.
+    """
+    found = {}
+    for number, finished in [*there.items()] if job.of_class else ():
+        images = job.describe(finished.sidecar).images
+        if not any(image.readable and image.label is not None for image in images):
+            continue
+        try:
+            found[number] = unexplained(images, job.writer.targets(number, finished))
+        except ResultsError:
+            del there[number]
+    return {number: images for number, images in found.items() if images}
+
+
+def _no_longer_failing(job: Job, finished: Mapping[int, Finished[Sidecar]]) -> set[int]:
     """Return the shards with an input whose transient failure is over or has become permanent."""
     shard_of = {
         image.index: number
@@ -280,7 +422,7 @@ def _is_unchanged(
         return False
 
 
-def _missing(job: Job, finished: Finished) -> tuple[Method, ...]:
+def _missing(job: Job, finished: Finished[Sidecar]) -> tuple[Method, ...]:
     """Return the methods to add to a finished shard; only those with a map at one layer or more."""
     if not finished.sidecar.bytes:  # none of its inputs can be read
         return ()
@@ -300,10 +442,10 @@ def _growing(job: Job, work: Work) -> list[int]:
 
 
 def _shards(
-    job: Job, work: Work, explainer: Explainer, computed: Sequence[int], progress: Progress
+    job: Job, work: Work, explainer: Explainer, progress: Progress
 ) -> Iterator[tuple[int, Shard]]:
     """Yield the lost shards, computed, and the other shards, with their missing methods added."""
-    todo = [index for number in computed for index in job.indices(number)]
+    todo = [index for number in work.computed for index in job.indices(number)]
     decoded = decode_ahead(job.files, todo, job.model.preprocessing)
     for number in sorted([*work.lost, *work.other]):
         own = islice(decoded, len(job.indices(number)))
@@ -351,18 +493,15 @@ def _completed(
     return _whole(job, explainer, number, again)
 
 
-def _read(job: Job, number: int, finished: Finished, missing: Sequence[Method]) -> Shard | None:
+def _read(
+    job: Job, number: int, finished: Finished[Sidecar], missing: Sequence[Method]
+) -> Shard | None:
     """Return a finished shard without the maps of some methods; None if it is damaged."""
     try:
         arrays = job.writer.read(number, finished)
     except ResultsError:
         return None
-    stale = {method.key for method in missing}
-    fresh = {
-        name: array
-        for name, array in arrays.items()
-        if (key := MapKey.parse(name)) is None or key.method not in stale
-    }
+    fresh = without_methods(arrays, {method.key for method in missing})
     sidecar = finished.sidecar
     return Shard(fresh, sidecar.images, sidecar.cost, sidecar.findings)
 
@@ -404,7 +543,7 @@ def _writing_behind(commit: Commit, waiting: int) -> Iterator[Commit]:
     pending: deque[Future[None]] = deque()
     with ThreadPoolExecutor(max_workers=1) as thread:
 
-        def later(number: int, arrays: Arrays, sidecar: Sidecar) -> None:
+        def later(number: int, arrays: Arrays, sidecar: Sidecar | TrueSidecar) -> None:
             while len(pending) >= waiting:
                 pending.popleft().result()
             pending.append(thread.submit(commit, number, arrays, sidecar))

@@ -24,8 +24,10 @@ from camreport.results.schema import (
     Manifest,
     ModelEntry,
     Sidecar,
+    Structure,
     TotalCost,
     Totals,
+    TrueSidecar,
 )
 from camreport.version import __version__
 
@@ -89,6 +91,7 @@ class Tally:
         images: records of all images, by the number of their shard; empty if not ``inline``.
         failed: records of the images that could not be read, by the number of their shard.
         costs: cost of each shard, by its number.
+        true_costs: cost of each shard's file of true classes, by its number.
         devices: the devices on which the shards were computed.
         findings: notes that result from the images of each shard, by its number.
         notes: number of images with each note.
@@ -98,6 +101,7 @@ class Tally:
     images: dict[int, tuple[ImageEntry, ...]] = field(default_factory=dict)
     failed: dict[int, tuple[ImageEntry, ...]] = field(default_factory=dict)
     costs: dict[int, TotalCost] = field(default_factory=dict)
+    true_costs: dict[int, TotalCost] = field(default_factory=dict)
     devices: dict[str, None] = field(default_factory=dict)
     findings: dict[int, tuple[Message, ...]] = field(default_factory=dict)
     notes: Counter[Message] = field(default_factory=Counter)
@@ -113,10 +117,16 @@ class Tally:
         self.findings[number] = sidecar.findings
         self.notes.update(image.note for image in images if image.note)
 
+    def add_true(self, number: int, sidecar: TrueSidecar) -> None:
+        """Add the file of true classes of a shard that was added before."""
+        self.true_costs[number] = sidecar.cost
+        self.devices[sidecar.device] = None
+        self.findings[number] += sidecar.findings
+
     @property
     def cost(self) -> TotalCost:
-        """The total cost of all shards."""
-        return total_cost(_by_number(self.costs))
+        """The total cost of all shards, and of the true classes explained apart."""
+        return total_cost(_by_number(self.costs) + _by_number(self.true_costs))
 
 
 def class_entries(
@@ -144,6 +154,7 @@ def class_entries(
 
 def make_manifest(
     model: LoadedModel,
+    structure: Structure,
     plan: RunPlan,
     request: Request,
     classes: tuple[ClassEntry, ...],
@@ -158,6 +169,7 @@ def make_manifest(
         device=", ".join(sorted(tally.devices)),
         seed=request.settings.seed if request.draws_noise else None,
         model=_model_entry(model, plan, tally),
+        structure=structure,
         preprocessing=model.preprocessing,
         classes=classes,
         layers=plan.layers,

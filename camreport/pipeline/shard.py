@@ -89,7 +89,7 @@ def compute_shard(
     entries: list[ImageEntry] = []
     photos: list[bytes] = []
     parts: list[Explanation] = []
-    for batch in _batches(decoded, plan.batch):
+    for batch in batches(decoded, plan.batch):
         report = _BatchProgress(progress, len(batch))
         readable = {i: image for i, image in batch if isinstance(image, LoadedImage)}
         if readable:
@@ -107,12 +107,12 @@ def compute_shard(
         report(1)
     arrays: Arrays = {}
     if parts:
-        arrays = _arrays(parts)
+        arrays = joined_arrays(parts)
         indices = [entry.index for entry in entries if entry.readable]
         arrays[IMAGE] = np.array(indices, dtype=np.int64)
         arrays[PHOTO], arrays[PHOTO_OFFSETS] = pack_photos(photos)
     findings = dict.fromkeys(note for part in parts for note in as_messages(part.findings))
-    cost = _cost([part.costs for part in parts], time.perf_counter() - started)
+    cost = cost_of([part.costs for part in parts], time.perf_counter() - started)
     return Shard(arrays, tuple(entries), cost, tuple(findings))
 
 
@@ -170,14 +170,14 @@ class _BatchProgress:
             self._reported = done
 
 
-def _batches(decoded: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
+def batches(decoded: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
     """Yield inputs in lists of ``size``; failed inputs count, so every batch is always the same."""
     inputs = iter(decoded)
     while batch := list(islice(inputs, size)):
         yield batch
 
 
-def _arrays(parts: Sequence[Explanation]) -> Arrays:
+def joined_arrays(parts: Sequence[Explanation]) -> Arrays:
     """Return the joined arrays of several batches, on the CPU."""
     joined: dict[str, list[NDArray[np.generic]]] = {}
     for part in parts:
@@ -243,10 +243,10 @@ def _top(logits: NDArray[np.float32], activation: str) -> tuple[Prediction, ...]
     )
 
 
-def _cost(batches: Sequence[Mapping[str, engine.Cost]], seconds: float) -> TotalCost:
+def cost_of(parts: Sequence[Mapping[str, engine.Cost]], seconds: float) -> TotalCost:
     """Return the cost of batches by kind of passes, with the total time in seconds."""
     families: dict[str, engine.Cost] = {}
-    for costs in batches:
+    for costs in parts:
         for passes, cost in costs.items():
             families[passes] = families.get(passes, engine.Cost()) + cost
     whole = asdict(sum(families.values(), engine.Cost())) | {"seconds": round(seconds, 3)}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.images.preprocessing import Preprocessing
+from camreport.insight.drawn import drawn
 from camreport.methods import Method
 from camreport.report.heatmap import QuantisedCam, overlay, quantise, signed_picture
 from camreport.results.reader import MapRecord
@@ -50,15 +51,15 @@ class Appearance:
 
 def appearance(record: MapRecord) -> Appearance:
     """Return what of a map is drawn."""
-    method, cam, channel = record.method, record.cam, None
-    if method.per_channel:
-        channel = int(np.nan_to_num(cam).sum((1, 2)).argmax())
-        cam = cam[channel]
-    if cam.ndim == 3:
-        strongest = cam[np.abs(cam).argmax(0), *np.indices(cam.shape[1:])]
-        return Appearance(method, strongest, colours=cam)
-    base = float(np.min(cam)) if method.values == "relative" and np.isfinite(cam).all() else 0.0
-    return Appearance(method, cam, base, channel)
+    method, shown = record.method, drawn(record.cam, record.method)
+    in_colours = record.cam.ndim == 3 and not method.per_channel
+    return Appearance(
+        method,
+        shown.cams,
+        float(shown.base),
+        None if shown.channel is None else int(shown.channel),
+        record.cam if in_colours else None,
+    )
 
 
 def seen_part(preprocessing: Preprocessing, image: ImageEntry) -> Part:

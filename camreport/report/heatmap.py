@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.errors import MethodError, suggestion
+from camreport.insight.resampling import enlarged
 
 ZERO = 127
 """The byte that stands for zero in a signed map; it reaches from 0 (-peak) to 254 (+peak)."""
@@ -95,13 +96,7 @@ def enlarge(
         )
         own: NDArray[np.float64] = levels[rows][:, columns].astype(np.float64)
         return own
-    top, bottom, down = _neighbours(levels.shape[0], height)
-    left, right, along = _neighbours(levels.shape[1], width)
-    values = levels.astype(np.float64)
-    upper, lower = values[top], values[bottom]
-    across_upper = upper[:, left] * (1 - along) + upper[:, right] * along
-    across_lower = lower[:, left] * (1 - along) + lower[:, right] * along
-    return across_upper * (1 - down)[:, None] + across_lower * down[:, None]
+    return enlarged(levels.astype(np.float64), height, width)
 
 
 def shade(
@@ -249,16 +244,6 @@ def signed_picture(saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
     reach = float(np.quantile(np.abs(values), PICTURE_REACH)) or float(np.abs(values).max()) or 1.0
     levels = np.clip(values / reach, -1, 1) * ZERO + ZERO
     return np.ascontiguousarray(np.floor(levels + 0.5).astype(np.uint8).transpose(1, 2, 0))
-
-
-def _neighbours(
-    source: int, target: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Return for each target pixel its two source pixels and the weight of the second."""
-    position = (np.arange(target) + 0.5) * source / target - 0.5
-    position = np.clip(position, 0, source - 1)
-    first = np.floor(position).astype(np.intp)
-    return first, np.minimum(first + 1, source - 1), position - first
 
 
 def _diverging_table() -> NDArray[np.uint8]:

@@ -2,7 +2,10 @@
 
     OUT/results/.camreport          marker of camreport's folders; settings of the run
     OUT/results/shard-000000.npz    raw maps, logits, targets and photographs of a range of images
+    OUT/results/numbers-000000.npz  what was measured of its maps, see ``camreport.insight``
     OUT/results/shard-000000.json   its sidecar: records of the inputs; written after the shard
+    OUT/results/true-000000.npz     maps of true classes that the shard does not have, if any;
+                                    true-000000.json beside it says of which images and classes
     OUT/results/manifest.json       written last: a run with a manifest is complete
 
 A folder may come from someone else, so everything read from it is checked, and no name in it can
@@ -42,7 +45,15 @@ from camreport.results.schema import (
     check_schema,
     sidecar_of,
 )
-from camreport.results.shards import MENDING, Arrays, check_arrays, read_shard, sidecar_name
+from camreport.results.shards import (
+    MENDING,
+    Arrays,
+    check_arrays,
+    check_true_arrays,
+    read_shard,
+    sidecar_name,
+    true_name,
+)
 from camreport.settings import NONE, SIGMOID
 
 NEXT = ".camreport-next"
@@ -74,7 +85,8 @@ class MapRecord:
     Attributes:
         method: the method.
         layer: address of the layer, ``fused`` or ``input``.
-        slot: index of the map's class among the classes explained.
+        slot: index of the map's class among the classes explained; a true class that is explained
+            apart comes last.
         target: index of the map's class; None for a class-agnostic method.
         cam: the raw map, as ``explain`` returns it: ``(h, w)``; ``(3, H, W)`` for a method with one
             value per colour of the input; ``(C, h, w)`` for a method with one map per channel.
@@ -93,7 +105,8 @@ class Channels:
 
     Attributes:
         maps: the feature maps, ``(C, h, w)``.
-        weights: Grad-CAM's weights of the feature maps for each class explained, ``(K, C)``.
+        weights: Grad-CAM's weights of the feature maps for each class explained, ``(K, C)``; one
+            row more for a true class that is explained apart.
     """
 
     maps: NDArray[np.float32]
@@ -104,6 +117,9 @@ class Channels:
 class Results:
     """A complete results folder, read shard by shard; the last shard stays in memory.
 
+    Where an image's true class is known and not among the K classes of its shard, its maps are in
+    a file beside the shard. ``maps``, ``targets`` and ``channels`` include it as slot K.
+
     Attributes:
         path: the ``results`` folder.
         manifest: what was computed.
@@ -112,6 +128,7 @@ class Results:
     path: Path
     manifest: Manifest
     _shard: tuple[str, Arrays] = field(default=("", {}), repr=False)
+    _true: tuple[str, Arrays] = field(default=("", {}), repr=False)
 
     @cached_property
     def images(self) -> Sequence[ImageEntry]:
@@ -129,15 +146,18 @@ class Results:
         Raises:
             ResultsError: the image failed, or its shard is missing or damaged.
         """
-        arrays = self.arrays(index)
+        arrays, true = self.arrays(index), self.true_arrays(index)
+        targets = self.targets(index)
         for name, cams in arrays.items():
             key = MapKey.parse(name)
             if key is None or key.method not in METHODS:
                 continue
             method = METHODS[key.method]
-            for slot in range(len(cams) if method.per_class else 1):
-                target = int(arrays[TARGETS][slot]) if method.per_class else None
-                yield MapRecord(method, key.layer, slot, target, cams[slot])
+            if not method.per_class:
+                yield MapRecord(method, key.layer, 0, None, cams[0])
+                continue
+            for slot, cam in enumerate((*cams, *true.get(name, ()))):
+                yield MapRecord(method, key.layer, slot, targets[slot], cam)
 
     def logits(self, index: int) -> NDArray[np.float32]:
         """Return an image's logits ``(num_classes,)``; raises as ``maps`` does."""
@@ -149,7 +169,8 @@ class Results:
 
     def targets(self, index: int) -> tuple[int, ...]:
         """Return the indices of the classes explained in an image; raises as ``maps`` does."""
-        return tuple(self.arrays(index)[TARGETS].tolist())
+        own = self.arrays(index)[TARGETS].tolist()
+        return (*own, *self.true_arrays(index).get(TARGETS, np.array([])).tolist())
 
     def channels(self, index: int, address: str) -> Channels:
         """Return an image's feature maps at one of the manifest's ``channels``.
@@ -160,7 +181,9 @@ class Results:
         """
         arrays = self.arrays(index)
         maps, weights = (str(MapKey(kind, address)) for kind in (FEATURE_MAPS, CHANNEL_WEIGHTS))
-        return Channels(arrays[maps], arrays[weights])
+        true = self.true_arrays(index)
+        rows = [arrays[weights], true[weights]] if true else [arrays[weights]]
+        return Channels(arrays[maps], np.concatenate(rows))
 
     def photo(self, index: int) -> bytes:
         """Return an image's photograph at display size, as JPEG bytes; raises as ``maps`` does."""
@@ -187,7 +210,10 @@ class Results:
         return picture
 
     def arrays(self, index: int) -> Arrays:
-        """Return an image's arrays by name: maps ``(K, h, w)``, logits ``(num_classes,)``, targets.
+        """Return an image's arrays in its shard, by name.
+
+        Maps are ``(K, h, w)``, logits ``(num_classes,)``, targets ``(K,)``; a true class that is
+        explained apart is in ``true_arrays``.
 
         Raises:
             ResultsError: the image failed, or its shard is missing or damaged.
@@ -195,6 +221,34 @@ class Results:
         row, shard = self._row_and_shard(index)
         joined = (PHOTO, PHOTO_OFFSETS)
         return {name: array[row] for name, array in shard.items() if name not in joined}
+
+    def true_arrays(self, index: int) -> Arrays:
+        """Return an image's arrays of its true class, in a file beside its shard.
+
+        Returns:
+            Maps ``(1, h, w)`` of the methods that look at a class, ``targets`` ``(1,)``, and
+            ``channel_weights/<layer>`` ``(1, C)``; empty where the true class is unknown or among
+            those of the shard, or where no method looks at a class.
+
+        Raises:
+            ResultsError: the image failed, or a file is missing or damaged.
+        """
+        entry, own = self.images[index], self.arrays(index)[TARGETS]
+        by_class = any(METHODS[key].per_class for key in self.manifest.shown_methods)
+        if entry.label is None or entry.label in own or not by_class:
+            return {}
+        name = true_name(index // self.manifest.totals.shard_length)
+        if self._true[0] != name:
+            arrays = read_shard(self.path / name, self.path.parent)
+            check_true_arrays(arrays, self.manifest, name)
+            self._true = name, arrays
+        arrays = self._true[1]
+        rows = np.flatnonzero(arrays[IMAGE] == index)
+        if len(rows) != 1 or arrays[TARGETS][rows[0], 0] != entry.label:
+            raise ResultsError(
+                f"results: {name} has no maps of the true class of {entry.file!r}. {MENDING}"
+            )
+        return {key: array[rows[0]] for key, array in arrays.items()}
 
     def shard(self, name: str) -> Arrays:
         """Return the arrays of a shard, by the name of its file.

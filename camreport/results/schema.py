@@ -29,6 +29,12 @@ PHOTO, PHOTO_OFFSETS = "photo", "photo_offsets"
 FEATURE_MAPS, CHANNEL_WEIGHTS = "feature_maps", "channel_weights"
 """Names of a shard's arrays; feature maps and channel weights have a layer's address added."""
 
+MAX_MODULES = 1000
+"""Largest number of runs of modules that a model's structure lists."""
+
+MAX_PRINTED = 50_000
+"""Largest number of characters of a model's printed text."""
+
 MAX_SIDE = 1_000_000
 """Largest number of pixels on a side of an image."""
 
@@ -44,6 +50,11 @@ def _shard_name(value: str) -> None:
 def _file_name(value: str) -> None:
     if not PurePosixPath(value).name:
         raise UnfitError("the name of a file", value)
+
+
+def _printed(value: str) -> None:
+    if len(value) > MAX_PRINTED:
+        raise UnfitError(f"up to {MAX_PRINTED} characters", value)
 
 
 def _method_key(value: str) -> None:
@@ -116,6 +127,43 @@ class ModelEntry(Entry):
     output: str | None = None
     warning: Message | None = None
     notes: tuple[Message, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModuleEntry(Entry):
+    """One run of one of the model's modules.
+
+    Attributes:
+        address: name of the module, with ``#number`` if it runs several times.
+        type: class name of the module.
+        shape: shape of the output for one image; None if the output is not a tensor.
+        parameters: number of parameters of the module and of those inside it.
+    """
+
+    address: str
+    type: str
+    shape: tuple[Count, ...] | None
+    parameters: Count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Structure(Entry):
+    """What a model is made of.
+
+    Attributes:
+        printed: what ``print(model)`` says, perhaps cut off.
+        modules: the runs of its modules, in the order in which they started.
+        more: number of further runs that are not listed.
+    """
+
+    printed: Annotated[str, _printed]
+    modules: tuple[ModuleEntry, ...]
+    more: Count
+
+    def check(self) -> None:
+        """Refuse more modules than a report lists."""
+        if len(self.modules) > MAX_MODULES:
+            raise UnfitError(f"up to {MAX_MODULES} entries", len(self.modules), ".modules")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -306,6 +354,47 @@ class Sidecar(Entry):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrueImage(Entry):
+    """An image whose true class is not among its explained ones, so that it is explained apart.
+
+    Attributes:
+        index: index of the image among the inputs.
+        sha256: digest of the file, hexadecimal.
+        target: index of the true class.
+    """
+
+    index: Count
+    sha256: str
+    target: Count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrueSidecar(Entry):
+    """The JSON file of ``true-000000.npz``, the maps of true classes beside a shard.
+
+    Labels can change without the shard, so these maps have a file of their own. It stays valid
+    as long as the run, the images and their true classes are those listed here.
+
+    Attributes:
+        run: fingerprint of the run.
+        methods: the methods in the file, as in the shard's sidecar; none without a class.
+        images: the images in the file, in order, with their true classes.
+        cost: cost of the file.
+        device: device on which the file was computed.
+        bytes: size of the file of arrays.
+        findings: notes for the reader that result from these images.
+    """
+
+    run: str
+    methods: tuple[str, ...]
+    images: Annotated[tuple[TrueImage, ...], filled]
+    cost: TotalCost
+    device: str
+    bytes: Count
+    findings: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Totals(Entry):
     """Sizes of the run.
 
@@ -334,6 +423,7 @@ class Manifest(Entry):
         device: device on which the results were computed.
         seed: random seed of the noise; None if no noise was drawn.
         model: the model that was explained.
+        structure: what the model is made of.
         preprocessing: the conversion of a photograph to the model's input.
         classes: the model's classes, in the order of their indices.
         layers: the layers with maps, in network order.
@@ -356,6 +446,7 @@ class Manifest(Entry):
     device: str
     seed: int | None
     model: ModelEntry
+    structure: Structure
     preprocessing: Preprocessing
     classes: Annotated[tuple[ClassEntry, ...], filled]
     layers: Annotated[tuple[LayerEntry, ...], filled]
@@ -378,13 +469,7 @@ class Manifest(Entry):
     @property
     def shown_methods(self) -> tuple[str, ...]:
         """Keys of the methods with a map at one layer or more."""
-        nowhere = {skip.method for skip in self.skipped if skip.layer is None}
-        at_layer = {(skip.method, skip.layer) for skip in self.skipped}
-        return tuple(
-            key
-            for key in self.methods
-            if key not in nowhere and any((key, own.address) not in at_layer for own in self.layers)
-        )
+        return methods_with_maps(self.methods, self.layers, self.skipped)
 
     @property
     def glance(self) -> MapKey:
@@ -415,6 +500,19 @@ class Manifest(Entry):
         _check_numbered(self.images, 0, ".images")
         for index, image in enumerate(self.images):
             _check_classes(image, len(self.classes), f".images[{index}]")
+
+
+def methods_with_maps(
+    methods: Sequence[str], layers: Sequence[LayerEntry], skipped: Sequence[Skip]
+) -> tuple[str, ...]:
+    """Return those of a run's methods, by key, that have a map at one layer or more."""
+    nowhere = {skip.method for skip in skipped if skip.layer is None}
+    at_layer = {(skip.method, skip.layer) for skip in skipped}
+    return tuple(
+        key
+        for key in methods
+        if key not in nowhere and any((key, own.address) not in at_layer for own in layers)
+    )
 
 
 def sidecar_of(content: object, manifest: Manifest, shard: int, where: str) -> Sidecar:

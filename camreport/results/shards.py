@@ -1,10 +1,12 @@
 """Shards: files with the arrays of a range of a run's images, which are checked when read."""
 
+import hashlib
 import math
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +31,23 @@ from camreport.results.schema import (
 Arrays = dict[str, NDArray[Any]]
 """A shard's arrays by name: maps ``"<method>/<layer>"`` ``(n, K, h, w)``, ``logits``, ``targets``,
 ``image`` and, for layers with kept channels, ``"feature_maps/<layer>"`` ``(n, C, h, w)`` and
-``"channel_weights/<layer>"`` ``(n, K, C)``; ``photo`` and ``photo_offsets`` hold JPEGs."""
+``"channel_weights/<layer>"`` ``(n, K, C)``; ``photo`` and ``photo_offsets`` hold JPEGs.
+
+Beside a shard, ``true-000000.npz`` holds m of its images with their true classes: ``image``
+``(m,)``, ``targets`` ``(m, 1)``, maps ``(m, 1, h, w)`` of the methods that look at a class, and
+``"channel_weights/<layer>"`` ``(m, 1, C)``."""
 
 MENDING = "Delete that shard and run 'camreport run' again: nothing else is computed."
 """Advice on a damaged shard; a run does not find damage itself, it checks only file sizes."""
 
+FINGERPRINT = "shard"
+"""Name of the array in a file of numbers that says which shard they are of."""
+
 MAX_BYTES = 8 * 1024**3
 """Largest number of bytes of a shard's file."""
+
+_Expected = dict[str, tuple[type, tuple[int | None, ...]]]
+"""Type and shape of arrays by name; None means any length."""
 
 _READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -51,6 +63,21 @@ def shard_name(shard: int) -> str:
 def sidecar_name(shard: int) -> str:
     """Return the file name of a shard's sidecar."""
     return f"shard-{shard:06d}.json"
+
+
+def true_name(shard: int) -> str:
+    """Return the file name of the maps of true classes beside a shard."""
+    return f"true-{shard:06d}.npz"
+
+
+def numbers_name(shard: int) -> str:
+    """Return the name of the file with the numbers of a shard's maps."""
+    return f"numbers-{shard:06d}.npz"
+
+
+def shard_number(name: str) -> int:
+    """Return the number of a shard from its file name."""
+    return int(name.removeprefix("shard-").removesuffix(".npz"))
 
 
 def stack_arrays(rows: Iterable[Arrays]) -> Arrays:
@@ -70,12 +97,42 @@ def pack_photos(jpegs: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.i
     return np.frombuffer(b"".join(jpegs), dtype=np.uint8), offsets
 
 
-def read_shard(path: Path, root: Path) -> Arrays:
-    """Read all arrays of a shard, after a check that their claimed sizes fit the file.
+def packed(arrays: Arrays) -> BytesIO:
+    """Return the bytes of a file of arrays: on a full disk a zip file cannot be closed cleanly."""
+    content = BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    return content
+
+
+def fingerprint(file: BinaryIO) -> NDArray[np.uint8]:
+    """Return a digest of a file of arrays: of their names, sizes and checksums, ``(32,)``."""
+    with zipfile.ZipFile(file) as archive:
+        entries = [(each.filename, each.file_size, each.CRC) for each in archive.infolist()]
+    return np.frombuffer(hashlib.sha256(repr(entries).encode()).digest(), np.uint8)
+
+
+def read_fingerprint(path: Path, root: Path) -> NDArray[np.uint8]:
+    """Return the ``fingerprint`` of a shard's file, without reading its arrays.
+
+    Raises:
+        ResultsError: the file is missing or damaged.
+    """
+    try:
+        with reading(path, root, MAX_BYTES) as file:
+            return fingerprint(file)
+    except ResultsError:
+        raise
+    except Exception as error:  # damage can make the archive's readers raise anything
+        raise ResultsError(f"results: {path.name} cannot be read ({error}). {MENDING}") from error
+
+
+def read_shard(path: Path, root: Path, names: Collection[str] | None = None) -> Arrays:
+    """Read arrays of a shard, after a check that their claimed sizes fit the file.
 
     Args:
-        path: the path of the shard's file.
+        path: the path of the shard's file, or of the file of its numbers.
         root: the folder of the report.
+        names: names of the arrays to read, as far as the shard has them; all if None.
 
     Raises:
         ResultsError: the file is missing, damaged or not in the format of ``np.savez``.
@@ -85,7 +142,7 @@ def read_shard(path: Path, root: Path) -> Arrays:
             _check_entries(archive, path.stat().st_size)
             file.seek(0)
             with np.load(file, allow_pickle=False) as shard:
-                return {key: shard[key] for key in shard.files}
+                return {key: shard[key] for key in shard.files if names is None or key in names}
     except ResultsError:
         raise
     except Exception as error:  # damage can make the archive's readers raise anything
@@ -102,6 +159,44 @@ def check_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
     targets = arrays.get(TARGETS)
     slots = targets.shape[1] if targets is not None and targets.ndim == 2 else 0
     expected = _expected(manifest, count, slots)
+    _check_maps(arrays, expected, manifest, name, (count, slots))
+    if not _are_bounds(arrays[PHOTO_OFFSETS], len(arrays[PHOTO])):
+        raise _unexpected(name, PHOTO_OFFSETS, arrays[PHOTO_OFFSETS])
+
+
+def check_true_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
+    """Check the arrays of a file of true classes against the manifest of the run.
+
+    Raises:
+        ResultsError: an array is missing, unknown or of another shape or type.
+    """
+    count = len(arrays[IMAGE]) if _is(arrays.get(IMAGE), np.int64, (None,)) else 0
+    expected: _Expected = {IMAGE: (np.int64, (count,)), TARGETS: (np.int64, (count, 1))}
+    for layer in manifest.channels:
+        weights = str(MapKey(CHANNEL_WEIGHTS, layer.address))
+        expected[weights] = np.float32, (count, 1, layer.shape[0])
+    _check_maps(arrays, expected, manifest, name, (count, 1))
+    for text in arrays:
+        key = MapKey.parse(text)
+        if key and key.method in METHODS and not METHODS[key.method].per_class:
+            raise _unexpected(name, text, arrays[text])
+
+
+def _check_maps(
+    arrays: Arrays, expected: _Expected, manifest: Manifest, name: str, counts: tuple[int, int]
+) -> None:
+    """Check that arrays are the expected ones and maps of the run.
+
+    Args:
+        arrays: of the file.
+        expected: type and shape of the arrays that are no maps of a method.
+        manifest: of the run.
+        name: of the file, for the message.
+        counts: number of images and of classes in the file.
+
+    Raises:
+        ResultsError: an array is missing, unknown or of another shape or type.
+    """
     for text, (kind, shape) in expected.items():
         if not _is(arrays.get(text), kind, shape):
             raise _unexpected(name, text, arrays.get(text))
@@ -111,19 +206,15 @@ def check_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
         if key is None or key.method not in manifest.methods or key.layer not in layers:
             raise _unexpected(name, text, arrays[text])
         grids = _grids(key.method)
-        if not any(_is(arrays[text], np.float32, (count, slots, *grid)) for grid in grids):
+        if not any(_is(arrays[text], np.float32, (*counts, *grid)) for grid in grids):
             raise _unexpected(name, text, arrays[text])
-    if not count or not slots or not _within(arrays[TARGETS], len(manifest.classes)):
-        raise _unexpected(name, TARGETS, targets)
-    if not _are_bounds(arrays[PHOTO_OFFSETS], len(arrays[PHOTO])):
-        raise _unexpected(name, PHOTO_OFFSETS, arrays[PHOTO_OFFSETS])
+    if not all(counts) or not _within(arrays[TARGETS], len(manifest.classes)):
+        raise _unexpected(name, TARGETS, arrays[TARGETS])
 
 
-def _expected(
-    manifest: Manifest, count: int, slots: int
-) -> dict[str, tuple[type, tuple[int | None, ...]]]:
+def _expected(manifest: Manifest, count: int, slots: int) -> _Expected:
     """Return type and shape of the arrays that every shard has; None means any length."""
-    expected: dict[str, tuple[type, tuple[int | None, ...]]] = {
+    expected: _Expected = {
         IMAGE: (np.int64, (count,)),
         LOGITS: (np.float32, (count, len(manifest.classes))),
         TARGETS: (np.int64, (count, slots)),

@@ -8,14 +8,14 @@ report stays unchanged.
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camreport.errors import InputError, ResultsError
 from camreport.files import (
@@ -33,8 +33,24 @@ from camreport.files import (
 )
 from camreport.results.decoding import Entry
 from camreport.results.reader import MANIFEST, NEXT, REPORT, check_output, read_json
-from camreport.results.schema import SCHEMA, Manifest, Sidecar
-from camreport.results.shards import Arrays, read_shard, shard_name
+from camreport.results.schema import (
+    SCHEMA,
+    TARGETS,
+    Manifest,
+    Sidecar,
+    TrueImage,
+    TrueSidecar,
+)
+from camreport.results.shards import (
+    FINGERPRINT,
+    Arrays,
+    fingerprint,
+    numbers_name,
+    packed,
+    read_shard,
+    shard_name,
+    true_name,
+)
 
 MAX_DISCARDED = 1000
 """Number of finished shards from which a run needs ``overwrite`` to replace them."""
@@ -43,7 +59,8 @@ Record = dict[str, Any]
 """A JSON object."""
 
 _LAST = ".camreport-last"
-_SHARD_FILE = re.compile(r"shard-(\d{6,9})\.(npz|json)")
+_SHARD_FILE = re.compile(r"(?:shard|numbers|true)-(\d{6,9})\.(?:npz|json)")
+_S = TypeVar("_S", Sidecar, TrueSidecar)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,16 +85,16 @@ class Marker(Entry):
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A shard that an earlier run has finished.
+class Finished(Generic[_S]):
+    """A shard, or its file of true classes, that an earlier run has finished.
 
     Attributes:
-        folder: folder of the shard.
-        sidecar: sidecar of the shard.
+        folder: folder of the file.
+        sidecar: sidecar of the file.
     """
 
     folder: Path
-    sidecar: Sidecar
+    sidecar: _S
 
 
 def earlier_run(out: Path, settings: Record) -> Marker | None:
@@ -118,6 +135,7 @@ class ResultsWriter:
     max_discarded: int = MAX_DISCARDED
     _sizes: dict[Path, dict[str, int]] = field(default_factory=dict, init=False)
     _kept: dict[int, Path] = field(default_factory=dict, init=False)
+    _true: dict[int, Path] = field(default_factory=dict, init=False)
     _changed: bool = field(default=False, init=False)
     _claimed: bool = field(default=False, init=False)
 
@@ -140,72 +158,141 @@ class ResultsWriter:
             return Manifest.from_json(content, MANIFEST)
         return None
 
-    def finished(self, number: int) -> Finished | None:
+    def finished(self, number: int) -> Finished[Sidecar] | None:
         """Return a finished shard that fits this run; None if there is none.
 
         The arrays are accepted if the size of their file is right. If there are two such shards,
         the one with the most methods of this run and the fewest others is returned.
         """
-        found = [Finished(f, s) for f in self._sizes if (s := self._sidecar(f, number))]
-        wanted = {*self.marker.methods}
+        found = [
+            Finished(folder, sidecar)
+            for folder in self._sizes
+            if (sidecar := self._sidecar(folder, shard_name(number), Sidecar))
+        ]
+        return max(found, key=self._fit, default=None)
 
-        def fit(one: Finished) -> tuple[int, int]:
-            has = {*one.sidecar.methods}
-            return len(wanted & has), -len(has - wanted)
+    def finished_true(
+        self, number: int, images: tuple[TrueImage, ...]
+    ) -> Finished[TrueSidecar] | None:
+        """Return a shard's finished file of true classes of just these images, if there is one."""
+        found = [
+            Finished(folder, sidecar)
+            for folder in self._sizes
+            if (sidecar := self._sidecar(folder, true_name(number), TrueSidecar))
+            and sidecar.images == images
+        ]
+        return max(found, key=self._fit, default=None)
 
-        return max(found, key=fit, default=None)
+    def read(
+        self, number: int, finished: Finished[_S], names: Collection[str] | None = None
+    ) -> Arrays:
+        """Return the arrays of a finished shard, or of its file of true classes.
 
-    def read(self, number: int, finished: Finished) -> Arrays:
-        """Return the arrays of a finished shard; empty if none of its inputs could be read.
+        Args:
+            number: the number of the shard.
+            finished: the shard or file.
+            names: names of the arrays to read; all if None.
+
+        Returns:
+            The arrays by name; none if no input of the shard could be read.
 
         Raises:
             ResultsError: the arrays are damaged.
         """
         if not finished.sidecar.bytes:
             return {}
-        return read_shard(finished.folder / shard_name(number), self.out)
+        path = finished.folder / _name_of(finished.sidecar, number)
+        return read_shard(path, self.out, names)
 
-    def keep(self, kept: Mapping[int, Finished], extended: Iterable[int] = ()) -> None:
+    def targets(self, number: int, finished: Finished[Sidecar]) -> NDArray[np.int64]:
+        """Return the classes explained in a finished shard, ``(n, K)``.
+
+        Raises:
+            ResultsError: the arrays are damaged.
+        """
+        targets = self.read(number, finished, {TARGETS}).get(TARGETS)
+        readable = sum(image.readable for image in finished.sidecar.images)
+        if targets is None or targets.ndim != 2 or len(targets) != readable:
+            raise ResultsError(f"results: {shard_name(number)} has no list of explained classes.")
+        return targets
+
+    def keep(
+        self,
+        kept: Mapping[int, Finished[Sidecar]],
+        extended: Iterable[int] = (),
+        true: Mapping[int, Finished[TrueSidecar]] | None = None,
+    ) -> None:
         """Keep finished shards unchanged; all other shards will be written.
 
         Args:
             kept: the shards to keep, by number.
             extended: numbers of the finished shards that will be written again with further maps.
+            true: their files of true classes to keep, by number.
 
         Raises:
             InputError: many finished shards would be lost.
         """
         self._kept = {number: finished.folder for number, finished in kept.items()}
+        self._true = {number: finished.folder for number, finished in (true or {}).items()}
         self._changed = any(
-            finished.folder != self.out / RESULTS
-            or self.described(finished.sidecar) != finished.sidecar
-            for finished in kept.values()
-        )
+            folder != self.out / RESULTS for folder in (*self._kept.values(), *self._true.values())
+        ) or any(self.described(one.sidecar) != one.sidecar for one in kept.values())
         for folder in self._sizes:
             self._check_discarded(folder, {*self._kept, *extended})
 
-    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar) -> None:
-        """Write a shard and then its sidecar, which marks the shard as finished.
+    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar, numbers: Arrays) -> None:
+        """Write a shard, its numbers and then its sidecar, which marks the shard as finished.
 
         Args:
             number: the number of the shard.
             arrays: arrays ``(n, ...)`` of the shard's n readable images; empty if there are none.
             sidecar: the sidecar; the run and the size of the arrays' file are added here.
+            numbers: arrays of the numbers of its maps; empty if there are none.
 
         Raises:
             OutputError: the disk is full, or the folder cannot be written to.
         """
         self._claim()
-        path = self.folder / shard_name(number)
+        numbered = self.folder / numbers_name(number)
+        with reported(numbered):
+            numbered.unlink(missing_ok=True)
+        self._write(number, arrays, sidecar, numbers)
+
+    def commit_true(self, number: int, arrays: Arrays, sidecar: TrueSidecar) -> None:
+        """Write the true classes beside a shard and then their sidecar.
+
+        Args:
+            number: the number of the shard.
+            arrays: arrays ``(m, ...)`` of the m images.
+            sidecar: the sidecar; the run and the size of the arrays' file are added here.
+
+        Raises:
+            OutputError: as for ``commit``.
+        """
+        self._claim()
+        self._true[number] = self.folder
+        self._write(number, arrays, sidecar)
+
+    def _write(
+        self,
+        number: int,
+        arrays: Arrays,
+        sidecar: Sidecar | TrueSidecar,
+        numbers: Arrays | None = None,
+    ) -> None:
+        """Write a file of arrays, the numbers of its maps if they are given, and its sidecar."""
+        path = self.folder / _name_of(sidecar, number)
         record = path.with_suffix(".json")
         size = 0
         with reported(record):
             record.unlink(missing_ok=True)
         if arrays:
-            content = BytesIO()  # a zip file that meets a full disk cannot be closed cleanly
-            np.savez(content, **arrays)  # type: ignore[arg-type]
+            content = packed(arrays)
             size = content.tell()
             write(path, content.getbuffer(), self.out)
+            if numbers is not None:
+                numbers = numbers | {FINGERPRINT: fingerprint(content)}
+                write(self.folder / numbers_name(number), packed(numbers).getbuffer(), self.out)
         write(record, _json(replace(sidecar, run=self.marker.run, bytes=size).to_json()), self.out)
 
     def complete(self, manifest: Manifest) -> bool:
@@ -255,11 +342,15 @@ class ResultsWriter:
             create(folder / MARKER, _json(ours), self.out)
         for number, source in self._kept.items():
             self._take_over(number, source, folder)
+        for number, source in self._true.items():
+            arrays = Path(true_name(number))
+            for name in (arrays, arrays.with_suffix(".json")) if source != folder else ():
+                take_over(source / name, folder / name, self.out)
         self._claimed = True
 
     def _take_over(self, number: int, source: Path, folder: Path) -> None:
         """Link the files of a kept shard into the folder; copy them if links are not possible."""
-        sidecar = self._sidecar(source, number)
+        sidecar = self._sidecar(source, shard_name(number), Sidecar)
         if sidecar is None:
             raise ResultsError(
                 f"results: {shard_name(number)} has changed meanwhile. Run 'camreport run' again."
@@ -268,6 +359,8 @@ class ResultsWriter:
         record = arrays.with_suffix(".json")
         if source != folder and sidecar.bytes:
             take_over(source / arrays, folder / arrays, self.out)
+            if is_file(source / numbers_name(number)):
+                take_over(source / numbers_name(number), folder / numbers_name(number), self.out)
         described = self.described(sidecar)
         if described != sidecar:
             write(folder / record, _json(described.to_json()), self.out)
@@ -275,21 +368,27 @@ class ResultsWriter:
             take_over(source / record, folder / record, self.out)
 
     def _prune(self, folder: Path, manifest: Manifest) -> None:
-        """Remove the shards with numbers beyond those of the run."""
+        """Remove shards with numbers beyond those of the run, and true classes without a label."""
         count = -(-manifest.totals.images // manifest.totals.shard_length)
         with reported(folder):
             for number, files in _shards_in(folder).items():
-                for file in files if number >= count else ():
-                    file.unlink()
+                for file in files:
+                    is_true = file.stem == Path(true_name(number)).stem
+                    if number >= count or (is_true and number not in self._true):
+                        file.unlink()
 
-    def _sidecar(self, folder: Path, number: int) -> Sidecar | None:
-        """Return the sidecar of a finished shard that fits this run, if the folder has one."""
-        name = shard_name(number)
+    def _fit(self, finished: Finished[_S]) -> tuple[int, int]:
+        """Return how many methods of this run a file has, and how few others."""
+        wanted, has = {*self.marker.methods}, {*finished.sidecar.methods}
+        return len(wanted & has), -len(has - wanted)
+
+    def _sidecar(self, folder: Path, name: str, kind: type[_S]) -> _S | None:
+        """Return the sidecar of a finished file that fits this run, if the folder has one."""
         record = Path(name).with_suffix(".json").name
         if record not in self._sizes[folder]:
             return None
         try:
-            sidecar = Sidecar.from_json(read_json(folder / record, self.out), record)
+            sidecar = kind.from_json(read_json(folder / record, self.out), record)
         except ResultsError:
             return None
         size = self._sizes[folder].get(name, 0) if sidecar.bytes else 0
@@ -314,6 +413,11 @@ class ResultsWriter:
             f"in {', '.join(differing) or 'its images'}. Ask for the same to go on with them, "
             "choose another folder, or pass --overwrite to replace them."
         )
+
+
+def _name_of(sidecar: Sidecar | TrueSidecar, number: int) -> str:
+    """Return the name of the file of arrays that a sidecar belongs to."""
+    return true_name(number) if isinstance(sidecar, TrueSidecar) else shard_name(number)
 
 
 def _settle(out: Path) -> None:

@@ -18,6 +18,16 @@ def go(page: Page, state: str, view: str) -> None:
     page.wait_for_selector(f"#view .view-{view}")
 
 
+def unfold(page: Page, popover: str) -> None:
+    """Open a popover of the bar, ``appearance`` or ``menu``, unless it is open."""
+    page.eval_on_selector(f"#{popover}", "e => e.matches(':popover-open') || e.showPopover()")
+
+
+def fold(page: Page) -> None:
+    """Close the popovers that are open."""
+    page.eval_on_selector_all(":popover-open", "all => all.forEach(e => e.hidePopover())")
+
+
 def fields(page: Page) -> dict[str, str]:
     """Return the state in the address."""
     pairs: list[list[str]] = page.evaluate("[...new URLSearchParams(location.hash.slice(1))]")

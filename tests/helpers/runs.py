@@ -147,7 +147,7 @@ def lasting(out: Path) -> dict:
 def shards_of(out: Path) -> dict[str, Arrays]:
     """Return the arrays of every shard by file name."""
     shards = {}
-    for path in sorted((out / "results").glob("*.npz")):
+    for path in sorted((out / "results").glob("shard-*.npz")):
         with np.load(path, allow_pickle=False) as arrays:
             shards[path.name] = dict(arrays)
     return shards

@@ -1,7 +1,7 @@
 // A small report for the tests of the page's code.
 import { Chunks } from "../../templates/gallery/src/data/chunks";
 import { Dataset } from "../../templates/gallery/src/data/dataset";
-import type { MethodFacts, Report } from "../../templates/gallery/src/data/types";
+import type { MethodFacts, Report, Summary } from "../../templates/gallery/src/data/types";
 
 export function method(key: string, more: Partial<MethodFacts> = {}): MethodFacts {
   return {
@@ -17,6 +17,22 @@ export function method(key: string, more: Partial<MethodFacts> = {}): MethodFact
     ...more,
   };
 }
+
+/** A summary without anything in it. */
+const NOTHING: Summary = {
+  headline: {},
+  accuracy: null,
+  first: [],
+  rule: {},
+  doubt: null,
+  findings: [],
+  cautions: [],
+  confusion: null,
+  confidence: { low: 0, right: [], wrong: [], unknown: [] },
+  reliability: [],
+  trust: [],
+  means: [],
+};
 
 /** Four images of three classes; the indices have a gap where one could not be read. */
 export function report(more: Partial<Report> = {}): Report {
@@ -43,6 +59,7 @@ export function report(more: Partial<Report> = {}): Report {
     opacity: 90,
     colormaps: ["inferno", "viridis"],
     tables: {},
+    structure: { printed: "", modules: [], more: 0 },
     images: {
       index: [0, 1, 3, 4],
       file: ["b10.jpg", "b9.jpg", "Ape.jpg", "none.jpg"],
@@ -54,12 +71,14 @@ export function report(more: Partial<Report> = {}): Report {
       ],
       sha256: [],
       label: [0, 1, 1, null],
+      true: [],
       top: [[[1, 0.9]], [[1, 0.6]], [[0, 0.7]], []],
       numbers: {},
     },
     prose: {},
     languages: { en: "English", zh: "中文" },
     strings: {},
+    summary: NOTHING,
     ...more,
   };
 }

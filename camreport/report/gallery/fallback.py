@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from camreport.images.pixels import jpeg_bytes
+from camreport.insight.summary import Summary
 from camreport.methods import DEFAULT_METHODS, Method
 from camreport.report.appearance import appearance, drawn_over, format_probability, seen_part
 from camreport.report.gallery.language import Words
@@ -70,6 +71,38 @@ class FallbackImage:
     caption: str
     tiles: tuple[Tile, ...]
     numbers: tuple[Numbers, ...]
+
+
+@dataclass(frozen=True)
+class FallbackSummary:
+    """What a run comes to.
+
+    Attributes:
+        headline: the outcome.
+        answers: which image to look at first and which map to doubt, each below its question.
+        claims: findings and cautions.
+    """
+
+    headline: str
+    answers: tuple[tuple[str, str], ...]
+    claims: tuple[str, ...]
+
+
+def fallback_summary(results: Results, summary: Summary, words: Words) -> FallbackSummary:
+    """Word the summary of a run."""
+    answers = []
+    for chosen in summary.first[:1]:
+        reasons = words("list").join(words.message(reason) for reason in chosen.reasons)
+        file = results.images[chosen.image].file
+        answers.append((words("summary.lookFirst"), file + words("colon") + reasons))
+    if summary.doubt is not None:
+        answers.append((words("summary.trustLeast"), words.message(summary.doubt.text)))
+    claims = (*summary.findings, *summary.cautions)
+    return FallbackSummary(
+        headline=words.message(summary.headline),
+        answers=tuple(answers),
+        claims=tuple(words.message(claim.text) for claim in claims),
+    )
 
 
 def fallback_image(

@@ -19,9 +19,19 @@ from PIL import Image
 from camreport import files
 from camreport.images.loading import PHOTO_SIDE
 from camreport.images.pixels import jpeg_bytes
-from camreport.report.gallery.fallback import FallbackImage, fallback_image
+from camreport.report.gallery.fallback import (
+    FallbackImage,
+    fallback_image,
+    fallback_summary,
+)
 from camreport.report.gallery.language import Words, words_of
-from camreport.report.gallery.page import Limits, RunTotals, overview_entry, report_data
+from camreport.report.gallery.page import (
+    Limits,
+    Measured,
+    RunTotals,
+    overview_entry,
+    report_data,
+)
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, image_record, shown_methods
 from camreport.report.gallery.template import compact_json, page_template, script, style
@@ -93,8 +103,9 @@ def _write_data(
     totals, words = RunTotals(), words_of(language)
     _write_images(results, folder, limits, detail, totals, advance)
     shown = _write_tiles(results, folder, limits, words)
+    measured = Measured.of(results)
     data = report_data(
-        results, language, totals, limits, folder=True, reduced_detail=reduced_detail
+        measured, language, totals, limits, folder=True, reduced_detail=reduced_detail
     )
     _write_chunk(folder, "report", data)
     (folder / "camreport.js").write_text(script(), encoding="utf-8", newline="\n")
@@ -105,6 +116,7 @@ def _write_data(
         language=language,
         words=words,
         prose=prose(results, words, reduced_detail, repeats),
+        summary=fallback_summary(results, measured.summary(repeats), words),
         policy=_POLICY,
         images=[(image, Markup()) for image in shown],
         more=len(results.readable) - len(shown),

@@ -5,14 +5,19 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
-from camreport.insight.columns import image_columns
+from camreport.insight.aggregates import Aggregates, aggregate
+from camreport.insight.columns import Column, image_columns
+from camreport.insight.findings import Evidence
+from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
 from camreport.report.gallery.language import LANGUAGES, words_of
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
 from camreport.report.heatmap import COLORMAPS, OPACITY, colour_table
+from camreport.results.layer_names import layer_names
 from camreport.results.reader import Record, Results
 from camreport.results.schema import Manifest
 
@@ -55,18 +60,21 @@ class RunTotals:
     Attributes:
         peaks: largest values that share a scale, by method.
         duplicates: layers whose maps are another layer's in every image; None before the first.
-        targets: the classes explained in each image.
+        targets: the classes explained in each image, without a true one that is explained apart.
+        true: slot of each image's true class among those explained, as far as it is known.
         coinciding: methods whose maps coincide in every image; None before the first.
     """
 
     peaks: dict[str, float] = field(default_factory=dict)
     duplicates: set[str] | None = None
     targets: set[tuple[int, ...]] = field(default_factory=set)
+    true: list[int | None] = field(default_factory=list)
     coinciding: set[Pair] | None = None
 
     def add(self, image: ImageRecord) -> None:
         """Take in one more image."""
         self.targets.add(image.targets)
+        self.true.append(image.true)
         for method, peak in image.peaks.items():
             self.peaks[method] = max(peak, self.peaks.get(method, 0.0))
         own = image.duplicates
@@ -74,13 +82,52 @@ class RunTotals:
         pairs = candidates(image.maps) if self.coinciding is None else self.coinciding
         self.coinciding = coinciding(image.maps, pairs)
 
+    @property
+    def true_slots(self) -> list[int | None]:
+        """Slot of each image's true class; empty where no image has one."""
+        return self.true if any(slot is not None for slot in self.true) else []
+
     def repeats(self, methods: Sequence[Method]) -> dict[str, str]:
         """Return the methods without maps of their own, and for each the one that it repeats."""
         return repeated(methods, self.coinciding or set())
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is measured over all maps of a run.
+
+    Attributes:
+        results: of the run.
+        aggregates: over its images.
+        columns: numbers of each image.
+    """
+
+    results: Results
+    aggregates: Aggregates
+    columns: Mapping[str, Column]
+
+    @classmethod
+    def of(cls, results: Results) -> Self:
+        """Measure a run.
+
+        Raises:
+            ResultsError: a shard is missing or damaged.
+        """
+        layer = results.manifest.glance.layer
+        return cls(results, aggregate(results), image_columns(results, layer))
+
+    def summary(self, repeats: Mapping[str, str]) -> Summary:
+        """Return the summary of the run.
+
+        Args:
+            repeats: for each method whose maps coincide with another's, that other.
+        """
+        evidence = Evidence(self.results.manifest, self.aggregates, repeats)
+        return summarise(self.results.readable, evidence, self.columns)
+
+
 def report_data(
-    results: Results,
+    measured: Measured,
     language: str,
     totals: RunTotals,
     limits: Limits,
@@ -91,14 +138,14 @@ def report_data(
     """Return the report's part of the page's data.
 
     Args:
-        results: of the run.
+        measured: what is measured over the maps of the run.
         language: that the page opens in.
         totals: of all images.
         limits: of the report.
         folder: whether the maps are in files of their own.
         reduced_detail: as for ``prose``.
     """
-    manifest = results.manifest
+    results, manifest = measured.results, measured.results.manifest
     methods, glance = shown_methods(manifest), manifest.glance
     repeats = totals.repeats(methods)
     same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
@@ -117,14 +164,17 @@ def report_data(
         "ranks": max(map(len, totals.targets)),
         "sameClasses": same_classes,
         "channels": [layer.address for layer in manifest.channels],
+        "structure": manifest.structure.to_json(),
         "peaks": totals.peaks,
         **_colours(),
-        "images": columns(results.readable) | {"numbers": image_columns(results, glance.layer)},
+        "images": columns(results.readable)
+        | {"true": totals.true_slots, "numbers": measured.columns},
         "prose": {
             code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
+        "summary": measured.summary(repeats).to_json(),
     }
 
 
@@ -150,9 +200,11 @@ def _identity(results: Results) -> str:
 
 def _layers(manifest: Manifest, duplicates: set[str]) -> list[Record]:
     """Return the layers that are shown, each with those that repeat it."""
+    names = layer_names(manifest)
     return [
         {
             "address": layer.address,
+            "name": names[layer.address],
             "type": layer.type,
             "alike": [
                 other.address
@@ -173,6 +225,7 @@ def _methods(methods: Sequence[Method], repeats: Mapping[str, str]) -> list[Reco
         {
             "key": method.key,
             "name": method.name,
+            "family": method.family,
             "classSpecific": method.per_class,
             "signed": method.values == "signed",
             "perLayer": method.scope == "layer",

@@ -46,6 +46,7 @@ def prose(
                 *coincidences(manifest, repeats or {}, words),
             ]
         ),
+        "asked": _asked(manifest, len(readable), methods, words),
         "warning": _warning(manifest, readable, words),
         "facts": _facts(manifest, readable, methods, words),
         "leftOut": _left_out(manifest, words),
@@ -53,17 +54,14 @@ def prose(
             (image.file, words.message(image.reason)) for image in results.images if image.reason
         ],
         "inputs": len(results.images),
-        "layers": {
-            **{
-                layer.address: _layer_details(layer, words)
-                for layer in (*manifest.layers, *manifest.channels)
-            },
-            FUSED: [words("layer.fused")],
-            INPUT: [words("layer.input")],
-        },
+        "layers": _layers(manifest, words),
         "methods": {method.key: _method(method, words) for method in methods},
         "reasons": {
             f"{skip.method}/{skip.layer}": words.message(skip.reason) for skip in manifest.skipped
+        },
+        "shortReasons": {
+            f"{skip.method}/{skip.layer}": _in_a_word(skip.reason, words)
+            for skip in manifest.skipped
         },
         "quantity": _quantity(manifest, words),
         "provenance": _provenance(manifest, words, reduced_detail),
@@ -113,6 +111,19 @@ def _lede(manifest: Manifest, images: int, methods: Sequence[Method], words: Wor
     )
 
 
+def _asked(manifest: Manifest, images: int, methods: Sequence[Method], words: Words) -> str:
+    """Say in a line what was asked of which model, and what it cost."""
+    return words(
+        "asked",
+        model=manifest.model.name,
+        images=words.number_of("images", images),
+        classes=words.number_of("classes", len(manifest.classes)),
+        layers=words.number_of("layers", len(manifest.layers)),
+        methods=_joined([method.name for method in methods], words),
+        cost=format_cost(manifest.cost, words),
+    )
+
+
 def _facts(
     manifest: Manifest, readable: Sequence[ImageEntry], methods: Sequence[Method], words: Words
 ) -> Rows:
@@ -156,6 +167,16 @@ def _score(manifest: Manifest, readable: Sequence[ImageEntry], words: Words) -> 
     return words("facts.scores", score=score, classes=words("comma").join(by_class))
 
 
+def _in_a_word(reason: Message, words: Words) -> str:
+    """Say why a method has no map at a layer, in the room of that map."""
+    values = dict(reason.values)
+    if reason.code == "engine.skip.positions":
+        return words("skip.positions", count=str(values["positions"]))
+    if reason.code == "engine.skip.head_at":
+        return words("skip.pooling")
+    return words("skip.negative" if reason.code == "engine.skip.negative" else "skip.undefined")
+
+
 def _left_out(manifest: Manifest, words: Words) -> list[str]:
     """Return why methods of the run have no map at all."""
     shown = shown_methods(manifest)
@@ -163,6 +184,13 @@ def _left_out(manifest: Manifest, words: Words) -> list[str]:
         skip.reason for skip in manifest.skipped if METHODS[skip.method] not in shown
     )
     return [words.message(reason) for reason in reasons]
+
+
+def _layers(manifest: Manifest, words: Words) -> dict[str, list[str]]:
+    """Return what stands below each layer's address."""
+    layers = (*manifest.layers, *manifest.channels)
+    details = {layer.address: _layer_details(layer, words) for layer in layers}
+    return details | {FUSED: [words("layer.fused")], INPUT: [words("layer.input")]}
 
 
 def _layer_details(layer: LayerEntry, words: Words) -> list[str]:
@@ -225,7 +253,7 @@ def _provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str])
         ("maps", words("list").join(words(key) for key in ("maps.stored", *reduced_detail))),
         ("cost", format_cost(manifest.cost, words)),
     ]
-    families = format_families(manifest.cost, words)
+    families = format_families(manifest.cost, words) if len(manifest.cost.families) > 1 else []
     versions = (f"{name} {version}" for name, version in manifest.versions.items())
     return [
         *((words(f"provenance.{key}"), text) for key, text in rows if text),

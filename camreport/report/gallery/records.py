@@ -14,9 +14,10 @@ from PIL import Image
 from camreport.images.pixels import jpeg_bytes
 from camreport.methods import METHODS, Method
 from camreport.report.appearance import appearance, seen_part
+from camreport.report.gallery.contrast import CONTRAST, contrasts
 from camreport.report.heatmap import State, quantise, signed_picture
 from camreport.results.reader import Channels, MapRecord, Record, Results
-from camreport.results.schema import FUSED, ImageEntry, Manifest
+from camreport.results.schema import FUSED, TARGETS, ImageEntry, Manifest
 from camreport.settings import NONE
 
 SALIENCY_SIDE = 112
@@ -48,7 +49,7 @@ class MapEntry:
     Attributes:
         method: key of the method.
         layer: address of the layer.
-        rank: slot of its class among those explained.
+        rank: slot of its class among those explained, or ``CONTRAST``.
         height: of the map as it is shipped, in cells.
         width: likewise.
         grid: height and width of the raw map, in cells.
@@ -93,7 +94,8 @@ class ImageRecord:
         entries: of its maps.
         levels: all bytes of its maps.
         peaks: largest values that share a scale, by method.
-        targets: classes explained, by their index.
+        targets: classes explained in the run's shards, by their index.
+        true: slot of its true class among those explained; None if it is not known, or not there.
         duplicates: addresses whose maps are those of the layer they share a tensor with.
         photo: its photograph in ``data``, as JPEG bytes.
         maps: its raw maps.
@@ -104,6 +106,7 @@ class ImageRecord:
     levels: bytes
     peaks: Mapping[str, float]
     targets: tuple[int, ...]
+    true: int | None
     duplicates: set[str]
     photo: bytes
     maps: Sequence[MapRecord]
@@ -113,7 +116,7 @@ class ImageRecord:
         levels = b""
         entries = []
         for entry in self.entries:
-            if (entry.method, entry.layer) != (method, layer):
+            if (entry.method, entry.layer) != (method, layer) or entry.rank == CONTRAST:
                 continue
             offset = None
             if entry.offset is not None:
@@ -143,16 +146,16 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
     Raises:
         ResultsError: its arrays or its photograph are missing or damaged.
     """
-    maps = list(results.maps(image.index))
+    maps, targets = list(results.maps(image.index)), results.targets(image.index)
     levels = _Levels()
-    entries = [_map_entry(record, levels, detail.map_side) for record in maps]
+    drawn = [*maps, *contrasts(image, targets, maps, results.manifest.smooth)]
+    entries = [_map_entry(record, levels, detail.map_side) for record in drawn]
     channels = {
         layer.address: _channels(results.channels(image.index, layer.address), levels)
         for layer in results.manifest.channels
     }
     joined = b"".join(levels.parts)
     jpeg, size = _photo(results, image, detail.photo_side)
-    targets = results.targets(image.index)
     shipped = {"cells": [entry.to_json() for entry in entries], "channels": channels}
     data = {
         "index": image.index,
@@ -165,8 +168,17 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
         **_scores(results, image, targets),
         "maps": _packed(shipped, joined, detail.deflated),
     }
-    duplicates = _duplicates(results.manifest, maps)
-    return ImageRecord(data, entries, joined, _peaks(entries), targets, duplicates, jpeg, maps)
+    return ImageRecord(
+        data=data,
+        entries=entries,
+        levels=joined,
+        peaks=_peaks(entries),
+        targets=tuple(results.arrays(image.index)[TARGETS].tolist()),
+        true=targets.index(image.label) if image.label in targets else None,
+        duplicates=_duplicates(results.manifest, maps),
+        photo=jpeg,
+        maps=maps,
+    )
 
 
 def shown_methods(manifest: Manifest) -> tuple[Method, ...]:
@@ -225,11 +237,18 @@ def _map_entry(record: MapRecord, levels: _Levels, map_side: int | None) -> MapE
         base=shown.base,
         state=quantised.state,
         signed=quantised.signed,
-        own=record.layer == FUSED or method.grid == "input" or method.values == "relative",
+        own=_is_on_its_own(record),
         picture=None if shown.colours is None else _picture(shown.colours),
         offset=levels.add(quantised.levels) if positive and shown.colours is None else None,
         channel=shown.channel,
     )
+
+
+def _is_on_its_own(record: MapRecord) -> bool:
+    """Return whether a map shares no scale with others."""
+    method = record.method
+    apart = method.grid == "input" or method.values == "relative"
+    return apart or record.layer == FUSED or record.slot == CONTRAST
 
 
 def _packed(entries: Record, levels: bytes, deflated: bool) -> str:

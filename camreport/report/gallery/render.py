@@ -12,10 +12,20 @@ from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress
-from camreport.report.gallery.fallback import FallbackImage, fallback_image
+from camreport.report.gallery.fallback import (
+    FallbackImage,
+    fallback_image,
+    fallback_summary,
+)
 from camreport.report.gallery.folder import is_folder, write_folder
 from camreport.report.gallery.language import Words, check_language, language_of, words_of
-from camreport.report.gallery.page import DEFAULT_LIMITS, Limits, RunTotals, report_data
+from camreport.report.gallery.page import (
+    DEFAULT_LIMITS,
+    Limits,
+    Measured,
+    RunTotals,
+    report_data,
+)
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, data_uri, image_record
 from camreport.report.gallery.template import digest, embedded, page_template, script, style
@@ -146,7 +156,7 @@ def _write_single(
     Raises:
         _TooLarge: it has more than ``most`` bytes; nothing has changed.
     """
-    totals, words = RunTotals(), words_of(language)
+    totals, words, measured = RunTotals(), words_of(language), Measured.of(results)
     code, sheet = script(), style()
     policy = (
         "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
@@ -157,13 +167,14 @@ def _write_single(
         language=language,
         words=words,
         prose=prose(results, words, []),
+        summary=fallback_summary(results, measured.summary({}), words),
         policy=policy,
         style=Markup(sheet),
         start=Markup(_START),
         script=Markup(code),
         images=_images(results, words, totals, advance),
         more=0,
-        report=lambda: embedded(report_data(results, language, totals, limits, folder=False)),
+        report=lambda: embedded(report_data(measured, language, totals, limits, folder=False)),
     )
     with writing(report, report.parent) as file:
         for part in page:

@@ -11,6 +11,7 @@ import { byId, keepFocus } from "./parts/dom";
 import { refreshLegends } from "./parts/legend";
 import { prose, t } from "./parts/words";
 import { onKey } from "./shell/keys";
+import { startAppearance } from "./shell/appearance";
 import { offerControls, refreshBar, showShell } from "./shell/shell";
 import { refreshTabs } from "./shell/tabs";
 import { followHistory, refreshLinks } from "./state/history";
@@ -20,7 +21,7 @@ import { type Changed, Store } from "./state/store";
 import { readCaptions } from "./views/captions";
 import { channelsView } from "./views/channels";
 import { compareView } from "./views/compare";
-import { matrixView } from "./views/matrix";
+import { matrixView } from "./views/matrix/matrix";
 import { methodsView } from "./views/methods";
 import { overviewView } from "./views/overview/overview";
 import { stopFlicker } from "./views/pair";
@@ -57,7 +58,7 @@ async function showView() {
   shown = next;
   const view = byId("view");
   keepFocus(view, () => view.replaceChildren(next.root));
-  document.title = `${t(`view.${store.state.view}`)} · ${prose().run} — camreport`;
+  document.title = `${t(`view.${store.state.view}`)} · ${prose().run}`;
   finishView();
 }
 
@@ -140,6 +141,7 @@ async function start(report: Report) {
   followState();
   readCaptions();
   startDialog();
+  startAppearance();
   if (!report.folder) dataset.unpackAll();
   document.getElementById("fallback")?.remove(); // with the data that has been read
   byId("app").hidden = false;

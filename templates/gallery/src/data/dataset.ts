@@ -2,6 +2,7 @@
 import { bytesOf, inflate } from "./bytes";
 import type { CellId } from "./cells";
 import type { Chunks } from "./chunks";
+import { difference } from "./contrast";
 import type { CamCell, MapList, Report, ShippedImage, ShippedOverview } from "./types";
 
 /** Most images whose maps stay unpacked; a page of the overview needs 100. */
@@ -12,6 +13,19 @@ const MAX_IN_OVERVIEW = 400;
 
 /** In place of a class's place: each image's most probable class, as far as it is explained. */
 export const PREDICTED = -1;
+
+/** Likewise: each image's true class, as far as it is known; else the most probable one. */
+export const TRUE = -2;
+
+/** Likewise: what speaks for the first class of an image's pair more than for the second. */
+export const CONTRAST = -3;
+
+/** Places of the most probable class and the one that it is compared with, if that is the true one. */
+export interface Pair {
+  predicted: number;
+  other: number;
+  wrong: boolean;
+}
 
 /** What maps are found and read with. */
 export interface Unpacked {
@@ -46,8 +60,16 @@ function unpack(shipped: ShippedImage, bytes: Uint8Array): ImageRecord {
   return { ...image, cells, channels, bytes: levels, byKey: byKey(cells), scale, picture };
 }
 
+/** Levels of maps that are not shipped but subtracted here. */
+const subtracted = new WeakMap<CamCell, Uint8Array>();
+
+/** Whether a map is a difference of what is drawn, not of the raw maps. */
+export const isSubtracted = (cam: CamCell) => subtracted.has(cam);
+
 /** A map's levels. */
 export function levelsOf({ bytes }: { bytes: Uint8Array }, cam: CamCell) {
+  const own = subtracted.get(cam);
+  if (own) return own;
   const from = cam.offset ?? 0;
   return bytes.subarray(from, from + cam.height * cam.width);
 }
@@ -138,9 +160,46 @@ export class Dataset {
   }
 
   /** A map of an image; of a method that looks at no class always the one. */
-  camOf({ byKey }: { byKey: Map<string, CamCell> }, id: CellId) {
+  camOf(image: Unpacked, id: CellId) {
     const method = this.report.methods.find((one) => one.key === id.method);
-    return byKey.get(keyOf({ ...id, rank: method?.classSpecific ? id.rank : 0 }));
+    const key = keyOf({ ...id, rank: method?.classSpecific ? id.rank : 0 });
+    const known = image.byKey.get(key);
+    if (known || id.rank !== CONTRAST || !method?.classSpecific) return known;
+    const made = this.#subtract(image, id);
+    if (made) image.byKey.set(key, made);
+    return made;
+  }
+
+  /** The contrast of an image's pair from what is drawn of both. */
+  #subtract(image: Unpacked, id: CellId) {
+    const pair = this.pairOf(id.image);
+    const cams = [pair?.predicted, pair?.other].map((rank) =>
+      rank === undefined ? undefined : image.byKey.get(keyOf({ ...id, rank })),
+    );
+    const [one, other] = cams.map((cam) => cam && { cam, levels: levelsOf(image, cam) });
+    const made = one && other && difference(one, other, CONTRAST);
+    if (!made) return undefined;
+    subtracted.set(made.cam, made.levels);
+    return made.cam;
+  }
+
+  /**
+   * The most probable class of an image, and what it is compared with: the true class where that
+   * is another one, else the strongest other; null where one of them is not explained.
+   */
+  pairOf(index: number): Pair | null {
+    const image = this.#images.get(index);
+    const top = this.topOf(index)?.[0];
+    if (!image || top === undefined) return null;
+    const { targets, probabilities } = image;
+    const label = this.report.images.label[this.placeOf(index)];
+    const predicted = targets.indexOf(top);
+    const wrong = label !== null && label !== top;
+    const chance = (rank: number) => probabilities[rank] ?? -1;
+    const others = [...targets.keys()].filter((rank) => rank !== predicted);
+    const [strongest = -1] = others.sort((a, b) => chance(b) - chance(a));
+    const other = wrong ? targets.indexOf(label) : strongest;
+    return predicted < 0 || other < 0 ? null : { predicted, other, wrong };
   }
 
   /** The method's facts. */
@@ -158,16 +217,42 @@ export class Dataset {
     return (!apart && this.methodOf(key).like) || key;
   }
 
-  /** Name of the class at a place among an image's explained ones. */
-  classOf(image: ImageRecord, rank: number) {
+  /** Name of the class at a place among an image's explained ones; of a contrast both. */
+  classOf(image: ImageRecord, rank: number): string {
+    const pair = rank === CONTRAST && this.pairOf(image.index);
+    const own = (place: number) => `\u2068${this.classOf(image, place)}\u2069`; // kept apart
+    if (pair) return `${own(pair.predicted)} − ${own(pair.other)}`;
     return this.report.classes[image.targets[rank]] ?? "";
   }
 
+  /** Whether a place among an image's explained classes is that of the true one. */
+  isTrue(index: number, rank: number) {
+    const label = this.report.images.label[this.placeOf(index)];
+    return label !== null && this.#images.get(index)?.targets[rank] === label;
+  }
+
   /** Place of a class among an image's explained ones. */
-  rankIn(index: number, rank: number) {
-    if (rank !== PREDICTED) return rank;
+  rankIn(index: number, rank: number): number {
+    const targets = this.#images.get(index)?.targets;
+    if (rank === CONTRAST || (rank >= 0 && (!targets || rank < targets.length))) return rank;
+    if (rank === TRUE) {
+      const slot = this.report.images.true[this.placeOf(index)];
+      return slot ?? this.rankIn(index, PREDICTED);
+    }
     const [top] = this.topOf(index) ?? [-1];
-    const targets = this.#images.get(index)?.targets ?? this.report.sameClasses ?? [];
-    return Math.max(0, targets.indexOf(top));
+    return Math.max(0, (targets ?? this.report.sameClasses ?? []).indexOf(top));
+  }
+
+  /** Whether there are classes to choose from: several places, or a true class beside them. */
+  get choosesClass() {
+    return this.report.ranks > 1 || this.report.images.true.some((slot) => slot);
+  }
+
+  /** Places of classes in one image, or in all: a true class that is explained apart comes last. */
+  classPlaces(index: number | null) {
+    const places = Array.from({ length: this.report.ranks }, (_, i) => i);
+    const slots = this.report.images.true;
+    const ofImages = index === null ? slots : [slots[this.placeOf(index)]];
+    return ofImages.some((slot) => (slot ?? 0) >= places.length) ? [...places, TRUE] : places;
   }
 }

@@ -3,6 +3,7 @@
 export interface MethodFacts {
   key: string;
   name: string;
+  family: "gradient" | "activation" | "perturbation" | "network";
   classSpecific: boolean;
   signed: boolean;
   perLayer: boolean;
@@ -15,6 +16,8 @@ export interface MethodFacts {
 
 export interface LayerFacts {
   address: string;
+  /** What and where it is, with its grid: "conv1 · 55 × 55"; unique. */
+  name: string;
   type: string;
   alike: string[];
 }
@@ -40,11 +43,105 @@ export interface Prose {
   leftOut: string[];
   failed: [file: string, reason: string][];
   inputs: number;
+  asked: string;
   layers: Record<string, string[]>;
   methods: Record<string, MethodProse>;
+  /** Why a method has no map at a layer, by "method/layer"; the same in a word. */
   reasons: Record<string, string>;
+  shortReasons: Record<string, string>;
   quantity: string;
   provenance: [name: string, value: string][];
+}
+
+/** A sentence in every language. */
+export type Said = Record<string, string>;
+
+/** A part of the page's state that shows what is claimed. */
+export interface Place {
+  view: "overview" | "matrix" | "methods" | "provenance";
+  image?: number;
+  method?: string;
+  layer?: string;
+  rows?: "layer" | "method" | "class" | "image";
+  columns?: "layer" | "method" | "class" | "image";
+  query?: string;
+}
+
+/** What a fixed rule found, in how many images or maps, and where it shows. */
+export interface Finding {
+  text: Said;
+  count: number;
+  place: Place;
+}
+
+/** A class's images, and how many of them and of others are predicted as it. */
+export interface ClassScore {
+  index: number;
+  right: number;
+  total: number;
+  predicted: number;
+}
+
+/** Which classes are taken for which: all of a matrix, or the most frequent errors. */
+export interface Confusion {
+  scores: ClassScore[];
+  cells: { label: number; predicted: number; count: number }[];
+  whole: boolean;
+}
+
+/** Counts of predictions in equal bins of their probability, from `low` to 1. */
+export interface Confidence {
+  low: number;
+  right: number[];
+  wrong: number[];
+  unknown: number[];
+}
+
+/** A bin's mean probability, share of right predictions, and number of them. */
+export interface Reliability {
+  confidence: number;
+  right: number;
+  count: number;
+}
+
+/**
+ * What is measured of a method's maps at a layer, over all images: the median area above half, the
+ * share without positive evidence, the median correlation with other methods; and what to doubt.
+ */
+export interface Trust {
+  method: string;
+  layer: string;
+  area: number | null;
+  empty: number | null;
+  correlation: number | null;
+  verdict: Said | null;
+}
+
+/** The mean of a class's maps, as levels in base64. */
+export interface MeanMap {
+  method: string;
+  layer: string;
+  target: number;
+  height: number;
+  width: number;
+  levels: string;
+  count: number;
+}
+
+/** What the first page says of a run. */
+export interface Summary {
+  headline: Said;
+  accuracy: { right: number; total: number; confident: number } | null;
+  first: { image: number; reasons: Said[] }[];
+  rule: Said;
+  doubt: Finding | null;
+  findings: Finding[];
+  cautions: Finding[];
+  confusion: Confusion | null;
+  confidence: Confidence;
+  reliability: Reliability[];
+  trust: Trust[];
+  means: MeanMap[];
 }
 
 /** What is known of all images, column by column. */
@@ -54,9 +151,18 @@ export interface ImageColumns {
   size: [width: number, height: number][];
   sha256: string[];
   label: (number | null)[];
+  /** Place of the true class among an image's explained ones; empty where no image has one. */
+  true: (number | null)[];
   top: [index: number, probability: number][][];
-  /** By name: `area.<method>` and `disagreement` at the first choice's layer, and `margin`. */
+  /** By name: `area.<method>`, `disagreement` and `overlap` at the first choice's layer, `margin`. */
   numbers: Record<string, (number | null)[]>;
+}
+
+/** What the model is made of; `more` counts the runs of modules that are not listed. */
+export interface Structure {
+  printed: string;
+  modules: { address: string; type: string; shape: number[] | null; parameters: number }[];
+  more: number;
 }
 
 /** What is known of the run as a whole. */
@@ -75,6 +181,7 @@ export interface Report {
   ranks: number;
   sameClasses: number[] | null;
   channels: string[];
+  structure: Structure;
   peaks: Record<string, number>;
   opacity: number;
   colormaps: string[];
@@ -83,6 +190,7 @@ export interface Report {
   prose: Record<string, Prose>;
   languages: Record<string, string>;
   strings: Record<string, Record<string, string>>;
+  summary: Summary;
 }
 
 /** One map. `offset` finds its levels; a picture has none, nor has an empty map. */

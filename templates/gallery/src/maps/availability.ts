@@ -20,6 +20,12 @@ export function availability(method: string, layer: string) {
   return perLayer ? "map" : "absent";
 }
 
+/** Why a method was left out at a layer, in the room of a map. */
+export function shortReason(method: string, layer: string) {
+  const { shortReasons } = prose();
+  return shortReasons[`${method}/null`] ?? shortReasons[`${method}/${layer}`];
+}
+
 /** A layer where a method has a map: the wanted one if it can be. */
 export function layerFor(method: string, layer: string) {
   const addresses = [layer, ...data.report.layers.map((one) => one.address).reverse(), "input"];

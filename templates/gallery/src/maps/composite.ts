@@ -22,7 +22,7 @@ export function composite(image: ImageRecord, id: CellId | null, side: number) {
   const cam = id ? data.camOf(image, id) : undefined;
   drawPhoto(context, image, cam?.state === "positive", id !== null);
   if (id) shadeUnseen(context, image.seen);
-  if (isDrawn(cam)) drawMap(context, image, cam, side);
+  if (isDrawn(cam)) context.drawImage(mapLayer(image, cam, side), ...pixelsOf(image.seen, canvas));
   return canvas;
 }
 
@@ -61,22 +61,15 @@ function shadeUnseen(context: CanvasRenderingContext2D, seen: Box) {
   context.fill("evenodd");
 }
 
-function drawMap(
-  context: CanvasRenderingContext2D,
-  image: ImageRecord,
-  cam: CamCell,
-  side: number,
-) {
+/** A map over the part of a photograph that the model saw, with its contours where they are wanted. */
+export function mapLayer(image: ImageRecord, cam: CamCell, side: number) {
   const { show, contours } = store.state;
   const { height, width, index } = shaded(image, cam, side);
-  const box = pixelsOf(image.seen, context.canvas);
-  const layer = h("canvas");
-  if (show !== "photo") {
-    paint(layer, index, height, width, lookOf(cam));
-    context.drawImage(layer, ...box);
-  }
-  if (contours) {
-    paintContours(layer, index, height, width, cam.signed);
-    context.drawImage(layer, ...box);
-  }
+  const layer = h("canvas", { width, height });
+  if (show !== "photo") paint(layer, index, height, width, lookOf(cam));
+  if (!contours) return layer;
+  const lines = h("canvas");
+  paintContours(lines, index, height, width, cam.signed);
+  layer.getContext("2d")?.drawImage(lines, 0, 0);
+  return layer;
 }

@@ -1,9 +1,19 @@
 // Maps in words.
 import { data, store } from "../app";
 import type { CellId } from "../data/cells";
-import { type ImageRecord } from "../data/dataset";
+import { CONTRAST, type ImageRecord, type Pair, isSubtracted } from "../data/dataset";
 import type { CamCell } from "../data/types";
-import { number, percent, probability, prose, rankName, sentences, t } from "../parts/words";
+import {
+  className,
+  isolated,
+  number,
+  percent,
+  probability,
+  prose,
+  rankName,
+  sentences,
+  t,
+} from "../parts/words";
 
 /** A map's largest value. */
 export function peakOf(cam: CamCell) {
@@ -20,9 +30,7 @@ export function describe(id: CellId, image: ImageRecord | undefined = data.known
   const facts = data.methodOf(id.method);
   const words = [
     data.report.images.file[data.placeOf(id.image)],
-    facts.classSpecific
-      ? t("class.named", { name: image ? data.classOf(image, id.rank) : rankName(id.rank) })
-      : t("class.any"),
+    facts.classSpecific ? classWords(id.rank, image) : t("class.any"),
     facts.name,
     id.layer,
   ];
@@ -30,12 +38,33 @@ export function describe(id: CellId, image: ImageRecord | undefined = data.known
   return words.join(t("comma"));
 }
 
+/** Which class a map is of, or between which two it tells apart. */
+function classWords(rank: number, image: ImageRecord | undefined) {
+  if (image && rank === CONTRAST) return className(image, rank);
+  return t("class.named", { name: image ? className(image, rank) : rankName(rank) });
+}
+
+/** The classes of an image's pair, for a sentence. */
+export const pairNames = (image: ImageRecord, { predicted, other }: Pair) => ({
+  first: isolated(data.classOf(image, predicted)),
+  second: isolated(data.classOf(image, other)),
+});
+
+/** What a contrast map is the difference of. */
+export function contrastWords(image: ImageRecord, cam: CamCell | undefined) {
+  const pair = data.pairOf(image.index);
+  const key = cam && isSubtracted(cam) ? "truth.drawn" : "truth.exact";
+  return pair ? t(key, pairNames(image, pair)) : "";
+}
+
 /** Probability and logit of an explained class; the model may return no logits. */
-export const scores = (image: ImageRecord, rank: number) =>
-  t(image.logits.length ? "scores" : "fact.probability", {
-    probability: probability(image.probabilities[rank]),
-    logit: number(image.logits[rank] ?? NaN),
+export function scores(image: ImageRecord, rank: number) {
+  const place = data.rankIn(image.index, rank);
+  return t(image.logits.length ? "scores" : "fact.probability", {
+    probability: probability(image.probabilities[place]),
+    logit: number(image.logits[place] ?? NaN),
   });
+}
 
 /** Why some methods have no map at some layers. */
 export const leftOut = () => [

@@ -68,6 +68,16 @@ export function frameOf(id: CellId, side: number, tile = false) {
   return frame;
 }
 
+/** Let a frame show another map of its image. */
+export function retarget(frame: HTMLElement, id: CellId) {
+  const drawing = drawings.get(frame);
+  if (!drawing) return;
+  drawings.set(frame, { ...drawing, id, drawn: "" });
+  frame.classList.remove("positive", "empty", "undefined", "absent");
+  for (const old of all(".seen, .label", frame)) old.remove();
+  draw(frame);
+}
+
 /** A frame that shows a photograph alone. */
 export function photoOf(index: number) {
   const photo = h("img", { alt: data.report.images.file[data.placeOf(index)] });

@@ -9,6 +9,8 @@ import { legend } from "../parts/legend";
 import { failedList, failedTitle, notes } from "../parts/notes";
 import { listed, prose, sentences, t } from "../parts/words";
 import type { State } from "../state/state";
+import { structureSection } from "../views/structure";
+import { summaryOnPaper } from "../views/summary/paper";
 import { type Column, columnsOf, mapsTable } from "./sheet";
 
 /** Views that are printed as they stand on the screen. */
@@ -30,16 +32,15 @@ export function layOut() {
 }
 
 function cover() {
-  const { title, lede, facts, warning, failed } = prose();
+  const { title, warning, failed } = prose();
   const { folder, images } = data.report;
   const count = images.index.length.toLocaleString("en");
   return h(
     "section",
     { class: "cover" },
     h("h1", {}, title),
-    h("p", { class: "lede" }, lede),
+    summaryOnPaper(),
     warning ? h("p", { class: "notice alarm" }, t("warning", { text: warning })) : null,
-    definitions("facts", facts),
     failed.length ? h("div", { class: "notice" }, h("h2", {}, failedTitle()), failedList()) : null,
     folder ? h("p", {}, t("paper.folder", { count })) : null,
     h("ul", { class: "at-a-glance" }, ...(folder ? [] : images.index).map(atAGlance)),
@@ -105,6 +106,7 @@ function appendix() {
     ...notes([...ofRun, ...leftOut()]),
     h("h2", {}, t("view.provenance")),
     definitions("rows", provenance),
+    structureSection(),
   );
 }
 

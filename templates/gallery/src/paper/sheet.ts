@@ -1,12 +1,12 @@
 // An image's table of maps on paper.
 import { data, store } from "../app";
 import type { ImageRecord } from "../data/dataset";
-import { availability, layerList } from "../maps/availability";
+import { availability, shortReason, layerList } from "../maps/availability";
 import { composite } from "../maps/composite";
 import { peakOf, scores } from "../maps/describe";
 import { SIDES } from "../maps/frames";
 import { bdi, h } from "../parts/dom";
-import { layerDetails, methodDetails, t } from "../parts/words";
+import { className, layerDetails, methodDetails, t } from "../parts/words";
 
 /** Most columns of a table: what a sheet of paper holds. */
 const MAX_COLUMNS = 7;
@@ -67,7 +67,7 @@ function classHeads(image: ImageRecord, columns: Column[]) {
     h(
       "th",
       { scope: "colgroup", colSpan: columns.filter((column) => column.rank === rank).length },
-      bdi(rank === null ? t("class.any") : data.classOf(image, rank)),
+      bdi(rank === null ? t("class.any") : className(image, rank)),
       rank !== null && h("span", {}, scores(image, rank)),
     ),
   );
@@ -88,7 +88,7 @@ const lines = (details: string[]) => details.map((detail) => h("span", {}, detai
 
 function cell(image: ImageRecord, { rank, method }: Column, layer: string): (Node | string)[] {
   const there = availability(method, layer);
-  if (there !== "map") return [there === "absent" ? "–" : t("matrix.notComputed")];
+  if (there !== "map") return [there === "absent" ? "–" : shortReason(method, layer)];
   const id = { image: image.index, rank: rank ?? 0, method, layer };
   const cam = data.camOf(image, id);
   if (cam?.picture) return [h("img", { src: cam.picture, alt: "" })];

@@ -4,7 +4,7 @@ import type { CellId } from "../data/cells";
 import { layerList } from "../maps/availability";
 import { chosenImages, pageOf } from "../state/selection";
 import type { Axis, State } from "../state/state";
-import { rankName } from "./words";
+import { className, layerName, rankName } from "./words";
 
 /** Most images on one axis at a time. */
 export const MAX_IMAGES_ON_AXIS = 20;
@@ -20,7 +20,7 @@ export const FIELD: Record<Axis, keyof CellId> = {
 export function valuesOf(axis: Axis): (string | number)[] {
   if (axis === "layer") return layerList();
   if (axis === "method") return data.ownMethods(store.state.apart).map((method) => method.key);
-  if (axis === "class") return Array.from({ length: data.report.ranks }, (_, i) => i);
+  if (axis === "class") return data.classPlaces(ofOneImage() ? store.state.image : null);
   return pageOf(chosenImages(), MAX_IMAGES_ON_AXIS);
 }
 
@@ -29,12 +29,12 @@ export const ofOneImage = () => store.state.rows !== "image" && store.state.colu
 
 /** @param fixed the values of the axes that are not shown */
 export function nameOf(axis: Axis, value: string | number, fixed: CellId) {
-  if (axis === "layer") return String(value);
+  if (axis === "layer") return layerName(String(value));
   if (axis === "method") return data.methodOf(String(value)).name;
   if (axis === "image") return data.report.images.file[data.placeOf(Number(value))];
   const image = data.knownImage(fixed.image);
   if (!image || !ofOneImage()) return rankName(Number(value));
-  return data.classOf(image, data.rankIn(image.index, Number(value)));
+  return className(image, data.rankIn(image.index, Number(value)));
 }
 
 /** Whether classes stand side by side: where they are two, and few methods. */
@@ -45,7 +45,7 @@ const classesBeside = () =>
 export function focusOn(axis: Axis, value: string | number): Partial<State> {
   if (axis === "image") {
     const beside = classesBeside() ? "class" : "none";
-    return { image: Number(value), rows: "layer", columns: "method", beside };
+    return { image: Number(value), rows: "method", columns: "layer", beside };
   }
   const shown = store.state;
   const other = shown.rows === axis ? shown.columns : shown.rows;

@@ -1,6 +1,6 @@
 // What leads from one part of the data to the next: values of an axis, pages of images.
-import { store } from "../app";
-import { PREDICTED } from "../data/dataset";
+import { data, store } from "../app";
+import { PREDICTED, TRUE } from "../data/dataset";
 import { change } from "../state/history";
 import { chosenImages, pageAmong } from "../state/selection";
 import type { Axis } from "../state/state";
@@ -15,11 +15,10 @@ const MAX_LISTED = 500;
 /** A switch for the value of one axis. */
 export function chooser(axis: Axis) {
   if (axis === "image") return imageChooser();
-  const options = valuesOf(axis).map((value): Option => [
+  const options = (axis === "class" ? classes() : valuesOf(axis)).map((value): Option => [
     value,
     axis === "class" ? rankName(Number(value)) : nameOf(axis, value, store.state),
   ]);
-  if (axis === "class") options.unshift([PREDICTED, rankName(PREDICTED)]);
   const field = FIELD[axis];
   return select(
     t(`axis.${axis}`),
@@ -30,26 +29,45 @@ export function chooser(axis: Axis) {
   );
 }
 
+/** Classes that hold for every image: its most probable one, its true one, each place. */
+function classes() {
+  const { ranks, images } = data.report;
+  const places = Array.from({ length: ranks }, (_, i) => i);
+  return [PREDICTED, ...(images.true.length ? [TRUE] : []), ...places];
+}
+
 /** A switch for the image, and steps to the one before and the next. */
-function imageChooser() {
+const imageChooser = () => imageSteps(imageList());
+
+/** The images to choose from, where a list can hold them. */
+export function imageList() {
   const images = chosenImages();
-  const options = images.map((index): Option => [index, nameOf("image", index, store.state)]);
+  if (images.length > MAX_LISTED) return null;
+  return select(
+    t("axis.image"),
+    "choose-image",
+    images.map((index): Option => [index, nameOf("image", index, store.state)]),
+    () => store.state.image,
+    (value) => change({ image: Number(value) }, true),
+  );
+}
+
+/** Steps to the image before and the next, around something that says which it is. */
+export function imageSteps(middle: Node | null) {
+  const images = chosenImages();
   const place = images.indexOf(store.state.image);
   const step = (by: number) => () => {
     const next = images[place + by];
     if (next !== undefined) change({ image: next }, true);
   };
-  const choose = (value: string) => change({ image: Number(value) }, true);
-  const list = () =>
-    select(t("axis.image"), "choose-image", options, () => store.state.image, choose);
   return h(
     "div",
     { class: "with-steps" },
-    options.length <= MAX_LISTED ? list() : null,
     button("‹", "previous-image", step(-1), {
       "aria-label": t("previous.image"),
       disabled: place <= 0,
     }),
+    middle,
     button("›", "next-image", step(1), {
       "aria-label": t("next.image"),
       disabled: place < 0 || place >= images.length - 1,

@@ -1,8 +1,10 @@
 // What is said of an image: its name, its predictions, whether they are right.
 import { data, store } from "../app";
+import type { ImageRecord } from "../data/dataset";
 import { photoOf } from "../maps/frames";
 import { linkTo } from "../state/history";
 import { bdi, h } from "./dom";
+import { toolbar } from "./roving";
 import { probability, t } from "./words";
 
 /** Most images that a strip of photographs shows. */
@@ -22,25 +24,22 @@ export function topHint(index: number) {
 
 /** The images to choose from, as photographs with their predictions. */
 export const strip = () =>
-  h(
-    "nav",
+  toolbar(
     { class: "strip screen-only", "aria-label": t("matrix.images") },
-    h("ul", {}, ...data.report.images.index.map((index) => h("li", {}, stripEntry(index)))),
+    ...data.report.images.index.map(stripEntry),
   );
 
 function stripEntry(index: number) {
   const place = data.placeOf(index);
   return h(
     "a",
-    { ...linkTo({ image: index }), "aria-current": index === store.state.image && "true" },
+    {
+      ...linkTo({ image: index }),
+      title: [data.report.images.file[place], topWords(index)].filter(Boolean).join("\n"),
+      "aria-current": index === store.state.image && "true",
+      "data-focus": `strip ${index}`,
+    },
     photoOf(index),
-    h(
-      "span",
-      {},
-      h("strong", {}, bdi(data.report.images.file[place])),
-      topHint(index),
-      badge(place),
-    ),
   );
 }
 
@@ -58,28 +57,14 @@ export function badge(place: number) {
   );
 }
 
-/** An image's name, size and predictions. */
-export async function summary(index: number) {
-  const place = data.placeOf(index);
-  const image = await data.imageOf(index);
-  const [width, height] = data.report.images.size[place];
-  const [left, top, right, bottom] = image?.seen ?? [0, 0, 1, 1];
+/** An image's size, and how much of it the model saw. */
+export function imageSize(image: ImageRecord) {
+  const [width, height] = data.report.images.size[data.placeOf(image.index)];
+  const [left, top, right, bottom] = image.seen;
   const across = Math.round((right - left) * width);
   const down = Math.round((bottom - top) * height);
   const whole = across === width && down === height;
-  const size = t(whole ? "image.size" : "image.seen", { width, height, across, down });
-  return h(
-    "header",
-    { class: "summary" },
-    h(
-      "div",
-      {},
-      h("h2", {}, bdi(data.report.images.file[place])),
-      h("p", { class: "hint" }, size),
-      badge(place),
-    ),
-    predictions(place),
-  );
+  return t(whole ? "image.size" : "image.seen", { width, height, across, down });
 }
 
 /** The most probable classes as bars. */

@@ -21,8 +21,10 @@ export const figureCaption = (what = "") =>
   h(
     "p",
     { class: "figcaption" },
-    what && h("span", {}, what),
+    what,
+    " ",
     h("span", { class: "scale-words" }, scaleWords()),
+    " ",
     legend(),
   );
 

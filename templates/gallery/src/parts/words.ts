@@ -1,6 +1,6 @@
 // The page's words in the chosen language.
 import { data, store } from "../app";
-import { PREDICTED } from "../data/dataset";
+import { CONTRAST, type ImageRecord, PREDICTED, TRUE } from "../data/dataset";
 
 /** The words for a key, with values for its placeholders. */
 export function t(key: string, values: Record<string, string | number> = {}) {
@@ -10,6 +10,9 @@ export function t(key: string, values: Record<string, string | number> = {}) {
 
 /** What is said of the run in the chosen language. */
 export const prose = () => data.report.prose[store.state.language];
+
+/** A name from outside within a sentence: marks in it that turn text around end with it. */
+export const isolated = (name: string) => `\u2068${name}\u2069`;
 
 /** Three digits, with a real minus. */
 export function number(value: number) {
@@ -44,22 +47,45 @@ export const percent = (share: number) => `${Math.round(share * 100)}%`;
 export const areaPercent = (share: number) =>
   share > 0 && share < 0.005 ? "< 1%" : percent(share);
 
-/** The lines above a layer's maps: its name, its twins, what is read there. */
-export function layerDetails(address: string) {
-  const alike = data.report.layers.find((layer) => layer.address === address)?.alike ?? [];
-  return [...(prose().layers[address] ?? []), ...alike.map((twin) => t("layer.twin", { twin }))];
+/** A layer's name with its grid: "conv1 · 55 × 55"; its address where it has none. */
+export function layerName(address: string) {
+  if (address === "fused" || address === "input") return t(`layer.name.${address}`);
+  return data.report.layers.find((layer) => layer.address === address)?.name ?? address;
 }
 
-/** The lines above a method's maps: which others coincide with it. */
+/** The layers that are the same tensor as one. */
+export function layerTwins(address: string) {
+  const alike = data.report.layers.find((layer) => layer.address === address)?.alike ?? [];
+  return alike.map((twin) => t("twin", { twin }));
+}
+
+/** The lines above a layer's maps: what is read there, its grid, its twins. */
+export const layerDetails = (address: string) => [
+  ...(prose().layers[address] ?? []),
+  ...layerTwins(address),
+];
+
+/** The methods whose maps are those of one. */
 export function methodDetails(key: string) {
   const alike = store.state.apart ? [] : data.methodOf(key).alike;
-  return alike.map((twin) => t("method.twin", { twin: data.methodOf(twin).name }));
+  return alike.map((twin) => t("twin", { twin: data.methodOf(twin).name }));
 }
 
 /** Name of the explained class at a place, as far as one name holds for all images. */
 export function rankName(rank: number) {
   if (rank === PREDICTED) return t("rank.predicted");
+  if (rank === TRUE) return t("rank.true");
   return data.report.sameClasses
     ? data.report.classes[data.report.sameClasses[rank]]
     : t("rank", { place: rank + 1 });
+}
+
+/** Words for the class at a place among an image's explained ones; the true one is marked. */
+export const markTrue = (image: ImageRecord, rank: number, words: string) =>
+  data.isTrue(image.index, rank) ? t("class.true", { name: isolated(words) }) : words;
+
+/** Name of the class at such a place, or of the contrast. */
+export function className(image: ImageRecord, rank: number) {
+  const name = data.classOf(image, rank);
+  return rank === CONTRAST ? t("truth.contrast", { name }) : markTrue(image, rank, name);
 }

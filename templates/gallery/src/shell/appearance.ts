@@ -14,6 +14,24 @@ export const appearance = () => [
   checks(),
 ];
 
+/** Screens on which the controls stand beside the maps, and do not lie over them. */
+const wide = matchMedia("(width >= 80rem)");
+
+/** Let the panel stay open beside the maps where there is room; else a click beside closes it. */
+function dock() {
+  byId("appearance").popover = wide.matches ? "manual" : "auto";
+}
+
+export function startAppearance() {
+  dock();
+  wide.addEventListener("change", dock);
+  byId("tools").addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape") return;
+    byId("appearance").hidePopover();
+    byId("open-appearance").focus();
+  });
+}
+
 /** Whether the state has some values already. */
 function shows(values: Partial<State>) {
   const then = { ...store.state, ...values };

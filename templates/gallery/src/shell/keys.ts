@@ -5,6 +5,7 @@ import { button, checkbox } from "../parts/controls";
 import { byId, h } from "../parts/dom";
 import { t } from "../parts/words";
 import { change } from "../state/history";
+import { focusSearch } from "./search";
 import { togglePin } from "../views/pins";
 
 /** Whether single letters are commands; a reader can switch them off. */
@@ -61,20 +62,13 @@ export function openHelp() {
 function stepRank(by: number) {
   const { view, rows, columns, beside, image, rank } = store.state;
   if (view === "matrix" && [rows, columns, beside].includes("class")) return;
-  const { ranks } = data.report;
+  const ranks = data.knownImage(image)?.targets.length ?? data.report.ranks;
   change({ rank: (data.rankIn(image, rank) + by + ranks) % ranks });
 }
 
 function stepOpacity(by: number) {
   change({ opacity: Math.min(Math.max(store.state.opacity + by, 0), 100) });
 }
-
-/** Go to the field that finds images: the view's own, or that of the bar. */
-const focusSearch = () =>
-  (
-    document.querySelector<HTMLElement>("#view [data-focus=query]") ??
-    document.querySelector<HTMLElement>("#pick [data-focus=find]")
-  )?.focus();
 
 /** What each key does while a map is open, or the focus is on one. */
 function commands(id: string | undefined): Record<string, () => unknown> {

@@ -28,6 +28,13 @@ export function imageSearch() {
   return h("span", { class: "find" }, input, h("datalist", { id: "names" }, ...names));
 }
 
+/** The field with which a view finds images itself. */
+export const ownSearch = () => document.querySelector<HTMLElement>("#view [data-focus=query]");
+
+/** Go to the field that finds images: the view's own, or that of the bar. */
+export const focusSearch = () =>
+  (ownSearch() ?? document.querySelector<HTMLElement>("#pick [data-focus=find]"))?.focus();
+
 /** Show the one image that a text names, or all whose names hold it. */
 function find(text: string) {
   const { index, file } = data.report.images;

@@ -8,7 +8,7 @@ import type { State } from "../state/state";
 import { appearance, markChanged, offerLooks } from "./appearance";
 import { showHelp } from "./keys";
 import { menu } from "./menu";
-import { imageSearch } from "./search";
+import { imageSearch, ownSearch } from "./search";
 import { refreshTabs, tabs } from "./tabs";
 
 /** Fields of the state whose controls act on the present view. */
@@ -21,7 +21,7 @@ export function showShell() {
   byId("skip").textContent = t("skip");
   byId("run").replaceChildren(h("bdi", {}, prose().run));
   fill("nav", tabs());
-  fill("pick", imageSearch(), data.report.ranks > 1 ? chooser("class") : "");
+  fill("pick", imageSearch(), data.choosesClass ? chooser("class") : "");
   fill("appearance", ...appearance());
   fill("menu", ...menu());
   nameButton("open-appearance", "appearance");
@@ -61,7 +61,7 @@ export function refreshBar() {
 /** Offer the controls of some fields of the state, and no others. */
 export function offerControls(fields: readonly (keyof State)[]) {
   used = fields;
-  for (const one of all("#pick .control:has([data-focus=choose-class])"))
-    one.hidden = !fields.includes("rank");
+  for (const one of all("#pick .control")) one.hidden = !fields.includes("rank");
+  for (const one of all("#pick .find")) one.hidden = Boolean(ownSearch());
   offerLooks(fields);
 }

@@ -1,5 +1,5 @@
 // What the page can show: every field of it, what a field may hold, and what it holds at first.
-import { type Dataset, PREDICTED } from "../data/dataset";
+import { type Dataset, PREDICTED, TRUE } from "../data/dataset";
 import type { Report } from "../data/types";
 import { type Grouping, type Sort, sortsOf } from "../query/order";
 import type { Changed } from "./store";
@@ -50,6 +50,7 @@ export interface State {
   show: "overlay" | "heat" | "photo";
   numbers: boolean;
   chosen: string;
+  methodOrder: "family" | "agreement";
   channelLayer: string;
   channelSort: "index" | "activation" | "contribution";
   picked: string;
@@ -93,6 +94,7 @@ export const NAMES: Record<keyof State, string> = {
   show: "d",
   numbers: "nu",
   chosen: "ms",
+  methodOrder: "mo",
   channelLayer: "cl",
   channelSort: "co",
   picked: "ch",
@@ -156,7 +158,7 @@ export function initialState(data: Dataset): State {
   return {
     view: "summary",
     image: report.images.index[0] ?? 0,
-    rank: report.ranks > 1 ? PREDICTED : 0,
+    rank: data.choosesClass ? PREDICTED : 0,
     method: report.glance.method,
     layer: report.glance.layer,
     rows: "method",
@@ -182,6 +184,7 @@ export function initialState(data: Dataset): State {
     show: "overlay",
     numbers: false,
     chosen: "",
+    methodOrder: "family",
     channelLayer: report.channels[0] ?? "",
     channelSort: "index",
     picked: "",
@@ -202,7 +205,7 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
   return {
     view: VIEWS,
     image: report.images.index,
-    rank: Array.from({ length: report.ranks + 1 }, (_, i) => i + PREDICTED),
+    rank: Array.from({ length: report.ranks + 3 }, (_, i) => i + TRUE),
     method: report.methods.map((method) => method.key),
     layer: [...report.layers.map((layer) => layer.address), "fused", "input"],
     rows: axes,
@@ -214,6 +217,7 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
     colormap: report.colormaps,
     scale: ["map", "method", "image", "report"],
     show: ["overlay", "heat", "photo"],
+    methodOrder: ["family", "agreement"],
     channelLayer: ["", ...report.channels],
     channelSort: ["index", "activation", "contribution"],
     tables: ["all", "classes", "methods", "depth"],

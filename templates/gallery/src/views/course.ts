@@ -6,7 +6,7 @@ import { availability, layersOf } from "../maps/availability";
 import { cellButton } from "../maps/cell";
 import { photoOf } from "../maps/frames";
 import { bdi, h } from "../parts/dom";
-import { listed, probability, t } from "../parts/words";
+import { className, listed, probability, t } from "../parts/words";
 
 interface Row {
   name: Node | string;
@@ -32,7 +32,7 @@ function classTable(image: ImageRecord, method: MethodFacts): CourseTable {
   const layers = layersOf(method.key);
   const ranks = [...image.targets.keys()];
   const classes = ranks.map((rank) => ({
-    name: data.classOf(image, rank),
+    name: className(image, rank),
     probability: probability(image.probabilities[rank]),
   }));
   return {
@@ -40,7 +40,7 @@ function classTable(image: ImageRecord, method: MethodFacts): CourseTable {
     caption: t(layers.length > 1 ? "tables.classes.caption" : "tables.classes.one", {
       image: image.file,
       method: method.name,
-      classes: listed(classes.map(({ name }) => name)),
+      classes: listed(ranks.map((rank) => data.classOf(image, rank))),
       layer: layers[0],
     }),
     head: [

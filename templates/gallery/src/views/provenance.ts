@@ -4,10 +4,14 @@ import { button } from "../parts/controls";
 import { bdi, definitions, h } from "../parts/dom";
 import { failedList, failedTitle } from "../parts/notes";
 import { prose, t } from "../parts/words";
+import { structureSection } from "./structure";
 import { type View, viewRoot } from "./view";
 
 export function provenanceView(): View {
-  const [[, command], ...others] = prose().provenance;
+  const { lede, facts, provenance } = prose();
+  const [[, command], ...others] = provenance;
+  const detailed = new Set(others.map(([name]) => name));
+  const short = facts.filter(([name]) => !detailed.has(name));
   const said = h("span", { role: "status" });
   const copy = () =>
     navigator.clipboard.writeText(command).then(
@@ -17,15 +21,23 @@ export function provenanceView(): View {
   const root = viewRoot(
     "provenance",
     h("h2", {}, t("view.provenance")),
-    h("p", {}, prose().lede),
-    definitions("facts", prose().facts),
+    h("p", { class: "lede" }, lede),
     h("p", {}, t("provenance.again")),
     h("p", { class: "command" }, h("code", {}, command), button(t("copy"), "copy", copy), said),
-    definitions("rows", others),
+    definitions("rows", [...short, ...others]),
+    leftOut(),
+    structureSection(),
     failures(),
     hashes(),
   );
   return { root, update: () => true, uses: [] };
+}
+
+/** Methods without any map, each with its reason. */
+function leftOut() {
+  const reasons = prose().leftOut.map((reason) => h("li", {}, reason));
+  if (!reasons.length) return "";
+  return h("section", { class: "notice" }, h("h3", {}, t("leftOut")), h("ul", {}, ...reasons));
 }
 
 /** Inputs that could not be read. */

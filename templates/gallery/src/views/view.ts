@@ -14,7 +14,7 @@ export interface View {
 }
 
 /** An empty element for the present view. */
-export const viewRoot = (name: State["view"], ...children: Node[]) =>
+export const viewRoot = (name: State["view"], ...children: (Node | string)[]) =>
   h("div", { class: `view view-${name}` }, ...children);
 
 /** How a view follows that is built anew where any of some fields changes, and never else. */

@@ -1,9 +1,85 @@
-// What came out, in a sentence.
-import { h } from "../../parts/dom";
-import { prose } from "../../parts/words";
+// The first page: what was found, which image to look at first, which map to doubt, and why.
+import { data } from "../../app";
+import { h, keepFocus } from "../../parts/dom";
+import { MAX_IN_STRIP } from "../../parts/image";
+import { failedList, failedTitle } from "../../parts/notes";
+import { APPEARANCE, concerns } from "../../state/state";
 import { type View, viewRoot } from "../view";
+import { film, meanFilm } from "./film";
+import { readFirst } from "./first";
+import { answers, asked, outcome } from "./outcome";
+import { confidence, confusion, reliability } from "./predictions";
+import { claims, part } from "./said";
+import { resultTable } from "./table";
+import { trust } from "./trust";
 
-export function summaryView(): View {
-  const root = viewRoot("summary", h("h2", {}, prose().lede));
-  return { root, update: () => true, uses: [] };
+/** Fields that change how mean maps are coloured. */
+const COLOURS = ["colormap", "threshold"] as const;
+
+export const summaryView = (): View | Promise<View> =>
+  data.report.images.index.length <= MAX_IN_STRIP ? ofFew() : ofMany();
+
+/** A few images: the table of their maps is the result. */
+async function ofFew(): Promise<View> {
+  const { index } = data.report.images;
+  const found = await Promise.all(index.map((one) => data.imageOf(one)));
+  const images = found.filter((image) => image !== null);
+  let strip = film();
+  const root = viewRoot(
+    "summary",
+    h("header", { class: "lead" }, outcome(), answers()),
+    resultTable(images),
+    ...shown(strip, findings("writing"), confusion(), cautions(), failed()),
+    asked(),
+  );
+  root.classList.add("few");
+  return {
+    root,
+    uses: [...APPEARANCE, "rank"],
+    update(changed) {
+      if (concerns(changed, "apart")) return false;
+      if (!concerns(changed, "image", "rank")) return true;
+      const next = film();
+      const old = strip;
+      if (!next || !old) return false;
+      keepFocus(root, () => old.replaceWith(next));
+      strip = next;
+      return true;
+    },
+  };
 }
+
+/** Many images: figures, the images to read first, what holds over all of them. */
+function ofMany(): View {
+  const means = meanFilm();
+  const root = viewRoot(
+    "summary",
+    h("header", { class: "lead" }, outcome(), answers()),
+    ...shown(readFirst(), confusion(), confidence(), trust(), findings("findings"), reliability()),
+    ...shown(means?.root ?? null, cautions(), failed()),
+    asked(),
+  );
+  root.classList.add("many");
+  return {
+    root,
+    uses: APPEARANCE,
+    update(changed) {
+      if (concerns(changed, "apart", "method", "layer")) return false;
+      if (concerns(changed, ...COLOURS)) means?.redraw();
+      return true;
+    },
+  };
+}
+
+const shown = (...parts: (HTMLElement | null)[]) => parts.filter((one) => one !== null);
+
+const findings = (title: string) => part(title, claims(data.report.summary.findings));
+
+const cautions = () => part("cautions", claims(data.report.summary.cautions));
+
+const failed = () => {
+  const list = failedList();
+  return list.children.length
+    ? h("section", { class: "part failed" }, h("h3", {}, failedTitle()), list)
+    : null;
+};

@@ -1,0 +1,324 @@
+"""What a run's numbers show, by fixed rules: claims with their number, their n and a place.
+
+``docs/findings.md`` lists the rules. A rule whose evidence is missing, or below its threshold,
+returns nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from operator import itemgetter
+from typing import Literal
+
+from camreport.insight.aggregates import ALIKE, Aggregates, Areas, MapAggregate, PairAggregate
+from camreport.messages import Message, message
+from camreport.methods import METHODS, Method
+from camreport.results.schema import Manifest
+
+MAX_FINDINGS = 7
+"""Most findings that are shown."""
+
+MIN_EMPTY = 0.05
+"""Share of maps without positive evidence from which it is a finding."""
+
+MIN_ALIKE = 0.1
+"""Share of images whose two class maps are nearly alike from which it is a finding."""
+
+MIN_JUDGED = 10
+"""Least number of right and of wrong predictions for a comparison of the two."""
+
+MIN_DIFFERENCE = 0.05
+"""Difference of two median areas from which right and wrong predictions differ."""
+
+MAX_AGREEMENT = 0.5
+"""Median rank correlation below which two methods disagree."""
+
+View = Literal["overview", "matrix", "methods", "provenance"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What of the page shows a claim: a part of its state.
+
+    Attributes:
+        view: that is shown.
+        image: index of an image.
+        method: key of a method.
+        layer: address of a layer.
+        rows: axis of the rows of a table of maps.
+        columns: axis of its columns.
+        query: which images are shown.
+    """
+
+    view: View
+    image: int | None = None
+    method: str | None = None
+    layer: str | None = None
+    rows: Literal["layer", "method", "class", "image"] | None = None
+    columns: Literal["layer", "method", "class", "image"] | None = None
+    query: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim.
+
+    Attributes:
+        text: the claim in words, with its number and its n.
+        count: of how many images or maps it holds.
+        place: what shows it.
+    """
+
+    text: Message
+    count: int
+    place: Place
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rules read.
+
+    Attributes:
+        manifest: of the run.
+        aggregates: over its images.
+        repeats: for each method whose maps coincide with another's, that other.
+    """
+
+    manifest: Manifest
+    aggregates: Aggregates
+    repeats: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[str]:
+        """Addresses of the layers with tensors of their own."""
+        return [layer.address for layer in self.manifest.layers if layer.same_as is None]
+
+    @property
+    def last(self) -> str:
+        """The layer whose maps are read first."""
+        return self.manifest.glance.layer
+
+    @property
+    def methods(self) -> list[Method]:
+        """The methods with maps of layers, without those that repeat another's."""
+        keys = (key for key in self.manifest.shown_methods if key not in self.repeats)
+        return [METHODS[key] for key in keys if METHODS[key].scope == "layer"]
+
+    def maps(self, layer: str) -> list[MapAggregate]:
+        """Return the aggregates of the methods at a layer, as far as they have any."""
+        found = (self.aggregates.map(method.key, layer) for method in self.methods)
+        return [own for own in found if own is not None]
+
+    def pairs(self, layer: str) -> list[PairAggregate]:
+        """Return the agreement of each two of the methods at a layer, where it is defined."""
+        keys = {method.key for method in self.methods}
+        return [
+            pair
+            for pair in self.aggregates.pairs
+            if pair.layer == layer
+            and keys.issuperset(pair.methods)
+            and pair.correlation.median is not None
+        ]
+
+
+def findings(evidence: Evidence) -> tuple[Finding, ...]:
+    """Return at most ``MAX_FINDINGS`` claims, in the order of the rules."""
+    return tuple(islice(chain.from_iterable(rule(evidence) for rule in RULES), MAX_FINDINGS))
+
+
+def name_of(own: MapAggregate) -> str:
+    """Return the name of the method of some maps."""
+    return METHODS[own.key.method].name
+
+
+def coefficient(value: float) -> str:
+    """Return a correlation with two digits and a real minus."""
+    return f"{value:.2f}".replace("-", "−")
+
+
+def positive(areas: Areas) -> int:
+    """Return the number of maps with positive evidence."""
+    return areas.maps - areas.empty - areas.undefined
+
+
+def empty_share(areas: Areas) -> float:
+    """Return the fraction of maps without positive evidence; 0 where there are no maps."""
+    return areas.empty / areas.maps if areas.maps else 0.0
+
+
+def _area(evidence: Evidence) -> Iterator[Finding]:
+    """How much of what the model saw the widest and the narrowest method mark at the last layer."""
+    measured = [
+        (own.predicted["all"].median, own)
+        for own in evidence.maps(evidence.last)
+        if own.predicted["all"].median is not None
+    ]
+    if not measured:
+        return
+    by_area = sorted(measured, key=lambda pair: pair[0])
+    (least, narrow), (most, wide) = by_area[0], by_area[-1]
+    count = min(positive(own.predicted["all"]) for own in (narrow, wide))
+    text = message(
+        "insight.areas",
+        layer=evidence.last,
+        method=name_of(wide),
+        area=most,
+        other=name_of(narrow),
+        least=least,
+        count=count,
+    )
+    if narrow is wide:
+        text = message(
+            "insight.area", layer=evidence.last, method=name_of(wide), area=most, count=count
+        )
+    yield Finding(text, count, _methods_side_by_side(evidence.last))
+
+
+def _empty(evidence: Evidence) -> Iterator[Finding]:
+    """Which method most often has no positive evidence for the predicted class."""
+    emptiest = max(
+        (own for layer in evidence.layers for own in evidence.maps(layer)),
+        key=lambda own: empty_share(own.predicted["all"]),
+        default=None,
+    )
+    if emptiest is None or empty_share(emptiest.predicted["all"]) < MIN_EMPTY:
+        return
+    key, areas = emptiest.key, emptiest.predicted["all"]
+    text = message(
+        "insight.empty",
+        method=name_of(emptiest),
+        layer=key.layer,
+        share=empty_share(areas),
+        empty=areas.empty,
+        count=areas.maps,
+    )
+    query = f"area.{key.method}=0" if key.layer == evidence.last else None
+    yield Finding(text, areas.empty, Place("overview", None, key.method, key.layer, query=query))
+
+
+def _right_and_wrong(evidence: Evidence) -> Iterator[Finding]:
+    """Which method's area differs most between right and wrong predictions at the last layer."""
+    found = [
+        (round(abs(right.median - wrong.median), 6), right, wrong, own)
+        for own in evidence.maps(evidence.last)
+        for right, wrong in [(own.predicted["right"], own.predicted["wrong"])]
+        if right.median is not None
+        and wrong.median is not None
+        and min(positive(right), positive(wrong)) >= MIN_JUDGED
+    ]
+    if not found:
+        return
+    difference, right, wrong, own = max(found, key=itemgetter(0))
+    if difference < MIN_DIFFERENCE:
+        return
+    rights, wrongs = positive(right), positive(wrong)
+    text = message(
+        "insight.right_and_wrong",
+        method=name_of(own),
+        layer=own.key.layer,
+        right=right.median or 0,
+        wrong=wrong.median or 0,
+        rights=rights,
+        wrongs=wrongs,
+    )
+    place = Place("overview", None, own.key.method, own.key.layer, query="right:no")
+    yield Finding(text, rights + wrongs, place)
+
+
+def _alike(evidence: Evidence) -> Iterator[Finding]:
+    """Which method's maps of two classes are most often nearly alike at the last layer."""
+    likest = max(
+        evidence.maps(evidence.last),
+        key=lambda own: own.alike / max(own.likeness.n, 1),
+        default=None,
+    )
+    if likest is None or likest.alike < max(1, MIN_ALIKE * likest.likeness.n):
+        return
+    text = message(
+        "insight.alike",
+        method=name_of(likest),
+        layer=likest.key.layer,
+        alike=likest.alike,
+        count=likest.likeness.n,
+        correlation=coefficient(ALIKE),
+    )
+    place = Place("matrix", None, *likest.key, rows="image", columns="class")
+    yield Finding(text, likest.alike, place)
+
+
+def _disagreement(evidence: Evidence) -> Iterator[Finding]:
+    """Which two methods disagree most at the last layer."""
+    lowest = _lowest(evidence.pairs(evidence.last))
+    if lowest is None or _median(lowest) >= MAX_AGREEMENT:
+        return
+    yield _of_pair("insight.disagreement", lowest)
+
+
+def _depth(evidence: Evidence) -> Iterator[Finding]:
+    """Where two methods that agree at the last layer agree least before it."""
+    agreeing = [pair for pair in evidence.pairs(evidence.last) if _median(pair) >= MAX_AGREEMENT]
+    earlier = [
+        pair
+        for layer in evidence.layers[:-1]
+        for pair in evidence.pairs(layer)
+        if pair.methods in {own.methods for own in agreeing} and _median(pair) < MAX_AGREEMENT
+    ]
+    lowest = _lowest(earlier)
+    if lowest is None:
+        return
+    last = next(pair for pair in agreeing if pair.methods == lowest.methods)
+    yield _of_pair("insight.depth", lowest, last=last.layer, late=coefficient(_median(last)))
+
+
+def _coinciding(evidence: Evidence) -> Iterator[Finding]:
+    """Which methods are one piece of evidence."""
+    count = evidence.aggregates.images["all"]
+    for one, other in evidence.repeats.items():
+        names = {"method": METHODS[one].name, "other": METHODS[other].name}
+        yield Finding(message("insight.coinciding", **names, count=count), count, LAYERS)
+
+
+def _same_tensor(evidence: Evidence) -> Iterator[Finding]:
+    """Which layers are one tensor."""
+    count = evidence.aggregates.images["all"]
+    for layer in evidence.manifest.layers:
+        if layer.same_as is not None:
+            text = message("insight.same_tensor", layer=layer.address, other=layer.same_as)
+            yield Finding(text, count, LAYERS)
+
+
+LAYERS = Place("matrix", rows="method", columns="layer")
+
+RULES: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
+    *(_area, _empty, _right_and_wrong, _alike, _disagreement, _depth, _coinciding, _same_tensor),
+)
+
+
+def _methods_side_by_side(layer: str) -> Place:
+    return Place("matrix", layer=layer, rows="image", columns="method")
+
+
+def _of_pair(code: str, pair: PairAggregate, **more: str) -> Finding:
+    """Return a claim about the agreement of two methods at a layer."""
+    one, other = (METHODS[key].name for key in pair.methods)
+    correlation, count = coefficient(_median(pair)), pair.correlation.n
+    text = message(
+        code,
+        one=one,
+        other=other,
+        layer=pair.layer,
+        correlation=correlation,
+        count=count,
+        **more,
+    )
+    return Finding(text, count, _methods_side_by_side(pair.layer))
+
+
+def _lowest(pairs: Sequence[PairAggregate]) -> PairAggregate | None:
+    return min(pairs, key=_median, default=None)
+
+
+def _median(pair: PairAggregate) -> float:
+    """Return the median correlation of a pair that has one."""
+    assert pair.correlation.median is not None
+    return pair.correlation.median

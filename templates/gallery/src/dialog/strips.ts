@@ -1,0 +1,116 @@
+// What lies beside a map: all layers of its method, all methods at its layer, all its classes.
+import { data, store } from "../app";
+import { type CellId, idText } from "../data/cells";
+import { CONTRAST, type ImageRecord } from "../data/dataset";
+import { availability, layersOf } from "../maps/availability";
+import { frameOf } from "../maps/frames";
+import { nameOf } from "../parts/axes";
+import { all, h, keepFocus } from "../parts/dom";
+import { enableRoving } from "../parts/roving";
+import { className, markTrue, probability, t } from "../parts/words";
+import { change } from "../state/history";
+
+/** Pixels of the longer side of a map in a strip. */
+const SIDE = 96;
+
+/** Most maps of a strip that lie in lines; more lie in one that scrolls. */
+const MAX_IN_LINES = 10;
+
+const STRIPS = ["layer", "method", "class"] as const;
+
+type Strip = (typeof STRIPS)[number];
+
+/** The maps in a strip, the present one among them. */
+function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId[] {
+  if (strip === "layer") return layersOf(id.method).map((layer) => ({ ...id, layer }));
+  if (strip === "class") {
+    if (!data.methodOf(id.method).classSpecific) return [];
+    const contrast = data.camOf(image, { ...id, rank: CONTRAST }) ? [CONTRAST] : [];
+    return [...image.targets.keys(), ...contrast].map((rank) => ({ ...id, rank }));
+  }
+  return data
+    .ownMethods(store.state.apart)
+    .filter(({ key }) => availability(key, id.layer) === "map")
+    .map(({ key }) => ({ ...id, method: key }));
+}
+
+/** What tells a map from the others in its strip. */
+function nameIn(strip: Strip, id: CellId, image: ImageRecord) {
+  if (strip === "layer") return nameOf("layer", id.layer, id);
+  if (strip === "method") return data.methodOf(id.method).name;
+  if (id.rank === CONTRAST) return className(image, id.rank);
+  const words = `${data.classOf(image, id.rank)} ${probability(image.probabilities[id.rank])}`;
+  return markTrue(image, id.rank, words);
+}
+
+/** A name that may be broken behind its dots. */
+const breakable = (name: string) =>
+  name.split(/(?<=\.)/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
+
+/** What all maps of a strip have in common. */
+function headOf(strip: Strip, id: CellId) {
+  if (strip === "layer") return t("strip.layer", { name: data.methodOf(id.method).name });
+  if (strip === "method") return t("strip.method", { name: id.layer });
+  return t("strip.class");
+}
+
+/** The strips, and how they follow to another map of the image. */
+export function strips(image: ImageRecord) {
+  const sections = STRIPS.map((strip) => section(strip, image));
+  return {
+    root: h("div", { class: "strips" }, ...sections.map(({ root }) => root)),
+    show: (id: CellId) => {
+      for (const { show } of sections) show(id);
+    },
+  };
+}
+
+function section(strip: Strip, image: ImageRecord) {
+  const head = h("h3");
+  const list = h("div", { class: "neighbours", role: "group" });
+  const root = h("section", {}, head, list);
+  enableRoving(list, ".neighbour");
+  let there = "";
+  const show = (id: CellId) => {
+    const ids = neighbours(strip, id, image);
+    root.hidden = ids.length < 2;
+    root.style.setProperty("--count", String(ids.length));
+    list.classList.toggle("many", ids.length > MAX_IN_LINES);
+    head.textContent = headOf(strip, id);
+    list.setAttribute("aria-label", head.textContent);
+    const key = ids.map(idText).join(" ");
+    const build = () => list.replaceChildren(...ids.map((one) => entry(strip, one, image)));
+    if (key !== there) keepFocus(list, build);
+    there = key;
+    mark(list, idText(id));
+  };
+  return { root, show };
+}
+
+function entry(strip: Strip, id: CellId, image: ImageRecord) {
+  const name = nameIn(strip, id, image);
+  return h(
+    "button",
+    {
+      class: "neighbour",
+      type: "button",
+      "data-id": idText(id),
+      "data-focus": `${strip} ${id[strip === "class" ? "rank" : strip]}`,
+      onclick: () => change({ open: idText(id) }),
+    },
+    frameOf(id, SIDE),
+    h("span", { class: "name" }, h("bdi", {}, ...breakable(name))),
+  );
+}
+
+/** Mark the map that is open; the tab key leads to it, unless another of its strip has the focus. */
+function mark(list: HTMLElement, open: string) {
+  const entries = all(".neighbour", list);
+  const present = entries.find((one) => one.dataset.id === open);
+  const stop = entries.find((one) => one === document.activeElement) ?? present ?? entries[0];
+  for (const one of entries) {
+    one.tabIndex = one === stop ? 0 : -1;
+    one.ariaCurrent = one === present ? "true" : null;
+  }
+  if (present) list.scrollLeft = present.offsetLeft - (list.clientWidth - present.offsetWidth) / 2;
+}

@@ -1,0 +1,97 @@
+// The heart: layers, methods, classes and images on rows, columns and groups of rows.
+import { data, store } from "../../app";
+import type { CellId } from "../../data/cells";
+import { PREDICTED, TRUE } from "../../data/dataset";
+import { labelNotes, leftOut } from "../../maps/describe";
+import { FIELD, MAX_IMAGES_ON_AXIS, nameOf, ofOneImage, valuesOf } from "../../parts/axes";
+import { pager } from "../../parts/chooser";
+import { h, keepFocus } from "../../parts/dom";
+import { figureCaption } from "../../parts/legend";
+import { notes } from "../../parts/notes";
+import { enableRoving } from "../../parts/roving";
+import { prose, sentences, t } from "../../parts/words";
+import { chosenImages } from "../../state/selection";
+import { APPEARANCE, FILTER, concerns } from "../../state/state";
+import { truthPanel } from "../truth";
+import { type View, viewRoot } from "../view";
+import { AXES, headLine, many } from "./head";
+import { refreshNumbers } from "./numbers";
+import { offerPin } from "./pinning";
+import { isOnTable, planOf } from "./plan";
+import { fitTo, mapTable, takeOver } from "./table";
+
+/** What the table shows, and how it is built. */
+const SHOWN = ["image", "rank", "method", "layer", "page", "chosen", "methodOrder"] as const;
+const BUILT = ["rows", "columns", "beside", "apart"] as const;
+
+export async function matrixView(): Promise<View> {
+  await Promise.all(imagesShown().map((index) => data.imageOf(index)));
+  const { head, table, truth, foot } = build();
+  const panel = h("section", { class: "panel" }, table);
+  const shown = h("div", { class: "panels" }, panel);
+  fitTo(panel, table);
+  const root = viewRoot("matrix", head, shown, truth, foot);
+  enableRoving(shown, ":is(.cell, .head)");
+  offerPin(shown);
+  refreshNumbers(root);
+  const follow = () => {
+    if (imagesShown().some((index) => !data.knownImage(index))) return false;
+    const next = build();
+    if (!takeOver(table, next.table)) return false;
+    keepFocus(root, () => {
+      head.replaceChildren(...next.head.childNodes);
+      truth.replaceChildren(...next.truth.childNodes);
+      foot.replaceChildren(...next.foot.childNodes);
+    });
+    refreshNumbers(root);
+    return true;
+  };
+  return {
+    root,
+    uses: [...APPEARANCE, "numbers"],
+    update(changed) {
+      if (concerns(changed, ...SHOWN, ...BUILT, ...FILTER)) return follow();
+      if (changed.has("numbers")) foot.replaceChildren(...build().foot.childNodes);
+      if (concerns(changed, "numbers", "cells")) refreshNumbers(root);
+      return true;
+    },
+  };
+}
+
+const imagesShown = () =>
+  isOnTable("image") ? valuesOf("image").map(Number) : [store.state.image];
+
+/** The line above the table, the table, the pair view and what is said below, of the present state. */
+function build() {
+  const image = isOnTable("image") ? null : (data.knownImage(store.state.image) ?? null);
+  const caption = captionWords();
+  const paged = isOnTable("image") && chosenImages().length > MAX_IMAGES_ON_AXIS;
+  const foot = h(
+    "div",
+    { class: "below" },
+    figureCaption(caption),
+    store.state.numbers && h("p", { class: "hint" }, t("matrix.numbers")),
+    ...notes([...(image ? labelNotes(image) : []), ...columnNotes(), ...prose().leftOut]),
+    paged ? pager(MAX_IMAGES_ON_AXIS) : null,
+  );
+  const truth = h("div", {}, image && truthPanel(image));
+  return { head: headLine(image), table: mapTable(planOf(), caption), truth, foot };
+}
+
+/** Why maps are missing; below rows of methods that is said under each. */
+const columnNotes = () => (store.state.rows === "method" ? [] : leftOut());
+
+/** What the table shows. */
+function captionWords() {
+  const { image, rank, method, layer, rows, columns, beside } = store.state;
+  const fixed: CellId = { image, rank, method, layer };
+  const of = AXES.filter((axis) => !isOnTable(axis)).map((axis) => {
+    if (axis === "class" && rank === PREDICTED && !ofOneImage()) return t("class.predicted");
+    if (axis === "class" && rank === TRUE && !ofOneImage()) return t("class.labelled");
+    const name = nameOf(axis, fixed[FIELD[axis]], fixed);
+    return axis === "class" ? t("class.named", { name }) : name;
+  });
+  const words = { what: of.join(t("comma")), rows: many(rows), columns: many(columns) };
+  const said = t("matrix.caption", words);
+  return beside === "none" ? said : sentences(said, t("matrix.groups", { groups: many(beside) }));
+}

@@ -1,0 +1,122 @@
+// From the first layer to the last at one height: the depth of a network as a strip of film.
+import { data, store } from "../../app";
+import { bytesOf } from "../../data/bytes";
+import type { MeanMap, MethodFacts } from "../../data/types";
+import { availability, layerList } from "../../maps/availability";
+import { cellButton } from "../../maps/cell";
+import { SIDES } from "../../maps/frames";
+import { enlarge, indices, paint } from "../../maps/heat";
+import { bdi, h } from "../../parts/dom";
+import { enableRoving } from "../../parts/roving";
+import { t } from "../../parts/words";
+import { linkTo } from "../../state/history";
+import { className, part, wholeImage } from "./said";
+
+/** Most rows of a film. */
+const MAX_ROWS = 6;
+
+/** Pixels of a side of a mean map. */
+const MEAN_SIDE = 96;
+
+/** Methods with maps of layers, in columns of their own. */
+const methods = () => data.ownMethods(store.state.apart).filter((method) => method.perLayer);
+
+/** Layers in the order of the network, the fused maps last. */
+const layers = () => layerList().filter((layer) => layer !== "input");
+
+/** The chosen image's maps of the chosen class, a row for each method. */
+export function film() {
+  const { image, rank } = store.state;
+  const known = data.knownImage(image);
+  if (!known) return null;
+  const own = data.rankIn(image, rank);
+  const rows = methods().slice(0, MAX_ROWS);
+  const file = bdi(data.report.images.file[data.placeOf(image)]);
+  const hint = h(
+    "p",
+    { class: "hint" },
+    file,
+    " · ",
+    bdi(data.classOf(known, own)),
+    " · ",
+    h("a", linkTo(wholeImage(image)), t("summary.film.all")),
+  );
+  const cell = (method: MethodFacts) => (layer: string) => {
+    const there = availability(method.key, layer) === "map";
+    const id = { image, rank: own, method: method.key, layer };
+    return h("td", {}, there ? cellButton(id, { side: SIDES.tile, caption: false }) : "–");
+  };
+  const lines = rows.map((method) => row(method.name, layers().map(cell(method))));
+  return part("film", hint, strip(lines));
+}
+
+const row = (name: string, cells: HTMLElement[]) =>
+  h("tr", {}, h("th", { scope: "row" }, bdi(name)), ...cells);
+
+/** A table of maps; with several groups, each has all layers. */
+function strip(rows: HTMLElement[], groups: string[] = []) {
+  const names = groups.map((name) =>
+    h("th", { scope: "colgroup", colSpan: layers().length }, bdi(name)),
+  );
+  const heads = (groups.length ? groups : [""]).flatMap(() =>
+    layers().map((layer) => h("th", { scope: "col" }, h("code", {}, layer))),
+  );
+  const table = h(
+    "table",
+    { class: "frames" },
+    h("caption", { class: "visually-hidden" }, t("summary.film")),
+    h(
+      "thead",
+      {},
+      names.length ? h("tr", {}, h("td"), ...names) : null,
+      h("tr", {}, h("td"), ...heads),
+    ),
+    h("tbody", {}, ...rows),
+  );
+  table.style.setProperty("--maps", String(heads.length));
+  enableRoving(table);
+  return h("div", { class: "scroller" }, table);
+}
+
+/** The mean maps over the images predicted as a class: classes side by side, methods below. */
+export function meanFilm() {
+  const { means } = data.report.summary;
+  if (!means.length) return null;
+  const targets = [...new Set(means.map((mean) => mean.target))];
+  const painters: (() => void)[] = [];
+  const cell = (method: string, layer: string, target: number) => {
+    const own = means.find(
+      (one) => one.method === method && one.layer === layer && one.target === target,
+    );
+    if (!own) return h("td", {}, "–");
+    const canvas = meanCanvas(own);
+    painters.push(() => paintMean(canvas, own));
+    return h("td", {}, canvas);
+  };
+  const lines = [...new Set(means.map((mean) => mean.method))].map((method) => {
+    const cells = targets.flatMap((target) => layers().map((layer) => cell(method, layer, target)));
+    return row(data.methodOf(method).name, cells);
+  });
+  const redraw = () => painters.forEach((paint) => paint());
+  redraw();
+  const hint = h("p", { class: "hint" }, t("summary.means.words"));
+  return { root: part("means", strip(lines, targets.map(className)), hint), redraw };
+}
+
+function meanCanvas({ method, layer, target, count }: MeanMap) {
+  const words = t("summary.means.one", {
+    method: data.methodOf(method).name,
+    layer,
+    name: className(target),
+    count,
+  });
+  return h("canvas", { role: "img", "aria-label": words, title: words });
+}
+
+/** Colour a mean map, on no photograph. */
+function paintMean(canvas: HTMLCanvasElement, { height, width, levels }: MeanMap) {
+  const values = enlarge(bytesOf(levels), { height, width }, MEAN_SIDE, MEAN_SIDE, true);
+  const look = { table: data.tables[store.state.colormap], signed: false };
+  const drawn = { threshold: store.state.threshold / 100, opacity: 1, power: 1 };
+  paint(canvas, indices(values, false, 1), MEAN_SIDE, MEAN_SIDE, { ...look, ...drawn });
+}

@@ -1,0 +1,37 @@
+// The images to read first, each with its reasons, and the rule that chose them.
+import { data, store } from "../../app";
+import { PREDICTED } from "../../data/dataset";
+import type { Summary } from "../../data/types";
+import { layerFor } from "../../maps/availability";
+import { cellButton } from "../../maps/cell";
+import { SIDES } from "../../maps/frames";
+import { bdi, h } from "../../parts/dom";
+import { badge, topHint } from "../../parts/image";
+import { enableRoving } from "../../parts/roving";
+import { isRight } from "../../query/match";
+import { linkTo } from "../../state/history";
+import { part, said, wholeImage } from "./said";
+
+export function readFirst() {
+  const { first, rule } = data.report.summary;
+  if (!first.length) return null;
+  const tiles = h("ul", { class: "chosen" }, ...first.map(tile));
+  enableRoving(tiles);
+  return part("first", tiles, h("p", { class: "hint" }, said(rule)));
+}
+
+function tile({ image, reasons }: Summary["first"][number]) {
+  const { method } = store.state;
+  const layer = layerFor(method, store.state.layer);
+  const id = { image, rank: data.rankIn(image, PREDICTED), method, layer };
+  const place = data.placeOf(image);
+  return h(
+    "li",
+    {},
+    cellButton(id, { side: SIDES.cell, caption: false }),
+    h("a", { class: "name", ...linkTo(wholeImage(image)) }, bdi(data.report.images.file[place])),
+    topHint(image),
+    isRight(data.report.images, place) === false ? badge(place) : null,
+    ...reasons.map((reason) => h("span", { class: "reason" }, said(reason))),
+  );
+}

@@ -1,0 +1,78 @@
+// The first lines of a report: what was found, which image to look at first, which map to doubt.
+import { data } from "../../app";
+import type { Summary } from "../../data/types";
+import { bdi, h } from "../../parts/dom";
+import { prose, t } from "../../parts/words";
+import { quote } from "../../query/parse";
+import { linkTo } from "../../state/history";
+import { claim, className, said, wholeImage } from "./said";
+
+/** Most classes whose score stands in the first line. */
+const MAX_SCORES = 4;
+
+/** Query of the errors that are counted as confident. */
+const CONFIDENT = "right:no p>0.8";
+
+/** The outcome in figures where true classes are known, else in words. */
+export function outcome() {
+  const { headline, accuracy } = data.report.summary;
+  return accuracy ? figures(accuracy) : h("h2", { class: "outcome" }, bdi(said(headline)));
+}
+
+/** What was asked: model, images, classes, layers, methods, cost. */
+export const asked = () => h("p", { class: "asked" }, bdi(prose().asked));
+
+const accuracyWords = (share: number) => `${(100 * share).toFixed(1)}%`;
+
+const confidentWords = (count: number) =>
+  t(count === 1 ? "summary.confident.one" : "summary.confident.other", { count });
+
+/** How many predictions are right, of all and of each class, and how many errors are confident. */
+function figures({ right, total, confident }: NonNullable<Summary["accuracy"]>) {
+  const { confusion } = data.report.summary;
+  const scores = confusion?.scores.filter((score) => score.total > 0) ?? [];
+  const few = scores.length > 1 && scores.length <= MAX_SCORES ? scores : [];
+  const link = (query: string, ...text: (Node | string)[]) =>
+    h("a", linkTo({ view: "overview", query }), ...text);
+  return h(
+    "div",
+    { class: "outcome figures" },
+    h(
+      "h2",
+      {},
+      h("strong", {}, accuracyWords(right / total)),
+      " ",
+      t("summary.right", { right, total }),
+    ),
+    ...few.map(({ index, right, total }) =>
+      h(
+        "p",
+        {},
+        link(`is:${quote(className(index))}`, bdi(className(index))),
+        ` ${right}/${total}`,
+      ),
+    ),
+    confident ? h("p", { class: "wrong" }, link(CONFIDENT, confidentWords(confident))) : null,
+  );
+}
+
+/** Which image to look at first, and which map to doubt, each with the reason. */
+export function answers() {
+  const { first, doubt } = data.report.summary;
+  const answer = (name: string, ...told: (Node | string)[]) =>
+    h("div", {}, h("dt", {}, t(`summary.${name}`)), h("dd", {}, ...told));
+  return h(
+    "dl",
+    { class: "answers" },
+    first.length ? answer("lookFirst", ...lookFirst(first[0])) : null,
+    doubt
+      ? answer("trustLeast", ...claim(doubt))
+      : answer("trustLeast", t("summary.trustLeast.none")),
+  );
+}
+
+const lookFirst = ({ image, reasons }: Summary["first"][number]) => [
+  h("a", linkTo(wholeImage(image)), bdi(data.report.images.file[data.placeOf(image)])),
+  t("colon"),
+  reasons.map(said).join(t("list")),
+];

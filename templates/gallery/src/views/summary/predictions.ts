@@ -1,0 +1,166 @@
+// What the predictions of many images come to: confusions, confidence, calibration.
+import { data } from "../../app";
+import type { ClassScore, Confusion } from "../../data/types";
+import { bdi, h } from "../../parts/dom";
+import { enableRoving } from "../../parts/roving";
+import { percent, t } from "../../parts/words";
+import { quote } from "../../query/parse";
+import { linkTo } from "../../state/history";
+import { className, part } from "./said";
+import { s } from "./svg";
+
+/** Pixels of a side of the reliability diagram. */
+const SIDE = 160;
+
+/** Largest radius of a point in it. */
+const MAX_RADIUS = 9;
+
+const images = (query: string) => ({ ...linkTo({ view: "overview", query }), tabindex: "-1" });
+
+export function confusion() {
+  const { confusion } = data.report.summary;
+  if (!confusion) return null;
+  return part("confusion", confusion.whole ? matrix(confusion) : pairs(confusion));
+}
+
+const queryOf = (label: number, predicted: number) =>
+  `is:${quote(className(label))} class:${quote(className(predicted))}`;
+
+/** True classes in rows, predicted ones in columns, with recall and precision at the ends. */
+function matrix({ scores, cells }: Confusion) {
+  const count = (label: number, predicted: number) =>
+    cells.find((cell) => cell.label === label && cell.predicted === predicted)?.count ?? 0;
+  const names = scores.map(({ index }) => h("th", { scope: "col" }, bdi(className(index))));
+  const rows = scores.map((score) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, bdi(className(score.index))),
+      ...scores.map(({ index }) => countCell(score, index, count(score.index, index))),
+      h("td", { class: "rate" }, rate(score.right, score.total)),
+    ),
+  );
+  const precision = scores.map(({ right, predicted }) =>
+    h("td", { class: "rate" }, rate(right, predicted)),
+  );
+  const table = h(
+    "table",
+    { class: "confused" },
+    h("caption", {}, t("summary.confusion.caption")),
+    h("thead", {}, h("tr", {}, h("td"), ...names, h("th", { scope: "col" }, t("summary.recall")))),
+    h("tbody", {}, ...rows),
+    h(
+      "tfoot",
+      {},
+      h("tr", {}, h("th", { scope: "row" }, t("summary.precision")), ...precision, h("td")),
+    ),
+  );
+  enableRoving(table, "a");
+  return h("div", { class: "scroller" }, table);
+}
+
+const rate = (right: number, of: number) => (of ? percent(right / of) : "–");
+
+/** A count that leads to its images, shaded by its share of the true class. */
+function countCell({ index, total }: ClassScore, predicted: number, count: number) {
+  const cell = h("td", { class: index === predicted ? "right" : "wrong" });
+  cell.style.setProperty("--share", String(count / Math.max(total, 1)));
+  const name = t("summary.confusion.cell", {
+    count,
+    name: className(index),
+    predicted: className(predicted),
+  });
+  const link = { ...images(queryOf(index, predicted)), "aria-label": name, title: name };
+  cell.append(count ? h("a", link, count) : "0");
+  return cell;
+}
+
+/** The pairs of classes that are confused most often. */
+function pairs({ cells }: Confusion) {
+  const lines = cells.map(({ label, predicted, count }) => {
+    const words = t("summary.confusion.pair", {
+      name: className(label),
+      predicted: className(predicted),
+    });
+    const link = linkTo({ view: "overview", query: queryOf(label, predicted) });
+    return h("li", {}, h("a", link, bdi(words)), ` ${count}`);
+  });
+  return lines.length ? h("ol", { class: "pairs" }, ...lines) : h("p", {}, t("summary.noErrors"));
+}
+
+/** How many predictions have which probability: bars that lead to their images. */
+export function confidence() {
+  const { low, right, wrong, unknown } = data.report.summary.confidence;
+  const judged = right.some(Boolean) || wrong.some(Boolean);
+  const kinds = judged ? { right, wrong } : { unknown };
+  const charts = Object.entries(kinds).map(([kind, counts]) => histogram(kind, counts, low));
+  return part("confidence", ...charts, axis(low));
+}
+
+/** What a query asks for to be of a kind. */
+const JUDGED: Record<string, string> = { right: "right:yes ", wrong: "right:no ", unknown: "" };
+
+function histogram(kind: string, counts: number[], low: number) {
+  const most = Math.max(...counts, 1);
+  const bound = (place: number) => (low + (place * (1 - low)) / counts.length).toFixed(2);
+  const bars = counts.map((count, place) => {
+    const [from, to] = [bound(place), bound(place + 1)];
+    const upper = place + 1 < counts.length ? ` p<${to}` : "";
+    const name = t("summary.confidence.bar", { count, from, to });
+    const link = images(`${JUDGED[kind]}p>=${from}${upper}`);
+    const bar = count ? h("a", { ...link, "aria-label": name, title: name }) : h("span");
+    bar.style.setProperty("--height", String(count / most));
+    return bar;
+  });
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  const name = t(`summary.confidence.${kind}`, { count: total });
+  const chart = h("div", { class: "bars", role: "group", "aria-label": name }, ...bars);
+  enableRoving(chart, "a");
+  return h("div", { class: `histogram ${kind}` }, h("p", {}, name), chart);
+}
+
+const axis = (low: number) =>
+  h(
+    "p",
+    { class: "axis", "aria-hidden": "true" },
+    h("span", {}, low.toFixed(1)),
+    h("span", {}, t("summary.confidence.axis")),
+    h("span", {}, "1"),
+  );
+
+/** Confidence against the share that is right: on the diagonal, one says the other. */
+export function reliability() {
+  const bins = data.report.summary.reliability;
+  if (!bins.length) return null;
+  const total = bins.reduce((sum, bin) => sum + bin.count, 0);
+  const gap = bins.reduce(
+    (sum, bin) => sum + (bin.count / total) * Math.abs(bin.confidence - bin.right),
+    0,
+  );
+  const most = Math.max(...bins.map((bin) => bin.count));
+  const points = bins.map((bin) =>
+    s("circle", {
+      cx: bin.confidence * SIDE,
+      cy: (1 - bin.right) * SIDE,
+      r: Math.max(2, MAX_RADIUS * Math.sqrt(bin.count / most)),
+    }),
+  );
+  const words = bins.map(({ confidence, right, count }) =>
+    t("summary.reliability.bin", {
+      confidence: confidence.toFixed(2),
+      right: percent(right),
+      count,
+    }),
+  );
+  const edge = MAX_RADIUS + 1;
+  const box = [-edge, -edge, SIDE + 2 * edge, SIDE + 2 * edge].join(" ");
+  const drawing = s(
+    "svg",
+    { viewBox: box, role: "img", "aria-label": words.join(t("list")) },
+    s("rect", { width: SIDE, height: SIDE }),
+    s("line", { x1: 0, y1: SIDE, x2: SIDE, y2: 0 }),
+    ...points,
+  );
+  const hint = t("summary.reliability.gap", { gap: percent(gap), count: total });
+  return part("reliability", drawing, h("p", { class: "hint" }, hint));
+}

@@ -1,0 +1,35 @@
+// Sentences that Python made, in the chosen language, and links to what they claim.
+import { data, store } from "../../app";
+import type { Finding, Place, Said } from "../../data/types";
+import { bdi, h } from "../../parts/dom";
+import { t } from "../../parts/words";
+import { linkTo } from "../../state/history";
+
+export const said = (text: Said) => text[store.state.language];
+
+/** Where an image is shown with all its maps. */
+export const wholeImage = (image: number): Place => ({ view: "matrix", image });
+
+/** A sentence, and a link to the view that shows what it claims. */
+export const claim = ({ text, place }: Finding) => [
+  bdi(said(text)),
+  " ",
+  h("a", linkTo(place), t(`summary.see.${place.view}`)),
+];
+
+/** A section with a title; nothing where it has no content. */
+export function part(name: string, ...content: (Node | null)[]) {
+  const shown = content.filter((node) => node !== null);
+  if (!shown.length) return null;
+  const title = t(`summary.${name}`);
+  return h("section", { class: `part ${name}`, "aria-label": title }, h("h3", {}, title), ...shown);
+}
+
+/** Findings as a list; null where there are none. */
+export const claims = (findings: Finding[]) =>
+  findings.length
+    ? h("ul", { class: "claims" }, ...findings.map((one) => h("li", {}, ...claim(one))))
+    : null;
+
+/** Name of a class. */
+export const className = (index: number) => data.report.classes[index];

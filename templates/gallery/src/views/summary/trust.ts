@@ -1,0 +1,38 @@
+// Which maps to trust: what is measured of each method's maps at the last layer, and what to doubt.
+import { data } from "../../app";
+import type { Trust } from "../../data/types";
+import { bdi, h } from "../../parts/dom";
+import { areaPercent, t } from "../../parts/words";
+import { linkTo } from "../../state/history";
+import { part, said } from "./said";
+
+export function trust() {
+  const { trust } = data.report.summary;
+  if (!trust.length) return null;
+  const layers = [...new Set(trust.map((one) => one.layer))];
+  const heads = ["method", "area", "empty", "correlation", "verdict"].map((key) =>
+    h("th", { scope: "col" }, t(`summary.trust.${key}`)),
+  );
+  const table = h(
+    "table",
+    { class: "numbers" },
+    h("caption", {}, t("summary.trust.caption", { layer: layers.join(t("comma")) })),
+    h("thead", {}, h("tr", {}, ...heads)),
+    h("tbody", {}, ...trust.map(line)),
+  );
+  return part("trust", h("div", { class: "scroller" }, table));
+}
+
+function line({ method, layer, area, empty, correlation, verdict }: Trust) {
+  const link = linkTo({ view: "overview", method, layer });
+  const share = (value: number | null) => (value === null ? "–" : areaPercent(value));
+  return h(
+    "tr",
+    { class: verdict ? "doubted" : "" },
+    h("th", { scope: "row" }, h("a", link, data.methodOf(method).name)),
+    h("td", {}, share(area)),
+    h("td", {}, share(empty)),
+    h("td", {}, correlation === null ? "–" : correlation.toFixed(2).replace("-", "−")),
+    h("td", {}, verdict ? bdi(said(verdict)) : ""),
+  );
+}

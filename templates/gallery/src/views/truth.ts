@@ -1,0 +1,120 @@
+// The predicted class, the true one, and the contrast between them; of an image that is right, the
+// strongest other class takes the place of the true one.
+import { data, store } from "../app";
+import { CONTRAST, type ImageRecord, type Pair } from "../data/dataset";
+import type { MethodFacts } from "../data/types";
+import { layerFor, layersOf } from "../maps/availability";
+import { cellButton } from "../maps/cell";
+import { contrastWords, pairNames } from "../maps/describe";
+import { type Option, select } from "../parts/controls";
+import { bdi, h } from "../parts/dom";
+import { colourBar } from "../parts/legend";
+import { enableRoving } from "../parts/roving";
+import { className, isolated, layerName, markTrue, probability, t } from "../parts/words";
+import { change } from "../state/history";
+
+/** Which images' panels the reader has opened or closed: wrong ones, right ones. */
+const opened = new Map<boolean, boolean>();
+
+/** The panel of an image; null where its classes are not explained, or no method has such maps. */
+export function truthPanel(image: ImageRecord) {
+  const pair = data.pairOf(image.index);
+  const methods = pair ? data.ownMethods(store.state.apart).filter(comparable(image, pair)) : [];
+  if (!pair || !methods.length) return null;
+  const method = methods.find(({ key }) => key === store.state.method) ?? methods[0];
+  const title = t(pair.wrong ? "truth.wrong" : "truth.right", pairNames(image, pair));
+  const first = layerFor(method.key, data.report.glance.layer);
+  const others = layersOf(method.key).filter((layer) => layer !== first);
+  const panel = h(
+    "details",
+    { class: "truth", open: opened.get(pair.wrong) ?? pair.wrong },
+    h("summary", { "data-focus": "truth" }, h("h3", {}, title)),
+    h(
+      "div",
+      { class: "truth-first" },
+      triple(image, pair, method, first),
+      h(
+        "div",
+        {},
+        methods.length > 1 ? choice(methods, method) : null,
+        ...caption(image, pair, method, first),
+      ),
+    ),
+    others.length ? rest(others.map((layer) => triple(image, pair, method, layer))) : null,
+  );
+  panel.addEventListener("toggle", () => opened.set(pair.wrong, panel.open));
+  enableRoving(panel);
+  return panel;
+}
+
+/** Whether a method has maps of both classes that can be subtracted. */
+const comparable =
+  (image: ImageRecord, { predicted }: Pair) =>
+  ({ key, classSpecific }: MethodFacts) => {
+    const [layer] = classSpecific ? layersOf(key) : [];
+    const cam =
+      layer && data.camOf(image, { image: image.index, rank: predicted, method: key, layer });
+    return Boolean(cam && !cam.picture && cam.channel === undefined);
+  };
+
+const choice = (methods: MethodFacts[], method: MethodFacts) =>
+  select(
+    t("axis.method"),
+    "truth-method",
+    methods.map(({ key, name }): Option => [key, name]),
+    () => method.key,
+    (key) => change({ method: key }),
+  );
+
+/** The three maps at one layer. */
+function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: string) {
+  const map = (rank: number, words: string) =>
+    h(
+      "div",
+      { class: "third" },
+      h("p", {}, bdi(words)),
+      cellButton({ image: image.index, rank, method: method.key, layer }),
+    );
+  const { predicted, other } = pair;
+  return h(
+    "div",
+    { class: "triple", role: "group", "aria-label": layerName(layer) },
+    h("h4", {}, bdi(layerName(layer))),
+    map(predicted, t("truth.predicted", { name: wordsOf(image, predicted) })),
+    map(CONTRAST, className(image, CONTRAST)),
+    map(other, wordsOf(image, other)),
+  );
+}
+
+/** A class with its probability; the true one is marked. */
+const wordsOf = (image: ImageRecord, rank: number) =>
+  markTrue(
+    image,
+    rank,
+    `${isolated(data.classOf(image, rank))} ${probability(image.probabilities[rank])}`,
+  );
+
+/** What the maps in the middle are, and what their colours mean. */
+function caption(image: ImageRecord, pair: Pair, { key }: MethodFacts, layer: string) {
+  const names = pairNames(image, pair);
+  const cam = data.camOf(image, { image: image.index, rank: CONTRAST, method: key, layer });
+  return [
+    h("p", { class: "hint" }, contrastWords(image, cam)),
+    h(
+      "p",
+      { class: "bar-row" },
+      h("span", {}, t("compare.more", { name: names.second })),
+      colourBar("diverging", t("compare.bar")),
+      h("span", {}, t("compare.more", { name: names.first })),
+    ),
+  ];
+}
+
+/** The other layers, on demand. */
+const rest = (triples: HTMLElement[]) =>
+  h(
+    "details",
+    { class: "other-layers" },
+    h("summary", { "data-focus": "truth-layers" }, t("truth.layers")),
+    h("div", { class: "triples" }, ...triples),
+  );

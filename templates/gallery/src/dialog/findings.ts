@@ -1,12 +1,12 @@
 // What is found on one map: marks on it, and facts beside it.
 import { data, store } from "../app";
 import type { CellId } from "../data/cells";
-import type { ImageRecord } from "../data/dataset";
+import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
 import type { Shaded } from "../maps/look";
 import { type Region, highFraction, imagePixel, peakAt, regions } from "../maps/measure";
 import { bdi, h } from "../parts/dom";
-import { areaPercent, number, percent, probability, t } from "../parts/words";
+import { areaPercent, className, number, percent, probability, t } from "../parts/words";
 import type { Open } from "./probe";
 
 /** Most regions with a box on the map; the facts count them all. */
@@ -66,8 +66,9 @@ const fact = (key: string, value: string, values: Record<string, string | number
 
 function classFacts({ method, rank }: CellId, image: ImageRecord): Fact[] {
   if (!data.methodOf(method).classSpecific) return [];
+  if (rank === CONTRAST) return [fact("contrast", data.classOf(image, rank))];
   const said = t("fact.probability", { probability: probability(image.probabilities[rank]) });
-  return [fact("class", [data.classOf(image, rank), said].join(t("comma")))];
+  return [fact("class", [className(image, rank), said].join(t("comma")))];
 }
 
 function valueFacts(cam: CamCell): Fact[] {

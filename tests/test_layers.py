@@ -1,5 +1,7 @@
 """Layer addresses: which tensor each one reads, what it is called, which layers are chosen."""
 
+from functools import partial
+
 import pytest
 import torch
 from helpers.checkout import COURSE_LAYERS
@@ -181,7 +183,11 @@ def test_auto_layers_gives_the_course_layers_for_alexnet():
     ("build", "image", "layers"),
     [
         (resnet18, 64, ["layer1", "layer2", "layer3", "layer4"]),
-        (vgg11, 224, ["features.2", "features.5", "features.10", "features.15", "features.20"]),
+        (
+            partial(vgg11, init_weights=False),
+            224,
+            ["features.2", "features.5", "features.10", "features.15", "features.20"],
+        ),
     ],
     ids=["resnet18", "vgg11"],
 )

@@ -59,6 +59,7 @@ export function report(more: Partial<Report> = {}): Report {
     opacity: 90,
     colormaps: ["inferno", "viridis"],
     tables: {},
+    structure: { printed: "", modules: [], more: 0 },
     images: {
       index: [0, 1, 3, 4],
       file: ["b10.jpg", "b9.jpg", "Ape.jpg", "none.jpg"],

@@ -3,6 +3,7 @@ import { data, store } from "../app";
 import type { CellId } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
+import { contrastWords } from "../maps/describe";
 import type { Shaded } from "../maps/look";
 import { type Region, highFraction, imagePixel, peakAt, regions } from "../maps/measure";
 import { bdi, h } from "../parts/dom";
@@ -27,7 +28,7 @@ interface Fact {
 
 /** Marks for the photograph, and facts. */
 export function findings({ id, image, cam, map }: Open) {
-  const facts = classFacts(id, image);
+  const facts = classFacts(id, image, cam);
   if (!cam) return { marks: [], facts };
   if (!map) return { marks: [], facts: [...facts, ...valueFacts(cam)] };
   const high = regions(map, cam, highFraction());
@@ -64,9 +65,16 @@ const fact = (key: string, value: string, values: Record<string, string | number
   meaning: t(`meaning.${key}`, values),
 });
 
-function classFacts({ method, rank }: CellId, image: ImageRecord): Fact[] {
+function classFacts(
+  { method, rank }: CellId,
+  image: ImageRecord,
+  cam: CamCell | undefined,
+): Fact[] {
   if (!data.methodOf(method).classSpecific) return [];
-  if (rank === CONTRAST) return [fact("contrast", data.classOf(image, rank))];
+  if (rank === CONTRAST) {
+    const meaning = contrastWords(image, cam);
+    return [{ name: t("fact.contrast"), value: data.classOf(image, rank), meaning }];
+  }
   const said = t("fact.probability", { probability: probability(image.probabilities[rank]) });
   return [fact("class", [className(image, rank), said].join(t("comma")))];
 }

@@ -4,12 +4,12 @@ import type { CellId } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
 import { composite, mapLayer } from "../maps/composite";
-import { scaleWords } from "../maps/describe";
+import { contrastWords, scaleWords } from "../maps/describe";
 import { ZERO } from "../maps/heat";
 import { isDrawn, longSide, scaleOf, tableName } from "../maps/look";
 import { h } from "../parts/dom";
 import { paintColours } from "../parts/legend";
-import { layerName, number, prose, t } from "../parts/words";
+import { className, layerName, number, prose, t } from "../parts/words";
 import { FIGURE_SIDE, FONTS, type Figure, type Measure, layOutFigure } from "./figure";
 import { type Layers, svgOf } from "./svg";
 
@@ -28,7 +28,7 @@ const fontOf = (size: number, bold: boolean) => `${bold ? 700 : 400} ${size}px $
 /** Image, class, method and layer of a map. */
 export function titleOf(id: CellId, image: ImageRecord) {
   const { classSpecific, name } = data.methodOf(id.method);
-  const ofClass = classSpecific ? data.classOf(image, id.rank) : t("class.any");
+  const ofClass = classSpecific ? className(image, id.rank) : t("class.any");
   return [image.file, ofClass, name, id.layer].join(" · ");
 }
 
@@ -56,6 +56,7 @@ function figureOf(id: CellId, image: ImageRecord): Figure {
     caption: [
       ...(cam?.picture ? [t("cell.picture")] : []),
       ...(cam?.state === "positive" ? [] : [t(`cell.${cam?.state ?? "absent"}`)]),
+      ...(id.rank === CONTRAST ? [contrastWords(image, cam)] : []),
       ...(isDrawn(cam) ? [scaleWords()] : []),
       detailsOf(id),
     ],
@@ -138,8 +139,8 @@ function handOver(blob: Blob, name: string) {
 
 /** Name of a map's file, without its ending: image, class, method, layer and run. */
 function fileName(id: CellId, image: ImageRecord) {
-  const place = id.rank === CONTRAST ? "contrast" : `class${image.targets[id.rank]}`;
-  const named = [place, plain(data.classOf(image, id.rank))];
+  const ofClass = id.rank === CONTRAST ? "contrast" : `class${image.targets[id.rank]}`;
+  const named = [ofClass, plain(data.classOf(image, id.rank))];
   const { classSpecific } = data.methodOf(id.method);
   const classes = classSpecific ? named.filter(Boolean).join("-") : "any-class";
   const file = plain(image.file.replace(/\.[^.]*$/, "")) || `image${image.index + 1}`;

@@ -25,8 +25,8 @@ export function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId
   if (strip === "layer") return layersOf(id.method).map((layer) => ({ ...id, layer }));
   if (strip === "class") {
     if (!data.methodOf(id.method).classSpecific) return [];
-    const ids = [...image.targets.keys(), CONTRAST].map((rank) => ({ ...id, rank }));
-    return ids.filter((one) => data.camOf(image, one));
+    const contrast = data.camOf(image, { ...id, rank: CONTRAST }) ? [CONTRAST] : [];
+    return [...image.targets.keys(), ...contrast].map((rank) => ({ ...id, rank }));
   }
   return data
     .ownMethods(store.state.apart)

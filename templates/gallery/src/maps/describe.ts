@@ -1,10 +1,11 @@
 // Maps in words.
 import { data, store } from "../app";
 import type { CellId } from "../data/cells";
-import { CONTRAST, type ImageRecord } from "../data/dataset";
+import { CONTRAST, type ImageRecord, type Pair, isSubtracted } from "../data/dataset";
 import type { CamCell } from "../data/types";
 import {
   className,
+  isolated,
   number,
   percent,
   probability,
@@ -39,8 +40,21 @@ export function describe(id: CellId, image: ImageRecord | undefined = data.known
 
 /** Which class a map is of, or between which two it tells apart. */
 function classWords(rank: number, image: ImageRecord | undefined) {
-  const name = image ? className(image, rank) : rankName(rank);
-  return t(rank === CONTRAST ? "truth.contrast" : "class.named", { name });
+  if (image && rank === CONTRAST) return className(image, rank);
+  return t("class.named", { name: image ? className(image, rank) : rankName(rank) });
+}
+
+/** The classes of an image's pair, for a sentence. */
+export const pairNames = (image: ImageRecord, { predicted, other }: Pair) => ({
+  first: isolated(data.classOf(image, predicted)),
+  second: isolated(data.classOf(image, other)),
+});
+
+/** What a contrast map is the difference of. */
+export function contrastWords(image: ImageRecord, cam: CamCell | undefined) {
+  const pair = data.pairOf(image.index);
+  const key = cam && isSubtracted(cam) ? "truth.drawn" : "truth.exact";
+  return pair ? t(key, pairNames(image, pair)) : "";
 }
 
 /** Probability and logit of an explained class; the model may return no logits. */

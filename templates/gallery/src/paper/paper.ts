@@ -9,6 +9,7 @@ import { legend } from "../parts/legend";
 import { failedList, failedTitle, notes } from "../parts/notes";
 import { listed, prose, sentences, t } from "../parts/words";
 import type { State } from "../state/state";
+import { structureSection } from "../views/structure";
 import { summaryOnPaper } from "../views/summary/paper";
 import { type Column, columnsOf, mapsTable } from "./sheet";
 
@@ -105,6 +106,7 @@ function appendix() {
     ...notes([...ofRun, ...leftOut()]),
     h("h2", {}, t("view.provenance")),
     definitions("rows", provenance),
+    structureSection(),
   );
 }
 

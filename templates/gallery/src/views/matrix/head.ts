@@ -6,6 +6,7 @@ import { chooser, imageList, imageSteps } from "../../parts/chooser";
 import { type Option, button, keepPressed, select } from "../../parts/controls";
 import { type Child, bdi, h } from "../../parts/dom";
 import { MAX_IN_STRIP, badge, imageSize, strip, topWords } from "../../parts/image";
+import { toolbar } from "../../parts/roving";
 import { probability, t } from "../../parts/words";
 import { change } from "../../state/history";
 import { chosenImages } from "../../state/selection";
@@ -91,9 +92,8 @@ function classSwitch(image: ImageRecord | null) {
     "class all",
     () => together || change({ beside: "class" }, true),
   );
-  return h(
-    "div",
-    { class: "segments", role: "group", "aria-label": t("axis.class") },
+  return toolbar(
+    { class: "segments", "aria-label": t("axis.class") },
     ...buttons,
     keepPressed(all, () => together),
   );

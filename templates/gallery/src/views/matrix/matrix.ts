@@ -31,7 +31,7 @@ export async function matrixView(): Promise<View> {
   const shown = h("div", { class: "panels" }, panel);
   fitTo(panel, table);
   const root = viewRoot("matrix", head, shown, truth, foot);
-  enableRoving(shown);
+  enableRoving(shown, ":is(.cell, .head)");
   offerPin(shown);
   refreshNumbers(root);
   const follow = () => {

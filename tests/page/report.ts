@@ -7,6 +7,7 @@ export function method(key: string, more: Partial<MethodFacts> = {}): MethodFact
   return {
     key,
     name: key,
+    family: "gradient",
     classSpecific: true,
     signed: false,
     perLayer: true,
@@ -44,7 +45,12 @@ export function report(more: Partial<Report> = {}): Report {
     perOverview: 500,
     glance: { method: "grad_cam", layer: "features.12" },
     classes: ["cat", "dog", "fox"],
-    layers: ["features.0", "features.12"].map((address) => ({ address, type: "ReLU", alike: [] })),
+    layers: ["features.0", "features.12"].map((address) => ({
+      address,
+      name: address,
+      type: "ReLU",
+      alike: [],
+    })),
     fused: false,
     input: false,
     methods: [

@@ -53,14 +53,14 @@ def test_matrix_has_one_tab_stop_and_arrows_move_in_it(open_report: Open, report
     assert reached == [
         f"cell 0.{name}"
         for name in (
-            "0.grad_cam.features.3",
-            "0.layer_cam.features.3",
-            "0.layer_cam.features.0",
-            "0.layer_cam.fused",
-            "0.grad_cam.features.12",
-            "0.grad_cam.features.9",
-            "1.hires_cam.features.9",
-            "0.grad_cam.features.9",
+            "1.grad_cam.features.3",
+            "1.layer_cam.features.3",
+            "1.layer_cam.features.0",
+            "1.layer_cam.fused",
+            "1.grad_cam.features.12",
+            "1.grad_cam.features.9",
+            "0.hires_cam.features.9",
+            "1.grad_cam.features.9",
         )
     ]
     page.keyboard.press("Shift+Tab")
@@ -111,6 +111,8 @@ def test_whole_page_can_be_used_without_a_mouse(open_report: Open, report: Path)
     page.keyboard.press("Enter")
     settle(page)
 
+    page.locator('[data-focus="open axes"]').focus()
+    page.keyboard.press("Enter")
     page.locator('[data-focus="choose-image"]').focus()
     page.keyboard.press("ArrowDown")
     settle(page)

@@ -53,7 +53,7 @@ def test_layers_run_from_left_to_right_under_names_that_a_reader_knows(
     assert texts(page, "#view thead .head") == NAMES
     addresses = [layer.address for layer in load_results(demo).manifest.layers]
     assert texts(page, "#view thead code") == addresses
-    assert texts(page, "#view .group .head") == ["dog", "cat"], "the prediction comes first"
+    assert texts(page, "#view .row-group .head") == ["dog", "cat"], "the prediction comes first"
     first = page.locator("#view .maps").first.locator(".cell")
     shown = [one.get_attribute("data-id") for one in first.all()]
     assert shown == [f"0.1.grad_cam.{address}" for address in addresses]
@@ -92,15 +92,15 @@ def test_the_class_switch_shows_the_prediction_first_and_one_class_or_both(
     open_report: Open, demo: Path
 ) -> None:
     page = ready(open_report(demo, link="#v=matrix"))
-    switch = "#view .segments button"
+    switch = "#view .class-switch button"
     assert texts(page, switch) == ["dog 0.91", "cat 0.09", "both"]
     assert texts(page, f"{switch}[aria-pressed=true]") == ["both"]
     page.click("[data-focus='class 0']")
-    until(page, "document.querySelectorAll('#view .group').length", 0)
+    until(page, "document.querySelectorAll('#view .row-group').length", 0)
     assert {name[:3] for name in ids(page)} == {"0.0"}
     assert focused(page) == "class 0"
     page.click("[data-focus='class all']")
-    until(page, "document.querySelectorAll('#view .group').length", 2)
+    until(page, "document.querySelectorAll('#view .row-group').length", 2)
     assert {name[:3] for name in ids(page)} == {"0.0", "0.1"}
 
 

@@ -80,7 +80,7 @@ def test_every_method_and_layer_has_a_drawn_or_labelled_map(
         show(page, f"#v=matrix&k={rank}&{apart}")
         for key in methods:
             for layer in DEEP if METHODS[key].scope == "layer" else ("input",):
-                where = cell(0, rank, key, layer)
+                where = cell(0, rank, key, layer).replace("#view", "#view .panels")
                 page.eval_on_selector(where, "e => e.scrollIntoView({inline: 'center'})")
                 page.wait_for_selector(f"{where} .frame[data-drawn]")
                 parts = f"{where} :is(canvas.heat, .picture, .label)"
@@ -108,7 +108,7 @@ def test_layer_without_a_map_says_why(open_report: Open, tmp_path: Path) -> None
         INPUTS / "dog.jpg", tmp_path / "g", layers=["9", "10:pre"], methods="gradcam,gradcam++"
     )
     page = ready(open_report(tmp_path / "g"))
-    assert page.locator("#view .nothing", has_text="not computed").count() == 2
+    assert page.locator("#view .nothing", has_text="needs A ≥ 0").count() == 2
     assert "needs A ≥ 0; features.10:pre is read in front" in page.inner_text(
         "#view .note >> nth=0"
     )

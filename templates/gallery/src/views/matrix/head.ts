@@ -93,7 +93,7 @@ function classSwitch(image: ImageRecord | null) {
   );
   return h(
     "div",
-    { class: "segments", role: "group", "aria-label": t("axis.class") },
+    { class: "class-switch", role: "group", "aria-label": t("axis.class") },
     ...buttons,
     keepPressed(all, () => together),
   );

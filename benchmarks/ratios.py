@@ -26,6 +26,7 @@ from contenders import (
     GRADIENT_METHODS,
     PAIR,
     PEERS,
+    READS,
     bare_maps,
     bare_passes,
     deviation,
@@ -48,7 +49,9 @@ from measuring import (
 from PIL import Image
 
 import camreport
+from camreport.insight.numbers import measure as measure_maps
 from camreport.methods import METHODS
+from camreport.results.schema import LOGITS, TARGETS, MapKey
 
 INPUTS = Path(__file__).resolve().parent.parent / "inputs"
 
@@ -185,6 +188,31 @@ def size_rows(settings: Settings) -> Iterator[Row]:
         yield compare(what, per_image[name], per_image[best], 1.15)
 
 
+def numbers_row(settings: Settings, count: int) -> Row:
+    """Compare measuring the maps of one shard, as its writer does, with computing them."""
+    model = build_model(settings.device).requires_grad_(False)
+    images = build_images(count, settings.device)
+    found = camreport.explain(model, images, list(READS), PAIR, targets=[0, 1])
+    arrays = {
+        str(MapKey(method, layer)): maps.cpu().numpy()
+        for method, by_layer in found.maps.items()
+        for layer, maps in by_layer.items()
+    }
+    arrays |= {LOGITS: found.logits.cpu().numpy(), TARGETS: found.targets.cpu().numpy()}
+    contenders: dict[str, Callable[[], object]] = {
+        "numbers": partial(measure_maps, arrays, "softmax"),
+        "engine": partial(our_maps, model, images),
+    }
+    times = measure(contenders, settings.rounds, settings.device)
+    what = f"numbers of the maps of {count} images, on one core ÷ engine, the default methods"
+    return compare(what, times["numbers"], times["engine"], 0.05)
+
+
+def numbers_rows(settings: Settings) -> Iterator[Row]:
+    """Measure what every shard's numbers cost."""
+    yield numbers_row(settings, 64)
+
+
 def process_row(settings: Settings, folder: Path) -> Row:
     """Compare the whole command with a process that only imports torch."""
 
@@ -260,6 +288,7 @@ SECTIONS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "score": further.score_rows,
     "ablation": further.ablation_rows,
     "recipro": further.recipro_rows,
+    "numbers": numbers_rows,
     "report": report_rows,
     "memory": memory_rows,
 }

@@ -181,7 +181,8 @@ def test_a_median_of_an_even_number_lies_between_the_two_in_the_middle() -> None
 def test_columns_are_of_the_predicted_class_at_the_layer(many: Results) -> None:
     numbers, images = all_at_once(many)
     columns = image_columns(many, "b")
-    assert [*columns] == ["area.grad_cam", "area.layer_cam", "disagreement", "margin"]
+    of_all = ["disagreement", "overlap", "margin"]
+    assert [*columns] == ["area.grad_cam", "area.layer_cam", *of_all]
     rows = np.arange(len(images))
     place = numbers.keys.index(MapKey("layer_cam", "b"))
     np.testing.assert_allclose(
@@ -192,6 +193,8 @@ def test_columns_are_of_the_predicted_class_at_the_layer(many: Results) -> None:
     given = np.array(columns["disagreement"], dtype=np.float64)
     np.testing.assert_allclose(given, 1 - own, atol=6e-4)
     assert [value is None for value in columns["disagreement"]] == [*np.isnan(own)]
+    given = np.array(columns["overlap"], dtype=np.float64)
+    np.testing.assert_allclose(given, numbers.overlap[pair][rows, numbers.slot], atol=6e-4)
     tops = [image.top[0].probability - image.top[1].probability for image in images]
     np.testing.assert_allclose(columns["margin"], tops, atol=6e-4)
 
@@ -204,8 +207,9 @@ def test_disagreement_is_one_minus_the_median_of_the_pairs_that_are_defined(tmp_
     own = numbers.correlation[:, np.arange(9), numbers.slot]
     found = image_columns(results, "a")["disagreement"]
     np.testing.assert_allclose(found, 1 - np.nanmedian(own, 0), atol=6e-4)
-    assert set(image_columns(results, "nowhere")) == {"disagreement", "margin"}
-    assert image_columns(results, "nowhere")["disagreement"] == [None] * 9
+    elsewhere = image_columns(results, "elsewhere")
+    assert {*elsewhere} == {"disagreement", "overlap", "margin"}
+    assert elsewhere["disagreement"] == elsewhere["overlap"] == [None] * 9
 
 
 def test_numbers_that_are_not_defined_are_null(photos: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from camreport.images.inputs import find_images
 from camreport.images.preprocessing import Preprocessing
 from camreport.models import LoadedModel
 from camreport.report import export
-from camreport.report.export import figures
+from camreport.report.export import lettering
 from camreport.report.export.pdf import BROWSERS
 from camreport.report.gallery import printable, render_gallery
 from camreport.results.reader import Results
@@ -65,10 +65,14 @@ def pixels_of(path: Path) -> NDArray[np.uint8]:
 def test_figures_have_short_names_of_their_own_in_ascii(report: Path) -> None:
     files = export.export_figures(report)
     names = [path.name for path in files]
-    assert sorted(names) == sorted(p.name for p in (report / "figures").glob("*.png"))
+    drawn = {path.name for path in (report / "figures").iterdir()} - {".camreport"}
+    assert sorted(names) == sorted(drawn)
     assert len({name.lower() for name in names}) == len(names)
     assert all(name.isascii() and len(name) < 120 and " " not in name for name in names)
-    assert len(files) == 6 * (2 * 2 * 2 + 2 + 1), "classes × layers × methods, Eigen-CAM, a sheet"
+    of_image = 2 * 2 * 2 + 2 + 1  # classes × layers × methods, Eigen-CAM, a sheet
+    of_model = {"model_layers.csv", "model_layers.png", "model_structure.txt"}
+    assert len(files) == 6 * of_image + len(of_model)
+    assert of_model < drawn
     assert {"Cat_class0-cat_grad_cam_0.png", "Cat_any-class_eigen_cam_0-pre.png"} <= set(names)
     assert {"cat-2_class0-cat_grad_cam_0.png", "image5_sheet.png", "image6_sheet.png"} <= set(names)
     assert {"sub-cat_class1-dog_hires_cam_0.png", "sub-cat_sheet.png"} <= set(names)
@@ -88,7 +92,7 @@ def test_figures_are_the_overlays_of_the_raw_maps(demo: Path, tmp_path: Path) ->
         np.testing.assert_array_equal(drawn, expected)
     sheet = pixels_of(copy / "figures" / "both_sheet.png")
     assert (sheet == 255).all(2).mean() > 0.1, "white between the pictures"
-    assert sheet.shape[1] > 7 * 176, "the photograph, and two classes of three methods"
+    assert sheet.shape[1] > 7 * 160, "the photograph, and two classes of three methods"
 
 
 def test_what_the_model_did_not_see_is_dark_in_figures(photos: Path, tmp_path: Path) -> None:
@@ -164,9 +168,9 @@ def test_sheet_is_titled_in_letters_that_a_font_here_has(photos: Path, tmp_path:
         image = photos / "cat.png"
         camreport.run(image, out, model=model, layers=["0"], methods="grad_cam", overwrite=True)
         export.export_figures(out, fonts=fonts)
-        return pixels_of(out / "figures" / "cat_sheet.png")[:24]
+        return pixels_of(out / "figures" / "cat_sheet.png")[64:120]
 
-    written = titles(("猫", "狗"), figures.FONTS)
+    written = titles(("猫", "狗"), lettering.FONTS)
     numbered, unwritten = titles(("class 0", "class 1")), titles(("猫", "狗"))
     np.testing.assert_array_equal(unwritten, numbered)
     try:
@@ -189,10 +193,10 @@ def test_archive_packs_what_exists(report: Path) -> None:
     told: list[int] = []
     with zipfile.ZipFile(export.export_archive(report, told.append)) as archive:
         names = set(archive.namelist())
-    figures = {f"out/figures/{p.name}" for p in (report / "figures").glob("*.png")}
-    assert len(figures) == 6 * 11
-    ours = "out/figures/.camreport"  # unpacked, the figures are no inputs of a later run
-    assert names == figures | {"out/index.html", "out/maps.csv", ours}
+    figures = {f"out/figures/{path.name}" for path in (report / "figures").iterdir()}
+    assert len(figures) == 6 * 11 + 3 + 1
+    assert "out/figures/.camreport" in figures  # unpacked, they are no inputs of a later run
+    assert names == figures | {"out/index.html", "out/maps.csv"}
     assert sum(told) == len(names) == export.count_packed(report)
 
 
@@ -214,7 +218,7 @@ def test_exports_say_how_far_they_are(report: Path) -> None:
         told: list[int] = []
         form(report, told.append)
         assert told == [1] * 6
-    assert export.count_figures(report) == len(list((report / "figures").glob("*.png")))
+    assert export.count_figures(report) == len(list((report / "figures").iterdir())) - 1
 
 
 RUN_BY_SPREADSHEETS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "a;=1+1;"]
@@ -287,7 +291,7 @@ def test_document_shows_every_image_and_both_classes(demo: Path, tmp_path: Path)
     with printable(copy) as page:
         pages = PdfReader(export.export_document(copy, page)).pages
     text = " ".join(page.extract_text() for page in pages)
-    for words in ("both.jpg", "cat.jpg", "dog.jpg", "Figure 3", "Provenance"):
+    for words in ("both.jpg", "cat.jpg", "dog.jpg", "Figure 3", "About this run"):
         assert words in text
     assert len(pages) >= 5
 
@@ -306,7 +310,7 @@ def test_document_says_what_is_missing(report: Path) -> None:
 def test_command_exports_what_is_asked_for(command: Command) -> None:
     made = ("run", str(INPUTS / "cat.jpg"), "-o", "out", "--layers", "12", "--figures", "--quiet")
     assert command(*made).code == 0
-    assert len(list(Path("out/figures").glob("*.png"))) == 5
+    assert len(list(Path("out/figures").glob("cat*.png"))) == 5
     finished = command("export", "out", "--csv", "--zip")
     assert (finished.code, finished.err) == (0, "")
     assert "table: file://" in finished.out
@@ -327,14 +331,14 @@ def test_command_writes_thousands_of_figures_only_when_told_to(
     made = ("run", str(INPUTS / "cat.jpg"), "-o", "out", "--layers", "12", "--figures", "--quiet")
     finished = command(*made)
     assert finished.code == 0, "the run is whole"
-    assert "5 figures were not written. Write them with: camreport export out" in finished.err
+    assert "8 figures were not written. Write them with: camreport export out" in finished.err
     refused = command("export", "out", "--figures")
     assert refused.code == 2
-    assert "--figures would write 5 files. Add --yes to agree." in refused.err
+    assert "--figures would write 8 files. Add --images 20, or" in refused.err
     assert not Path("out/figures").exists()
     finished = command("export", "out/results", "--figures", "--yes")
     assert (finished.code, finished.err) == (0, "")
-    assert len(list(Path("out/figures").glob("*.png"))) == 5
+    assert len(list(Path("out/figures").glob("cat*.png"))) == 5
 
 
 def test_export_does_not_import_torch(report: Path) -> None:

@@ -281,7 +281,8 @@ def test_every_choice_of_the_state_has_a_name() -> None:
         "scale": ["scale.{}", "scale.{}.words", "legend.{}"],
         "show": ["show.{}"],
         "theme": ["theme.{}"],
-        "sort": ["sort.{}"],
+        "group": ["group.by.{}"],
+        "density": ["density.{}"],
         "tables": ["tables.{}"],
         "channelSort": ["channels.by.{}"],
     }.items():

@@ -1,6 +1,5 @@
 """A report draws what Python draws: every map, whatever its look, and what an open one says."""
 
-import io
 import itertools
 import re
 from pathlib import Path
@@ -15,7 +14,6 @@ from helpers.drawn_maps import reference, reference_lines, size_of
 from helpers.report_cells import LAYERS, METHOD_KEYS, cell, drawn, facts_of, ready, show
 from helpers.small import small_model
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import label
 
 import camreport
@@ -23,7 +21,6 @@ from camreport.images.preprocessing import Preprocessing
 from camreport.methods import METHODS
 from camreport.report.heatmap import (
     enlarge,
-    overlay,
     quantise,
     shade,
 )
@@ -320,38 +317,6 @@ def test_cross_hair_moves_by_keys(open_report: Open, report: Path) -> None:
     for _ in range(15):
         page.keyboard.press("Shift+ArrowUp")
     assert at()[1] == 0
-
-
-@pytest.mark.parametrize(
-    "where", [(2, 1, "grad_cam", "features.12"), (0, 0, "hires_cam", "features.9")]
-)
-def test_saved_picture_equals_the_python_overlay(
-    open_report: Open, report: Path, tmp_path: Path, where: tuple[int, int, str, str]
-) -> None:
-    image, rank, method, layer = where
-    name = ".".join(map(str, where))
-    page = ready(open_report(report, link=f"#v=matrix&o=60&t=20&cm=viridis&lf=1&open={name}"))
-    with page.expect_download() as coming:
-        page.click('#cell [data-focus="save"]')
-    assert re.fullmatch(r"[A-Za-z0-9._-]+\.png", coming.value.suggested_filename)
-    assert method in coming.value.suggested_filename
-    coming.value.save_as(tmp_path / "saved.png")
-    saved = np.asarray(Image.open(tmp_path / "saved.png").convert("RGB")).astype(int)
-    results = load_results(report)
-    photo = np.asarray(Image.open(io.BytesIO(results.photo(image))).convert("RGB"))
-    expected = overlay(
-        photo,
-        results.arrays(image)[f"{method}/{layer}"][rank],
-        opacity=0.6,
-        colormap="viridis",
-        lift=True,
-        threshold=0.2,
-        signed=METHODS[method].values == "signed",
-    )
-    assert saved.shape == expected.shape
-    assert np.abs(saved - expected).max() <= 4  # two JPEG decoders
-    assert np.abs(saved - expected).mean() < 0.7
-    assert np.abs(saved - photo).max() > 30
 
 
 def test_peak_of_raw_cells_is_the_middle_of_a_cell(open_report: Open, report: Path) -> None:

@@ -1,27 +1,16 @@
-"""The overview of many images, and the tables of a paper."""
+"""The tables of a paper."""
 
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from helpers import browser
-from helpers.browser import Open, draw, pdf_pages, pixels_of, until
-from helpers.page_steps import fields, go, texts
-from helpers.pictures import heat_pixels
-from helpers.small import small_model
-from PIL import Image
+from helpers.browser import Open, pdf_pages, until
+from helpers.page_steps import texts
 from playwright.sync_api import Page
 
-import camreport
-from camreport.report.heatmap import (
-    quantise,
-)
 from camreport.results.reader import load_results
-from camreport.results.schema import ImageEntry, Prediction
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,200 +18,6 @@ pytestmark = [
         not browser.required() and browser.chromium() is None, reason="no Chromium here"
     ),
 ]
-
-COLOURS = ("red", "green", "blue", "grey")
-
-
-# Overview
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on 120 tiny images in folders named by their classes."""
-    folder = tmp_path_factory.mktemp("many")
-    model = small_model(COLOURS)
-    drawn = np.random.default_rng(5)
-    inputs = []
-    for number in range(120):
-        base = drawn.uniform(0, 255, 3)
-        pixels = np.clip(drawn.normal(base, 60, (20, 24, 3)), 0, 255).astype(np.uint8)
-        place = folder / COLOURS[number % 4]
-        place.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(place / f"img{number}.png")
-        inputs.append(model.preprocessing.apply(Image.fromarray(pixels)))
-    with torch.no_grad():  # so that all classes win, with all confidences
-        model.module.head.weight *= 40  # type: ignore[union-attr, operator]
-        logits = model.module(torch.from_numpy(np.stack(inputs)))
-        model.module.head.bias -= logits.mean(0)  # type: ignore[union-attr, operator]
-    out = tmp_path_factory.mktemp("report") / "g"
-    camreport.run(folder, out, model=model, layers=["features.3"], classes="top3", labels="folder")
-    return out
-
-
-def by_number(file: str) -> list[Any]:
-    """Return what names are sorted by: their numbers are numbers."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file)]
-
-
-def first(image: ImageEntry) -> Prediction:
-    return image.top[0]
-
-
-def tiles(page: Page) -> list[str]:
-    return texts(page, ".tile .name")
-
-
-def count_words(page: Page) -> str:
-    return page.inner_text("[role=status].hint >> visible=true")
-
-
-def test_overview_is_what_a_report_of_many_images_opens_with(open_report: Open, many: Path) -> None:
-    page = open_report(many)
-    page.wait_for_selector(".view-overview")
-    records = load_results(many).images
-    assert tiles(page) == [record.file for record in records[:100]]
-    assert count_words(page) == "120 of 120 images"
-    assert page.inner_text(".pager span") == "Page 1 of 2"
-    assert page.is_disabled("[data-focus=page-previous]")
-    page.click("[data-focus=page-next]")
-    until(page, "document.querySelectorAll('.tile').length", 20)
-    assert tiles(page) == [record.file for record in records[100:]]
-    assert page.is_disabled("[data-focus=page-next]")
-    page.go_back()
-    until(page, "document.querySelectorAll('.tile').length", 100)
-
-
-@pytest.mark.parametrize(
-    ("order", "key"),
-    [
-        ("order", lambda record: record.index),
-        ("name", lambda record: by_number(record.file)),
-        ("confident", lambda record: -first(record).probability),
-        ("doubtful", lambda record: first(record).probability),
-        ("class", lambda record: (first(record).index, -first(record).probability)),
-    ],
-)
-def test_overview_sorts_as_python_does(open_report: Open, many: Path, order: str, key: Any) -> None:
-    page = open_report(many)
-    page.wait_for_selector(".view-overview")
-    page.select_option("[data-focus=sort]", order)
-    wanted = [record.file for record in sorted(load_results(many).images, key=key)]
-    until(page, "document.querySelector('.tile .name').textContent", wanted[0])
-    assert tiles(page) == wanted[:100]
-    page.click("[data-focus=page-next]")
-    until(page, "document.querySelectorAll('.tile').length", 20)
-    assert tiles(page) == wanted[100:]
-
-
-def test_overview_filters_by_predicted_class(open_report: Open, many: Path) -> None:
-    records = load_results(many).images
-    counts = [sum(first(record).index == index for record in records) for index in range(4)]
-    assert sum(count > 0 for count in counts) >= 2
-    page = open_report(many)
-    page.wait_for_selector(".view-overview")
-    offered = texts(page, "[data-focus=predicted] option")
-    assert offered == ["any", *(COLOURS[i] for i, count in enumerate(counts) if count)]
-    for index, count in enumerate(counts):
-        if count:
-            page.select_option("[data-focus=predicted]", str(index))
-            until(page, "document.querySelectorAll('.tile').length", min(count, 100))
-            wanted = [r.file for r in records if first(r).index == index]
-            assert tiles(page) == wanted[:100]
-            assert count_words(page) == f"{count} of 120 images"
-
-
-def test_overview_filters_by_confidence(open_report: Open, many: Path) -> None:
-    shares = {r.file: first(r).probability for r in load_results(many).images}
-    low, high = (round(float(np.quantile([*shares.values()], q)), 2) for q in (0.3, 0.8))
-    page = open_report(many)
-    page.wait_for_selector(".view-overview")
-    page.fill("[data-focus=low]", str(round(low * 100)))
-    wanted = [file for file, share in shares.items() if low <= share]
-    until(page, "document.querySelectorAll('.tile').length", min(len(wanted), 100))
-    assert tiles(page) == wanted[:100]
-    page.fill("[data-focus=high]", str(round(high * 100)))
-    wanted = [file for file, share in shares.items() if low <= share <= high]
-    assert 0 < len(wanted) < 100
-    until(page, "document.querySelectorAll('.tile').length", len(wanted))
-    assert tiles(page) == wanted
-    assert count_words(page) == f"{len(wanted)} of 120 images"
-    assert page.get_attribute("[data-focus=low]", "aria-valuetext") == f"{low:.2f}"
-    assert page.locator(".pager").count() == 0
-
-
-def test_overview_filters_by_file_name_and_keeps_the_focus(open_report: Open, many: Path) -> None:
-    page = open_report(many)
-    page.wait_for_selector(".view-overview")
-    page.click("[data-focus=text]")
-    page.keyboard.type("RED/img1", delay=20)
-    wanted = [r.file for r in load_results(many).images if "red/img1" in r.file]
-    until(page, "document.querySelectorAll('.tile').length", len(wanted))
-    assert tiles(page) == wanted
-    assert page.input_value("[data-focus=text]") == "RED/img1"
-    assert page.evaluate("document.activeElement.dataset.focus") == "text"
-    page.keyboard.type("nothing like it")
-    until(page, "document.querySelectorAll('.tile').length", 0)
-    assert count_words(page) == "0 of 120 images"
-
-
-@pytest.mark.parametrize("judged", ["right", "wrong"])
-def test_overview_filters_by_right_and_wrong(open_report: Open, many: Path, judged: str) -> None:
-    records = load_results(many).images
-    right = [first(record).index == record.label for record in records]
-    wanted = [
-        r.file
-        for r, is_right in zip(records, right, strict=True)
-        if is_right == (judged == "right")
-    ]
-    assert 0 < len(wanted) < 120
-    page = open_report(many)
-    page.wait_for_selector(".view-overview")
-    page.select_option("[data-focus=judged]", judged)
-    until(page, "document.querySelectorAll('.tile').length", min(len(wanted), 100))
-    assert tiles(page) == wanted[:100]
-    assert all(text.startswith(("✓ right", "✗ wrong")) for text in texts(page, ".tile .badge"))
-    assert all(judged in text for text in texts(page, ".tile .badge"))
-    assert count_words(page) == f"{len(wanted)} of 120 images"
-
-
-def test_filters_work_together_and_are_in_the_link(open_report: Open, many: Path) -> None:
-    records = load_results(many).images
-    index = first(records[0]).index
-    wanted = [
-        r.file
-        for r in sorted(records, key=lambda r: first(r).probability)
-        if first(r).index == index and "img1" in r.file and first(r).index != r.label
-    ]
-    assert wanted
-    link = f"#v=overview&q=img1&f={index}&j=wrong&s=doubtful"
-    page = open_report(many, link=link)
-    page.wait_for_selector(".view-overview")
-    assert tiles(page) == wanted
-    assert page.input_value("[data-focus=sort]") == "doubtful"
-    assert page.input_value("[data-focus=predicted]") == str(index)
-    go(page, f"v=matrix&q=img1&f={index}&j=wrong&s=doubtful", "matrix")
-    assert texts(page, "[data-focus=choose-image] option") == wanted  # the filter holds there too
-
-
-def test_overview_tile_is_the_map_of_the_chosen_method(open_report: Open, many: Path) -> None:
-    page = open_report(many)
-    page.wait_for_selector(".view-overview")
-    results = load_results(many)
-    page.select_option("[data-focus=choose-method]", "layer_cam")
-    cell = '.cell[data-id="3.0.layer_cam.features.3"]'
-    page.wait_for_selector(cell)
-    draw(page, f"{cell} .frame")
-    cam = quantise(results.arrays(3)["layer_cam/features.3"][0])
-    if cam.state == "positive":
-        width, height = 160, round(160 * 20 / 24)
-        drawn = pixels_of(page, f"{cell} canvas.heat")
-        np.testing.assert_array_equal(drawn, heat_pixels(cam, height, width))
-    page.click(".tile .name >> nth=3")
-    page.wait_for_selector(".view-matrix")
-    assert fields(page)["i"] == "3"
-
-
-# Tables
 
 
 @pytest.fixture
@@ -261,7 +56,7 @@ def test_tables_of_the_coursework_are_there_and_numbered(coursework: Page, demo:
             assert figure["rows"] == [
                 [layer, 1, [f"{image}.{rank}.{key}.{layer}" for rank in (0, 1)]] for layer in own
             ]
-    best = [first(record).index for record in results.images]
+    best = [record.top[0].index for record in results.images]
     figure = next(figures)
     assert figure["head"] == ["Image", "original", "Grad-CAM", "LayerCAM"]
     assert [row[2] for row in figure["rows"]] == [

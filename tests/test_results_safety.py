@@ -50,7 +50,7 @@ def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
         figures=True,
         **options,
     )
-    export.export_table(out)
+    export.export_tables(out)
     return out
 
 
@@ -82,7 +82,7 @@ def run_again(out: Path) -> None:
 USES: dict[str, Callable[[Path], object]] = {
     "render": render_gallery,
     "render as one file": lambda out: render_gallery(out, layout="single"),
-    "table": export.export_table,
+    "table": export.export_tables,
     "figures": export.export_figures,
     "archive": export.export_archive,
     "run": run_again,
@@ -100,6 +100,7 @@ FILES = (
     *("results/manifest.json", "results/manifest.json.part", "results/.camreport"),
     *("results/.camreport.part", "results/shard-000000.npz", "results/shard-000000.npz.part"),
     *("results/shard-000000.json", "results/shard-000000.json.part"),
+    *("results/numbers-000000.npz", "images.csv", "methods.csv", "agreement.csv"),
     *("data/report.js", "data/.camreport", "data/tiles/0.jpg", "figures/a_sheet.png"),
     *("../out.zip", "../out.zip.part"),
 )

@@ -76,7 +76,7 @@ def test_a_full_disk_leaves_the_earlier_report_and_its_results(
 FORMS: dict[str, Callable[[Path], object]] = {
     "page": render_gallery,
     "page and data": lambda out: render_gallery(out, layout="folder"),
-    "table": export.export_table,
+    "table": export.export_tables,
     "figures": export.export_figures,
     "archive": export.export_archive,
 }

@@ -120,40 +120,64 @@ def render(ctx: click.Context, /, out: Path, **_: object) -> None:
     params=[
         click.Argument(["out"], type=options.HomePath()),
         options.switch("--pdf", "OUT/report.pdf, printed by an installed Chromium."),
-        options.switch("--figures", "OUT/figures/: a sheet per image, a PNG per map."),
-        options.switch("--csv", "OUT/maps.csv: one line per map."),
+        options.switch(
+            "--figures", "OUT/figures/: a sheet per image, a PNG per map and channel grid."
+        ),
+        options.switch("--csv", "OUT/maps.csv, a line per map; images, methods, agreement."),
         options.switch("--zip", "OUT.zip: the report and what else there is."),
+        click.Option(
+            ["--images"],
+            metavar="FILE|N",
+            help="Figures of these images (names, * allowed, commas between) or of the first N.",
+        ),
         options.switch("--yes", "Do not ask before thousands of figures are written."),
         options.DEBUG,
     ],
 )
-def export(out: Path, pdf: bool, figures: bool, csv: bool, zip: bool, yes: bool) -> None:
+def export(
+    out: Path, pdf: bool, figures: bool, csv: bool, zip: bool, images: str | None, yes: bool
+) -> None:
     """Write the report in OUT in other forms, without computing anything."""
     from camreport.files import locked
     from camreport.results.reader import find_results
 
     if not (pdf or figures or csv or zip):
         raise click.UsageError("choose a form: --pdf, --figures, --csv or --zip.")
+    if images is not None and not figures:
+        raise click.UsageError("--images chooses figures. Add --figures.")
     with locked(find_results(out).parent):
-        _export(out, pdf, figures, csv, zip, yes)
+        if figures:
+            _draw(out, images, yes)
+        _export(out, pdf, csv, zip)
 
 
-def _export(out: Path, pdf: bool, figures: bool, table: bool, archive: bool, yes: bool) -> None:
+def _draw(out: Path, images: str | None, yes: bool) -> None:
+    """Write figures, once it is agreed to write so many."""
+    from camreport.report import export as forms
+    from camreport.results.reader import load_results
+
+    count = forms.count_figures(out, images)
+    if not (yes or _agreed(count)):
+        raise click.UsageError(
+            f"--figures would write {count:,} files. Add --images 20, or --images with names of "
+            "images, to draw fewer; add --yes to write all."
+        )
+    form = partial(forms.export_figures, images=images)
+    total = len(forms.chosen_images(load_results(out), images))
+    written = _with_progress(form, out, " images", total)
+    result(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
+
+
+def _export(out: Path, pdf: bool, table: bool, archive: bool) -> None:
     from camreport.report import export as forms
     from camreport.report.gallery import printable
 
     if pdf:
         with printable(out) as page:
             result(f"document: {forms.export_document(out, page).resolve().as_uri()}")
-    if figures:
-        count = forms.count_figures(out)
-        if not (yes or _agreed(count)):
-            raise click.UsageError(f"--figures would write {count:,} files. Add --yes to agree.")
-        written = _with_progress(forms.export_figures, out, " images")
-        result(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
     if table:
-        path = _with_progress(forms.export_table, out, " images")
-        result(f"table: {path.resolve().as_uri()}")
+        for path in _with_progress(forms.export_tables, out, " images"):
+            result(f"table: {path.resolve().as_uri()}")
     if archive:
         path = _with_progress(forms.export_archive, out, " files", forms.count_packed(out))
         result(f"archive: {path.resolve().as_uri()}")
@@ -195,7 +219,10 @@ def _export_figures(out: Path) -> None:
         _with_progress(forms.export_figures, out, " images")
     else:
         again = shlex.join(["camreport", "export", str(out), "--figures", "--yes"])
-        console.note(f"{count:,} figures were not written. Write them with: {again}")
+        console.note(
+            f"{count:,} figures were not written. Write them with: {again} (or --images 20 for "
+            "those of the first images)"
+        )
 
 
 @cli.command(

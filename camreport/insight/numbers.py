@@ -52,7 +52,7 @@ class ShardNumbers:
         margin: float32 ``(n,)``, probability of the most probable class minus that of the second;
             NaN where there is no second.
         area: float32 ``(P, n, K)``, fraction of what the model saw where a map is at least half of
-            its maximum, by magnitude if it is signed; 0 exactly for a map without positive
+            its maximum, by magnitude if it is in colours; 0 exactly for a map without positive
             evidence, NaN for a map that is not finite.
         where: uint8 ``(P, n, 14, 14)``, 255 * relu(R) / max(R) of the predicted class's map on a
             common grid; 0 where there is no such map or no positive evidence in it. A map that all
@@ -225,12 +225,13 @@ def _few(
     values = drawn(cams, method, leading=2).values.astype(np.float64)
     finite = np.isfinite(values).all((-2, -1))
     values[~finite] = 0
-    signed = method.values == "signed"
-    sizes = np.abs(values) if signed else np.maximum(values, 0, out=values)
+    in_colours = cams.ndim > values.ndim and not method.per_channel
+    # The sign of a colour says nothing; elsewhere a negative value speaks against the class.
+    sizes = np.abs(values) if in_colours else np.maximum(values, 0, out=values)
     peaks = sizes.max((-2, -1))
     sides = (max(AREA_GRID, side) for side in values.shape[-2:])
     spread = enlarged(values, *sides)
-    strong = (np.abs(spread) if signed else spread) >= np.expand_dims(peaks * HALF, (-2, -1))
+    strong = (np.abs(spread) if in_colours else spread) >= np.expand_dims(peaks * HALF, (-2, -1))
     # A narrow peak can lie between the positions: its map is not empty.
     areas = np.maximum(strong.mean((-2, -1)), 1 / np.prod(strong.shape[-2:]))
     areas = np.where(peaks > 0, areas, np.where(finite, 0, np.nan))

@@ -54,6 +54,7 @@ from camreport.pipeline.shard import (
     total_cost,
     with_methods,
 )
+from camreport.pipeline.structure import structure_of
 from camreport.pipeline.truth import (
     TrueMaps,
     compute_true_maps,
@@ -196,13 +197,17 @@ def compute(
         tally.add_true(number, truth.sidecar)
     reused = len(files) - sum(len(job.indices(number)) for number in work.computed)
     progress(reused - sum(map(len, work.unexplained.values())))
+    # Where nothing is computed, versions and structure are those that the maps come from.
+    before = None if work.computed or work.unexplained else job.writer.manifest()
+    structure = before.structure if before else structure_of(model)
     if work.lost or work.other or work.unexplained:
         explainer = explainer or make_explainer(model, request, plan)
         with explainer, _writing_behind(job.commit, limits.waiting_shards) as commit:
             _compute_missing(job, work, explainer, commit, tally, progress)
-    manifest = make_manifest(model, plan, request, job.describe.classes, tally, len(files))
-    before = job.writer.manifest()
-    if before and not (work.computed or work.unexplained):  # the maps come from these versions
+    manifest = make_manifest(
+        model, structure, plan, request, job.describe.classes, tally, len(files)
+    )
+    if before:
         manifest = replace(manifest, versions=before.versions)
     changed = job.writer.complete(manifest)
     measured = [number for number, finished in work.kept.items() if finished.sidecar.bytes]

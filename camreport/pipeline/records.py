@@ -24,6 +24,7 @@ from camreport.results.schema import (
     Manifest,
     ModelEntry,
     Sidecar,
+    Structure,
     TotalCost,
     Totals,
     TrueSidecar,
@@ -153,6 +154,7 @@ def class_entries(
 
 def make_manifest(
     model: LoadedModel,
+    structure: Structure,
     plan: RunPlan,
     request: Request,
     classes: tuple[ClassEntry, ...],
@@ -167,6 +169,7 @@ def make_manifest(
         device=", ".join(sorted(tally.devices)),
         seed=request.settings.seed if request.draws_noise else None,
         model=_model_entry(model, plan, tally),
+        structure=structure,
         preprocessing=model.preprocessing,
         classes=classes,
         layers=plan.layers,

@@ -29,6 +29,12 @@ PHOTO, PHOTO_OFFSETS = "photo", "photo_offsets"
 FEATURE_MAPS, CHANNEL_WEIGHTS = "feature_maps", "channel_weights"
 """Names of a shard's arrays; feature maps and channel weights have a layer's address added."""
 
+MAX_MODULES = 1000
+"""Largest number of runs of modules that a model's structure lists."""
+
+MAX_PRINTED = 50_000
+"""Largest number of characters of a model's printed text."""
+
 MAX_SIDE = 1_000_000
 """Largest number of pixels on a side of an image."""
 
@@ -44,6 +50,11 @@ def _shard_name(value: str) -> None:
 def _file_name(value: str) -> None:
     if not PurePosixPath(value).name:
         raise UnfitError("the name of a file", value)
+
+
+def _printed(value: str) -> None:
+    if len(value) > MAX_PRINTED:
+        raise UnfitError(f"up to {MAX_PRINTED} characters", value)
 
 
 def _method_key(value: str) -> None:
@@ -116,6 +127,43 @@ class ModelEntry(Entry):
     output: str | None = None
     warning: Message | None = None
     notes: tuple[Message, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModuleEntry(Entry):
+    """One run of one of the model's modules.
+
+    Attributes:
+        address: name of the module, with ``#number`` if it runs several times.
+        type: class name of the module.
+        shape: shape of the output for one image; None if the output is not a tensor.
+        parameters: number of parameters of the module and of those inside it.
+    """
+
+    address: str
+    type: str
+    shape: tuple[Count, ...] | None
+    parameters: Count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Structure(Entry):
+    """What a model is made of.
+
+    Attributes:
+        printed: what ``print(model)`` says, perhaps cut off.
+        modules: the runs of its modules, in the order in which they started.
+        more: number of further runs that are not listed.
+    """
+
+    printed: Annotated[str, _printed]
+    modules: tuple[ModuleEntry, ...]
+    more: Count
+
+    def check(self) -> None:
+        """Refuse more modules than a report lists."""
+        if len(self.modules) > MAX_MODULES:
+            raise UnfitError(f"up to {MAX_MODULES} entries", len(self.modules), ".modules")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -375,6 +423,7 @@ class Manifest(Entry):
         device: device on which the results were computed.
         seed: random seed of the noise; None if no noise was drawn.
         model: the model that was explained.
+        structure: what the model is made of.
         preprocessing: the conversion of a photograph to the model's input.
         classes: the model's classes, in the order of their indices.
         layers: the layers with maps, in network order.
@@ -397,6 +446,7 @@ class Manifest(Entry):
     device: str
     seed: int | None
     model: ModelEntry
+    structure: Structure
     preprocessing: Preprocessing
     classes: Annotated[tuple[ClassEntry, ...], filled]
     layers: Annotated[tuple[LayerEntry, ...], filled]

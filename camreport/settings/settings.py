@@ -302,7 +302,7 @@ class Settings:
         False,
         group="Output",
         affects="report",
-        help="Also write OUT/figures/: a PNG for each map, a sheet for each image.",
+        help="Also write OUT/figures/: a PNG for each map, a sheet for each image, channel grids.",
     )
     overwrite: bool = option(
         False,

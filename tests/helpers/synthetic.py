@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.images.preprocessing import Preprocessing
+from camreport.insight.cache import keep_numbers
 from camreport.messages import message
-from camreport.results.reader import softmax
+from camreport.results.reader import load_results, softmax
 from camreport.results.schema import (
     MAX_INLINE,
     SCHEMA,
@@ -28,11 +29,13 @@ from camreport.results.schema import (
     ModelEntry,
     Prediction,
     Sidecar,
+    Structure,
     TotalCost,
     Totals,
 )
 from camreport.results.shards import (
     Arrays,
+    numbers_name,
     pack_photos,
     shard_name,
     sidecar_name,
@@ -98,7 +101,17 @@ def write_results(
         _write_shard(folder, shard, rows[: len(own)], jpegs)
         _write_json(folder / sidecar_name(shard), _sidecar(own))
     _write_json(folder / "manifest.json", manifest_of(methods, grids, images))
+    _write_numbers(out, count)
     return out
+
+
+def _write_numbers(out: Path, count: int) -> None:
+    """Write the numbers of the first and of the last shard; those between are like the first."""
+    results = load_results(out)
+    last = (count - 1) // IN_SHARD
+    keep_numbers(results, {0, last})
+    for shard in range(1, last):
+        os.link(results.path / numbers_name(0), results.path / numbers_name(shard))
 
 
 def _write_shard(folder: Path, shard: int, rows: Sequence[Arrays], jpegs: Sequence[bytes]) -> None:
@@ -222,6 +235,7 @@ def manifest_of(
             parameters=0,
             notes=(),
         ),
+        structure=Structure(printed="Synthetic()", modules=(), more=0),
         preprocessing=Preprocessing(),
         classes=tuple(ClassEntry(index=i, name=name) for i, name in enumerate(CLASSES)),
         layers=tuple(

@@ -7,6 +7,7 @@ export function method(key: string, more: Partial<MethodFacts> = {}): MethodFact
   return {
     key,
     name: key,
+    family: "gradient",
     classSpecific: true,
     signed: false,
     perLayer: true,
@@ -44,7 +45,12 @@ export function report(more: Partial<Report> = {}): Report {
     perOverview: 500,
     glance: { method: "grad_cam", layer: "features.12" },
     classes: ["cat", "dog", "fox"],
-    layers: ["features.0", "features.12"].map((address) => ({ address, type: "ReLU", alike: [] })),
+    layers: ["features.0", "features.12"].map((address) => ({
+      address,
+      name: address,
+      type: "ReLU",
+      alike: [],
+    })),
     fused: false,
     input: false,
     methods: [
@@ -59,6 +65,7 @@ export function report(more: Partial<Report> = {}): Report {
     opacity: 90,
     colormaps: ["inferno", "viridis"],
     tables: {},
+    structure: { printed: "", modules: [], more: 0 },
     images: {
       index: [0, 1, 3, 4],
       file: ["b10.jpg", "b9.jpg", "Ape.jpg", "none.jpg"],

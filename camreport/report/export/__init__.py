@@ -1,23 +1,30 @@
-"""A report on disk for other programs: figures, a table, one archive, one document.
+"""A report on disk for other programs: figures, tables, one archive, one document.
 
 Everything is made from ``OUT/results`` and ``OUT/index.html``, without torch.
 """
 
 from camreport.report.export.archive import count_packed, export_archive, own_data, remove_exports
-from camreport.report.export.figures import FIGURES, count_figures, export_figures
+from camreport.report.export.figures import (
+    FIGURES,
+    chosen_images,
+    count_figures,
+    export_figures,
+)
 from camreport.report.export.pdf import DOCUMENT, export_document, is_outdated
-from camreport.report.export.table import TABLE, export_table
+from camreport.report.export.table import TABLE, export_table, export_tables
 
 __all__ = [
     "DOCUMENT",
     "FIGURES",
     "TABLE",
+    "chosen_images",
     "count_figures",
     "count_packed",
     "export_archive",
     "export_document",
     "export_figures",
     "export_table",
+    "export_tables",
     "is_outdated",
     "own_data",
     "remove_exports",

@@ -10,13 +10,14 @@ from camreport.files import MARKER, is_file, is_marked, remove_tree, writing
 from camreport.messages.progress import Progress
 from camreport.report.export.figures import FIGURES
 from camreport.report.export.pdf import DOCUMENT, is_older, report_page
-from camreport.report.export.table import TABLE, is_our_table
+from camreport.report.export.table import TABLES, is_our_table
 from camreport.results.reader import DATA, load_results
 
 _DATA_FILE = re.compile(
     r"camreport\.(js|css)|report\.js|(overview|images)-\d{4,}\.js|thumbs/\d{2,}/\d{5,}\.jpg|"
     r"tiles/\d+(-\d+-\w+)?\.jpg"
 )
+_FIGURE = re.compile(rf".+\.png|model_layers\.csv|model_structure\.txt|{re.escape(MARKER)}")
 
 
 def export_archive(out: str | Path, progress: Progress = lambda count: None) -> Path:
@@ -64,22 +65,23 @@ def own_data(folder: Path) -> list[Path]:
 
 
 def remove_exports(out: str | Path) -> None:
-    """Remove table and figures of earlier results, as far as this is possible.
+    """Remove tables and figures of earlier results, as far as this is possible.
 
-    Only what is ours goes: a table with our heading, figures with our mark. A document stays, it
+    Only what is ours goes: tables with our headings, figures with our mark. A document stays, it
     may be anybody's.
     """
-    table = Path(out, TABLE)
-    with suppress(OSError):
-        if is_our_table(table):
-            table.unlink()
+    for name in TABLES:
+        with suppress(OSError):
+            if is_our_table(Path(out, name)):
+                Path(out, name).unlink()
     remove_tree(Path(out, FIGURES))
 
 
 def _exports(folder: Path) -> list[Path]:
-    """Return the table, the figures and the document of a report that are there."""
+    """Return the tables, the figures and the document of a report that are there."""
     figures = folder / FIGURES
-    drawn = [*sorted(figures.glob("*.png")), figures / MARKER] if is_marked(figures) else []
-    table = [folder / TABLE] if is_our_table(folder / TABLE) else []
+    drawn = sorted(figures.iterdir()) if is_marked(figures) else []
+    drawn = [path for path in drawn if _FIGURE.fullmatch(path.name)]
+    tables = [folder / name for name in TABLES if is_our_table(folder / name)]
     printed = [] if is_older(folder) else [folder / DOCUMENT]
-    return [path for path in (*table, *printed, *drawn) if is_file(path)]
+    return [path for path in (*tables, *printed, *drawn) if is_file(path)]

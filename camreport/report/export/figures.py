@@ -1,67 +1,62 @@
-"""Figures for papers and slides: each map on its photograph, and a contact sheet of each image."""
+"""Figures for papers and slides: maps on their photographs, contact sheets and feature maps."""
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from functools import cache, partial
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from io import BytesIO
-from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from camreport.errors import ResultsError
+from camreport.errors import InputError, ResultsError, suggestion
 from camreport.files import MARKER, check_no_links, is_marked, make_folder, remove_tree, write
 from camreport.messages.progress import Progress
-from camreport.report.appearance import (
-    Part,
-    appearance,
-    drawn_over,
-    format_probability,
-    seen_part,
+from camreport.report.appearance import seen_part
+from camreport.report.export.lettering import FONTS, readable_words
+from camreport.report.export.sheets import DPI, grid, map_picture, sheet
+from camreport.report.export.structure import (
+    count_pictures,
+    structure_pictures,
+    structure_table,
+    structure_text,
 )
-from camreport.results.reader import MapRecord, Results, load_results
+from camreport.report.gallery.language import Words, language_of
+from camreport.results.reader import REPORT, MapRecord, Results, load_results
 from camreport.results.schema import ImageEntry
 
 FIGURES = "figures"
 """The folder of the figures, in the report's folder."""
 
-FONTS = (
-    *("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSansSC-Regular.otf", "wqy-microhei.ttc"),
-    *("msyh.ttc", "simsun.ttc", "PingFang.ttc", "Hiragino Sans GB.ttc", "Arial Unicode.ttf"),
-)
-"""Fonts with more letters than Pillow's own, as Linux, Windows and macOS name their files."""
-
-_TILE = 176
-_MARGIN = 12
-_LINE = 18
-_FONT_SIZE = 13
-
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
 
 def export_figures(
     out: str | Path,
     progress: Progress = lambda count: None,
+    *,
+    images: str | None = None,
+    language: str | None = None,
     fonts: tuple[str, ...] = FONTS,
 ) -> list[Path]:
-    """Write ``OUT/figures``: for each image a contact sheet, and for each map a picture.
+    """Write ``OUT/figures``: each image's contact sheet, feature maps and maps, and the model.
 
-    Names are short and ASCII, such as ``both_class0-cat_layer_cam_features.12.png`` and
-    ``both_sheet.png``; a number tells apart what would have the same name. The folder is made
-    anew.
+    Names are short and ASCII: ``both_sheet.png``, ``both_channels_features.10.png`` where the run
+    kept feature maps, ``both_class0-cat_layer_cam_features.12.png``; a number distinguishes what
+    would have the same name. The model's structure lies in ``model_structure.txt``,
+    ``model_layers.csv`` and ``model_layers.png``. The folder is made anew.
 
     Args:
         out: the folder of the report.
         progress: called with the number of newly drawn images.
-        fonts: files of fonts to write with, where Pillow's own has not all letters of a text.
+        images: which images, as for ``chosen_images``; all if None.
+        language: of the words in the pictures; that of the report if None.
+        fonts: files of fonts to write with; Pillow's own where none is there.
 
     Returns:
         The files.
 
     Raises:
+        InputError: no image fits ``images``.
         ResultsError: the results are missing, incomplete or damaged, or the folder holds what
             is no figure of ours.
         OutputError: a file cannot be written.
@@ -69,43 +64,95 @@ def export_figures(
     results = load_results(out)
     root = results.path.parent
     folder = root / FIGURES
+    chosen = chosen_images(results, images)
+    words = readable_words(language or language_of(root / REPORT), fonts)
     _claim(folder, root)
     taken: set[str] = set()
     written: list[Path] = []
 
-    def keep(name: str, picture: Image.Image) -> None:
-        written.append(folder / (_unique(name, taken) + ".png"))
-        write(written[-1], _png(picture), root)
+    def keep(name: str, content: bytes) -> None:
+        written.append(folder / name)
+        write(written[-1], content, root)
 
-    for image in results.readable:
-        photo = np.asarray(results.picture(image.index))
-        seen = seen_part(results.manifest.preprocessing, image)
-        maps = sorted(results.maps(image.index), key=attrgetter("slot"))
-        name = _unique(_image_name(image), taken)
-        for record in maps:
-            of_class = _class_part(results, record)
-            own = f"{name}_{of_class}_{record.method.key}_{_layer_name(record)}"
-            keep(own, _picture(photo, seen, record))
-        keep(f"{name}_sheet", _sheet(results, image, photo, seen, maps, fonts))
+    for image in chosen:
+        for name, picture, dpi in _figures(results, image, taken, words, fonts):
+            keep(f"{_unique(name, taken)}.png", _png(picture, dpi))
         progress(1)
+    structure = results.manifest.structure
+    keep("model_structure.txt", structure_text(structure))
+    keep("model_layers.csv", structure_table(structure))
+    for picture in structure_pictures(structure, words, fonts):
+        keep(f"{_unique('model_layers', taken)}.png", _png(picture, DPI))
     return written
 
 
-def count_figures(out: str | Path) -> int:
-    """Return how many pictures ``export_figures`` would write, judged by the first image.
+def chosen_images(results: Results, images: str | None) -> Sequence[ImageEntry]:
+    """Return the readable images that a text stands for.
+
+    Args:
+        results: of the run.
+        images: a number for the first so many, or names of files, perhaps with ``*``, separated
+            by commas; None for all.
 
     Raises:
-        ResultsError: as for ``export_figures``.
+        InputError: no image fits.
+    """
+    readable = results.readable
+    if images is None:
+        return readable
+    if images.isdecimal() and int(images):
+        return readable[: int(images)]
+    names = [name.strip() for name in images.split(",")]
+    found = [image for image in readable if any(fnmatch(image.file, name) for name in names)]
+    if not found:
+        near = suggestion(names[0], [image.file for image in readable])
+        raise InputError(
+            f"images: expected a number or names of images in the report, got {images!r}.{near}"
+        )
+    return found
+
+
+def count_figures(out: str | Path, images: str | None = None) -> int:
+    """Return how many files ``export_figures`` would write, judged by the first image.
+
+    Raises:
+        InputError, ResultsError: as for ``export_figures``.
     """
     results = load_results(out)
-    images = results.readable
-    maps = list(results.maps(images[0].index))
-    return len(images) * (len(maps) + 1)
+    chosen = chosen_images(results, images)
+    maps = sum(1 for _ in results.maps(chosen[0].index))
+    manifest = results.manifest
+    of_model = 2 + count_pictures(manifest.structure)
+    return len(chosen) * (1 + len(manifest.channels) + maps) + of_model
 
 
-def _png(picture: Image.Image) -> bytes:
+def _figures(
+    results: Results,
+    image: ImageEntry,
+    taken: set[str],
+    words: Words,
+    fonts: tuple[str, ...],
+) -> Iterator[tuple[str, Image.Image, int | None]]:
+    """Yield an image's pictures, each with its name and its dots per inch, if it has any."""
+    photo = np.asarray(results.picture(image.index))
+    seen = seen_part(results.manifest.preprocessing, image)
+    order = results.manifest.methods
+    maps = sorted(results.maps(image.index), key=lambda m: (m.slot, order.index(m.method.key)))
+    name = _unique(_image_name(image), taken)
+    for record in maps:
+        of_class = _class_part(results, record)
+        own = f"{name}_{of_class}_{record.method.key}_{_layer_name(record.layer)}"
+        yield own, map_picture(photo, seen, record, words, fonts), None
+    yield f"{name}_sheet", sheet(results, image, photo, seen, maps, words, fonts), DPI
+    for layer in results.manifest.channels:
+        channels = results.channels(image.index, layer.address).maps
+        own = f"{name}_channels_{_layer_name(layer.address)}"
+        yield own, grid(image, layer, channels, words, fonts), DPI
+
+
+def _png(picture: Image.Image, dpi: int | None) -> bytes:
     buffer = BytesIO()
-    picture.save(buffer, format="PNG")
+    picture.save(buffer, format="PNG", **({} if dpi is None else {"dpi": (dpi, dpi)}))
     return buffer.getvalue()
 
 
@@ -117,117 +164,14 @@ def _class_part(results: Results, record: MapRecord) -> str:
     return f"class{record.target}-{name}" if name else f"class{record.target}"
 
 
-def _sheet(
-    results: Results,
-    image: ImageEntry,
-    photo: NDArray[np.uint8],
-    seen: Part,
-    maps: Sequence[MapRecord],
-    fonts: tuple[str, ...],
-) -> Image.Image:
-    """Draw an image's contact sheet: layers as rows, classes and methods as columns."""
-    columns = list(dict.fromkeys((record.slot, record.method) for record in maps))
-    rows = list(dict.fromkeys(record.layer for record in maps))
-    small = Image.fromarray(photo)
-    small.thumbnail((_TILE, _TILE))
-    pixels = np.asarray(small)
-    head = 2 * _LINE + _MARGIN
-    wide, high = _TILE + _MARGIN, small.height + _LINE + _MARGIN
-    size = (_MARGIN + wide * (1 + len(columns)), head + high * len(rows) + _LINE)
-    sheet = Image.new("RGB", size, "white")
-    write = partial(_write, ImageDraw.Draw(sheet), fonts)
-    write(_MARGIN, _MARGIN // 2, image.file, _image_name(image))
-    sheet.paste(small, (_MARGIN, head))
-    titles = {(record.slot, record.method): _title(results, image, record) for record in maps}
-    for place, column in enumerate(columns, start=1):
-        left = _MARGIN + place * wide
-        write(left, _MARGIN // 2, *titles[column])
-        write(left, _MARGIN // 2 + _LINE, column[1].name)
-    for record in maps:
-        left = _MARGIN + (1 + columns.index((record.slot, record.method))) * wide
-        top = head + rows.index(record.layer) * high
-        sheet.paste(_picture(pixels, seen, record), (left, top))
-        write(left, top + small.height, record.layer, _layer_name(record))
-    return sheet
-
-
-def _title(results: Results, image: ImageEntry, record: MapRecord) -> tuple[str, str]:
-    """Return a column's class with its probability, and the same without the class's name."""
-    if record.target is None:
-        return "any class", "any class"
-    chance = format_probability(float(results.probabilities(image.index)[record.target]))
-    name = results.manifest.class_names[record.target]
-    return f"{chance} {name}", f"{chance} class {record.target}"
-
-
-def _picture(photo: NDArray[np.uint8], seen: Part, record: MapRecord) -> Image.Image:
-    """Draw a map over its photograph; one without positive values is labelled instead."""
-    shown = appearance(record)
-    picture = Image.fromarray(drawn_over(photo, shown, seen))
-    state = shown.quantised.state
-    if state != "positive":
-        draw, font = ImageDraw.Draw(picture), _own_font()
-        label = {"empty": "no positive evidence", "undefined": "undefined"}[state]
-        box = draw.textbbox((6, picture.height - 24), label, font=font)
-        draw.rectangle((box[0] - 4, box[1] - 3, box[2] + 4, box[3] + 3), fill="white")
-        draw.text((6, picture.height - 24), label, fill="black", font=font)
-    return picture
-
-
-def _write(
-    draw: ImageDraw.ImageDraw,
-    fonts: tuple[str, ...],
-    left: int,
-    top: int,
-    text: str,
-    instead: str = "",
-) -> None:
-    """Write as much of a line as a column takes, or ``instead`` where no font has its letters."""
-    font = _font_of(text, fonts)
-    if font is None:
-        text, font = instead, _own_font()
-    while font.getlength(text) > _TILE and len(text) > 4:
-        text = text[:-2].rstrip("…") + "…"
-    draw.text((left, top + _FONT_SIZE), text, fill="black", font=font, anchor="ls")
-
-
-@cache
-def _own_font() -> _Font:
-    """Return Pillow's own font, which is always there."""
-    return ImageFont.load_default(_FONT_SIZE)
-
-
-@cache
-def _installed(fonts: tuple[str, ...]) -> list[_Font]:
-    """Return Pillow's own font and those of these files that this machine has."""
-    found: list[_Font] = [_own_font()]
-    for name in fonts:
-        try:
-            found.append(ImageFont.truetype(name, _FONT_SIZE))
-        except OSError:
-            continue
-    return found
-
-
-@cache
-def _font_of(text: str, fonts: tuple[str, ...]) -> _Font | None:
-    """Return the first font that has every letter of a text."""
-    letters = [letter for letter in dict.fromkeys(text) if not letter.isspace()]
-    for font in _installed(fonts):
-        missing = bytes(font.getmask("\U0010fffe"))
-        if all(bytes(font.getmask(letter)) != missing for letter in letters):
-            return font
-    return None
-
-
 def _image_name(image: ImageEntry) -> str:
     """Return a name in ASCII for an image: its own, or else its number."""
     stem = str(PurePosixPath(image.file).with_suffix(""))
     return _short(stem, 40) or f"image{image.index + 1}"
 
 
-def _layer_name(record: MapRecord) -> str:
-    return _short(record.layer, 60) or "layer"
+def _layer_name(address: str) -> str:
+    return _short(address, 60) or "layer"
 
 
 def _short(text: str, most: int) -> str:

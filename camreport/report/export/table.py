@@ -1,7 +1,8 @@
-"""The table of every map, for spreadsheets and statistics."""
+"""The tables of every map and over all images, for spreadsheets and statistics."""
 
 import csv
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from operator import attrgetter
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from camreport.files import is_file, writing
+from camreport.insight.aggregates import MapAggregate, PairAggregate, aggregate
+from camreport.insight.columns import image_columns
 from camreport.messages.progress import Progress
 from camreport.report.appearance import appearance
 from camreport.report.heatmap import quantise, shade
@@ -17,18 +20,64 @@ from camreport.results.schema import ImageEntry
 from camreport.settings import NONE
 
 TABLE = "maps.csv"
-"""File name of the table, in the report's folder."""
+"""File name of the table of every map, in the report's folder."""
 
 COLUMNS = (
     *("image", "true_class", "class_index", "class", "probability", "logit", "layer", "method"),
     *("state", "raw_maximum", "area_above_half"),
 )
-"""Headings of the table. The true class is empty where no label gave it. The area is the fraction
+"""Headings of that table. The true class is empty where no label gave it. The area is the fraction
 of what the model saw where the map is at least half of its maximum, enlarged as the report draws
 it; maximum and area are empty for a map without positive values."""
 
+IMAGE_COLUMNS = ("image", "true_class", "predicted_class", "probability", "layer")
+"""First headings of ``images.csv``; those of ``image_columns`` at that layer follow."""
+
+METHOD_COLUMNS = (
+    *("method", "layer", "maps", "maps_without_evidence", "maps_undefined", "median_area"),
+    *("predicted_maps", "predicted_maps_without_evidence", "predicted_median_area"),
+    *("right_maps", "right_median_area", "wrong_maps", "wrong_median_area"),
+    *("predicted_class_not_explained", "two_classes_images", "two_classes_median_correlation"),
+    "two_classes_nearly_alike",
+)
+"""Headings of ``methods.csv``: areas of the maps of all explained classes, then of the predicted
+class's, also by outcome, then how alike the maps of an image's two most probable classes are."""
+
+PAIR_COLUMNS = (
+    *("layer", "method", "other_method", "maps", "median_rank_correlation"),
+    "median_top_fifth_overlap",
+)
+"""Headings of ``agreement.csv``."""
+
+TABLES: Mapping[str, Sequence[str]] = {
+    TABLE: COLUMNS,
+    "images.csv": IMAGE_COLUMNS,
+    "methods.csv": METHOD_COLUMNS,
+    "agreement.csv": PAIR_COLUMNS,
+}
+"""The headings of all tables, or the first ones, by file name."""
+
 _RUN = re.compile(r"^[\t\r\n]|(^|[;,|\t])\s*[=+@-]")
 """What a spreadsheet takes for a formula: at the start of a text or of what it splits that into."""
+
+
+def export_tables(out: str | Path, progress: Progress = lambda count: None) -> list[Path]:
+    """Write all tables: ``OUT/maps.csv``, and ``images.csv``, ``methods.csv``, ``agreement.csv``.
+
+    As ``export_table`` does.
+    """
+    every_map = export_table(out, progress)
+    results = load_results(out)
+    found = aggregate(results)
+    rows = (
+        _image_rows(results),
+        (METHOD_COLUMNS, *map(_method_row, found.maps)),
+        (PAIR_COLUMNS, *map(_pair_row, found.pairs)),
+    )
+    paths = [every_map.with_name(name) for name in TABLES if name != TABLE]
+    for path, own in zip(paths, rows, strict=True):
+        _write(path, own)
+    return [every_map, *paths]
 
 
 def export_table(out: str | Path, progress: Progress = lambda count: None) -> Path:
@@ -46,25 +95,35 @@ def export_table(out: str | Path, progress: Progress = lambda count: None) -> Pa
     """
     results = load_results(out)
     path = results.path.parent / TABLE
-    with writing(path, results.path.parent) as binary:
-        file = TextIOWrapper(binary, encoding="utf-8-sig", newline="", write_through=True)
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for image in results.readable:
-            for record in sorted(results.maps(image.index), key=attrgetter("slot")):
-                writer.writerow(_row(results, image, record))
-            progress(1)
-        file.flush()
-        file.detach()
+    _write(path, _map_rows(results, progress))
     return path
 
 
 def is_our_table(table: Path) -> bool:
-    """Say whether a file is a table with our heading."""
+    """Say whether a file is a table with our headings for its name."""
     if not is_file(table):
         return False
     with table.open(encoding="utf-8-sig", errors="replace") as file:
-        return file.readline(1000).strip() == ",".join(COLUMNS)
+        headings = file.readline(1000).strip().split(",")
+    expected = TABLES[table.name]
+    return tuple(headings[: len(expected)]) == expected
+
+
+def _write(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write the lines of a table, its headings first."""
+    with writing(path, path.parent) as binary:
+        file = TextIOWrapper(binary, encoding="utf-8-sig", newline="", write_through=True)
+        csv.writer(file).writerows(rows)
+        file.flush()
+        file.detach()
+
+
+def _map_rows(results: Results, progress: Progress) -> Iterator[Sequence[object]]:
+    yield COLUMNS
+    for image in results.readable:
+        for record in sorted(results.maps(image.index), key=attrgetter("slot")):
+            yield _row(results, image, record)
+        progress(1)
 
 
 def _row(results: Results, image: ImageEntry, record: MapRecord) -> list[object]:
@@ -77,18 +136,52 @@ def _row(results: Results, image: ImageEntry, record: MapRecord) -> list[object]
         logit = f"{results.logits(image.index)[record.target]:.6g}"
         of_class = [
             record.target,
-            _plain(names[record.target]),
+            plain(names[record.target]),
             f"{chance:.6f}",
             logit if manifest.activation != NONE else "",
         ]
     return [
-        _plain(image.file),
-        "" if image.label is None else _plain(names[image.label]),
+        plain(image.file),
+        "" if image.label is None else plain(names[image.label]),
         *of_class,
-        _plain(record.layer),
+        plain(record.layer),
         record.method.key,
         *_measured(record, manifest.preprocessing.size),
     ]
+
+
+def _image_rows(results: Results) -> Iterator[Sequence[object]]:
+    """Yield the lines of ``images.csv``."""
+    names, layer = results.manifest.class_names, results.manifest.glance.layer
+    columns = image_columns(results, layer)
+    yield *IMAGE_COLUMNS, *columns
+    for image, *numbers in zip(results.readable, *columns.values(), strict=True):
+        label = "" if image.label is None else plain(names[image.label])
+        top = [(plain(p.name), f"{p.probability:.6f}") for p in image.top[:1]] or [("", "")]
+        yield plain(image.file), label, *top[0], plain(layer), *map(_given, numbers)
+
+
+def _method_row(of: MapAggregate) -> Sequence[object]:
+    """Return a line of ``methods.csv``."""
+    every, predicted = of.explained, of.predicted["all"]
+    judged = [of.predicted["right"], of.predicted["wrong"]]
+    return (
+        *(of.key.method, plain(of.key.layer)),
+        *(every.maps, every.empty, every.undefined, _given(every.median)),
+        *(predicted.maps, predicted.empty, _given(predicted.median)),
+        *(value for areas in judged for value in (areas.maps, _given(areas.median))),
+        *(of.unexplained, of.likeness.n, _given(of.likeness.median), of.alike),
+    )
+
+
+def _pair_row(of: PairAggregate) -> Sequence[object]:
+    """Return a line of ``agreement.csv``."""
+    medians = _given(of.correlation.median), _given(of.overlap.median)
+    return plain(of.layer), *of.methods, of.correlation.n, *medians
+
+
+def _given(number: float | None) -> object:
+    return "" if number is None else number
 
 
 def _measured(record: MapRecord, size: tuple[int, int]) -> list[str]:
@@ -103,6 +196,6 @@ def _measured(record: MapRecord, size: tuple[int, int]) -> list[str]:
     return [quantised.state, f"{quantised.peak + shown.base:.9g}", f"{np.mean(strong):.4f}"]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula to run."""
     return f"'{text}" if _RUN.search(text) else text

@@ -164,6 +164,7 @@ def report_data(
         "ranks": max(map(len, totals.targets)),
         "sameClasses": same_classes,
         "channels": [layer.address for layer in manifest.channels],
+        "structure": manifest.structure.to_json(),
         "peaks": totals.peaks,
         **_colours(),
         "images": columns(results.readable)

@@ -154,8 +154,15 @@ export interface ImageColumns {
   /** Place of the true class among an image's explained ones; empty where no image has one. */
   true: (number | null)[];
   top: [index: number, probability: number][][];
-  /** By name: `area.<method>` and `disagreement` at the first choice's layer, and `margin`. */
+  /** By name: `area.<method>`, `disagreement` and `overlap` at the first choice's layer, `margin`. */
   numbers: Record<string, (number | null)[]>;
+}
+
+/** What the model is made of; `more` counts the runs of modules that are not listed. */
+export interface Structure {
+  printed: string;
+  modules: { address: string; type: string; shape: number[] | null; parameters: number }[];
+  more: number;
 }
 
 /** What is known of the run as a whole. */
@@ -174,6 +181,7 @@ export interface Report {
   ranks: number;
   sameClasses: number[] | null;
   channels: string[];
+  structure: Structure;
   peaks: Record<string, number>;
   opacity: number;
   colormaps: string[];

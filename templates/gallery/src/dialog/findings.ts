@@ -1,12 +1,13 @@
 // What is found on one map: marks on it, and facts beside it.
 import { data, store } from "../app";
 import type { CellId } from "../data/cells";
-import type { ImageRecord } from "../data/dataset";
+import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
+import { contrastWords } from "../maps/describe";
 import type { Shaded } from "../maps/look";
 import { type Region, highFraction, imagePixel, peakAt, regions } from "../maps/measure";
 import { bdi, h } from "../parts/dom";
-import { areaPercent, number, percent, probability, t } from "../parts/words";
+import { areaPercent, className, number, percent, probability, t } from "../parts/words";
 import type { Open } from "./probe";
 
 /** Most regions with a box on the map; the facts count them all. */
@@ -27,7 +28,7 @@ interface Fact {
 
 /** Marks for the photograph, and facts. */
 export function findings({ id, image, cam, map }: Open) {
-  const facts = classFacts(id, image);
+  const facts = classFacts(id, image, cam);
   if (!cam) return { marks: [], facts };
   if (!map) return { marks: [], facts: [...facts, ...valueFacts(cam)] };
   const high = regions(map, cam, highFraction());
@@ -64,10 +65,18 @@ const fact = (key: string, value: string, values: Record<string, string | number
   meaning: t(`meaning.${key}`, values),
 });
 
-function classFacts({ method, rank }: CellId, image: ImageRecord): Fact[] {
+function classFacts(
+  { method, rank }: CellId,
+  image: ImageRecord,
+  cam: CamCell | undefined,
+): Fact[] {
   if (!data.methodOf(method).classSpecific) return [];
+  if (rank === CONTRAST) {
+    const meaning = contrastWords(image, cam);
+    return [{ name: t("fact.contrast"), value: data.classOf(image, rank), meaning }];
+  }
   const said = t("fact.probability", { probability: probability(image.probabilities[rank]) });
-  return [fact("class", [data.classOf(image, rank), said].join(t("comma")))];
+  return [fact("class", [className(image, rank), said].join(t("comma")))];
 }
 
 function valueFacts(cam: CamCell): Fact[] {

@@ -1,15 +1,15 @@
 // One map as a file: a figure with its caption and its colour bar.
 import { data, store } from "../app";
 import type { CellId } from "../data/cells";
-import type { ImageRecord } from "../data/dataset";
+import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
 import { composite, mapLayer } from "../maps/composite";
-import { scaleWords } from "../maps/describe";
+import { contrastWords, scaleWords } from "../maps/describe";
 import { ZERO } from "../maps/heat";
 import { isDrawn, longSide, scaleOf, tableName } from "../maps/look";
 import { h } from "../parts/dom";
 import { paintColours } from "../parts/legend";
-import { number, prose, t } from "../parts/words";
+import { className, layerName, number, prose, t } from "../parts/words";
 import { FIGURE_SIDE, FONTS, type Figure, type Measure, layOutFigure } from "./figure";
 import { type Layers, svgOf } from "./svg";
 
@@ -28,9 +28,13 @@ const fontOf = (size: number, bold: boolean) => `${bold ? 700 : 400} ${size}px $
 /** Image, class, method and layer of a map. */
 export function titleOf(id: CellId, image: ImageRecord) {
   const { classSpecific, name } = data.methodOf(id.method);
-  const ofClass = classSpecific ? data.classOf(image, id.rank) : t("class.any");
+  const ofClass = classSpecific ? className(image, id.rank) : t("class.any");
   return [image.file, ofClass, name, id.layer].join(" · ");
 }
+
+/** What a layer is called beside its address, and the run. */
+export const detailsOf = ({ layer }: CellId) =>
+  [layerName(layer), prose().run].filter((name) => name !== layer).join(t("list"));
 
 /** Values at both ends of a map's colours. */
 export function endsOf(image: ImageRecord, cam: CamCell): [from: string, to: string] {
@@ -52,8 +56,9 @@ function figureOf(id: CellId, image: ImageRecord): Figure {
     caption: [
       ...(cam?.picture ? [t("cell.picture")] : []),
       ...(cam?.state === "positive" ? [] : [t(`cell.${cam?.state ?? "absent"}`)]),
+      ...(id.rank === CONTRAST ? [contrastWords(image, cam)] : []),
       ...(isDrawn(cam) ? [scaleWords()] : []),
-      prose().run,
+      detailsOf(id),
     ],
   };
   return layOutFigure(image.width / image.height, said, measure);
@@ -134,7 +139,8 @@ function handOver(blob: Blob, name: string) {
 
 /** Name of a map's file, without its ending: image, class, method, layer and run. */
 function fileName(id: CellId, image: ImageRecord) {
-  const named = [`class${image.targets[id.rank]}`, plain(data.classOf(image, id.rank))];
+  const ofClass = id.rank === CONTRAST ? "contrast" : `class${image.targets[id.rank]}`;
+  const named = [ofClass, plain(data.classOf(image, id.rank))];
   const { classSpecific } = data.methodOf(id.method);
   const classes = classSpecific ? named.filter(Boolean).join("-") : "any-class";
   const file = plain(image.file.replace(/\.[^.]*$/, "")) || `image${image.index + 1}`;

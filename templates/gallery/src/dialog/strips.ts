@@ -1,14 +1,13 @@
 // What lies beside a map: all layers of its method, all methods at its layer, all its classes.
 import { data, store } from "../app";
 import { type CellId, idText } from "../data/cells";
-import type { ImageRecord } from "../data/dataset";
+import { CONTRAST, type ImageRecord } from "../data/dataset";
 import { availability, layersOf } from "../maps/availability";
-import { describe } from "../maps/describe";
 import { frameOf } from "../maps/frames";
 import { nameOf } from "../parts/axes";
-import { all, bdi, h, keepFocus } from "../parts/dom";
+import { all, h, keepFocus } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
-import { probability, t } from "../parts/words";
+import { className, isolated, layerName, markTrue, probability, t } from "../parts/words";
 import { change } from "../state/history";
 
 /** Pixels of the longer side of a map in a strip. */
@@ -22,29 +21,37 @@ const STRIPS = ["layer", "method", "class"] as const;
 type Strip = (typeof STRIPS)[number];
 
 /** The maps in a strip, the present one among them. */
-function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId[] {
+export function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId[] {
   if (strip === "layer") return layersOf(id.method).map((layer) => ({ ...id, layer }));
   if (strip === "class") {
     if (!data.methodOf(id.method).classSpecific) return [];
-    return image.targets.map((_, rank) => ({ ...id, rank }));
+    const contrast = data.camOf(image, { ...id, rank: CONTRAST }) ? [CONTRAST] : [];
+    return [...image.targets.keys(), ...contrast].map((rank) => ({ ...id, rank }));
   }
   return data
     .ownMethods(store.state.apart)
     .filter(({ key }) => availability(key, id.layer) === "map")
-    .map(({ key }) => ({ ...id, method: key }));
+    .map(({ key }) => ({ ...id, method: key }))
+    .filter((one) => id.rank !== CONTRAST || data.camOf(image, one));
 }
 
 /** What tells a map from the others in its strip. */
 function nameIn(strip: Strip, id: CellId, image: ImageRecord) {
   if (strip === "layer") return nameOf("layer", id.layer, id);
   if (strip === "method") return data.methodOf(id.method).name;
-  return `${data.classOf(image, id.rank)} ${probability(image.probabilities[id.rank])}`;
+  if (id.rank === CONTRAST) return className(image, id.rank);
+  const chance = probability(image.probabilities[id.rank]);
+  return markTrue(image, id.rank, `${isolated(data.classOf(image, id.rank))} ${chance}`);
 }
+
+/** A name that may be broken behind its dots. */
+const breakable = (name: string) =>
+  name.split(/(?<=\.)/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
 
 /** What all maps of a strip have in common. */
 function headOf(strip: Strip, id: CellId) {
   if (strip === "layer") return t("strip.layer", { name: data.methodOf(id.method).name });
-  if (strip === "method") return t("strip.method", { name: id.layer });
+  if (strip === "method") return t("strip.method", { name: layerName(id.layer) });
   return t("strip.class");
 }
 
@@ -68,6 +75,7 @@ function section(strip: Strip, image: ImageRecord) {
   const show = (id: CellId) => {
     const ids = neighbours(strip, id, image);
     root.hidden = ids.length < 2;
+    root.style.setProperty("--count", String(ids.length));
     list.classList.toggle("many", ids.length > MAX_IN_LINES);
     head.textContent = headOf(strip, id);
     list.setAttribute("aria-label", head.textContent);
@@ -89,11 +97,14 @@ function entry(strip: Strip, id: CellId, image: ImageRecord) {
       type: "button",
       "data-id": idText(id),
       "data-focus": `${strip} ${id[strip === "class" ? "rank" : strip]}`,
-      "aria-label": describe(id, image),
       onclick: () => change({ open: idText(id) }),
     },
     frameOf(id, SIDE),
-    h("span", { class: "name" }, bdi(name)),
+    h(
+      "span",
+      { class: "name" },
+      ...name.split(" · ").map((line) => h("bdi", {}, ...breakable(line))),
+    ),
   );
 }
 

@@ -1,10 +1,11 @@
 // Maps in words.
 import { data, store } from "../app";
 import type { CellId } from "../data/cells";
-import { CONTRAST, type ImageRecord } from "../data/dataset";
+import { CONTRAST, type ImageRecord, type Pair, isSubtracted } from "../data/dataset";
 import type { CamCell } from "../data/types";
 import {
   className,
+  isolated,
   number,
   percent,
   probability,
@@ -39,8 +40,27 @@ export function describe(id: CellId, image: ImageRecord | undefined = data.known
 
 /** Which class a map is of, or between which two it tells apart. */
 function classWords(rank: number, image: ImageRecord | undefined) {
-  const name = image ? className(image, rank) : rankName(rank);
-  return t(rank === CONTRAST ? "truth.contrast" : "class.named", { name });
+  if (image && rank === CONTRAST) return className(image, rank);
+  return t("class.named", { name: image ? className(image, rank) : rankName(rank) });
+}
+
+/** The classes of an image's pair, for a sentence. */
+export const pairNames = (image: ImageRecord, { predicted, other }: Pair) => ({
+  first: isolated(data.classOf(image, predicted)),
+  second: isolated(data.classOf(image, other)),
+});
+
+/** Whether the table shows contrasts in place of one class's maps. */
+export function showsContrast() {
+  const { view, rank, rows, columns, beside } = store.state;
+  return view === "matrix" && rank === CONTRAST && ![rows, columns, beside].includes("class");
+}
+
+/** What a contrast map is the difference of. */
+export function contrastWords(image: ImageRecord, cam: CamCell | undefined) {
+  const pair = data.pairOf(image.index);
+  const key = cam && isSubtracted(cam) ? "truth.drawn" : "truth.exact";
+  return pair ? t(key, pairNames(image, pair)) : "";
 }
 
 /** Probability and logit of an explained class; the model may return no logits. */
@@ -90,7 +110,8 @@ export function scaleWords() {
   if (scale === "report")
     words.push(t("scale.to", { peak: number(Math.max(...Object.values(peaks))) }));
   words.push(t("colormap.words", { name: colormap }));
-  if (methods.some((method) => method.signed)) words.push(t("signed.words"));
+  if (showsContrast()) words.push(t("contrast.words"));
+  else if (methods.some((method) => method.signed)) words.push(t("signed.words"));
   words.push(opacityWords());
   if (threshold) words.push(t("threshold.words", { share: percent(threshold / 100) }));
   if (contours) words.push(t("contours.words"));

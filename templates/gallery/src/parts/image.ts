@@ -4,6 +4,7 @@ import type { ImageRecord } from "../data/dataset";
 import { photoOf } from "../maps/frames";
 import { linkTo } from "../state/history";
 import { bdi, h } from "./dom";
+import { toolbar } from "./roving";
 import { probability, t } from "./words";
 
 /** Most images that a strip of photographs shows. */
@@ -23,10 +24,9 @@ export function topHint(index: number) {
 
 /** The images to choose from, as photographs with their predictions. */
 export const strip = () =>
-  h(
-    "nav",
+  toolbar(
     { class: "strip screen-only", "aria-label": t("matrix.images") },
-    h("ul", {}, ...data.report.images.index.map((index) => h("li", {}, stripEntry(index)))),
+    ...data.report.images.index.map(stripEntry),
   );
 
 function stripEntry(index: number) {

@@ -1,6 +1,6 @@
 // The page's words in the chosen language.
 import { data, store } from "../app";
-import { type ImageRecord, PREDICTED, TRUE } from "../data/dataset";
+import { CONTRAST, type ImageRecord, PREDICTED, TRUE } from "../data/dataset";
 
 /** The words for a key, with values for its placeholders. */
 export function t(key: string, values: Record<string, string | number> = {}) {
@@ -75,6 +75,7 @@ export function methodDetails(key: string) {
 export function rankName(rank: number) {
   if (rank === PREDICTED) return t("rank.predicted");
   if (rank === TRUE) return t("rank.true");
+  if (rank === CONTRAST) return t("fact.contrast");
   return data.report.sameClasses
     ? data.report.classes[data.report.sameClasses[rank]]
     : t("rank", { place: rank + 1 });
@@ -84,6 +85,8 @@ export function rankName(rank: number) {
 export const markTrue = (image: ImageRecord, rank: number, words: string) =>
   data.isTrue(image.index, rank) ? t("class.true", { name: isolated(words) }) : words;
 
-/** Name of the class at such a place. */
-export const className = (image: ImageRecord, rank: number) =>
-  markTrue(image, rank, data.classOf(image, rank));
+/** Name of the class at such a place, or of the contrast. */
+export function className(image: ImageRecord, rank: number) {
+  const name = data.classOf(image, rank);
+  return rank === CONTRAST ? t("truth.contrast", { name }) : markTrue(image, rank, name);
+}

@@ -4,6 +4,7 @@ import { button } from "../parts/controls";
 import { bdi, definitions, h } from "../parts/dom";
 import { failedList, failedTitle } from "../parts/notes";
 import { prose, t } from "../parts/words";
+import { structureSection } from "./structure";
 import { type View, viewRoot } from "./view";
 
 export function provenanceView(): View {
@@ -25,6 +26,7 @@ export function provenanceView(): View {
     h("p", { class: "command" }, h("code", {}, command), button(t("copy"), "copy", copy), said),
     definitions("rows", [...short, ...others]),
     leftOut(),
+    structureSection(),
     failures(),
     hashes(),
   );

@@ -1,15 +1,16 @@
 // The predicted class, the true one, and the contrast between them; of an image that is right, the
 // strongest other class takes the place of the true one.
 import { data, store } from "../app";
-import { CONTRAST, type ImageRecord, type Pair, isSubtracted } from "../data/dataset";
+import { CONTRAST, type ImageRecord, type Pair } from "../data/dataset";
 import type { MethodFacts } from "../data/types";
 import { layerFor, layersOf } from "../maps/availability";
 import { cellButton } from "../maps/cell";
+import { contrastWords, pairNames } from "../maps/describe";
 import { type Option, select } from "../parts/controls";
 import { bdi, h } from "../parts/dom";
 import { colourBar } from "../parts/legend";
 import { enableRoving } from "../parts/roving";
-import { isolated, markTrue, probability, t } from "../parts/words";
+import { className, isolated, layerName, markTrue, probability, t } from "../parts/words";
 import { change } from "../state/history";
 
 /** Which images' panels the reader has opened or closed: wrong ones, right ones. */
@@ -21,7 +22,7 @@ export function truthPanel(image: ImageRecord) {
   const methods = pair ? data.ownMethods(store.state.apart).filter(comparable(image, pair)) : [];
   if (!pair || !methods.length) return null;
   const method = methods.find(({ key }) => key === store.state.method) ?? methods[0];
-  const title = t(pair.wrong ? "truth.wrong" : "truth.right", namesOf(image, pair));
+  const title = t(pair.wrong ? "truth.wrong" : "truth.right", pairNames(image, pair));
   const first = layerFor(method.key, data.report.glance.layer);
   const others = layersOf(method.key).filter((layer) => layer !== first);
   const panel = h(
@@ -56,11 +57,6 @@ const comparable =
     return Boolean(cam && !cam.picture && cam.channel === undefined);
   };
 
-const namesOf = (image: ImageRecord, { predicted, other }: Pair) => ({
-  first: isolated(data.classOf(image, predicted)),
-  second: isolated(data.classOf(image, other)),
-});
-
 const choice = (methods: MethodFacts[], method: MethodFacts) =>
   select(
     t("axis.method"),
@@ -82,10 +78,10 @@ function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: stri
   const { predicted, other } = pair;
   return h(
     "div",
-    { class: "triple", role: "group", "aria-label": layer },
-    h("h4", {}, h("code", {}, layer)),
+    { class: "triple", role: "group", "aria-label": layerName(layer) },
+    h("h4", {}, bdi(layerName(layer))),
     map(predicted, t("truth.predicted", { name: wordsOf(image, predicted) })),
-    map(CONTRAST, t("truth.contrast", { name: data.classOf(image, CONTRAST) })),
+    map(CONTRAST, className(image, CONTRAST)),
     map(other, wordsOf(image, other)),
   );
 }
@@ -100,10 +96,10 @@ const wordsOf = (image: ImageRecord, rank: number) =>
 
 /** What the maps in the middle are, and what their colours mean. */
 function caption(image: ImageRecord, pair: Pair, { key }: MethodFacts, layer: string) {
-  const names = namesOf(image, pair);
+  const names = pairNames(image, pair);
   const cam = data.camOf(image, { image: image.index, rank: CONTRAST, method: key, layer });
   return [
-    h("p", { class: "hint" }, t(cam && isSubtracted(cam) ? "truth.drawn" : "truth.exact", names)),
+    h("p", { class: "hint" }, contrastWords(image, cam)),
     h(
       "p",
       { class: "bar-row" },

@@ -164,6 +164,7 @@ function headOf(axis: Axis, value: Value, fixed: Group["fixed"], scope: Scope, c
         class: "head",
         ...linkTo(focusOn(axis, value)),
         title: [focus, ...facts].join("\n"),
+        tabindex: "-1",
         "data-focus": `head ${axis} ${value}`,
       },
       ...(axis === "layer" ? layerWords(name) : [bdi(name)]),
@@ -229,7 +230,7 @@ function takeContent(cell: HTMLTableCellElement, next: HTMLTableCellElement) {
   if (idIn(cell) === idIn(next) && (idIn(cell) || cell.isEqualNode(next))) return;
   const [before, after] = [cell, next].map((one) => one.querySelector<HTMLElement>(".cell, a"));
   const focused = before !== null && before === document.activeElement;
-  if (before && after?.classList.contains("cell")) after.tabIndex = before.tabIndex;
+  if (before && after) after.tabIndex = before.tabIndex;
   cell.className = next.className;
   cell.title = next.title;
   cell.dataset.at = next.dataset.at ?? "";

@@ -110,14 +110,14 @@ def test_layer_without_a_map_says_why(open_report: Open, tmp_path: Path) -> None
     page = ready(open_report(tmp_path / "g"))
     assert page.locator("#view .nothing", has_text="needs A ≥ 0").count() == 2
     assert "needs A ≥ 0; features.10:pre is read in front" in page.inner_text(
-        "#view .note >> nth=0"
+        "#view .reasons >> nth=0"
     )
 
 
 def test_guided_methods_are_opaque_pictures_of_their_gradients(
     open_report: Open, everything: Path
 ) -> None:
-    page = ready(open_report(everything, link="#v=matrix&k=1"))
+    page = ready(open_report(everything, link="#v=matrix&k=1&ms=guided_backprop~guided_grad_cam"))
     arrays = load_results(everything).arrays(0)
     for key, layer in (("guided_backprop", "input"), ("guided_grad_cam", "features.12")):
         where = cell(0, 1, key, layer)
@@ -161,7 +161,7 @@ def test_recipro_cam_is_read_as_a_share_of_its_range(open_report: Open, everythi
 
 
 def test_full_grad_is_a_heat_map_of_averaged_pixels(open_report: Open, everything: Path) -> None:
-    page = ready(open_report(everything, link="#v=matrix&k=0"))
+    page = ready(open_report(everything, link="#v=matrix&k=0&ms=full_grad"))
     saliency = load_results(everything).arrays(0)["full_grad/input"][0]
     averaged = saliency.reshape(112, 2, 112, 2).mean((1, 3)).astype(np.float32)
     pixels = drawn(page, cell(0, 0, "full_grad", "input"))
@@ -174,14 +174,14 @@ def test_full_grad_is_a_heat_map_of_averaged_pixels(open_report: Open, everythin
 def test_recipro_cam_is_drawn_from_its_least_value_and_read_in_its_own_unit(
     open_report: Open, everything: Path
 ) -> None:
-    page = ready(open_report(everything, link="#v=matrix&k=1"))
+    page = ready(open_report(everything, link="#v=matrix&k=1&ms=recipro_cam"))
     cam = load_results(everything).arrays(0)["recipro_cam/features.12"][1]
     where = cell(0, 1, "recipro_cam", "features.12")
     pixels = drawn(page, where)
     expected = heat_pixels(quantise(cam - cam.min()), *pixels.shape[:2])
     np.testing.assert_array_equal(pixels, expected)
     for scale in ("method", "image", "report"):
-        show(page, f"#v=matrix&k=1&sc={scale}")
+        show(page, f"#v=matrix&k=1&ms=recipro_cam&sc={scale}")
         np.testing.assert_array_equal(drawn(page, where), pixels)
     show(page, "#v=matrix&k=1&open=0.1.recipro_cam.features.12")
     page.wait_for_selector("#cell[open] #probe")
@@ -222,7 +222,7 @@ def test_channel_that_contributes_most_stands_for_gradient_x_activation(
         show(page, f"#v=matrix&b=none&k={rank}")
         strongest = max(range(256), key=lambda k: float(maps[rank, k].sum()))
         where = cell(0, rank, "gradient_x_activation", "features.12")
-        assert f"channel {strongest}, max ±" in page.inner_text(where)
+        assert f"channel {strongest}, max ±" in page.inner_text(f"{where} + .measures")
         pixels = drawn(page, where)
         expected = heat_pixels(quantise(maps[rank, strongest], True), *pixels.shape[:2])
         np.testing.assert_array_equal(pixels, expected)

@@ -10,15 +10,15 @@ import { isDrawn, shaded } from "../../maps/look";
 import { all, h } from "../../parts/dom";
 import { areaPercent } from "../../parts/words";
 
-/** Write the numbers below all maps in a part of the page, or take them away. */
+/** Write numbers below the maps in a part of the page: where they are asked for, and of one channel. */
 export function refreshNumbers(root: HTMLElement) {
   for (const old of all(".measures", root)) old.remove();
-  if (!store.state.numbers) return;
+  const wanted = (cam: CamCell) => store.state.numbers || cam.channel !== undefined;
   for (const cell of all(".cell[data-id]", root)) {
     const id = idOf(cell.dataset.id ?? "");
     const image = data.knownImage(id.image);
     const cam = image && data.camOf(image, id);
-    if (image && cam?.state === "positive") cell.after(measures(image, cam));
+    if (image && cam?.state === "positive" && wanted(cam)) cell.after(measures(image, cam));
   }
 }
 

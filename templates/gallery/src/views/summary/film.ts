@@ -5,7 +5,7 @@ import type { MeanMap, MethodFacts } from "../../data/types";
 import { availability, layerList } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
 import { SIDES } from "../../maps/frames";
-import { enlarge, indices, paint } from "../../maps/heat";
+import { OPAQUE, enlarge, indices, paint } from "../../maps/heat";
 import { bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
 import { layerName, t } from "../../parts/words";
@@ -58,13 +58,16 @@ const row = (name: string, cells: HTMLElement[]) =>
 
 /** A layer's name, and below it the address that the findings use. */
 function layerHead(layer: string) {
-  const name = layerName(layer);
+  const [name] = layerName(layer).split(" · ");
   const address = name !== layer && !OF_ALL.includes(layer) && h("code", {}, layer);
   return h("th", { scope: "col" }, bdi(name), address);
 }
 
-/** A table of maps; with several groups, each has all layers. */
-function strip(rows: HTMLElement[], groups: string[] = []) {
+/**
+ * A table of maps; with several groups, each has all layers.
+ * @param more of the frame that it scrolls in
+ */
+function strip(rows: HTMLElement[], groups: string[] = [], more: Record<string, string> = {}) {
   const names = groups.map((name) =>
     h("th", { scope: "colgroup", colSpan: layers().length }, bdi(name)),
   );
@@ -83,7 +86,7 @@ function strip(rows: HTMLElement[], groups: string[] = []) {
   );
   table.style.setProperty("--maps", String(heads.length));
   enableRoving(table);
-  return h("div", { class: "scroller" }, table);
+  return h("div", { class: "scroller", ...more }, table);
 }
 
 /** The mean maps over the images predicted as a class: classes side by side, methods below. */
@@ -108,7 +111,8 @@ export function meanFilm() {
   const redraw = () => painters.forEach((paint) => paint());
   redraw();
   const hint = h("p", { class: "hint" }, t("summary.means.words"));
-  return { root: part("means", strip(lines, targets.map(className)), hint), redraw };
+  const frame = { tabindex: "0", role: "group", "aria-label": t("summary.means") };
+  return { root: part("means", strip(lines, targets.map(className), frame), hint), redraw };
 }
 
 function meanCanvas({ method, layer, target, count }: MeanMap) {
@@ -124,7 +128,10 @@ function meanCanvas({ method, layer, target, count }: MeanMap) {
 /** Colour a mean map, on no photograph. */
 function paintMean(canvas: HTMLCanvasElement, { height, width, levels }: MeanMap) {
   const values = enlarge(bytesOf(levels), { height, width }, MEAN_SIDE, MEAN_SIDE, true);
-  const look = { table: data.tables[store.state.colormap], signed: false };
-  const drawn = { threshold: store.state.threshold / 100, opacity: 1, power: 1 };
-  paint(canvas, indices(values, false, 1), MEAN_SIDE, MEAN_SIDE, { ...look, ...drawn });
+  const table = data.tables[store.state.colormap];
+  paint(canvas, indices(values, false, 1), MEAN_SIDE, MEAN_SIDE, {
+    ...OPAQUE,
+    table,
+    signed: false,
+  });
 }

@@ -21,7 +21,16 @@ from camreport.report.gallery import render_gallery
 hypothesis.settings.register_profile("camreport", database=None, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("camreport")
 
-pytest_plugins = [f"helpers.{name}" for name in ("checkpoints", "command", "report_cells", "runs")]
+pytest_plugins = [
+    f"helpers.{name}"
+    for name in (
+        "checkpoints",
+        "coloured",
+        "command",
+        "report_cells",
+        "runs",
+    )
+]
 
 if TYPE_CHECKING:
     from helpers.browser import Open

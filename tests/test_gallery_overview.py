@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from helpers import browser
 from helpers.browser import Open, axe, draw, pixels_of, until
+from helpers.coloured import COLOURS
 from helpers.page_steps import fields, focused, go, texts
 from helpers.pictures import heat_pixels
-from helpers.small import small_model
-from PIL import Image
 from playwright.sync_api import Page
 
-import camreport
 from camreport.insight.columns import image_columns
 from camreport.report.heatmap import quantise
 from camreport.results.reader import load_results
@@ -29,31 +26,7 @@ pytestmark = [
     ),
 ]
 
-COLOURS = ("red", "green", "blue", "grey")
 BINS = 20
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on 120 tiny images in folders named by their classes."""
-    folder = tmp_path_factory.mktemp("many")
-    model = small_model(COLOURS)
-    drawn = np.random.default_rng(5)
-    inputs = []
-    for number in range(120):
-        base = drawn.uniform(0, 255, 3)
-        pixels = np.clip(drawn.normal(base, 60, (20, 24, 3)), 0, 255).astype(np.uint8)
-        place = folder / COLOURS[number % 4]
-        place.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(place / f"img{number}.png")
-        inputs.append(model.preprocessing.apply(Image.fromarray(pixels)))
-    with torch.no_grad():  # so that all classes win, with all confidences
-        model.module.head.weight *= 40  # type: ignore[union-attr, operator]
-        logits = model.module(torch.from_numpy(np.stack(inputs)))
-        model.module.head.bias -= logits.mean(0)  # type: ignore[union-attr, operator]
-    out = tmp_path_factory.mktemp("report") / "g"
-    camreport.run(folder, out, model=model, layers=["features.3"], classes="top3", labels="folder")
-    return out
 
 
 def by_number(file: str) -> list[Any]:
@@ -113,9 +86,9 @@ def bars(page: Page) -> list[tuple[int, int]]:
     return [(int(one[1]), int(one[2])) for one in found if one]
 
 
-def test_images_come_in_pages(open_report: Open, many: Path) -> None:
-    page = opened(open_report, many)
-    records = list(load_results(many).images)
+def test_images_come_in_pages(open_report: Open, coloured: Path) -> None:
+    page = opened(open_report, coloured)
+    records = list(load_results(coloured).images)
     shows(page, records)
     assert page.inner_text(".pager span") == "Page 1 of 2"
     assert page.is_disabled("[data-focus=page-previous]")
@@ -143,15 +116,15 @@ def test_images_come_in_pages(open_report: Open, many: Path) -> None:
     ],
 )
 def test_images_are_sorted_as_python_sorts(
-    open_report: Open, many: Path, order: str, up: bool | None, key: Any
+    open_report: Open, coloured: Path, order: str, up: bool | None, key: Any
 ) -> None:
-    page = opened(open_report, many)
+    page = opened(open_report, coloured)
     assert page.is_hidden("[data-focus=direction]")
     page.select_option("[data-focus=sort]", order)
     assert page.is_visible("[data-focus=direction]") == (up is not None)
     if up:
         page.click("[data-focus=direction]")
-    wanted = sorted(load_results(many).images, key=key)
+    wanted = sorted(load_results(coloured).images, key=key)
     until(page, "document.querySelector('.tile .name').textContent", wanted[0].file)
     shows(page, wanted)
     page.click("[data-focus=page-next]")
@@ -160,13 +133,13 @@ def test_images_are_sorted_as_python_sorts(
 
 
 def test_every_number_of_the_images_sorts_them_and_can_be_asked_for(
-    open_report: Open, many: Path
+    open_report: Open, coloured: Path
 ) -> None:
-    page = opened(open_report, many)
+    page = opened(open_report, coloured)
     offered = page.locator("[data-focus=sort] option").evaluate_all("all => all.map(o => o.value)")
     areas = ["area.grad_cam", "area.layer_cam"]
     assert offered == ["order", "name", "class", "p", "disagreement", "margin", *areas]
-    results = load_results(many)
+    results = load_results(coloured)
     areas_there = image_columns(results, "features.3")["area.layer_cam"]
     known = [area for area in areas_there if area is not None]
     middle = float(np.median(known))
@@ -180,9 +153,11 @@ def test_every_number_of_the_images_sorts_them_and_can_be_asked_for(
     shows(page, wanted)
 
 
-def test_choices_of_classes_have_counts_and_write_the_query(open_report: Open, many: Path) -> None:
-    records = list(load_results(many).images)
-    page = opened(open_report, many)
+def test_choices_of_classes_have_counts_and_write_the_query(
+    open_report: Open, coloured: Path
+) -> None:
+    records = list(load_results(coloured).images)
+    page = opened(open_report, coloured)
     predicted = Counter(first(record).name for record in records)
     assert counts(page, "class") == dict(predicted)
     assert list(counts(page, "class").values()) == sorted(predicted.values(), reverse=True)
@@ -206,11 +181,11 @@ def test_choices_of_classes_have_counts_and_write_the_query(open_report: Open, m
     until(page, "document.querySelector('[data-focus=query]').value", "class:red,blue is:grey")
 
 
-def test_handles_keep_the_images_between_them(open_report: Open, many: Path) -> None:
-    records = list(load_results(many).images)
+def test_handles_keep_the_images_between_them(open_report: Open, coloured: Path) -> None:
+    records = list(load_results(coloured).images)
     shares = [first(record).probability for record in records]
     low, high = (round(float(np.quantile(shares, q)), 2) for q in (0.3, 0.8))
-    page = opened(open_report, many)
+    page = opened(open_report, coloured)
     page.focus("[data-focus=low]")
     least = int(page.get_attribute("[data-focus=low]", "min") or "")
     for _ in range(3):
@@ -235,9 +210,9 @@ def test_handles_keep_the_images_between_them(open_report: Open, many: Path) -> 
     assert page.input_value("[data-focus=high]") == "100"
 
 
-def test_a_pointer_brushes_over_the_bars(open_report: Open, many: Path) -> None:
-    records = list(load_results(many).images)
-    page = opened(open_report, many)
+def test_a_pointer_brushes_over_the_bars(open_report: Open, coloured: Path) -> None:
+    records = list(load_results(coloured).images)
+    page = opened(open_report, coloured)
     least = int(page.get_attribute("[data-focus=low]", "min") or "") / 100
     box = page.locator(".bins").bounding_box()
     assert box is not None
@@ -260,10 +235,10 @@ def test_a_pointer_brushes_over_the_bars(open_report: Open, many: Path) -> None:
 
 
 def test_bars_count_right_and_wrong_among_what_else_is_asked_for(
-    open_report: Open, many: Path
+    open_report: Open, coloured: Path
 ) -> None:
-    records = list(load_results(many).images)
-    page = opened(open_report, many)
+    records = list(load_results(coloured).images)
+    page = opened(open_report, coloured)
     least = int(page.get_attribute("[data-focus=low]", "min") or "") / 100
 
     def histogram(images: list[ImageEntry]) -> list[int]:
@@ -281,11 +256,11 @@ def test_bars_count_right_and_wrong_among_what_else_is_asked_for(
     assert bars(page) == list(zip(histogram(right), histogram(wrong), strict=True))
 
 
-def test_a_part_of_a_name_is_found_while_it_is_typed(open_report: Open, many: Path) -> None:
-    page = opened(open_report, many)
+def test_a_part_of_a_name_is_found_while_it_is_typed(open_report: Open, coloured: Path) -> None:
+    page = opened(open_report, coloured)
     page.click("[data-focus=query]")
     page.keyboard.type("RED/img1", delay=20)
-    records = list(load_results(many).images)
+    records = list(load_results(coloured).images)
     shows(page, [record for record in records if "red/img1" in record.file])
     assert (query(page), focused(page)) == ("RED/img1", "query")
     page.keyboard.type("nothing")
@@ -297,9 +272,9 @@ def test_a_part_of_a_name_is_found_while_it_is_typed(open_report: Open, many: Pa
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_only_mistakes_are_marked(open_report: Open, many: Path, right: bool) -> None:
-    records = list(load_results(many).images)
-    page = opened(open_report, many)
+def test_only_mistakes_are_marked(open_report: Open, coloured: Path, right: bool) -> None:
+    records = list(load_results(coloured).images)
+    page = opened(open_report, coloured)
     amounts = Counter(is_right(record) for record in records)
     assert counts(page, "right") == {"wrong": amounts[False], "right": amounts[True]}
     word = "yes" if right else "no"
@@ -311,8 +286,8 @@ def test_only_mistakes_are_marked(open_report: Open, many: Path, right: bool) ->
     assert texts(page, ".tile .wrong") == marked
 
 
-def test_chips_say_what_is_asked_for_and_take_it_away(open_report: Open, many: Path) -> None:
-    page = opened(open_report, many, "&q=right:no+class:red,blue+p<0.75+img")
+def test_chips_say_what_is_asked_for_and_take_it_away(open_report: Open, coloured: Path) -> None:
+    page = opened(open_report, coloured, "&q=right:no+class:red,blue+p<0.75+img")
     chips = [text.removesuffix("×").strip() for text in texts(page, ".chip")]
     assert chips == ["wrong", "predicted red or blue", "confidence < 0.75", "name has img"]
     names = page.locator(".chip").evaluate_all("all => all.map(chip => chip.ariaLabel)")
@@ -330,9 +305,9 @@ def test_chips_say_what_is_asked_for_and_take_it_away(open_report: Open, many: P
     until(page, "document.querySelectorAll('.chip').length", 1)
 
 
-def test_a_mistake_is_told_and_the_other_terms_act(open_report: Open, many: Path) -> None:
-    records = list(load_results(many).images)
-    page = opened(open_report, many)
+def test_a_mistake_is_told_and_the_other_terms_act(open_report: Open, coloured: Path) -> None:
+    records = list(load_results(coloured).images)
+    page = opened(open_report, coloured)
     page.fill("[data-focus=query]", "class:rad right：no")
     wrong = [record for record in records if not is_right(record)]
     shows(page, wrong)
@@ -349,9 +324,9 @@ def test_a_mistake_is_told_and_the_other_terms_act(open_report: Open, many: Path
     assert page.get_attribute("[data-focus=query]", "aria-invalid") == "false"
 
 
-def test_groups_are_the_cells_of_the_confusion_matrix(open_report: Open, many: Path) -> None:
-    records = list(load_results(many).images)
-    page = opened(open_report, many, "&s=p.down")
+def test_groups_are_the_cells_of_the_confusion_matrix(open_report: Open, coloured: Path) -> None:
+    records = list(load_results(coloured).images)
+    page = opened(open_report, coloured, "&s=p.down")
     page.select_option("[data-focus=group]", "outcome")
     page.wait_for_selector(".group")
     cells = Counter(outcome(record) for record in records)
@@ -381,8 +356,10 @@ def test_groups_are_the_cells_of_the_confusion_matrix(open_report: Open, many: P
     assert classes == [name for name in COLOURS if name in classes], "in the model's order"
 
 
-def test_a_link_keeps_the_query_and_other_views_follow_it(open_report: Open, many: Path) -> None:
-    records = list(load_results(many).images)
+def test_a_link_keeps_the_query_and_other_views_follow_it(
+    open_report: Open, coloured: Path
+) -> None:
+    records = list(load_results(coloured).images)
     name = first(records[0]).name
     wanted = [
         record
@@ -391,7 +368,7 @@ def test_a_link_keeps_the_query_and_other_views_follow_it(open_report: Open, man
     ]
     assert wanted
     link = f"&q=img1+class:{name}+right:no&s=p.up&de=s"
-    page = opened(open_report, many, link)
+    page = opened(open_report, coloured, link)
     shows(page, wanted)
     assert query(page) == f"img1 class:{name} right:no"
     assert page.input_value("[data-focus=sort]") == "p"
@@ -404,10 +381,10 @@ def test_a_link_keeps_the_query_and_other_views_follow_it(open_report: Open, man
 
 
 def test_tile_is_the_map_of_the_chosen_method_and_leads_to_all(
-    open_report: Open, many: Path
+    open_report: Open, coloured: Path
 ) -> None:
-    page = opened(open_report, many)
-    results = load_results(many)
+    page = opened(open_report, coloured)
+    results = load_results(coloured)
     page.select_option("[data-focus=choose-method]", "layer_cam")
     cell = '.cell[data-id="3.0.layer_cam.features.3"]'
     page.wait_for_selector(cell)
@@ -422,9 +399,9 @@ def test_tile_is_the_map_of_the_chosen_method_and_leads_to_all(
     assert fields(page)["i"] == "3"
 
 
-def test_tiles_that_stay_are_not_built_anew(open_report: Open, many: Path) -> None:
-    page = opened(open_report, many)
-    records = list(load_results(many).images)
+def test_tiles_that_stay_are_not_built_anew(open_report: Open, coloured: Path) -> None:
+    page = opened(open_report, coloured)
+    records = list(load_results(coloured).images)
     mark = "document.querySelectorAll('.tile').forEach(tile => { tile.marked = true; })"
     count = "[...document.querySelectorAll('.tile')].filter(tile => tile.marked).length"
     page.evaluate(mark)
@@ -445,9 +422,9 @@ def test_tiles_that_stay_are_not_built_anew(open_report: Open, many: Path) -> No
     ("width", "height", "most"), [(1440, 900, 200), (1024, 768, 200), (390, 844, 300)]
 )
 def test_the_first_tile_is_near_the_top_and_few_tabs_away(
-    open_report: Open, many: Path, width: int, height: int, most: int
+    open_report: Open, coloured: Path, width: int, height: int, most: int
 ) -> None:
-    page = opened(open_report, many, width=width, height=height)
+    page = opened(open_report, coloured, width=width, height=height)
     page.wait_for_selector(".tile .frame")
     assert page.evaluate("document.querySelector('.tile .frame').getBoundingClientRect().y") <= most
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -463,8 +440,8 @@ def test_the_first_tile_is_near_the_top_and_few_tabs_away(
     assert not page.evaluate("document.activeElement.matches('.tile *')"), "one stop for all"
 
 
-def test_filters_are_a_sheet_where_the_page_is_narrow(open_report: Open, many: Path) -> None:
-    page = opened(open_report, many, width=390, height=844)
+def test_filters_are_a_sheet_where_the_page_is_narrow(open_report: Open, coloured: Path) -> None:
+    page = opened(open_report, coloured, width=390, height=844)
     assert page.is_hidden("#rail")
     page.click("[data-focus=rail]")
     page.wait_for_selector("#rail:popover-open")
@@ -478,9 +455,9 @@ def test_filters_are_a_sheet_where_the_page_is_narrow(open_report: Open, many: P
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_overview_is_accessible(open_report: Open, many: Path, scheme: str) -> None:
+def test_the_overview_is_accessible(open_report: Open, coloured: Path, scheme: str) -> None:
     page = opened(
-        open_report, many, "&q=right:no+p>0.3+clas:x&gr=outcome&s=p.up", color_scheme=scheme
+        open_report, coloured, "&q=right:no+p>0.3+clas:x&gr=outcome&s=p.up", color_scheme=scheme
     )
     page.wait_for_selector(".tile .frame[data-drawn]")
     assert axe(page) == []

@@ -1,16 +1,18 @@
 """The tables of a paper."""
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from helpers import browser
 from helpers.browser import Open, pdf_pages, until
-from helpers.page_steps import texts
+from helpers.page_steps import fields, texts
 from playwright.sync_api import Page
 
 from camreport.results.reader import load_results
+from camreport.results.schema import ImageEntry
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,7 +41,8 @@ def test_tables_of_the_coursework_are_there_and_numbered(coursework: Page, demo:
             number: figure.querySelector("figcaption strong").textContent,
             head: [...figure.querySelectorAll("thead th")].map(e => e.textContent),
             rows: [...figure.querySelectorAll("tbody tr")].map(row => [
-                row.children[0].textContent, row.querySelectorAll("img[alt]:not([alt=''])").length,
+                row.querySelector("th").textContent,
+                row.querySelectorAll("img[alt]:not([alt=''])").length,
                 [...row.querySelectorAll(".cell")].map(cell => cell.dataset.id)]),
         }))""",
     )
@@ -50,12 +53,13 @@ def test_tables_of_the_coursework_are_there_and_numbered(coursework: Page, demo:
     for image in range(3):
         for key in results.manifest.methods:
             figure = next(figures)
-            assert figure["head"][:2] == ["Layer", "original"]
+            assert figure["head"][:2] == ["original", "Layer"]
             assert [re.sub(r" \(.*", "", head) for head in figure["head"][2:]] == ["cat", "dog"]
             own = [*layers, "fused"] if f"{key}/fused" in results.arrays(image) else layers
             assert figure["rows"] == [
-                [layer, 1, [f"{image}.{rank}.{key}.{layer}" for rank in (0, 1)]] for layer in own
-            ]
+                [layer, int(layer == own[0]), [f"{image}.{rank}.{key}.{layer}" for rank in (0, 1)]]
+                for layer in own
+            ], "the original stands once, beside all rows"
     best = [record.top[0].index for record in results.images]
     figure = next(figures)
     assert figure["head"] == ["Image", "original", "Grad-CAM", "LayerCAM"]
@@ -125,9 +129,11 @@ def test_captions_work_where_the_browser_keeps_nothing(
     assert said == []
 
 
-def test_captions_of_two_reports_are_kept_apart(open_report: Open, demo: Path, many: Path) -> None:
+def test_captions_of_two_reports_are_kept_apart(
+    open_report: Open, demo: Path, coloured: Path
+) -> None:
     keys = []
-    for out in (demo, many):
+    for out in (demo, coloured):
         page = open_report(out, link="#v=tables")
         page.wait_for_selector(".course-table")
         page.locator(".caption >> nth=0").fill("Mine")
@@ -153,9 +159,9 @@ def test_printed_tables_carry_every_caption_on_the_page_of_their_figure(coursewo
 
 
 def test_figures_on_the_next_page_are_not_numbered_from_one_again(
-    open_report: Open, many: Path
+    open_report: Open, coloured: Path
 ) -> None:
-    page = open_report(many, link="#v=tables")
+    page = open_report(coloured, link="#v=tables")
     page.wait_for_selector(".course-table")
     shown = texts(page, ".course-table figcaption strong")
     before = captions(page)
@@ -166,14 +172,72 @@ def test_figures_on_the_next_page_are_not_numbered_from_one_again(
 
 
 def test_a_rewritten_caption_belongs_to_the_images_of_its_page(
-    open_report: Open, many: Path
+    open_report: Open, coloured: Path
 ) -> None:
-    page = open_report(many, link="#v=tables&tb=methods")
+    page = open_report(coloured, link="#v=tables&tb=methods")
     page.wait_for_selector(".course-table")
-    page.locator(".caption").fill("Grad-CAM and LayerCAM for images 1 to 25")
+    page.locator(".caption").fill("Grad-CAM and LayerCAM for images 1 to 10")
     page.click("[data-focus=page-next]")
-    until(page, "document.querySelector('.pager span').textContent", "Page 2 of 5")
-    assert "images 1 to 25" not in page.inner_text(".course-table .caption")
+    until(page, "document.querySelector('.pager span').textContent", "Page 2 of 12")
+    assert "images 1 to 10" not in page.inner_text(".course-table .caption")
+
+
+@pytest.mark.parametrize(
+    ("which", "choose"),
+    [
+        ("wrong", lambda images: [image for image in images if image.top[0].index != image.label]),
+        ("3", lambda images: images[:3]),
+        ("pinned", lambda images: [images[7], images[2]]),
+    ],
+)
+def test_figures_are_of_the_images_that_are_chosen(
+    open_report: Open,
+    coloured: Path,
+    which: str,
+    choose: Callable[[list[ImageEntry]], list[ImageEntry]],
+) -> None:
+    pins = "7.0.grad_cam.features.3~2.1.layer_cam.features.3~7.1.grad_cam.features.3"
+    page = open_report(coloured, link=f"#v=tables&tb=methods&p={pins}")
+    page.wait_for_selector(".course-table")
+    wanted = choose(list(load_results(coloured).images))
+    page.select_option("[data-focus=figuresOf]", which)
+    rows = ".course-table tbody th bdi"
+    until(page, f"document.querySelector('{rows}').textContent", wanted[0].file)
+    pages = -(-len(wanted) // 10)
+    shown = texts(page, f"{rows}:first-child")
+    for to in range(2, pages + 1):
+        page.click("[data-focus=page-next]")
+        until(page, "document.querySelector('.pager span').textContent", f"Page {to} of {pages}")
+        until(page, f"document.querySelector('{rows}').textContent", wanted[10 * to - 10].file)
+        shown += texts(page, f"{rows}:first-child")
+    assert [name for name in shown if "/" in name] == [image.file for image in wanted]
+    assert fields(page)["fo"] == which
+
+
+def test_figures_follow_the_query_and_say_how_many(open_report: Open, coloured: Path) -> None:
+    page = open_report(coloured, link="#v=tables&tb=methods&q=is:red")
+    page.wait_for_selector(".course-table")
+    offered = texts(page, "[data-focus=figuresOf] option")
+    assert offered[0] == "found by the query (30)"
+    wrong = [i for i in load_results(coloured).images if i.label == 0 and i.top[0].index != 0]
+    assert f"wrong ({len(wrong)})" in offered
+    assert page.inner_text(".pager span") == "Page 1 of 3"
+
+
+def test_tables_use_the_width_and_print_maps_of_forty_millimetres(coursework: Page) -> None:
+    box = "all => all.map(e => e.getBoundingClientRect().width)"
+    course, first = (
+        coursework.eval_on_selector_all(selector, box)
+        for selector in (".course", ".course-table .matrix")
+    )
+    assert first[0] > 0.48 * course[0], "two tables stand side by side"
+    coursework.set_viewport_size({"width": round(182 * 96 / 25.4), "height": 1000})
+    coursework.emulate_media(media="print")
+    coursework.evaluate("dispatchEvent(new Event('beforeprint'))")
+    widths = coursework.eval_on_selector_all(".course-table td .frame", box)
+    assert min(widths) >= 40 * 96 / 25.4 - 0.5
+    tables = coursework.eval_on_selector_all(".course-table .matrix", box)
+    assert min(tables) > 0.98 * 182 * 96 / 25.4
 
 
 def test_numbers_of_figures_run_upward(coursework: Page) -> None:

@@ -72,10 +72,10 @@ export function imageSteps(middle: Node | null) {
   );
 }
 
-/** Previous and next page of images. */
-export function pager(length: number) {
-  const pages = Math.ceil(chosenImages().length / length);
-  const page = pageAmong(chosenImages().length, length);
+/** Previous and next page of so many images, of those that the query finds unless told. */
+export function pager(length: number, count = chosenImages().length) {
+  const pages = Math.ceil(count / length);
+  const page = pageAmong(count, length);
   const go = (to: number) => () => change({ page: to }, true);
   return h(
     "nav",

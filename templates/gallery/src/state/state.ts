@@ -60,6 +60,7 @@ export interface State {
   swipe: number;
   pair: string;
   tables: "all" | "classes" | "methods" | "depth";
+  figuresOf: "query" | "1" | "3" | "10" | "25" | "wrong" | "pinned";
   language: string;
   theme: "auto" | "light" | "dark";
 }
@@ -104,6 +105,7 @@ export const NAMES: Record<keyof State, string> = {
   swipe: "sw",
   pair: "ab",
   tables: "tb",
+  figuresOf: "fo",
   language: "lang",
   theme: "th",
 };
@@ -194,6 +196,7 @@ export function initialState(data: Dataset): State {
     swipe: 50,
     pair: "",
     tables: "all",
+    figuresOf: "query",
     language: report.language,
     theme: "auto",
   };
@@ -221,6 +224,7 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
     channelLayer: ["", ...report.channels],
     channelSort: ["index", "activation", "contribution"],
     tables: ["all", "classes", "methods", "depth"],
+    figuresOf: ["query", "1", "3", "10", "25", "wrong", "pinned"],
     language: Object.keys(report.languages),
     theme: ["auto", "light", "dark"],
   };

@@ -18,6 +18,8 @@ export interface CourseTable {
   key: string;
   caption: string;
   head: string[];
+  /** The photograph that all rows are of, in a column before them. */
+  original?: Node;
   rows: Row[];
 }
 
@@ -45,12 +47,12 @@ function classTable(image: ImageRecord, method: MethodFacts): CourseTable {
     }),
     head: [
       t("tables.layer"),
-      t("original"),
       ...classes.map(({ name, probability }) => t("tables.classHead", { name, probability })),
     ],
+    original: photoOf(image.index),
     rows: layers.map((layer) => ({
       name: h("code", {}, layer),
-      cells: [photoOf(image.index), ...ranks.map((rank) => map(image, rank, method.key, layer))],
+      cells: ranks.map((rank) => map(image, rank, method.key, layer)),
     })),
   };
 }
@@ -78,7 +80,7 @@ export function methodTable(images: ImageRecord[]): CourseTable[] {
 }
 
 /** The last pooling and the last layer before it; null where there is no such pair. */
-function lastPooling() {
+export function lastPooling() {
   const { layers } = data.report;
   const pooling = layers.map((layer) => /pool/i.test(layer.type));
   const pool = pooling.lastIndexOf(true);

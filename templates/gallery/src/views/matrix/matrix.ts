@@ -27,13 +27,13 @@ const BUILT = ["rows", "columns", "beside", "apart"] as const;
 export async function matrixView(): Promise<View> {
   await Promise.all(imagesShown().map((index) => data.imageOf(index)));
   const { head, table, truth, foot } = build();
-  const panel = h("section", { class: "panel" }, table);
+  const panel = h("section", { class: "panel" }, table, foot);
   const shown = h("div", { class: "panels" }, panel);
   fitTo(panel, table);
-  const root = viewRoot("matrix", head, shown, truth, foot);
+  const root = viewRoot("matrix", head, shown, truth);
   enableRoving(shown, ":is(.cell, .head)");
   offerPin(shown);
-  refreshNumbers(root);
+  refreshNumbers(shown);
   const follow = () => {
     if (imagesShown().some((index) => !data.knownImage(index))) return false;
     const next = build();
@@ -43,7 +43,7 @@ export async function matrixView(): Promise<View> {
       truth.replaceChildren(...next.truth.childNodes);
       foot.replaceChildren(...next.foot.childNodes);
     });
-    refreshNumbers(root);
+    refreshNumbers(shown);
     return true;
   };
   return {
@@ -52,7 +52,7 @@ export async function matrixView(): Promise<View> {
     update(changed) {
       if (concerns(changed, ...SHOWN, ...BUILT, ...FILTER)) return follow();
       if (changed.has("numbers")) foot.replaceChildren(...build().foot.childNodes);
-      if (concerns(changed, "numbers", "cells")) refreshNumbers(root);
+      if (concerns(changed, "numbers", "cells")) refreshNumbers(shown);
       return true;
     },
   };

@@ -28,12 +28,7 @@ export function truthPanel(image: ImageRecord) {
   const panel = h(
     "details",
     { class: "truth", open: opened.get(pair.wrong) ?? pair.wrong },
-    h(
-      "summary",
-      { "data-focus": "truth" },
-      h("h3", {}, title),
-      h("span", { class: "hint" }, bdi(layerName(first))),
-    ),
+    h("summary", { "data-focus": "truth" }, h("h3", {}, title)),
     h(
       "div",
       { class: "truth-first" },
@@ -42,6 +37,7 @@ export function truthPanel(image: ImageRecord) {
         "div",
         {},
         methods.length > 1 ? choice(methods, method) : null,
+        h("p", {}, h("strong", {}, bdi(layerName(first)))),
         ...caption(image, pair, method, first),
       ),
     ),

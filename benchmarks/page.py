@@ -1,7 +1,7 @@
-"""Measure how quick the report's page is in Chromium, against its budgets, as a Markdown table.
+"""Measure the report's page in Chromium against its budgets, as a Markdown table.
 
 Seconds on a busy machine say little, so no test asserts them: the tests count nodes, files and
-painted maps. Printed is the best of several rounds.
+painted maps. Printed is the best of several rounds; nodes, memory and bytes are the largest.
 
     python benchmarks/page.py [--quick] [--strict]
 """
@@ -9,7 +9,8 @@ painted maps. Printed is the best of several rounds.
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from measuring import digits
@@ -20,11 +21,20 @@ from helpers import browser, synthetic
 
 import camreport
 from camreport.report.gallery import render_gallery
+from camreport.report.gallery.template import script, style
 
 INPUTS = Path(__file__).resolve().parents[1] / "inputs"
 
+MB = 1024**2
 FIRST_PAINT, FEW_READY, MANY_READY, TURN, RECOLOUR = 1.0, 2.0, 1.5, 0.25, 0.15
-"""Budgets in seconds: until anything shows, until 18 or 100 maps do, for a page, for colours."""
+"""Budgets in seconds: until anything shows, until 12 or 100 maps do, for a page, for colours."""
+
+NODES, HEAP = 2000, 150.0
+"""Budgets of a view: elements, and MB that scripts hold."""
+
+ONE_FILE, PROGRAM, FOLDER, GLANCE = 1.5, 160 / 1024, 480.0, 40.0
+"""Budgets in MB: the demo's report, script and style, 10,000 images' data, and of those what the
+view of all images reads."""
 
 NOTE_DRAWN = """
 const look = () => {
@@ -69,66 +79,119 @@ TURN_PAGE = """async () => {
 }"""
 
 
-def opened(chromium: Browser, out: Path, frames: int, height: int, link: str = "") -> Page:
-    """Open a report that notes when so many maps are drawn, photographs and all."""
-    context = chromium.new_context(viewport={"width": 1400, "height": height})
+@dataclass(frozen=True)
+class Opening:
+    """A view that is opened and measured.
+
+    Attributes:
+        what: name of the report and the view.
+        out: folder of the report.
+        link: state of the view.
+        maps: number of maps from which it counts as ready.
+        ready: budget until then, in seconds.
+        height: of the window, in pixels.
+    """
+
+    what: str
+    out: Path
+    link: str
+    maps: int
+    ready: float
+    height: int = 900
+
+
+def opened(chromium: Browser, view: Opening) -> Page:
+    """Open a view that notes when its maps are drawn, photographs and all."""
+    context = chromium.new_context(viewport={"width": 1440, "height": view.height})
     page = context.new_page()
-    page.add_init_script(NOTE_DRAWN.replace("FRAMES", str(frames)))
-    page.goto(f"{out.resolve().as_uri()}/index.html#{link}")
+    page.add_init_script(NOTE_DRAWN.replace("FRAMES", str(view.maps)))
+    page.goto(f"{view.out.resolve().as_uri()}/index.html#{view.link}")
     return page
 
 
-def opening_rows(
-    chromium: Browser, out: Path, what: str, frames: int, budget: float, rounds: int, link: str = ""
-) -> Iterator[str]:
-    """Measure from the navigation to the first paint, and to so many maps."""
-    runs = []
+def opening_rows(chromium: Browser, view: Opening, rounds: int) -> Iterator[str]:
+    """Measure from the navigation to the first paint and to the maps, then nodes and memory."""
+    runs, sizes = [], []
     for _ in range(rounds):
-        page = opened(chromium, out, frames, 4200, link)
+        page = opened(chromium, view)
         runs.append(page.evaluate(MILESTONES))
+        sizes.append((nodes(page), heap(page)))
         page.context.close()
-    painted, ready = zip(*runs, strict=True)
-    yield line(f"{what}: first paint", painted, FIRST_PAINT)
-    yield line(f"{what}: {frames} maps drawn", ready, budget)
+    (painted, ready), (counts, heaps) = zip(*runs, strict=True), zip(*sizes, strict=True)
+    yield line(f"{view.what}: first paint, s", painted, FIRST_PAINT)
+    yield line(f"{view.what}: {view.maps} maps drawn, s", ready, view.ready)
+    yield line(f"{view.what}: elements", [max(counts)], NODES)
+    yield line(f"{view.what}: memory of scripts, MB", [max(heaps)], HEAP)
 
 
-def line(what: str, seconds: tuple[float, ...], budget: float) -> str:
+def nodes(page: Page) -> float:
+    """Return the number of a page's elements."""
+    return float(page.evaluate("document.querySelectorAll('*').length"))
+
+
+def heap(page: Page) -> float:
+    """Return the MB that a page's scripts hold once garbage is collected."""
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    used = session.send("Runtime.getHeapUsage")["usedSize"]
+    session.detach()
+    return float(used) / MB
+
+
+def megabytes(folder: Path, *patterns: str) -> float:
+    """Return the MB of the files in a folder whose names match."""
+    found = (file for pattern in patterns for file in folder.rglob(pattern))
+    return sum(file.stat().st_size for file in found if file.is_file()) / MB
+
+
+def line(what: str, measured: Sequence[float], budget: float) -> str:
     """Return the line of a measurement: the best round, the range of all, and the verdict."""
-    best, worst = min(seconds), max(seconds)
+    best, worst = min(measured), max(measured)
+    spread = f" ({digits(best)}–{digits(worst)})" if len(measured) > 1 else ""
     verdict = "met" if best <= budget else "missed"
-    return f"| {what} | {digits(best)} ({digits(best)}–{digits(worst)}) | {budget:g} | {verdict} |"
+    return f"| {what} | {digits(best)}{spread} | {digits(budget)} | {verdict} |"
 
 
 def few_rows(chromium: Browser, folder: Path, rounds: int) -> Iterator[str]:
     """Measure a report in one file: the demo's photographs by nine methods."""
     out = folder / "few"
     camreport.run(INPUTS, out, methods=synthetic.NINE, channels=["10"])
-    link = "v=matrix&i=0"
-    what = "3 images, 9 methods"
-    yield from opening_rows(chromium, out, what, 18, FEW_READY, rounds, link)
-    page = opened(chromium, out, 18, 2200, link)
+    yield line("3 images, 9 methods: one file, MB", [megabytes(out, "index.html")], ONE_FILE)
+    program = len((script() + style()).encode()) / MB
+    yield line("script and style, MB", [program], PROGRAM)
+    for name, link in (("summary", ""), ("layers × methods", "v=matrix&i=0")):
+        view = Opening(f"3 images, 9 methods, {name}", out, link, 12, FEW_READY)
+        yield from opening_rows(chromium, view, rounds)
+    page = opened(chromium, Opening("", out, "v=matrix&i=0", 12, FEW_READY, 2200))
     page.evaluate(MILESTONES)
     names = ("jet", "inferno", "cividis") * rounds
-    took = tuple(page.evaluate(CHOOSE_COLOURS, name) for name in names[: max(rounds, 2)])
-    yield line(f"{what}: other colours", took, RECOLOUR)
+    took = [page.evaluate(CHOOSE_COLOURS, name) for name in names[: max(rounds, 2)]]
+    yield line("3 images, 9 methods, layers × methods: other colours, s", took, RECOLOUR)
     page.context.close()
 
 
 def many_rows(chromium: Browser, folder: Path, rounds: int) -> Iterator[str]:
-    """Measure the overview of 120 images in either layout, and of 10,000."""
-    out = synthetic.write_results(folder / "many", 120)
-    render_gallery(out, layout="single")
-    yield from opening_rows(chromium, out, "120 images, one file", 100, MANY_READY, rounds)
-    render_gallery(out, layout="folder")
-    yield from opening_rows(chromium, out, "120 images, a folder", 100, MANY_READY, rounds)
-    out = synthetic.write_results(folder / "most", 10_000, photo_side=256)
-    render_gallery(out)
-    yield from opening_rows(chromium, out, "10,000 images", 100, MANY_READY, rounds)
-    page = opened(chromium, out, 100, 4200)
-    page.evaluate(MILESTONES)
-    turns = tuple(page.evaluate(TURN_PAGE) for _ in range(3 * rounds))
-    yield line("10,000 images: next page", turns, TURN)
-    page.context.close()
+    """Measure reports of 300 and of 10,000 images, which are folders."""
+    for count, side in ((300, 448), (10_000, 256)):
+        out = synthetic.write_results(folder / str(count), count, photo_side=side)
+        render_gallery(out)
+        what = f"{count:,} images"
+        yield from opening_rows(
+            chromium, Opening(f"{what}, summary", out, "", 6, MANY_READY), rounds
+        )
+        images = Opening(f"{what}, images", out, "v=overview", 100, MANY_READY, 4200)
+        yield from opening_rows(chromium, images, rounds)
+        matrix = Opening(f"{what}, layers × methods", out, "v=matrix&i=9", 10, MANY_READY)
+        yield from opening_rows(chromium, matrix, rounds)
+        page = opened(chromium, images)
+        page.evaluate(MILESTONES)
+        turns = [page.evaluate(TURN_PAGE) for _ in range(2 if count < 1000 else 3 * rounds)]
+        yield line(f"{what}, images: next page, s", turns, TURN)
+        yield line(f"{what}, images: memory of scripts after that, MB", [heap(page)], HEAP)
+        page.context.close()
+    yield line(f"{what}: data, MB", [megabytes(out / "data", "*")], FOLDER)
+    read = megabytes(out / "data", "report.js", "overview-*.js", "thumbs/*/*.jpg", "camreport.*")
+    yield line(f"{what}: of it for the view of all images, MB", [read], GLANCE)
 
 
 def main() -> int:
@@ -140,7 +203,7 @@ def main() -> int:
     if browser.chromium() is None:
         print("no Chromium here: the page is not measured")
         return 0
-    print("| what | best (range), s | budget, s | |\n|---|---:|---:|---|")
+    print("| what | best (range) | budget | |\n|---|---:|---:|---|")
     missed = False
     with tempfile.TemporaryDirectory() as folder, browser.launched() as chromium:
         for rows in (few_rows, many_rows):

@@ -65,10 +65,14 @@ def pixels_of(path: Path) -> NDArray[np.uint8]:
 def test_figures_have_short_names_of_their_own_in_ascii(report: Path) -> None:
     files = export.export_figures(report)
     names = [path.name for path in files]
-    assert sorted(names) == sorted(p.name for p in (report / "figures").glob("*.png"))
+    drawn = {path.name for path in (report / "figures").iterdir()} - {".camreport"}
+    assert sorted(names) == sorted(drawn)
     assert len({name.lower() for name in names}) == len(names)
     assert all(name.isascii() and len(name) < 120 and " " not in name for name in names)
-    assert len(files) == 6 * (2 * 2 * 2 + 2 + 1), "classes × layers × methods, Eigen-CAM, a sheet"
+    of_image = 2 * 2 * 2 + 2 + 1  # classes × layers × methods, Eigen-CAM, a sheet
+    of_model = {"model_layers.csv", "model_layers.png", "model_structure.txt"}
+    assert len(files) == 6 * of_image + len(of_model)
+    assert of_model < drawn
     assert {"Cat_class0-cat_grad_cam_0.png", "Cat_any-class_eigen_cam_0-pre.png"} <= set(names)
     assert {"cat-2_class0-cat_grad_cam_0.png", "image5_sheet.png", "image6_sheet.png"} <= set(names)
     assert {"sub-cat_class1-dog_hires_cam_0.png", "sub-cat_sheet.png"} <= set(names)
@@ -189,10 +193,10 @@ def test_archive_packs_what_exists(report: Path) -> None:
     told: list[int] = []
     with zipfile.ZipFile(export.export_archive(report, told.append)) as archive:
         names = set(archive.namelist())
-    figures = {f"out/figures/{p.name}" for p in (report / "figures").glob("*.png")}
-    assert len(figures) == 6 * 11
-    ours = "out/figures/.camreport"  # unpacked, the figures are no inputs of a later run
-    assert names == figures | {"out/index.html", "out/maps.csv", ours}
+    figures = {f"out/figures/{path.name}" for path in (report / "figures").iterdir()}
+    assert len(figures) == 6 * 11 + 3 + 1
+    assert "out/figures/.camreport" in figures  # unpacked, they are no inputs of a later run
+    assert names == figures | {"out/index.html", "out/maps.csv"}
     assert sum(told) == len(names) == export.count_packed(report)
 
 
@@ -214,7 +218,7 @@ def test_exports_say_how_far_they_are(report: Path) -> None:
         told: list[int] = []
         form(report, told.append)
         assert told == [1] * 6
-    assert export.count_figures(report) == len(list((report / "figures").glob("*.png")))
+    assert export.count_figures(report) == len(list((report / "figures").iterdir())) - 1
 
 
 RUN_BY_SPREADSHEETS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "a;=1+1;"]
@@ -306,7 +310,7 @@ def test_document_says_what_is_missing(report: Path) -> None:
 def test_command_exports_what_is_asked_for(command: Command) -> None:
     made = ("run", str(INPUTS / "cat.jpg"), "-o", "out", "--layers", "12", "--figures", "--quiet")
     assert command(*made).code == 0
-    assert len(list(Path("out/figures").glob("*.png"))) == 5
+    assert len(list(Path("out/figures").glob("cat*.png"))) == 5
     finished = command("export", "out", "--csv", "--zip")
     assert (finished.code, finished.err) == (0, "")
     assert "table: file://" in finished.out
@@ -327,14 +331,14 @@ def test_command_writes_thousands_of_figures_only_when_told_to(
     made = ("run", str(INPUTS / "cat.jpg"), "-o", "out", "--layers", "12", "--figures", "--quiet")
     finished = command(*made)
     assert finished.code == 0, "the run is whole"
-    assert "5 figures were not written. Write them with: camreport export out" in finished.err
+    assert "8 figures were not written. Write them with: camreport export out" in finished.err
     refused = command("export", "out", "--figures")
     assert refused.code == 2
-    assert "--figures would write 5 files. Add --images 20, or" in refused.err
+    assert "--figures would write 8 files. Add --images 20, or" in refused.err
     assert not Path("out/figures").exists()
     finished = command("export", "out/results", "--figures", "--yes")
     assert (finished.code, finished.err) == (0, "")
-    assert len(list(Path("out/figures").glob("*.png"))) == 5
+    assert len(list(Path("out/figures").glob("cat*.png"))) == 5
 
 
 def test_export_does_not_import_torch(report: Path) -> None:

@@ -1,5 +1,6 @@
 """Figures to paste into a document: contact sheets and grids of feature maps."""
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -18,12 +19,18 @@ from torch.nn.functional import interpolate
 import camreport
 from camreport.errors import InputError
 from camreport.messages import message
+from camreport.models import LoadedModel
 from camreport.report import export
 from camreport.report.export.lettering import FONTS, readable_words
 from camreport.report.export.sheets import grid
+from camreport.report.export.structure import (
+    count_pictures,
+    structure_pictures,
+    structure_table,
+)
 from camreport.report.gallery import render_gallery
 from camreport.report.heatmap import colour_table
-from camreport.results.schema import ImageEntry, LayerEntry
+from camreport.results.schema import ImageEntry, LayerEntry, ModuleEntry, Structure
 
 TOP = colour_table()[255]
 
@@ -109,7 +116,7 @@ def test_figures_are_drawn_of_chosen_images_only(copy: Path) -> None:
         told: list[int] = []
         files = export.export_figures(copy, told.append, images=chosen)
         assert len(files) == export.count_figures(copy, chosen)
-        named = {path.name.split("_")[0] for path in files}
+        named = {path.name.split("_")[0] for path in files} - {"model"}
         assert sum(told) == len(named)
         return named
 
@@ -150,7 +157,34 @@ def test_command_draws_grids_of_channels_and_chosen_images(command: Command) -> 
     with Image.open("out/figures/both_channels_features.12.png") as opened:
         assert opened.info["dpi"] == pytest.approx((300, 300), abs=0.1)
         assert opened.width > 1800, "160 mm"
-    assert "figures: 6 in file://" in finished.out
+    assert "figures: 9 in file://" in finished.out
     refused = command("export", "out", "--csv", "--images", "1")
     assert refused.code == 2
     assert "--images chooses figures. Add --figures." in refused.err
+
+
+def test_the_models_structure_is_written_as_text_table_and_picture(
+    catdog: LoadedModel, copy: Path
+) -> None:
+    export.export_figures(copy, images="1")
+    assert (copy / "figures/model_structure.txt").read_text() == str(catdog.module) + "\n"
+    with (copy / "figures/model_layers.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = {row["address"]: row for row in csv.DictReader(file)}
+    assert list(rows) == [name for name, _ in catdog.module.named_modules() if name]
+    for name, module in catdog.module.named_modules():
+        if name:
+            own = sum(p.numel() for p in module.parameters())
+            assert int(rows[name]["parameters"]) == own
+            assert rows[name]["type"] == type(module).__name__
+    assert rows["features.0"]["output"] == "64 × 55 × 55"
+    with Image.open(copy / "figures/model_layers.png") as opened:
+        assert opened.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_a_long_structure_is_drawn_page_by_page() -> None:
+    module = ModuleEntry(address="=a", type="Conv2d", shape=(4, 8, 9), parameters=7)
+    structure = Structure(printed="Net()", modules=(module,) * 130, more=0)
+    pictures = [*structure_pictures(structure, readable_words("en", FONTS), FONTS)]
+    assert len(pictures) == count_pictures(structure) == 3
+    assert pictures[2].height < pictures[0].height == pictures[1].height
+    assert b"'=a,Conv2d" in structure_table(structure), "no cell that a spreadsheet runs"

@@ -34,6 +34,9 @@ pytestmark = [
 DENSITY = 2
 """Pixels of a saved picture for each of the figure's own."""
 
+CONTRAST = -3
+"""In place of a class: the difference of an image's two classes."""
+
 MARGIN = 16
 """Pixels of the figure around its picture."""
 
@@ -54,8 +57,12 @@ def opened(open_report: Open, report: Path, where: str, **options: int | str) ->
 
 
 def strip(page: Page, name: str) -> list[str]:
-    """Return the names in a strip."""
-    return texts(page, f"#cell .strips section:has(h3:text-matches('^{name}')) .name")
+    """Return what a strip leads to."""
+    found: list[str] = page.eval_on_selector_all(
+        f"#cell .strips section:has(h3:text-matches('^{name}')) .neighbour",
+        "all => all.map(one => one.dataset.focus.replace(/^\\w+ /, ''))",
+    )
+    return found
 
 
 def saved(page: Page, button: str, folder: Path) -> Path:
@@ -79,10 +86,10 @@ def test_the_strips_hold_the_layers_the_methods_and_the_classes(
 ) -> None:
     page = opened(open_report, demo, "0.1.layer_cam.features.9")
     assert strip(page, "Layers") == [*(f"features.{i}" for i in (0, 3, 6, 9, 12)), "fused"]
-    assert strip(page, "Methods") == ["Grad-CAM", "LayerCAM", "HiResCAM"]
-    assert [name.split()[0] for name in strip(page, "Classes")] == ["cat", "dog"]
+    assert strip(page, "Methods") == ["grad_cam", "layer_cam", "hires_cam"]
+    assert strip(page, "Classes") == ["0", "1", str(CONTRAST)]
     present = texts(page, "#cell .neighbour[aria-current=true] .name")
-    assert [name.split()[0] for name in present] == ["features.9", "LayerCAM", "dog"]
+    assert [name.split()[0] for name in present] == ["conv4", "LayerCAM", "dog"]
 
 
 def test_enter_in_a_strip_moves_and_arrows_only_look_around(open_report: Open, demo: Path) -> None:

@@ -45,7 +45,7 @@ def test_matrix_has_one_tab_stop_and_arrows_move_in_it(open_report: Open, report
     assert page.locator(stops).count() == 1
     page.locator(stops).focus()
     reached = []
-    keys = ("ArrowRight", "ArrowDown", "Home", "End", "ArrowUp", "ArrowLeft", "PageDown", "PageUp")
+    keys = ("ArrowRight", "ArrowDown", "Home", "End", "ArrowLeft", "ArrowUp", "PageDown", "PageUp")
     for key in keys:
         page.keyboard.press(key)
         reached.append(focused(page))
@@ -53,19 +53,30 @@ def test_matrix_has_one_tab_stop_and_arrows_move_in_it(open_report: Open, report
     assert reached == [
         f"cell 0.{name}"
         for name in (
-            "0.grad_cam.features.3",
-            "0.layer_cam.features.3",
-            "0.layer_cam.features.0",
-            "0.layer_cam.fused",
-            "0.grad_cam.features.12",
-            "0.grad_cam.features.9",
-            "1.hires_cam.features.9",
-            "0.grad_cam.features.9",
+            "1.grad_cam.features.3",
+            "1.layer_cam.features.3",
+            "1.layer_cam.features.0",
+            "1.layer_cam.fused",
+            "1.layer_cam.features.12",
+            "1.grad_cam.features.12",
+            "0.hires_cam.features.12",
+            "1.grad_cam.features.12",
         )
     ]
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Tab")
     assert focused(page) == reached[-1]
+    heads = []
+    for key in ("ArrowUp", "ArrowLeft", "ArrowDown", "Home", "ArrowLeft"):
+        page.keyboard.press(key)
+        heads.append(focused(page))
+    assert heads == [
+        "head layer features.12",
+        "head layer features.9",
+        "cell 0.1.grad_cam.features.9",
+        "cell 0.1.grad_cam.features.0",
+        "head method grad_cam",
+    ]
 
 
 @pytest.mark.parametrize("height", [1000, 560])
@@ -79,6 +90,8 @@ def test_nothing_focused_lies_under_the_bar(open_report: Open, report: Path, hei
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     for _ in range(20):
         page.keyboard.press("Shift+Tab")
+        if page.evaluate("document.activeElement === document.body"):
+            break
         assert covered(page) == [], focused(page)
 
 
@@ -98,7 +111,7 @@ def test_whole_page_can_be_used_without_a_mouse(open_report: Open, report: Path)
     assert len(wanted) > 6
     assert set(wanted) <= set(reached)
     assert reached[0] == "skip"
-    assert sum(name.startswith("cell ") for name in reached) == 1
+    assert sum(name.startswith("cell ") for name in reached) == 2, "of the matrix and of the pair"
 
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -111,13 +124,14 @@ def test_whole_page_can_be_used_without_a_mouse(open_report: Open, report: Path)
     page.keyboard.press("Enter")
     settle(page)
 
+    page.click("[data-focus='open axes']")
     page.locator('[data-focus="choose-image"]').focus()
     page.keyboard.press("ArrowDown")
     settle(page)
     assert focused(page) == "choose-image"
     page.keyboard.press("ArrowDown")
     settle(page)
-    assert page.locator(cell(2, 0, "grad_cam", "features.0")).count() == 1
+    assert page.locator(cell(2, 0, "grad_cam", "features.0")).count() > 0
     unfold(page, "appearance")
     page.locator('[data-focus="colormap"]').focus()
     page.keyboard.press("ArrowDown")
@@ -147,16 +161,16 @@ def test_letters_are_commands_until_they_are_switched_off(open_report: Open, rep
     assert focused(page) == "cell 0.0.grad_cam.features.0"
     page.keyboard.press("]")
     settle(page)
-    assert page.locator("#view .cell[data-id^='0.1.']").count() == 3 * 5 + 1
+    assert page.locator("#view .panels .cell[data-id^='0.1.']").count() == 3 * 5 + 1
     page.keyboard.press("[")
     settle(page)
-    assert page.locator("#view .cell[data-id^='0.0.']").count() == 3 * 5 + 1
+    assert page.locator("#view .panels .cell[data-id^='0.0.']").count() == 3 * 5 + 1
     page.locator("#view .panels .cell[tabindex='0']").focus()
     page.keyboard.press("p")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("p")
     assert "p=0.0.grad_cam.features.0%7E0.0.grad_cam.features.3" in page.evaluate("location.hash")
-    assert page.inner_text("#announcer") == "2 of 4 maps are pinned."
+    assert page.inner_text("#announcer") == "2 of at most 4 maps are in Compare."
     assert page.inner_text("#nav .count").strip() == "2"
     page.keyboard.press("?")
     assert page.is_visible("#help[open]")
@@ -239,6 +253,8 @@ def test_what_is_used_keeps_the_focus(
     for popover in ("menu", "appearance"):
         if reach.startswith(f"#{popover}"):
             unfold(page, popover)
+    if "rows" in reach:
+        page.click("[data-focus='open axes']")
     page.focus(reach)
     before = page.evaluate(focused)
     page.keyboard.press(change)

@@ -115,7 +115,6 @@ def test_a_look_that_is_not_the_first_is_marked_until_it_is_reset(
     ("link", "there", "missing"),
     [
         ("v=matrix", "opacity numbers", "choose-class"),
-        ("v=matrix&r=image&c=layer&b=none", "opacity choose-class", ""),
         ("v=overview", "opacity choose-class", "numbers"),
         ("v=tables", "opacity", "numbers choose-class"),
         (f"v=compare&p={PINS}", "opacity", "numbers choose-class"),

@@ -34,9 +34,9 @@ def one_map(method: str, cam: object) -> ShardNumbers:
     return measure(shard({f"{method}/a": [[cam]]}, targets=[[1]]), "softmax")
 
 
-def drawn_size(cam: Map, signed: bool = False) -> Map:
-    """Return a map as fractions of its maximum, by magnitude if it is signed."""
-    size = np.abs(cam) if signed else np.maximum(cam, 0)
+def drawn_size(cam: Map) -> Map:
+    """Return a map as fractions of its maximum; what is negative speaks against the class."""
+    size = np.maximum(cam, 0)
     return size / size.max()
 
 
@@ -71,10 +71,10 @@ def random_map(seed: int, *shape: int) -> Map:
 def test_area_is_that_of_the_enlarged_map(method: str, shape: tuple[int, int]) -> None:
     cam = random_map(0, *shape).astype(np.float32).astype(np.float64)
     cam[0, 0] = 2
-    shown = cam if method == "hires_cam" else np.maximum(cam, 0)
+    shown = np.maximum(cam, 0)
     size = [max(AREA_GRID, side) for side in shape]
-    large = interpolate(torch.from_numpy(shown)[None, None], size, mode="bilinear")[0, 0].abs()
-    expected = float((large >= np.abs(shown).max() / 2).double().mean())
+    large = interpolate(torch.from_numpy(shown)[None, None], size, mode="bilinear")[0, 0]
+    expected = float((large >= shown.max() / 2).double().mean())
     assert one_map(method, cam).area.item() == pytest.approx(expected, abs=1e-7)
 
 
@@ -86,9 +86,9 @@ def test_area_of_an_even_map_is_the_whole_and_of_half_a_map_a_half() -> None:
 
 
 def test_area_of_a_map_without_positive_evidence_is_zero() -> None:
-    for cam in (np.zeros((3, 3)), -np.ones((3, 3))):
-        assert one_map("grad_cam", cam).area.item() == 0
-    assert one_map("hires_cam", -np.ones((3, 3))).area.item() == 1, "negative evidence counts"
+    for method in ("grad_cam", "hires_cam"):
+        for cam in (np.zeros((3, 3)), -np.ones((3, 3))):
+            assert one_map(method, cam).area.item() == 0
     assert one_map("recipro_cam", [[5, 5]]).area.item() == 0, "only differences mean something"
 
 
@@ -147,7 +147,7 @@ def test_a_coarser_map_is_interpolated(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("method", ["grad_cam", "hires_cam"])
 def test_where_is_the_map_on_the_common_grid_in_8_bits(method: str, shape: tuple[int, int]) -> None:
     cam = random_map(3, *shape)
-    size = drawn_size(cam, method == "hires_cam")
+    size = drawn_size(cam)
     values = resampled(size, GRID) if min(shape) < GRID else averaged(size, GRID)
     found = one_map(method, cam).where[0, 0]
     assert found.dtype == np.uint8
@@ -203,9 +203,9 @@ def test_maps_of_different_grids_are_compared_as_they_are_drawn(
     shapes: tuple[tuple[int, int], tuple[int, int]],
 ) -> None:
     one, other = (random_map(seed, *shape) for seed, shape in enumerate(shapes))
-    sizes = [resampled(drawn_size(one), GRID), resampled(drawn_size(other, True), GRID)]
+    sizes = [resampled(drawn_size(one), GRID), resampled(drawn_size(other), GRID)]
     found, _ = compared(one, other, ("grad_cam", "hires_cam"))
-    assert found == pytest.approx(spearman(*sizes), abs=1e-4), "ranks are of 60,000 levels"
+    assert found == pytest.approx(spearman(*sizes), abs=2e-4), "ranks are of 60,000 levels"
 
 
 def test_correlation_of_a_map_with_itself_is_one_and_with_its_inverse_minus_one() -> None:
@@ -255,6 +255,12 @@ def test_likeness_is_that_of_the_two_most_probable_explained_classes() -> None:
     sizes = [drawn_size(cam.astype(np.float32)) for cam in cams[0]]
     expected = spearman(np.float64(sizes[2]), np.float64(sizes[0]))
     assert found.likeness.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_signed_maps_of_two_classes_that_are_opposite_are_unlike() -> None:
+    cam = random_map(5, 14, 14)
+    arrays = shard({"hires_cam/a": [[cam, -cam]]}, targets=[[0, 1]])
+    assert measure(arrays, "softmax").likeness.item() < -0.5
 
 
 def test_there_is_no_likeness_of_one_class_or_of_one_map_for_all() -> None:

@@ -224,6 +224,25 @@ def test_a_contrast_opens_and_says_what_it_is(open_report: Open, report: Path) -
     until(page, "document.activeElement.dataset.id", f"{WRONG}.{CONTRAST}.grad_cam.{LAYER}")
 
 
+def test_the_class_switch_marks_the_true_class_and_has_the_contrast(
+    open_report: Open, report: Path
+) -> None:
+    page = open_report(report, link=f"#i={WRONG}")
+    page.wait_for_selector("[data-focus='class all']")
+    chances = load_results(report).probabilities(WRONG)
+    entry = page.text_content(f"[data-focus='class {TRUE}']") or ""
+    assert plain(entry) == f"{NAMES[4]} {chances[4]:.2f} · true"
+    page.click(f"[data-focus='class {CONTRAST}']")
+    selector = f'.matrix .cell[data-id="{WRONG}.{CONTRAST}.grad_cam.{LAYER}"]'
+    page.wait_for_selector(selector)
+    assert "orange is higher for the predicted class" in page.inner_text("#view")
+    assert page.get_attribute(f"[data-focus='class {CONTRAST}']", "aria-pressed") == "true"
+    go(page, f"#v=matrix&i={UNKNOWN}&k={CONTRAST}", "matrix")
+    page.wait_for_selector(f'.matrix .cell[data-id="{UNKNOWN}.{CONTRAST}.grad_cam.{LAYER}"]')
+    page.click("#nav [data-focus='view overview']")
+    page.wait_for_selector(f'.tile .cell[data-id="{UNKNOWN}.0.grad_cam.{LAYER}"]')
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pair_view_has_no_barrier(open_report: Open, report: Path, scheme: str) -> None:
     page = open_report(report, link=f"#i={WRONG}", color_scheme=scheme)

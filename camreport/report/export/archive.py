@@ -17,6 +17,7 @@ _DATA_FILE = re.compile(
     r"camreport\.(js|css)|report\.js|(overview|images)-\d{4,}\.js|thumbs/\d{2,}/\d{5,}\.jpg|"
     r"tiles/\d+(-\d+-\w+)?\.jpg"
 )
+_FIGURE = re.compile(rf".+\.png|model_layers\.csv|model_structure\.txt|{re.escape(MARKER)}")
 
 
 def export_archive(out: str | Path, progress: Progress = lambda count: None) -> Path:
@@ -79,7 +80,8 @@ def remove_exports(out: str | Path) -> None:
 def _exports(folder: Path) -> list[Path]:
     """Return the tables, the figures and the document of a report that are there."""
     figures = folder / FIGURES
-    drawn = [*sorted(figures.glob("*.png")), figures / MARKER] if is_marked(figures) else []
+    drawn = sorted(figures.iterdir()) if is_marked(figures) else []
+    drawn = [path for path in drawn if _FIGURE.fullmatch(path.name)]
     tables = [folder / name for name in TABLES if is_our_table(folder / name)]
     printed = [] if is_older(folder) else [folder / DOCUMENT]
     return [path for path in (*tables, *printed, *drawn) if is_file(path)]

@@ -16,6 +16,12 @@ from camreport.messages.progress import Progress
 from camreport.report.appearance import seen_part
 from camreport.report.export.lettering import FONTS, readable_words
 from camreport.report.export.sheets import DPI, grid, map_picture, sheet
+from camreport.report.export.structure import (
+    count_pictures,
+    structure_pictures,
+    structure_table,
+    structure_text,
+)
 from camreport.report.gallery.language import Words, language_of
 from camreport.results.reader import REPORT, MapRecord, Results, load_results
 from camreport.results.schema import ImageEntry
@@ -32,11 +38,12 @@ def export_figures(
     language: str | None = None,
     fonts: tuple[str, ...] = FONTS,
 ) -> list[Path]:
-    """Write ``OUT/figures``: for each image a contact sheet, its feature maps, and every map.
+    """Write ``OUT/figures``: each image's contact sheet, feature maps and maps, and the model.
 
     Names are short and ASCII: ``both_sheet.png``, ``both_channels_features.10.png`` where the run
     kept feature maps, ``both_class0-cat_layer_cam_features.12.png``; a number distinguishes what
-    would have the same name. The folder is made anew.
+    would have the same name. The model's structure lies in ``model_structure.txt``,
+    ``model_layers.csv`` and ``model_layers.png``. The folder is made anew.
 
     Args:
         out: the folder of the report.
@@ -62,11 +69,20 @@ def export_figures(
     _claim(folder, root)
     taken: set[str] = set()
     written: list[Path] = []
+
+    def keep(name: str, content: bytes) -> None:
+        written.append(folder / name)
+        write(written[-1], content, root)
+
     for image in chosen:
         for name, picture, dpi in _figures(results, image, taken, words, fonts):
-            written.append(folder / (_unique(name, taken) + ".png"))
-            write(written[-1], _png(picture, dpi), root)
+            keep(f"{_unique(name, taken)}.png", _png(picture, dpi))
         progress(1)
+    structure = results.manifest.structure
+    keep("model_structure.txt", structure_text(structure))
+    keep("model_layers.csv", structure_table(structure))
+    for picture in structure_pictures(structure, words, fonts):
+        keep(f"{_unique('model_layers', taken)}.png", _png(picture, DPI))
     return written
 
 
@@ -97,7 +113,7 @@ def chosen_images(results: Results, images: str | None) -> Sequence[ImageEntry]:
 
 
 def count_figures(out: str | Path, images: str | None = None) -> int:
-    """Return how many pictures ``export_figures`` would write, judged by the first image.
+    """Return how many files ``export_figures`` would write, judged by the first image.
 
     Raises:
         InputError, ResultsError: as for ``export_figures``.
@@ -105,7 +121,9 @@ def count_figures(out: str | Path, images: str | None = None) -> int:
     results = load_results(out)
     chosen = chosen_images(results, images)
     maps = sum(1 for _ in results.maps(chosen[0].index))
-    return len(chosen) * (1 + len(results.manifest.channels) + maps)
+    manifest = results.manifest
+    of_model = 2 + count_pictures(manifest.structure)
+    return len(chosen) * (1 + len(manifest.channels) + maps) + of_model
 
 
 def _figures(

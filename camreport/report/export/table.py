@@ -136,15 +136,15 @@ def _row(results: Results, image: ImageEntry, record: MapRecord) -> list[object]
         logit = f"{results.logits(image.index)[record.target]:.6g}"
         of_class = [
             record.target,
-            _plain(names[record.target]),
+            plain(names[record.target]),
             f"{chance:.6f}",
             logit if manifest.activation != NONE else "",
         ]
     return [
-        _plain(image.file),
-        "" if image.label is None else _plain(names[image.label]),
+        plain(image.file),
+        "" if image.label is None else plain(names[image.label]),
         *of_class,
-        _plain(record.layer),
+        plain(record.layer),
         record.method.key,
         *_measured(record, manifest.preprocessing.size),
     ]
@@ -156,9 +156,9 @@ def _image_rows(results: Results) -> Iterator[Sequence[object]]:
     columns = image_columns(results, layer)
     yield *IMAGE_COLUMNS, *columns
     for image, *numbers in zip(results.readable, *columns.values(), strict=True):
-        label = "" if image.label is None else _plain(names[image.label])
-        top = [(_plain(p.name), f"{p.probability:.6f}") for p in image.top[:1]] or [("", "")]
-        yield _plain(image.file), label, *top[0], _plain(layer), *map(_given, numbers)
+        label = "" if image.label is None else plain(names[image.label])
+        top = [(plain(p.name), f"{p.probability:.6f}") for p in image.top[:1]] or [("", "")]
+        yield plain(image.file), label, *top[0], plain(layer), *map(_given, numbers)
 
 
 def _method_row(of: MapAggregate) -> Sequence[object]:
@@ -166,7 +166,7 @@ def _method_row(of: MapAggregate) -> Sequence[object]:
     every, predicted = of.explained, of.predicted["all"]
     judged = [of.predicted["right"], of.predicted["wrong"]]
     return (
-        *(of.key.method, _plain(of.key.layer)),
+        *(of.key.method, plain(of.key.layer)),
         *(every.maps, every.empty, every.undefined, _given(every.median)),
         *(predicted.maps, predicted.empty, _given(predicted.median)),
         *(value for areas in judged for value in (areas.maps, _given(areas.median))),
@@ -177,7 +177,7 @@ def _method_row(of: MapAggregate) -> Sequence[object]:
 def _pair_row(of: PairAggregate) -> Sequence[object]:
     """Return a line of ``agreement.csv``."""
     medians = _given(of.correlation.median), _given(of.overlap.median)
-    return _plain(of.layer), *of.methods, of.correlation.n, *medians
+    return plain(of.layer), *of.methods, of.correlation.n, *medians
 
 
 def _given(number: float | None) -> object:
@@ -196,6 +196,6 @@ def _measured(record: MapRecord, size: tuple[int, int]) -> list[str]:
     return [quantised.state, f"{quantised.peak + shown.base:.9g}", f"{np.mean(strong):.4f}"]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula to run."""
     return f"'{text}" if _RUN.search(text) else text

@@ -231,10 +231,10 @@ export class Dataset {
     return label !== null && this.#images.get(index)?.targets[rank] === label;
   }
 
-  /** Place of a class among an image's explained ones. */
+  /** Place of a class among an image's explained ones; for a contrast that of the first one. */
   rankIn(index: number, rank: number): number {
     const targets = this.#images.get(index)?.targets;
-    if (rank === CONTRAST || (rank >= 0 && (!targets || rank < targets.length))) return rank;
+    if (rank >= 0 && (!targets || rank < targets.length)) return rank;
     if (rank === TRUE) {
       const slot = this.report.images.true[this.placeOf(index)];
       return slot ?? this.rankIn(index, PREDICTED);

@@ -7,7 +7,7 @@ import { button, refreshControls, toggle } from "../parts/controls";
 import { all, bdi, byId, h, keepFocus } from "../parts/dom";
 import { badge } from "../parts/image";
 import { paintColours } from "../parts/legend";
-import { prose, t } from "../parts/words";
+import { t } from "../parts/words";
 import { change, leave } from "../state/history";
 import { type State, concerns } from "../state/state";
 import type { Changed } from "../state/store";
@@ -15,14 +15,16 @@ import { togglePin } from "../views/pins";
 import { factList, findings } from "./findings";
 import { linkCopier } from "./link";
 import { type Open, probe } from "./probe";
-import { endsOf, savePng, saveSvg, titleOf } from "./save";
-import { strips } from "./strips";
+import { detailsOf, endsOf, savePng, saveSvg, titleOf } from "./save";
+import { neighbours, strips } from "./strips";
 import { ways } from "./ways";
 
 /** The map in the dialog, and how the dialog follows it. */
 interface Shown extends Open {
-  /** Show the present map in the present look. */
-  update: (now: Open) => void;
+  /** Show a map of the image. */
+  show: (now: Open) => void;
+  /** Follow a change of the look or of the pins. */
+  look: (now: Open, changed: Changed<State>) => void;
   key: (event: KeyboardEvent) => void;
 }
 
@@ -49,7 +51,8 @@ export async function showCell(changed: Changed<State>) {
     if (dialog().open) dialog().close();
     return;
   }
-  if (shown && dialog().open && !concerns(changed, "open", "language")) return look(shown, changed);
+  if (shown && dialog().open && !concerns(changed, "open", "language"))
+    return shown.look(shown, changed);
   const id = idOf(open);
   const image = data.has(id.image) ? await data.imageOf(id.image) : null;
   if (!image || open !== idText(id)) return change({ open: "" });
@@ -57,37 +60,44 @@ export async function showCell(changed: Changed<State>) {
   const now = read(id, image);
   const sameImage = dialog().open && shown?.image === image && !changed.has("language");
   shown = shown && sameImage ? { ...shown, ...now } : build(now);
-  shown.update(now);
+  shown.show(now);
   if (dialog().open) return;
   const focused = document.activeElement?.closest<HTMLElement>("[data-focus]");
   returnTo = focused?.dataset.focus ?? `cell ${open}`;
   dialog().showModal();
 }
 
-/** Follow a change of the look or of the pins. */
-function look(now: Shown, changed: Changed<State>) {
-  refreshControls(dialog());
-  if (concerns(changed, "threshold", "scale", "cells")) now.map = wholeMap(now.image, now.cam);
-  now.update(now);
-}
-
 /** Fill the dialog for an image; its maps come and go in what is there. */
 function build(first: Open): Shown {
   const title = h("h2", { id: "cell-title" });
+  const details = h("p", { class: "hint" });
   const picture = probe(first);
   const beside = strips(first.image);
   const scale = colourScale();
   const facts = factList();
   const looks = h("div");
-  const update = (now: Open) => {
+  const find = (now: Open) => {
     const { marks, facts: found } = findings(now);
+    picture.mark(now, marks);
+    facts.show(found);
+  };
+  const show = (now: Open) => {
     title.replaceChildren(bdi(titleOf(now.id, now.image)));
-    picture.show(now, marks);
+    details.replaceChildren(bdi(detailsOf(now.id)));
+    picture.show(now);
     keepFocus(looks, () => looks.replaceChildren(ways(Boolean(now.cam?.picture))));
     scale.show(now);
-    facts.show(found);
+    find(now);
     beside.show(now.id);
     refreshControls(dialog());
+  };
+  const look = (now: Open, changed: Changed<State>) => {
+    refreshControls(dialog());
+    picture.redraw();
+    if (concerns(changed, "colormap", "scale")) scale.show(now);
+    if (!concerns(changed, "threshold", "scale", "cells")) return;
+    now.map = wholeMap(now.image, now.cam);
+    find(now);
   };
   const side = h(
     "div",
@@ -101,26 +111,20 @@ function build(first: Open): Shown {
   );
   keepFocus(dialog(), () =>
     dialog().replaceChildren(
-      header(title, first.image),
+      header(title, details, first.image),
       h("div", { class: "stage" }, picture.root, side),
     ),
   );
   dialog().style.setProperty("--aspect", String(first.image.width / first.image.height));
-  return { ...first, update, key: picture.key };
+  return { ...first, show, look, key: picture.key };
 }
 
-/** What the dialog shows, of which image and run, and the way out. */
-const header = (title: HTMLElement, image: ImageRecord) =>
+/** What the dialog shows, whether its image is predicted right, and the way out. */
+const header = (title: HTMLElement, details: HTMLElement, image: ImageRecord) =>
   h(
     "header",
     {},
-    h(
-      "div",
-      {},
-      title,
-      h("p", { class: "hint" }, bdi(prose().run)),
-      badge(data.placeOf(image.index)),
-    ),
+    h("div", {}, title, details, badge(data.placeOf(image.index))),
     button(t("close"), "close", () => dialog().close()),
   );
 
@@ -154,26 +158,23 @@ function colourScale() {
   return { root, show };
 }
 
-/** The map before or behind in the view. */
-function neighbour(by: number) {
+/** The next or previous map in the view. */
+export function step(by: number) {
   const ids = all("#view .cell[data-id]")
     .filter((cell) => cell.offsetParent)
-    .map((cell) => cell.dataset.id ?? "");
+    .map((cell) => cell.dataset.id);
   const place = ids.indexOf(store.state.open);
-  return place < 0 ? undefined : ids[place + by];
-}
-
-export function step(by: number) {
-  const next = neighbour(by);
+  const next = place < 0 ? undefined : ids[place + by];
   if (next) change({ open: next });
 }
 
 /** The same map of the next or previous class. */
 export function stepClass(by: number) {
-  const id = idOf(store.state.open);
-  const count = data.knownImage(id.image)?.targets.length ?? data.report.ranks;
-  const from = id.rank < 0 ? Math.min(-by, 0) : id.rank; // from a contrast to the first or last
-  change({ open: idText({ ...id, rank: (from + by + count) % count }) });
+  if (!shown) return;
+  const classes = neighbours("class", shown.id, shown.image);
+  const place = classes.findIndex(({ rank }) => rank === shown?.id.rank);
+  const next = classes[(place + by + classes.length) % classes.length];
+  if (next) change({ open: idText(next) });
 }
 
 /** Let the state follow, and give the focus back to the map that was shown last. */

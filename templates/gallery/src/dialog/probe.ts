@@ -60,12 +60,15 @@ export function probe(first: Open) {
   return {
     root,
     reading,
-    /** Show the map, perhaps another one of the image, in the present look with marks on it. */
-    show: (next: Open, marks: HTMLElement[]) => {
-      if (next.id === open.id) draw(root);
-      else retarget(root, next.id);
-      open = next;
+    redraw: () => draw(root),
+    /** Show a map of the image. */
+    show: (next: Open) => {
+      retarget(root, next.id);
       root.setAttribute("aria-label", t("cell.probe", { what: describe(next.id, next.image) }));
+    },
+    /** Put marks on the map, and read its values. */
+    mark: (now: Open, marks: HTMLElement[]) => {
+      open = now;
       for (const mark of all(".mark", root)) mark.remove();
       root.append(...marks, cross);
       read();

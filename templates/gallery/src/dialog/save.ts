@@ -9,7 +9,7 @@ import { ZERO } from "../maps/heat";
 import { isDrawn, longSide, scaleOf, tableName } from "../maps/look";
 import { h } from "../parts/dom";
 import { paintColours } from "../parts/legend";
-import { className, number, prose, t } from "../parts/words";
+import { className, layerName, number, prose, t } from "../parts/words";
 import { FIGURE_SIDE, FONTS, type Figure, type Measure, layOutFigure } from "./figure";
 import { type Layers, svgOf } from "./svg";
 
@@ -31,6 +31,10 @@ export function titleOf(id: CellId, image: ImageRecord) {
   const ofClass = classSpecific ? className(image, id.rank) : t("class.any");
   return [image.file, ofClass, name, id.layer].join(" · ");
 }
+
+/** What a layer is called beside its address, and the run. */
+export const detailsOf = ({ layer }: CellId) =>
+  [layerName(layer), prose().run].filter((name) => name !== layer).join(t("list"));
 
 /** Values at both ends of a map's colours. */
 export function endsOf(image: ImageRecord, cam: CamCell): [from: string, to: string] {
@@ -54,7 +58,7 @@ function figureOf(id: CellId, image: ImageRecord): Figure {
       ...(cam?.state === "positive" ? [] : [t(`cell.${cam?.state ?? "absent"}`)]),
       ...(id.rank === CONTRAST ? [contrastWords(image, cam)] : []),
       ...(isDrawn(cam) ? [scaleWords()] : []),
-      prose().run,
+      detailsOf(id),
     ],
   };
   return layOutFigure(image.width / image.height, said, measure);

@@ -7,7 +7,7 @@ import { frameOf } from "../maps/frames";
 import { nameOf } from "../parts/axes";
 import { all, h, keepFocus } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
-import { className, markTrue, probability, t } from "../parts/words";
+import { className, isolated, layerName, markTrue, probability, t } from "../parts/words";
 import { change } from "../state/history";
 
 /** Pixels of the longer side of a map in a strip. */
@@ -21,7 +21,7 @@ const STRIPS = ["layer", "method", "class"] as const;
 type Strip = (typeof STRIPS)[number];
 
 /** The maps in a strip, the present one among them. */
-function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId[] {
+export function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId[] {
   if (strip === "layer") return layersOf(id.method).map((layer) => ({ ...id, layer }));
   if (strip === "class") {
     if (!data.methodOf(id.method).classSpecific) return [];
@@ -31,7 +31,8 @@ function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId[] {
   return data
     .ownMethods(store.state.apart)
     .filter(({ key }) => availability(key, id.layer) === "map")
-    .map(({ key }) => ({ ...id, method: key }));
+    .map(({ key }) => ({ ...id, method: key }))
+    .filter((one) => id.rank !== CONTRAST || data.camOf(image, one));
 }
 
 /** What tells a map from the others in its strip. */
@@ -39,8 +40,8 @@ function nameIn(strip: Strip, id: CellId, image: ImageRecord) {
   if (strip === "layer") return nameOf("layer", id.layer, id);
   if (strip === "method") return data.methodOf(id.method).name;
   if (id.rank === CONTRAST) return className(image, id.rank);
-  const words = `${data.classOf(image, id.rank)} ${probability(image.probabilities[id.rank])}`;
-  return markTrue(image, id.rank, words);
+  const chance = probability(image.probabilities[id.rank]);
+  return markTrue(image, id.rank, `${isolated(data.classOf(image, id.rank))} ${chance}`);
 }
 
 /** A name that may be broken behind its dots. */
@@ -50,7 +51,7 @@ const breakable = (name: string) =>
 /** What all maps of a strip have in common. */
 function headOf(strip: Strip, id: CellId) {
   if (strip === "layer") return t("strip.layer", { name: data.methodOf(id.method).name });
-  if (strip === "method") return t("strip.method", { name: id.layer });
+  if (strip === "method") return t("strip.method", { name: layerName(id.layer) });
   return t("strip.class");
 }
 
@@ -99,7 +100,11 @@ function entry(strip: Strip, id: CellId, image: ImageRecord) {
       onclick: () => change({ open: idText(id) }),
     },
     frameOf(id, SIDE),
-    h("span", { class: "name" }, h("bdi", {}, ...breakable(name))),
+    h(
+      "span",
+      { class: "name" },
+      ...name.split(" · ").map((line) => h("bdi", {}, ...breakable(line))),
+    ),
   );
 }
 

@@ -50,6 +50,12 @@ export const pairNames = (image: ImageRecord, { predicted, other }: Pair) => ({
   second: isolated(data.classOf(image, other)),
 });
 
+/** Whether the table shows contrasts in place of one class's maps. */
+export function showsContrast() {
+  const { view, rank, rows, columns, beside } = store.state;
+  return view === "matrix" && rank === CONTRAST && ![rows, columns, beside].includes("class");
+}
+
 /** What a contrast map is the difference of. */
 export function contrastWords(image: ImageRecord, cam: CamCell | undefined) {
   const pair = data.pairOf(image.index);
@@ -104,7 +110,8 @@ export function scaleWords() {
   if (scale === "report")
     words.push(t("scale.to", { peak: number(Math.max(...Object.values(peaks))) }));
   words.push(t("colormap.words", { name: colormap }));
-  if (methods.some((method) => method.signed)) words.push(t("signed.words"));
+  if (showsContrast()) words.push(t("contrast.words"));
+  else if (methods.some((method) => method.signed)) words.push(t("signed.words"));
   words.push(opacityWords());
   if (threshold) words.push(t("threshold.words", { share: percent(threshold / 100) }));
   if (contours) words.push(t("contours.words"));

@@ -11,6 +11,7 @@ import { listed, prose, sentences, t } from "../parts/words";
 import type { State } from "../state/state";
 import { structureSection } from "../views/structure";
 import { summaryOnPaper } from "../views/summary/paper";
+import { channelFigure } from "./grids";
 import { type Column, columnsOf, mapsTable } from "./sheet";
 
 /** Views that are printed as they stand on the screen. */
@@ -78,8 +79,9 @@ function sheet(image: ImageRecord, next: () => number) {
       legend(),
     );
   });
+  const grids = data.report.channels.map((address) => channelFigure(image, address, next()));
   const title = h("h2", {}, bdi(image.file));
-  return h("section", { class: "sheet" }, title, ...figures, ...notes(labelNotes(image)));
+  return h("section", { class: "sheet" }, title, ...figures, ...notes(labelNotes(image)), ...grids);
 }
 
 function sheetCaption(image: ImageRecord) {

@@ -1,6 +1,7 @@
 // The axes of the tables: their values, and the names of these.
 import { data, store } from "../app";
 import type { CellId } from "../data/cells";
+import { CONTRAST } from "../data/dataset";
 import { layerList } from "../maps/availability";
 import { chosenImages, pageOf } from "../state/selection";
 import type { Axis, State } from "../state/state";
@@ -34,7 +35,8 @@ export function nameOf(axis: Axis, value: string | number, fixed: CellId) {
   if (axis === "image") return data.report.images.file[data.placeOf(Number(value))];
   const image = data.knownImage(fixed.image);
   if (!image || !ofOneImage()) return rankName(Number(value));
-  return className(image, data.rankIn(image.index, Number(value)));
+  const rank = Number(value);
+  return className(image, rank === CONTRAST ? rank : data.rankIn(image.index, rank));
 }
 
 /** Whether classes stand side by side: where they are two, and few methods. */

@@ -1,6 +1,6 @@
 // What leads from one part of the data to the next: values of an axis, pages of images.
 import { data, store } from "../app";
-import { PREDICTED, TRUE } from "../data/dataset";
+import { CONTRAST, PREDICTED, TRUE } from "../data/dataset";
 import { change } from "../state/history";
 import { chosenImages, pageAmong } from "../state/selection";
 import type { Axis } from "../state/state";
@@ -20,12 +20,9 @@ export function chooser(axis: Axis) {
     axis === "class" ? rankName(Number(value)) : nameOf(axis, value, store.state),
   ]);
   const field = FIELD[axis];
-  return select(
-    t(`axis.${axis}`),
-    `choose-${axis}`,
-    options,
-    () => store.state[field],
-    (value) => change({ [field]: field === "rank" ? Number(value) : value }, true),
+  const shown = () => (store.state[field] === CONTRAST ? PREDICTED : store.state[field]);
+  return select(t(`axis.${axis}`), `choose-${axis}`, options, shown, (value) =>
+    change({ [field]: field === "rank" ? Number(value) : value }, true),
   );
 }
 

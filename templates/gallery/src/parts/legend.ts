@@ -1,6 +1,6 @@
 // What the colours mean.
 import { data, store } from "../app";
-import { scaleWords } from "../maps/describe";
+import { scaleWords, showsContrast } from "../maps/describe";
 import { ZERO, paintBar } from "../maps/heat";
 import { all, h } from "./dom";
 import { t } from "./words";
@@ -36,7 +36,11 @@ export function legend() {
     { class: "legend" },
     row("0", colourBar(colormap, t("legend")), t(`legend.${scale}`)),
   );
-  if (data.report.methods.some((method) => method.signed)) {
+  if (showsContrast()) {
+    const bar = colourBar("diverging", t("compare.bar"));
+    const [first, second] = [t("rank.predicted"), t("contrast.other")];
+    root.append(row(t("compare.more", { name: second }), bar, t("compare.more", { name: first })));
+  } else if (data.report.methods.some((method) => method.signed)) {
     const signed = colourBar("diverging", t("legend.signed"));
     root.append(row(t("legend.against"), signed, t("legend.for")));
   }

@@ -18,7 +18,8 @@ const ROWS_SKIPPED = 4;
 /** Where an element lies. */
 function middle(element: HTMLElement) {
   const box = element.getBoundingClientRect();
-  return { x: box.left + box.width / 2, y: box.top + box.height / 2, height: box.height };
+  const { width, height } = box;
+  return { x: box.left + width / 2, y: box.top + height / 2, width, height };
 }
 
 /** The cell where a key leads. */
@@ -26,6 +27,8 @@ function target(cells: HTMLElement[], from: HTMLElement, key: string) {
   const own = middle(from);
   const placed = cells.map((cell) => ({ cell, ...middle(cell) }));
   const reach = (one: { height: number }) => Math.max(one.height, own.height) / 2;
+  const inColumn = (one: { x: number; width: number }) =>
+    Math.abs(one.x - own.x) < Math.max(one.width, own.width) / 2;
   const row = placed.filter((one) => Math.abs(one.y - own.y) < reach(one));
   row.sort((a, b) => a.x - b.x);
   const place = row.findIndex((one) => one.cell === from);
@@ -34,7 +37,10 @@ function target(cells: HTMLElement[], from: HTMLElement, key: string) {
   if (key === "ArrowLeft") return row[place - 1]?.cell;
   if (key === "ArrowRight") return row[place + 1]?.cell;
   const down = key === "ArrowDown" || key === "PageDown";
-  const beyond = placed.filter((one) => (down ? one.y - own.y : own.y - one.y) >= reach(one));
+  const after = placed.filter((one) => (down ? one.y - own.y : own.y - one.y) >= reach(one));
+  const near = after.filter(inColumn);
+  const maps = near.filter(({ cell }) => cell.matches(".cell"));
+  const beyond = [maps, near].find((some) => some.length) ?? after;
   const heights = [...new Set(beyond.map((one) => Math.round(one.y)))].sort((a, b) =>
     down ? a - b : b - a,
   );

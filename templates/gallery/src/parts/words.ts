@@ -75,6 +75,7 @@ export function methodDetails(key: string) {
 export function rankName(rank: number) {
   if (rank === PREDICTED) return t("rank.predicted");
   if (rank === TRUE) return t("rank.true");
+  if (rank === CONTRAST) return t("fact.contrast");
   return data.report.sameClasses
     ? data.report.classes[data.report.sameClasses[rank]]
     : t("rank", { place: rank + 1 });

@@ -1,5 +1,5 @@
 // What the page can show: every field of it, what a field may hold, and what it holds at first.
-import { type Dataset, PREDICTED, TRUE } from "../data/dataset";
+import { CONTRAST, type Dataset, PREDICTED } from "../data/dataset";
 import type { Report } from "../data/types";
 import { type Grouping, type Sort, sortsOf } from "../query/order";
 import type { Changed } from "./store";
@@ -208,7 +208,7 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
   return {
     view: VIEWS,
     image: report.images.index,
-    rank: Array.from({ length: report.ranks + 3 }, (_, i) => i + TRUE),
+    rank: Array.from({ length: report.ranks + 4 }, (_, i) => i + CONTRAST),
     method: report.methods.map((method) => method.key),
     layer: [...report.layers.map((layer) => layer.address), "fused", "input"],
     rows: axes,

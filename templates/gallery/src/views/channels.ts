@@ -1,10 +1,6 @@
 // All feature maps of a layer, and how their weighted sum becomes the map.
 import { data, store } from "../app";
-import type { ImageRecord } from "../data/dataset";
 import type { LayerChannels } from "../data/types";
-import { SIDES } from "../maps/frames";
-import { OPAQUE, enlarge, indices, paint } from "../maps/heat";
-import { tableName } from "../maps/look";
 import { announce } from "../parts/announce";
 import { chooser } from "../parts/chooser";
 import {
@@ -22,7 +18,15 @@ import { enableRoving } from "../parts/roving";
 import { layerDetails, number, t } from "../parts/words";
 import { change } from "../state/history";
 import { FILTER, LOOKS, type State, concerns } from "../state/state";
-import { type Features, channelLevels, contribution, ordered, pickedIn, present } from "./features";
+import {
+  type Features,
+  contribution,
+  drawChannel,
+  gridOf,
+  ordered,
+  pickedIn,
+  present,
+} from "./features";
 import { weightedSum } from "./sum";
 import { type View, rebuiltBy, viewRoot } from "./view";
 
@@ -121,34 +125,17 @@ function grid({ image, layer }: Features) {
   const order = ordered(layer);
   const canvases = new Map(order.map((channel) => [channel, h("canvas")]));
   const redraw = () => {
-    for (const [channel, canvas] of canvases) drawChannel(canvas, image, layer, channel);
+    for (const [channel, canvas] of canvases)
+      if (present(layer, channel)) drawChannel(canvas, image, layer, channel);
   };
   redraw();
   const cells = [...canvases].map(([channel, canvas]) => cell(layer, channel, canvas));
   const name = t("channels.grid", { count: order.length, layer: store.state.channelLayer });
   const root = h("div", { class: "feature-maps", role: "group", "aria-label": name }, ...cells);
-  const across = Math.max(1, Math.round(Math.sqrt(order.length)));
-  root.style.setProperty("--across", String(across));
+  root.style.setProperty("--across", String(gridOf(order.length)));
   root.style.setProperty("--shape", `${width} / ${height}`);
   enableRoving(root);
   return { root, redraw };
-}
-
-function drawChannel(
-  canvas: HTMLCanvasElement,
-  image: ImageRecord,
-  layer: LayerChannels,
-  channel: number,
-) {
-  if (!present(layer, channel)) return;
-  const [, height, width] = layer.shape;
-  const factor = SIDES.channel / Math.max(height, width);
-  const [down, across] = [Math.round(height * factor), Math.round(width * factor)];
-  const levels = channelLevels(image, layer, channel);
-  const values = enlarge(levels, { height, width }, down, across, !store.state.cells);
-  const table = data.tables[tableName(layer)];
-  const look = { ...OPAQUE, table, signed: layer.signed };
-  paint(canvas, indices(values, layer.signed, 1), down, across, look);
 }
 
 function cell(layer: LayerChannels, channel: number, canvas: HTMLCanvasElement) {

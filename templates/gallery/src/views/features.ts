@@ -2,6 +2,9 @@
 import { data, store } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { LayerChannels } from "../data/types";
+import { SIDES } from "../maps/frames";
+import { OPAQUE, enlarge, indices, paint } from "../maps/heat";
+import { tableName } from "../maps/look";
 
 /** An image, and a layer whose feature maps it has. */
 export interface Features {
@@ -46,4 +49,24 @@ export function channelLevels(image: ImageRecord, layer: LayerChannels, channel:
   const size = layer.shape[1] * layer.shape[2];
   const from = layer.offset + channel * size;
   return image.bytes.subarray(from, from + size);
+}
+
+/** How many feature maps lie side by side: about as many as below each other. */
+export const gridOf = (count: number) => Math.max(1, Math.round(Math.sqrt(count)));
+
+/** Draw a feature map from zero to its own maximum. */
+export function drawChannel(
+  canvas: HTMLCanvasElement,
+  image: ImageRecord,
+  layer: LayerChannels,
+  channel: number,
+) {
+  const [, height, width] = layer.shape;
+  const factor = SIDES.channel / Math.max(height, width);
+  const [down, across] = [Math.round(height * factor), Math.round(width * factor)];
+  const levels = channelLevels(image, layer, channel);
+  const values = enlarge(levels, { height, width }, down, across, !store.state.cells);
+  const table = data.tables[tableName(layer)];
+  const look = { ...OPAQUE, table, signed: layer.signed };
+  paint(canvas, indices(values, layer.signed, 1), down, across, look);
 }

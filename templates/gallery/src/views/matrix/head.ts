@@ -1,13 +1,13 @@
 // The line above the table: which image, what was predicted, which classes; and what is arranged.
 import { data, store } from "../../app";
-import type { ImageRecord } from "../../data/dataset";
+import { CONTRAST, type ImageRecord } from "../../data/dataset";
 import { nameOf } from "../../parts/axes";
 import { chooser, imageList, imageSteps } from "../../parts/chooser";
 import { type Option, button, keepPressed, select } from "../../parts/controls";
 import { type Child, bdi, h } from "../../parts/dom";
 import { MAX_IN_STRIP, badge, imageSize, strip, topWords } from "../../parts/image";
 import { toolbar } from "../../parts/roving";
-import { probability, t } from "../../parts/words";
+import { isolated, markTrue, probability, t } from "../../parts/words";
 import { change } from "../../state/history";
 import { chosenImages } from "../../state/selection";
 import type { Axis, State } from "../../state/state";
@@ -79,14 +79,17 @@ function classSwitch(image: ImageRecord | null) {
   const ranks = shownClasses();
   if (ranks.length < 2) return null;
   const together = isOnTable("class");
-  const shown = (rank: number) =>
-    !together && rank === (image ? data.rankIn(image.index, store.state.rank) : store.state.rank);
-  const buttons = ranks.map((rank) => {
-    const name = nameOf("class", rank, { ...store.state, rank });
-    const chance = image ? ` ${probability(image.probabilities[rank])}` : "";
+  const placed = (rank: number) =>
+    image && rank !== CONTRAST ? data.rankIn(image.index, rank) : rank;
+  const shown = (rank: number) => !together && placed(rank) === placed(store.state.rank);
+  const entry = (rank: number, name: string) => {
     const choose = () => change({ ...withoutClass(), rank }, true);
-    return keepPressed(button(name + chance, `class ${rank}`, choose), () => shown(rank));
-  });
+    return keepPressed(button(name, `class ${rank}`, choose), () => shown(rank));
+  };
+  const buttons = ranks.map((rank) =>
+    entry(rank, image ? withChance(image, placed(rank)) : nameOf("class", rank, store.state)),
+  );
+  if (image && data.pairOf(image.index)) buttons.push(entry(CONTRAST, t("fact.contrast")));
   const all = button(
     ranks.length === 2 ? t("matrix.bothClasses") : t("matrix.allClasses"),
     "class all",
@@ -97,6 +100,12 @@ function classSwitch(image: ImageRecord | null) {
     ...buttons,
     keepPressed(all, () => together),
   );
+}
+
+/** A class with its probability; the true one is marked. */
+function withChance(image: ImageRecord, place: number) {
+  const name = data.classOf(image, place);
+  return markTrue(image, place, `${isolated(name)} ${probability(image.probabilities[place])}`);
 }
 
 /** The table without classes on any axis: another takes their place. */

@@ -1,7 +1,7 @@
 // The heart: layers, methods, classes and images on rows, columns and groups of rows.
 import { data, store } from "../../app";
 import type { CellId } from "../../data/cells";
-import { PREDICTED, TRUE } from "../../data/dataset";
+import { CONTRAST, PREDICTED, TRUE } from "../../data/dataset";
 import { labelNotes, leftOut } from "../../maps/describe";
 import { FIELD, MAX_IMAGES_ON_AXIS, nameOf, ofOneImage, valuesOf } from "../../parts/axes";
 import { pager } from "../../parts/chooser";
@@ -89,7 +89,7 @@ function captionWords() {
     if (axis === "class" && rank === PREDICTED && !ofOneImage()) return t("class.predicted");
     if (axis === "class" && rank === TRUE && !ofOneImage()) return t("class.labelled");
     const name = nameOf(axis, fixed[FIELD[axis]], fixed);
-    return axis === "class" ? t("class.named", { name }) : name;
+    return axis === "class" && rank !== CONTRAST ? t("class.named", { name }) : name;
   });
   const words = { what: of.join(t("comma")), rows: many(rows), columns: many(columns) };
   const said = t("matrix.caption", words);

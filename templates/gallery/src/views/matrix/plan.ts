@@ -1,7 +1,7 @@
 // What a table holds: groups of rows, columns, and what stands where they meet.
 import { data, store } from "../../app";
 import type { CellId } from "../../data/cells";
-import { PREDICTED } from "../../data/dataset";
+import { CONTRAST, PREDICTED } from "../../data/dataset";
 import { availability, layerFor, layerList, shortReason } from "../../maps/availability";
 import { FIELD, ofOneImage, valuesOf } from "../../parts/axes";
 import { t } from "../../parts/words";
@@ -84,9 +84,14 @@ export function shownClasses() {
 function slotOf(asked: CellId): Slot {
   const { perLayer } = data.methodOf(asked.method);
   const layer = isOnTable("layer") ? asked.layer : layerFor(asked.method, asked.layer);
-  const id = { ...asked, layer, rank: data.rankIn(asked.image, asked.rank) };
+  const contrast = asked.rank === CONTRAST;
+  const rank = contrast ? CONTRAST : data.rankIn(asked.image, asked.rank);
+  const id = { ...asked, layer, rank };
   if (!perLayer) return { kind: "whole", id: { ...id, layer: "input" } };
   const there = availability(id.method, layer);
+  const image = data.knownImage(id.image);
+  if (there === "map" && contrast && image && !data.camOf(image, id))
+    return { kind: "none", word: t("truth.none"), reason: t("compare.noDifference") };
   if (there === "map") return { kind: "map", id };
   if (there === "absent")
     return { kind: "none", word: t("cell.apart"), reason: t("cell.notFused") };

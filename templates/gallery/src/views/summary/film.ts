@@ -8,7 +8,7 @@ import { SIDES } from "../../maps/frames";
 import { enlarge, indices, paint } from "../../maps/heat";
 import { bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
-import { t } from "../../parts/words";
+import { layerName, t } from "../../parts/words";
 import { linkTo } from "../../state/history";
 import { className, part, wholeImage } from "./said";
 
@@ -17,6 +17,9 @@ const MAX_ROWS = 6;
 
 /** Pixels of a side of a mean map. */
 const MEAN_SIDE = 96;
+
+/** Names of maps that stand for all layers. */
+const OF_ALL = ["fused", "input"];
 
 /** Methods with maps of layers, in columns of their own. */
 const methods = () => data.ownMethods(store.state.apart).filter((method) => method.perLayer);
@@ -53,14 +56,19 @@ export function film() {
 const row = (name: string, cells: HTMLElement[]) =>
   h("tr", {}, h("th", { scope: "row" }, bdi(name)), ...cells);
 
+/** A layer's name, and below it the address that the findings use. */
+function layerHead(layer: string) {
+  const name = layerName(layer);
+  const address = name !== layer && !OF_ALL.includes(layer) && h("code", {}, layer);
+  return h("th", { scope: "col" }, bdi(name), address);
+}
+
 /** A table of maps; with several groups, each has all layers. */
 function strip(rows: HTMLElement[], groups: string[] = []) {
   const names = groups.map((name) =>
     h("th", { scope: "colgroup", colSpan: layers().length }, bdi(name)),
   );
-  const heads = (groups.length ? groups : [""]).flatMap(() =>
-    layers().map((layer) => h("th", { scope: "col" }, h("code", {}, layer))),
-  );
+  const heads = (groups.length ? groups : [""]).flatMap(() => layers().map(layerHead));
   const table = h(
     "table",
     { class: "frames" },

@@ -7,6 +7,7 @@ import { cellButton } from "../../maps/cell";
 import { SIDES } from "../../maps/frames";
 import { bdi, h } from "../../parts/dom";
 import { badge, topHint } from "../../parts/image";
+import { figureCaption } from "../../parts/legend";
 import { enableRoving } from "../../parts/roving";
 import { isRight } from "../../query/match";
 import { linkTo } from "../../state/history";
@@ -17,7 +18,7 @@ export function readFirst() {
   if (!first.length) return null;
   const tiles = h("ul", { class: "chosen" }, ...first.map(tile));
   enableRoving(tiles);
-  return part("first", tiles, h("p", { class: "hint" }, said(rule)));
+  return part("first", tiles, figureCaption(said(rule)));
 }
 
 function tile({ image, reasons }: Summary["first"][number]) {

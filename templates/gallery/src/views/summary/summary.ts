@@ -2,7 +2,9 @@
 import { data } from "../../app";
 import { h, keepFocus } from "../../parts/dom";
 import { MAX_IN_STRIP } from "../../parts/image";
+import { figureCaption } from "../../parts/legend";
 import { failedList, failedTitle } from "../../parts/notes";
+import { t } from "../../parts/words";
 import { APPEARANCE, concerns } from "../../state/state";
 import { type View, viewRoot } from "../view";
 import { film, meanFilm } from "./film";
@@ -10,7 +12,7 @@ import { readFirst } from "./first";
 import { answers, asked, outcome } from "./outcome";
 import { confidence, confusion, reliability } from "./predictions";
 import { claims, part } from "./said";
-import { resultTable } from "./table";
+import { lastLayer, resultTable } from "./table";
 import { trust } from "./trust";
 
 /** Fields that change how mean maps are coloured. */
@@ -29,6 +31,7 @@ async function ofFew(): Promise<View> {
     "summary",
     h("header", { class: "lead" }, outcome(), answers()),
     resultTable(images),
+    figureCaption(t("summary.table", { layer: lastLayer() })),
     ...shown(strip, findings("writing"), confusion(), cautions(), failed()),
     asked(),
   );

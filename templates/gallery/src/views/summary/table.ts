@@ -47,7 +47,7 @@ export function resultTable(images: ImageRecord[]) {
   const shown = all.slice(0, MAX_MAPS);
   const root = h(
     "table",
-    { class: "result" },
+    { class: "result", role: "table" },
     h("caption", { class: "visually-hidden" }, t("summary.table", { layer: lastLayer() })),
     h("thead", {}, classHeads(shown), methodHeads(shown)),
     h("tbody", {}, ...images.map((image) => line(image, shown))),
@@ -93,10 +93,12 @@ const agreed = () => data.report.images.numbers.disagreement.some((value) => val
 function line(image: ImageRecord, columns: Column[]) {
   const place = data.placeOf(image.index);
   const reasons = data.report.summary.first.find((one) => one.image === image.index)?.reasons ?? [];
+  const picture = photoOf(image.index);
+  picture.querySelector("img")?.setAttribute("alt", ""); // its name stands below
   const photo = h(
     "a",
     { class: "photo", ...linkTo(wholeImage(image.index)) },
-    photoOf(image.index),
+    picture,
     bdi(data.report.images.file[place]),
   );
   const wrong = isRight(data.report.images, place) === false;
@@ -128,6 +130,7 @@ const signed = (value: number) => value.toFixed(2).replace("-", "−");
 /** A map, with the words of its heads for where these are not shown. */
 function map(image: ImageRecord, { rank, method }: Column) {
   const own = rank === null ? 0 : data.rankIn(image.index, rank);
+  if (own >= image.targets.length) return ["–"];
   const id: CellId = { image: image.index, rank: own, method, layer: lastLayer() };
   const of = rank === null ? "" : `${data.classOf(image, own)} · `;
   const tag = h("span", { class: "tag", "aria-hidden": "true" }, of, data.methodOf(method).name);

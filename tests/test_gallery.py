@@ -288,8 +288,10 @@ def test_badges_say_in_words_what_is_right_and_wrong(open_report: Open, report: 
     assert words == [["badge wrong", "✗ wrong: it is cat"]], "what is right is not marked"
     show(page, "#v=overview&q=right:no")
     assert page.locator("#view .tile .name").all_inner_texts() == ["both.jpg"]
+    show(page, "#v=matrix&i=0")
+    assert page.inner_text("#view .image-line .badge") == "✗ wrong: it is cat"
     show(page, "#v=matrix&i=1")
-    assert "right: it is cat" in page.inner_text("#view .summary")
+    assert page.locator("#view .image-line .badge").count() == 0
 
 
 @pytest.mark.parametrize(
@@ -401,12 +403,9 @@ def test_hostile_names_show_as_text(open_report: Open, tmp_path: Path) -> None:
     assert HOSTILE[0] in page.inner_text("#cell-title")
     assert layer in page.inner_text("#cell-title")
     show(page, "#v=matrix&r=layer&c=class&m=grad_cam")
-    assert (
-        page.eval_on_selector_all(
-            "#view .matrix thead th .head", "all => all.map(e => e.textContent)"
-        )
-        == HOSTILE
-    )
+    assert page.eval_on_selector_all(
+        "#view .matrix thead th .head", "all => all.map(e => e.textContent).sort()"
+    ) == sorted(HOSTILE)
     assert layer in page.inner_text("#view .matrix tbody")
     page.pdf(format="A4")
     still = open_report(tmp_path / "g", java_script_enabled=False, width=360)
@@ -476,6 +475,8 @@ def test_links_inside_the_page_lead_somewhere(open_report: Open, report: Path) -
         show(page, link)
         for target in page.eval_on_selector_all("a", "all => all.map(e => e.getAttribute('href'))"):
             if target.startswith("https://"):  # for reading; nothing is loaded from there
+                continue
+            if not target:  # the report itself
                 continue
             assert target.startswith("#")
             assert set(re.findall(r"\bv=(\w+)", target)) <= known

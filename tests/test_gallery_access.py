@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -338,17 +339,18 @@ def test_firefox_prints_every_figure_within_twenty_megabytes(fox: Firefox, demo:
     pages = [" ".join(text.split()) for text in pdf_pages(pdf)]
     text = " ".join(pages)
     files = ("both.jpg", "cat.jpg", "dog.jpg")
-    for number, file in enumerate(files, start=1):
+    for number, (file, name) in enumerate(product(files, ("cat", "dog")), start=1):
         carrying = [page for page in pages if f"Figure {number}. {file}" in page]
         assert len(carrying) == 1, file
+        assert f"For class {name}: Grad-CAM" in carrying[0]
         for layer in (0, 3, 6, 9, 12):
             assert f"features.{layer}" in carrying[0]
         for method in ("Grad-CAM", "LayerCAM", "HiResCAM"):
             assert method in carrying[0]
-    assert "Figure 4." not in text
+    assert "Figure 7." not in text
     assert "Opacity" not in text
     assert "sha256" in text
-    assert len(pages) <= 8
+    assert len(pages) <= 1 + 2 * len(files) + 3
 
 
 def test_firefox_prints_the_tables_as_they_are_rewritten(fox: Firefox, demo: Path) -> None:

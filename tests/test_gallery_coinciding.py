@@ -147,22 +147,20 @@ def test_a_chain_of_methods_ends_at_the_one_with_most_layers() -> None:
 
 
 @in_browser
-def test_one_column_has_both_names_until_they_are_shown_apart(
+def test_one_row_has_both_names_until_they_are_shown_apart(
     open_report: Open, opposite: Path
 ) -> None:
     page = open_report(opposite, link="#v=matrix")
-    heads = page.locator("#view .panel:first-child thead th")
+    heads = page.locator("#view .matrix tbody:last-child .maps th")
     page.wait_for_selector("#view .matrix")
-    assert heads.count() == 2
-    assert "and Finer-CAM: the same maps" in heads.nth(0).inner_text()
-    assert "and Grad-CAM elementwise: the same maps" in heads.nth(1).inner_text()
-    assert OPPOSITE in page.inner_text("#masthead")
-    page.check("[data-focus=apart]")
+    assert heads.all_inner_texts() == ["Grad-CAM\n= Finer-CAM", "LayerCAM\n= Grad-CAM elementwise"]
+    page.click("[data-focus='open methods']")
+    page.check("[data-focus=matrix-apart]")
     page.wait_for_selector('#view .cell[data-id^="0.0.finer_cam."]')
     assert heads.all_inner_texts()[1].startswith("Finer-CAM")
-    assert "the same maps" not in " ".join(heads.all_inner_texts())
+    assert "=" not in " ".join(heads.all_inner_texts())
     assert "ap=1" in page.evaluate("location.hash")
-    page.uncheck("[data-focus=apart]")
+    page.uncheck("[data-focus=matrix-apart]")
     page.wait_for_selector('#view .cell[data-id^="0.0.finer_cam."]', state="detached")
 
 

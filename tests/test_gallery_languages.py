@@ -144,7 +144,12 @@ def test_every_broken_file_is_refused_in_chinese(name: str) -> None:
 
 
 def modules() -> dict[str, str]:
-    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(PAGE.rglob("*.ts"))}
+    """Return the page's modules by their paths below the folder of their sources."""
+    folder = PAGE / "src"
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*.ts"))
+    }
 
 
 def end_of(code: str, at: int) -> int:
@@ -196,12 +201,13 @@ def patterns(code: str) -> set[str]:
     return found
 
 
+SPEAKING = [*sorted((ROOT / "camreport/report").rglob("*.py")), ROOT / "camreport/cli/commands.py"]
+"""The modules in Python that use the page's words."""
+
+
 def python_calls() -> Iterator[tuple[str, ast.Call]]:
     """Yield the calls in Python that take words: the function's name, and the call."""
-    for path in [
-        *sorted((ROOT / "camreport/report/gallery").glob("*.py")),
-        ROOT / "camreport/cli/commands.py",
-    ]:
+    for path in SPEAKING:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
@@ -209,22 +215,27 @@ def python_calls() -> Iterator[tuple[str, ast.Call]]:
                     yield name, node
 
 
+def values_of(expression: ast.expr) -> list[ast.expr]:
+    """Return what an expression can be, whatever its conditions are."""
+    if isinstance(expression, ast.IfExp):
+        return [*values_of(expression.body), *values_of(expression.orelse)]
+    return [expression]
+
+
 def python_keys() -> tuple[set[str], set[str]]:
     """Return the keys that Python uses and patterns for those that it puts together."""
     plain, made = set(), set()
     for name, call in python_calls():
         ends = (".one", ".other") if name == "words.number_of" else ("",)
-        for part in ast.walk(call.args[0]):
-            if isinstance(part, ast.JoinedStr):
+        for part in values_of(call.args[0]):
+            if isinstance(part, ast.Constant):
+                plain |= {f"{part.value}{end}" for end in ends}
+            elif isinstance(part, ast.JoinedStr):
                 pattern = "".join(
                     re.escape(p.value) if isinstance(p, ast.Constant) else r"\w+"  # type: ignore[arg-type]
                     for p in part.values
                 )
                 made |= {pattern + re.escape(end) for end in ends}
-            elif isinstance(call.args[0], ast.Constant | ast.IfExp) and isinstance(
-                part, ast.Constant
-            ):
-                plain |= {f"{part.value}{end}" for end in ends}
     template = (PAGE / "gallery.html").read_text(encoding="utf-8")
     for arguments in re.findall(r"words\(([^)]*)\)", template):
         plain |= set(re.findall(r'(?<!=)"([^"]+)"', arguments))
@@ -239,6 +250,9 @@ def used_keys() -> tuple[set[str], set[str]]:
             continue  # the list of options: its calls name the prefix
         plain |= literals(key)
         made |= patterns(key)
+    for code in modules().values():
+        if re.search(r"(?<![\w.])t\(\w+\)", code):  # a key that was chosen before
+            plain |= literals(code) & STRINGS["en"].keys()
     return plain, made
 
 
@@ -253,11 +267,7 @@ def test_no_key_is_missing() -> None:
 def test_no_key_is_unused() -> None:
     plain, made = used_keys()
     dotted = {text for code in modules().values() for text in literals(code) if "." in text}
-    sources = [
-        *(ROOT / "camreport/report/gallery").glob("*.py"),
-        ROOT / "camreport/cli/commands.py",
-    ]
-    for path in sources:
+    for path in SPEAKING:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         dotted |= {text for _, text in texts_in(tree) if "." in text}
     unused = {
@@ -269,15 +279,18 @@ def test_no_key_is_unused() -> None:
 
 
 def test_every_choice_of_the_state_has_a_name() -> None:
-    code = modules()["state"]
+    code = modules()["state/state.ts"]
     axes = re.findall(r'"(\w+)"', re.search(r"axes = \[(.*?)\]", code)[1])  # type: ignore[index]
     choices = {
         name: re.findall(r'"(\w+)"', values)
         for name, values in re.findall(r"^    (\w+): \[(.*)\],$", code, re.MULTILINE)
     }
     wanted = {f"axis.{axis}{end}" for axis in axes for end in ("", ".many")}
+    views = re.findall(r'"(\w+)"', re.search(r"VIEWS = \[(.*?)\]", code, re.DOTALL)[1])  # type: ignore[index]
+    wanted |= {f"view.{view}" for view in views}
+    wanted |= {f"sort.{sort}" for sort in ("order", "name", "class", "up")}
+    assert len(views) > 6
     for field, forms in {
-        "view": ["view.{}"],
         "scale": ["scale.{}", "scale.{}.words", "legend.{}"],
         "show": ["show.{}"],
         "theme": ["theme.{}"],

@@ -71,20 +71,21 @@ def shown_methods(out: Path) -> list[str]:
 def test_every_method_and_layer_has_a_drawn_or_labelled_map(
     open_report: Open, everything: Path
 ) -> None:
-    page = ready(open_report(everything, height=3000, link="#ap=1"))
     methods = shown_methods(everything)
+    apart = f"ap=1&ms={'~'.join(methods)}"
+    page = ready(open_report(everything, height=3000, link=f"#v=matrix&{apart}"))
     assert {*load_results(everything).manifest.methods} - {*methods} == {"cam"}
-    assert "CAM is not defined for this model" in page.inner_text("#masthead .notice")
+    assert "CAM is not defined for this model" in page.inner_text("#view .below")
     for rank in range(2):
-        show(page, f"#v=matrix&k={rank}&ap=1")
+        show(page, f"#v=matrix&k={rank}&{apart}")
         for key in methods:
             for layer in DEEP if METHODS[key].scope == "layer" else ("input",):
-                where = cell(0, rank, key, layer)
+                where = cell(0, rank, key, layer).replace("#view", "#view .panels")
                 page.eval_on_selector(where, "e => e.scrollIntoView({inline: 'center'})")
                 page.wait_for_selector(f"{where} .frame[data-drawn]")
                 parts = f"{where} :is(canvas.heat, .picture, .label)"
                 assert page.locator(parts).count() == 1, (key, layer)
-    assert page.locator("#view .matrix td:not(.nothing, .corner):not(:has(.cell))").count() == 0
+    assert page.locator("#view .maps > td:not(.nothing):not(:has(.cell))").count() == 0
     said = page.locator("#view .matrix td.nothing").all_inner_texts()
     assert all(text.strip() for text in said)
 
@@ -92,11 +93,11 @@ def test_every_method_and_layer_has_a_drawn_or_labelled_map(
 def test_method_without_a_class_is_the_same_for_all_and_says_so(
     open_report: Open, everything: Path
 ) -> None:
-    page = ready(open_report(everything, height=2000, link="#v=matrix&k=0"))
-    head = page.locator("#view .matrix thead th", has_text="Eigen-CAM")
+    page = ready(open_report(everything, height=2000, link="#v=matrix&k=0&ms=eigen_cam"))
+    head = page.locator("#view .matrix tbody th", has_text="Eigen-CAM")
     assert "one map for all classes" in head.inner_text()
     first = drawn(page, cell(0, 0, "eigen_cam", "features.12"))
-    show(page, "#v=matrix&k=1")
+    show(page, "#v=matrix&k=1&ms=eigen_cam")
     where = cell(0, 1, "eigen_cam", "features.12")
     np.testing.assert_array_equal(drawn(page, where), first)
     assert "any class" in (page.get_attribute(where, "aria-label") or "")
@@ -107,16 +108,16 @@ def test_layer_without_a_map_says_why(open_report: Open, tmp_path: Path) -> None
         INPUTS / "dog.jpg", tmp_path / "g", layers=["9", "10:pre"], methods="gradcam,gradcam++"
     )
     page = ready(open_report(tmp_path / "g"))
-    assert page.locator("#view .nothing", has_text="not computed").count() == 2
+    assert page.locator("#view .nothing", has_text="needs A ≥ 0").count() == 2
     assert "needs A ≥ 0; features.10:pre is read in front" in page.inner_text(
-        "#view .note >> nth=0"
+        "#view .reasons >> nth=0"
     )
 
 
 def test_guided_methods_are_opaque_pictures_of_their_gradients(
     open_report: Open, everything: Path
 ) -> None:
-    page = ready(open_report(everything, link="#v=matrix&k=1"))
+    page = ready(open_report(everything, link="#v=matrix&k=1&ms=guided_backprop~guided_grad_cam"))
     arrays = load_results(everything).arrays(0)
     for key, layer in (("guided_backprop", "input"), ("guided_grad_cam", "features.12")):
         where = cell(0, 1, key, layer)
@@ -141,11 +142,11 @@ def test_guided_methods_are_opaque_pictures_of_their_gradients(
 def test_largest_value_is_the_raw_maps_not_that_of_what_is_shipped(
     open_report: Open, everything: Path, key: str
 ) -> None:
-    page = ready(open_report(everything, link=f"#v=matrix&open=0.1.{key}.input"))
+    page = ready(open_report(everything, link=f"#v=matrix&ms={key}&nu=1&open=0.1.{key}.input"))
     page.wait_for_selector("#cell[open] #facts")
     raw = np.abs(load_results(everything).arrays(0)[f"{key}/input"][1]).max()
     assert float(facts_of(page)["Largest value"]) == pytest.approx(float(raw), rel=6e-3)
-    assert f"{float(raw):.3g}"[:4] in page.inner_text(f"{cell(0, 1, key, 'input')} .peak")
+    assert f"{float(raw):.3g}"[:4] in page.inner_text(f"{cell(0, 1, key, 'input')} + .measures")
 
 
 def test_recipro_cam_is_read_as_a_share_of_its_range(open_report: Open, everything: Path) -> None:
@@ -160,7 +161,7 @@ def test_recipro_cam_is_read_as_a_share_of_its_range(open_report: Open, everythi
 
 
 def test_full_grad_is_a_heat_map_of_averaged_pixels(open_report: Open, everything: Path) -> None:
-    page = ready(open_report(everything, link="#v=matrix&k=0"))
+    page = ready(open_report(everything, link="#v=matrix&k=0&ms=full_grad"))
     saliency = load_results(everything).arrays(0)["full_grad/input"][0]
     averaged = saliency.reshape(112, 2, 112, 2).mean((1, 3)).astype(np.float32)
     pixels = drawn(page, cell(0, 0, "full_grad", "input"))
@@ -173,14 +174,14 @@ def test_full_grad_is_a_heat_map_of_averaged_pixels(open_report: Open, everythin
 def test_recipro_cam_is_drawn_from_its_least_value_and_read_in_its_own_unit(
     open_report: Open, everything: Path
 ) -> None:
-    page = ready(open_report(everything, link="#v=matrix&k=1"))
+    page = ready(open_report(everything, link="#v=matrix&k=1&ms=recipro_cam"))
     cam = load_results(everything).arrays(0)["recipro_cam/features.12"][1]
     where = cell(0, 1, "recipro_cam", "features.12")
     pixels = drawn(page, where)
     expected = heat_pixels(quantise(cam - cam.min()), *pixels.shape[:2])
     np.testing.assert_array_equal(pixels, expected)
     for scale in ("method", "image", "report"):
-        show(page, f"#v=matrix&k=1&sc={scale}")
+        show(page, f"#v=matrix&k=1&ms=recipro_cam&sc={scale}")
         np.testing.assert_array_equal(drawn(page, where), pixels)
     show(page, "#v=matrix&k=1&open=0.1.recipro_cam.features.12")
     page.wait_for_selector("#cell[open] #probe")
@@ -206,7 +207,7 @@ def test_signed_methods_diverge_around_zero_whatever_the_colours(
         red, blue = (pixels[..., channel].astype(int) for channel in (0, 2))
         assert (np.abs(red - blue) > 30).any()
     assert "blue lowers the class’s score" in page.inner_text("#view .figcaption >> nth=0")
-    assert "−1 against" in page.inner_text("#controls .legend")
+    assert "−1 against" in page.inner_text("#view .legend")
 
 
 def test_channel_that_contributes_most_stands_for_gradient_x_activation(
@@ -221,7 +222,7 @@ def test_channel_that_contributes_most_stands_for_gradient_x_activation(
         show(page, f"#v=matrix&b=none&k={rank}")
         strongest = max(range(256), key=lambda k: float(maps[rank, k].sum()))
         where = cell(0, rank, "gradient_x_activation", "features.12")
-        assert f"channel {strongest}, max ±" in page.inner_text(where)
+        assert f"channel {strongest}, max ±" in page.inner_text(f"{where} + .measures")
         pixels = drawn(page, where)
         expected = heat_pixels(quantise(maps[rank, strongest], True), *pixels.shape[:2])
         np.testing.assert_array_equal(pixels, expected)
@@ -268,15 +269,15 @@ def test_provenance_says_what_each_kind_of_passes_took(open_report: Open, everyt
     assert str(manifest.images[0].sha256) in page.inner_text("#view")
 
 
-def test_twins_share_a_row_that_names_both(open_report: Open, tmp_path: Path) -> None:
+def test_twins_share_a_column_that_names_both(open_report: Open, tmp_path: Path) -> None:
     camreport.run(INPUTS / "cat.jpg", tmp_path / "g", layers=["10", "11", "12"])
     manifest = load_results(tmp_path / "g").manifest
     twins = [layer for layer in manifest.layers if layer.same_as]
     assert [(layer.address, layer.same_as) for layer in twins] == [("features.11", "features.10")]
     page = ready(open_report(tmp_path / "g"))
-    heads = page.locator("#view .panel:first-child tbody th").all_inner_texts()
-    assert [head.split("\n")[0] for head in heads] == ["features.10", "features.12", "fused"]
-    assert "and features.11: the same tensor" in heads[0]
+    heads = page.locator("#view .matrix thead th").all_inner_texts()
+    assert [head.split("\n")[0] for head in heads] == ["conv5 · 13 × 13", "pool5 · 6 × 6", "fused"]
+    assert heads[0].split("\n")[1:] == ["features.10", "= features.11"]
 
 
 @pytest.mark.parametrize("width", [320, 360, 800, 1400])

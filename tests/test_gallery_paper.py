@@ -39,14 +39,34 @@ def test_each_image_has_one_page_with_caption_and_colour_bar(
     open_report: "Open", course: Path, language: str
 ) -> None:
     pages = printed(open_report(course, link=f"#lang={language}"), "matrix")
-    assert len(pages) == 2 + len(FILES)
+    assert len(pages) == 1 + 2 * len(FILES) + 3, "cover, maps and channels of each, methods, model"
     bar, figure = {"en": ("each map’s maximum", "Figure"), "zh": ("每张热力图的最大值", "图")}[
         language
     ]
-    for number, (file, text) in enumerate(zip(FILES, pages[1:], strict=False), start=1):
+    for number, (file, text) in enumerate(zip(FILES, pages[1::2], strict=False)):
         assert file in text
-        assert f"{figure} {number}" in text
+        assert f"{figure} {2 * number + 1}" in text
         assert bar in text
+
+
+MILLIMETRE = 96 / 25.4
+
+
+def test_maps_on_paper_are_at_least_40_millimetres_wide(
+    open_report: "Open", course: Path, everything: Path
+) -> None:
+    paper = int((210 - 2 * 12) * MILLIMETRE)
+    for out in (course, everything):
+        page = open_report(out, width=paper)
+        page.wait_for_selector(".view-matrix")
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        widths = page.eval_on_selector_all(
+            "#paper .sheet .matrix td :is(canvas, img)",
+            "all => all.map(e => e.getBoundingClientRect().width)",
+        )
+        assert len(widths) > 20
+        assert min(widths) >= 40 * MILLIMETRE - 1
 
 
 def test_the_first_table_stands_on_the_first_page(open_report: "Open", course: Path) -> None:

@@ -145,9 +145,10 @@ def test_overview_and_enlarged_map_equal_the_python_reference(
 
 
 def test_swapped_axes_show_the_same_maps(open_report: Open, report: Path) -> None:
-    page = ready(open_report(report, link="#v=matrix"))
+    page = ready(open_report(report, link="#v=matrix&b=none&k=0"))
     where = (0, 0, "layer_cam", "features.9")
-    rows = page.locator("#view .panel:first-child .matrix tbody tr")
+    rows = page.locator("#view .maps")
+    page.click('[data-focus="open axes"]')
     page.locator('[data-focus="rows"]').select_option("layer")
     settle(page)
     assert rows.count() == len(LAYERS) + 1
@@ -159,7 +160,7 @@ def test_swapped_axes_show_the_same_maps(open_report: Open, report: Path) -> Non
 
 @pytest.mark.parametrize(
     ("head", "kept"),
-    [("features.9", "features.9"), ("LayerCAM", "layer_cam")],
+    [("relu4 · 13 × 13", "features.9"), ("LayerCAM", "layer_cam")],
     ids=["layer", "method"],
 )
 def test_head_of_a_row_or_column_shows_it_across_all_images(
@@ -169,13 +170,13 @@ def test_head_of_a_row_or_column_shows_it_across_all_images(
     page.locator("#view .matrix a.head", has_text=re.compile(f"^{head}$")).first.click()
     settle(page)
     rows = page.eval_on_selector_all(
-        "#view .panel:first-child tbody th .head", "all => all.map(e => e.textContent)"
+        "#view tbody:first-of-type .maps th .head", "all => all.map(e => e.textContent)"
     )
     assert rows == ["both.jpg", "cat.jpg", "dog.jpg"]
     ids = page.eval_on_selector_all("#view .cell[data-id]", "all => all.map(e => e.dataset.id)")
     assert {name[0] for name in ids} == {"0", "1", "2"}
     assert all(kept in name for name in ids)
-    page.locator("#view tbody th a.head", has_text="dog.jpg").first.click()
+    page.locator("#view .maps th a.head", has_text="dog.jpg").first.click()
     settle(page)
     ids = page.eval_on_selector_all("#view .cell[data-id]", "all => all.map(e => e.dataset.id)")
     assert {name[0] for name in ids} == {"2"}
@@ -204,8 +205,8 @@ def test_cropped_image_shows_the_map_only_where_the_model_looked(
         assert (seen[end] - frame[start]) / frame[length] == pytest.approx(high, abs=0.01)
     assert box.left > 0
     assert box.right < 574
-    assert f"574 × 434 px, of which the model saw {box.right - box.left:.0f} × " in page.inner_text(
-        "#view .summary"
+    assert f"574 × 434 px, of which the model saw {box.right - box.left:.0f} × " in (
+        page.get_attribute("#view .image-line h2", "title") or ""
     )
     page.click(cell(*where))
     probe = page.locator("#probe").bounding_box()

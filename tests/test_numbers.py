@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from camreport.insight.numbers import AREA_GRID, GRID, ShardNumbers, measure
+from camreport.insight.numbers import AREA_GRID, GRID, MAX_ROWS, ShardNumbers, measure
 from camreport.insight.resampling import resampled
 from camreport.results.schema import MapKey
 from camreport.results.shards import Arrays
@@ -351,6 +351,19 @@ def test_every_number_is_in_its_range_and_no_image_depends_on_another(given: Arr
             own, its = getattr(whole, name)[:, row], getattr(single, name)[:, 0]
             assert own.tobytes() == its.tobytes(), name
         assert whole.rows([row]).margin.tobytes() == single.margin.tobytes()
+
+
+def test_a_large_shard_is_measured_in_parts_and_no_number_changes() -> None:
+    count = 2 * MAX_ROWS + 3
+    maps = {f"{name}/a": random_map(9, count, 2, 5, 5) for name in ("grad_cam", "layer_cam")}
+    given = shard(maps, np.random.default_rng(0).normal(size=(count, 2)))
+    whole = measure(given, "softmax")
+    for row in (0, MAX_ROWS - 1, MAX_ROWS, count - 1):
+        one = {name: array[row : row + 1] for name, array in given.items()}
+        alone, own = measure(one, "softmax"), whole.rows([row])
+        assert own.keys == alone.keys
+        for name in ("predicted", "slot", "margin", "area", "where", "correlation", "likeness"):
+            assert getattr(own, name).tobytes() == getattr(alone, name).tobytes(), name
 
 
 @pytest.mark.parametrize("factor", [2.0**-60, 2.0**60])

@@ -5,8 +5,9 @@ on every machine: sums that could depend on their order are sums of whole number
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,17 @@ Halves, thirds, quarters and fifths lie in the middle of a level."""
 MAX_VALUES = 1 << 16
 """Number of values that are measured at once, unless one image has more."""
 
+MAX_ROWS = 64
+"""Number of images that one thread measures; a graphics card computes shards of more."""
+
+MAX_THREADS = 4
+"""Number of threads that measure the images of one shard."""
+
 Pair = tuple[MapKey, MapKey]
 """The maps of two methods at one layer."""
+
+_OF_IMAGES = ("predicted", "slot", "margin")
+_OF_MAPS = ("area", "where", "correlation", "overlap", "likeness")
 
 
 @dataclass(frozen=True)
@@ -105,9 +115,9 @@ class ShardNumbers:
 
     def rows(self, rows: Sequence[int]) -> "ShardNumbers":
         """Return the numbers of some of the images, in the order of their rows."""
-        own = {name: getattr(self, name)[rows] for name in ("predicted", "slot", "margin")}
-        of_maps = ("area", "where", "correlation", "overlap", "likeness")
-        return replace(self, **own, **{name: getattr(self, name)[:, rows] for name in of_maps})
+        of_images = {name: getattr(self, name)[rows] for name in _OF_IMAGES}
+        of_maps = {name: getattr(self, name)[:, rows] for name in _OF_MAPS}
+        return ShardNumbers(self.keys, **of_images, **of_maps)
 
 
 def measure(arrays: Arrays, activation: str) -> ShardNumbers:
@@ -117,6 +127,27 @@ def measure(arrays: Arrays, activation: str) -> ShardNumbers:
         arrays: the arrays of a shard.
         activation: how its logits become probabilities, as for ``probabilities``.
     """
+    names = (LOGITS, TARGETS, *map(str, map_keys(arrays)))
+    starts = range(0, len(arrays[LOGITS]), MAX_ROWS)
+    parts = [{name: arrays[name][start : start + MAX_ROWS] for name in names} for start in starts]
+    with ThreadPoolExecutor(min(len(parts), MAX_THREADS)) as threads:
+        return _joined([*threads.map(_measured, parts, repeat(activation))])
+
+
+def _joined(parts: Sequence[ShardNumbers]) -> ShardNumbers:
+    """Return the numbers of all images of several parts of a shard."""
+    if len(parts) == 1:
+        return parts[0]
+    axes = {name: 0 for name in _OF_IMAGES} | {name: 1 for name in _OF_MAPS}
+    own = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis)
+        for name, axis in axes.items()
+    }
+    return ShardNumbers(parts[0].keys, **own)
+
+
+def _measured(arrays: Arrays, activation: str) -> ShardNumbers:
+    """Return the numbers of some images, as ``measure`` does."""
     chances = probabilities(arrays[LOGITS], activation)
     chances = np.where(np.isfinite(chances), chances, -np.inf)
     targets = arrays[TARGETS]

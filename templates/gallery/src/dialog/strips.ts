@@ -117,5 +117,12 @@ function mark(list: HTMLElement, open: string) {
     one.tabIndex = one === stop ? 0 : -1;
     one.ariaCurrent = one === present ? "true" : null;
   }
-  if (present) list.scrollLeft = present.offsetLeft - (list.clientWidth - present.offsetWidth) / 2;
+  // A dialog that is being opened has no layout yet.
+  if (present) requestAnimationFrame(() => centre(list, present));
+}
+
+/** Scroll a strip so that one of its maps lies in its middle. */
+function centre(list: HTMLElement, entry: HTMLElement) {
+  const middle = entry.offsetLeft - list.offsetLeft + entry.offsetWidth / 2;
+  list.scrollLeft = middle - list.clientWidth / 2;
 }

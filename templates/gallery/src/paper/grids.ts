@@ -1,12 +1,10 @@
 // A layer's feature maps on paper: all in one picture, with their numbers.
-import { store } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { LayerChannels } from "../data/types";
 import { SIDES } from "../maps/frames";
 import { h } from "../parts/dom";
-import { colourBar } from "../parts/legend";
 import { t } from "../parts/words";
-import { drawChannel, gridOf, present } from "../views/features";
+import { channelBar, drawChannel, gridOf, present } from "../views/features";
 
 /** Pixels between two feature maps. */
 const GAP = 2;
@@ -19,7 +17,7 @@ export function channelFigure(image: ImageRecord, address: string, number: numbe
   const layer = image.channels[address];
   const [count] = layer.shape;
   const said = t("channels.grid", { count, layer: address });
-  const bar = colourBar(layer.signed ? "diverging" : store.state.colormap, t("legend"));
+  const [from, bar] = channelBar(layer);
   return h(
     "figure",
     { class: "channel-grid" },
@@ -29,7 +27,7 @@ export function channelFigure(image: ImageRecord, address: string, number: numbe
       {},
       h("strong", {}, t("tables.figure", { number })),
       ` ${image.file}${t("colon")}${said}. `,
-      h("span", { class: "bar-row" }, h("span", {}, layer.signed ? "−1" : "0"), bar),
+      h("span", { class: "bar-row" }, from, bar),
       ` ${t("legend.channel")}`,
     ),
   );

@@ -75,8 +75,9 @@ function sheet(image: ImageRecord, next: () => number) {
         h("strong", {}, t("tables.figure", { number: next() })),
         " ",
         sentences(sheetCaption(image), which, scaleWords()),
+        " ",
+        legend(),
       ),
-      legend(),
     );
   });
   const grids = data.report.channels.map((address) => channelFigure(image, address, next()));

@@ -6,10 +6,10 @@ import { composite } from "../maps/composite";
 import { peakOf, scores } from "../maps/describe";
 import { SIDES } from "../maps/frames";
 import { bdi, h } from "../parts/dom";
-import { className, layerDetails, methodDetails, t } from "../parts/words";
+import { className, layerDetails, layerName, methodDetails, t } from "../parts/words";
 
-/** Most columns of a table: what a sheet of paper holds. */
-const MAX_COLUMNS = 7;
+/** Most columns of a table: maps 40 mm wide that lie beside each other on a sheet of paper. */
+const MAX_COLUMNS = 4;
 
 /** A method's maps of one class; of none where `rank` is null. */
 export interface Column {
@@ -57,6 +57,7 @@ export function mapsTable(image: ImageRecord, columns: Column[]) {
   );
   table.style.setProperty("--columns", String(columns.length));
   table.style.setProperty("--rows", String(layers.length));
+  table.style.setProperty("--aspect", String(image.width / image.height));
   return table;
 }
 
@@ -71,27 +72,35 @@ function classHeads(image: ImageRecord, columns: Column[]) {
       rank !== null && h("span", {}, scores(image, rank)),
     ),
   );
-  return h("tr", {}, h("td"), ...heads);
+  return h("tr", {}, h("td", { class: "corner" }), ...heads);
 }
 
 function methodHeads(columns: Column[]) {
   const heads = columns.map(({ method }) =>
     h("th", { scope: "col" }, data.methodOf(method).name, ...lines(methodDetails(method))),
   );
-  return h("tr", {}, h("td"), ...heads);
+  return h("tr", {}, h("td", { class: "corner" }), ...heads);
 }
 
-const layerHead = (layer: string) =>
-  h("th", { scope: "row" }, h("code", {}, layer), ...lines(layerDetails(layer)));
+function layerHead(layer: string) {
+  const name = layerName(layer);
+  const address = name === layer ? [] : [layer];
+  return h("th", { scope: "row" }, bdi(name), ...lines([...address, ...layerDetails(layer)]));
+}
 
 const lines = (details: string[]) => details.map((detail) => h("span", {}, detail));
 
 function cell(image: ImageRecord, { rank, method }: Column, layer: string): (Node | string)[] {
   const there = availability(method, layer);
-  if (there !== "map") return [there === "absent" ? "–" : shortReason(method, layer)];
+  if (there === "absent") return [layer === "fused" ? t("cell.apart") : "–"];
+  if (there !== "map") return [shortReason(method, layer)];
   const id = { image: image.index, rank: rank ?? 0, method, layer };
   const cam = data.camOf(image, id);
   if (cam?.picture) return [h("img", { src: cam.picture, alt: "" })];
   const words = cam?.state === "positive" ? peakOf(cam) : t(`cell.${cam?.state ?? "absent"}`);
-  return [composite(image, id, SIDES.paper), h("span", { class: "peak" }, words)];
+  const said = cam?.state !== "positive" || store.state.numbers;
+  return [
+    composite(image, id, SIDES.paper),
+    ...(said ? [h("span", { class: "peak" }, words)] : []),
+  ];
 }

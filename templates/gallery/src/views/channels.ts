@@ -20,6 +20,7 @@ import { change } from "../state/history";
 import { FILTER, LOOKS, type State, concerns } from "../state/state";
 import {
   type Features,
+  channelBar,
   contribution,
   drawChannel,
   gridOf,
@@ -30,11 +31,17 @@ import {
 import { weightedSum } from "./sum";
 import { type View, rebuiltBy, viewRoot } from "./view";
 
+/** Fields that act on the feature maps, and on their sum over the photograph. */
+const USED = [
+  ...(["colormap", "cells"] as const),
+  ...(["opacity", "threshold", "byValue", "lift", "show", "grey", "rank"] as const),
+];
+
 export async function channelsView(): Promise<View> {
   const title = h("h2", {}, t("view.channels"));
   if (!data.report.channels.length)
     return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true, uses: [] };
-  const rebuilt = rebuiltBy("image", "rank", "channelLayer", "apart", ...FILTER);
+  const rebuilt = rebuiltBy("image", "rank", "channelLayer", ...FILTER);
   const image = await data.imageOf(store.state.image);
   const layer = image?.channels[store.state.channelLayer];
   if (!image || !layer)
@@ -42,21 +49,24 @@ export async function channelsView(): Promise<View> {
   const features = { image, layer };
   let maps = grid(features);
   const sum = weightedSum(features);
-  const { channelLayer } = store.state;
-  const caption = [image.file, channelLayer, ...layerDetails(channelLayer)].join(" · ");
+  let said = caption(features);
   const few = data.report.images.index.length <= MAX_IN_STRIP;
   const root = viewRoot(
     "channels",
     title,
     ...(few ? [strip()] : []),
     h("div", { class: "switches" }, ...choices(), ...pickers(layer)),
-    h("p", { class: "figcaption" }, caption),
+    said,
     h("div", { class: "channels" }, maps.root, sum.root),
   );
   const update: View["update"] = (changed) => {
     if (!rebuilt(changed)) return false;
     refreshControls(root);
-    if (concerns(changed, "colormap", "cells")) maps.redraw();
+    if (concerns(changed, "colormap", "cells")) {
+      maps.redraw();
+      const before = said;
+      before.replaceWith((said = caption(features)));
+    }
     if (concerns(changed, "picked", ...LOOKS)) sum.redraw();
     if (!changed.has("channelSort")) return true;
     const old = maps.root;
@@ -64,7 +74,16 @@ export async function channelsView(): Promise<View> {
     keepFocus(byId("view"), () => old.replaceWith(maps.root));
     return true;
   };
-  return { root, update, uses: [...LOOKS, "apart", "rank"] };
+  return { root, update, uses: USED };
+}
+
+/** What is shown, and what its colours mean. */
+function caption({ image, layer }: Features) {
+  const { channelLayer } = store.state;
+  const what = [image.file, channelLayer, ...layerDetails(channelLayer)].join(" · ");
+  const [from, bar] = channelBar(layer);
+  const key = h("span", { class: "bar-row" }, from, bar, t("legend.channel"));
+  return h("p", { class: "figcaption" }, what, " ", key);
 }
 
 /** What to do where a run kept no feature maps. */

@@ -11,6 +11,7 @@ import { percent, t } from "../parts/words";
 import { change, linkTo } from "../state/history";
 import { LOOKS, concerns } from "../state/state";
 import { agreement } from "./agreement";
+import { beginnings } from "./beginnings";
 import { pair } from "./pair";
 import { LETTERS, MAX_PINS, type Pinned, pinOf, togglePin } from "./pins";
 import { type View, viewRoot } from "./view";
@@ -22,8 +23,9 @@ export async function compareView(): Promise<View> {
   const found = await Promise.all(store.state.pins.map(pinOf));
   const pins = found.filter((pin) => pin !== null);
   const root = viewRoot("compare", h("h2", {}, t("view.compare")));
-  if (pins.length < 2) root.append(...empty());
-  if (pins.length) root.append(zoomControls(), pinned(pins));
+  if (pins.length < 2) root.append(...invitation(pins.length));
+  if (pins.length > 1) root.append(zoomControls());
+  if (pins.length) root.append(pinned(pins));
   let two = pins.length > 1 ? pair(pins) : null;
   if (two) root.append(agreement(pins), two.root);
   drawAll(root);
@@ -48,10 +50,12 @@ export async function compareView(): Promise<View> {
   };
 }
 
-/** How maps are pinned. */
-const empty = () => [
+/** How maps are chosen, and pairs to begin with. */
+const invitation = (chosen: number) => [
+  h("h3", {}, t(chosen ? "compare.one" : "compare.choose")),
   h("p", {}, t("compare.empty", { most: MAX_PINS })),
   h("p", {}, h("a", linkTo({ view: "matrix" }), t("compare.toMatrix"))),
+  ...(chosen ? [] : beginnings()),
 ];
 
 function zoomControls() {

@@ -1,10 +1,12 @@
 // A layer's feature maps in the present state.
 import { data, store } from "../app";
-import type { ImageRecord } from "../data/dataset";
+import { CONTRAST, type ImageRecord, PREDICTED } from "../data/dataset";
 import type { LayerChannels } from "../data/types";
 import { SIDES } from "../maps/frames";
 import { OPAQUE, enlarge, indices, paint } from "../maps/heat";
 import { tableName } from "../maps/look";
+import { colourBar } from "../parts/legend";
+import { t } from "../parts/words";
 
 /** An image, and a layer whose feature maps it has. */
 export interface Features {
@@ -13,7 +15,10 @@ export interface Features {
 }
 
 /** Place of the class in question among those of the image. */
-export const rankNow = () => data.rankIn(store.state.image, store.state.rank);
+export function rankNow() {
+  const { image, rank } = store.state;
+  return data.rankIn(image, rank === CONTRAST ? PREDICTED : rank);
+}
 
 /** Which channels are picked. */
 export function pickedIn(layer: LayerChannels) {
@@ -53,6 +58,12 @@ export function channelLevels(image: ImageRecord, layer: LayerChannels, channel:
 
 /** How many feature maps lie side by side: about as many as below each other. */
 export const gridOf = (count: number) => Math.max(1, Math.round(Math.sqrt(count)));
+
+/** The colours of a layer's feature maps, and what they start from. */
+export const channelBar = (layer: LayerChannels): [from: string, bar: HTMLElement] => [
+  layer.signed ? "−1" : "0",
+  colourBar(tableName(layer), t("legend")),
+];
 
 /** Draw a feature map from zero to its own maximum. */
 export function drawChannel(

@@ -53,7 +53,7 @@ function placeWords() {
   const count = images.length.toLocaleString(store.state.language);
   const words = t("matrix.place", { place: place < 0 ? "–" : place + 1, count });
   const { query } = store.state;
-  return h("span", { class: "place" }, words, query ? h("code", {}, query) : null);
+  return h("span", { class: "place" }, words, " ", query ? h("code", {}, query) : null);
 }
 
 /** The image's name, its prediction, and whether that is wrong. */
@@ -96,7 +96,7 @@ function classSwitch(image: ImageRecord | null) {
     () => together || change({ beside: "class" }, true),
   );
   return toolbar(
-    { class: "segments", "aria-label": t("axis.class") },
+    { class: "class-switch", "aria-label": t("axis.class") },
     ...buttons,
     keepPressed(all, () => together),
   );

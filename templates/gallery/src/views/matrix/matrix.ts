@@ -27,13 +27,14 @@ const BUILT = ["rows", "columns", "beside", "apart"] as const;
 export async function matrixView(): Promise<View> {
   await Promise.all(imagesShown().map((index) => data.imageOf(index)));
   const { head, table, truth, foot } = build();
-  const panel = h("section", { class: "panel" }, table);
+  const panel = h("section", { class: "panel" }, table, foot);
   const shown = h("div", { class: "panels" }, panel);
   fitTo(panel, table);
-  const root = viewRoot("matrix", head, shown, truth, foot);
+  const root = viewRoot("matrix", head, shown);
+  placeTruth(truth, shown);
   enableRoving(shown, ":is(.cell, .head)");
   offerPin(shown);
-  refreshNumbers(root);
+  refreshNumbers(shown);
   const follow = () => {
     if (imagesShown().some((index) => !data.knownImage(index))) return false;
     const next = build();
@@ -41,9 +42,10 @@ export async function matrixView(): Promise<View> {
     keepFocus(root, () => {
       head.replaceChildren(...next.head.childNodes);
       truth.replaceChildren(...next.truth.childNodes);
+      placeTruth(truth, shown);
       foot.replaceChildren(...next.foot.childNodes);
     });
-    refreshNumbers(root);
+    refreshNumbers(shown);
     return true;
   };
   return {
@@ -52,10 +54,17 @@ export async function matrixView(): Promise<View> {
     update(changed) {
       if (concerns(changed, ...SHOWN, ...BUILT, ...FILTER)) return follow();
       if (changed.has("numbers")) foot.replaceChildren(...build().foot.childNodes);
-      if (concerns(changed, "numbers", "cells")) refreshNumbers(root);
+      if (concerns(changed, "numbers", "cells")) refreshNumbers(shown);
       return true;
     },
   };
+}
+
+/** Put the pair view before the table where the image is predicted wrongly, else behind it. */
+function placeTruth(truth: HTMLElement, table: HTMLElement) {
+  const wrong = !isOnTable("image") && data.pairOf(store.state.image)?.wrong;
+  if (wrong) table.before(truth);
+  else table.after(truth);
 }
 
 const imagesShown = () =>

@@ -102,7 +102,7 @@ export function methodPanel() {
       members.length > 0 &&
       h(
         "div",
-        { class: "chips", role: "group", "aria-label": name },
+        { class: "method-chips", role: "group", "aria-label": name },
         h("span", { class: "hint" }, name),
         ...members.map(chip),
       )

@@ -3,33 +3,32 @@ import { data, store } from "../../app";
 import { idOf } from "../../data/cells";
 import type { CamCell } from "../../data/types";
 import type { ImageRecord } from "../../data/dataset";
+import { peakOf } from "../../maps/describe";
 import { SIDES } from "../../maps/frames";
 import { ZERO } from "../../maps/heat";
 import { isDrawn, shaded } from "../../maps/look";
 import { all, h } from "../../parts/dom";
-import { areaPercent, number, t } from "../../parts/words";
+import { areaPercent } from "../../parts/words";
 
-/** Write the numbers below all maps in a part of the page, or take them away. */
+/** Write numbers below the maps in a part of the page: where they are asked for, and of one channel. */
 export function refreshNumbers(root: HTMLElement) {
   for (const old of all(".measures", root)) old.remove();
-  if (!store.state.numbers) return;
+  const wanted = (cam: CamCell) => store.state.numbers || cam.channel !== undefined;
   for (const cell of all(".cell[data-id]", root)) {
     const id = idOf(cell.dataset.id ?? "");
     const image = data.knownImage(id.image);
     const cam = image && data.camOf(image, id);
-    if (image && isDrawn(cam)) cell.after(measures(image, cam));
+    if (image && cam?.state === "positive" && wanted(cam)) cell.after(measures(image, cam));
   }
 }
 
-function measures(image: ImageRecord, cam: CamCell) {
-  const sign = cam.signed ? "±" : "";
-  return h(
+const measures = (image: ImageRecord, cam: CamCell) =>
+  h(
     "span",
     { class: "measures" },
-    h("span", {}, areaPercent(areaAboveHalf(image, cam))),
-    h("span", {}, t("cell.peak", { peak: sign + number(cam.largest) })),
+    h("span", {}, isDrawn(cam) ? areaPercent(areaAboveHalf(image, cam)) : ""),
+    h("span", {}, peakOf(cam)),
   );
-}
 
 /** Share of what the model saw where a map is at least half of its maximum, by magnitude. */
 function areaAboveHalf(image: ImageRecord, cam: CamCell) {

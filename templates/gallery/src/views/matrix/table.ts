@@ -82,7 +82,7 @@ function body(plan: Plan, group: Group, first: boolean) {
   if (beside !== "none" && group.value !== null)
     lines.push(
       row(
-        first ? "group first" : "group",
+        first ? "row-group first" : "row-group",
         headOf(beside, group.value, group.fixed, "rowgroup", width),
       ),
     );
@@ -167,10 +167,17 @@ function headOf(axis: Axis, value: Value, fixed: Group["fixed"], scope: Scope, c
         tabindex: "-1",
         "data-focus": `head ${axis} ${value}`,
       },
-      bdi(name),
+      ...(axis === "layer" ? layerWords(name) : [bdi(name)]),
     ),
     ...detailsOf(axis, value, fixed),
   );
+}
+
+/** A layer's name; its grid stays in one line. */
+function layerWords(name: string) {
+  const [grid, ...words] = name.split(" · ").reverse();
+  const unbroken = h("bdi", { class: "unbroken" }, grid);
+  return words.length ? [bdi(words.reverse().join(" · ")), " · ", unbroken] : [bdi(name)];
 }
 
 /** The lines below the name of a row or column. */

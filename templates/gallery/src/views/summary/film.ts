@@ -5,12 +5,12 @@ import type { MeanMap, MethodFacts } from "../../data/types";
 import { availability, layerList } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
 import { SIDES } from "../../maps/frames";
-import { enlarge, indices, paint } from "../../maps/heat";
+import { OPAQUE, enlarge, indices, paint } from "../../maps/heat";
 import { bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
 import { layerName, t } from "../../parts/words";
 import { linkTo } from "../../state/history";
-import { className, part, wholeImage } from "./said";
+import { className, leadToImage, part } from "./said";
 
 /** Most rows of a film. */
 const MAX_ROWS = 6;
@@ -34,15 +34,12 @@ export function film() {
   if (!known) return null;
   const own = data.rankIn(image, rank);
   const rows = methods().slice(0, MAX_ROWS);
-  const file = bdi(data.report.images.file[data.placeOf(image)]);
-  const hint = h(
+  const chosen = h(
     "p",
-    { class: "hint" },
-    file,
-    " · ",
-    bdi(data.classOf(known, own)),
-    " · ",
-    h("a", linkTo(wholeImage(image)), t("summary.film.all")),
+    { class: "images" },
+    ...data.report.images.index.map(imageLink),
+    h("span", { class: "of" }, bdi(className(known.targets[own]))),
+    h("a", leadToImage(image), t("summary.film.all")),
   );
   const cell = (method: MethodFacts) => (layer: string) => {
     const there = availability(method.key, layer) === "map";
@@ -50,21 +47,32 @@ export function film() {
     return h("td", {}, there ? cellButton(id, { side: SIDES.tile, caption: false }) : "–");
   };
   const lines = rows.map((method) => row(method.name, layers().map(cell(method))));
-  return part("film", hint, strip(lines));
+  return part("film", chosen, strip(lines));
 }
+
+/** What shows the film of an image. */
+const imageLink = (index: number) =>
+  h(
+    "a",
+    { ...linkTo({ image: index }), "aria-current": index === store.state.image && "true" },
+    bdi(data.report.images.file[data.placeOf(index)]),
+  );
 
 const row = (name: string, cells: HTMLElement[]) =>
   h("tr", {}, h("th", { scope: "row" }, bdi(name)), ...cells);
 
 /** A layer's name, and below it the address that the findings use. */
 function layerHead(layer: string) {
-  const name = layerName(layer);
+  const [name] = layerName(layer).split(" · ");
   const address = name !== layer && !OF_ALL.includes(layer) && h("code", {}, layer);
   return h("th", { scope: "col" }, bdi(name), address);
 }
 
-/** A table of maps; with several groups, each has all layers. */
-function strip(rows: HTMLElement[], groups: string[] = []) {
+/**
+ * A table of maps; with several groups, each has all layers.
+ * @param more of the frame that it scrolls in
+ */
+function strip(rows: HTMLElement[], groups: string[] = [], more: Record<string, string> = {}) {
   const names = groups.map((name) =>
     h("th", { scope: "colgroup", colSpan: layers().length }, bdi(name)),
   );
@@ -83,7 +91,7 @@ function strip(rows: HTMLElement[], groups: string[] = []) {
   );
   table.style.setProperty("--maps", String(heads.length));
   enableRoving(table);
-  return h("div", { class: "scroller" }, table);
+  return h("div", { class: "scroller", ...more }, table);
 }
 
 /** The mean maps over the images predicted as a class: classes side by side, methods below. */
@@ -108,7 +116,8 @@ export function meanFilm() {
   const redraw = () => painters.forEach((paint) => paint());
   redraw();
   const hint = h("p", { class: "hint" }, t("summary.means.words"));
-  return { root: part("means", strip(lines, targets.map(className)), hint), redraw };
+  const frame = { tabindex: "0", role: "group", "aria-label": t("summary.means") };
+  return { root: part("means", strip(lines, targets.map(className), frame), hint), redraw };
 }
 
 function meanCanvas({ method, layer, target, count }: MeanMap) {
@@ -124,7 +133,10 @@ function meanCanvas({ method, layer, target, count }: MeanMap) {
 /** Colour a mean map, on no photograph. */
 function paintMean(canvas: HTMLCanvasElement, { height, width, levels }: MeanMap) {
   const values = enlarge(bytesOf(levels), { height, width }, MEAN_SIDE, MEAN_SIDE, true);
-  const look = { table: data.tables[store.state.colormap], signed: false };
-  const drawn = { threshold: store.state.threshold / 100, opacity: 1, power: 1 };
-  paint(canvas, indices(values, false, 1), MEAN_SIDE, MEAN_SIDE, { ...look, ...drawn });
+  const table = data.tables[store.state.colormap];
+  paint(canvas, indices(values, false, 1), MEAN_SIDE, MEAN_SIDE, {
+    ...OPAQUE,
+    table,
+    signed: false,
+  });
 }

@@ -15,9 +15,6 @@ import { claims, part } from "./said";
 import { lastLayer, resultTable } from "./table";
 import { trust } from "./trust";
 
-/** Fields that change how mean maps are coloured. */
-const COLOURS = ["colormap", "threshold"] as const;
-
 export const summaryView = (): View | Promise<View> =>
   data.report.images.index.length <= MAX_IN_STRIP ? ofFew() : ofMany();
 
@@ -68,7 +65,7 @@ function ofMany(): View {
     uses: APPEARANCE,
     update(changed) {
       if (concerns(changed, "apart", "method", "layer")) return false;
-      if (concerns(changed, ...COLOURS)) means?.redraw();
+      if (changed.has("colormap")) means?.redraw();
       return true;
     },
   };
@@ -78,7 +75,7 @@ const shown = (...parts: (HTMLElement | null)[]) => parts.filter((one) => one !=
 
 const findings = (title: string) => part(title, claims(data.report.summary.findings));
 
-const cautions = () => part("cautions", claims(data.report.summary.cautions));
+const cautions = () => part("caution", claims(data.report.summary.cautions));
 
 const failed = () => {
   const list = failedList();

@@ -14,7 +14,11 @@ export function structureSection() {
     "section",
     { class: `structure${long ? " screen-only" : ""}` },
     h("h3", {}, t("structure.title")),
-    h("div", { class: "scroller" }, moduleTable()),
+    h(
+      "div",
+      { class: "scroller", role: "region", tabindex: "0", "aria-label": t("structure.title") },
+      moduleTable(),
+    ),
     more > 0 && h("p", { class: "hint" }, t("structure.more", { count: more })),
     h("details", {}, h("summary", {}, t("structure.printed")), h("pre", {}, printed)),
   );

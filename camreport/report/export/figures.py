@@ -183,7 +183,7 @@ def _short(text: str, most: int) -> str:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """Return a name that no other has, in capitals or not."""
+    """Return a name that differs from all others even where case does not count."""
     number, unique = 2, name
     while unique.lower() in taken:
         number, unique = number + 1, f"{name}-{number}"

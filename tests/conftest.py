@@ -16,7 +16,6 @@ from torch import Tensor
 import camreport
 from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
-from camreport.report.gallery import render_gallery
 
 hypothesis.settings.register_profile("camreport", database=None, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("camreport")
@@ -198,7 +197,7 @@ def ten_thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report on 10,000 images."""
     out = tmp_path_factory.mktemp("many") / "report"
     synthetic.write_results(out, 10_000, photo_side=256)
-    render_gallery(out)
+    synthetic.render_folder(out)
     return out
 
 

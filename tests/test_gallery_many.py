@@ -61,7 +61,7 @@ def test_a_hundred_and_twenty_images_build_and_paint_one_page(
     report = render_gallery(out, layout=layout)
     if layout == "single":
         assert report.stat().st_size <= 120 * 119 * KB
-    page = visit(out, height=4000, counted=True)
+    page = visit(out, "v=overview", height=4000, counted=True)
     until(page, ALL_DRAWN)
     assert page.locator(".tile").count() == 100
     assert work(page)["painted"] == page.locator("#view canvas.heat").count() <= 100
@@ -75,7 +75,8 @@ def test_each_image_is_inflated_and_decoded_once_whatever_is_looked_at(
 ) -> None:
     out = twin(sixty, tmp_path / "out")
     render_gallery(out, layout="folder")
-    page = visit(out, counted=True)
+    page = visit(out, "v=overview", counted=True)
+    page.wait_for_selector("#view .frame[data-drawn]")
     for link in (
         "v=overview&m=layer_cam",
         *(f"v=matrix&i={image}&r=layer&c=method" for image in (0, 30, 59, 0)),
@@ -112,7 +113,7 @@ def test_ten_thousand_images_take_no_more_disk_than_budgeted(ten_thousand: Path)
 def test_opening_ten_thousand_images_builds_reads_and_paints_one_page(
     visit: Visit, ten_thousand: Path
 ) -> None:
-    page = visit(ten_thousand, height=4200, counted=True)
+    page = visit(ten_thousand, "v=overview", height=4200, counted=True)
     until(page, ALL_DRAWN)
     assert page.locator(".tile").count() == 100
     assert node_count(page) <= 2000
@@ -125,7 +126,7 @@ def test_opening_ten_thousand_images_builds_reads_and_paints_one_page(
 def test_turning_pages_of_ten_thousand_images_paints_each_map_once_and_keeps_little(
     visit: Visit, ten_thousand: Path
 ) -> None:
-    page = visit(ten_thousand, height=4200, counted=True)
+    page = visit(ten_thousand, "v=overview", height=4200, counted=True)
     until(page, ALL_DRAWN)
     maps = page.locator("#view canvas.heat").count()
     for turned in range(1, 11):
@@ -141,7 +142,7 @@ def test_turning_pages_of_ten_thousand_images_paints_each_map_once_and_keeps_lit
     assert node_count(page) <= 2000
     assert heap(page) <= 150 * MB
     for place in range(0, 100, 10):
-        page.evaluate(f"location.hash = 'm=layer_cam&n={place}'")
+        page.evaluate(f"location.hash = 'v=overview&m=layer_cam&n={place}'")
         name = at_a_glance(ten_thousand, 100 * place, "layer_cam", "features.12")
         page.wait_for_selector(f"{cell(name)} [data-drawn]")
     assert heap(page) <= 150 * MB, "with all maps of what was shown"
@@ -154,7 +155,7 @@ def test_turning_pages_of_ten_thousand_images_paints_each_map_once_and_keeps_lit
 
 @in_browser
 def test_ten_thousand_images_are_filtered_and_sorted(visit: Visit, ten_thousand: Path) -> None:
-    page = visit(ten_thousand)
+    page = visit(ten_thousand, "v=overview")
     page.wait_for_selector(".tile .frame[data-drawn]")
     records = load_results(ten_thousand).images
 
@@ -165,27 +166,33 @@ def test_ten_thousand_images_are_filtered_and_sorted(visit: Visit, ten_thousand:
         return page.locator("#view .tile a.name").all_inner_texts()
 
     def count() -> str:
-        return page.inner_text('#view [role="status"]')
+        return page.inner_text(".found")
 
-    page.fill('[data-focus="text"]', "IMG_0777")
+    page.fill("[data-focus=query]", "IMG_0777")
     page.wait_for_selector(cell(tile(records[7770])))
     assert names() == [record.file for record in records[7770:7780]]
     assert count() == "10 of 10,000 images"
-    page.fill('[data-focus="text"]', "")
-    page.select_option('[data-focus="judged"]', "wrong")
+    page.fill("[data-focus=query]", "right:no")
     wrong = [r for r in records if r.top[0].index != r.label]
     page.wait_for_selector(cell(tile(wrong[0])))
     assert count() == f"{len(wrong):,} of 10,000 images"
     assert names() == [record.file for record in wrong[:100]]
-    page.select_option('[data-focus="sort"]', "doubtful")
+    page.select_option("[data-focus=sort]", "p")
+    page.click("[data-focus=direction]")
     doubtful = sorted(wrong, key=lambda record: record.top[0].probability)
     page.wait_for_selector(cell(tile(doubtful[0])))
     assert names() == [record.file for record in doubtful[:100]]
-    page.select_option('[data-focus="predicted"]', "1")
+    page.check("[data-focus='class dog']")
     dogs = [r for r in doubtful if r.top[0].index == 1]
     page.wait_for_selector(cell(tile(dogs[0])))
     assert names() == [record.file for record in dogs[:100]]
     assert count() == f"{len(dogs):,} of 10,000 images"
+    assert page.input_value("[data-focus=query]") == "right:no class:dog"
+    assert node_count(page) <= 2000
+    page.select_option("[data-focus=group]", "outcome")
+    page.wait_for_selector("h3.group")
+    assert page.inner_text("h3.group") == f"✗ Is cat, predicted dog {len(dogs):,}"
+    assert node_count(page) <= 2000
     first = tile(dogs[0])
     expected = reference(ten_thousand, first, side=160, photo_side=224)
     np.testing.assert_array_equal(drawn(page, first), expected)

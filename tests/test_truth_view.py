@@ -243,6 +243,23 @@ def test_the_class_switch_marks_the_true_class_and_has_the_contrast(
     page.wait_for_selector(f'.tile .cell[data-id="{UNKNOWN}.0.grad_cam.{LAYER}"]')
 
 
+def test_the_pair_comes_before_the_table_of_a_wrong_image_alone(
+    open_report: Open, report: Path
+) -> None:
+    page = open_report(report, link=f"#i={WRONG}")
+    page.wait_for_selector(".truth")
+    follows = (
+        "document.querySelector('.truth')"
+        ".compareDocumentPosition(document.querySelector('.matrix'))"
+    )
+    assert page.evaluate(follows) == 4
+    page.evaluate(f"location.hash = 'v=matrix&i={RIGHT}'")
+    until(page, "document.querySelector('.truth h3').textContent.includes('strongest other')")
+    assert page.evaluate(follows) == 2
+    page.go_back()
+    until(page, follows, 4)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pair_view_has_no_barrier(open_report: Open, report: Path, scheme: str) -> None:
     page = open_report(report, link=f"#i={WRONG}", color_scheme=scheme)

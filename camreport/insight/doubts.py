@@ -1,11 +1,18 @@
 """What speaks against trusting a map, by fixed rules; ``docs/findings.md`` lists them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from camreport.insight.aggregates import MapAggregate
-from camreport.insight.findings import Evidence, Finding, Place, coefficient, empty_share
+from camreport.insight.findings import (
+    ALL_LAYERS,
+    Evidence,
+    Finding,
+    Place,
+    coefficient,
+    empty_share,
+)
 from camreport.messages import Message, message
 from camreport.methods import METHODS
 from camreport.results.schema import FUSED
@@ -67,7 +74,7 @@ def doubt(evidence: Evidence) -> Finding | None:
             if why := rule(evidence, own):
                 return _doubted(evidence, own.key.method, own.key.layer, why)
     for one, other in evidence.repeats.items():
-        return _doubted(evidence, one, evidence.last, _copy(other))
+        return replace(_doubted(evidence, one, evidence.last, _copy(other)), place=ALL_LAYERS)
     layers = (*evidence.layers, FUSED)
     everywhere = [own for layer in layers for own in evidence.maps(layer)]
     for own in sorted(everywhere, key=lambda one: -(one.likeness.median or 0)):

@@ -275,7 +275,7 @@ def _coinciding(evidence: Evidence) -> Iterator[Finding]:
     count = evidence.aggregates.images["all"]
     for one, other in evidence.repeats.items():
         names = {"method": METHODS[one].name, "other": METHODS[other].name}
-        yield Finding(message("insight.coinciding", **names, count=count), count, LAYERS)
+        yield Finding(message("insight.coinciding", **names, count=count), count, ALL_LAYERS)
 
 
 def _same_tensor(evidence: Evidence) -> Iterator[Finding]:
@@ -284,10 +284,11 @@ def _same_tensor(evidence: Evidence) -> Iterator[Finding]:
     for layer in evidence.manifest.layers:
         if layer.same_as is not None:
             text = message("insight.same_tensor", layer=layer.address, other=layer.same_as)
-            yield Finding(text, count, LAYERS)
+            yield Finding(text, count, ALL_LAYERS)
 
 
-LAYERS = Place("matrix", rows="method", columns="layer")
+ALL_LAYERS = Place("matrix", rows="method", columns="layer")
+"""All maps of an image."""
 
 RULES: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     *(_area, _empty, _right_and_wrong, _alike, _disagreement, _depth, _coinciding, _same_tensor),

@@ -94,8 +94,8 @@ class Settings:
         affects="records",
         metavar="folder|FILE",
         write=write_labels,
-        help="True classes, for accuracy and a badge: the name of the image's folder, or a CSV "
-        "file of image and class.",
+        help="True classes, for accuracy and for maps of each image's true class: the name of the "
+        "image's folder, or a CSV file of image and class.",
     )
     label_map: str | Mapping[str, Sequence[int]] | None = option(
         None,

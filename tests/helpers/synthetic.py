@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -15,7 +17,9 @@ from PIL import Image
 from camreport.images.preprocessing import Preprocessing
 from camreport.insight.cache import keep_numbers
 from camreport.messages import message
-from camreport.results.reader import load_results, softmax
+from camreport.report.gallery import folder, render_gallery
+from camreport.report.gallery.records import Detail, ImageRecord, image_record
+from camreport.results.reader import Results, load_results, softmax
 from camreport.results.schema import (
     MAX_INLINE,
     SCHEMA,
@@ -84,8 +88,8 @@ def write_results(
     """
     random = np.random.default_rng(seed)
     grids = GRIDS if grids is None else grids
-    folder = out / "results"
-    folder.mkdir(parents=True)
+    results = out / "results"
+    results.mkdir(parents=True)
     photos = [_photo(random, place, photo_side) for place in range(PHOTOS)]
     jpegs = [_jpeg(photo) for photo in photos]
     rows = [
@@ -95,14 +99,51 @@ def write_results(
         _entry(index, photos[index % IN_SHARD % PHOTOS], rows[index % IN_SHARD]["logits"])
         for index in range(count)
     ]
-    (folder / ".camreport").write_text("{}")
+    (results / ".camreport").write_text("{}")
     for shard, first in enumerate(range(0, count, IN_SHARD)):
         own = images[first : first + IN_SHARD]
-        _write_shard(folder, shard, rows[: len(own)], jpegs)
-        _write_json(folder / sidecar_name(shard), _sidecar(own))
-    _write_json(folder / "manifest.json", manifest_of(methods, grids, images))
+        _write_shard(results, shard, rows[: len(own)], jpegs)
+        _write_json(results / sidecar_name(shard), _sidecar(own))
+    _write_json(results / "manifest.json", manifest_of(methods, grids, images))
     _write_numbers(out, count)
     return out
+
+
+def render_folder(out: Path) -> Path:
+    """Render a report of ``write_results`` as a folder; what two images share is made once.
+
+    Records differ in index and name alone where their rows are the same; thumbnails are links.
+    What a record holds is proved with few images, by reports that are rendered whole.
+
+    Returns:
+        The path of the page.
+    """
+    records: dict[int, ImageRecord] = {}
+    write_thumbnail = folder._write_thumbnail
+
+    def record(results: Results, image: ImageEntry, detail: Detail) -> ImageRecord:
+        assert image.row is not None
+        if image.row not in records:
+            records[image.row] = image_record(results, image, detail)
+        own = records[image.row]
+        return replace(own, data={**own.data, "index": image.index, "file": image.file})
+
+    def thumbnail(target: Path, number: int, photo: bytes) -> None:
+        if number < IN_SHARD:
+            return write_thumbnail(target, number, photo)
+        own, like = (f"{place:05d}" for place in (number, number % IN_SHARD))
+        (target / "thumbs" / own[:-3]).mkdir(exist_ok=True)
+        os.link(
+            target / "thumbs" / like[:-3] / f"{like}.jpg",
+            target / "thumbs" / own[:-3] / f"{own}.jpg",
+        )
+        return None
+
+    with (
+        mock.patch.object(folder, "image_record", record),
+        mock.patch.object(folder, "_write_thumbnail", thumbnail),
+    ):
+        return render_gallery(out, layout="folder")
 
 
 def _write_numbers(out: Path, count: int) -> None:

@@ -7,7 +7,7 @@ import { change } from "../state/history";
 import { LOOKS, type State, initialState, some } from "../state/state";
 
 export const appearance = () => [
-  h("header", {}, h("h2", { id: "appearance-title" }, t("appearance")), resetButton()),
+  h("div", { class: "named" }, h("h2", { id: "appearance-title" }, t("appearance")), resetButton()),
   presetButtons(),
   ...sliders(),
   ...choices(),

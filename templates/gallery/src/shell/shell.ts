@@ -2,8 +2,9 @@
 import { data, store } from "../app";
 import { chooser } from "../parts/chooser";
 import { refreshControls } from "../parts/controls";
-import { all, byId, h, keepFocus } from "../parts/dom";
+import { all, bdi, byId, h, keepFocus } from "../parts/dom";
 import { prose, t } from "../parts/words";
+import { change } from "../state/history";
 import type { State } from "../state/state";
 import { appearance, markChanged, offerLooks } from "./appearance";
 import { showHelp } from "./keys";
@@ -19,7 +20,7 @@ export function showShell() {
   const { language } = store.state;
   document.documentElement.lang = language === "zh" ? "zh-Hans" : language;
   byId("skip").textContent = t("skip");
-  byId("run").replaceChildren(h("bdi", {}, prose().run));
+  byId("run").replaceChildren(home());
   fill("nav", tabs());
   fill("pick", imageSearch(), data.choosesClass ? chooser("class") : "");
   fill("appearance", ...appearance());
@@ -32,6 +33,21 @@ export function showShell() {
   markChanged();
   offerControls(used);
 }
+
+/** The report's name leads to its start; the keys get there by the first tab. */
+const home = () =>
+  h(
+    "a",
+    {
+      href: "",
+      tabindex: "-1",
+      onclick: (event: MouseEvent) => {
+        event.preventDefault();
+        change({ view: "summary", open: "" }, true);
+      },
+    },
+    bdi(prose().run),
+  );
 
 /** Build a part of the bar anew. */
 function fill(id: string, ...children: (Node | string)[]) {

@@ -6,15 +6,20 @@ import { t } from "../parts/words";
 /** Most modules that are printed; a longer table is in the exported figures. */
 const MAX_ON_PAPER = 120;
 
-/** The structure with its title; the printed text is folded until it is asked for. */
+/** The structure with its title, if it is known; the printed text is folded until it is asked for. */
 export function structureSection() {
   const { printed, modules, more } = data.report.structure;
+  if (!modules.length) return "";
   const long = modules.length > MAX_ON_PAPER;
   return h(
     "section",
     { class: `structure${long ? " screen-only" : ""}` },
     h("h3", {}, t("structure.title")),
-    h("div", { class: "scroller" }, moduleTable()),
+    h(
+      "div",
+      { class: "scroller", role: "region", tabindex: "0", "aria-label": t("structure.title") },
+      moduleTable(),
+    ),
     more > 0 && h("p", { class: "hint" }, t("structure.more", { count: more })),
     h("details", {}, h("summary", {}, t("structure.printed")), h("pre", {}, printed)),
   );

@@ -32,11 +32,12 @@ export function truthPanel(image: ImageRecord) {
     h(
       "div",
       { class: "truth-first" },
-      triple(image, pair, method, first),
+      triple(image, pair, method, first, false),
       h(
         "div",
         {},
         methods.length > 1 ? choice(methods, method) : null,
+        h("p", {}, h("strong", {}, bdi(layerName(first)))),
         ...caption(image, pair, method, first),
       ),
     ),
@@ -66,8 +67,8 @@ const choice = (methods: MethodFacts[], method: MethodFacts) =>
     (key) => change({ method: key }),
   );
 
-/** The three maps at one layer. */
-function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: string) {
+/** The three maps at one layer, below its name unless that stands elsewhere. */
+function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: string, headed = true) {
   const map = (rank: number, words: string) =>
     h(
       "div",
@@ -79,7 +80,7 @@ function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: stri
   return h(
     "div",
     { class: "triple", role: "group", "aria-label": layerName(layer) },
-    h("h4", {}, bdi(layerName(layer))),
+    headed && h("h4", {}, bdi(layerName(layer))),
     map(predicted, t("truth.predicted", { name: wordsOf(image, predicted) })),
     map(CONTRAST, className(image, CONTRAST)),
     map(other, wordsOf(image, other)),

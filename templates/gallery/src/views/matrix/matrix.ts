@@ -30,7 +30,8 @@ export async function matrixView(): Promise<View> {
   const panel = h("section", { class: "panel" }, table, foot);
   const shown = h("div", { class: "panels" }, panel);
   fitTo(panel, table);
-  const root = viewRoot("matrix", head, shown, truth);
+  const root = viewRoot("matrix", head, shown);
+  placeTruth(truth, shown);
   enableRoving(shown, ":is(.cell, .head)");
   offerPin(shown);
   refreshNumbers(shown);
@@ -41,6 +42,7 @@ export async function matrixView(): Promise<View> {
     keepFocus(root, () => {
       head.replaceChildren(...next.head.childNodes);
       truth.replaceChildren(...next.truth.childNodes);
+      placeTruth(truth, shown);
       foot.replaceChildren(...next.foot.childNodes);
     });
     refreshNumbers(shown);
@@ -56,6 +58,13 @@ export async function matrixView(): Promise<View> {
       return true;
     },
   };
+}
+
+/** Put the pair view before the table where the image is predicted wrongly, else behind it. */
+function placeTruth(truth: HTMLElement, table: HTMLElement) {
+  const wrong = !isOnTable("image") && data.pairOf(store.state.image)?.wrong;
+  if (wrong) table.before(truth);
+  else table.after(truth);
 }
 
 const imagesShown = () =>

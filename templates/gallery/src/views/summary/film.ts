@@ -10,7 +10,7 @@ import { bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
 import { layerName, t } from "../../parts/words";
 import { linkTo } from "../../state/history";
-import { className, part, wholeImage } from "./said";
+import { className, leadToImage, part } from "./said";
 
 /** Most rows of a film. */
 const MAX_ROWS = 6;
@@ -34,15 +34,12 @@ export function film() {
   if (!known) return null;
   const own = data.rankIn(image, rank);
   const rows = methods().slice(0, MAX_ROWS);
-  const file = bdi(data.report.images.file[data.placeOf(image)]);
-  const hint = h(
+  const chosen = h(
     "p",
-    { class: "hint" },
-    file,
-    " · ",
-    bdi(data.classOf(known, own)),
-    " · ",
-    h("a", linkTo(wholeImage(image)), t("summary.film.all")),
+    { class: "images" },
+    ...data.report.images.index.map(imageLink),
+    h("span", { class: "of" }, bdi(className(known.targets[own]))),
+    h("a", leadToImage(image), t("summary.film.all")),
   );
   const cell = (method: MethodFacts) => (layer: string) => {
     const there = availability(method.key, layer) === "map";
@@ -50,8 +47,16 @@ export function film() {
     return h("td", {}, there ? cellButton(id, { side: SIDES.tile, caption: false }) : "–");
   };
   const lines = rows.map((method) => row(method.name, layers().map(cell(method))));
-  return part("film", hint, strip(lines));
+  return part("film", chosen, strip(lines));
 }
+
+/** What shows the film of an image. */
+const imageLink = (index: number) =>
+  h(
+    "a",
+    { ...linkTo({ image: index }), "aria-current": index === store.state.image && "true" },
+    bdi(data.report.images.file[data.placeOf(index)]),
+  );
 
 const row = (name: string, cells: HTMLElement[]) =>
   h("tr", {}, h("th", { scope: "row" }, bdi(name)), ...cells);

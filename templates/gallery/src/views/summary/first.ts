@@ -10,8 +10,7 @@ import { badge, topHint } from "../../parts/image";
 import { figureCaption } from "../../parts/legend";
 import { enableRoving } from "../../parts/roving";
 import { isRight } from "../../query/match";
-import { linkTo } from "../../state/history";
-import { part, said, wholeImage } from "./said";
+import { leadToImage, part, said } from "./said";
 
 export function readFirst() {
   const { first, rule } = data.report.summary;
@@ -30,7 +29,7 @@ function tile({ image, reasons }: Summary["first"][number]) {
     "li",
     {},
     cellButton(id, { side: SIDES.cell, caption: false }),
-    h("a", { class: "name", ...linkTo(wholeImage(image)) }, bdi(data.report.images.file[place])),
+    h("a", { class: "name", ...leadToImage(image) }, bdi(data.report.images.file[place])),
     topHint(image),
     isRight(data.report.images, place) === false ? badge(place) : null,
     ...reasons.map((reason) => h("span", { class: "reason" }, said(reason))),

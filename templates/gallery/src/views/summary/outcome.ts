@@ -4,8 +4,7 @@ import type { Summary } from "../../data/types";
 import { bdi, h } from "../../parts/dom";
 import { prose, t } from "../../parts/words";
 import { quote } from "../../query/parse";
-import { linkTo } from "../../state/history";
-import { claim, className, said, wholeImage } from "./said";
+import { claim, className, leadTo, leadToImage, said } from "./said";
 
 /** Most classes whose score stands in the first line. */
 const MAX_SCORES = 4;
@@ -33,7 +32,7 @@ function figures({ right, total, confident }: NonNullable<Summary["accuracy"]>) 
   const scores = confusion?.scores.filter((score) => score.total > 0) ?? [];
   const few = scores.length > 1 && scores.length <= MAX_SCORES ? scores : [];
   const link = (query: string, ...text: (Node | string)[]) =>
-    h("a", linkTo({ view: "overview", query }), ...text);
+    h("a", leadTo({ view: "overview", query }), ...text);
   return h(
     "div",
     { class: "outcome figures" },
@@ -72,7 +71,7 @@ export function answers() {
 }
 
 const lookFirst = ({ image, reasons }: Summary["first"][number]) => [
-  h("a", linkTo(wholeImage(image)), bdi(data.report.images.file[data.placeOf(image)])),
+  h("a", leadToImage(image), bdi(data.report.images.file[data.placeOf(image)])),
   t("colon"),
   reasons.map(said).join(t("list")),
 ];

@@ -18,6 +18,6 @@ export function summaryOnPaper() {
     part("findings", claims(findings)),
     ...(accuracy ? [confusion(), confidence(), reliability()] : []),
     doubted ? trust() : null,
-    part("cautions", claims(cautions)),
+    part("caution", claims(cautions)),
   );
 }

@@ -5,8 +5,7 @@ import { bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
 import { percent, t } from "../../parts/words";
 import { quote } from "../../query/parse";
-import { linkTo } from "../../state/history";
-import { className, part } from "./said";
+import { className, leadTo, part } from "./said";
 import { s } from "./svg";
 
 /** Pixels of a side of the reliability diagram. */
@@ -15,7 +14,7 @@ const SIDE = 160;
 /** Largest radius of a point in it. */
 const MAX_RADIUS = 9;
 
-const images = (query: string) => ({ ...linkTo({ view: "overview", query }), tabindex: "-1" });
+const images = (query: string) => ({ ...leadTo({ view: "overview", query }), tabindex: "-1" });
 
 export function confusion() {
   const { confusion } = data.report.summary;
@@ -82,7 +81,7 @@ function pairs({ cells }: Confusion) {
       name: className(label),
       predicted: className(predicted),
     });
-    const link = linkTo({ view: "overview", query: queryOf(label, predicted) });
+    const link = leadTo({ view: "overview", query: queryOf(label, predicted) });
     return h("li", {}, h("a", link, bdi(words)), ` ${count}`);
   });
   return lines.length ? h("ol", { class: "pairs" }, ...lines) : h("p", {}, t("summary.noErrors"));

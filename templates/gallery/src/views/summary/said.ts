@@ -1,20 +1,26 @@
 // Sentences that Python made, in the chosen language, and links to what they claim.
 import { data, store } from "../../app";
 import type { Finding, Place, Said } from "../../data/types";
+import { focusOn } from "../../parts/axes";
 import { bdi, h } from "../../parts/dom";
 import { t } from "../../parts/words";
 import { linkTo } from "../../state/history";
 
 export const said = (text: Said) => text[store.state.language];
 
-/** Where an image is shown with all its maps. */
-export const wholeImage = (image: number): Place => ({ view: "matrix", image });
+/** A link to what shows a claim, whatever was chosen before. */
+export const leadTo = (place: Place) =>
+  linkTo({ beside: "none", query: "", page: 0, open: "", ...place });
+
+/** A link to an image with all its maps. */
+export const leadToImage = (image: number) =>
+  linkTo({ view: "matrix", open: "", ...focusOn("image", image) });
 
 /** A sentence, and a link to the view that shows what it claims. */
 export const claim = ({ text, place }: Finding) => [
   bdi(said(text)),
   " ",
-  h("a", linkTo(place), t(`summary.see.${place.view}`)),
+  h("a", leadTo(place), t(`summary.see.${place.view}`)),
 ];
 
 /** A section with a title; nothing where it has no content. */

@@ -75,7 +75,7 @@ const shown = (...parts: (HTMLElement | null)[]) => parts.filter((one) => one !=
 
 const findings = (title: string) => part(title, claims(data.report.summary.findings));
 
-const cautions = () => part("cautions", claims(data.report.summary.cautions));
+const cautions = () => part("caution", claims(data.report.summary.cautions));
 
 const failed = () => {
   const list = failedList();

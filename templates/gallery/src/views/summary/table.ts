@@ -10,8 +10,7 @@ import { badge, predictions } from "../../parts/image";
 import { enableRoving } from "../../parts/roving";
 import { percent, probability, rankName, t } from "../../parts/words";
 import { isRight } from "../../query/match";
-import { linkTo } from "../../state/history";
-import { said, wholeImage } from "./said";
+import { leadToImage, said } from "./said";
 
 /** Most maps of an image; of more only those of the predicted class are shown. */
 const MAX_MAPS = 6;
@@ -97,7 +96,7 @@ function line(image: ImageRecord, columns: Column[]) {
   picture.querySelector("img")?.setAttribute("alt", ""); // its name stands below
   const photo = h(
     "a",
-    { class: "photo", ...linkTo(wholeImage(image.index)) },
+    { class: "photo", ...leadToImage(image.index) },
     picture,
     bdi(data.report.images.file[place]),
   );

@@ -3,8 +3,7 @@ import { data } from "../../app";
 import type { Trust } from "../../data/types";
 import { bdi, h } from "../../parts/dom";
 import { areaPercent, t } from "../../parts/words";
-import { linkTo } from "../../state/history";
-import { part, said } from "./said";
+import { leadTo, part, said } from "./said";
 
 export function trust() {
   const { trust } = data.report.summary;
@@ -24,12 +23,13 @@ export function trust() {
 }
 
 function line({ method, layer, area, empty, correlation, verdict }: Trust) {
-  const link = linkTo({ view: "overview", method, layer });
+  const link = leadTo({ view: "overview", method, layer });
+  const { name, like } = data.methodOf(method);
   const share = (value: number | null) => (value === null ? "–" : areaPercent(value));
   return h(
     "tr",
     { class: verdict ? "doubted" : "" },
-    h("th", { scope: "row" }, h("a", link, data.methodOf(method).name)),
+    h("th", { scope: "row" }, like ? name : h("a", link, name)),
     h("td", {}, share(area)),
     h("td", {}, share(empty)),
     h("td", {}, correlation === null ? "–" : correlation.toFixed(2).replace("-", "−")),

@@ -88,8 +88,9 @@ def test_the_strips_hold_the_layers_the_methods_and_the_classes(
     assert strip(page, "Layers") == [*(f"features.{i}" for i in (0, 3, 6, 9, 12)), "fused"]
     assert strip(page, "Methods") == ["grad_cam", "layer_cam", "hires_cam"]
     assert strip(page, "Classes") == ["0", "1", str(CONTRAST)]
-    present = texts(page, "#cell .neighbour[aria-current=true] .name")
-    assert [name.split()[0] for name in present] == ["conv4", "LayerCAM", "dog"]
+    present = page.locator("#cell .neighbour[aria-current=true]").all()
+    places = [entry.get_attribute("data-focus") for entry in present]
+    assert places == ["layer features.9", "method layer_cam", "class 1"]
 
 
 def test_enter_in_a_strip_moves_and_arrows_only_look_around(open_report: Open, demo: Path) -> None:
@@ -241,7 +242,7 @@ def test_a_drawing_is_valid_and_says_in_text_what_it_shows(
     assert said[0] == "both.jpg · dog · Grad-CAM · features.12"
     assert root.findtext(f"{SVG}title") == said[0]
     assert said[1:3] == ["0", page.inner_text("#cell .bar-top")]
-    assert said[-1] == "catdog-alexnet · inputs"
+    assert said[-1] == "pool5 · 6 × 6; catdog-alexnet · inputs"
     kinds = [element.get("href", "").partition(";")[0] for element in root.iter(f"{SVG}image")]
     assert kinds == ["data:image/jpeg", "data:image/png"]
     stops = [element.get("stop-color") for element in root.iter(f"{SVG}stop")]

@@ -93,7 +93,8 @@ def test_the_class_switch_shows_the_prediction_first_and_one_class_or_both(
 ) -> None:
     page = ready(open_report(demo, link="#v=matrix"))
     switch = "#view .class-switch button"
-    assert texts(page, switch) == ["dog 0.91", "cat 0.09", "both"]
+    said = [text.strip("\u2068").replace("\u2069", "") for text in texts(page, switch)]
+    assert said == ["dog 0.91", "cat 0.09", "Contrast", "both"]
     assert texts(page, f"{switch}[aria-pressed=true]") == ["both"]
     page.click("[data-focus='class 0']")
     until(page, "document.querySelectorAll('#view .row-group').length", 0)

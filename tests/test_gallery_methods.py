@@ -13,6 +13,7 @@ import pytest
 from helpers import browser
 from helpers.browser import Open, pixels_of, settle, work
 from helpers.checkout import INPUTS
+from helpers.page_steps import unfold
 from helpers.pictures import heat_pixels
 from helpers.report_cells import (
     LAYERS,
@@ -265,7 +266,7 @@ def test_provenance_says_what_each_kind_of_passes_took(open_report: Open, everyt
         "relu(R) / max(R) in 8 bits",
     ):
         assert said in text
-    page.click("#view summary")
+    page.click("#view summary >> text=hashes")
     assert str(manifest.images[0].sha256) in page.inner_text("#view")
 
 
@@ -462,6 +463,7 @@ def test_new_colours_are_painted_once_and_only_where_they_are_seen(
     )
     assert 20 <= near < page.locator("#view .cell").count()
     where = cell(0, 0, "grad_cam", "features.3")
+    unfold(page, "appearance")
     for name in ("viridis", "gray", "inferno"):
         before = pixels_of(page, f"{where} canvas.heat")
         painted = work(page)["painted"]

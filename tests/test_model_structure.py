@@ -1,5 +1,6 @@
 """The structure of a model in the manifest: bounded, equal between runs, harmless."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ import camreport
 from camreport.images.preprocessing import Preprocessing
 from camreport.models import LoadedModel
 from camreport.pipeline.structure import structure_of
+from camreport.report.export import export_figures
+from camreport.report.gallery import render_gallery
 from camreport.results.schema import MAX_MODULES, MAX_PRINTED
 
 
@@ -96,3 +99,15 @@ def test_equal_runs_have_equal_structures_and_rendering_needs_no_model(tmp_path:
         kept.append(camreport.load_results(tmp_path / name).manifest.structure)
     assert kept[0] == kept[1]
     assert kept[0].modules
+
+
+def test_results_that_do_not_say_the_structure_are_shown_without_it(tmp_path: Path) -> None:
+    camreport.run(INPUTS / "cat.jpg", tmp_path, model=small_model(("a", "b")))
+    manifest = tmp_path / "results" / "manifest.json"
+    said = json.loads(manifest.read_text())
+    del said["structure"]
+    manifest.write_text(json.dumps(said))
+    render_gallery(tmp_path)
+    written = {path.name for path in export_figures(tmp_path)}
+    assert written
+    assert not {name for name in written if name.startswith("model_")}

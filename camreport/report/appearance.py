@@ -1,4 +1,4 @@
-"""What of a map is drawn, and where: page, contact sheet, figures and table all ask here.
+"""How a map is drawn, and over which part of a photograph: for page, sheets, figures and tables.
 
 raw map ─▶ strongest channel ─▶ colours apart ─▶ from its base up ─▶ 8 bits, or overlay
 """
@@ -22,7 +22,7 @@ Part = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Appearance:
-    """What of a raw map is drawn.
+    """The part of a raw map that is drawn.
 
     Attributes:
         method: whose it is.
@@ -50,7 +50,7 @@ class Appearance:
 
 
 def appearance(record: MapRecord) -> Appearance:
-    """Return what of a map is drawn."""
+    """Return the part of a map that is drawn."""
     method, shown = record.method, drawn(record.cam, record.method)
     in_colours = record.cam.ndim == 3 and not method.per_channel
     return Appearance(

@@ -166,6 +166,10 @@ class Structure(Entry):
             raise UnfitError(f"up to {MAX_MODULES} entries", len(self.modules), ".modules")
 
 
+UNKNOWN = Structure(printed="", modules=(), more=0)
+"""The structure of a model of which nothing is known."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassEntry(Entry):
     """A class of the model."""
@@ -423,7 +427,7 @@ class Manifest(Entry):
         device: device on which the results were computed.
         seed: random seed of the noise; None if no noise was drawn.
         model: the model that was explained.
-        structure: what the model is made of.
+        structure: what the model is made of; empty in results that do not say it.
         preprocessing: the conversion of a photograph to the model's input.
         classes: the model's classes, in the order of their indices.
         layers: the layers with maps, in network order.
@@ -446,7 +450,7 @@ class Manifest(Entry):
     device: str
     seed: int | None
     model: ModelEntry
-    structure: Structure
+    structure: Structure = UNKNOWN
     preprocessing: Preprocessing
     classes: Annotated[tuple[ClassEntry, ...], filled]
     layers: Annotated[tuple[LayerEntry, ...], filled]

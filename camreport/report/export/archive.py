@@ -1,4 +1,4 @@
-"""A report and what was made of it as one file, to hand in."""
+"""A report and its exported forms in one zip file, to hand in."""
 
 import os
 import re

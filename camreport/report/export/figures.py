@@ -79,8 +79,9 @@ def export_figures(
             keep(f"{_unique(name, taken)}.png", _png(picture, dpi))
         progress(1)
     structure = results.manifest.structure
-    keep("model_structure.txt", structure_text(structure))
-    keep("model_layers.csv", structure_table(structure))
+    if structure.modules:
+        keep("model_structure.txt", structure_text(structure))
+        keep("model_layers.csv", structure_table(structure))
     for picture in structure_pictures(structure, words, fonts):
         keep(f"{_unique('model_layers', taken)}.png", _png(picture, DPI))
     return written
@@ -122,7 +123,8 @@ def count_figures(out: str | Path, images: str | None = None) -> int:
     chosen = chosen_images(results, images)
     maps = sum(1 for _ in results.maps(chosen[0].index))
     manifest = results.manifest
-    of_model = 2 + count_pictures(manifest.structure)
+    pictures = count_pictures(manifest.structure)
+    of_model = 2 + pictures if pictures else 0
     return len(chosen) * (1 + len(manifest.channels) + maps) + of_model
 
 
@@ -181,7 +183,7 @@ def _short(text: str, most: int) -> str:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """Return a name that no other has, in capitals or not."""
+    """Return a name that differs from all others even where case does not count."""
     number, unique = 2, name
     while unique.lower() in taken:
         number, unique = number + 1, f"{name}-{number}"

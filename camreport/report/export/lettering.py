@@ -1,4 +1,4 @@
-"""Text in pictures, in letters that a font of this machine has."""
+"""Text in pictures, drawn with the fonts of this machine."""
 
 from collections.abc import Callable
 from functools import cache

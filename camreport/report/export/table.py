@@ -58,7 +58,7 @@ TABLES: Mapping[str, Sequence[str]] = {
 """The headings of all tables, or the first ones, by file name."""
 
 _RUN = re.compile(r"^[\t\r\n]|(^|[;,|\t])\s*[=+@-]")
-"""What a spreadsheet takes for a formula: at the start of a text or of what it splits that into."""
+"""A formula's first sign, at the start of a text or of a part that a spreadsheet splits off."""
 
 
 def export_tables(out: str | Path, progress: Progress = lambda count: None) -> list[Path]:

@@ -55,7 +55,7 @@ def coinciding(maps: Sequence[MapRecord], pairs: Collection[Pair]) -> set[Pair]:
 
 
 def repeated(methods: Sequence[Method], pairs: Collection[Pair]) -> dict[str, str]:
-    """Return for each method that tells nothing of its own the one whose maps it repeats.
+    """Return, for each method whose maps repeat another's, that other method.
 
     Args:
         methods: in the order in which they are shown.

@@ -75,7 +75,7 @@ class FallbackImage:
 
 @dataclass(frozen=True)
 class FallbackSummary:
-    """What a run comes to.
+    """The summary of a run in words.
 
     Attributes:
         headline: the outcome.

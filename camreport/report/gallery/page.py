@@ -1,4 +1,4 @@
-"""What the page knows of a run as a whole, once all its images have passed."""
+"""The page's data on a run as a whole, made after the data of all its images."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ from camreport.results.reader import Record, Results
 from camreport.results.schema import Manifest
 
 MANY_DETAIL = Detail(photo_side=224, map_side=28, deflated=True)
-"""Of each image in a report of very many."""
+"""Detail of each image in a report of very many images."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class RunTotals:
     coinciding: set[Pair] | None = None
 
     def add(self, image: ImageRecord) -> None:
-        """Take in one more image."""
+        """Add the values of one image."""
         self.targets.add(image.targets)
         self.true.append(image.true)
         for method, peak in image.peaks.items():
@@ -94,7 +94,7 @@ class RunTotals:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured over all maps of a run.
+    """Measurements over all maps of a run.
 
     Attributes:
         results: of the run.

@@ -44,7 +44,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class MapEntry:
-    """What the page knows of one map, besides its bytes.
+    """The page's entry for one map, without its bytes.
 
     Attributes:
         method: key of the method.
@@ -87,7 +87,7 @@ class MapEntry:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What the page knows of one image.
+    """The page's entry for one image.
 
     Attributes:
         data: for the page; ``maps`` in it holds entries and bytes of all maps, see ``_packed``.

@@ -6,9 +6,10 @@ import { t } from "../parts/words";
 /** Most modules that are printed; a longer table is in the exported figures. */
 const MAX_ON_PAPER = 120;
 
-/** The structure with its title; the printed text is folded until it is asked for. */
+/** The structure with its title, if it is known; the printed text is folded until it is asked for. */
 export function structureSection() {
   const { printed, modules, more } = data.report.structure;
+  if (!modules.length) return "";
   const long = modules.length > MAX_ON_PAPER;
   return h(
     "section",

@@ -377,9 +377,14 @@ def test_a_link_keeps_the_query_and_other_views_follow_it(
     assert page.get_attribute("[data-focus=direction]", "aria-pressed") == "true"
     assert page.input_value("[data-focus=density]") == "0"
     assert page.is_checked("[data-focus='right no']")
-    go(page, f"v=channels{link}", "channels")
     go(page, f"v=matrix{link}", "matrix")
     assert texts(page, "[data-focus=choose-image] option") == files(wanted)
+    other = next(record for record in records if record not in wanted)
+    go(page, f"v=matrix&i={other.index}{link}", "matrix")
+    shown = "new URLSearchParams(location.hash.slice(1)).get('i')"
+    for following in wanted[:2]:
+        page.click("[data-focus=next-image]")
+        until(page, f"{shown} ?? '0'", str(following.index))
 
 
 def test_tile_is_the_map_of_the_chosen_method_and_leads_to_all(

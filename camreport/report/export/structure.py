@@ -35,8 +35,8 @@ def structure_table(structure: Structure) -> bytes:
     lines = csv.writer(text)
     lines.writerow(COLUMNS)
     for module in structure.modules:
-        address, kind, shape, parameters = _cells(module)
-        lines.writerow([plain(address), plain(kind), shape, parameters])
+        address, kind, shape, _ = _cells(module)
+        lines.writerow([plain(address), plain(kind), shape, module.parameters])
     return text.getvalue().encode("utf-8-sig")
 
 
@@ -77,4 +77,4 @@ def _picture(modules: Sequence[ModuleEntry], words: Words, fonts: tuple[str, ...
 
 def _cells(module: ModuleEntry) -> tuple[str, str, str, str]:
     shape = "" if module.shape is None else " × ".join(map(str, module.shape)) or "1"
-    return module.address, module.type, shape, str(module.parameters)
+    return module.address, module.type, shape, f"{module.parameters:,}" * bool(module.parameters)

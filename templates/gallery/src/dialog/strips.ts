@@ -7,7 +7,7 @@ import { frameOf } from "../maps/frames";
 import { nameOf } from "../parts/axes";
 import { all, h, keepFocus } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
-import { className, isolated, layerName, markTrue, probability, t } from "../parts/words";
+import { className, layerName, t, withChance } from "../parts/words";
 import { change } from "../state/history";
 
 /** Pixels of the longer side of a map in a strip. */
@@ -40,8 +40,7 @@ function nameIn(strip: Strip, id: CellId, image: ImageRecord) {
   if (strip === "layer") return nameOf("layer", id.layer, id);
   if (strip === "method") return data.methodOf(id.method).name;
   if (id.rank === CONTRAST) return className(image, id.rank);
-  const chance = probability(image.probabilities[id.rank]);
-  return markTrue(image, id.rank, `${isolated(data.classOf(image, id.rank))} ${chance}`);
+  return withChance(image, id.rank);
 }
 
 /** A name that may be broken behind its dots. */

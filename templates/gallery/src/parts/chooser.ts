@@ -67,7 +67,7 @@ export function imageSteps(middle: Node | null) {
     middle,
     button("›", "next-image", step(1), {
       "aria-label": t("next.image"),
-      disabled: place < 0 || place >= images.length - 1,
+      disabled: place >= images.length - 1,
     }),
   );
 }

@@ -85,6 +85,14 @@ export function rankName(rank: number) {
 export const markTrue = (image: ImageRecord, rank: number, words: string) =>
   data.isTrue(image.index, rank) ? t("class.true", { name: isolated(words) }) : words;
 
+/** The same with the class's probability. */
+export function withChance(image: ImageRecord, rank: number) {
+  const chance = probability(image.probabilities[rank]);
+  const name = data.classOf(image, rank);
+  const apart = data.isTrue(image.index, rank) ? isolated(name) : name;
+  return markTrue(image, rank, `${apart} ${chance}`);
+}
+
 /** Name of the class at such a place, or of the contrast. */
 export function className(image: ImageRecord, rank: number) {
   const name = data.classOf(image, rank);

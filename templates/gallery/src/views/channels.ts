@@ -1,8 +1,9 @@
 // All feature maps of a layer, and how their weighted sum becomes the map.
 import { data, store } from "../app";
+import type { ImageRecord } from "../data/dataset";
 import type { LayerChannels } from "../data/types";
 import { announce } from "../parts/announce";
-import { chooser } from "../parts/chooser";
+import { imageSteps } from "../parts/chooser";
 import {
   type Option,
   button,
@@ -11,7 +12,7 @@ import {
   select,
   slider,
 } from "../parts/controls";
-import { byId, h, keepFocus } from "../parts/dom";
+import { bdi, byId, h, keepFocus } from "../parts/dom";
 import { MAX_IN_STRIP, strip } from "../parts/image";
 import { notes } from "../parts/notes";
 import { enableRoving } from "../parts/roving";
@@ -49,15 +50,15 @@ export async function channelsView(): Promise<View> {
   const features = { image, layer };
   let maps = grid(features);
   const sum = weightedSum(features);
+  const picks = pickers(layer);
   let said = caption(features);
   const few = data.report.images.index.length <= MAX_IN_STRIP;
   const root = viewRoot(
     "channels",
     title,
-    ...(few ? [strip()] : []),
-    h("div", { class: "switches" }, ...choices(), ...pickers(layer)),
+    h("div", { class: "switches" }, few ? strip() : imageSteps(fileName(image)), ...choices()),
     said,
-    h("div", { class: "channels" }, maps.root, sum.root),
+    h("div", { class: "channels" }, maps.root, h("div", { class: "aside" }, sum.root, ...picks)),
   );
   const update: View["update"] = (changed) => {
     if (!rebuilt(changed)) return false;
@@ -93,9 +94,10 @@ function howToKeepThem() {
   return [h("p", {}, t("channels.none")), h("p", {}, command)];
 }
 
-/** Which image, class and layer are shown, and in what order. */
+const fileName = ({ file }: ImageRecord) => h("span", { class: "place" }, bdi(file));
+
+/** Which layer is shown, and its channels in what order. */
 const choices = () => [
-  chooser("image"),
   select(
     t("axis.layer"),
     "channelLayer",

@@ -10,7 +10,7 @@ import { type Option, select } from "../parts/controls";
 import { bdi, h } from "../parts/dom";
 import { colourBar } from "../parts/legend";
 import { enableRoving } from "../parts/roving";
-import { className, isolated, layerName, markTrue, probability, t } from "../parts/words";
+import { className, layerName, t, withChance } from "../parts/words";
 import { change } from "../state/history";
 
 /** Which images' panels the reader has opened or closed: wrong ones, right ones. */
@@ -81,19 +81,11 @@ function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: stri
     "div",
     { class: "triple", role: "group", "aria-label": layerName(layer) },
     headed && h("h4", {}, bdi(layerName(layer))),
-    map(predicted, t("truth.predicted", { name: wordsOf(image, predicted) })),
+    map(predicted, t("truth.predicted", { name: withChance(image, predicted) })),
     map(CONTRAST, className(image, CONTRAST)),
-    map(other, wordsOf(image, other)),
+    map(other, withChance(image, other)),
   );
 }
-
-/** A class with its probability; the true one is marked. */
-const wordsOf = (image: ImageRecord, rank: number) =>
-  markTrue(
-    image,
-    rank,
-    `${isolated(data.classOf(image, rank))} ${probability(image.probabilities[rank])}`,
-  );
 
 /** What the maps in the middle are, and what their colours mean. */
 function caption(image: ImageRecord, pair: Pair, { key }: MethodFacts, layer: string) {

@@ -7,7 +7,7 @@ import { type Option, button, keepPressed, select } from "../../parts/controls";
 import { type Child, bdi, h } from "../../parts/dom";
 import { MAX_IN_STRIP, badge, imageSize, strip, topWords } from "../../parts/image";
 import { toolbar } from "../../parts/roving";
-import { isolated, markTrue, probability, t } from "../../parts/words";
+import { t, withChance } from "../../parts/words";
 import { change } from "../../state/history";
 import { chosenImages } from "../../state/selection";
 import type { Axis, State } from "../../state/state";
@@ -100,12 +100,6 @@ function classSwitch(image: ImageRecord | null) {
     ...buttons,
     keepPressed(all, () => together),
   );
-}
-
-/** A class with its probability; the true one is marked. */
-function withChance(image: ImageRecord, place: number) {
-  const name = data.classOf(image, place);
-  return markTrue(image, place, `${isolated(name)} ${probability(image.probabilities[place])}`);
 }
 
 /** The table without classes on any axis: another takes their place. */

@@ -33,10 +33,10 @@ PICTURES = {
     "focus": Picture("#v=matrix&r=image&c=layer&b=none&m=layer_cam&k=1", 730),
     "pair": Picture("#v=matrix", 500),
     "cell": Picture("#v=matrix&open=0.1.layer_cam.features.12"),
-    "compare": Picture(f"#v=compare&p={PINS}", 860),
+    "compare": Picture(f"#v=compare&p={PINS}", 820),
     "channels": Picture("#v=channels&co=contribution&k=1&ch=22-88-107-111-133-137-150", 660),
     "figures": Picture("#v=tables&tb=methods", 720),
-    "chinese": Picture("#lang=zh&th=dark"),
+    "chinese": Picture("#lang=zh&th=dark", 870),
 }
 """The pictures by name."""
 

@@ -214,6 +214,16 @@ def test_labels_given_later_compute_the_missing_maps_and_no_shard(
     assert computed(photos, out, labels=EVERY) == 0
 
 
+def test_images_whose_true_class_is_explained_anew_are_not_called_kept(
+    photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(photos, out, six())
+    again = run(photos, out, six(), labels=EVERY)
+    assert again.reused == 7 - len(unexplained(out)) < 7
+    assert run(photos, out, six(), labels=EVERY).reused == 7
+
+
 def test_the_shards_do_not_depend_on_labels(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "with", six(), labels=EVERY)
     run(photos, tmp_path / "without", six())

@@ -195,8 +195,9 @@ def compute(
         tally.add(number, job.describe(finished.sidecar))
     for number, truth in work.true.items():
         tally.add_true(number, truth.sidecar)
-    reused = len(files) - sum(len(job.indices(number)) for number in work.computed)
-    progress(reused - sum(map(len, work.unexplained.values())))
+    passing = sum(len(job.indices(number)) for number in work.computed)
+    reused = len(files) - passing - sum(map(len, work.unexplained.values()))
+    progress(reused)
     # Where nothing is computed, versions and structure are those that the maps come from.
     before = None if work.computed or work.unexplained else job.writer.manifest()
     structure = before.structure if before else structure_of(model)

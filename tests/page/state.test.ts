@@ -30,6 +30,12 @@ test("a state comes back from its link as it was", () => {
   assert.deepEqual(readLink(linkOf(state, data), data), state);
 });
 
+test("a link of any length pins four different maps at most", () => {
+  const pins = Array.from({ length: 50_000 }, (_, i) => `${i % 7}.0.grad_cam.features.0`);
+  const { pins: read } = readLink(`#p=${pins.join("~")}`, data);
+  assert.deepEqual(read, [...new Set(pins)].slice(0, 4));
+});
+
 test("the state that a report opens with has a short link", () => {
   assert.equal(linkOf(first, data), "#v=summary");
   assert.deepEqual(readLink("", data), first);

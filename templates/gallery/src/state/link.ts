@@ -1,14 +1,18 @@
 // A state as the address behind the #, so that every state is a link; and back.
 import type { Dataset } from "../data/dataset";
-import { LIMITS, NAMES, type State, choices, initialState } from "./state";
+import { LIMITS, MAX_PINS, NAMES, type State, choices, initialState } from "./state";
 
 const FIELDS = Object.entries(NAMES) as [keyof State, string][];
 
 type Value = State[keyof State];
 
+/** Most parts of a list that are read: a link can be of any length. */
+const MAX_PARTS = 100;
+
 /** A field's value from a link; `standard` tells its kind. */
 function valueOf(text: string, standard: Value): Value {
-  if (Array.isArray(standard)) return text.split("~").filter(Boolean);
+  if (Array.isArray(standard))
+    return [...new Set(text.split("~", MAX_PARTS).filter(Boolean))].slice(0, MAX_PINS);
   if (typeof standard === "number") return Number(text);
   return typeof standard === "boolean" ? text === "1" : text;
 }

@@ -65,6 +65,9 @@ export interface State {
   theme: "auto" | "light" | "dark";
 }
 
+/** Most maps that can be pinned for comparison. */
+export const MAX_PINS = 4;
+
 /** Short names of the fields in a link. */
 export const NAMES: Record<keyof State, string> = {
   view: "v",

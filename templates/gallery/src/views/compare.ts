@@ -9,11 +9,11 @@ import { button, refreshControls, slider } from "../parts/controls";
 import { all, byId, h, keepFocus } from "../parts/dom";
 import { percent, t } from "../parts/words";
 import { change, linkTo } from "../state/history";
-import { LOOKS, concerns } from "../state/state";
+import { concerns, LOOKS, MAX_PINS } from "../state/state";
 import { agreement } from "./agreement";
 import { beginnings } from "./beginnings";
 import { pair } from "./pair";
-import { LETTERS, MAX_PINS, type Pinned, pinOf, togglePin } from "./pins";
+import { LETTERS, type Pinned, pinOf, togglePin } from "./pins";
 import { type View, viewRoot } from "./view";
 
 /** Fields that move pictures. */

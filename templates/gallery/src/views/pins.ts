@@ -7,9 +7,7 @@ import { announce } from "../parts/announce";
 import { all } from "../parts/dom";
 import { t } from "../parts/words";
 import { change } from "../state/history";
-
-/** Most maps that can be pinned. */
-export const MAX_PINS = 4;
+import { MAX_PINS } from "../state/state";
 
 /** Names of the pinned maps by their place. */
 export const LETTERS = "ABCD";

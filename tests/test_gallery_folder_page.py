@@ -84,7 +84,7 @@ def test_overview_and_averaged_maps_equal_the_python_reference(
     grids = {"fine": 55, "coarse": 13}
     out = synthetic.write_results(tmp_path / "out", 30, grids=grids)
     render_gallery(out, layout="folder", limits=Limits(many=10))
-    page = visit(out)
+    page = visit(out, "v=overview")
     for image in (0, 4, 29):
         name = at_a_glance(out, image, "grad_cam", "coarse")
         expected = reference(out, name, side=160, photo_side=224)
@@ -113,7 +113,7 @@ def test_overview_shows_maps_where_the_last_layer_repeats_another(
     manifest["layers"][2]["same_as"] = "b"
     file.write_text(json.dumps(manifest))
     render_gallery(out, layout="folder")
-    page = visit(out)
+    page = visit(out, "v=overview")
     for image in (0, 1):
         name = at_a_glance(out, image, "grad_cam", "b")
         np.testing.assert_array_equal(drawn(page, name), reference(out, name, side=160))
@@ -166,7 +166,7 @@ def test_a_missing_chunk_is_named_and_the_rest_works(
     out = twin(sixty, tmp_path / "out")
     render_gallery(out, layout="folder")
     (out / "data/images-0001.js").unlink()
-    page = visit(out, missing=True)
+    page = visit(out, "v=overview", missing=True)
     page.wait_for_selector(".tile .frame[data-drawn]")
     assert page.is_hidden("#missing"), "the overview does not need it"
     page.evaluate("location.hash = 'v=matrix&i=30'")
@@ -189,7 +189,7 @@ def test_a_missing_chunk_of_the_overview_is_named_and_its_tiles_shown(
     out = twin(sixty, tmp_path / "out")
     render_gallery(out, layout="folder")
     (out / "data/overview-0000.js").unlink()
-    page = visit(out, missing=True)
+    page = visit(out, "v=overview", missing=True)
     page.wait_for_selector("#missing:not([hidden])")
     assert "data/overview-0000.js" in page.inner_text("#missing")
     page.wait_for_selector(".tile .frame[data-drawn] canvas.heat")
@@ -200,7 +200,7 @@ def test_a_chunk_missing_from_the_first_view_is_named(
 ) -> None:
     out = copied(apart, tmp_path / "out")
     (out / "data/images-0000.js").unlink()
-    page = visit(out, missing=True)
+    page = visit(out, "v=matrix", missing=True)
     page.wait_for_selector("#view > .view-matrix")
     page.wait_for_selector("#missing:not([hidden])")
     assert "data/images-0000.js" in page.inner_text("#missing")

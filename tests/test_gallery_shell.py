@@ -145,7 +145,7 @@ def test_a_look_that_is_not_the_first_is_marked_until_it_is_reset(
     [
         ("v=matrix", "opacity numbers", "choose-class"),
         ("v=overview", "opacity choose-class", "numbers"),
-        ("v=tables", "opacity", "numbers choose-class"),
+        ("v=tables", "opacity numbers", "choose-class"),
         (f"v=compare&p={PINS}", "opacity", "numbers choose-class"),
     ],
 )

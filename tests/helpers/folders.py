@@ -80,7 +80,7 @@ def size_of(where: Path, *patterns: str) -> int:
 
 
 def cell(name: str) -> str:
-    return f'#view .cell[data-id="{name}"]'
+    return f'#view .cell[data-id="{name}"]:not(.truth *)'
 
 
 def at_a_glance(out: Path, image: int, method: str, layer: str) -> str:

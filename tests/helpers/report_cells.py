@@ -54,7 +54,7 @@ def show(page: Page, link: str) -> Page:
 
 def cell(image: int, rank: int, method: str, layer: str) -> str:
     """Return the selector of the cell with that map."""
-    return f'#view .cell[data-id="{image}.{rank}.{method}.{layer}"]'
+    return f'#view .cell[data-id="{image}.{rank}.{method}.{layer}"]:not(.truth *)'
 
 
 def drawn(page: Page, selector: str, canvas: str = "heat") -> Pixels:

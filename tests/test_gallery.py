@@ -226,7 +226,7 @@ def test_mistyped_link_still_opens(open_report: Open, report: Path, link: str) -
     assert page.locator("h1").inner_text() == "catdog-alexnet · inputs"
     assert page.inner_text("#view").strip()
     opacity = page.get_attribute('[data-focus="opacity"]', "aria-valuetext")
-    assert 0 <= int(str(opacity).removesuffix(" %")) <= 100
+    assert 0 <= int(str(opacity).removesuffix("%")) <= 100
 
 
 @pytest.mark.parametrize(

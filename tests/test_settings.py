@@ -134,6 +134,33 @@ def test_settings_refuse_what_makes_no_sense() -> None:
         camreport.run(CAT, "out", gama=2)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize("name", sorted(options_of(Settings).keys() - {"model", "output"}))
+def test_run_refuses_a_value_of_a_wrong_type_by_the_name_of_its_option(
+    name: str, tmp_path: Path
+) -> None:
+    wrong: Any = {name: object()}
+    with pytest.raises(CamReportError, match=f"^{name.replace('_', '.')}.*: .*expected"):
+        camreport.run(CAT, tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        ({"classes": 0}, r"^classes: expected .*, got 0\. For instance classes=\[0\]"),
+        ({"methods": 0}, r"^methods: expected .*, got 0\. For instance methods=\["),
+        ({"seed": 1.5}, r"^seed: expected a whole number .*, got 1\.5"),
+        ({"batch_size": 1.5}, r"^batch_size: expected .*, got 1\.5"),
+        ({"trust_checkpoint": "no"}, r"^trust_checkpoint: expected True or False, got 'no'"),
+    ],
+)
+def test_run_says_what_a_value_of_a_wrong_type_should_have_been(
+    wrong: Any, advice: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CamReportError, match=advice):
+        camreport.run(CAT, tmp_path / "out", **wrong)
+
+
 @pytest.mark.parametrize(
     ("one", "two", "parts"),
     [

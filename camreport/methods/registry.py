@@ -190,7 +190,12 @@ def resolve_methods(names: str | Iterable[str]) -> list[Method]:
     Raises:
         MethodError: a name is unknown, or there is none.
     """
-    listed = split_list(names) if isinstance(names, str) else list(names)
+    if not isinstance(names, Iterable):
+        raise MethodError(
+            f"methods: expected 'all' or a list of names, got {names!r}. For instance "
+            "methods=['grad_cam', 'layer_cam']."
+        )
+    listed = split_list(names) if isinstance(names, str) else [str(name) for name in names]
     by_spelling = {
         _spelling(name): method
         for method in METHODS.values()

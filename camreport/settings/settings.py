@@ -52,10 +52,13 @@ from camreport.settings.values import (
     check_classes,
     check_device,
     check_gamma,
+    check_label_map,
+    check_labels,
     check_quantity,
     check_seed,
     check_smoothings,
     check_stages,
+    check_switch,
     check_weights,
     is_own_code,
 )
@@ -94,6 +97,7 @@ class Settings:
         affects="records",
         metavar="folder|FILE",
         write=write_labels,
+        check=check_labels,
         help="True classes, for accuracy and for maps of each image's true class: the name of the "
         "image's folder, or a CSV file of image and class.",
     )
@@ -103,6 +107,7 @@ class Settings:
         affects="records",
         metavar="cat=281-285,dog=151-268",
         write=write_label_map,
+        check=check_label_map,
         help="The model's classes that each label stands for, if labels are not class names; "
         "predicting any of them counts as correct.",
     )
@@ -172,6 +177,7 @@ class Settings:
     trust_checkpoint: bool = _model(
         False,
         permits=bool,
+        check=partial(check_switch, "trust_checkpoint"),
         help="Open a checkpoint that can run code on this machine. Only for files you made.",
     )
     output: str | None = _model(
@@ -302,6 +308,7 @@ class Settings:
         False,
         group="Output",
         affects="report",
+        check=partial(check_switch, "figures"),
         help="Also write OUT/figures/: a PNG for each map, a sheet for each image, channel grids.",
     )
     overwrite: bool = option(
@@ -309,6 +316,7 @@ class Settings:
         group="Output",
         affects=None,
         permits=bool,
+        check=partial(check_switch, "overwrite"),
         recorded=False,
         help="Use an output folder that holds something else.",
     )

@@ -3,7 +3,8 @@
 import importlib.util
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 
 from camreport.errors import ClassError, InputError, LayerError, MethodError, ModelError, suggestion
@@ -56,13 +57,13 @@ def check_quantity(quantity: str, *, by_name: bool = False) -> str:
     Raises:
         ClassError: it is none of these.
     """
-    kind, colon, rival = quantity.partition(":")
+    kind, colon, rival = quantity.partition(":") if isinstance(quantity, str) else ("", "", "")
     named = rival.strip() if by_name else rival.isdecimal()
     if (kind == "contrast" and named) or (not colon and kind in QUANTITIES):
         return quantity
     raise ClassError(
-        f"quantity: expected logit, probability, contrast or contrast:CLASS, got {quantity!r}."
-        + suggestion(kind, QUANTITIES)
+        "quantity: expected logit, probability, contrast or contrast:CLASS, got "
+        f"{_shown(quantity)}." + suggestion(kind, QUANTITIES)
     )
 
 
@@ -84,6 +85,11 @@ def check_smoothings(smooth: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         MethodError: there is no such way.
     """
+    if not isinstance(smooth, Iterable):
+        raise MethodError(
+            f"smooth: expected some of {', '.join(SMOOTHINGS)}, got {_shown(smooth)}. For instance "
+            f"smooth={SMOOTHINGS[0]!r}."
+        )
     words = [word.strip().lower() for word in map(str, _entries(smooth)) if word.strip()]
     for word in words:
         if word not in SMOOTHINGS:
@@ -111,8 +117,8 @@ def check_gamma(gamma: float) -> None:
     Raises:
         MethodError: it is not above 0, or not finite.
     """
-    if not 0 < gamma < float("inf"):
-        raise MethodError(f"gamma: expected a number above 0, got {gamma}.")
+    if not (isinstance(gamma, Real) and 0 < gamma < float("inf")):
+        raise MethodError(f"gamma: expected a number above 0, got {_shown(gamma)}.")
 
 
 def check_stages(stages: int | None) -> None:
@@ -121,8 +127,8 @@ def check_stages(stages: int | None) -> None:
     Raises:
         MethodError: it is.
     """
-    if stages is not None and stages < 0:
-        raise MethodError(f"stages: expected a number from 0, or None, got {stages}.")
+    if stages is not None and not (isinstance(stages, Integral) and stages >= 0):
+        raise MethodError(f"stages: expected a number from 0, or None, got {_shown(stages)}.")
 
 
 def check_seed(seed: int) -> None:
@@ -131,8 +137,8 @@ def check_seed(seed: int) -> None:
     Raises:
         MethodError: it is below 0 or takes more than 63 bits.
     """
-    if not 0 <= seed < 2**63:
-        raise MethodError(f"seed: expected a whole number from 0 to 2**63 - 1, got {seed}.")
+    if not (isinstance(seed, Integral) and 0 <= seed < 2**63):
+        raise MethodError(f"seed: expected a whole number from 0 to 2**63 - 1, got {_shown(seed)}.")
 
 
 def check_classes(classes: str | Sequence[int | str]) -> None:
@@ -141,6 +147,11 @@ def check_classes(classes: str | Sequence[int | str]) -> None:
     Raises:
         ClassError: it does.
     """
+    if not isinstance(classes, Iterable):
+        raise ClassError(
+            f"classes: expected all, top3, indices or names, got {_shown(classes)}. For instance "
+            "classes=[0], classes=['cat', 'dog'] or classes='all'."
+        )
     if not any(str(word).strip() for word in _entries(classes)):
         raise ClassError("classes: expected all, top3, indices or names, got nothing.")
 
@@ -151,8 +162,10 @@ def check_batch_size(batch_size: int | None) -> None:
     Raises:
         InputError: it is.
     """
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size: expected a number from 1, or None, got {batch_size}.")
+    if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
+        raise InputError(
+            f"batch_size: expected a number from 1, or None, got {_shown(batch_size)}."
+        )
 
 
 def check_device(device: str) -> None:
@@ -161,10 +174,47 @@ def check_device(device: str) -> None:
     Raises:
         ModelError: it is not.
     """
-    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", device):
+    word = device if isinstance(device, str) else ""
+    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", word):
         raise ModelError(
-            f"device: expected auto, cpu, cuda, cuda:N or mps, got {device!r}."
-            + suggestion(device, ("auto", "cpu", "cuda", "mps"))
+            f"device: expected auto, cpu, cuda, cuda:N or mps, got {_shown(device)}."
+            + suggestion(word, ("auto", "cpu", "cuda", "mps"))
+        )
+
+
+def check_switch(option: str, value: object) -> None:
+    """Refuse what is neither True nor False: a text such as ``no`` would count as True.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{option}: expected True or False, got {_shown(value)}.")
+
+
+def check_labels(labels: object) -> None:
+    """Refuse labels that are neither a word or path nor a mapping.
+
+    Raises:
+        ClassError: they are neither.
+    """
+    if labels is not None and not isinstance(labels, str | Path | Mapping):
+        raise ClassError(
+            f"labels: expected 'folder', a CSV file or a mapping, got {_shown(labels)}. For "
+            "instance labels={'a.jpg': 'cat'}."
+        )
+
+
+def check_label_map(label_map: object) -> None:
+    """Refuse a map of labels that is neither a text nor a mapping.
+
+    Raises:
+        ClassError: it is neither.
+    """
+    if label_map is not None and not isinstance(label_map, str | Mapping):
+        raise ClassError(
+            f"label_map: expected a text or a mapping, got {_shown(label_map)}. For instance "
+            "label_map={'cat': [281, 282]}."
         )
 
 
@@ -313,8 +363,10 @@ def _entries(given: str | Sequence[int | str]) -> Sequence[int | str]:
 
 
 def _shown(value: object) -> str:
-    """Return a text as it is written, of anything else its type."""
-    return repr(value) if isinstance(value, str) else type(value).__name__
+    """Return a text as it is written, a number as it prints, of anything else its type."""
+    if isinstance(value, str):
+        return repr(value)
+    return str(value) if isinstance(value, Real) else type(value).__name__
 
 
 def _torchvision_source() -> str:

@@ -43,7 +43,7 @@ def check_language(language: str) -> None:
     Raises:
         InputError: it is none of ``LANGUAGES``.
     """
-    if language not in LANGUAGES:
+    if language not in list(LANGUAGES):  # which asks for no hash
         raise InputError(f"language: expected {' or '.join(LANGUAGES)}, got {language!r}.")
 
 

@@ -66,7 +66,7 @@ function presetButtons() {
 }
 
 function sliders() {
-  const say = (value: number) => `${value} %`;
+  const say = (value: number) => `${value}%`;
   return [
     slider(
       t("opacity"),

@@ -302,10 +302,15 @@ def test_overlay_diverges_when_signed(photo: NDArray[np.uint8]) -> None:
     [
         ((30, 70), (2, 2), {}, r"image: expected uint8 \(H, W, 3\), 0..255, got uint8 \(30, 70\)"),
         ((30, 70, 4), (2, 2), {}, "image: expected uint8"),
-        ((30, 70, 3), (1, 2, 2), {}, r"cam: expected one map \(h, w\), got shape \(1, 2, 2\)"),
+        ((30, 70, 3), (1, 2, 2), {}, r"cam: expected one map .*got float32 \(1, 2, 2\)"),
         ((30, 70, 3), (4,), {}, "cam: expected one map"),
-        ((30, 70, 3), (2, 2), {"opacity": 1.5}, "opacity: expected 0 to 1, got 1.5"),
-        ((30, 70, 3), (2, 2), {"opacity": float("nan")}, "opacity: expected 0 to 1"),
+        ((30, 70, 3), (2, 2), {"opacity": 1.5}, "opacity: expected a number from 0 to 1, got 1.5"),
+        ((30, 70, 3), (2, 2), {"opacity": float("nan")}, "opacity: expected a number"),
+        ((30, 70, 3), (2, 2), {"opacity": "a"}, "opacity: expected a number"),
+        ((30, 70, 3), (2, 2), {"threshold": -1}, "threshold: expected a number from 0 to 1"),
+        ((30, 70, 3), (2, 2), {"colormap": 3}, "colormap: expected one of"),
+        ((30, 70, 3), (0, 2), {}, "cam: expected an array with values"),
+        ((0, 70, 3), (2, 2), {}, "image: expected an array with values"),
         ((30, 70, 3), (2, 2), {"colormap": "jte"}, "Did you mean 'jet'"),
     ],
 )
@@ -322,6 +327,14 @@ def test_overlay_refuses_what_it_cannot_draw(
 def test_overlay_refuses_a_float_image() -> None:
     with pytest.raises(MethodError, match=r"image: expected uint8 .*got float32"):
         overlay(np.zeros((4, 4, 3), np.float32), np.ones((2, 2), np.float32))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "cam", [torch.ones(2, 2, requires_grad=True), [["a"]], [[1j]], [[1], [2, 3]]]
+)
+def test_overlay_refuses_a_cam_that_is_no_array_of_numbers(cam: object) -> None:
+    with pytest.raises(MethodError, match="cam: expected"):
+        overlay(np.zeros((4, 4, 3), np.uint8), cam)  # type: ignore[arg-type]
 
 
 def test_signed_picture_is_grey_at_zero_and_clips_the_last_half_percent():

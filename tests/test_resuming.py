@@ -413,9 +413,7 @@ def test_damage_that_no_size_tells_is_found_when_it_is_read(photos: Path, tmp_pa
     first = npz_of(out)
     shard = out / "results" / "shard-000001.npz"
     shard.write_bytes(first[shard.name].replace(b"descr", b"descs", 1))
-    with pytest.raises(
-        ResultsError, match=r"shard-000001\.npz cannot be read .* Delete that shard"
-    ):
+    with pytest.raises(ResultsError, match=r"shard-000001\.npz cannot be read .* Delete that file"):
         run(photos, out, language="zh")
     shard.unlink()
     assert images_computed(photos, out, language="zh") == 2

@@ -8,7 +8,8 @@ every rounding is ``floor(x + 0.5)``. Nothing here imports torch.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -138,10 +139,10 @@ def colour_table(name: str = "inferno") -> NDArray[np.uint8]:
         return np.stack([ramp] * 3, axis=1)
     if name == "diverging":
         return _diverging_table()
-    if name not in _OPENCV_COLORMAPS:
+    if name not in COLORMAPS:
         raise MethodError(
             f"colormap: expected one of {', '.join(COLORMAPS)}, got {name!r}."
-            + suggestion(name, COLORMAPS)
+            + suggestion(str(name), COLORMAPS)
         )
     bgr = np.asarray(cv2.applyColorMap(ramp[:, None], _OPENCV_COLORMAPS[name]), dtype=np.uint8)
     return np.ascontiguousarray(bgr.reshape(256, 3)[:, ::-1])
@@ -202,21 +203,24 @@ def overlay(
         RGB uint8 ``(H, W, 3)``.
 
     Raises:
-        MethodError: a shape, the opacity or the colour map is not as stated.
+        MethodError: an argument is not as stated.
 
     Example:
         >>> overlay(np.zeros((2, 2, 3), np.uint8), np.ones((1, 1), np.float32), opacity=1)[0, 0]
         array([252, 255, 164], dtype=uint8)
     """
-    image, cam = np.asarray(image), np.asarray(cam)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    image, cam = _array("image", image), _array("cam", cam)
+    if image.shape[2:] != (3,) or image.dtype != np.uint8:
         raise MethodError(
             f"image: expected uint8 (H, W, 3), 0..255, got {image.dtype} {image.shape}."
         )
-    if cam.ndim != 2:
-        raise MethodError(f"cam: expected one map (h, w), got shape {cam.shape}. Index it first.")
-    if not 0 <= opacity <= 1:
-        raise MethodError(f"opacity: expected 0 to 1, got {opacity}.")
+    if cam.ndim != 2 or cam.dtype.kind not in "fiu":
+        raise MethodError(
+            f"cam: expected one map (h, w) of numbers, got {cam.dtype} {cam.shape}. Index it first."
+        )
+    for name, fraction in (("opacity", opacity), ("threshold", threshold)):
+        if not (isinstance(fraction, Real) and 0 <= fraction <= 1):
+            raise MethodError(f"{name}: expected a number from 0 to 1, got {fraction!r}.")
     table = colour_table("diverging" if signed else colormap)
     quantised = quantise(cam, signed)
     if quantised.state != "positive":
@@ -226,6 +230,24 @@ def overlay(
     alpha = (table_alpha[index] * visible)[..., None]
     blended: NDArray[np.float64] = table[index] * alpha + image * (1 - alpha)
     return np.floor(blended + 0.5).astype(np.uint8)
+
+
+def _array(name: str, values: object) -> NDArray[Any]:
+    """Return an argument as an array that is not empty.
+
+    Raises:
+        MethodError: it cannot be one.
+    """
+    try:
+        array = np.asarray(values)
+    except (RuntimeError, TypeError, ValueError) as error:  # a tensor on a GPU or with a graph
+        raise MethodError(
+            f"{name}: expected an array, got {type(values).__name__} ({error}). "
+            "Pass tensor.detach().cpu().numpy()."
+        ) from error
+    if not array.size:
+        raise MethodError(f"{name}: expected an array with values, got shape {array.shape}.")
+    return array
 
 
 def signed_picture(saliency: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -37,8 +37,8 @@ Beside a shard, ``true-000000.npz`` holds m of its images with their true classe
 ``(m,)``, ``targets`` ``(m, 1)``, maps ``(m, 1, h, w)`` of the methods that look at a class, and
 ``"channel_weights/<layer>"`` ``(m, 1, C)``."""
 
-MENDING = "Delete that shard and run 'camreport run' again: nothing else is computed."
-"""Advice on a damaged shard; a run does not find damage itself, it checks only file sizes."""
+MENDING = "Delete that file and run 'camreport run' again: nothing else is computed."
+"""Advice on a damaged file; a run does not find damage itself, it checks only file sizes."""
 
 FINGERPRINT = "shard"
 """Name of the array in a file of numbers that says which shard they are of."""

@@ -204,7 +204,7 @@ def test_titles_name_the_data_in_both_languages(open_report: Open, demo: Path) -
     assert page.title() == "Summary · catdog-alexnet · inputs"
     assert page.inner_text("h1") == "catdog-alexnet · inputs"
     go(page, "v=matrix&lang=zh", "matrix")
-    until(page, "document.title", "热力图对比 · catdog-alexnet · inputs")
+    until(page, "document.title", "层 × 方法 · catdog-alexnet · inputs")
 
 
 def test_the_page_without_scripts_is_titled_by_the_same_name(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ export function channelFigure(image: ImageRecord, address: string, number: numbe
       "figcaption",
       {},
       h("strong", {}, t("tables.figure", { number })),
-      ` ${image.file}${t("colon")}${said}. `,
+      ` ${image.file}${t("colon")}${said}${t("stop")}`,
       h("span", { class: "bar-row" }, from, bar),
       ` ${t("legend.channel")}`,
     ),

@@ -38,8 +38,7 @@ export function legend() {
   );
   if (showsContrast()) {
     const bar = colourBar("diverging", t("compare.bar"));
-    const [first, second] = [t("rank.predicted"), t("contrast.other")];
-    root.append(row(t("compare.more", { name: second }), bar, t("compare.more", { name: first })));
+    root.append(row(t("contrast.otherHigher"), bar, t("contrast.predictedHigher")));
   } else if (data.report.methods.some((method) => method.signed)) {
     const signed = colourBar("diverging", t("legend.signed"));
     root.append(row(t("legend.against"), signed, t("legend.for")));

@@ -2,7 +2,7 @@
 import { data, store } from "../../app";
 import type { CellId } from "../../data/cells";
 import { CONTRAST, PREDICTED, TRUE } from "../../data/dataset";
-import { labelNotes, leftOut } from "../../maps/describe";
+import { labelNotes, leftOut, pairNames } from "../../maps/describe";
 import { FIELD, MAX_IMAGES_ON_AXIS, nameOf, ofOneImage, valuesOf } from "../../parts/axes";
 import { pager } from "../../parts/chooser";
 import { h, keepFocus } from "../../parts/dom";
@@ -94,17 +94,28 @@ function build() {
 /** Why maps are missing; below rows of methods that is said under each. */
 const columnNotes = () => (store.state.rows === "method" ? [] : leftOut());
 
+/** The two classes of an image's contrast. */
+function contrastNames(index: number) {
+  const [image, pair] = [data.knownImage(index), data.pairOf(index)];
+  return image && pair && pairNames(image, pair);
+}
+
 /** What the table shows. */
 function captionWords() {
   const { image, rank, method, layer, rows, columns, beside } = store.state;
   const fixed: CellId = { image, rank, method, layer };
-  const of = AXES.filter((axis) => !isOnTable(axis)).map((axis) => {
+  const pair = rank === CONTRAST && ofOneImage() && !isOnTable("class") && contrastNames(image);
+  const fused = !pair && layer === "fused" && !isOnTable("layer");
+  const apart = (pair && "class") || (fused && "layer");
+  const named = AXES.filter((axis) => !isOnTable(axis) && axis !== apart);
+  const of = named.map((axis) => {
     if (axis === "class" && rank === PREDICTED && !ofOneImage()) return t("class.predicted");
     if (axis === "class" && rank === TRUE && !ofOneImage()) return t("class.labelled");
     const name = nameOf(axis, fixed[FIELD[axis]], fixed);
     return axis === "class" && rank !== CONTRAST ? t("class.named", { name }) : name;
   });
   const words = { what: of.join(t("comma")), rows: many(rows), columns: many(columns) };
-  const said = t("matrix.caption", words);
+  let said = t(fused ? "matrix.captionFused" : "matrix.caption", words);
+  if (pair) said = t("matrix.captionContrast", { ...words, ...pair });
   return beside === "none" ? said : sentences(said, t("matrix.groups", { groups: many(beside) }));
 }

@@ -32,6 +32,15 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def handful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on 4 images, the fewest whose summary has a film."""
+    out = tmp_path_factory.mktemp("handful") / "g"
+    synthetic.write_results(out, 4, photo_side=96)
+    render_gallery(out, layout="single")
+    return out
+
+
 def shown(page: Page) -> Page:
     """Wait until the summary stands."""
     page.wait_for_selector("#view > .view-summary")
@@ -99,23 +108,62 @@ def test_the_first_lines_name_an_image_and_a_map_and_lead_there(
     assert state.get("l", "features.12") == summary["doubt"]["place"]["layer"]
 
 
+IDS = "all => all.map(e => e.dataset.id)"
+
+
 def test_the_film_follows_image_and_class_and_nothing_else_is_built_anew(
+    open_report: Open, handful: Path
+) -> None:
+    page = shown(open_report(handful, link="#v=summary"))
+    page.evaluate("document.querySelector('.result').marked = true")
+
+    def first() -> str:
+        return str(page.eval_on_selector_all(".film .cell", IDS)[0])
+
+    assert first().startswith("0.")
+    assert first().endswith(".grad_cam.features.0")
+    assert any(
+        one.endswith("layer_cam.fused") for one in page.eval_on_selector_all(".film .cell", IDS)
+    )
+    page.click(".film .images a:nth-child(2)")
+    settle(page)
+    assert first() == "1.0.grad_cam.features.0"
+    assert texts(page, ".film .images [aria-current]") == [images_of(handful)[1].file]
+    page.select_option("[data-focus=choose-class]", "1")
+    settle(page)
+    assert first() == "1.1.grad_cam.features.0"
+    assert page.evaluate("document.querySelector('.result').marked") is True
+
+
+def test_below_the_summary_of_three_images_lies_the_matrix_of_the_chosen_one(
     open_report: Open, demo: Path
 ) -> None:
     page = shown(open_report(demo, link="#v=summary"))
     page.evaluate("document.querySelector('.result').marked = true")
-    ids = "all => all.map(e => e.dataset.id)"
-    first = page.eval_on_selector_all(".film .cell", ids)
-    assert first[0] == "0.1.grad_cam.features.0"
-    assert "0.1.layer_cam.fused" in first
-    page.click(".film .images a:nth-child(2)")
+    alone = open_report(demo, link="#v=matrix")
+    cells = ".arranged .matrix .cell"
+    assert page.locator(".film").count() == 0
+    shown_here = page.eval_on_selector_all(cells, IDS)
+    assert shown_here == alone.eval_on_selector_all(cells, IDS)
+    assert page.locator(f"{cells}[tabindex='0'], .arranged .head[tabindex='0']").count() == 1
+    page.click(".arranged .strip a:nth-child(2)")
     settle(page)
-    assert page.eval_on_selector_all(".film .cell", ids)[0] == "1.0.grad_cam.features.0"
-    assert texts(page, ".film .images [aria-current]") == ["cat.jpg"]
-    page.select_option("[data-focus=choose-class]", "1")
-    settle(page)
-    assert page.eval_on_selector_all(".film .cell", ids)[0] == "1.1.grad_cam.features.0"
+    assert fields(page) == {"i": "1"}
+    assert page.inner_text(".arranged h2") == "cat.jpg"
+    assert {one.split(".")[0] for one in page.eval_on_selector_all(cells, IDS)} == {"1"}
     assert page.evaluate("document.querySelector('.result').marked") is True
+    page.click(".arranged [data-focus='class 0']")
+    settle(page)
+    assert {one.split(".")[1] for one in page.eval_on_selector_all(cells, IDS)} == {"0"}
+
+
+def test_no_two_maps_of_the_summary_take_back_the_same_focus(open_report: Open, demo: Path) -> None:
+    page = shown(open_report(demo, link="#v=summary"))
+    names = page.eval_on_selector_all("#view .cell", "all => all.map(e => e.dataset.focus)")
+    assert len(names) == len(set(names))
+    assert page.evaluate("document.querySelectorAll('[id]').length") == page.evaluate(
+        "new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size"
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,6 +176,14 @@ def test_maps_begin_near_the_top(
     top = page.eval_on_selector(".result .cell .frame", "e => e.getBoundingClientRect().top")
     assert top <= most
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_images_to_look_at_first_begin_near_the_top_of_a_phone(
+    open_report: Open, many: Path
+) -> None:
+    page = shown(open_report(many, width=390, height=844, link="#v=summary"))
+    top = page.eval_on_selector(".chosen .cell .frame", "e => e.getBoundingClientRect().top")
+    assert top <= 300
 
 
 def test_few_stops_of_the_tab_key_lie_before_the_first_map(open_report: Open, demo: Path) -> None:

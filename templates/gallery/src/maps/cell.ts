@@ -11,12 +11,16 @@ interface CellOptions {
   side?: number;
   tile?: boolean;
   caption?: boolean;
+  place?: string;
 }
 
-/** The button; `tile` as for `frameOf`, `caption` for the map's largest value below it. */
+/**
+ * The button; `tile` as for `frameOf`, `caption` for the map's largest value below it, `place` for
+ * where it lies, by which it finds its focus again: a map may stand at several places.
+ */
 export function cellButton(
   id: CellId,
-  { side = SIDES.cell, tile = false, caption = true }: CellOptions = {},
+  { side = SIDES.cell, tile = false, caption = true, place = "cell" }: CellOptions = {},
 ) {
   const text = idText(id);
   const cell = h(
@@ -26,7 +30,7 @@ export function cellButton(
       type: "button",
       tabindex: "-1",
       "data-id": text,
-      "data-focus": `cell ${text}`,
+      "data-focus": `${place} ${text}`,
     },
     frameOf(id, side, tile),
   );

@@ -3,6 +3,7 @@ import { data, store } from "../app";
 import type { CellId } from "../data/cells";
 import { CONTRAST, type ImageRecord, type Pair, isSubtracted } from "../data/dataset";
 import type { CamCell } from "../data/types";
+import { showsMatrix } from "../parts/axes";
 import {
   className,
   isolated,
@@ -52,8 +53,8 @@ export const pairNames = (image: ImageRecord, { predicted, other }: Pair) => ({
 
 /** Whether the table shows contrasts in place of one class's maps. */
 export function showsContrast() {
-  const { view, rank, rows, columns, beside } = store.state;
-  return view === "matrix" && rank === CONTRAST && ![rows, columns, beside].includes("class");
+  const { rank, rows, columns, beside } = store.state;
+  return showsMatrix() && rank === CONTRAST && ![rows, columns, beside].includes("class");
 }
 
 /** What a contrast map is the difference of. */

@@ -10,6 +10,14 @@ import { className, layerName, rankName } from "./words";
 /** Most images on one axis at a time. */
 export const MAX_IMAGES_ON_AXIS = 20;
 
+/** Most images of a summary that ends in the table of one image's maps. */
+const MAX_WITH_MATRIX = 3;
+
+/** Whether the view has the table of maps: a view of its own, and the summary of very few images. */
+export const showsMatrix = () =>
+  store.state.view === "matrix" ||
+  (store.state.view === "summary" && data.report.images.index.length <= MAX_WITH_MATRIX);
+
 /** The state's field that holds the fixed value of an axis. */
 export const FIELD: Record<Axis, keyof CellId> = {
   image: "image",

@@ -1,6 +1,7 @@
 // The keys, and the dialog that tells them.
 import { data, store } from "../app";
 import { step, stepClass } from "../dialog/dialog";
+import { showsMatrix } from "../parts/axes";
 import { button, checkbox } from "../parts/controls";
 import { byId, h } from "../parts/dom";
 import { t } from "../parts/words";
@@ -60,8 +61,8 @@ export function openHelp() {
 
 /** Show the next or previous class, where one is chosen for the view. */
 function stepRank(by: number) {
-  const { view, rows, columns, beside, image, rank } = store.state;
-  if (view === "matrix" && [rows, columns, beside].includes("class")) return;
+  const { rows, columns, beside, image, rank } = store.state;
+  if (showsMatrix() && [rows, columns, beside].includes("class")) return;
   const ranks = data.knownImage(image)?.targets.length ?? data.report.ranks;
   change({ rank: (data.rankIn(image, rank) + by + ranks) % ranks });
 }

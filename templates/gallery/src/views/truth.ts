@@ -74,7 +74,7 @@ function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: stri
       "div",
       { class: "third" },
       h("p", {}, bdi(words)),
-      cellButton({ image: image.index, rank, method: method.key, layer }),
+      cellButton({ image: image.index, rank, method: method.key, layer }, { place: "pair" }),
     );
   const { predicted, other } = pair;
   return h(

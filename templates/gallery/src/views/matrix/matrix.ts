@@ -24,13 +24,17 @@ import { fitTo, mapTable, takeOver } from "./table";
 const SHOWN = ["image", "rank", "method", "layer", "page", "chosen", "methodOrder"] as const;
 const BUILT = ["rows", "columns", "beside", "apart"] as const;
 
-export async function matrixView(): Promise<View> {
+export const matrixView = () => arrangeMaps(viewRoot("matrix"));
+
+/** The table, and what is said of it, in an element of the page. */
+export async function arrangeMaps(root: HTMLElement): Promise<View> {
   await Promise.all(imagesShown().map((index) => data.imageOf(index)));
   const { head, table, truth, foot } = build();
   const panel = h("section", { class: "panel" }, table, foot);
   const shown = h("div", { class: "panels" }, panel);
   fitTo(panel, table);
-  const root = viewRoot("matrix", head, shown);
+  root.classList.add("arranged");
+  root.replaceChildren(head, shown);
   placeTruth(truth, shown);
   enableRoving(shown, ":is(.cell, .head)");
   offerPin(shown);

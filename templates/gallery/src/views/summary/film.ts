@@ -6,10 +6,12 @@ import { availability, layerList } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
 import { SIDES } from "../../maps/frames";
 import { OPAQUE, enlarge, indices, paint } from "../../maps/heat";
-import { bdi, h } from "../../parts/dom";
+import { bdi, h, keepFocus } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
 import { layerName, t } from "../../parts/words";
 import { linkTo } from "../../state/history";
+import { APPEARANCE, concerns } from "../../state/state";
+import type { View } from "../view";
 import { className, leadToImage, part } from "./said";
 
 /** Most rows of a film. */
@@ -27,8 +29,22 @@ const methods = () => data.ownMethods(store.state.apart).filter((method) => meth
 /** Layers in the order of the network, the fused maps last. */
 const layers = () => layerList().filter((layer) => layer !== "input");
 
+/** The film of the chosen image and class. */
+export function filmView(): View {
+  const root = h("div", { class: "depth" }, film());
+  return {
+    root,
+    uses: [...APPEARANCE, "rank"],
+    update(changed) {
+      if (concerns(changed, "image", "rank"))
+        keepFocus(root, () => root.replaceChildren(film() ?? ""));
+      return true;
+    },
+  };
+}
+
 /** The chosen image's maps of the chosen class, a row for each method. */
-export function film() {
+function film() {
   const { image, rank } = store.state;
   const known = data.knownImage(image);
   if (!known) return null;

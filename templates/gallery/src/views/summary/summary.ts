@@ -1,13 +1,15 @@
 // The first page: what was found, which image to look at first, which map to doubt, and why.
 import { data } from "../../app";
-import { h, keepFocus } from "../../parts/dom";
+import { h } from "../../parts/dom";
+import { showsMatrix } from "../../parts/axes";
 import { MAX_IN_STRIP } from "../../parts/image";
 import { figureCaption } from "../../parts/legend";
 import { failedList, failedTitle } from "../../parts/notes";
 import { t } from "../../parts/words";
 import { APPEARANCE, concerns } from "../../state/state";
+import { arrangeMaps } from "../matrix/matrix";
 import { type View, viewRoot } from "../view";
-import { film, meanFilm } from "./film";
+import { filmView, meanFilm } from "./film";
 import { readFirst } from "./first";
 import { answers, asked, outcome } from "./outcome";
 import { confidence, confusion, reliability } from "./predictions";
@@ -18,34 +20,26 @@ import { trust } from "./trust";
 export const summaryView = (): View | Promise<View> =>
   data.report.images.index.length <= MAX_IN_STRIP ? ofFew() : ofMany();
 
-/** A few images: the table of their maps is the result. */
+/** A few images: the table of their maps is the result; below it lies one image in depth. */
 async function ofFew(): Promise<View> {
   const { index } = data.report.images;
   const found = await Promise.all(index.map((one) => data.imageOf(one)));
   const images = found.filter((image) => image !== null);
-  let strip = film();
+  const depth = showsMatrix() ? await arrangeMaps(h("section")) : filmView();
   const root = viewRoot(
     "summary",
     h("header", { class: "lead" }, outcome(), answers()),
     resultTable(images),
     figureCaption(t("summary.table", { layer: lastLayer() })),
-    ...shown(strip, findings("writing"), confusion(), cautions(), failed()),
+    depth.root,
+    ...shown(findings("writing"), confusion(), cautions(), failed()),
     asked(),
   );
   root.classList.add("few");
   return {
     root,
-    uses: [...APPEARANCE, "rank"],
-    update(changed) {
-      if (concerns(changed, "apart")) return false;
-      if (!concerns(changed, "image", "rank")) return true;
-      const next = film();
-      const old = strip;
-      if (!next || !old) return false;
-      keepFocus(root, () => old.replaceWith(next));
-      strip = next;
-      return true;
-    },
+    uses: depth.uses ?? [],
+    update: (changed) => !concerns(changed, "apart") && depth.update(changed),
   };
 }
 

@@ -135,9 +135,6 @@ function map(image: ImageRecord, { rank, method }: Column) {
   const tag = h("span", { class: "tag", "aria-hidden": "true" }, of, data.methodOf(method).name);
   const named =
     rank === PREDICTED && `${data.classOf(image, own)} ${probability(image.probabilities[own])}`;
-  return [
-    tag,
-    cellButton(id, { caption: false }),
-    named && h("span", { class: "hint" }, bdi(named)),
-  ];
+  const cell = cellButton(id, { caption: false, place: "result" });
+  return [tag, cell, named && h("span", { class: "hint" }, bdi(named))];
 }

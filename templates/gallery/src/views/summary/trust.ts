@@ -9,20 +9,21 @@ export function trust() {
   const { trust } = data.report.summary;
   if (!trust.length) return null;
   const layers = [...new Set(trust.map((one) => one.layer))];
-  const heads = ["method", "area", "empty", "correlation", "verdict"].map((key) =>
-    h("th", { scope: "col" }, t(`summary.trust.${key}`)),
-  );
+  const doubts = trust.some((one) => one.verdict);
+  const keys = ["method", "area", "empty", "correlation", ...(doubts ? ["verdict"] : [])];
+  const heads = keys.map((key) => h("th", { scope: "col" }, t(`summary.trust.${key}`)));
   const table = h(
     "table",
     { class: "numbers" },
     h("caption", {}, t("summary.trust.caption", { layer: layers.join(t("comma")) })),
     h("thead", {}, h("tr", {}, ...heads)),
-    h("tbody", {}, ...trust.map(line)),
+    h("tbody", {}, ...trust.map((one) => line(one, doubts))),
   );
   return part("trust", h("div", { class: "scroller" }, table));
 }
 
-function line({ method, layer, area, empty, correlation, verdict }: Trust) {
+/** A method's numbers, and what to doubt where any method is doubted. */
+function line({ method, layer, area, empty, correlation, verdict }: Trust, doubts: boolean) {
   const link = leadTo({ view: "overview", method, layer });
   const { name, like } = data.methodOf(method);
   const share = (value: number | null) => (value === null ? "–" : areaPercent(value));
@@ -33,6 +34,6 @@ function line({ method, layer, area, empty, correlation, verdict }: Trust) {
     h("td", {}, share(area)),
     h("td", {}, share(empty)),
     h("td", {}, correlation === null ? "–" : correlation.toFixed(2).replace("-", "−")),
-    h("td", {}, verdict ? bdi(said(verdict)) : ""),
+    doubts && h("td", {}, verdict ? bdi(said(verdict)) : ""),
   );
 }

@@ -18,8 +18,9 @@ export function topWords(index: number) {
 
 /** The same as a hint. */
 export function topHint(index: number) {
-  const words = topWords(index);
-  return words ? h("span", { class: "hint" }, bdi(words)) : null;
+  const top = data.topOf(index);
+  if (!top) return null;
+  return h("span", { class: "hint" }, bdi(data.report.classes[top[0]]), ` ${probability(top[1])}`);
 }
 
 /** The images to choose from, as photographs with their predictions. */

@@ -29,6 +29,7 @@ const confidentWords = (count: number) =>
 /** How many predictions are right, of all and of each class, and how many errors are confident. */
 function figures({ right, total, confident }: NonNullable<Summary["accuracy"]>) {
   const { confusion } = data.report.summary;
+  const all = data.report.images.index.length;
   const scores = confusion?.scores.filter((score) => score.total > 0) ?? [];
   const few = scores.length > 1 && scores.length <= MAX_SCORES ? scores : [];
   const link = (query: string, ...text: (Node | string)[]) =>
@@ -41,7 +42,7 @@ function figures({ right, total, confident }: NonNullable<Summary["accuracy"]>) 
       {},
       h("strong", {}, accuracyWords(right / total)),
       " ",
-      t("summary.right", { right, total }),
+      t(total < all ? "summary.right.some" : "summary.right", { right, total, all }),
     ),
     ...few.map(({ index, right, total }) =>
       h(

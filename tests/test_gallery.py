@@ -136,6 +136,7 @@ def test_every_map_and_slider_says_what_it_is(open_report: Open, report: Path) -
         nameless = page.eval_on_selector_all(
             "#app canvas, dialog[open] canvas",
             """all => all.filter(e => e.checkVisibility() &&
+                !e.closest(".neighbour")?.innerText.trim() &&
                 !e.closest("[aria-label], [aria-labelledby], [aria-hidden=true]")
                 ?.matches(".cell, [role=img], [role=application], [aria-hidden=true]"))
                 .map(e => e.closest("[class]").className)""",

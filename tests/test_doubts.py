@@ -64,7 +64,11 @@ def test_a_map_of_no_class_and_one_that_repeats_another_are_doubted() -> None:
     assert str(said(copied)).startswith("Finer-CAM at b: the same maps as Grad-CAM")
     rows = [(own.method, own.area, str(own.verdict)) for own in trust(copied)]
     assert rows[0] == ("grad_cam", 0.1, "None")
-    assert rows[1] == ("finer_cam", None, "the same maps as Grad-CAM, so no evidence of its own")
+    assert rows[1] == (
+        "finer_cam",
+        None,
+        "the same maps as Grad-CAM after scaling, so no evidence of its own",
+    )
 
 
 @pytest.mark.parametrize(("correlation", "doubted"), [(0.499, True), (0.5, False)])

@@ -125,7 +125,10 @@ def test_disagreement_takes_the_lowest_pair_and_writes_a_real_minus() -> None:
         pair("layer_cam", "xgrad_cam", "b", -0.25),
     ]
     found = only(evidence(*own, pairs=pairs), "insight.disagreement")
-    assert "LayerCAM and XGrad-CAM disagree at b: median ρ −0.25 (n = 40" in str(found.text)
+    assert str(found.text) == (
+        "LayerCAM and XGrad-CAM disagree at b: median ρ −0.25 on the maps of the predicted class "
+        "(n = 40 images)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,12 @@ def test_depth_names_methods_that_agree_only_at_the_last_layer(
         assert found.place.layer == "a"
 
 
+def test_a_method_of_no_class_disagrees_with_none() -> None:
+    own = [maps("grad_cam", "b"), maps("eigen_cam", "b")]
+    given = evidence(*own, pairs=[pair("grad_cam", "eigen_cam", "b", -0.5)])
+    assert codes(given) == []
+
+
 def test_methods_that_repeat_another_are_one_piece_of_evidence_and_in_no_other_rule() -> None:
     given = evidence(
         maps("grad_cam", "b", areas(0.1)),
@@ -154,8 +163,8 @@ def test_methods_that_repeat_another_are_one_piece_of_evidence_and_in_no_other_r
     assert codes(given) == ["insight.area", "insight.coinciding"]
     found = only(given, "insight.coinciding")
     assert str(found.text) == (
-        "Finer-CAM and Grad-CAM give the same maps here (n = 20 images): one piece of evidence, "
-        "not two."
+        "Finer-CAM and Grad-CAM give the same maps after scaling here (n = 20 images): one piece "
+        "of evidence, not two."
     )
 
 

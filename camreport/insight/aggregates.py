@@ -84,7 +84,7 @@ class MapAggregate:
 
 @dataclass(frozen=True)
 class PairAggregate:
-    """Agreement of two methods at one layer, over the maps of all explained classes.
+    """Agreement of two methods at one layer on the maps of the predicted classes, one an image.
 
     Attributes:
         methods: keys of the two methods.
@@ -297,8 +297,8 @@ class _Totals:
             self.maps.setdefault(key, _MapCounts()).add(numbers, place, outcomes)
         for place, pair in enumerate(numbers.pairs):
             correlation, overlap = self.pairs.setdefault(pair, (Histogram(-1), Histogram(0)))
-            correlation.add(_distinct(numbers.correlation[place], *pair))
-            overlap.add(_distinct(numbers.overlap[place], *pair))
+            correlation.add(numbers.of_predicted(numbers.correlation[place], *pair))
+            overlap.add(numbers.of_predicted(numbers.overlap[place], *pair))
         self._add_means(numbers, outcomes)
 
     def _add_means(self, numbers: ShardNumbers, outcomes: NDArray[np.intp]) -> None:
@@ -348,6 +348,6 @@ class _Totals:
                         yield MeanMap(key, predicted, OUTCOMES[outcome], n, sums)
 
 
-def _distinct(values: NDArray[np.float32], *keys: MapKey) -> NDArray[np.float32]:
+def _distinct(values: NDArray[np.float32], key: MapKey) -> NDArray[np.float32]:
     """Return values ``(n, K)`` of maps without repetitions: the first slot's if all are equal."""
-    return values if any(METHODS[key.method].per_class for key in keys) else values[:, :1]
+    return values if METHODS[key.method].per_class else values[:, :1]

@@ -39,7 +39,7 @@ class Trust:
         layer: address of the layer.
         area: median fraction of what the model saw where a map is at least half of its maximum.
         empty: fraction of maps without positive evidence.
-        correlation: median rank correlation with the other methods.
+        correlation: median rank correlation with the other class-specific methods.
         verdict: what speaks against the maps; None if no rule does.
     """
 
@@ -134,10 +134,9 @@ def _copy(other: str) -> Message:
 
 
 def _others(evidence: Evidence, own: MapAggregate) -> set[str]:
-    """Return the other methods at a layer: a map of a class is compared with maps of classes."""
-    per_class = METHODS[own.key.method].per_class
+    """Return the other methods at a layer whose maps answer for a class, without repeated ones."""
     keys = {other.key.method for other in evidence.maps(own.key.layer)} - {own.key.method}
-    return {key for key in keys if METHODS[key].per_class or not per_class}
+    return {key for key in keys if METHODS[key].per_class}
 
 
 def _agreement(evidence: Evidence, own: MapAggregate) -> float | None:

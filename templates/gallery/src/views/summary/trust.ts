@@ -10,7 +10,11 @@ export function trust() {
   if (!trust.length) return null;
   const layers = [...new Set(trust.map((one) => one.layer))];
   const heads = ["method", "area", "empty", "correlation", "verdict"].map((key) =>
-    h("th", { scope: "col" }, t(`summary.trust.${key}`)),
+    h(
+      "th",
+      { scope: "col", title: key === "correlation" ? t("summary.trust.correlation.hint") : "" },
+      t(`summary.trust.${key}`),
+    ),
   );
   const table = h(
     "table",

@@ -71,6 +71,9 @@ def check(found: Aggregates, numbers: ShardNumbers, images: list[ImageEntry]) ->
         assert one.unexplained == (numbers.slot < 0).sum()
         assert one.likeness == spread(numbers.likeness[place])
         assert one.alike == (numbers.likeness[place] > 0.9).sum()
+        similar = np.flatnonzero(numbers.likeness[place] > 0.8)
+        assert one.similar == len(similar)
+        assert one.similar_files == tuple(images[row].file for row in similar[:9])
         explained = numbers.slot >= 0
         own = numbers.area[place][rows, numbers.slot]
         every = {outcome: own[explained & judged(images, outcome)] for outcome in one.predicted}
@@ -81,7 +84,11 @@ def check(found: Aggregates, numbers: ShardNumbers, images: list[ImageEntry]) ->
             assert areas.maps == values.size
             assert areas.empty == (values == 0).sum()
             assert areas.undefined == np.isnan(values).sum()
+            positive = np.floor(values[values > 0].astype(np.float64) * 1000 + 0.5) / 1000
             assert areas.median == spread(values[values > 0]).median
+            if len(positive):
+                quartiles = np.quantile(positive, [0.25, 0.75], method="inverted_cdf")
+                assert areas.quartiles == pytest.approx(quartiles)
         for predicted in range(2):
             for outcome in ("all", "right", "wrong", "unlabelled"):
                 drawn = explained & judged(images, outcome) & (numbers.predicted == predicted)

@@ -86,12 +86,20 @@ def test_right_and_wrong_differ_by_a_twentieth_of_ten_each(
 def test_right_and_wrong_take_the_method_that_differs_most_and_count_maps_with_evidence() -> None:
     given = evidence(
         maps("grad_cam", "b", right=areas(0.1), wrong=areas(0.2)),
-        maps("layer_cam", "b", right=areas(0.21, maps=281, empty=1), wrong=areas(0.42)),
+        maps(
+            "layer_cam",
+            "b",
+            right=areas(0.21, maps=281, empty=1),
+            wrong=areas(0.42, quartiles=(0.33, 0.51)),
+        ),
+        maps("xgrad_cam", "b", right=areas(0.2), wrong=areas(0.2)),
     )
     found = only(given, "insight.right_and_wrong")
     assert str(found.text) == (
-        "At b LayerCAM marks a median 21% of what the model saw where the prediction is right "
-        "(n = 280), and 42% where it is wrong (n = 20)."
+        "At b 2 of 3 methods mark areas that differ by at least 5 percentage points between right "
+        "and wrong predictions; the largest gap: LayerCAM marks 21% (median; quartiles 10%–30%) of "
+        "what the model saw where the prediction is right (n = 280), and 42% (median; quartiles "
+        "33%–51%) where it is wrong (n = 20)."
     )
     assert found.count == 300
     assert found.place == Place("overview", None, "layer_cam", "b", query="right:no")

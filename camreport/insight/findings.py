@@ -203,7 +203,7 @@ def _empty(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _right_and_wrong(evidence: Evidence) -> Iterator[Finding]:
-    """Which method's area differs most between right and wrong predictions at the last layer."""
+    """How many methods' areas differ between right and wrong predictions, and the largest gap."""
     found = [
         (round(abs(right.median - wrong.median), 6), right, wrong, own)
         for own in evidence.maps(evidence.last)
@@ -222,13 +222,23 @@ def _right_and_wrong(evidence: Evidence) -> Iterator[Finding]:
         "insight.right_and_wrong",
         method=name_of(own),
         layer=own.key.layer,
-        right=right.median or 0,
-        wrong=wrong.median or 0,
+        right=_median_and_quartiles(right),
+        wrong=_median_and_quartiles(wrong),
         rights=rights,
         wrongs=wrongs,
+        differing=sum(one[0] >= MIN_DIFFERENCE for one in found),
+        methods=len(found),
     )
     place = Place("overview", None, own.key.method, own.key.layer, query="right:no")
     yield Finding(text, rights + wrongs, place)
+
+
+def _median_and_quartiles(areas: Areas) -> Message:
+    """Return the median of areas that have one, and their quartiles."""
+    assert areas.median is not None
+    assert areas.quartiles is not None
+    low, high = areas.quartiles
+    return message("insight.quartiles", median=areas.median, low=low, high=high)
 
 
 def _alike(evidence: Evidence) -> Iterator[Finding]:

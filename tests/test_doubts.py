@@ -50,6 +50,8 @@ def test_of_fewer_than_ten_images_those_with_maps_alike_are_named() -> None:
     files = ["cat.jpg", "dog.jpg"]
     own = maps("layer_cam", "fused", areas(0.1), likeness=0.86, similar=2, files=files, n=3)
     assert str(said(evidence(own))).startswith(f"{FUSED} in 2 of 3 images (cat.jpg, dog.jpg) its")
+    every = maps("layer_cam", "fused", areas(0.1), likeness=0.86, similar=2, files=files, n=2)
+    assert str(said(evidence(every))).startswith(f"{FUSED} in 2 of 2 images its maps")
 
 
 def test_the_last_layer_comes_before_the_others_and_there_the_weightier_rule_first() -> None:

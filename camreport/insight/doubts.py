@@ -108,7 +108,7 @@ def _alike(evidence: Evidence, own: MapAggregate) -> Message | None:
     count = own.likeness.n
     counts: dict[str, int | str] = {"similar": own.similar, "count": count}
     counts["correlation"] = f"{SIMILAR}"
-    if count <= MAX_NAMED:
+    if own.similar < count <= MAX_NAMED:
         files = ", ".join(own.similar_files)
         return message("insight.doubt.alike_named", files=files, **counts)
     return message("insight.doubt.alike", **counts)

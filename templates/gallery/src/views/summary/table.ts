@@ -66,7 +66,7 @@ function classHeads(columns: Column[]) {
       { scope: "colgroup", colSpan: count(rank) },
       bdi(rank === null ? t("class.any") : rankName(rank)),
       " · ",
-      bdi(layerName(lastLayer())),
+      bdi(layerName(lastLayer()).replace(" · ", " ")),
     ),
   );
   const both = (kind: string, words: string) =>

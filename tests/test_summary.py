@@ -34,6 +34,7 @@ def test_headline_says_how_many_are_right_where_labels_are_known() -> None:
 def test_headline_counts_what_is_predicted_without_labels() -> None:
     images = [image(0, "cat", 0.9), image(1, "dog", 0.9), image(2, "dog", 0.9)]
     assert str(headline(images)) == "Predicted: dog 2, cat 1"
+    assert headline(images).worded("zh") == "预测结果：dog 2 张，cat 1 张"
     assert str(headline(images[:1])) == "0.jpg is predicted as cat"
     assert str(headline([replace(one, top=()) for one in images])) == (
         "The model gives no probabilities"

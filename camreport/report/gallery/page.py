@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from camreport.insight.aggregates import Aggregates, aggregate
@@ -100,11 +100,13 @@ class Measured:
         results: of the run.
         aggregates: over its images.
         columns: numbers of each image.
+        repeats: for each method whose maps coincide with another's, that other, as far as known.
     """
 
     results: Results
     aggregates: Aggregates
     columns: Mapping[str, Column]
+    repeats: Mapping[str, str]
 
     @classmethod
     def of(cls, results: Results) -> Self:
@@ -114,15 +116,18 @@ class Measured:
             ResultsError: a shard is missing or damaged.
         """
         layer = results.manifest.glance.layer
-        return cls(results, aggregate(results), image_columns(results, layer))
+        return cls(results, aggregate(results), image_columns(results, layer), {})
 
-    def summary(self, repeats: Mapping[str, str]) -> Summary:
-        """Return the summary of the run.
+    def without(self, repeats: Mapping[str, str]) -> "Measured":
+        """Return the measurements without the numbers of methods that repeat another's maps."""
+        if repeats == self.repeats:
+            return self
+        columns = image_columns(self.results, self.results.manifest.glance.layer, repeats)
+        return replace(self, columns=columns, repeats=repeats)
 
-        Args:
-            repeats: for each method whose maps coincide with another's, that other.
-        """
-        evidence = Evidence(self.results.manifest, self.aggregates, repeats)
+    def summary(self) -> Summary:
+        """Return the summary of the run."""
+        evidence = Evidence(self.results.manifest, self.aggregates, self.repeats)
         return summarise(self.results.readable, evidence, self.columns)
 
 
@@ -148,6 +153,7 @@ def report_data(
     results, manifest = measured.results, measured.results.manifest
     methods, glance = shown_methods(manifest), manifest.glance
     repeats = totals.repeats(methods)
+    measured = measured.without(repeats)
     same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
     return {
         "id": _identity(results),
@@ -174,7 +180,7 @@ def report_data(
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
-        "summary": measured.summary(repeats).to_json(),
+        "summary": measured.summary().to_json(),
     }
 
 

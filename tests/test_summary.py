@@ -219,6 +219,16 @@ def test_class_names_in_the_wrong_order_noise_and_methods_left_out_are_cautions(
     assert str(cautions(smoothed, swapped)[1].text).startswith("The maps are means over noisy")
 
 
+def test_opposite_logits_are_a_caution_where_a_method_is_linear() -> None:
+    images = [image(0, "cat", 0.9)]
+    plain = replace(manifest(["grad_cam"], {"a": None}), preprocessing=Preprocessing())
+    (one,) = cautions(plain, images, opposite=True)
+    assert "negatives of each other (Grad-CAM)" in str(one.text)
+    assert cautions(replace(plain, smooth=("eigen",)), images, opposite=True) == ()
+    other = replace(manifest(["layer_cam"], {"a": None}), preprocessing=Preprocessing())
+    assert cautions(other, images, opposite=True) == ()
+
+
 # All together
 
 

@@ -82,11 +82,13 @@ class Evidence:
         manifest: of the run.
         aggregates: over its images.
         repeats: for each method whose maps coincide with another's, that other.
+        opposite: whether the logits of its two classes are opposite in every image.
     """
 
     manifest: Manifest
     aggregates: Aggregates
     repeats: Mapping[str, str] = field(default_factory=dict)
+    opposite: bool = False
 
     @property
     def layers(self) -> list[str]:

@@ -137,7 +137,7 @@ def summarise(
         rule=rule(images),
         doubt=doubt(evidence),
         findings=findings(evidence),
-        cautions=cautions(manifest, images),
+        cautions=cautions(manifest, images, opposite=evidence.opposite),
         confusion=confusion(images),
         confidence=confidence(images),
         reliability=reliability(images),

@@ -13,6 +13,7 @@ from camreport.insight.findings import Evidence
 from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
+from camreport.report.gallery.contrast import is_exact
 from camreport.report.gallery.language import LANGUAGES, words_of
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
@@ -23,6 +24,10 @@ from camreport.results.schema import Manifest
 
 MANY_DETAIL = Detail(photo_side=224, map_side=28, deflated=True)
 """Detail of each image in a report of very many images."""
+
+
+MAX_SUM = 1e-4
+"""Sum of two logits, as a fraction of the larger magnitude, up to which they count as opposite."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class RunTotals:
         targets: the classes explained in each image, without a true one that is explained apart.
         true: slot of each image's true class among those explained, as far as it is known.
         coinciding: methods whose maps coincide in every image; None before the first.
+        opposite: whether every image has two explained classes with opposite logits; None before
+            the first.
     """
 
     peaks: dict[str, float] = field(default_factory=dict)
@@ -70,6 +77,7 @@ class RunTotals:
     targets: set[tuple[int, ...]] = field(default_factory=set)
     true: list[int | None] = field(default_factory=list)
     coinciding: set[Pair] | None = None
+    opposite: bool | None = None
 
     def add(self, image: ImageRecord) -> None:
         """Add the values of one image."""
@@ -79,6 +87,7 @@ class RunTotals:
             self.peaks[method] = max(peak, self.peaks.get(method, 0.0))
         own = image.duplicates
         self.duplicates = own if self.duplicates is None else self.duplicates & own
+        self.opposite = self.opposite is not False and _are_opposite(image.logits)
         pairs = candidates(image.maps) if self.coinciding is None else self.coinciding
         self.coinciding = coinciding(image.maps, pairs)
 
@@ -125,9 +134,13 @@ class Measured:
         columns = image_columns(self.results, self.results.manifest.glance.layer, repeats)
         return replace(self, columns=columns, repeats=repeats)
 
-    def summary(self) -> Summary:
-        """Return the summary of the run."""
-        evidence = Evidence(self.results.manifest, self.aggregates, self.repeats)
+    def summary(self, *, opposite: bool = False) -> Summary:
+        """Return the summary of the run.
+
+        Args:
+            opposite: whether the logits of its two classes are opposite in every image.
+        """
+        evidence = Evidence(self.results.manifest, self.aggregates, self.repeats, opposite)
         return summarise(self.results.readable, evidence, self.columns)
 
 
@@ -166,7 +179,8 @@ def report_data(
         "layers": _layers(manifest, totals.duplicates or set()),
         "fused": any(method.fuses for method in methods),
         "input": any(method.scope == "network" for method in methods),
-        "methods": _methods(methods, repeats),
+        "methods": _methods(methods, repeats, manifest.smooth),
+        "opposite": bool(totals.opposite),
         "ranks": max(map(len, totals.targets)),
         "sameClasses": same_classes,
         "channels": [layer.address for layer in manifest.channels],
@@ -180,7 +194,7 @@ def report_data(
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
-        "summary": measured.summary().to_json(),
+        "summary": measured.summary(opposite=bool(totals.opposite)).to_json(),
     }
 
 
@@ -204,6 +218,14 @@ def _identity(results: Results) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
+def _are_opposite(logits: Sequence[float | None]) -> bool:
+    """Return whether there are two logits and they sum to zero."""
+    known = [logit for logit in logits if logit is not None]
+    if len(logits) != 2 or len(known) != 2:
+        return False
+    return abs(sum(known)) <= MAX_SUM * max(map(abs, known))
+
+
 def _layers(manifest: Manifest, duplicates: set[str]) -> list[Record]:
     """Return the layers that are shown, each with those that repeat it."""
     names = layer_names(manifest)
@@ -223,7 +245,9 @@ def _layers(manifest: Manifest, duplicates: set[str]) -> list[Record]:
     ]
 
 
-def _methods(methods: Sequence[Method], repeats: Mapping[str, str]) -> list[Record]:
+def _methods(
+    methods: Sequence[Method], repeats: Mapping[str, str], smooth: Sequence[str]
+) -> list[Record]:
     """Return the methods; one that repeats another is folded into that."""
     # The first method stays: the overview's files hold its maps.
     folded = {one: other for one, other in repeats.items() if one != methods[0].key}
@@ -234,6 +258,7 @@ def _methods(methods: Sequence[Method], repeats: Mapping[str, str]) -> list[Reco
             "family": method.family,
             "classSpecific": method.per_class,
             "signed": method.values == "signed",
+            "linear": is_exact(method, smooth),
             "perLayer": method.scope == "layer",
             "onInput": method.grid == "input",
             "fuses": method.fuses,

@@ -41,6 +41,12 @@ function columns(): Column[] {
   return [...ofClasses, ...agnostic.map(({ key }) => ({ rank: null, method: key }))];
 }
 
+/** Methods whose maps are in the table. */
+export const methodsShown = () =>
+  columns()
+    .slice(0, MAX_MAPS)
+    .map(({ method }) => data.methodOf(method));
+
 export function resultTable(images: ImageRecord[]) {
   const all = columns();
   const shown = all.slice(0, MAX_MAPS);

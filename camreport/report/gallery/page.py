@@ -164,10 +164,8 @@ def report_data(
         reduced_detail: as for ``prose``.
     """
     results, manifest = measured.results, measured.results.manifest
-    methods, glance = shown_methods(manifest), manifest.glance
-    repeats = totals.repeats(methods)
+    glance, repeats = manifest.glance, totals.repeats(shown_methods(manifest))
     measured = measured.without(repeats)
-    same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
     return {
         "id": _identity(results),
         "language": language,
@@ -175,6 +173,24 @@ def report_data(
         "perChunk": limits.chunk,
         "perOverview": limits.overview,
         "glance": glance._asdict(),
+        **_shown(manifest, totals, repeats),
+        **_colours(),
+        "images": columns(results.readable)
+        | {"true": totals.true_slots, "numbers": measured.columns},
+        "prose": {
+            code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
+        },
+        "languages": LANGUAGES,
+        "strings": {code: words_of(code).strings for code in LANGUAGES},
+        "summary": measured.summary(opposite=bool(totals.opposite)).to_json(),
+    }
+
+
+def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) -> dict[str, object]:
+    """Return what there is to choose from: classes, layers, methods, and what is known of all."""
+    methods = shown_methods(manifest)
+    same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
+    return {
         "classes": [*manifest.class_names],
         "layers": _layers(manifest, totals.duplicates or set()),
         "fused": any(method.fuses for method in methods),
@@ -186,15 +202,6 @@ def report_data(
         "channels": [layer.address for layer in manifest.channels],
         "structure": manifest.structure.to_json(),
         "peaks": totals.peaks,
-        **_colours(),
-        "images": columns(results.readable)
-        | {"true": totals.true_slots, "numbers": measured.columns},
-        "prose": {
-            code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
-        },
-        "languages": LANGUAGES,
-        "strings": {code: words_of(code).strings for code in LANGUAGES},
-        "summary": measured.summary(opposite=bool(totals.opposite)).to_json(),
     }
 
 

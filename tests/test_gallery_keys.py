@@ -111,7 +111,7 @@ def test_whole_page_can_be_used_without_a_mouse(open_report: Open, report: Path)
     assert len(wanted) > 6
     assert set(wanted) <= set(reached)
     assert reached[0] == "skip"
-    assert sum(name.startswith(("cell ", "pair ")) for name in reached) == 2, "of the matrix and of the pair"
+    assert sum(name.startswith(("cell ", "pair ")) for name in reached) == 2, "matrix and pair"
 
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")

@@ -149,7 +149,7 @@ def test_page_opens_in_the_language_asked_for(visit: Visit, few: Path, tmp_path:
     page = visit(out)
     page.wait_for_selector("#view > .view")
     assert page.get_attribute("html", "lang") == "zh-Hans"
-    assert page.inner_text('#nav [aria-current="page"]') == "概要"
+    assert page.inner_text('#nav [aria-selected="true"]') == "概要"
 
 
 # Files that are missing

@@ -28,7 +28,7 @@ class Picture(NamedTuple):
 PICTURES = {
     "summary": Picture(""),
     "appearance": Picture("#v=matrix&i=1&lf=1", 640, "Appearance"),
-    "images": Picture("#v=overview&q=is:cat&s=p.up&m=layer_cam", 660),
+    "images": Picture("#v=overview&q=is:cat&s=p.up&m=layer_cam", 690),
     "matrix": Picture("#v=matrix&i=1", 786),
     "focus": Picture("#v=matrix&r=image&c=layer&b=none&m=layer_cam&k=1", 730),
     "pair": Picture("#v=matrix", 500),

@@ -65,15 +65,16 @@ export const channelBar = (layer: LayerChannels): [from: string, bar: HTMLElemen
   colourBar(tableName(layer), t("legend")),
 ];
 
-/** Draw a feature map from zero to its own maximum. */
+/** Draw a feature map from zero to its own maximum; its longer side has `side` pixels. */
 export function drawChannel(
   canvas: HTMLCanvasElement,
   image: ImageRecord,
   layer: LayerChannels,
   channel: number,
+  side = SIDES.channel,
 ) {
   const [, height, width] = layer.shape;
-  const factor = SIDES.channel / Math.max(height, width);
+  const factor = side / Math.max(height, width);
   const [down, across] = [Math.round(height * factor), Math.round(width * factor)];
   const levels = channelLevels(image, layer, channel);
   const values = enlarge(levels, { height, width }, down, across, !store.state.cells);

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import browser, synthetic
-from helpers.browser import pdf_pages
+from helpers.browser import KEEP_PAINTED, READ_CANVAS, pdf_pages, unpacked
 from helpers.folders import (
     MB,
     Visit,
@@ -29,7 +29,7 @@ from pypdf import PdfReader
 from camreport.report.export import export_archive, export_document
 from camreport.report.gallery import Limits, printable, render_gallery
 
-VIEWS = ("overview", "matrix", "compare", "channels", "tables", "methods", "provenance")
+VIEWS = ("summary", "overview", "matrix", "compare", "channels", "tables", "methods", "provenance")
 JENKINS = "sandbox; default-src 'none'; img-src 'self'; style-src 'self';"
 pytestmark = [pytest.mark.slow, in_browser]
 
@@ -121,27 +121,22 @@ def test_overview_shows_maps_where_the_last_layer_repeats_another(
 
 def test_folder_works_in_firefox(apart: Path) -> None:
     with browser.firefox() as firefox:
+        firefox.command("script.addPreloadScript", functionDeclaration=KEEP_PAINTED)
         firefox.goto(f"{apart.as_uri()}/index.html#v=matrix&i=0&b=class")
         name = "0.0.grad_cam.features.12"
         pixels = firefox.evaluate(
-            """async selector => {
-                for (;;) {
+            f"""async selector => {{
+                for (;;) {{
                     const cell = document.querySelector(selector);
-                    cell?.scrollIntoView({behavior: "instant"});
+                    cell?.scrollIntoView({{behavior: "instant"}});
                     const canvas = cell?.querySelector(".frame[data-drawn] canvas.heat");
-                    if (canvas) {
-                        const {width, height} = canvas;
-                        const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
-                        return [width, height, ...data];
-                    }
+                    if (canvas) return ({READ_CANVAS})(canvas);
                     await new Promise(done => setTimeout(done, 50));
-                }
-            }""",
+                }}
+            }}""",
             cell(name),
         )
-        width, height, *values = pixels
-        shown = np.array(values, np.uint8).reshape(height, width, 4)
-        np.testing.assert_array_equal(shown, reference(apart, name))
+        np.testing.assert_array_equal(unpacked(*pixels), reference(apart, name))
         assert firefox.evaluate("document.getElementById('missing').hidden")
         assert firefox.said() == []
         own = f"{apart.as_uri()}/"
@@ -154,7 +149,7 @@ def test_page_opens_in_the_language_asked_for(visit: Visit, few: Path, tmp_path:
     page = visit(out)
     page.wait_for_selector("#view > .view")
     assert page.get_attribute("html", "lang") == "zh-Hans"
-    assert page.inner_text('#nav [aria-current="page"]') == "层 × 方法"
+    assert page.inner_text('#nav [aria-selected="true"]') == "概要"
 
 
 # Files that are missing
@@ -206,6 +201,40 @@ def test_a_chunk_missing_from_the_first_view_is_named(
     assert "data/images-0000.js" in page.inner_text("#missing")
     page.evaluate("location.hash = 'v=methods'")
     page.wait_for_selector("#view > .view-methods")
+
+
+def test_a_chunk_missing_from_the_summary_is_named_and_its_images_keep_their_rows(
+    visit: Visit, apart: Path, tmp_path: Path
+) -> None:
+    out = copied(apart, tmp_path / "out")
+    (out / "data/images-0000.js").unlink()
+    page = visit(out, missing=True)
+    page.wait_for_selector("#view > .view-summary")
+    page.wait_for_selector("#missing:not([hidden])")
+    assert "data/images-0000.js" in page.inner_text("#missing")
+    rows = page.locator("#view table.result tbody tr")
+    assert rows.count() == 3
+    for row, name, predicted in zip(
+        rows.all(), ("both.jpg", "cat.jpg", "dog.jpg"), ("dog", "cat", "dog"), strict=True
+    ):
+        assert name in row.inner_text()
+        assert row.locator(".predicted").inner_text().startswith(predicted)
+        frames = row.locator(".map .frame")
+        frames.first.scroll_into_view_if_needed()
+        frames.get_by_text("its file is missing").first.wait_for()
+        assert set(frames.all_inner_texts()) == {"its file is missing"}
+
+
+def test_a_chunk_missing_from_the_summary_of_many_leaves_the_other_images_drawn(
+    visit: Visit, sixty: Path, tmp_path: Path
+) -> None:
+    out = twin(sixty, tmp_path / "out")
+    render_gallery(out, layout="folder")
+    (out / "data/images-0000.js").unlink()
+    page = visit(out, missing=True)
+    page.wait_for_selector("#missing:not([hidden])")
+    assert "data/images-0000.js" in page.inner_text("#missing")
+    page.wait_for_selector("#view > .view-summary .frame[data-drawn] canvas.heat")
 
 
 @pytest.mark.parametrize("gone", ["data/report.js", "data/camreport.js", "data"])
@@ -291,7 +320,7 @@ def test_document_of_a_folder_report_has_every_image(apart: Path, tmp_path: Path
     text = " ".join(pages)
     for name in ("both.jpg", "cat.jpg", "dog.jpg"):
         assert any(name in page and "Figure" in page for page in pages), name
-    assert "Provenance" in text
+    assert "About this run" in text
     pictures = sum(len(page.images) for page in PdfReader(document).pages)
     assert pictures >= 3 * 2 * (3 * 5 + 1)
     assert document.stat().st_size <= 5 * MB

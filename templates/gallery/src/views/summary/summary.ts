@@ -23,14 +23,12 @@ export const summaryView = (): View | Promise<View> =>
 
 /** A few images: the table of their maps is the result; below it lies one image in depth. */
 async function ofFew(): Promise<View> {
-  const { index } = data.report.images;
-  const found = await Promise.all(index.map((one) => data.imageOf(one)));
-  const images = found.filter((image) => image !== null);
+  await Promise.all(data.report.images.index.map((index) => data.imageOf(index)));
   const depth = showsMatrix() ? await arrangeMaps(h("section")) : filmView();
   const root = viewRoot(
     "summary",
     h("header", { class: "lead" }, outcome(), answers()),
-    resultTable(images),
+    resultTable(),
     figureCaption(t("summary.table", { layer: lastLayer() }), kindsOf(methodsShown(), false)),
     depth.root,
     ...shown(findings("writing"), confusion(), cautions(), failed()),

@@ -1,7 +1,7 @@
 // A few images, what was predicted for them, and their maps at one layer: the result of a report.
 import { data, store } from "../../app";
 import { type CellId } from "../../data/cells";
-import { type ImageRecord, PREDICTED } from "../../data/dataset";
+import { PREDICTED } from "../../data/dataset";
 import { layerFor } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
 import { photoOf } from "../../maps/frames";
@@ -47,7 +47,8 @@ export const methodsShown = () =>
     .slice(0, MAX_MAPS)
     .map(({ method }) => data.methodOf(method));
 
-export function resultTable(images: ImageRecord[]) {
+/** The table of all images; where an image's file is missing, its maps say so. */
+export function resultTable() {
   const all = columns();
   const shown = all.slice(0, MAX_MAPS);
   const root = h(
@@ -55,7 +56,7 @@ export function resultTable(images: ImageRecord[]) {
     { class: "result", role: "table" },
     h("caption", { class: "visually-hidden" }, t("summary.table", { layer: lastLayer() })),
     h("thead", {}, classHeads(shown), methodHeads(shown)),
-    h("tbody", {}, ...images.map((image) => line(image, shown))),
+    h("tbody", {}, ...data.report.images.index.map((index) => line(index, shown))),
   );
   root.style.setProperty("--maps", String(shown.length));
   enableRoving(root);
@@ -97,14 +98,14 @@ const methodHeads = (columns: Column[]) =>
 /** Whether there are two methods that can agree. */
 const agreed = () => data.report.images.numbers.disagreement.some((value) => value !== null);
 
-function line(image: ImageRecord, columns: Column[]) {
-  const place = data.placeOf(image.index);
-  const reasons = data.report.summary.first.find((one) => one.image === image.index)?.reasons ?? [];
-  const picture = photoOf(image.index);
+function line(index: number, columns: Column[]) {
+  const place = data.placeOf(index);
+  const reasons = data.report.summary.first.find((one) => one.image === index)?.reasons ?? [];
+  const picture = photoOf(index);
   picture.querySelector("img")?.setAttribute("alt", ""); // its name stands below
   const photo = h(
     "a",
-    { class: "photo", ...leadToImage(image.index) },
+    { class: "photo", ...leadToImage(index) },
     picture,
     bdi(data.report.images.file[place]),
   );
@@ -115,7 +116,7 @@ function line(image: ImageRecord, columns: Column[]) {
     {},
     h("th", { scope: "row" }, photo),
     h("td", { class: "predicted" }, predictions(place), wrong ? badge(place) : null, ...told),
-    ...columns.map((column) => h("td", { class: "map" }, ...map(image, column))),
+    ...columns.map((column) => h("td", { class: "map" }, ...map(index, column))),
     agreed() && agreementOf(place),
   );
 }
@@ -135,14 +136,17 @@ function agreementOf(place: number) {
 const signed = (value: number) => value.toFixed(2).replace("-", "−");
 
 /** A map, with the words of its heads for where these are not shown. */
-function map(image: ImageRecord, { rank, method }: Column) {
-  const own = rank === null ? 0 : data.rankIn(image.index, rank);
-  if (own >= image.targets.length) return ["–"];
-  const id: CellId = { image: image.index, rank: own, method, layer: lastLayer() };
-  const of = rank === null ? "" : `${data.classOf(image, own)} · `;
+function map(index: number, { rank, method }: Column) {
+  const image = data.knownImage(index) ?? null;
+  const own = rank === null ? 0 : data.rankIn(index, rank);
+  if (image && own >= image.targets.length) return ["–"];
+  const id: CellId = { image: index, rank: own, method, layer: lastLayer() };
+  const of = rank === null || !image ? "" : `${data.classOf(image, own)} · `;
   const tag = h("span", { class: "tag", "aria-hidden": "true" }, of, data.methodOf(method).name);
   const named =
-    rank === PREDICTED && `${data.classOf(image, own)} ${probability(image.probabilities[own])}`;
+    image &&
+    rank === PREDICTED &&
+    `${data.classOf(image, own)} ${probability(image.probabilities[own])}`;
   const cell = cellButton(id, { caption: false, place: "result" });
   return [tag, cell, named && h("span", { class: "hint" }, bdi(named))];
 }

@@ -71,6 +71,9 @@ def check(found: Aggregates, numbers: ShardNumbers, images: list[ImageEntry]) ->
         assert one.unexplained == (numbers.slot < 0).sum()
         assert one.likeness == spread(numbers.likeness[place])
         assert one.alike == (numbers.likeness[place] > 0.9).sum()
+        similar = np.flatnonzero(numbers.likeness[place] > 0.8)
+        assert one.similar == len(similar)
+        assert one.similar_files == tuple(images[row].file for row in similar[:9])
         explained = numbers.slot >= 0
         own = numbers.area[place][rows, numbers.slot]
         every = {outcome: own[explained & judged(images, outcome)] for outcome in one.predicted}
@@ -81,7 +84,11 @@ def check(found: Aggregates, numbers: ShardNumbers, images: list[ImageEntry]) ->
             assert areas.maps == values.size
             assert areas.empty == (values == 0).sum()
             assert areas.undefined == np.isnan(values).sum()
+            positive = np.floor(values[values > 0].astype(np.float64) * 1000 + 0.5) / 1000
             assert areas.median == spread(values[values > 0]).median
+            if len(positive):
+                quartiles = np.quantile(positive, [0.25, 0.75], method="inverted_cdf")
+                assert areas.quartiles == pytest.approx(quartiles)
         for predicted in range(2):
             for outcome in ("all", "right", "wrong", "unlabelled"):
                 drawn = explained & judged(images, outcome) & (numbers.predicted == predicted)
@@ -98,8 +105,11 @@ def check(found: Aggregates, numbers: ShardNumbers, images: list[ImageEntry]) ->
     for place, (one_key, other_key) in enumerate(numbers.pairs):
         pair = found.pair(other_key.method, one_key.method, one_key.layer)
         assert pair is not None
-        assert pair.correlation == spread(numbers.correlation[place])
-        assert pair.overlap == spread(numbers.overlap[place])
+        for given, values in (
+            (pair.correlation, numbers.correlation[place]),
+            (pair.overlap, numbers.overlap[place]),
+        ):
+            assert given == spread(values[rows, numbers.slot][numbers.slot >= 0])
 
 
 def equal(one: Aggregates, other: Aggregates) -> bool:
@@ -150,8 +160,39 @@ def test_a_map_that_all_classes_share_counts_once_for_each_image(tmp_path: Path)
     found, (numbers, _) = aggregate(results), all_at_once(results)
     assert [own.explained.maps for own in found.maps] == [10, 5]
     assert [own.likeness.n for own in found.maps] == [5, 0]
-    assert found.pairs[0].correlation == spread(numbers.correlation[0])
-    assert found.pairs[0].correlation.n > 5
+    own = numbers.correlation[0][np.arange(5), numbers.slot]
+    assert found.pairs[0].correlation == spread(own)
+
+
+def test_agreement_is_that_of_the_predicted_class_and_not_pooled_with_its_opposite(
+    tmp_path: Path,
+) -> None:
+    """Of the predicted class the maps are equal (ρ 1), of the other one reversed (ρ -1)."""
+    out = synthetic.write_results(tmp_path / "out", 6, grids={"a": 14})
+    path = out / "results" / "shard-000000.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    ramp = np.linspace(0.1, 1, 196, dtype=np.float32).reshape(14, 14)
+    predicted = arrays["logits"].argmax(1)
+    slot = (arrays["targets"] == predicted[:, None]).argmax(1)
+    arrays["grad_cam/a"] = np.broadcast_to(ramp, arrays["grad_cam/a"].shape).copy()
+    arrays["layer_cam/a"] = arrays["grad_cam/a"][..., ::-1, ::-1].copy()
+    arrays["layer_cam/a"][np.arange(6), slot] = ramp
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    (out / "results" / "numbers-000000.npz").unlink()
+    (pair,) = aggregate(load_results(out)).pairs
+    assert pair.correlation == Spread(6, 1)
+    assert pair.overlap == Spread(6, 1)
+
+
+def test_agreement_leaves_out_images_whose_predicted_class_is_not_explained(
+    photos: Path, tmp_path: Path
+) -> None:
+    """All images are predicted as class 1."""
+    run(photos, tmp_path / "out", classes=[0])
+    results = run_of(tmp_path / "out")
+    assert {image.top[0].index for image in results.images} == {1}
+    assert {pair.correlation for pair in aggregate(results).pairs} == {Spread(0, None)}
 
 
 def test_a_class_that_is_not_explained_is_counted(photos: Path, tmp_path: Path) -> None:
@@ -210,6 +251,25 @@ def test_disagreement_is_one_minus_the_median_of_the_pairs_that_are_defined(tmp_
     elsewhere = image_columns(results, "elsewhere")
     assert {*elsewhere} == {"disagreement", "overlap", "margin"}
     assert elsewhere["disagreement"] == elsewhere["overlap"] == [None] * 9
+
+
+def test_methods_of_no_class_and_repeated_ones_do_not_count_as_agreeing(tmp_path: Path) -> None:
+    methods = ["grad_cam", "layer_cam", "hires_cam", "eigen_cam"]
+    out = synthetic.write_results(tmp_path / "out", 9, methods=methods, grids={"a": 9})
+    results = load_results(out)
+    numbers, _ = all_at_once(results)
+    (place,) = [
+        place
+        for place, pair in enumerate(numbers.pairs)
+        if {key.method for key in pair} == {"grad_cam", "layer_cam"}
+    ]
+    found = image_columns(results, "a", ["hires_cam"])
+    assert [*found] == [
+        *(f"area.{key}" for key in ("grad_cam", "layer_cam", "eigen_cam")),
+        *("disagreement", "overlap", "margin"),
+    ]
+    own = numbers.correlation[place][np.arange(9), numbers.slot]
+    np.testing.assert_allclose(found["disagreement"], 1 - own, atol=6e-4)
 
 
 def test_numbers_that_are_not_defined_are_null(photos: Path, tmp_path: Path) -> None:

@@ -130,10 +130,10 @@ def test_home_folder_is_found_in_every_path(
         ({"out": None}, InputError, "output: expected a path, got NoneType"),
         ({"checkpoint": 3}, InputError, "checkpoint: expected a path, got int"),
         ({"layers": "12"}, LayerError, "layers: expected a list of addresses, got '12'"),
-        ({"layers": 12}, LayerError, "layers: expected a list of addresses, got int"),
-        ({"channels": [12]}, LayerError, "channels: expected addresses as text, got int"),
+        ({"layers": 12}, LayerError, "layers: expected a list of addresses, got 12"),
+        ({"channels": [12]}, LayerError, "channels: expected addresses as text, got 12"),
         ({"class_names": "cat,dog"}, ClassError, "expected a list of names, got 'cat,dog'"),
-        ({"class_names": [1, 2]}, ClassError, "expected names as text, got int"),
+        ({"class_names": [1, 2]}, ClassError, "expected names as text, got 1"),
     ],
 )
 def test_run_refuses_what_is_of_another_kind(

@@ -6,6 +6,8 @@ from helpers.evidence import areas, evidence, maps, pair
 from camreport.insight.doubts import doubt, trust
 from camreport.insight.findings import Evidence, Place
 
+FUSED = "LayerCAM fused over the layers (the column “fused”):"
+
 
 def said(given: Evidence) -> str | None:
     """Return what is said of the map to trust least."""
@@ -29,21 +31,32 @@ def test_a_method_without_evidence_in_a_fifth_of_its_maps_is_doubted(
     assert said(given) == (words if doubted else None)
 
 
-@pytest.mark.parametrize(("likeness", "doubted"), [(0.749, False), (0.75, True)])
+@pytest.mark.parametrize(("similar", "doubted"), [(10, False), (11, True)])
 @pytest.mark.parametrize("layer", ["a", "b", "fused"])
 def test_maps_much_alike_for_two_classes_are_doubted_at_any_layer(
-    likeness: float, doubted: bool, layer: str
+    similar: int, doubted: bool, layer: str
 ) -> None:
-    found = said(evidence(maps("layer_cam", layer, areas(0.1), likeness=likeness)))
+    found = said(evidence(maps("layer_cam", layer, areas(0.1), likeness=0.7, similar=similar)))
     assert (found is not None) is doubted
     if found:
-        assert found.startswith("LayerCAM, fused:" if layer == "fused" else f"LayerCAM at {layer}:")
-        assert "median ρ 0.75, n = 20" in found
+        assert found.startswith(FUSED if layer == "fused" else f"LayerCAM at {layer}:")
+        assert found.endswith(
+            ": in 11 of 20 images its maps of the two most probable classes are alike (ρ > 0.8), "
+            "so they hardly tell the classes apart"
+        )
+
+
+def test_of_fewer_than_ten_images_those_with_maps_alike_are_named() -> None:
+    files = ["cat.jpg", "dog.jpg"]
+    own = maps("layer_cam", "fused", areas(0.1), likeness=0.86, similar=2, files=files, n=3)
+    assert str(said(evidence(own))).startswith(f"{FUSED} in 2 of 3 images (cat.jpg, dog.jpg) its")
+    every = maps("layer_cam", "fused", areas(0.1), likeness=0.86, similar=2, files=files, n=2)
+    assert str(said(evidence(every))).startswith(f"{FUSED} in 2 of 2 images its maps")
 
 
 def test_the_last_layer_comes_before_the_others_and_there_the_weightier_rule_first() -> None:
-    early = maps("grad_cam", "a", areas(0.1), likeness=0.99)
-    alike = maps("layer_cam", "b", areas(0.1), likeness=0.8)
+    early = maps("grad_cam", "a", areas(0.1), likeness=0.99, similar=20)
+    alike = maps("layer_cam", "b", areas(0.1), likeness=0.8, similar=11)
     empty = maps("grad_cam", "b", areas(0.1, empty=10))
     assert str(said(evidence(early, alike))).startswith("LayerCAM at b")
     assert str(said(evidence(early, alike, empty))).startswith("Grad-CAM at b: no positive")
@@ -51,10 +64,10 @@ def test_the_last_layer_comes_before_the_others_and_there_the_weightier_rule_fir
 
 def test_of_the_layers_the_one_with_most_alike_maps_is_named() -> None:
     given = evidence(
-        maps("layer_cam", "a", areas(0.1), likeness=0.8),
-        maps("layer_cam", "fused", areas(0.1), likeness=0.86),
+        maps("layer_cam", "a", areas(0.1), likeness=0.8, similar=12),
+        maps("layer_cam", "fused", areas(0.1), likeness=0.86, similar=13),
     )
-    assert str(said(given)).startswith("LayerCAM, fused")
+    assert str(said(given)).startswith(FUSED)
 
 
 def test_a_map_of_no_class_and_one_that_repeats_another_are_doubted() -> None:
@@ -64,7 +77,11 @@ def test_a_map_of_no_class_and_one_that_repeats_another_are_doubted() -> None:
     assert str(said(copied)).startswith("Finer-CAM at b: the same maps as Grad-CAM")
     rows = [(own.method, own.area, str(own.verdict)) for own in trust(copied)]
     assert rows[0] == ("grad_cam", 0.1, "None")
-    assert rows[1] == ("finer_cam", None, "the same maps as Grad-CAM, so no evidence of its own")
+    assert rows[1] == (
+        "finer_cam",
+        None,
+        "the same maps as Grad-CAM after scaling, so no evidence of its own",
+    )
 
 
 @pytest.mark.parametrize(("correlation", "doubted"), [(0.499, True), (0.5, False)])
@@ -104,7 +121,7 @@ def test_maps_of_a_class_are_compared_with_maps_of_classes_alone() -> None:
 
 
 def test_a_doubt_leads_to_the_maps_of_both_classes() -> None:
-    found = doubt(evidence(maps("layer_cam", "a", areas(0.1), likeness=0.9), images=7))
+    found = doubt(evidence(maps("layer_cam", "a", areas(0.1), likeness=0.9, similar=11), images=7))
     assert found is not None
     assert found.count == 7
     assert found.place == Place("matrix", None, "layer_cam", "a", rows="image", columns="class")

@@ -86,12 +86,20 @@ def test_right_and_wrong_differ_by_a_twentieth_of_ten_each(
 def test_right_and_wrong_take_the_method_that_differs_most_and_count_maps_with_evidence() -> None:
     given = evidence(
         maps("grad_cam", "b", right=areas(0.1), wrong=areas(0.2)),
-        maps("layer_cam", "b", right=areas(0.21, maps=281, empty=1), wrong=areas(0.42)),
+        maps(
+            "layer_cam",
+            "b",
+            right=areas(0.21, maps=281, empty=1),
+            wrong=areas(0.42, quartiles=(0.33, 0.51)),
+        ),
+        maps("xgrad_cam", "b", right=areas(0.2), wrong=areas(0.2)),
     )
     found = only(given, "insight.right_and_wrong")
     assert str(found.text) == (
-        "At b LayerCAM marks a median 21% of what the model saw where the prediction is right "
-        "(n = 280), and 42% where it is wrong (n = 20)."
+        "At b 2 of 3 methods mark areas that differ by at least 5 percentage points between right "
+        "and wrong predictions; the largest gap: LayerCAM marks 21% (median; quartiles 10%–30%) of "
+        "what the model saw where the prediction is right (n = 280), and 42% (median; quartiles "
+        "33%–51%) where it is wrong (n = 20)."
     )
     assert found.count == 300
     assert found.place == Place("overview", None, "layer_cam", "b", query="right:no")
@@ -125,7 +133,10 @@ def test_disagreement_takes_the_lowest_pair_and_writes_a_real_minus() -> None:
         pair("layer_cam", "xgrad_cam", "b", -0.25),
     ]
     found = only(evidence(*own, pairs=pairs), "insight.disagreement")
-    assert "LayerCAM and XGrad-CAM disagree at b: median ρ −0.25 (n = 40" in str(found.text)
+    assert str(found.text) == (
+        "LayerCAM and XGrad-CAM disagree at b: median ρ −0.25 on the maps of the predicted class "
+        "(n = 40 images)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,6 +155,12 @@ def test_depth_names_methods_that_agree_only_at_the_last_layer(
         assert found.place.layer == "a"
 
 
+def test_a_method_of_no_class_disagrees_with_none() -> None:
+    own = [maps("grad_cam", "b"), maps("eigen_cam", "b")]
+    given = evidence(*own, pairs=[pair("grad_cam", "eigen_cam", "b", -0.5)])
+    assert codes(given) == []
+
+
 def test_methods_that_repeat_another_are_one_piece_of_evidence_and_in_no_other_rule() -> None:
     given = evidence(
         maps("grad_cam", "b", areas(0.1)),
@@ -154,8 +171,8 @@ def test_methods_that_repeat_another_are_one_piece_of_evidence_and_in_no_other_r
     assert codes(given) == ["insight.area", "insight.coinciding"]
     found = only(given, "insight.coinciding")
     assert str(found.text) == (
-        "Finer-CAM and Grad-CAM give the same maps here (n = 20 images): one piece of evidence, "
-        "not two."
+        "Finer-CAM and Grad-CAM give the same maps after scaling here (n = 20 images): one piece "
+        "of evidence, not two."
     )
 
 

@@ -68,6 +68,11 @@ def test_finer_cam_of_two_opposite_logits_and_layer_cam_behind_a_relu_are_folded
         "grad_cam_elementwise": "layer_cam",
     }
     report = embedded(opposite, "report")
+    assert report["opposite"]
+    linear = {method["key"] for method in report["methods"] if method["linear"]}
+    assert linear == {key for key in PAIRS.split(",") if METHODS[key].linear}
+    said = [caution["text"]["en"] for caution in report["summary"]["cautions"]]
+    assert sum("The two logits are opposite in every image" in text for text in said) == 1
     assert report["methods"][0]["alike"] == ["finer_cam"]
     lede = report["prose"]["en"]["lede"]
     assert OPPOSITE in lede
@@ -173,3 +178,21 @@ def test_a_link_to_a_folded_method_leads_to_the_one_it_repeats(
     assert page.input_value("[data-focus=choose-method]") == "grad_cam"
     page.goto(page.url.replace("m=finer_cam", "m=finer_cam&ap=1"))
     page.wait_for_selector('#view .tile .cell[data-id$=".finer_cam.features.9"]')
+
+
+def test_logits_that_do_not_sum_to_zero_are_not_opposite(tmp_path: Path) -> None:
+    camreport.run(INPUTS / "cat.jpg", tmp_path / "g", model=small_model(("yes", "no")))
+    report = embedded(tmp_path / "g", "report")
+    assert not report["opposite"]
+    assert "opposite" not in str([one["text"]["en"] for one in report["summary"]["cautions"]])
+
+
+@in_browser
+def test_the_pair_view_says_that_opposite_logits_give_one_map_three_times(
+    open_report: Open, opposite: Path
+) -> None:
+    page = open_report(opposite, link="#v=matrix&m=grad_cam")
+    page.wait_for_selector(".truth", state="attached")
+    assert "seen three times" in (page.text_content(".truth") or "")
+    page.goto(page.url.replace("m=grad_cam", "m=layer_cam"))
+    page.wait_for_function("!document.querySelector('.truth').textContent.includes('three times')")

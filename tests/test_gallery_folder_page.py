@@ -291,7 +291,7 @@ def test_document_of_a_folder_report_has_every_image(apart: Path, tmp_path: Path
     text = " ".join(pages)
     for name in ("both.jpg", "cat.jpg", "dog.jpg"):
         assert any(name in page and "Figure" in page for page in pages), name
-    assert "Provenance" in text
+    assert "About this run" in text
     pictures = sum(len(page.images) for page in PdfReader(document).pages)
     assert pictures >= 3 * 2 * (3 * 5 + 1)
     assert document.stat().st_size <= 5 * MB

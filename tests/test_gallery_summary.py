@@ -286,9 +286,9 @@ def test_trust_says_what_is_measured_and_that_a_copy_is_no_evidence(
     camreport.run(INPUTS, out, layers=["9", "12"], methods="grad_cam,finer_cam", layout="single")
     page = shown(open_report(out, link="#v=summary"))
     said = texts(page, ".answers div:last-child dd")[0]
-    assert said.startswith("Finer-CAM at features.12: the same maps as Grad-CAM")
+    assert said.startswith("Finer-CAM at features.12: the same maps as Grad-CAM after scaling")
     findings = " ".join(texts(page, ".writing li"))
-    assert "Finer-CAM and Grad-CAM give the same maps here (n = 3 images)" in findings
+    assert "Finer-CAM and Grad-CAM give the same maps after scaling here (n = 3 images)" in findings
 
 
 # Words, barriers, paper

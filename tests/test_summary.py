@@ -34,6 +34,7 @@ def test_headline_says_how_many_are_right_where_labels_are_known() -> None:
 def test_headline_counts_what_is_predicted_without_labels() -> None:
     images = [image(0, "cat", 0.9), image(1, "dog", 0.9), image(2, "dog", 0.9)]
     assert str(headline(images)) == "Predicted: dog 2, cat 1"
+    assert headline(images).worded("zh") == "预测结果：dog 2 张，cat 1 张"
     assert str(headline(images[:1])) == "0.jpg is predicted as cat"
     assert str(headline([replace(one, top=()) for one in images])) == (
         "The model gives no probabilities"
@@ -216,6 +217,16 @@ def test_class_names_in_the_wrong_order_noise_and_methods_left_out_are_cautions(
     ]
     smoothed = replace(plain, smooth=("noise",))
     assert str(cautions(smoothed, swapped)[1].text).startswith("The maps are means over noisy")
+
+
+def test_opposite_logits_are_a_caution_where_a_method_is_linear() -> None:
+    images = [image(0, "cat", 0.9)]
+    plain = replace(manifest(["grad_cam"], {"a": None}), preprocessing=Preprocessing())
+    (one,) = cautions(plain, images, opposite=True)
+    assert "negatives of each other (Grad-CAM)" in str(one.text)
+    assert cautions(replace(plain, smooth=("eigen",)), images, opposite=True) == ()
+    other = replace(manifest(["layer_cam"], {"a": None}), preprocessing=Preprocessing())
+    assert cautions(other, images, opposite=True) == ()
 
 
 # All together

@@ -76,7 +76,7 @@ def test_each_two_methods_have_a_line_for_each_layer_they_share(out: Path) -> No
     assert len(rows) == len(found.pairs) == 3 * 2
     for row, pair in zip(rows, found.pairs, strict=True):
         assert (row["method"], row["other_method"], row["layer"]) == (*pair.methods, pair.layer)
-        assert int(row["maps"]) == pair.correlation.n
+        assert (row["classes"], int(row["images"])) == ("predicted", pair.correlation.n)
         assert number(row["median_rank_correlation"]) == pair.correlation.median
         assert number(row["median_top_fifth_overlap"]) == pair.overlap.median
 

@@ -23,6 +23,12 @@ STEPS = 1000
 ALIKE = 0.9
 """Rank correlation from which the maps of two classes count as nearly alike."""
 
+SIMILAR = 0.8
+"""Rank correlation from which the maps of two classes hardly tell the classes apart."""
+
+MAX_NAMED = 9
+"""Most images with such maps whose names are kept."""
+
 Outcome = Literal["all", "right", "wrong", "unlabelled"]
 """Of a prediction: ``unlabelled`` where the true class is not known."""
 
@@ -52,12 +58,14 @@ class Areas:
         empty: how many of them have no positive evidence.
         undefined: how many of them are not finite.
         median: the median area of those with positive evidence; None if there are none.
+        quartiles: the least of their areas that a quarter, and that three quarters do not exceed.
     """
 
     maps: int
     empty: int
     undefined: int
     median: float | None
+    quartiles: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,8 @@ class MapAggregate:
         unexplained: number of images whose predicted class is not explained.
         likeness: rank correlation of the maps of an image's two most probable explained classes.
         alike: number of images in which that is above ``ALIKE``.
+        similar: number of images in which it is above ``SIMILAR``.
+        similar_files: names of the first ``MAX_NAMED`` of these.
     """
 
     key: MapKey
@@ -80,11 +90,13 @@ class MapAggregate:
     unexplained: int
     likeness: Spread
     alike: int
+    similar: int
+    similar_files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class PairAggregate:
-    """Agreement of two methods at one layer, over the maps of all explained classes.
+    """Agreement of two methods at one layer on the maps of the predicted classes, one an image.
 
     Attributes:
         methods: keys of the two methods.
@@ -168,7 +180,7 @@ def aggregate(results: Results) -> Aggregates:
     """
     totals = _Totals(possible_keys(results.manifest))
     for numbers, images in numbered_images(results):
-        totals.add(numbers, _outcomes(images))
+        totals.add(numbers, images)
     return totals.aggregates()
 
 
@@ -209,6 +221,15 @@ class Histogram:
         middle = np.searchsorted(reached, [(n - 1) // 2, n // 2], side="right")
         return Spread(n, int(middle.sum() + 2 * self.least * STEPS) / (2 * STEPS))
 
+    def quartiles(self) -> tuple[float, float] | None:
+        """Return the least values that a quarter, and that three quarters do not exceed."""
+        reached = np.cumsum(self.counts)
+        n = int(reached[-1])
+        if not n:
+            return None
+        low, high = np.searchsorted(reached, [-(-n // 4), -(-3 * n // 4)]).tolist()
+        return low / STEPS + self.least, high / STEPS + self.least
+
 
 @dataclass
 class _AreaCounts:
@@ -227,7 +248,13 @@ class _AreaCounts:
     def areas(self) -> Areas:
         """Return the counts and the median."""
         of = self.positive.spread()
-        return Areas(of.n + self.empty + self.undefined, self.empty, self.undefined, of.median)
+        return Areas(
+            of.n + self.empty + self.undefined,
+            self.empty,
+            self.undefined,
+            of.median,
+            self.positive.quartiles(),
+        )
 
 
 @dataclass
@@ -241,8 +268,16 @@ class _MapCounts:
     unexplained: int = 0
     likeness: Histogram = field(default_factory=lambda: Histogram(-1))
     alike: int = 0
+    similar: int = 0
+    named: list[tuple[int, str]] = field(default_factory=list)
 
-    def add(self, numbers: ShardNumbers, place: int, outcomes: NDArray[np.intp]) -> None:
+    def add(
+        self,
+        numbers: ShardNumbers,
+        place: int,
+        outcomes: NDArray[np.intp],
+        images: Sequence[ImageEntry],
+    ) -> None:
         """Count the maps of one array."""
         key = numbers.keys[place]
         area, likeness = numbers.area[place], numbers.likeness[place]
@@ -253,6 +288,10 @@ class _MapCounts:
             counts.add(own[has_map & ((outcomes == place_of) | (place_of == ALL))])
         self.likeness.add(likeness)
         self.alike += int(np.count_nonzero(likeness > ALIKE))
+        similar = np.flatnonzero(likeness > SIMILAR).tolist()
+        self.similar += len(similar)
+        named = [(images[row].index, images[row].file) for row in similar[:MAX_NAMED]]
+        self.named = sorted([*self.named, *named])[:MAX_NAMED]
 
     def aggregate(self, key: MapKey) -> MapAggregate:
         """Return the counts and medians."""
@@ -264,6 +303,8 @@ class _MapCounts:
             self.unexplained,
             self.likeness.spread(),
             self.alike,
+            self.similar,
+            tuple(file for _, file in self.named),
         )
 
 
@@ -289,16 +330,17 @@ class _Totals:
     pairs: dict[Pair, tuple[Histogram, Histogram]] = field(default_factory=dict)
     means: dict[tuple[int, int], _MeanSums] = field(default_factory=dict)
 
-    def add(self, numbers: ShardNumbers, outcomes: NDArray[np.intp]) -> None:
-        """Take in the images of one shard, whose outcomes are places among ``OUTCOMES``."""
+    def add(self, numbers: ShardNumbers, images: Sequence[ImageEntry]) -> None:
+        """Take in the images of one shard."""
+        outcomes = _outcomes(images)
         self.images += np.bincount(outcomes, minlength=len(OUTCOMES))
         self.images[ALL] += len(outcomes)
         for place, key in enumerate(numbers.keys):
-            self.maps.setdefault(key, _MapCounts()).add(numbers, place, outcomes)
+            self.maps.setdefault(key, _MapCounts()).add(numbers, place, outcomes, images)
         for place, pair in enumerate(numbers.pairs):
             correlation, overlap = self.pairs.setdefault(pair, (Histogram(-1), Histogram(0)))
-            correlation.add(_distinct(numbers.correlation[place], *pair))
-            overlap.add(_distinct(numbers.overlap[place], *pair))
+            correlation.add(numbers.of_predicted(numbers.correlation[place], *pair))
+            overlap.add(numbers.of_predicted(numbers.overlap[place], *pair))
         self._add_means(numbers, outcomes)
 
     def _add_means(self, numbers: ShardNumbers, outcomes: NDArray[np.intp]) -> None:
@@ -348,6 +390,6 @@ class _Totals:
                         yield MeanMap(key, predicted, OUTCOMES[outcome], n, sums)
 
 
-def _distinct(values: NDArray[np.float32], *keys: MapKey) -> NDArray[np.float32]:
+def _distinct(values: NDArray[np.float32], key: MapKey) -> NDArray[np.float32]:
     """Return values ``(n, K)`` of maps without repetitions: the first slot's if all are equal."""
-    return values if any(METHODS[key.method].per_class for key in keys) else values[:, :1]
+    return values if METHODS[key.method].per_class else values[:, :1]

@@ -15,16 +15,20 @@ MAX_SEEN = 0.98
 PROVENANCE = Place("provenance")
 
 
-def cautions(manifest: Manifest, images: Sequence[ImageEntry]) -> tuple[Finding, ...]:
+def cautions(
+    manifest: Manifest, images: Sequence[ImageEntry], *, opposite: bool = False
+) -> tuple[Finding, ...]:
     """Return the cautions that hold for a run.
 
     Args:
         manifest: of the run.
         images: its readable images.
+        opposite: whether the logits of its two classes are opposite in every image.
     """
     return (
         *_names(manifest, images),
         *_model(manifest, len(images)),
+        *_opposite(manifest, len(images), opposite),
         *_cropped(manifest, images),
         *_random(manifest, len(images)),
         *_skipped(manifest, len(images)),
@@ -57,6 +61,15 @@ def _model(manifest: Manifest, count: int) -> Iterator[Finding]:
     if manifest.model.warning:
         text = message("insight.caution.model", warning=manifest.model.warning)
         yield Finding(text, count, PROVENANCE)
+
+
+def _opposite(manifest: Manifest, count: int, opposite: bool) -> Iterator[Finding]:
+    shown = [METHODS[key] for key in manifest.shown_methods]
+    component = "eigen" in manifest.smooth
+    linear = [one for one in shown if one.linear and not (component and one.supports_smoothing)]
+    if opposite and linear:
+        names = ", ".join(method.name for method in linear)
+        yield Finding(message("insight.caution.opposite", methods=names), count, PROVENANCE)
 
 
 def _cropped(manifest: Manifest, images: Sequence[ImageEntry]) -> Iterator[Finding]:

@@ -1,10 +1,13 @@
 """Numbers of each image, column by column, for the page and for tables."""
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from camreport.insight.cache import numbered_images
 from camreport.insight.numbers import ShardNumbers
+from camreport.methods import METHODS
 from camreport.results.reader import Results
 
 DIGITS = 3
@@ -14,47 +17,56 @@ Column = list[float | None]
 """A number of each readable image, in their order; None where it is not defined."""
 
 
-def image_columns(results: Results, layer: str) -> dict[str, Column]:
+def image_columns(results: Results, layer: str, repeats: Collection[str] = ()) -> dict[str, Column]:
     """Return numbers of the maps of the images' predicted classes at one layer.
+
+    Args:
+        results: an open results folder.
+        layer: address of the layer.
+        repeats: keys of the methods that repeat another's maps, as far as they are known: their
+            numbers would count twice.
 
     Returns:
         ``area.<method>`` for each method with maps there, as in ``ShardNumbers``; ``disagreement``,
-        1 minus the median rank correlation of each two methods there, 0..2; ``overlap``, the
-        median intersection over union of their highest fifths, 0..1; and ``margin``.
+        1 minus the median rank correlation of each two class-specific methods there, 0..2;
+        ``overlap``, the median intersection over union of their highest fifths, 0..1; and
+        ``margin``.
 
     Raises:
         ResultsError: a shard without numbers of its own is missing or damaged.
     """
-    parts = [_columns(numbers, layer) for numbers, _ in numbered_images(results)]
+    parts = [_columns(numbers, layer, repeats) for numbers, _ in numbered_images(results)]
     names = dict.fromkeys(name for part in parts for name in part)
     return {name: [own for part in parts for own in part[name]] for name in names}
 
 
-def _columns(numbers: ShardNumbers, layer: str) -> dict[str, Column]:
+def _columns(numbers: ShardNumbers, layer: str, repeats: Collection[str]) -> dict[str, Column]:
     """Return the columns of some images."""
     areas = {
         f"area.{key.method}": numbers.of_predicted(area, key)
         for key, area in zip(numbers.keys, numbers.area, strict=True)
-        if key.layer == layer
+        if key.layer == layer and key.method not in repeats
     }
+    pairs = [
+        place
+        for place, pair in enumerate(numbers.pairs)
+        if pair[0].layer == layer
+        and all(METHODS[key.method].per_class and key.method not in repeats for key in pair)
+    ]
     columns = {
         **areas,
-        "disagreement": 1 - _median_of_pairs(numbers, numbers.correlation, layer),
-        "overlap": _median_of_pairs(numbers, numbers.overlap, layer),
+        "disagreement": 1 - _median_of_pairs(numbers, numbers.correlation, pairs),
+        "overlap": _median_of_pairs(numbers, numbers.overlap, pairs),
         "margin": numbers.margin,
     }
     return {name: _rounded(values) for name, values in columns.items()}
 
 
 def _median_of_pairs(
-    numbers: ShardNumbers, values: NDArray[np.float32], layer: str
+    numbers: ShardNumbers, values: NDArray[np.float32], pairs: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Return the median over each two methods at a layer of ``(Q, n, K)`` values, ``(n,)``."""
-    found = [
-        numbers.of_predicted(own, *pair)
-        for own, pair in zip(values, numbers.pairs, strict=True)
-        if pair[0].layer == layer
-    ]
+    """Return the median over some of the pairs of methods of ``(Q, n, K)`` values, ``(n,)``."""
+    found = [numbers.of_predicted(values[place], *numbers.pairs[place]) for place in pairs]
     if not found:
         return np.full(len(numbers.slot), np.nan, np.float32)
     ordered = np.sort(found, axis=0)  # what is not defined comes last

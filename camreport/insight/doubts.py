@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 
-from camreport.insight.aggregates import MapAggregate
+from camreport.insight.aggregates import MAX_NAMED, SIMILAR, MapAggregate
 from camreport.insight.findings import (
     ALL_LAYERS,
     Evidence,
@@ -20,8 +20,8 @@ from camreport.results.schema import FUSED
 MIN_EMPTY = 0.2
 """Share of maps without positive evidence from which a method is to be doubted."""
 
-MIN_LIKENESS = 0.75
-"""Median rank correlation of two classes' maps from which they hardly answer for the class."""
+MIN_SIMILAR = 0.5
+"""Share of images above which maps alike for two classes hardly tell the classes apart."""
 
 MAX_AGREEMENT = 0.5
 """Median rank correlation with the other methods below which one stands apart."""
@@ -39,7 +39,7 @@ class Trust:
         layer: address of the layer.
         area: median fraction of what the model saw where a map is at least half of its maximum.
         empty: fraction of maps without positive evidence.
-        correlation: median rank correlation with the other methods.
+        correlation: median rank correlation with the other class-specific methods.
         verdict: what speaks against the maps; None if no rule does.
     """
 
@@ -77,7 +77,7 @@ def doubt(evidence: Evidence) -> Finding | None:
         return replace(_doubted(evidence, one, evidence.last, _copy(other)), place=ALL_LAYERS)
     layers = (*evidence.layers, FUSED)
     everywhere = [own for layer in layers for own in evidence.maps(layer)]
-    for own in sorted(everywhere, key=lambda one: -(one.likeness.median or 0)):
+    for own in sorted(everywhere, key=_similar_share, reverse=True):
         if why := _alike(evidence, own) or _empty(evidence, own):
             return _doubted(evidence, own.key.method, own.key.layer, why)
     return None
@@ -103,12 +103,20 @@ def _empty(evidence: Evidence, own: MapAggregate) -> Message | None:
 
 
 def _alike(evidence: Evidence, own: MapAggregate) -> Message | None:
-    likeness = own.likeness
-    if likeness.median is None or likeness.median < MIN_LIKENESS:
+    if _similar_share(own) <= MIN_SIMILAR:
         return None
-    return message(
-        "insight.doubt.alike", correlation=coefficient(likeness.median), count=likeness.n
-    )
+    count = own.likeness.n
+    counts: dict[str, int | str] = {"similar": own.similar, "count": count}
+    counts["correlation"] = f"{SIMILAR}"
+    if own.similar < count <= MAX_NAMED:
+        files = ", ".join(own.similar_files)
+        return message("insight.doubt.alike_named", files=files, **counts)
+    return message("insight.doubt.alike", **counts)
+
+
+def _similar_share(own: MapAggregate) -> float:
+    """Return the fraction of images whose two class maps are alike; 0 where none has two."""
+    return own.similar / max(own.likeness.n, 1)
 
 
 def _classless(evidence: Evidence, own: MapAggregate) -> Message | None:
@@ -134,10 +142,9 @@ def _copy(other: str) -> Message:
 
 
 def _others(evidence: Evidence, own: MapAggregate) -> set[str]:
-    """Return the other methods at a layer: a map of a class is compared with maps of classes."""
-    per_class = METHODS[own.key.method].per_class
+    """Return the other methods at a layer whose maps answer for a class, without repeated ones."""
     keys = {other.key.method for other in evidence.maps(own.key.layer)} - {own.key.method}
-    return {key for key in keys if METHODS[key].per_class or not per_class}
+    return {key for key in keys if METHODS[key].per_class}
 
 
 def _agreement(evidence: Evidence, own: MapAggregate) -> float | None:

@@ -82,11 +82,13 @@ class Evidence:
         manifest: of the run.
         aggregates: over its images.
         repeats: for each method whose maps coincide with another's, that other.
+        opposite: whether the logits of its two classes are opposite in every image.
     """
 
     manifest: Manifest
     aggregates: Aggregates
     repeats: Mapping[str, str] = field(default_factory=dict)
+    opposite: bool = False
 
     @property
     def layers(self) -> list[str]:
@@ -111,7 +113,13 @@ class Evidence:
 
     def pairs(self, layer: str) -> list[PairAggregate]:
         """Return the agreement of each two of the methods at a layer, where it is defined."""
-        keys = {method.key for method in self.methods}
+        return self._pairs(layer, {method.key for method in self.methods})
+
+    def class_pairs(self, layer: str) -> list[PairAggregate]:
+        """Return those of the class-specific methods."""
+        return self._pairs(layer, {method.key for method in self.methods if method.per_class})
+
+    def _pairs(self, layer: str, keys: set[str]) -> list[PairAggregate]:
         return [
             pair
             for pair in self.aggregates.pairs
@@ -197,7 +205,7 @@ def _empty(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _right_and_wrong(evidence: Evidence) -> Iterator[Finding]:
-    """Which method's area differs most between right and wrong predictions at the last layer."""
+    """How many methods' areas differ between right and wrong predictions, and the largest gap."""
     found = [
         (round(abs(right.median - wrong.median), 6), right, wrong, own)
         for own in evidence.maps(evidence.last)
@@ -216,13 +224,23 @@ def _right_and_wrong(evidence: Evidence) -> Iterator[Finding]:
         "insight.right_and_wrong",
         method=name_of(own),
         layer=own.key.layer,
-        right=right.median or 0,
-        wrong=wrong.median or 0,
+        right=_median_and_quartiles(right),
+        wrong=_median_and_quartiles(wrong),
         rights=rights,
         wrongs=wrongs,
+        differing=sum(one[0] >= MIN_DIFFERENCE for one in found),
+        methods=len(found),
     )
     place = Place("overview", None, own.key.method, own.key.layer, query="right:no")
     yield Finding(text, rights + wrongs, place)
+
+
+def _median_and_quartiles(areas: Areas) -> Message:
+    """Return the median of areas that have one, and their quartiles."""
+    assert areas.median is not None
+    assert areas.quartiles is not None
+    low, high = areas.quartiles
+    return message("insight.quartiles", median=areas.median, low=low, high=high)
 
 
 def _alike(evidence: Evidence) -> Iterator[Finding]:
@@ -248,7 +266,7 @@ def _alike(evidence: Evidence) -> Iterator[Finding]:
 
 def _disagreement(evidence: Evidence) -> Iterator[Finding]:
     """Which two methods disagree most at the last layer."""
-    lowest = _lowest(evidence.pairs(evidence.last))
+    lowest = _lowest(evidence.class_pairs(evidence.last))
     if lowest is None or _median(lowest) >= MAX_AGREEMENT:
         return
     yield _of_pair("insight.disagreement", lowest)
@@ -256,11 +274,12 @@ def _disagreement(evidence: Evidence) -> Iterator[Finding]:
 
 def _depth(evidence: Evidence) -> Iterator[Finding]:
     """Where two methods that agree at the last layer agree least before it."""
-    agreeing = [pair for pair in evidence.pairs(evidence.last) if _median(pair) >= MAX_AGREEMENT]
+    last_pairs = evidence.class_pairs(evidence.last)
+    agreeing = [pair for pair in last_pairs if _median(pair) >= MAX_AGREEMENT]
     earlier = [
         pair
         for layer in evidence.layers[:-1]
-        for pair in evidence.pairs(layer)
+        for pair in evidence.class_pairs(layer)
         if pair.methods in {own.methods for own in agreeing} and _median(pair) < MAX_AGREEMENT
     ]
     lowest = _lowest(earlier)

@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def summarise(
         rule=rule(images),
         doubt=doubt(evidence),
         findings=findings(evidence),
-        cautions=cautions(manifest, images),
+        cautions=cautions(manifest, images, opposite=evidence.opposite),
         confusion=confusion(images),
         confidence=confidence(images),
         reliability=reliability(images),
@@ -166,7 +167,10 @@ def headline(images: Sequence[ImageEntry]) -> Message:
         return message("insight.headline.one", file=tops[0][0], name=tops[0][1])
     predicted = Counter(name for _, name in tops)
     named = predicted.most_common(MAX_NAMED)
-    counts = ", ".join(f"{name} {count:,}" for name, count in named)
+    each = [message("insight.headline.count", name=name, count=count) for name, count in named]
+    counts = reduce(
+        lambda one, other: message("insight.headline.listed", first=one, next=other), each
+    )
     rest = predicted.total() - sum(count for _, count in named)
     if rest:
         return message("insight.headline.rest", counts=counts, rest=rest)

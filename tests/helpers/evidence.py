@@ -17,9 +17,14 @@ from helpers import synthetic
 NO_MAPS = Areas(maps=0, empty=0, undefined=0, median=None)
 
 
-def areas(median: float | None, maps: int = 20, empty: int = 0) -> Areas:
+def areas(
+    median: float | None,
+    maps: int = 20,
+    empty: int = 0,
+    quartiles: tuple[float, float] = (0.1, 0.3),
+) -> Areas:
     """Return areas of maps of which some have no positive evidence."""
-    return Areas(maps=maps, empty=empty, undefined=0, median=median)
+    return Areas(maps=maps, empty=empty, undefined=0, median=median, quartiles=quartiles)
 
 
 def maps(
@@ -31,12 +36,16 @@ def maps(
     wrong: Areas = NO_MAPS,
     likeness: float | None = None,
     alike: int = 0,
+    similar: int = 0,
+    files: Sequence[str] = (),
     n: int = 20,
 ) -> MapAggregate:
     """Return the aggregates of a method at a layer."""
     spread = Spread(0 if likeness is None else n, likeness)
     by_outcome = {"all": predicted, "right": right, "wrong": wrong, "unlabelled": NO_MAPS}
-    return MapAggregate(MapKey(method, layer), predicted, by_outcome, 0, spread, alike)
+    return MapAggregate(
+        MapKey(method, layer), predicted, by_outcome, 0, spread, alike, similar, (*files,)
+    )
 
 
 def pair(one: str, other: str, layer: str, correlation: float | None) -> PairAggregate:

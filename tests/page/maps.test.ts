@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CamCell } from "../../templates/gallery/src/data/types";
-import { rankCorrelation, topOverlap } from "../../templates/gallery/src/maps/agreement";
+import {
+  COMMON,
+  onCommonGrid,
+  rankCorrelation,
+  topOverlap,
+} from "../../templates/gallery/src/maps/agreement";
 import { ZERO, enlarge, indices } from "../../templates/gallery/src/maps/heat";
 import { peakAt, regions } from "../../templates/gallery/src/maps/measure";
 
@@ -51,6 +56,24 @@ test("the overlap of the highest values is their intersection over their union",
   assert.equal(topOverlap(one, one), 1);
   assert.equal(topOverlap(one, floats(0, 8, 9, 0, 0, 0, 0, 0, 0, 0)), 1 / 3);
   assert.equal(topOverlap(one, floats(0, 0, 0, 0, 0, 0, 0, 0, 9, 8)), 0);
+});
+
+test("a map on the common grid is averaged where it is finer, interpolated where it is coarser", () => {
+  const side = 2 * COMMON;
+  const fine = Float64Array.from({ length: side * side }, (_, i) => (i % 2 ? 0.5 : -1));
+  assert.ok(
+    onCommonGrid(fine, side, side).every((level) => level === 15_000),
+    "half of 0.5 + 0",
+  );
+  const coarse = onCommonGrid(floats(0, 1), 1, 2);
+  const along = (x: number) => Math.min(Math.max((x + 0.5) / 7 - 0.5, 0), 1);
+  for (const [i, level] of coarse.entries())
+    assert.ok(Math.abs(level - 60_000 * along(i % COMMON)) <= 0.5 + 1e-6);
+  const uneven = onCommonGrid(new Float64Array(27 * 55).fill(1), 27, 55);
+  assert.ok(
+    uneven.every((level) => level === 60_000),
+    "shares of a cell add up to one",
+  );
 });
 
 /** A map of one-pixel cells from a drawing: `#` is high, `-` is high against, the rest is low. */

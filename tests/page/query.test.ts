@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { matcher } from "../../templates/gallery/src/query/match";
-import { type Condition, parse, quote } from "../../templates/gallery/src/query/parse";
+import { type Condition, meant, parse, quote } from "../../templates/gallery/src/query/parse";
 import { rewrite, without } from "../../templates/gallery/src/query/write";
 import { report } from "./report";
 
@@ -81,6 +81,17 @@ test("a mistake is told with its part, and takes nothing from the other terms", 
   for (const [query, [mistake, part]] of Object.entries(mistakes))
     assert.deepEqual(asks(`a ${query}`), [name("a"), { mistake, part }], query);
   assert.deepEqual(asks(","), [{ mistake: "end", part: "," }]);
+});
+
+test("words that are no terms lead to those that are", () => {
+  const meanings = (query: string) => parse(query, vocabulary).map(meant);
+  assert.deepEqual(meanings("wrong Right"), ["right:no", "right:yes"]);
+  assert.deepEqual(meanings('true:cat pred:"sea lion" label：dog'), [
+    "is:cat",
+    'class:"sea lion"',
+    "is:dog",
+  ]);
+  assert.deepEqual(meanings('"wrong" wrong.jpg is:cat colour:red'), ["", "", "", ""]);
 });
 
 test("a term is read again as it is written", () => {

@@ -44,10 +44,10 @@ METHOD_COLUMNS = (
 class's, also by outcome, then how alike the maps of an image's two most probable classes are."""
 
 PAIR_COLUMNS = (
-    *("layer", "method", "other_method", "maps", "median_rank_correlation"),
+    *("layer", "method", "other_method", "classes", "images", "median_rank_correlation"),
     "median_top_fifth_overlap",
 )
-"""Headings of ``agreement.csv``."""
+"""Headings of ``agreement.csv``: the classes are the predicted ones, one map of each image."""
 
 TABLES: Mapping[str, Sequence[str]] = {
     TABLE: COLUMNS,
@@ -177,7 +177,7 @@ def _method_row(of: MapAggregate) -> Sequence[object]:
 def _pair_row(of: PairAggregate) -> Sequence[object]:
     """Return a line of ``agreement.csv``."""
     medians = _given(of.correlation.median), _given(of.overlap.median)
-    return plain(of.layer), *of.methods, of.correlation.n, *medians
+    return plain(of.layer), *of.methods, "predicted", of.correlation.n, *medians
 
 
 def _given(number: float | None) -> object:

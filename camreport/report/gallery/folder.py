@@ -103,20 +103,20 @@ def _write_data(
     totals, words = RunTotals(), words_of(language)
     _write_images(results, folder, limits, detail, totals, advance)
     shown = _write_tiles(results, folder, limits, words)
-    measured = Measured.of(results)
+    repeats = totals.repeats(shown_methods(results.manifest))
+    measured = Measured.of(results).without(repeats)
     data = report_data(
         measured, language, totals, limits, folder=True, reduced_detail=reduced_detail
     )
     _write_chunk(folder, "report", data)
     (folder / "camreport.js").write_text(script(), encoding="utf-8", newline="\n")
     (folder / "camreport.css").write_text(style(), encoding="utf-8", newline="\n")
-    repeats = totals.repeats(shown_methods(results.manifest))
     return page_template().render(
         folder=True,
         language=language,
         words=words,
         prose=prose(results, words, reduced_detail, repeats),
-        summary=fallback_summary(results, measured.summary(repeats), words),
+        summary=fallback_summary(results, measured.summary(), words),
         policy=_POLICY,
         images=[(image, Markup()) for image in shown],
         more=len(results.readable) - len(shown),

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from camreport.insight.aggregates import Aggregates, aggregate
@@ -13,6 +13,7 @@ from camreport.insight.findings import Evidence
 from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
+from camreport.report.gallery.contrast import is_exact
 from camreport.report.gallery.language import LANGUAGES, words_of
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
@@ -23,6 +24,10 @@ from camreport.results.schema import Manifest
 
 MANY_DETAIL = Detail(photo_side=224, map_side=28, deflated=True)
 """Detail of each image in a report of very many images."""
+
+
+MAX_SUM = 1e-4
+"""Sum of two logits, as a fraction of the larger magnitude, up to which they count as opposite."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class RunTotals:
         targets: the classes explained in each image, without a true one that is explained apart.
         true: slot of each image's true class among those explained, as far as it is known.
         coinciding: methods whose maps coincide in every image; None before the first.
+        opposite: whether every image has two explained classes with opposite logits; None before
+            the first.
     """
 
     peaks: dict[str, float] = field(default_factory=dict)
@@ -70,6 +77,7 @@ class RunTotals:
     targets: set[tuple[int, ...]] = field(default_factory=set)
     true: list[int | None] = field(default_factory=list)
     coinciding: set[Pair] | None = None
+    opposite: bool | None = None
 
     def add(self, image: ImageRecord) -> None:
         """Add the values of one image."""
@@ -79,6 +87,7 @@ class RunTotals:
             self.peaks[method] = max(peak, self.peaks.get(method, 0.0))
         own = image.duplicates
         self.duplicates = own if self.duplicates is None else self.duplicates & own
+        self.opposite = self.opposite is not False and _are_opposite(image.logits)
         pairs = candidates(image.maps) if self.coinciding is None else self.coinciding
         self.coinciding = coinciding(image.maps, pairs)
 
@@ -100,11 +109,13 @@ class Measured:
         results: of the run.
         aggregates: over its images.
         columns: numbers of each image.
+        repeats: for each method whose maps coincide with another's, that other, as far as known.
     """
 
     results: Results
     aggregates: Aggregates
     columns: Mapping[str, Column]
+    repeats: Mapping[str, str]
 
     @classmethod
     def of(cls, results: Results) -> Self:
@@ -114,15 +125,22 @@ class Measured:
             ResultsError: a shard is missing or damaged.
         """
         layer = results.manifest.glance.layer
-        return cls(results, aggregate(results), image_columns(results, layer))
+        return cls(results, aggregate(results), image_columns(results, layer), {})
 
-    def summary(self, repeats: Mapping[str, str]) -> Summary:
+    def without(self, repeats: Mapping[str, str]) -> "Measured":
+        """Return the measurements without the numbers of methods that repeat another's maps."""
+        if repeats == self.repeats:
+            return self
+        columns = image_columns(self.results, self.results.manifest.glance.layer, repeats)
+        return replace(self, columns=columns, repeats=repeats)
+
+    def summary(self, *, opposite: bool = False) -> Summary:
         """Return the summary of the run.
 
         Args:
-            repeats: for each method whose maps coincide with another's, that other.
+            opposite: whether the logits of its two classes are opposite in every image.
         """
-        evidence = Evidence(self.results.manifest, self.aggregates, repeats)
+        evidence = Evidence(self.results.manifest, self.aggregates, self.repeats, opposite)
         return summarise(self.results.readable, evidence, self.columns)
 
 
@@ -146,9 +164,8 @@ def report_data(
         reduced_detail: as for ``prose``.
     """
     results, manifest = measured.results, measured.results.manifest
-    methods, glance = shown_methods(manifest), manifest.glance
-    repeats = totals.repeats(methods)
-    same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
+    glance, repeats = manifest.glance, totals.repeats(shown_methods(manifest))
+    measured = measured.without(repeats)
     return {
         "id": _identity(results),
         "language": language,
@@ -156,16 +173,7 @@ def report_data(
         "perChunk": limits.chunk,
         "perOverview": limits.overview,
         "glance": glance._asdict(),
-        "classes": [*manifest.class_names],
-        "layers": _layers(manifest, totals.duplicates or set()),
-        "fused": any(method.fuses for method in methods),
-        "input": any(method.scope == "network" for method in methods),
-        "methods": _methods(methods, repeats),
-        "ranks": max(map(len, totals.targets)),
-        "sameClasses": same_classes,
-        "channels": [layer.address for layer in manifest.channels],
-        "structure": manifest.structure.to_json(),
-        "peaks": totals.peaks,
+        **_shown(manifest, totals, repeats),
         **_colours(),
         "images": columns(results.readable)
         | {"true": totals.true_slots, "numbers": measured.columns},
@@ -174,7 +182,26 @@ def report_data(
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
-        "summary": measured.summary(repeats).to_json(),
+        "summary": measured.summary(opposite=bool(totals.opposite)).to_json(),
+    }
+
+
+def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) -> dict[str, object]:
+    """Return what there is to choose from: classes, layers, methods, and what is known of all."""
+    methods = shown_methods(manifest)
+    same_classes = [*next(iter(totals.targets))] if len(totals.targets) == 1 else None
+    return {
+        "classes": [*manifest.class_names],
+        "layers": _layers(manifest, totals.duplicates or set()),
+        "fused": any(method.fuses for method in methods),
+        "input": any(method.scope == "network" for method in methods),
+        "methods": _methods(methods, repeats, manifest.smooth),
+        "opposite": bool(totals.opposite),
+        "ranks": max(map(len, totals.targets)),
+        "sameClasses": same_classes,
+        "channels": [layer.address for layer in manifest.channels],
+        "structure": manifest.structure.to_json(),
+        "peaks": totals.peaks,
     }
 
 
@@ -198,6 +225,14 @@ def _identity(results: Results) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
+def _are_opposite(logits: Sequence[float | None]) -> bool:
+    """Return whether there are two logits and they sum to zero."""
+    known = [logit for logit in logits if logit is not None]
+    if len(logits) != 2 or len(known) != 2:
+        return False
+    return abs(sum(known)) <= MAX_SUM * max(map(abs, known))
+
+
 def _layers(manifest: Manifest, duplicates: set[str]) -> list[Record]:
     """Return the layers that are shown, each with those that repeat it."""
     names = layer_names(manifest)
@@ -217,7 +252,9 @@ def _layers(manifest: Manifest, duplicates: set[str]) -> list[Record]:
     ]
 
 
-def _methods(methods: Sequence[Method], repeats: Mapping[str, str]) -> list[Record]:
+def _methods(
+    methods: Sequence[Method], repeats: Mapping[str, str], smooth: Sequence[str]
+) -> list[Record]:
     """Return the methods; one that repeats another is folded into that."""
     # The first method stays: the overview's files hold its maps.
     folded = {one: other for one, other in repeats.items() if one != methods[0].key}
@@ -228,6 +265,7 @@ def _methods(methods: Sequence[Method], repeats: Mapping[str, str]) -> list[Reco
             "family": method.family,
             "classSpecific": method.per_class,
             "signed": method.values == "signed",
+            "linear": is_exact(method, smooth),
             "perLayer": method.scope == "layer",
             "onInput": method.grid == "input",
             "fuses": method.fuses,

@@ -96,6 +96,7 @@ class ImageRecord:
         peaks: largest values that share a scale, by method.
         targets: classes explained in the run's shards, by their index.
         true: slot of its true class among those explained; None if it is not known, or not there.
+        logits: of the explained classes, where the model has any; None where one is not finite.
         duplicates: addresses whose maps are those of the layer they share a tensor with.
         photo: its photograph in ``data``, as JPEG bytes.
         maps: its raw maps.
@@ -107,6 +108,7 @@ class ImageRecord:
     peaks: Mapping[str, float]
     targets: tuple[int, ...]
     true: int | None
+    logits: Sequence[float | None]
     duplicates: set[str]
     photo: bytes
     maps: Sequence[MapRecord]
@@ -147,6 +149,7 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
         ResultsError: its arrays or its photograph are missing or damaged.
     """
     maps, targets = list(results.maps(image.index)), results.targets(image.index)
+    logits = _logits(results, image, targets)
     levels = _Levels()
     drawn = [*maps, *contrasts(image, targets, maps, results.manifest.smooth)]
     entries = [_map_entry(record, levels, detail.map_side) for record in drawn]
@@ -165,7 +168,8 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
         "height": size[1],
         "seen": list(seen_part(results.manifest.preprocessing, image)),
         "targets": list(targets),
-        **_scores(results, image, targets),
+        "logits": logits,
+        "probabilities": _probabilities(results, image, targets),
         "maps": _packed(shipped, joined, detail.deflated),
     }
     return ImageRecord(
@@ -175,6 +179,7 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
         peaks=_peaks(entries),
         targets=tuple(results.arrays(image.index)[TARGETS].tolist()),
         true=targets.index(image.label) if image.label in targets else None,
+        logits=logits,
         duplicates=_duplicates(results.manifest, maps),
         photo=jpeg,
         maps=maps,
@@ -200,14 +205,19 @@ def _photo(results: Results, image: ImageEntry, side: int) -> tuple[bytes, tuple
     return jpeg_bytes(photo, quality=75), photo.size
 
 
-def _scores(results: Results, image: ImageEntry, targets: Sequence[int]) -> Record:
-    """Return the explained classes' logits, where the model has any, and probabilities."""
-    logits, chances = results.logits(image.index), results.probabilities(image.index)
+def _logits(results: Results, image: ImageEntry, targets: Sequence[int]) -> list[float | None]:
+    """Return the explained classes' logits, where the model has any."""
+    logits = results.logits(image.index)
     explained = targets if results.manifest.activation != NONE else ()
-    return {
-        "logits": [_finite(float(logits[target])) for target in explained],
-        "probabilities": [_finite(float(chances[target])) for target in targets],
-    }
+    return [_finite(float(logits[target])) for target in explained]
+
+
+def _probabilities(
+    results: Results, image: ImageEntry, targets: Sequence[int]
+) -> list[float | None]:
+    """Return the explained classes' probabilities."""
+    chances = results.probabilities(image.index)
+    return [_finite(float(chances[target])) for target in targets]
 
 
 def _peaks(entries: Sequence[MapEntry]) -> dict[str, float]:

@@ -167,7 +167,7 @@ def _write_single(
         language=language,
         words=words,
         prose=prose(results, words, []),
-        summary=fallback_summary(results, measured.summary({}), words),
+        summary=fallback_summary(results, measured.summary(), words),
         policy=policy,
         style=Markup(sheet),
         start=Markup(_START),

@@ -6,6 +6,8 @@ export interface MethodFacts {
   family: "gradient" | "activation" | "perturbation" | "network";
   classSpecific: boolean;
   signed: boolean;
+  /** Whether the difference of two classes' raw maps is the map of their scores' difference. */
+  linear: boolean;
   perLayer: boolean;
   onInput: boolean;
   fuses: boolean;
@@ -178,6 +180,8 @@ export interface Report {
   fused: boolean;
   input: boolean;
   methods: MethodFacts[];
+  /** Whether every image has two explained classes, with opposite logits. */
+  opposite: boolean;
   ranks: number;
   sameClasses: number[] | null;
   channels: string[];

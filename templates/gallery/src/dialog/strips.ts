@@ -5,7 +5,7 @@ import { CONTRAST, type ImageRecord } from "../data/dataset";
 import { availability, layersOf } from "../maps/availability";
 import { frameOf } from "../maps/frames";
 import { nameOf } from "../parts/axes";
-import { all, h, keepFocus } from "../parts/dom";
+import { all, bdi, h, keepFocus } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
 import { className, layerName, t, withChance } from "../parts/words";
 import { change } from "../state/history";
@@ -42,10 +42,6 @@ function nameIn(strip: Strip, id: CellId, image: ImageRecord) {
   if (id.rank === CONTRAST) return className(image, id.rank);
   return withChance(image, id.rank);
 }
-
-/** A name that may be broken behind its dots. */
-const breakable = (name: string) =>
-  name.split(/(?<=\.)/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
 
 /** What all maps of a strip have in common. */
 function headOf(strip: Strip, id: CellId) {
@@ -99,11 +95,7 @@ function entry(strip: Strip, id: CellId, image: ImageRecord) {
       onclick: () => change({ open: idText(id) }),
     },
     frameOf(id, SIDE),
-    h(
-      "span",
-      { class: "name" },
-      ...name.split(" · ").map((line) => h("bdi", {}, ...breakable(line))),
-    ),
+    h("span", { class: "name" }, ...name.split(" · ").map(bdi)),
   );
 }
 

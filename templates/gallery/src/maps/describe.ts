@@ -2,7 +2,7 @@
 import { data, store } from "../app";
 import type { CellId } from "../data/cells";
 import { CONTRAST, type ImageRecord, type Pair, isSubtracted } from "../data/dataset";
-import type { CamCell } from "../data/types";
+import type { CamCell, MethodFacts } from "../data/types";
 import { showsMatrix } from "../parts/axes";
 import {
   className,
@@ -103,16 +103,25 @@ function opacityWords() {
   return t(lift ? "lift.words" : "byValue.words");
 }
 
-/** How the maps are drawn. */
-export function scaleWords() {
+/** Which kinds of maps there are among those of some methods: positive, signed, or contrasts alone. */
+export function kindsOf(methods: MethodFacts[] = data.report.methods, contrast = showsContrast()) {
+  if (contrast) return ["contrast"];
+  return [
+    ...(methods.some((method) => !method.signed) ? ["positive"] : []),
+    ...(methods.some((method) => method.signed) ? ["signed"] : []),
+  ];
+}
+
+/** How maps of some kinds are drawn. */
+export function scaleWords(kinds = kindsOf()) {
   const { scale, colormap, threshold, contours, cells } = store.state;
-  const { peaks, methods } = data.report;
+  const { peaks } = data.report;
   const words = [t(`scale.${scale}.words`)];
   if (scale === "report")
     words.push(t("scale.to", { peak: number(Math.max(...Object.values(peaks))) }));
-  words.push(t("colormap.words", { name: colormap }));
-  if (showsContrast()) words.push(t("contrast.words"));
-  else if (methods.some((method) => method.signed)) words.push(t("signed.words"));
+  if (kinds.includes("positive")) words.push(t("colormap.words", { name: colormap }));
+  if (kinds.includes("contrast")) words.push(t("contrast.words"));
+  if (kinds.includes("signed")) words.push(t("signed.words"));
   words.push(opacityWords());
   if (threshold) words.push(t("threshold.words", { share: percent(threshold / 100) }));
   if (contours) words.push(t("contours.words"));

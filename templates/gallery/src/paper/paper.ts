@@ -2,7 +2,7 @@
 import { data, store } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { MethodProse } from "../data/types";
-import { labelNotes, leftOut, scaleWords } from "../maps/describe";
+import { kindsOf, labelNotes, leftOut, scaleWords } from "../maps/describe";
 import { bdi, byId, definitions, h, linked } from "../parts/dom";
 import { badge, predictions } from "../parts/image";
 import { legend } from "../parts/legend";
@@ -63,6 +63,7 @@ function atAGlance(index: number) {
 /** An image's figures. */
 function sheet(image: ImageRecord, next: () => number) {
   const parts = columnsOf(image);
+  const kinds = kindsOf(data.report.methods, false);
   const figures = parts.map((columns) => {
     const which = parts.length > 1 ? columnWords(image, columns) : "";
     return h(
@@ -74,9 +75,9 @@ function sheet(image: ImageRecord, next: () => number) {
         {},
         h("strong", {}, t("tables.figure", { number: next() })),
         " ",
-        sentences(sheetCaption(image), which, scaleWords()),
+        sentences(sheetCaption(image), which, scaleWords(kinds)),
         " ",
-        legend(),
+        legend(kinds),
       ),
     );
   });

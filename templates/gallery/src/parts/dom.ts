@@ -25,8 +25,12 @@ export function h<T extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** A name from outside, kept apart from the text around it. */
-export const bdi = (text: string) => h("bdi", {}, text);
+/** Behind a dot or an underscore of a name, not of a number. */
+const BREAKS = /(?<=[._])(?=[^\s\d._])|(?<=[^\s\d][._])(?=\d)/u;
+
+/** A name from outside, kept apart from the text around it; it may be broken behind its dots. */
+export const bdi = (text: string) =>
+  h("bdi", {}, ...text.split(BREAKS).flatMap((part, i) => (i ? [h("wbr"), part] : [part])));
 
 /** An element that the page always has. */
 export const byId = <T extends HTMLElement = HTMLElement>(id: string) =>

@@ -53,6 +53,19 @@ function written({ kind, text }: Piece) {
   return kind === "quoted" ? `"${escaped(text)}"` : text;
 }
 
+/** What a reader may call a key, and a word that is none. */
+const KEYS: Record<string, string> = { true: "is", label: "is", pred: "class", predicted: "class" };
+const WORDS: Record<string, string> = { wrong: "right:no", right: "right:yes" };
+
+/** The term that a reader may have meant by one; "" where it seems to be what was meant. */
+export function meant({ text, asks }: Term) {
+  if ("mistake" in asks) {
+    const key = asks.mistake === "key" && KEYS[asks.part.toLowerCase()];
+    return key ? key + text.slice(asks.part.length) : "";
+  }
+  return WORDS[text.toLowerCase()] ?? "";
+}
+
 /** The pieces of each term. */
 function split(query: string) {
   const found: Piece[][] = [[]];

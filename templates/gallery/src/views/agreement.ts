@@ -1,13 +1,13 @@
 // How far pinned maps agree, in numbers.
-import { rankCorrelation, topOverlap } from "../maps/agreement";
+import { COMMON, commonGrid, rankCorrelation, topOverlap } from "../maps/agreement";
+import { isDrawn } from "../maps/look";
 import { h } from "../parts/dom";
 import { percent, sentences, t } from "../parts/words";
-import { onOneGrid } from "./grids";
 import { LETTERS, type Pinned } from "./pins";
 
 /** A table with a line for each pair. */
 export function agreement(pins: Pinned[]) {
-  const remarks = [t("compare.caution")];
+  const remarks = [t("compare.caution", { side: COMMON })];
   if (new Set(pins.map((pin) => pin.image.index)).size > 1) remarks.push(t("compare.otherImages"));
   const heads = [t("compare.correlation"), t("compare.overlap")];
   return h(
@@ -30,10 +30,12 @@ export function pairsOf(count: number) {
   return places.flatMap((a) => places.slice(a + 1).map((b) => [a, b]));
 }
 
+const gridOf = ({ image, cam }: Pinned) => (isDrawn(cam) ? commonGrid(image, cam) : null);
+
 function line(pins: Pinned[], a: number, b: number) {
-  const maps = onOneGrid(pins[a], pins[b]);
-  const correlation = maps ? rankCorrelation(maps.first, maps.second) : NaN;
-  const overlap = maps ? topOverlap(maps.first, maps.second) : NaN;
+  const [one, other] = [a, b].map((place) => gridOf(pins[place]));
+  const correlation = one && other ? rankCorrelation(one, other) : NaN;
+  const overlap = one && other && !Number.isNaN(correlation) ? topOverlap(one, other) : NaN;
   return h(
     "tr",
     {},

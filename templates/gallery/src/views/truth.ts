@@ -88,11 +88,12 @@ function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: stri
 }
 
 /** What the maps in the middle are, and what their colours mean. */
-function caption(image: ImageRecord, pair: Pair, { key }: MethodFacts, layer: string) {
+function caption(image: ImageRecord, pair: Pair, { key, linear }: MethodFacts, layer: string) {
   const names = pairNames(image, pair);
   const cam = data.camOf(image, { image: image.index, rank: CONTRAST, method: key, layer });
   return [
     h("p", { class: "hint" }, contrastWords(image, cam)),
+    ...(data.report.opposite && linear ? [h("p", { class: "hint" }, t("truth.opposite"))] : []),
     h(
       "p",
       { class: "bar-row" },

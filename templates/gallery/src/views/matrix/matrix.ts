@@ -2,7 +2,7 @@
 import { data, store } from "../../app";
 import type { CellId } from "../../data/cells";
 import { CONTRAST, PREDICTED, TRUE } from "../../data/dataset";
-import { labelNotes, leftOut, pairNames } from "../../maps/describe";
+import { kindsOf, labelNotes, leftOut, pairNames } from "../../maps/describe";
 import { FIELD, MAX_IMAGES_ON_AXIS, nameOf, ofOneImage, valuesOf } from "../../parts/axes";
 import { pager } from "../../parts/chooser";
 import { h, keepFocus } from "../../parts/dom";
@@ -15,6 +15,7 @@ import { APPEARANCE, FILTER, concerns } from "../../state/state";
 import { truthPanel } from "../truth";
 import { type View, viewRoot } from "../view";
 import { AXES, headLine, many } from "./head";
+import { shownMethods } from "./methods";
 import { refreshNumbers } from "./numbers";
 import { offerPin } from "./pinning";
 import { isOnTable, planOf } from "./plan";
@@ -78,11 +79,13 @@ const imagesShown = () =>
 function build() {
   const image = isOnTable("image") ? null : (data.knownImage(store.state.image) ?? null);
   const caption = captionWords();
+  const keys = isOnTable("method") ? shownMethods() : [store.state.method];
+  const kinds = kindsOf(keys.map((key) => data.methodOf(key)));
   const paged = isOnTable("image") && chosenImages().length > MAX_IMAGES_ON_AXIS;
   const foot = h(
     "div",
     { class: "below" },
-    figureCaption(caption),
+    figureCaption(caption, kinds),
     store.state.numbers && h("p", { class: "hint" }, t("matrix.numbers")),
     ...notes([...(image ? labelNotes(image) : []), ...columnNotes(), ...prose().leftOut]),
     paged ? pager(MAX_IMAGES_ON_AXIS) : null,

@@ -1,8 +1,8 @@
 // Which methods a table shows, in what order, and the chips that choose them.
 import { data, store } from "../../app";
-import { type ImageRecord, levelsOf } from "../../data/dataset";
+import type { ImageRecord } from "../../data/dataset";
 import type { MethodFacts } from "../../data/types";
-import { rankCorrelation } from "../../maps/agreement";
+import { commonGrid, rankCorrelation } from "../../maps/agreement";
 import { isDrawn } from "../../maps/look";
 import { button, checkbox, keepPressed, select } from "../../parts/controls";
 import { h } from "../../parts/dom";
@@ -56,7 +56,7 @@ export function familyOf(key: string) {
 }
 
 /**
- * How far each method's maps order the cells of an image as those of the selected method do:
+ * How far each method's maps order the cells of a common grid as those of the selected method do:
  * the median of Spearman's rank correlation over the layers where both have a map.
  */
 export function agreement(image: ImageRecord) {
@@ -83,10 +83,8 @@ function correlation(image: ImageRecord, methods: string[], layer: string, rank:
   const [one, other] = methods.map((method) =>
     data.camOf(image, { image: image.index, rank: place, method, layer }),
   );
-  if (!isDrawn(one) || !isDrawn(other) || one.width !== other.width) return NaN;
-  if (one.height !== other.height) return NaN;
-  const levels = [one, other].map((cam) => Float64Array.from(levelsOf(image, cam)));
-  return rankCorrelation(levels[0], levels[1]);
+  if (!isDrawn(one) || !isDrawn(other)) return NaN;
+  return rankCorrelation(commonGrid(image, one), commonGrid(image, other));
 }
 
 /** How many methods are shown. */

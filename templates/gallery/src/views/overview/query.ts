@@ -3,7 +3,7 @@ import { data, store } from "../../app";
 import { button, search } from "../../parts/controls";
 import { all, bdi, h } from "../../parts/dom";
 import { t } from "../../parts/words";
-import { parse, quote } from "../../query/parse";
+import { meant, parse, quote } from "../../query/parse";
 import { without } from "../../query/write";
 import { change } from "../../state/history";
 import { vocabularyOf } from "../../state/selection";
@@ -32,12 +32,14 @@ export function queryLine() {
   open.title = t("query.help");
   const root = h("div", { class: "query" }, line, open, help, mistakes);
   const refresh = () => {
-    const told = terms().flatMap((term) =>
-      "mistake" in term.asks ? [mistakeWords(term, term.asks)] : [],
-    );
-    mistakes.textContent = told.join(t("space"));
-    for (const input of all("input", line))
-      input.setAttribute("aria-invalid", String(told.length > 0));
+    const found = terms();
+    const told = found.flatMap((term) => [
+      "mistake" in term.asks && mistakeWords(term, term.asks),
+      meant(term) && t("query.meant", { query: meant(term) }),
+    ]);
+    mistakes.textContent = told.filter(Boolean).join(t("space"));
+    const invalid = found.some(({ asks }) => "mistake" in asks);
+    for (const input of all("input", line)) input.setAttribute("aria-invalid", String(invalid));
   };
   refresh();
   return { root, refresh };

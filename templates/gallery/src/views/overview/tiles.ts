@@ -88,6 +88,6 @@ function tileOf(place: number, id: CellId) {
     wrong &&
       h("span", { class: "wrong", dir: "auto" }, `✗ ${t("chip.is", { name: classes[label] })}`),
   );
-  tile.style.setProperty("--aspect", String(Math.min(Math.max(width / height, 0.5), 2.5)));
+  tile.style.setProperty("--shape", String(Math.min(Math.max(width / height, 0.5), 2.5)));
   return tile;
 }

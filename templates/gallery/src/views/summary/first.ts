@@ -4,6 +4,7 @@ import { PREDICTED } from "../../data/dataset";
 import type { Summary } from "../../data/types";
 import { layerFor } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
+import { kindsOf } from "../../maps/describe";
 import { SIDES } from "../../maps/frames";
 import { bdi, h } from "../../parts/dom";
 import { badge, topHint } from "../../parts/image";
@@ -17,7 +18,8 @@ export function readFirst() {
   if (!first.length) return null;
   const tiles = h("ul", { class: "chosen" }, ...first.map(tile));
   enableRoving(tiles);
-  return part("first", tiles, figureCaption(said(rule)));
+  const kinds = kindsOf([data.methodOf(store.state.method)], false);
+  return part("first", tiles, figureCaption(said(rule), kinds));
 }
 
 function tile({ image, reasons }: Summary["first"][number]) {

@@ -6,7 +6,8 @@ import { bdi, h } from "../../parts/dom";
 import { t } from "../../parts/words";
 import { linkTo } from "../../state/history";
 
-export const said = (text: Said) => text[store.state.language];
+/** A sentence; a correlation stays on one line with its sign. */
+export const said = (text: Said) => text[store.state.language].replaceAll("ρ ", "ρ\u00a0");
 
 /** A link to what shows a claim, whatever was chosen before. */
 export const leadTo = (place: Place) =>

@@ -3,6 +3,7 @@ import { data } from "../../app";
 import { h } from "../../parts/dom";
 import { showsMatrix } from "../../parts/axes";
 import { MAX_IN_STRIP } from "../../parts/image";
+import { kindsOf } from "../../maps/describe";
 import { figureCaption } from "../../parts/legend";
 import { failedList, failedTitle } from "../../parts/notes";
 import { t } from "../../parts/words";
@@ -14,7 +15,7 @@ import { readFirst } from "./first";
 import { answers, asked, outcome } from "./outcome";
 import { confidence, confusion, reliability } from "./predictions";
 import { claims, part } from "./said";
-import { lastLayer, resultTable } from "./table";
+import { lastLayer, methodsShown, resultTable } from "./table";
 import { trust } from "./trust";
 
 export const summaryView = (): View | Promise<View> =>
@@ -30,7 +31,7 @@ async function ofFew(): Promise<View> {
     "summary",
     h("header", { class: "lead" }, outcome(), answers()),
     resultTable(images),
-    figureCaption(t("summary.table", { layer: lastLayer() })),
+    figureCaption(t("summary.table", { layer: lastLayer() }), kindsOf(methodsShown(), false)),
     depth.root,
     ...shown(findings("writing"), confusion(), cautions(), failed()),
     asked(),

@@ -8,7 +8,7 @@ import { photoOf } from "../../maps/frames";
 import { bdi, h } from "../../parts/dom";
 import { badge, predictions } from "../../parts/image";
 import { enableRoving } from "../../parts/roving";
-import { percent, probability, rankName, t } from "../../parts/words";
+import { layerName, percent, probability, rankName, t } from "../../parts/words";
 import { isRight } from "../../query/match";
 import { leadToImage, said } from "./said";
 
@@ -41,6 +41,12 @@ function columns(): Column[] {
   return [...ofClasses, ...agnostic.map(({ key }) => ({ rank: null, method: key }))];
 }
 
+/** Methods whose maps are in the table. */
+export const methodsShown = () =>
+  columns()
+    .slice(0, MAX_MAPS)
+    .map(({ method }) => data.methodOf(method));
+
 export function resultTable(images: ImageRecord[]) {
   const all = columns();
   const shown = all.slice(0, MAX_MAPS);
@@ -65,6 +71,8 @@ function classHeads(columns: Column[]) {
       "th",
       { scope: "colgroup", colSpan: count(rank) },
       bdi(rank === null ? t("class.any") : rankName(rank)),
+      " · ",
+      bdi(layerName(lastLayer()).replace(" · ", " ")),
     ),
   );
   const both = (kind: string, words: string) =>

@@ -11,7 +11,13 @@ export function trust() {
   const layers = [...new Set(trust.map((one) => one.layer))];
   const doubts = trust.some((one) => one.verdict);
   const keys = ["method", "area", "empty", "correlation", ...(doubts ? ["verdict"] : [])];
-  const heads = keys.map((key) => h("th", { scope: "col" }, t(`summary.trust.${key}`)));
+  const heads = keys.map((key) =>
+    h(
+      "th",
+      { scope: "col", title: key === "correlation" ? t("summary.trust.correlation.hint") : "" },
+      t(`summary.trust.${key}`),
+    ),
+  );
   const table = h(
     "table",
     { class: "numbers" },

@@ -9,7 +9,7 @@ import { channelBar, drawChannel, gridOf, present } from "../views/features";
 const SIDE = 42;
 
 /** Pixels between two feature maps. */
-const GAP = 1;
+const GAP = 2;
 
 /** Pixels of a number. */
 const NUMBER = 7;

@@ -61,7 +61,7 @@ def test_a_hundred_and_twenty_images_build_and_paint_one_page(
     report = render_gallery(out, layout=layout)
     if layout == "single":
         assert report.stat().st_size <= 120 * 119 * KB
-    page = visit(out, "v=overview", height=4000, counted=True)
+    page = visit(out, "v=overview", height=8000, counted=True)
     until(page, ALL_DRAWN)
     assert page.locator(".tile").count() == 100
     assert work(page)["painted"] == page.locator("#view canvas.heat").count() <= 100
@@ -113,7 +113,7 @@ def test_ten_thousand_images_take_no_more_disk_than_budgeted(ten_thousand: Path)
 def test_opening_ten_thousand_images_builds_reads_and_paints_one_page(
     visit: Visit, ten_thousand: Path
 ) -> None:
-    page = visit(ten_thousand, "v=overview", height=4200, counted=True)
+    page = visit(ten_thousand, "v=overview", height=8000, counted=True)
     until(page, ALL_DRAWN)
     assert page.locator(".tile").count() == 100
     assert node_count(page) <= 2000
@@ -126,7 +126,7 @@ def test_opening_ten_thousand_images_builds_reads_and_paints_one_page(
 def test_turning_pages_of_ten_thousand_images_paints_each_map_once_and_keeps_little(
     visit: Visit, ten_thousand: Path
 ) -> None:
-    page = visit(ten_thousand, "v=overview", height=4200, counted=True)
+    page = visit(ten_thousand, "v=overview", height=8000, counted=True)
     until(page, ALL_DRAWN)
     maps = page.locator("#view canvas.heat").count()
     for turned in range(1, 11):

@@ -2,6 +2,7 @@
 import { data, store } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { LayerChannels } from "../data/types";
+import { tableName } from "../maps/look";
 import { announce } from "../parts/announce";
 import { imageSteps } from "../parts/chooser";
 import {
@@ -14,6 +15,7 @@ import {
 } from "../parts/controls";
 import { bdi, byId, h, keepFocus } from "../parts/dom";
 import { MAX_IN_STRIP, strip } from "../parts/image";
+import { paintColours } from "../parts/legend";
 import { notes } from "../parts/notes";
 import { enableRoving } from "../parts/roving";
 import { layerDetails, number, t } from "../parts/words";
@@ -51,13 +53,14 @@ export async function channelsView(): Promise<View> {
   let maps = grid(features);
   const sum = weightedSum(features);
   const picks = pickers(layer);
-  let said = caption(features);
   const few = data.report.images.index.length <= MAX_IN_STRIP;
+  const [from, bar] = channelBar(layer);
+  const key = h("span", { class: "bar-row" }, from, bar, t("legend.channel"));
   const root = viewRoot(
     "channels",
     title,
     h("div", { class: "switches" }, few ? strip() : imageSteps(fileName(image)), ...choices()),
-    said,
+    h("p", { class: "figcaption" }, captionOf(image), " ", key),
     h("div", { class: "channels" }, maps.root, h("div", { class: "aside" }, sum.root, ...picks)),
   );
   const update: View["update"] = (changed) => {
@@ -65,8 +68,7 @@ export async function channelsView(): Promise<View> {
     refreshControls(root);
     if (concerns(changed, "colormap", "cells")) {
       maps.redraw();
-      const before = said;
-      before.replaceWith((said = caption(features)));
+      paintColours(bar, tableName(layer));
     }
     if (concerns(changed, "picked", ...LOOKS)) sum.redraw();
     if (!changed.has("channelSort")) return true;
@@ -78,13 +80,10 @@ export async function channelsView(): Promise<View> {
   return { root, update, uses: USED };
 }
 
-/** What is shown, and what its colours mean. */
-function caption({ image, layer }: Features) {
+/** What is shown. */
+function captionOf(image: ImageRecord) {
   const { channelLayer } = store.state;
-  const what = [image.file, channelLayer, ...layerDetails(channelLayer)].join(" · ");
-  const [from, bar] = channelBar(layer);
-  const key = h("span", { class: "bar-row" }, from, bar, t("legend.channel"));
-  return h("p", { class: "figcaption" }, what, " ", key);
+  return [image.file, channelLayer, ...layerDetails(channelLayer)].join(" · ");
 }
 
 /** What to do where a run kept no feature maps. */

@@ -60,7 +60,7 @@ export function channelLevels(image: ImageRecord, layer: LayerChannels, channel:
 export const gridOf = (count: number) => Math.max(1, Math.round(Math.sqrt(count)));
 
 /** The colours of a layer's feature maps, and what they start from. */
-export const channelBar = (layer: LayerChannels): [from: string, bar: HTMLElement] => [
+export const channelBar = (layer: LayerChannels): [from: string, bar: HTMLCanvasElement] => [
   layer.signed ? "−1" : "0",
   colourBar(tableName(layer), t("legend")),
 ];

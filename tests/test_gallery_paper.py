@@ -39,7 +39,7 @@ def test_each_image_has_one_page_with_caption_and_colour_bar(
     open_report: "Open", course: Path, language: str
 ) -> None:
     pages = printed(open_report(course, link=f"#lang={language}"), "matrix")
-    assert len(pages) == 1 + 2 * len(FILES) + 3, "cover, maps and channels of each, methods, model"
+    assert len(pages) == 1 + 2 * len(FILES) + 2, "cover, maps and channels of each, methods, model"
     bar, figure = {"en": ("each map’s maximum", "Figure"), "zh": ("每张热力图的最大值", "图")}[
         language
     ]

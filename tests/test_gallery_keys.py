@@ -192,6 +192,7 @@ def test_letters_are_commands_until_they_are_switched_off(open_report: Open, rep
     letters.check()
     page.keyboard.press("Escape")
     page.keyboard.press("-")
+    settle(page)
     assert opacity() == "90%"
 
 

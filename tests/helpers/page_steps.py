@@ -35,9 +35,9 @@ def fields(page: Page) -> dict[str, str]:
 
 
 def texts(page: Page, selector: str) -> list[str]:
-    """Return the text of every element that a selector finds."""
+    """Return the text of every element found, with plain spaces for those that do not break."""
     found: list[str] = page.eval_on_selector_all(selector, "all => all.map(e => e.textContent)")
-    return found
+    return [text.replace("\xa0", " ") for text in found]
 
 
 def focused(page: Page) -> str:

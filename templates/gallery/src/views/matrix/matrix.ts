@@ -119,6 +119,10 @@ function captionWords() {
   });
   const words = { what: of.join(t("comma")), rows: many(rows), columns: many(columns) };
   let said = t(fused ? "matrix.captionFused" : "matrix.caption", words);
-  if (pair) said = t("matrix.captionContrast", { ...words, ...pair });
+  if (pair) {
+    const { first, second } = pair;
+    const { what, rows: down, columns: along } = words;
+    said = t("matrix.captionContrast", { what, rows: down, columns: along, first, second });
+  }
   return beside === "none" ? said : sentences(said, t("matrix.groups", { groups: many(beside) }));
 }

@@ -55,8 +55,12 @@ export function showHelp() {
   );
 }
 
+/** Open the help; from the menu, the focus comes back to the button that opens that. */
 export function openHelp() {
-  if (!help().open) help().showModal();
+  if (help().open) return;
+  const menu = document.activeElement?.closest("[popover]");
+  document.querySelector<HTMLElement>(`[popovertarget="${menu?.id}"]`)?.focus();
+  help().showModal();
 }
 
 /** Show the next or previous class, where one is chosen for the view. */

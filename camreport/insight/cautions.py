@@ -65,8 +65,7 @@ def _model(manifest: Manifest, count: int) -> Iterator[Finding]:
 
 def _opposite(manifest: Manifest, count: int, opposite: bool) -> Iterator[Finding]:
     shown = [METHODS[key] for key in manifest.shown_methods]
-    component = "eigen" in manifest.smooth
-    linear = [one for one in shown if one.linear and not (component and one.supports_smoothing)]
+    linear = [method for method in shown if method.is_linear(manifest.smooth)]
     if opposite and linear:
         names = ", ".join(method.name for method in linear)
         yield Finding(message("insight.caution.opposite", methods=names), count, PROVENANCE)

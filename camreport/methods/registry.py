@@ -5,7 +5,7 @@ an oracle in ``tests/helpers/reference.py``. Nothing here imports torch.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
@@ -119,6 +119,13 @@ class Method:
     max_positions: int | None = None
     opt_in: bool = False
     aliases: tuple[str, ...] = ()
+
+    def is_linear(self, smooth: Collection[str]) -> bool:
+        """Return whether its raw map is linear in the score under some smoothing options.
+
+        A map's first principal component (``eigen``) is not.
+        """
+        return self.linear and not (self.supports_smoothing and "eigen" in smooth)
 
     @property
     def meaning(self) -> Message:

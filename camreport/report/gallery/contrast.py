@@ -43,5 +43,4 @@ def is_exact(method: Method, smooth: Sequence[str]) -> bool:
 
     Channels apart are left out: the strongest one of each map is drawn, not the same one.
     """
-    component = method.supports_smoothing and "eigen" in smooth
-    return method.linear and method.per_class and not (method.per_channel or component)
+    return method.is_linear(smooth) and method.per_class and not method.per_channel

@@ -1,0 +1,1 @@
+"""Evidence: measures of how much a map deserves belief; pure functions of arrays."""

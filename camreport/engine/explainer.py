@@ -22,11 +22,10 @@ from camreport.engine.passes import PASSES, Passes, passes_of
 from camreport.engine.plan import Options, Plan, Skip, make_draft
 from camreport.engine.probe import ONE_IMAGE_TOO_MUCH, checked_draft, make_plan
 from camreport.engine.targets import Targets, as_indices, choose_targets, of_rows
-from camreport.engine.variants import Make, variant_logits
+from camreport.engine.variants import Finished, Make, variant_logits
 from camreport.errors import LayerError, MemoryLimitError, ModelError
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message
-from camreport.messages.progress import Progress as Finished
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
 from camreport.methods.fusion import fuse
 from camreport.network.address import Layer

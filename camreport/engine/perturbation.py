@@ -20,7 +20,8 @@ from camreport.engine.plan import CheckedTail
 from camreport.engine.score import scores
 from camreport.engine.variants import in_chunks, logits_without_gradients, slices
 from camreport.methods import Method
-from camreport.methods.registry import ABLATED, KEPT, MASKED
+from camreport.methods.registry import ABLATED, KEPT, MASKED, SHARED_MASKS
+from camreport.metrics.effect import MASKS
 from camreport.network.graph import Entry, Tail, whole_model
 from camreport.network.logits import logits_of
 from camreport.network.memory import is_out_of_memory
@@ -64,6 +65,8 @@ def tail_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[
 def variants_of(method: Method, activation: Tensor) -> int:
     """Return how many variants a method needs at a layer, for all images together."""
     count, channels, height, width = activation.shape
+    if method.needs is SHARED_MASKS:
+        return count * MASKS
     if method.needs is KEPT:
         return count * height * width
     return count * channels if method.needs in (MASKED, ABLATED) else 0

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from camreport.engine.cost import Cost
 from camreport.engine.memory import Limits, give_back_cached
 from camreport.engine.plan import Plan
-from camreport.messages.progress import Progress
 from camreport.network.logits import logits_of
 from camreport.network.memory import is_out_of_memory
 from camreport.network.state import device_of, forward_without_gradients, to_model
@@ -16,9 +15,12 @@ from camreport.network.state import device_of, forward_without_gradients, to_mod
 Make = Callable[[slice], Tensor]
 """Makes the changed images of a slice of a range, ``(m, 3, H, W)``."""
 
+Finished = Callable[[int], None]
+"""Called with the number of further finished images."""
+
 
 def variant_logits(
-    module: nn.Module, plan: Plan, limits: Limits, count: int, make: Make, progress: Progress
+    module: nn.Module, plan: Plan, limits: Limits, count: int, make: Make, progress: Finished
 ) -> tuple[Tensor, Cost]:
     """Return the logits of changed images that are made chunk by chunk, and what they cost.
 

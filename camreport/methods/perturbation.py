@@ -207,7 +207,7 @@ def measured(drops: "Tensor", fit: "Tensor") -> "Tensor":
 
     Args:
         drops: of the scores of K classes under M masks, ``(..., M, K)``.
-        fit: the solution, from drops to cells, ``(h, w, M)``.
+        fit: the solution, from drops to cells, ``(..., h, w, M)``.
 
     Returns:
         maps ``(..., K, h, w)``, in units of the score per cell, signed.
@@ -220,8 +220,8 @@ def measured(drops: "Tensor", fit: "Tensor") -> "Tensor":
         >>> measured(torch.tensor([[4.0], [6.0]]), torch.tensor([[[1.0, 0.0], [0.5, 0.5]]]))
         tensor([[[4., 5.]]])
     """
-    flat = drops.mT @ fit.flatten(0, 1).mT  # (..., K, h * w)
-    return flat.reshape(*flat.shape[:-1], *fit.shape[:2])
+    flat = drops.mT @ fit.flatten(-3, -2).mT  # (..., K, h * w)
+    return flat.reshape(*flat.shape[:-1], *fit.shape[-3:-1])
 
 
 def _combine(weight: "Tensor", activation: "Tensor") -> "Tensor":

@@ -1,4 +1,4 @@
-"""Do the places that a map marks matter to the score? Asked with masks that no map has chosen.
+"""Whether the places that a map marks matter to the score, asked with masks of no map's choice.
 
 The masks are the same for every image, map and class, so that the forwards of an image serve all
 its maps with one matrix product, and the effect of each cell on each score is measured besides.

@@ -6,7 +6,9 @@ from camreport.metrics import (  # noqa: F401 # isort: skip
     contrast,
     effect,
     order,
+    learned,
     extent,
+    regions,
 )
 from camreport.metrics.registry import METRICS, Metric, Number, metric, resolve_metrics
 

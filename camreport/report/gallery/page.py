@@ -176,13 +176,18 @@ def report_data(
         **_shown(manifest, totals, repeats),
         **_colours(),
         "images": columns(results.readable)
-        | {"true": totals.true_slots, "numbers": measured.columns},
+        | {
+            "true": totals.true_slots,
+            "numbers": measured.columns,
+            "sampled": {"places": [], "numbers": {}},
+        },
         "prose": {
             code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
         "summary": measured.summary(opposite=bool(totals.opposite)).to_json(),
+        "evidence": None,
     }
 
 

@@ -65,6 +65,13 @@ def prose(
         },
         "quantity": _quantity(manifest, words),
         "provenance": _provenance(manifest, words, reduced_detail),
+        "evidence": {
+            "facts": [],
+            "questions": {},
+            "numbers": {},
+            "controls": {},
+            "undefined": {},
+        },
     }
 
 

@@ -159,7 +159,14 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
     }
     joined = b"".join(levels.parts)
     jpeg, size = _photo(results, image, detail.photo_side)
-    shipped = {"cells": [entry.to_json() for entry in entries], "channels": channels}
+    shipped = {
+        "cells": [entry.to_json() for entry in entries],
+        "channels": channels,
+        "controls": [],
+        "scrambled": [],
+        "numbers": {},
+        "curves": {},
+    }
     data = {
         "index": image.index,
         "file": image.file,
@@ -171,6 +178,7 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
         "logits": logits,
         "probabilities": _probabilities(results, image, targets),
         "maps": _packed(shipped, joined, detail.deflated),
+        "regions": [],
     }
     return ImageRecord(
         data=data,

@@ -65,13 +65,6 @@ def prose(
         },
         "quantity": _quantity(manifest, words),
         "provenance": _provenance(manifest, words, reduced_detail),
-        "evidence": {
-            "facts": [],
-            "questions": {},
-            "numbers": {},
-            "controls": {},
-            "undefined": {},
-        },
     }
 
 

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 import camreport
 from camreport.insight.cache import numbered_images
-from camreport.insight.resampling import resampled
+from camreport.metrics.grids import resampled
 from camreport.report.heatmap import (
     ZERO,
     QuantisedCam,

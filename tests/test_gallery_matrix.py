@@ -12,8 +12,8 @@ from helpers.report_cells import cell, ready, show
 from playwright.sync_api import Page
 
 import camreport
-from camreport.insight.resampling import resampled
 from camreport.methods import METHODS
+from camreport.metrics.grids import resampled
 from camreport.results.reader import load_results
 
 pytestmark = [

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from camreport.insight.numbers import AREA_GRID, GRID, MAX_ROWS, ShardNumbers, measure
-from camreport.insight.resampling import resampled
+from camreport.metrics.grids import resampled
 from camreport.results.schema import MapKey
 from camreport.results.shards import Arrays
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.insight.drawn import drawn
-from camreport.insight.resampling import enlarged, resampled
 from camreport.methods import METHODS, Method
+from camreport.metrics.grids import enlarged, resampled
+from camreport.metrics.ranks import average_ranks
 from camreport.results.reader import probabilities
 from camreport.results.schema import LOGITS, TARGETS, MapKey
 from camreport.results.shards import Arrays
@@ -286,18 +287,8 @@ class _Ranked:
     def of(cls, grid: NDArray[np.float64]) -> "_Ranked":
         """Rank the cells of maps ``(n, K, 14, 14)``; equal cells share their average rank."""
         levels = np.floor(grid * LEVELS + 0.5).astype(np.uint16).reshape(*grid.shape[:2], -1)
-        order = np.argsort(levels, -1, kind="stable")
-        ordered = np.take_along_axis(levels, order, -1)
-        places = np.arange(levels.shape[-1])
-        steps = ordered[..., 1:] != ordered[..., :-1]
-        first, last = np.zeros_like(order), np.full_like(order, places[-1])
-        first[..., 1:] = np.where(steps, places[1:], 0)
-        last[..., :-1] = np.where(steps, places[:-1], places[-1])
-        first = np.maximum.accumulate(first, -1)
-        last = np.minimum.accumulate(last[..., ::-1], -1)[..., ::-1]
-        ranks = np.empty(levels.shape, np.float32)
-        np.put_along_axis(ranks, order, (first + last - places[-1]).astype(np.float32), -1)
-        least = np.maximum(ordered[..., -TOP_CELLS], 1)
+        ranks = (2 * average_ranks(levels) - (levels.shape[-1] + 1)).astype(np.float32)
+        least = np.maximum(np.sort(levels, -1)[..., -TOP_CELLS], 1)
         return cls(ranks, (levels >= least[..., None]).astype(np.float32))
 
 

@@ -15,6 +15,7 @@ from camreport.images.pixels import jpeg_bytes
 from camreport.methods import METHODS, Method
 from camreport.report.appearance import appearance, seen_part
 from camreport.report.gallery.contrast import CONTRAST, contrasts
+from camreport.report.gallery.evidence import image_evidence
 from camreport.report.heatmap import State, quantise, signed_picture
 from camreport.results.reader import Channels, MapRecord, Record, Results
 from camreport.results.schema import FUSED, TARGETS, ImageEntry, Manifest
@@ -159,14 +160,8 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
     }
     joined = b"".join(levels.parts)
     jpeg, size = _photo(results, image, detail.photo_side)
-    shipped = {
-        "cells": [entry.to_json() for entry in entries],
-        "channels": channels,
-        "controls": [],
-        "scrambled": [],
-        "numbers": {},
-        "curves": {},
-    }
+    shipped = {"cells": [entry.to_json() for entry in entries], "channels": channels}
+    shipped |= image_evidence()
     data = {
         "index": image.index,
         "file": image.file,

@@ -195,20 +195,22 @@ export interface ImageColumns {
   sampled: { places: number[]; numbers: Record<string, (number | null)[]> };
 }
 
-/** A number of the evidence: its least and greatest value, and which of them speaks for a map. */
+/**
+ * A number of the evidence: its least and greatest value, which of them speaks for a map, and what
+ * it is expected to be of a map that knows nothing.
+ */
 export interface EvidenceNumber {
   key: string;
   better: "high" | "low" | null;
   low: number | null;
   high: number | null;
+  chance: number | null;
 }
 
 /** A question of the evidence. The first of its numbers has its key, and answers it. */
 export interface EvidenceQuestion {
   key: string;
   coverage: "all" | "sample" | "collages";
-  /** Where no map can be told from chance. */
-  chance: number | null;
   numbers: EvidenceNumber[];
 }
 
@@ -256,6 +258,8 @@ export interface Evidence {
   baseline: string;
   /** Seed of the scrambled network whose maps are shipped; null where there are none. */
   scrambled: number | null;
+  /** Images drawn by the seed, on which medians and intervals rest; null where it is all of them. */
+  drawn: number | null;
   questions: EvidenceQuestion[];
   rows: { key: string; control: boolean }[];
   layers: string[];

@@ -70,7 +70,7 @@ export async function showCell(changed: Changed<State>) {
 /** Fill the dialog for an image; its maps come and go in what is there. */
 function build(first: Open): Shown {
   const title = h("h2", { id: "cell-title" });
-  const details = h("p", { class: "hint" });
+  const details = h("p.hint");
   const picture = probe(first);
   const beside = strips(first.image);
   const scale = colourScale();
@@ -99,21 +99,9 @@ function build(first: Open): Shown {
     now.map = wholeMap(now.image, now.cam);
     find(now);
   };
-  const side = h(
-    "div",
-    { class: "beside" },
-    looks,
-    scale.root,
-    picture.reading,
-    actions(),
-    beside.root,
-    facts.root,
-  );
+  const side = h(".beside", looks, scale.root, picture.reading, actions(), beside.root, facts.root);
   keepFocus(dialog(), () =>
-    dialog().replaceChildren(
-      header(title, details, first.image),
-      h("div", { class: "stage" }, picture.root, side),
-    ),
+    dialog().replaceChildren(header(title, details, first.image), h(".stage", picture.root, side)),
   );
   dialog().style.setProperty("--aspect", String(first.image.width / first.image.height));
   return { ...first, show, look, key: picture.key };
@@ -123,8 +111,7 @@ function build(first: Open): Shown {
 const header = (title: HTMLElement, details: HTMLElement, image: ImageRecord) =>
   h(
     "header",
-    {},
-    h("div", {}, title, details, badge(data.placeOf(image.index))),
+    h("div", title, details, badge(data.placeOf(image.index))),
     button(t("close"), "close", () => dialog().close()),
   );
 
@@ -134,8 +121,7 @@ function actions() {
   const toggleOpen = () => togglePin(store.state.open);
   const save = (as: typeof saveSvg) => () => shown && as(shown.id, shown.image);
   return h(
-    "div",
-    { class: "actions" },
+    ".actions",
     toggle(() => t(pinned() ? "unpin" : "pin"), "pin", pinned, toggleOpen),
     button(t("save"), "save", save(savePng)),
     button(t("save.svg"), "save-svg", save(saveSvg)),
@@ -145,10 +131,10 @@ function actions() {
 
 /** The colours of the scale between its ends. */
 function colourScale() {
-  const bottom = h("span", { class: "bar-bottom" });
+  const bottom = h("span.bar-bottom");
   const canvas = h("canvas", { role: "img", "aria-label": t("cell.bar") });
-  const top = h("span", { class: "bar-top" });
-  const root = h("p", { class: "bar-row" }, bottom, canvas, top);
+  const top = h("span.bar-top");
+  const root = h("p.bar-row", bottom, canvas, top);
   const show = ({ image, cam }: Open) => {
     root.hidden = !isDrawn(cam);
     if (!isDrawn(cam)) return;

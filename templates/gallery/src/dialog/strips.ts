@@ -54,7 +54,7 @@ function headOf(strip: Strip, id: CellId) {
 export function strips(image: ImageRecord) {
   const sections = STRIPS.map((strip) => section(strip, image));
   return {
-    root: h("div", { class: "strips" }, ...sections.map(({ root }) => root)),
+    root: h(".strips", ...sections.map(({ root }) => root)),
     show: (id: CellId) => {
       for (const { show } of sections) show(id);
     },
@@ -63,8 +63,8 @@ export function strips(image: ImageRecord) {
 
 function section(strip: Strip, image: ImageRecord) {
   const head = h("h3");
-  const list = h("div", { class: "neighbours", role: "group" });
-  const root = h("section", {}, head, list);
+  const list = h(".neighbours", { role: "group" });
+  const root = h("section", head, list);
   enableRoving(list, ".neighbour");
   let there = "";
   const show = (id: CellId) => {
@@ -86,16 +86,15 @@ function section(strip: Strip, image: ImageRecord) {
 function entry(strip: Strip, id: CellId, image: ImageRecord) {
   const name = nameIn(strip, id, image);
   return h(
-    "button",
+    "button.neighbour",
     {
-      class: "neighbour",
       type: "button",
       "data-id": idText(id),
       "data-focus": `${strip} ${id[strip === "class" ? "rank" : strip]}`,
       onclick: () => change({ open: idText(id) }),
     },
     frameOf(id, SIDE),
-    h("span", { class: "name" }, ...name.split(" · ").map(bdi)),
+    h("span.name", ...name.split(" · ").map(bdi)),
   );
 }
 

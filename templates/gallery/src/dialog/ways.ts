@@ -29,8 +29,8 @@ export function ways(inColours: boolean) {
     return now.show === show && (show !== "photo" || now.contours === contours);
   };
   return h(
-    "div",
-    { class: "segments", role: "group", "aria-label": t("show") },
+    ".segments",
+    { role: "group", "aria-label": t("show") },
     ...(inColours ? WAYS_IN_COLOURS : WAYS).map(([name, look]) =>
       toggle(
         () => t(`show.${name}`),

@@ -51,7 +51,7 @@ const observer = new IntersectionObserver(
 
 /** An empty frame with the shape of a photograph. */
 function emptyFrame(index: number, photo: HTMLImageElement) {
-  const frame = h("span", { class: "frame" }, photo);
+  const frame = h("span.frame", photo);
   const [width, height] = data.report.images.size[data.placeOf(index)] ?? [1, 1];
   shape(frame, width, height);
   return frame;
@@ -114,7 +114,7 @@ async function load(frame: HTMLElement, drawing: Drawing) {
 
 function sayMissing(frame: HTMLElement, id: CellId) {
   const said = t("cell.missing");
-  frame.replaceChildren(h("span", { class: "label" }, said));
+  frame.replaceChildren(h("span.label", said));
   const what = [describe(id), said].join(t("comma"));
   frame.closest(".cell")?.setAttribute("aria-label", t("cell.button", { what }));
 }
@@ -145,7 +145,7 @@ function colour(canvas: HTMLCanvasElement, image: Source, cam: CamCell, side: nu
   paint(canvas, index, height, width, lookOf(cam));
   const lines = canvas.parentElement?.querySelector<HTMLCanvasElement>("canvas.lines");
   if (!store.state.contours) return lines?.remove();
-  const drawn = lines ?? h("canvas", { class: "lines" });
+  const drawn = lines ?? h("canvas.lines");
   if (!lines) canvas.after(drawn);
   paintContours(drawn, index, height, width, cam.signed);
 }
@@ -155,15 +155,14 @@ function fill(frame: HTMLElement, drawing: Drawing, image: Source, cam: CamCell 
   const photo = frame.querySelector("img") as HTMLImageElement;
   photo.src = drawing.tile && data.report.folder ? thumbnail(drawing.id.image) : image.photo;
   frame.classList.add(cam?.state ?? "absent");
-  if (cam?.picture)
-    frame.append(over(image, h("img", { class: "picture", src: cam.picture, alt: "" })));
-  else if (cam?.state === "positive") frame.append(over(image, h("canvas", { class: "heat" })));
-  else frame.append(h("span", { class: "label" }, t(`cell.${cam?.state ?? "absent"}`)));
+  if (cam?.picture) frame.append(over(image, h("img.picture", { src: cam.picture, alt: "" })));
+  else if (cam?.state === "positive") frame.append(over(image, h("canvas.heat")));
+  else frame.append(h("span.label", t(`cell.${cam?.state ?? "absent"}`)));
 }
 
 /** Something over the part of a photograph that the model saw. */
 export function over({ seen }: Pick<Ground, "seen">, child: HTMLElement) {
-  const part = h("span", { class: "seen" }, child);
+  const part = h("span.seen", child);
   placeSeen(part, seen);
   return part;
 }
@@ -217,7 +216,7 @@ export function flatten(root: ParentNode) {
     const id = drawings.get(frame)?.id ?? null;
     const image = data.knownImage(id?.image ?? Number(frame.dataset.photo));
     if (!image || frame.querySelector(".picture")) continue;
-    frame.append(h("span", { class: "printed" }, composite(image, id, SIDES.paper)));
+    frame.append(h("span.printed", composite(image, id, SIDES.paper)));
   }
 }
 

@@ -58,8 +58,7 @@ export function imageSteps(middle: Node | null) {
     if (next !== undefined) change({ image: next }, true);
   };
   return h(
-    "div",
-    { class: "with-steps" },
+    ".with-steps",
     button("‹", "previous-image", step(-1), {
       "aria-label": t("previous.image"),
       disabled: place <= 0,
@@ -78,10 +77,10 @@ export function pager(length: number, count = chosenImages().length) {
   const page = pageAmong(count, length);
   const go = (to: number) => () => change({ page: to }, true);
   return h(
-    "nav",
-    { class: "pager", "aria-label": t("pages") },
+    "nav.pager",
+    { "aria-label": t("pages") },
     button(t("previous"), "page-previous", go(page - 1), { disabled: page <= 0 }),
-    h("span", {}, t("page.of", { page: page + 1, pages })),
+    h("span", t("page.of", { page: page + 1, pages })),
     button(t("next"), "page-next", go(page + 1), { disabled: page >= pages - 1 }),
   );
 }

@@ -20,7 +20,7 @@ export function topWords(index: number) {
 export function topHint(index: number) {
   const top = data.topOf(index);
   if (!top) return null;
-  return h("span", { class: "hint" }, bdi(data.report.classes[top[0]]), ` ${probability(top[1])}`);
+  return h("span.hint", bdi(data.report.classes[top[0]]), ` ${probability(top[1])}`);
 }
 
 /** The images to choose from, as photographs with their predictions. */
@@ -71,17 +71,16 @@ export function imageSize(image: ImageRecord) {
 /** The most probable classes as bars. */
 export const predictions = (place: number) =>
   h(
-    "ol",
-    { class: "predictions", "aria-label": t("predictions") },
+    "ol.predictions",
+    { "aria-label": t("predictions") },
     ...data.report.images.top[place].map(([index, fraction]) => {
-      const value = h("span", { class: "value" });
+      const value = h("span.value");
       value.style.width = `${fraction * 100}%`;
       return h(
         "li",
-        {},
-        h("span", { class: "name" }, bdi(data.report.classes[index])),
-        h("span", { class: "bar", "aria-hidden": "true" }, value),
-        h("span", { class: "percent" }, probability(fraction)),
+        h("span.name", bdi(data.report.classes[index])),
+        h("span.bar", { "aria-hidden": "true" }, value),
+        h("span.percent", probability(fraction)),
       );
     }),
   );

@@ -7,7 +7,7 @@ import { change } from "../state/history";
 import { LOOKS, type State, initialState, some } from "../state/state";
 
 export const appearance = () => [
-  h("div", { class: "named" }, h("h2", { id: "appearance-title" }, t("appearance")), resetButton()),
+  h(".named", h("h2", { id: "appearance-title" }, t("appearance")), resetButton()),
   presetButtons(),
   ...sliders(),
   ...choices(),
@@ -62,7 +62,7 @@ function presetButtons() {
     const own = button(t(`preset.${name}`), `preset ${name}`, () => change(look));
     return keepPressed(own, () => shows(look));
   });
-  return h("div", { class: "presets", role: "group", "aria-label": t("presets") }, ...buttons);
+  return h(".presets", { role: "group", "aria-label": t("presets") }, ...buttons);
 }
 
 function sliders() {
@@ -121,8 +121,7 @@ function checks() {
     );
   const apart = () => checkbox(t("apart"), "apart", () => store.state.apart, showApart);
   return h(
-    "div",
-    { class: "checks" },
+    ".checks",
     ...(["byValue", "lift", "contours", "cells", "grey", "numbers"] as const).map(check),
     data.report.methods.some((method) => method.like) ? apart() : null,
   );

@@ -33,25 +33,24 @@ const help = () => byId<HTMLDialogElement>("help");
 
 export function showHelp() {
   const rows = KEYS.map(([keys, what]) => {
-    const shown = keys.split(" ").flatMap((key) => [h("kbd", {}, key), " "]);
-    return h("div", {}, h("dt", {}, ...shown), h("dd", {}, t(what)));
+    const shown = keys.split(" ").flatMap((key) => [h("kbd", key), " "]);
+    return h("div", h("dt", ...shown), h("dd", t(what)));
   });
   help().replaceChildren(
     h(
       "header",
-      {},
       h("h2", { id: "help-title" }, t("help.title")),
       button(t("close"), "close-help", () => help().close()),
     ),
-    h("p", {}, t("help.start")),
-    h("dl", { class: "rows" }, ...rows),
+    h("p", t("help.start")),
+    h("dl.rows", ...rows),
     checkbox(
       t("keys.on"),
       "keys-on",
       () => keysOn,
       (on) => (keysOn = on),
     ),
-    h("p", { class: "hint" }, t("help.link")),
+    h("p.hint", t("help.link")),
   );
 }
 

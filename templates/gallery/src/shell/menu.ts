@@ -10,8 +10,8 @@ import { IN_MENU } from "./tabs";
 
 export const menu = () => [
   ...settings(),
-  h("ul", { onclick: close }, ...entries().map((entry) => h("li", {}, entry))),
-  h("p", { class: "hint" }, t("menu.export"), " ", h("code", {}, "camreport export OUT --pdf")),
+  h("ul", { onclick: close }, ...entries().map((entry) => h("li", entry))),
+  h("p.hint", t("menu.export"), " ", h("code", "camreport export OUT --pdf")),
 ];
 
 const settings = () => [

@@ -25,7 +25,7 @@ export function imageSearch() {
   });
   input.setAttribute("list", "names");
   const names = file.slice(0, MAX_NAMES).map((name) => h("option", { value: name }));
-  return h("span", { class: "find" }, input, h("datalist", { id: "names" }, ...names));
+  return h("span.find", input, h("datalist", { id: "names" }, ...names));
 }
 
 /** The field with which a view finds images itself. */

@@ -23,7 +23,7 @@ const tab = (view: View) =>
     "a",
     { ...linkTo({ view, open: "" }), role: "tab", tabindex: "-1", "data-focus": `view ${view}` },
     t(`view.${view}`),
-    view === "compare" && h("span", { class: "count" }),
+    view === "compare" && h("span.count"),
   );
 
 /** The space bar presses a tab, as the enter key does. */

@@ -22,8 +22,8 @@ export function beginnings() {
   const there = pairs.filter((pair) => pair !== null);
   if (!there.length) return [];
   return [
-    h("h3", {}, t("compare.begin")),
-    h("ul", { class: "beginnings" }, ...there.map((pair) => h("li", {}, beginning(pair)))),
+    h("h3", t("compare.begin")),
+    h("ul.beginnings", ...there.map((pair) => h("li", beginning(pair)))),
   ];
 }
 
@@ -32,9 +32,9 @@ function beginning({ one, other, differs, same }: Beginning) {
   return h(
     "button",
     { type: "button", "data-focus": `begin ${pins.join(" ")}`, onclick: () => change({ pins }) },
-    h("span", { class: "two" }, frameOf(one, SIDES.tile), frameOf(other, SIDES.tile)),
-    h("strong", {}, bdi(differs[0]), ` ${t("compare.with")} `, bdi(differs[1])),
-    h("span", { class: "hint" }, bdi(same)),
+    h("span.two", frameOf(one, SIDES.tile), frameOf(other, SIDES.tile)),
+    h("strong", bdi(differs[0]), ` ${t("compare.with")} `, bdi(differs[1])),
+    h("span.hint", bdi(same)),
   );
 }
 

@@ -47,8 +47,7 @@ export const resetButton = () =>
 /** A figure's caption, to be rewritten. */
 export function captionOf(key: string, text: string, number: number) {
   const show = () => (caption.textContent = rewritten[key] ?? text);
-  const caption = h("p", {
-    class: "caption",
+  const caption = h("p.caption", {
     contenteditable: "plaintext-only",
     role: "textbox",
     "aria-label": t("tables.caption", { number }),

@@ -41,7 +41,7 @@ const USED = [
 ];
 
 export async function channelsView(): Promise<View> {
-  const title = h("h2", {}, t("view.channels"));
+  const title = h("h2", t("view.channels"));
   if (!data.report.channels.length)
     return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true, uses: [] };
   const rebuilt = rebuiltBy("image", "rank", "channelLayer", ...FILTER);
@@ -55,13 +55,13 @@ export async function channelsView(): Promise<View> {
   const picks = pickers(layer);
   const few = data.report.images.index.length <= MAX_IN_STRIP;
   const [from, bar] = channelBar(layer);
-  const key = h("span", { class: "bar-row" }, from, bar, t("legend.channel"));
+  const key = h("span.bar-row", from, bar, t("legend.channel"));
   const root = viewRoot(
     "channels",
     title,
-    h("div", { class: "switches" }, few ? strip() : imageSteps(fileName(image)), ...choices()),
-    h("p", { class: "figcaption" }, captionOf(image), " ", key),
-    h("div", { class: "channels" }, maps.root, h("div", { class: "aside" }, sum.root, ...picks)),
+    h(".switches", few ? strip() : imageSteps(fileName(image)), ...choices()),
+    h("p.figcaption", captionOf(image), " ", key),
+    h(".channels", maps.root, h(".aside", sum.root, ...picks)),
   );
   const update: View["update"] = (changed) => {
     if (!rebuilt(changed)) return false;
@@ -89,11 +89,11 @@ function captionOf(image: ImageRecord) {
 /** What to do where a run kept no feature maps. */
 function howToKeepThem() {
   const { layers } = data.report;
-  const command = h("code", {}, `--channels ${layers[layers.length - 1].address}`);
-  return [h("p", {}, t("channels.none")), h("p", {}, command)];
+  const command = h("code", `--channels ${layers[layers.length - 1].address}`);
+  return [h("p", t("channels.none")), h("p", command)];
 }
 
-const fileName = ({ file }: ImageRecord) => h("span", { class: "place" }, bdi(file));
+const fileName = ({ file }: ImageRecord) => h("span.place", bdi(file));
 
 /** Which layer is shown, and its channels in what order. */
 const choices = () => [
@@ -131,8 +131,7 @@ function pickers(layer: LayerChannels) {
       false,
     ),
     h(
-      "span",
-      { class: "steps" },
+      "span.steps",
       button(t("channels.all"), "pick-all", () => change({ picked: "all" })),
       button(t("channels.clear"), "pick-none", () => change({ picked: "" })),
     ),
@@ -151,7 +150,7 @@ function grid({ image, layer }: Features) {
   redraw();
   const cells = [...canvases].map(([channel, canvas]) => cell(layer, channel, canvas));
   const name = t("channels.grid", { count: order.length, layer: store.state.channelLayer });
-  const root = h("div", { class: "feature-maps", role: "group", "aria-label": name }, ...cells);
+  const root = h(".feature-maps", { role: "group", "aria-label": name }, ...cells);
   root.style.setProperty("--across", String(gridOf(order.length)));
   root.style.setProperty("--shape", `${width} / ${height}`);
   enableRoving(root);
@@ -170,10 +169,7 @@ function cell(layer: LayerChannels, channel: number, canvas: HTMLCanvasElement) 
     title: words,
     "aria-label": words,
   });
-  own.append(
-    present(layer, channel) ? canvas : h("span", { class: "flat" }),
-    h("span", { class: "number" }, channel),
-  );
+  own.append(present(layer, channel) ? canvas : h("span.flat"), h("span.number", channel));
   return keepPressed(own, () => pickedIn(layer).has(channel));
 }
 

@@ -22,7 +22,7 @@ const MOVES = ["zoom", "atX", "atY", "swipe"] as const;
 export async function compareView(): Promise<View> {
   const found = await Promise.all(store.state.pins.map(pinOf));
   const pins = found.filter((pin) => pin !== null);
-  const root = viewRoot("compare", h("h2", {}, t("view.compare")));
+  const root = viewRoot("compare", h("h2", t("view.compare")));
   if (pins.length < 2) root.append(...invitation(pins.length));
   if (pins.length > 1) root.append(zoomControls());
   if (pins.length) root.append(pinned(pins));
@@ -52,17 +52,16 @@ export async function compareView(): Promise<View> {
 
 /** How maps are chosen, and pairs to begin with. */
 const invitation = (chosen: number) => [
-  h("h3", {}, t(chosen ? "compare.one" : "compare.choose")),
-  h("p", {}, t("compare.empty", { most: MAX_PINS })),
-  h("p", {}, h("a", linkTo({ view: "matrix" }), t("compare.toMatrix"))),
+  h("h3", t(chosen ? "compare.one" : "compare.choose")),
+  h("p", t("compare.empty", { most: MAX_PINS })),
+  h("p", h("a", linkTo({ view: "matrix" }), t("compare.toMatrix"))),
   ...(chosen ? [] : beginnings()),
 ];
 
 function zoomControls() {
   const fraction = { min: 0, max: 1, step: 0.01 };
   return h(
-    "div",
-    { class: "switches" },
+    ".switches",
     slider(
       t("compare.zoom"),
       "zoom",
@@ -110,14 +109,9 @@ function move(root: HTMLElement, pins: Pinned[]) {
 
 /** A window that clips an enlarged picture. */
 function stage(frame: HTMLElement, name: string) {
-  const inner = h("span", { class: "zoomed" }, frame);
-  const cross = h("span", { class: "cross", "aria-hidden": "true" });
-  return h(
-    "span",
-    { class: "window", role: "img", "aria-label": name, onclick: placeCross },
-    inner,
-    cross,
-  );
+  const inner = h("span.zoomed", frame);
+  const cross = h("span.cross", { "aria-hidden": "true" });
+  return h("span.window", { role: "img", "aria-label": name, onclick: placeCross }, inner, cross);
 }
 
 function placeCross(event: MouseEvent) {
@@ -134,18 +128,15 @@ function placeCross(event: MouseEvent) {
 
 const pinned = (pins: Pinned[]) =>
   h(
-    "ol",
-    { class: "pins" },
+    "ol.pins",
     ...pins.map(({ id, image, text }, place) =>
       h(
-        "li",
-        { class: "pin" },
-        h("h3", {}, `${LETTERS[place]} · `, h("span", {}, describe(id, image))),
+        "li.pin",
+        h("h3", `${LETTERS[place]} · `, h("span", describe(id, image))),
         stage(frameOf(id, longSide(image)), describe(id, image)),
-        h("output", {}),
+        h("output"),
         h(
-          "p",
-          { class: "steps" },
+          "p.steps",
           button(t("compare.open"), `open-${place}`, () => openCell(text)),
           button(t("unpin"), `unpin-${place}`, () => togglePin(text)),
         ),

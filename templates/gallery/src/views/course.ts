@@ -51,7 +51,7 @@ function classTable(image: ImageRecord, method: MethodFacts): CourseTable {
     ],
     original: photoOf(image.index),
     rows: layers.map((layer) => ({
-      name: h("code", {}, layer),
+      name: h("code", layer),
       cells: ranks.map((rank) => map(image, rank, method.key, layer)),
     })),
   };
@@ -129,7 +129,7 @@ function predicted(image: ImageRecord) {
 
 function nameAndClass(image: ImageRecord, rank: number) {
   const words = `${data.classOf(image, rank)} ${probability(image.probabilities[rank])}`;
-  return h("span", {}, bdi(image.file), h("span", { class: "hint" }, bdi(words)));
+  return h("span", bdi(image.file), h("span.hint", bdi(words)));
 }
 
 function map(image: ImageRecord, rank: number, method: string, layer: string) {

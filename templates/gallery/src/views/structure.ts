@@ -14,14 +14,14 @@ export function structureSection() {
   return h(
     "section",
     { class: `structure${long ? " screen-only" : ""}` },
-    h("h3", {}, t("structure.title")),
+    h("h3", t("structure.title")),
     h(
-      "div",
-      { class: "scroller", role: "region", tabindex: "0", "aria-label": t("structure.title") },
+      ".scroller",
+      { role: "region", tabindex: "0", "aria-label": t("structure.title") },
       moduleTable(),
     ),
-    more > 0 && h("p", { class: "hint" }, t("structure.more", { count: more })),
-    h("details", {}, h("summary", {}, t("structure.printed")), h("pre", {}, printed)),
+    more > 0 && h("p.hint", t("structure.more", { count: more })),
+    h("details", h("summary", t("structure.printed")), h("pre", printed)),
   );
 }
 
@@ -32,18 +32,16 @@ function moduleTable() {
   const lines = data.report.structure.modules.map(({ address, type, shape, parameters }) =>
     h(
       "tr",
-      {},
-      h("th", { scope: "row" }, h("code", {}, bdi(address))),
-      h("td", {}, bdi(type)),
-      h("td", {}, shape ? shape.join(" × ") || "1" : "–"),
-      h("td", {}, parameters ? parameters.toLocaleString("en") : ""),
+      h("th", { scope: "row" }, h("code", bdi(address))),
+      h("td", bdi(type)),
+      h("td", shape ? shape.join(" × ") || "1" : "–"),
+      h("td", parameters ? parameters.toLocaleString("en") : ""),
     ),
   );
   return h(
-    "table",
-    { class: "numbers" },
-    h("caption", {}, t("structure.caption", { count: data.report.structure.modules.length })),
-    h("thead", {}, h("tr", {}, ...heads)),
-    h("tbody", {}, ...lines),
+    "table.numbers",
+    h("caption", t("structure.caption", { count: data.report.structure.modules.length })),
+    h("thead", h("tr", ...heads)),
+    h("tbody", ...lines),
   );
 }

@@ -42,18 +42,17 @@ export async function tablesView(): Promise<View> {
   const list = figureList(shown, pageAmong(chosen.length, perPage()));
   const root = viewRoot(
     "tables",
-    h("h2", { class: "visually-hidden" }, t("view.tables")),
+    h("h2.visually-hidden", t("view.tables")),
     h(
-      "div",
-      { class: "switches screen-only" },
+      ".switches.screen-only",
       choice(),
       imageChoice(),
-      h("span", { class: "steps" }, button(t("print"), "print", print), resetButton()),
+      h("span.steps", button(t("print"), "print", print), resetButton()),
     ),
     figureCaption(),
     list,
     ...(chosen.length > perPage() ? [pager(perPage(), chosen.length)] : []),
-    h("p", { class: "hint screen-only" }, t("tables.hint", { most: MAX_PRINTED })),
+    h("p.hint.screen-only", t("tables.hint", { most: MAX_PRINTED })),
   );
   const rebuilt = rebuiltBy("tables", "figuresOf", "page", "apart", "pins", ...FILTER);
   const showNumbers = () => list.classList.toggle("numbered", store.state.numbers);
@@ -114,7 +113,7 @@ const choice = () =>
   );
 
 function figureList(images: number[], page: number) {
-  const list = h("div", { class: "course" }, ...courseTables(images, page).map(figure));
+  const list = h(".course", ...courseTables(images, page).map(figure));
   enableRoving(list);
   return list;
 }
@@ -161,26 +160,25 @@ function figure([number, { key, caption, head, original, rows }]: Numbered[numbe
     h("th", { scope: "col", class: place ? null : "label" }, bdi(text)),
   );
   const lines = rows.map((row) => {
-    const cells = row.cells.map((cell) => h("td", {}, cell));
-    return h("tr", {}, h("th", { scope: "row" }, row.name), ...cells);
+    const cells = row.cells.map((cell) => h("td", cell));
+    return h("tr", h("th", { scope: "row" }, row.name), ...cells);
   });
   if (original) {
     heads.unshift(h("th", { scope: "col" }, t("original")));
-    lines[0]?.prepend(h("td", { class: "original", rowSpan: rows.length }, original));
+    lines[0]?.prepend(h("td.original", { rowSpan: rows.length }, original));
   }
   const matrix = h(
-    "table",
-    { class: "matrix plain" },
-    h("caption", { class: "visually-hidden" }, name),
-    h("thead", {}, h("tr", {}, ...heads)),
-    h("tbody", {}, ...lines),
+    "table.matrix.plain",
+    h("caption.visually-hidden", name),
+    h("thead", h("tr", ...heads)),
+    h("tbody", ...lines),
   );
   matrix.style.setProperty("--columns", String(heads.length - 1));
   matrix.style.setProperty("--rows", String(rows.length));
   return h(
     "figure",
     { class: rows.length > MAX_UNBROKEN ? "course-table long" : "course-table" },
-    h("div", { class: "scroller" }, matrix),
-    h("figcaption", {}, h("strong", {}, name), " ", captionOf(key, caption, number)),
+    h(".scroller", matrix),
+    h("figcaption", h("strong", name), " ", captionOf(key, caption, number)),
   );
 }

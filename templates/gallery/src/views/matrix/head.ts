@@ -36,12 +36,11 @@ export function headLine(image: ImageRecord | null) {
     panel("axes", () => t("matrix.axes"), true, axesPanel),
   ];
   return h(
-    "header",
-    { class: "image-line" },
+    "header.image-line",
     image && (few ? strip() : imageSteps(placeWords())),
     image && about(image),
     classSwitch(image),
-    h("div", { class: "openers" }, ...panels.map(([opener]) => opener)),
+    h(".openers", ...panels.map(([opener]) => opener)),
     ...panels.map(([, shown]) => shown),
   );
 }
@@ -53,17 +52,16 @@ function placeWords() {
   const count = images.length.toLocaleString(store.state.language);
   const words = t("matrix.place", { place: place < 0 ? "–" : place + 1, count });
   const { query } = store.state;
-  return h("span", { class: "place" }, words, " ", query ? h("code", {}, query) : null);
+  return h("span.place", words, " ", query ? h("code", query) : null);
 }
 
 /** The image's name, its prediction, and whether that is wrong. */
 function about(image: ImageRecord) {
   const place = data.placeOf(image.index);
   return h(
-    "div",
-    { class: "about" },
+    ".about",
     h("h2", { title: imageSize(image) }, bdi(data.report.images.file[place])),
-    h("span", { class: "top" }, bdi(topWords(image.index))),
+    h("span.top", bdi(topWords(image.index))),
     isWrong(place) && badge(place),
   );
 }
@@ -119,7 +117,7 @@ const opened = new Set<string>();
 /** A button that opens a panel below the line, and the panel. */
 function panel(key: string, label: () => string, useful: boolean, content: () => Child[]) {
   if (!useful) return [null, null];
-  const shown = h("div", { class: "panel-line", id: `matrix-${key}` }, ...content());
+  const shown = h(".panel-line", { id: `matrix-${key}` }, ...content());
   const opener = button(label(), `open ${key}`, () => {
     if (!opened.delete(key)) opened.add(key);
     refresh();

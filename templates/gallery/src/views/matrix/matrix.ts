@@ -31,8 +31,8 @@ export const matrixView = () => arrangeMaps(viewRoot("matrix"));
 export async function arrangeMaps(root: HTMLElement): Promise<View> {
   await Promise.all(imagesShown().map((index) => data.imageOf(index)));
   const { head, table, truth, foot } = build();
-  const panel = h("section", { class: "panel" }, table, foot);
-  const shown = h("div", { class: "panels" }, panel);
+  const panel = h("section.panel", table, foot);
+  const shown = h(".panels", panel);
   fitTo(panel, table);
   root.classList.add("arranged");
   root.replaceChildren(head, shown);
@@ -83,14 +83,13 @@ function build() {
   const kinds = kindsOf(keys.map((key) => data.methodOf(key)));
   const paged = isOnTable("image") && chosenImages().length > MAX_IMAGES_ON_AXIS;
   const foot = h(
-    "div",
-    { class: "below" },
+    ".below",
     figureCaption(caption, kinds),
-    store.state.numbers && h("p", { class: "hint" }, t("matrix.numbers")),
+    store.state.numbers && h("p.hint", t("matrix.numbers")),
     ...notes([...(image ? labelNotes(image) : []), ...columnNotes(), ...prose().leftOut]),
     paged ? pager(MAX_IMAGES_ON_AXIS) : null,
   );
-  const truth = h("div", {}, image && truthPanel(image));
+  const truth = h("div", image && truthPanel(image));
   return { head: headLine(image), table: mapTable(planOf(), caption), truth, foot };
 }
 

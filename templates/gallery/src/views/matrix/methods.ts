@@ -99,14 +99,14 @@ export function methodPanel() {
     return (
       members.length > 0 &&
       h(
-        "div",
-        { class: "method-chips", role: "group", "aria-label": name },
-        h("span", { class: "hint" }, name),
+        ".method-chips",
+        { role: "group", "aria-label": name },
+        h("span.hint", name),
         ...members.map(chip),
       )
     );
   });
-  return [...groups, h("div", { class: "folded" }, all(), order(), ...apartBox())];
+  return [...groups, h(".folded", all(), order(), ...apartBox())];
 }
 
 function chip({ key, name }: MethodFacts) {

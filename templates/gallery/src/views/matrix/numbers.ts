@@ -24,10 +24,9 @@ export function refreshNumbers(root: HTMLElement) {
 
 const measures = (image: ImageRecord, cam: CamCell) =>
   h(
-    "span",
-    { class: "measures" },
-    h("span", {}, isDrawn(cam) ? areaPercent(areaAboveHalf(image, cam)) : ""),
-    h("span", {}, peakOf(cam)),
+    "span.measures",
+    h("span", isDrawn(cam) ? areaPercent(areaAboveHalf(image, cam)) : ""),
+    h("span", peakOf(cam)),
   );
 
 /** Share of what the model saw where a map is at least half of its maximum, by magnitude. */

@@ -24,9 +24,9 @@ const HEAD = 136;
 export function mapTable(plan: Plan, caption: string) {
   const { columns, groups } = plan;
   const table = h(
-    "table",
-    { class: "matrix", role: "table" },
-    h("caption", {}, caption),
+    "table.matrix",
+    { role: "table" },
+    h("caption", caption),
     head(plan),
     ...groups.map((group, place) => body(plan, group, place === 0)),
   );
@@ -48,7 +48,7 @@ const row = (kind: string, ...children: Child[]) =>
 function head({ columns, groups }: Plan) {
   const axis = store.state.columns;
   const { fixed } = groups[0];
-  const corner = h("td", { class: "corner", role: "cell" });
+  const corner = h("td.corner", { role: "cell" });
   const heads = columns.map((value) => headOf(axis, value, fixed, "col"));
   return h(
     "thead",
@@ -133,9 +133,7 @@ function cellsOf(slot: Slot, place: Place) {
   const properties = { role: "cell", "data-at": at };
   const side = columns.length > MAX_LARGE ? SIDES.narrow : SIDES.cell;
   if (slot.kind === "none")
-    return [
-      h("td", { ...properties, class: "nothing", title: slot.reason }, h("span", {}, slot.word)),
-    ];
+    return [h("td", { ...properties, class: "nothing", title: slot.reason }, h("span", slot.word))];
   const cell = cellButton(slot.id, { side, caption: false });
   if (slot.kind === "map") return [h("td", properties, cell)];
   const across = store.state.columns === "layer";
@@ -144,7 +142,7 @@ function cellsOf(slot: Slot, place: Place) {
   const span = across
     ? { colSpan: columns.length }
     : { rowSpan: down ? place.group.rows.length : 1 };
-  const note = across || down ? h("span", { class: "hint" }, t("cell.wholeNetwork")) : null;
+  const note = across || down ? h("span.hint", t("cell.wholeNetwork")) : null;
   return [h("td", { role: "cell", class: "whole", ...span }, cell, note)];
 }
 
@@ -159,9 +157,8 @@ function headOf(axis: Axis, value: Value, fixed: Group["fixed"], scope: Scope, c
     "th",
     { scope, role: scope === "col" ? "columnheader" : "rowheader", colSpan },
     h(
-      "a",
+      "a.head",
       {
-        class: "head",
         ...linkTo(focusOn(axis, value)),
         title: [focus, ...facts].join("\n"),
         tabindex: "-1",
@@ -176,17 +173,17 @@ function headOf(axis: Axis, value: Value, fixed: Group["fixed"], scope: Scope, c
 /** A layer's name; its grid stays in one line. */
 function layerWords(name: string) {
   const [grid, ...words] = name.split(" · ").reverse();
-  const unbroken = h("bdi", { class: "unbroken" }, grid);
+  const unbroken = h("bdi.unbroken", grid);
   return words.length ? [bdi(words.reverse().join(" · ")), " · ", unbroken] : [bdi(name)];
 }
 
 /** The lines below the name of a row or column. */
 function detailsOf(axis: Axis, value: Value, fixed: Group["fixed"]) {
-  const line = (text: string) => h("span", {}, bdi(text));
+  const line = (text: string) => h("span", bdi(text));
   if (axis === "layer") {
     const address =
       layerName(String(value)) !== value && data.report.layers.some((one) => one.address === value);
-    const own = address ? [h("span", {}, h("code", {}, value))] : [];
+    const own = address ? [h("span", h("code", value))] : [];
     return [...own, ...layerTwins(String(value)).map(line)];
   }
   if (axis === "image") return [topWords(Number(value))].filter(Boolean).map(line);

@@ -37,7 +37,7 @@ export function order() {
     () => number()?.up ?? false,
     () => (direction.hidden = !number()),
   );
-  return h("div", { class: "order" }, choice, direction);
+  return h(".order", choice, direction);
 }
 
 /** What the tiles are grouped by. */

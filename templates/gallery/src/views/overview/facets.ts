@@ -69,11 +69,10 @@ export function facet(kind: Kind) {
   const list = h("ul");
   const more = all.size - listed.length;
   const root = h(
-    "fieldset",
-    { class: "facet" },
-    h("legend", {}, t(`facet.${kind}`)),
+    "fieldset.facet",
+    h("legend", t(`facet.${kind}`)),
     list,
-    more > 0 && h("p", { class: "hint" }, t("facet.more", { more, kind })),
+    more > 0 && h("p.hint", t("facet.more", { more, kind })),
   );
   const refresh = () => {
     const chosen = asked(kind);
@@ -101,13 +100,11 @@ function entry(kind: Kind, value: Value, checked: boolean, count: number) {
   });
   return h(
     "li",
-    {},
     h(
-      "label",
-      { class: "check" },
+      "label.check",
       input,
-      h("span", {}, bdi(named(value))),
-      h("span", { class: "quantity" }, count.toLocaleString("en")),
+      h("span", bdi(named(value))),
+      h("span.quantity", count.toLocaleString("en")),
     ),
   );
 }

@@ -47,12 +47,11 @@ export function histogram() {
     Math.min(BINS - 1, Math.floor(((p - whole[0]) / (whole[1] - whole[0])) * BINS));
   const bins = Array.from({ length: BINS }, () => h("span"));
   const brush = handles(whole);
-  const plot = h("div", { class: "bins", "aria-hidden": "true" }, ...bins);
+  const plot = h(".bins", { "aria-hidden": "true" }, ...bins);
   dragging(plot, whole, brush.show);
   const root = h(
-    "fieldset",
-    { class: "facet histogram" },
-    h("legend", {}, h("span", {}, t("number.p")), brush.output),
+    "fieldset.facet.histogram",
+    h("legend", h("span", t("number.p")), brush.output),
     plot,
     brush.root,
   );
@@ -106,7 +105,7 @@ function handles(whole: Range) {
     if (from <= to) return [from, to];
     return moved === "low" ? [from, from] : [to, to];
   };
-  const root = h("div", { class: "handles" }, low, high);
+  const root = h(".handles", low, high);
   const show = ([from, to]: Range) => {
     output.textContent = `${from.toFixed(2)} – ${to.toFixed(2)}`;
     for (const [input, value] of [

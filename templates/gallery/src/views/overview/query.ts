@@ -30,7 +30,7 @@ export function queryLine() {
   open.setAttribute("popovertarget", help.id);
   open.setAttribute("aria-label", t("query.help"));
   open.title = t("query.help");
-  const root = h("div", { class: "query" }, line, open, help, mistakes);
+  const root = h(".query", line, open, help, mistakes);
   const refresh = () => {
     const found = terms();
     const told = found.flatMap((term) => [
@@ -59,24 +59,24 @@ function grammar() {
     [`${first}<0.6`, "number"],
   ];
   const rows = examples.map(([query, words]) =>
-    h("div", {}, h("dt", {}, h("code", {}, query)), h("dd", {}, t(`query.says.${words}`))),
+    h("div", h("dt", h("code", query)), h("dd", t(`query.says.${words}`))),
   );
   return [
-    h("h3", {}, t("query.help")),
-    h("dl", { class: "rows" }, ...rows),
-    h("p", { class: "hint" }, t("query.numbers", { numbers: numbers.join(t("comma")) })),
+    h("h3", t("query.help")),
+    h("dl.rows", ...rows),
+    h("p.hint", t("query.numbers", { numbers: numbers.join(t("comma")) })),
   ];
 }
 
 /** The terms that act, each to be taken away by itself. */
 export function chips() {
-  const root = h("ul", { class: "chips", "aria-label": t("chips") });
+  const root = h("ul.chips", { "aria-label": t("chips") });
   const refresh = () => {
     const inside = root.contains(document.activeElement);
     const shown = terms().flatMap(({ asks }, place) =>
       "kind" in asks ? [chip(termWords(asks), place)] : [],
     );
-    root.replaceChildren(...shown.map((one) => h("li", {}, one)));
+    root.replaceChildren(...shown.map((one) => h("li", one)));
     root.hidden = !shown.length;
     const next = shown.at(-1) ?? document.querySelector<HTMLElement>("#view [data-focus=query]");
     if (inside) next?.focus();

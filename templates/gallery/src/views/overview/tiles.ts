@@ -29,8 +29,8 @@ export function fillTiles(root: HTMLElement, before: Tiles): Tiles {
       tiles.set(idText(id), tile);
       return tile;
     });
-    const list = h("ul", { class: "tiles" }, ...own);
-    return store.state.group === "none" ? list : h("section", {}, head(group), list);
+    const list = h("ul.tiles", ...own);
+    return store.state.group === "none" ? list : h("section", head(group), list);
   });
   root.replaceChildren(...parts);
   return tiles;
@@ -56,13 +56,12 @@ function pageGroups() {
 function head(group: Group) {
   const query = queryWith(({ kind }) => kind === "class" || kind === "is", ...groupTerms(group));
   const link = linkTo({ query, group: "none", page: 0 });
-  const wrong = group.right === false && h("span", { class: "sign", "aria-hidden": "true" }, "✗ ");
+  const wrong = group.right === false && h("span.sign", { "aria-hidden": "true" }, "✗ ");
   return h(
-    "h3",
-    { class: "group" },
-    h("a", { class: "head", ...link }, wrong, bdi(groupWords(group))),
+    "h3.group",
+    h("a.head", { ...link }, wrong, bdi(groupWords(group))),
     " ",
-    h("span", { class: "quantity" }, group.places.length.toLocaleString("en")),
+    h("span.quantity", group.places.length.toLocaleString("en")),
   );
 }
 
@@ -80,13 +79,11 @@ function tileOf(place: number, id: CellId) {
   const label = images.label[place];
   const wrong = isRight(images, place) === false && label !== null;
   const tile = h(
-    "li",
-    { class: "tile" },
+    "li.tile",
     cellButton(id, { side: SIDES.tile, tile: data.report.folder, caption: false }),
     h("a", { ...name, ...link }, images.file[place]),
-    h("span", { class: "hint", dir: "auto" }, topWords(id.image)),
-    wrong &&
-      h("span", { class: "wrong", dir: "auto" }, `✗ ${t("chip.is", { name: classes[label] })}`),
+    h("span.hint", { dir: "auto" }, topWords(id.image)),
+    wrong && h("span.wrong", { dir: "auto" }, `✗ ${t("chip.is", { name: classes[label] })}`),
   );
   tile.style.setProperty("--shape", String(Math.min(Math.max(width / height, 0.5), 2.5)));
   return tile;

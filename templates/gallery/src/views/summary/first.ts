@@ -16,7 +16,7 @@ import { leadToImage, part, said } from "./said";
 export function readFirst() {
   const { first, rule } = data.report.summary;
   if (!first.length) return null;
-  const tiles = h("ul", { class: "chosen" }, ...first.map(tile));
+  const tiles = h("ul.chosen", ...first.map(tile));
   enableRoving(tiles);
   const kinds = kindsOf([data.methodOf(store.state.method)], false);
   return part("first", tiles, figureCaption(said(rule), kinds));
@@ -29,11 +29,10 @@ function tile({ image, reasons }: Summary["first"][number]) {
   const place = data.placeOf(image);
   return h(
     "li",
-    {},
     cellButton(id, { side: SIDES.cell, caption: false }),
-    h("a", { class: "name", ...leadToImage(image) }, bdi(data.report.images.file[place])),
+    h("a.name", { ...leadToImage(image) }, bdi(data.report.images.file[place])),
     topHint(image),
     isRight(data.report.images, place) === false ? badge(place) : null,
-    ...reasons.map((reason) => h("span", { class: "reason" }, said(reason))),
+    ...reasons.map((reason) => h("span.reason", said(reason))),
   );
 }

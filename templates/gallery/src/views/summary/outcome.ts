@@ -15,11 +15,11 @@ const CONFIDENT = "right:no p>0.8";
 /** The outcome in figures where true classes are known, else in words. */
 export function outcome() {
   const { headline, accuracy } = data.report.summary;
-  return accuracy ? figures(accuracy) : h("h2", { class: "outcome" }, bdi(said(headline)));
+  return accuracy ? figures(accuracy) : h("h2.outcome", bdi(said(headline)));
 }
 
 /** What was asked: model, images, classes, layers, methods, cost. */
-export const asked = () => h("p", { class: "asked" }, bdi(prose().asked));
+export const asked = () => h("p.asked", bdi(prose().asked));
 
 const accuracyWords = (share: number) => `${(100 * share).toFixed(1)}%`;
 
@@ -35,24 +35,17 @@ function figures({ right, total, confident }: NonNullable<Summary["accuracy"]>) 
   const link = (query: string, ...text: (Node | string)[]) =>
     h("a", leadTo({ view: "overview", query }), ...text);
   return h(
-    "div",
-    { class: "outcome figures" },
+    ".outcome.figures",
     h(
       "h2",
-      {},
-      h("strong", {}, accuracyWords(right / total)),
+      h("strong", accuracyWords(right / total)),
       " ",
       t(total < all ? "summary.right.some" : "summary.right", { right, total, all }),
     ),
     ...few.map(({ index, right, total }) =>
-      h(
-        "p",
-        {},
-        link(`is:${quote(className(index))}`, bdi(className(index))),
-        ` ${right}/${total}`,
-      ),
+      h("p", link(`is:${quote(className(index))}`, bdi(className(index))), ` ${right}/${total}`),
     ),
-    confident ? h("p", { class: "wrong" }, link(CONFIDENT, confidentWords(confident))) : null,
+    confident ? h("p.wrong", link(CONFIDENT, confidentWords(confident))) : null,
   );
 }
 
@@ -60,10 +53,9 @@ function figures({ right, total, confident }: NonNullable<Summary["accuracy"]>) 
 export function answers() {
   const { first, doubt } = data.report.summary;
   const answer = (name: string, ...told: (Node | string)[]) =>
-    h("div", {}, h("dt", {}, t(`summary.${name}`)), h("dd", {}, ...told));
+    h("div", h("dt", t(`summary.${name}`)), h("dd", ...told));
   return h(
-    "dl",
-    { class: "answers" },
+    "dl.answers",
     first.length ? answer("lookFirst", ...lookFirst(first[0])) : null,
     doubt
       ? answer("trustLeast", ...claim(doubt))

@@ -11,9 +11,8 @@ export function summaryOnPaper() {
   const { accuracy, findings, cautions, trust: maps } = data.report.summary;
   const doubted = maps.some((one) => one.verdict);
   return h(
-    "section",
-    { class: "view-summary" },
-    h("header", { class: "lead" }, outcome(), answers()),
+    "section.view-summary",
+    h("header.lead", outcome(), answers()),
     asked(),
     part("findings", claims(findings)),
     ...(accuracy ? [confusion(), confidence(), reliability()] : []),

@@ -29,14 +29,12 @@ export function part(name: string, ...content: (Node | null)[]) {
   const shown = content.filter((node) => node !== null);
   if (!shown.length) return null;
   const title = t(`summary.${name}`);
-  return h("section", { class: `part ${name}`, "aria-label": title }, h("h3", {}, title), ...shown);
+  return h("section", { class: `part ${name}`, "aria-label": title }, h("h3", title), ...shown);
 }
 
 /** Findings as a list; null where there are none. */
 export const claims = (findings: Finding[]) =>
-  findings.length
-    ? h("ul", { class: "claims" }, ...findings.map((one) => h("li", {}, ...claim(one))))
-    : null;
+  findings.length ? h("ul.claims", ...findings.map((one) => h("li", ...claim(one)))) : null;
 
 /** Name of a class. */
 export const className = (index: number) => data.report.classes[index];

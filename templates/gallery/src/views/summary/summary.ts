@@ -27,7 +27,7 @@ async function ofFew(): Promise<View> {
   const depth = showsMatrix() ? await arrangeMaps(h("section")) : filmView();
   const root = viewRoot(
     "summary",
-    h("header", { class: "lead" }, outcome(), answers()),
+    h("header.lead", outcome(), answers()),
     resultTable(),
     figureCaption(t("summary.table", { layer: lastLayer() }), kindsOf(methodsShown(), false)),
     depth.root,
@@ -47,7 +47,7 @@ function ofMany(): View {
   const means = meanFilm();
   const root = viewRoot(
     "summary",
-    h("header", { class: "lead" }, outcome(), answers()),
+    h("header.lead", outcome(), answers()),
     ...shown(readFirst(), confusion(), confidence(), trust(), findings("findings"), reliability()),
     ...shown(means?.root ?? null, cautions(), failed()),
     asked(),
@@ -72,7 +72,5 @@ const cautions = () => part("caution", claims(data.report.summary.cautions));
 
 const failed = () => {
   const list = failedList();
-  return list.children.length
-    ? h("section", { class: "part failed" }, h("h3", {}, failedTitle()), list)
-    : null;
+  return list.children.length ? h("section.part.failed", h("h3", failedTitle()), list) : null;
 };

@@ -1,5 +1,5 @@
 // One map, large: its values, its high regions, what was found on it, and the maps beside it.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { type CellId, idOf, idText } from "../data/cells";
 import type { ImageRecord } from "../data/dataset";
 import { isDrawn, tableName, wholeMap } from "../maps/look";
@@ -46,7 +46,7 @@ function read(id: CellId, image: ImageRecord): Open {
 
 /** Follow the state: open, change or close the dialog. */
 export async function showCell(changed: Changed<State>) {
-  const { open } = store.state;
+  const { open } = state;
   if (!open) {
     if (dialog().open) dialog().close();
     return;
@@ -56,7 +56,7 @@ export async function showCell(changed: Changed<State>) {
   const id = idOf(open);
   const image = data.has(id.image) ? await data.imageOf(id.image) : null;
   if (!image || open !== idText(id)) return change({ open: "" });
-  if (open !== store.state.open) return; // overtaken by another
+  if (open !== state.open) return; // overtaken by another
   const now = read(id, image);
   const sameImage = dialog().open && shown?.image === image && !changed.has("language");
   shown = shown && sameImage ? { ...shown, ...now } : build(now);
@@ -117,8 +117,8 @@ const header = (title: HTMLElement, details: HTMLElement, image: ImageRecord) =>
 
 /** What can be done with the open map. */
 function actions() {
-  const pinned = () => store.state.pins.includes(store.state.open);
-  const toggleOpen = () => togglePin(store.state.open);
+  const pinned = () => state.pins.includes(state.open);
+  const toggleOpen = () => togglePin(state.open);
   const save = (as: typeof saveSvg) => () => shown && as(shown.id, shown.image);
   return h(
     ".actions",
@@ -149,7 +149,7 @@ export function step(by: number) {
   const ids = all("#view .cell[data-id]")
     .filter((cell) => cell.offsetParent)
     .map((cell) => cell.dataset.id);
-  const place = ids.indexOf(store.state.open);
+  const place = ids.indexOf(state.open);
   const next = place < 0 ? undefined : ids[place + by];
   if (next) change({ open: next });
 }
@@ -165,7 +165,7 @@ export function stepClass(by: number) {
 
 /** Let the state follow, and give the focus back to the map that was shown last. */
 function closed() {
-  if (store.state.open) leave({ open: "" });
+  if (state.open) leave({ open: "" });
   const elements = all("#view [data-focus]");
   const last = shown && `cell ${idText(shown.id)}`;
   const seen = elements.find((element) => element.dataset.focus === last);

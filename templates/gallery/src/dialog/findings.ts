@@ -1,5 +1,5 @@
 // What is found on one map: marks on it, and facts beside it.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import type { CellId } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
@@ -32,10 +32,10 @@ export function findings({ id, image, cam, map }: Open) {
   if (!cam) return { marks: [], facts };
   if (!map) return { marks: [], facts: [...facts, ...valueFacts(cam)] };
   const high = regions(map, cam, highFraction());
-  const peak = peakAt(map, cam, store.state.cells);
+  const peak = peakAt(map, cam, state.cells);
   facts.push(...regionFacts(image, cam, map, high), peakFact(image, map, peak), ...valueFacts(cam));
-  const own = cam.own || store.state.scale === "map";
-  facts.push(fact("scale", t(own ? "scale.map" : `scale.${store.state.scale}`)));
+  const own = cam.own || state.scale === "map";
+  facts.push(fact("scale", t(own ? "scale.map" : `scale.${state.scale}`)));
   return { marks: marks(image, map, high, peak), facts };
 }
 

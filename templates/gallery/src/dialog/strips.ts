@@ -1,5 +1,5 @@
 // What lies beside a map: all layers of its method, all methods at its layer, all its classes.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { type CellId, idText } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import { availability, layersOf } from "../maps/availability";
@@ -29,7 +29,7 @@ export function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId
     return [...image.targets.keys(), ...contrast].map((rank) => ({ ...id, rank }));
   }
   return data
-    .ownMethods(store.state.apart)
+    .ownMethods(state.apart)
     .filter(({ key }) => availability(key, id.layer) === "map")
     .map(({ key }) => ({ ...id, method: key }))
     .filter((one) => id.rank !== CONTRAST || data.camOf(image, one));

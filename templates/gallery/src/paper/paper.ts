@@ -1,5 +1,5 @@
 // The report on paper: a cover, each image's figure with its caption, methods and provenance.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { MethodProse } from "../data/types";
 import { kindsOf, labelNotes, leftOut, scaleWords } from "../maps/describe";
@@ -19,8 +19,8 @@ const AS_SHOWN: State["view"][] = ["tables", "compare", "channels"];
 
 /** Lay out the pages; called when printing begins, and not before. */
 export function layOut() {
-  const { folder, images } = data.report;
-  const { view, image } = store.state;
+  const { folder, images } = report;
+  const { view, image } = state;
   // A folder's report is too large to print as a whole.
   const asShown = AS_SHOWN.includes(view) || (folder && view === "overview");
   document.body.classList.toggle("as-shown", asShown);
@@ -34,7 +34,7 @@ export function layOut() {
 
 function cover() {
   const { title, warning, failed } = prose();
-  const { folder, images } = data.report;
+  const { folder, images } = report;
   const count = images.index.length.toLocaleString("en");
   return h(
     "section.cover",
@@ -50,7 +50,7 @@ function cover() {
 /** An image on the cover. */
 function atAGlance(index: number) {
   const place = data.placeOf(index);
-  const name = h("strong", bdi(data.report.images.file[place]));
+  const name = h("strong", bdi(report.images.file[place]));
   return h(
     "li",
     h("img", { src: data.knownImage(index)?.photo ?? "", alt: "" }),
@@ -61,7 +61,7 @@ function atAGlance(index: number) {
 /** An image's figures. */
 function sheet(image: ImageRecord, next: () => number) {
   const parts = columnsOf(image);
-  const kinds = kindsOf(data.report.methods, false);
+  const kinds = kindsOf(report.methods, false);
   const figures = parts.map((columns) => {
     const which = parts.length > 1 ? columnWords(image, columns) : "";
     return h(
@@ -77,13 +77,13 @@ function sheet(image: ImageRecord, next: () => number) {
       ),
     );
   });
-  const grids = data.report.channels.map((address) => channelFigure(image, address, next()));
+  const grids = report.channels.map((address) => channelFigure(image, address, next()));
   const title = h("h2", bdi(image.file));
   return h("section.sheet", title, ...figures, ...notes(labelNotes(image)), ...grids);
 }
 
 function sheetCaption(image: ImageRecord) {
-  const [width, height] = data.report.images.size[data.placeOf(image.index)];
+  const [width, height] = report.images.size[data.placeOf(image.index)];
   return t("paper.caption", { image: image.file, width, height });
 }
 

@@ -1,5 +1,5 @@
 // An image's table of maps on paper.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import { availability, shortReason, layerList } from "../maps/availability";
 import { composite } from "../maps/composite";
@@ -19,7 +19,7 @@ export interface Column {
 
 /** Columns of an image's tables: all classes in one where they fit. */
 export function columnsOf(image: ImageRecord): Column[][] {
-  const own = data.ownMethods(store.state.apart);
+  const own = data.ownMethods(state.apart);
   const columnsAt = (rank: number | null): Column[] =>
     own
       .filter((method) => method.classSpecific === (rank !== null))
@@ -97,6 +97,6 @@ function cell(image: ImageRecord, { rank, method }: Column, layer: string): (Nod
   const cam = data.camOf(image, id);
   if (cam?.picture) return [h("img", { src: cam.picture, alt: "" })];
   const words = cam?.state === "positive" ? peakOf(cam) : t(`cell.${cam?.state ?? "absent"}`);
-  const said = cam?.state !== "positive" || store.state.numbers;
+  const said = cam?.state !== "positive" || state.numbers;
   return [composite(image, id, SIDES.paper), ...(said ? [h("span.peak", words)] : [])];
 }

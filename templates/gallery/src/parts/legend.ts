@@ -1,5 +1,5 @@
 // What the colours mean.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { kindsOf, scaleWords } from "../maps/describe";
 import { ZERO, paintBar } from "../maps/heat";
 import { all, h } from "./dom";
@@ -28,7 +28,7 @@ export function figureCaption(what = "", kinds = kindsOf()) {
 
 /** The present colour map, and that of signed maps, as far as there are such maps. */
 export function legend(kinds = kindsOf()) {
-  const { colormap, scale } = store.state;
+  const { colormap, scale } = state;
   const root = h("span.legend");
   if (kinds.includes("positive"))
     root.append(row("0", colourBar(colormap, t("legend")), t(`legend.${scale}`), "positive"));
@@ -47,7 +47,7 @@ const row = (from: string, bar: HTMLElement, to: string, kind = "") =>
 
 /** Let all captions say how the maps are drawn now. */
 export function refreshLegends() {
-  const { colormap, scale } = store.state;
+  const { colormap, scale } = state;
   for (const first of all(".legend > .positive")) {
     const [, bar, to] = first.children;
     paintColours(bar as HTMLCanvasElement, colormap);

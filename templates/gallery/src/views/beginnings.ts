@@ -1,5 +1,5 @@
 // Pairs of maps that are worth a comparison, where none is chosen yet.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { type CellId, idText } from "../data/cells";
 import { layersOf } from "../maps/availability";
 import { SIDES, frameOf } from "../maps/frames";
@@ -40,8 +40,8 @@ function beginning({ one, other, differs, same }: Beginning) {
 
 /** The map that the report shows first, of the present image and class. */
 function first(): CellId {
-  const { method, layer } = data.report.glance;
-  return { image: store.state.image, rank: rankNow(), method, layer };
+  const { method, layer } = report.glance;
+  return { image: state.image, rank: rankNow(), method, layer };
 }
 
 function betweenMethods(): Beginning | null {
@@ -67,9 +67,9 @@ function betweenLayers(): Beginning | null {
 function betweenClasses(): Beginning | null {
   const one = first();
   const { classSpecific, name } = data.methodOf(one.method);
-  const classes = data.report.sameClasses;
+  const classes = report.sameClasses;
   if (!classSpecific || !classes || classes.length < 2) return null;
   const other = { ...one, rank: one.rank ? 0 : 1 };
-  const names = [one, other].map(({ rank }) => data.report.classes[classes[rank]]);
+  const names = [one, other].map(({ rank }) => report.classes[classes[rank]]);
   return { one, other, differs: [names[0], names[1]], same: `${name} · ${one.layer}` };
 }

@@ -1,5 +1,5 @@
 // Two to four pinned maps: one zoom and one cross-hair for all, and how far they agree.
-import { store } from "../app";
+import { state } from "../app";
 import { openCell } from "../dialog/dialog";
 import { describe } from "../maps/describe";
 import { drawAll, frameOf } from "../maps/frames";
@@ -20,7 +20,7 @@ import { type View, viewRoot } from "./view";
 const MOVES = ["zoom", "atX", "atY", "swipe"] as const;
 
 export async function compareView(): Promise<View> {
-  const found = await Promise.all(store.state.pins.map(pinOf));
+  const found = await Promise.all(state.pins.map(pinOf));
   const pins = found.filter((pin) => pin !== null);
   const root = viewRoot("compare", h("h2", t("view.compare")));
   if (pins.length < 2) root.append(...invitation(pins.length));
@@ -66,7 +66,7 @@ function zoomControls() {
       t("compare.zoom"),
       "zoom",
       { min: 1, max: 8, step: 0.5 },
-      () => store.state.zoom,
+      () => state.zoom,
       (zoom) => `${zoom} ×`,
       (zoom) => change({ zoom }),
     ),
@@ -74,7 +74,7 @@ function zoomControls() {
       t("compare.across"),
       "atX",
       fraction,
-      () => store.state.atX,
+      () => state.atX,
       percent,
       (atX) => change({ atX }),
     ),
@@ -82,7 +82,7 @@ function zoomControls() {
       t("compare.down"),
       "atY",
       fraction,
-      () => store.state.atY,
+      () => state.atY,
       percent,
       (atY) => change({ atY }),
     ),
@@ -92,7 +92,7 @@ function zoomControls() {
 
 /** Enlarge all pictures around the cross-hair, and say the values there. */
 function move(root: HTMLElement, pins: Pinned[]) {
-  const { zoom, atX, atY, swipe } = store.state;
+  const { zoom, atX, atY, swipe } = state;
   const place = { left: `${atX * 100}%`, top: `${atY * 100}%` };
   for (const zoomed of all(".zoomed", root)) {
     zoomed.style.transform = `scale(${zoom})`;
@@ -116,7 +116,7 @@ function stage(frame: HTMLElement, name: string) {
 
 function placeCross(event: MouseEvent) {
   const box = (event.currentTarget as Element).getBoundingClientRect();
-  const { zoom, atX, atY } = store.state;
+  const { zoom, atX, atY } = state;
   // The window shows 1 / zoom of the picture, around the cross-hair.
   const fraction = (seen: number, around: number) =>
     Math.round(Math.min(Math.max(around + (seen - around) / zoom, 0), 1) * 1000) / 1000;

@@ -1,5 +1,5 @@
 // How to read the maps.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import type { MethodProse } from "../data/types";
 import { h, linked } from "../parts/dom";
 import { prose, t } from "../parts/words";
@@ -29,7 +29,7 @@ const list = (sentences: string[]) =>
 function section(key: string, method: MethodProse) {
   const shown = linkTo({
     view: "matrix",
-    method: data.ownMethod(key, store.state.apart),
+    method: data.ownMethod(key, state.apart),
     rows: "image",
     columns: "layer",
     beside: "none",

@@ -1,5 +1,5 @@
 // Two pinned maps in one place: swiped, in turns, and subtracted.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { describe } from "../maps/describe";
 import { frameOf, over } from "../maps/frames";
 import { ZERO, enlarge, paint } from "../maps/heat";
@@ -31,7 +31,7 @@ interface Pair {
 export function pair(pins: Pinned[]) {
   stopFlicker();
   const pairs = pairsOf(pins.length);
-  const [a, b] = pairs.find((places) => places.join("") === store.state.pair) ?? pairs[0];
+  const [a, b] = pairs.find((places) => places.join("") === state.pair) ?? pairs[0];
   const shown = { one: pins[a], other: pins[b], first: LETTERS[a], second: LETTERS[b] };
   const maps = onOneGrid(shown.one, shown.other);
   const minus = maps && difference(shown, maps);
@@ -78,7 +78,7 @@ function swipe({ one, other, first, second }: Pair) {
       t("compare.swipe"),
       "swipe",
       { min: 0, max: 100, step: 1 },
-      () => store.state.swipe,
+      () => state.swipe,
       (value) => `${value}%`,
       (value) => change({ swipe: value }),
     ),
@@ -129,7 +129,7 @@ function difference({ one: { image }, first, second }: Pair, maps: OneGrid) {
   const [height, width] = seenSize(image, longSide(image));
   const look = { table: data.tables.diverging, signed: true, threshold: 0, opacity: 0.9, power: 1 };
   const redraw = () => {
-    const values = enlarge(levels, maps, height, width, !store.state.cells);
+    const values = enlarge(levels, maps, height, width, !state.cells);
     const index = Uint8Array.from(values, (value) => Math.floor(value + 0.5));
     paint(canvas, index, height, width, look);
   };

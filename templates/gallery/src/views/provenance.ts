@@ -1,5 +1,5 @@
 // Where the numbers come from.
-import { data } from "../app";
+import { report } from "../app";
 import { button } from "../parts/controls";
 import { bdi, definitions, h } from "../parts/dom";
 import { failedList, failedTitle } from "../parts/notes";
@@ -48,7 +48,7 @@ function failures() {
 
 /** What each image's file held. */
 function hashes() {
-  const { file, size, sha256 } = data.report.images;
+  const { file, size, sha256 } = report.images;
   const heads = ["file", "pixels", "sha256"].map((key) =>
     h("th", { scope: "col" }, t(`hashes.${key}`)),
   );

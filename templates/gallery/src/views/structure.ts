@@ -1,5 +1,5 @@
 // What the model is made of: the text that print(model) gives, and its modules in a table.
-import { data } from "../app";
+import { report } from "../app";
 import { bdi, h } from "../parts/dom";
 import { t } from "../parts/words";
 
@@ -8,7 +8,7 @@ const MAX_ON_PAPER = 120;
 
 /** The structure with its title, if it is known; the printed text is folded until it is asked for. */
 export function structureSection() {
-  const { printed, modules, more } = data.report.structure;
+  const { printed, modules, more } = report.structure;
   if (!modules.length) return "";
   const long = modules.length > MAX_ON_PAPER;
   return h(
@@ -29,7 +29,7 @@ function moduleTable() {
   const heads = ["address", "type", "output", "parameters"].map((key) =>
     h("th", { scope: "col" }, t(`structure.${key}`)),
   );
-  const lines = data.report.structure.modules.map(({ address, type, shape, parameters }) =>
+  const lines = report.structure.modules.map(({ address, type, shape, parameters }) =>
     h(
       "tr",
       h("th", { scope: "row" }, h("code", bdi(address))),
@@ -40,7 +40,7 @@ function moduleTable() {
   );
   return h(
     "table.numbers",
-    h("caption", t("structure.caption", { count: data.report.structure.modules.length })),
+    h("caption", t("structure.caption", { count: report.structure.modules.length })),
     h("thead", h("tr", ...heads)),
     h("tbody", ...lines),
   );

@@ -1,5 +1,5 @@
 // The figures that a coursework asks for, numbered, with captions that can be rewritten.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { idOf } from "../data/cells";
 import { layersOf } from "../maps/availability";
 import { MAX_AHEAD } from "../maps/frames";
@@ -55,7 +55,7 @@ export async function tablesView(): Promise<View> {
     h("p.hint.screen-only", t("tables.hint", { most: MAX_PRINTED })),
   );
   const rebuilt = rebuiltBy("tables", "figuresOf", "page", "apart", "pins", ...FILTER);
-  const showNumbers = () => list.classList.toggle("numbered", store.state.numbers);
+  const showNumbers = () => list.classList.toggle("numbered", state.numbers);
   showNumbers();
   return {
     root,
@@ -69,7 +69,7 @@ export async function tablesView(): Promise<View> {
 
 /** Images that the figures are of. */
 function figureImages() {
-  const { figuresOf, pins } = store.state;
+  const { figuresOf, pins } = state;
   const chosen = chosenImages();
   if (figuresOf === "wrong") return chosen.filter(isWrong);
   if (figuresOf === "pinned")
@@ -77,16 +77,16 @@ function figureImages() {
   return figuresOf === "query" ? chosen : chosen.slice(0, Number(figuresOf));
 }
 
-const isWrong = (index: number) => isRight(data.report.images, data.placeOf(index)) === false;
+const isWrong = (index: number) => isRight(report.images, data.placeOf(index)) === false;
 
 /** Which images the figures are of: all that the query finds, or some of them. */
 function imageChoice() {
   const chosen = chosenImages();
   const wrong = chosen.filter(isWrong).length;
-  const { figuresOf, pins } = store.state;
+  const { figuresOf, pins } = state;
   const first = FIRST.filter((few) => Number(few) < chosen.length || few === figuresOf);
   const options: Option[] = [
-    ["query", t(store.state.query ? "tables.of.query" : "tables.of.all", { count: chosen.length })],
+    ["query", t(state.query ? "tables.of.query" : "tables.of.all", { count: chosen.length })],
     ...first.map((few): Option => [few, t("tables.of.first", { count: few })]),
   ];
   if (wrong || figuresOf === "wrong")
@@ -96,7 +96,7 @@ function imageChoice() {
     t("tables.of"),
     "figuresOf",
     options,
-    () => store.state.figuresOf,
+    () => state.figuresOf,
     (of) => change({ figuresOf: of, page: 0 }),
   );
 }
@@ -108,7 +108,7 @@ const choice = () =>
     t("tables.which"),
     "tables",
     ["all", "classes", "methods", "depth"].map((key): Option => [key, t(`tables.${key}`)]),
-    () => store.state.tables,
+    () => state.tables,
     (tables) => change({ tables, page: 0 }),
   );
 
@@ -130,8 +130,8 @@ export function layOutTables(root: HTMLElement) {
 
 /** Images whose figures stand on one page: as many as can be drawn ahead. */
 function perPage() {
-  const own = data.ownMethods(store.state.apart).filter((method) => method.classSpecific);
-  const maps = own.map((method) => 1 + layersOf(method.key).length * data.report.ranks);
+  const own = data.ownMethods(state.apart).filter((method) => method.classSpecific);
+  const maps = own.map((method) => 1 + layersOf(method.key).length * report.ranks);
   const frames =
     (wanted("classes") ? maps.reduce((sum, count) => sum + count, 0) : 0) +
     (wanted("methods") ? 3 : 0) +
@@ -139,7 +139,7 @@ function perPage() {
   return Math.min(Math.max(Math.floor(MAX_AHEAD / Math.max(frames, 1)), 1), MAX_IMAGES);
 }
 
-const wanted = (kind: Kind) => store.state.tables === "all" || store.state.tables === kind;
+const wanted = (kind: Kind) => state.tables === "all" || state.tables === kind;
 
 /** The chosen tables of a page; their numbers go on from page to page. */
 function courseTables(shown: number[], page: number): Numbered {

@@ -1,6 +1,6 @@
 // The predicted class, the true one, and the contrast between them; of an image that is right, the
 // strongest other class takes the place of the true one.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { CONTRAST, type ImageRecord, type Pair } from "../data/dataset";
 import type { MethodFacts } from "../data/types";
 import { layerFor, layersOf } from "../maps/availability";
@@ -19,11 +19,11 @@ const opened = new Map<boolean, boolean>();
 /** The panel of an image; null where its classes are not explained, or no method has such maps. */
 export function truthPanel(image: ImageRecord) {
   const pair = data.pairOf(image.index);
-  const methods = pair ? data.ownMethods(store.state.apart).filter(comparable(image, pair)) : [];
+  const methods = pair ? data.ownMethods(state.apart).filter(comparable(image, pair)) : [];
   if (!pair || !methods.length) return null;
-  const method = methods.find(({ key }) => key === store.state.method) ?? methods[0];
+  const method = methods.find(({ key }) => key === state.method) ?? methods[0];
   const title = t(pair.wrong ? "truth.wrong" : "truth.right", pairNames(image, pair));
-  const first = layerFor(method.key, data.report.glance.layer);
+  const first = layerFor(method.key, report.glance.layer);
   const others = layersOf(method.key).filter((layer) => layer !== first);
   const panel = h(
     "details.truth",
@@ -90,7 +90,7 @@ function caption(image: ImageRecord, pair: Pair, { key, linear }: MethodFacts, l
   const cam = data.camOf(image, { image: image.index, rank: CONTRAST, method: key, layer });
   return [
     h("p.hint", contrastWords(image, cam)),
-    ...(data.report.opposite && linear ? [h("p.hint", t("truth.opposite"))] : []),
+    ...(report.opposite && linear ? [h("p.hint", t("truth.opposite"))] : []),
     h(
       "p.bar-row",
       h("span", t("compare.more", { name: names.second })),

@@ -1,5 +1,5 @@
 // The heart: layers, methods, classes and images on rows, columns and groups of rows.
-import { data, store } from "../../app";
+import { data, state } from "../../app";
 import type { CellId } from "../../data/cells";
 import { CONTRAST, PREDICTED, TRUE } from "../../data/dataset";
 import { kindsOf, labelNotes, leftOut, pairNames } from "../../maps/describe";
@@ -67,25 +67,24 @@ export async function arrangeMaps(root: HTMLElement): Promise<View> {
 
 /** Put the pair view before the table where the image is predicted wrongly, else behind it. */
 function placeTruth(truth: HTMLElement, table: HTMLElement) {
-  const wrong = !isOnTable("image") && data.pairOf(store.state.image)?.wrong;
+  const wrong = !isOnTable("image") && data.pairOf(state.image)?.wrong;
   if (wrong) table.before(truth);
   else table.after(truth);
 }
 
-const imagesShown = () =>
-  isOnTable("image") ? valuesOf("image").map(Number) : [store.state.image];
+const imagesShown = () => (isOnTable("image") ? valuesOf("image").map(Number) : [state.image]);
 
 /** The line above the table, the table, the pair view and what is said below, of the present state. */
 function build() {
-  const image = isOnTable("image") ? null : (data.knownImage(store.state.image) ?? null);
+  const image = isOnTable("image") ? null : (data.knownImage(state.image) ?? null);
   const caption = captionWords();
-  const keys = isOnTable("method") ? shownMethods() : [store.state.method];
+  const keys = isOnTable("method") ? shownMethods() : [state.method];
   const kinds = kindsOf(keys.map((key) => data.methodOf(key)));
   const paged = isOnTable("image") && chosenImages().length > MAX_IMAGES_ON_AXIS;
   const foot = h(
     ".below",
     figureCaption(caption, kinds),
-    store.state.numbers && h("p.hint", t("matrix.numbers")),
+    state.numbers && h("p.hint", t("matrix.numbers")),
     ...notes([...(image ? labelNotes(image) : []), ...columnNotes(), ...prose().leftOut]),
     paged ? pager(MAX_IMAGES_ON_AXIS) : null,
   );
@@ -94,7 +93,7 @@ function build() {
 }
 
 /** Why maps are missing; below rows of methods that is said under each. */
-const columnNotes = () => (store.state.rows === "method" ? [] : leftOut());
+const columnNotes = () => (state.rows === "method" ? [] : leftOut());
 
 /** The two classes of an image's contrast. */
 function contrastNames(index: number) {
@@ -104,7 +103,7 @@ function contrastNames(index: number) {
 
 /** What the table shows. */
 function captionWords() {
-  const { image, rank, method, layer, rows, columns, beside } = store.state;
+  const { image, rank, method, layer, rows, columns, beside } = state;
   const fixed: CellId = { image, rank, method, layer };
   const pair = rank === CONTRAST && ofOneImage() && !isOnTable("class") && contrastNames(image);
   const fused = !pair && layer === "fused" && !isOnTable("layer");

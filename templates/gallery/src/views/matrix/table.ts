@@ -1,5 +1,5 @@
 // A table of maps: heads that stay while the page scrolls, a cell for every place.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { cellButton } from "../../maps/cell";
 import { scores } from "../../maps/describe";
 import { SIDES } from "../../maps/frames";
@@ -46,7 +46,7 @@ const row = (kind: string, ...children: Child[]) =>
   h("tr", { class: kind, role: "row" }, ...children);
 
 function head({ columns, groups }: Plan) {
-  const axis = store.state.columns;
+  const axis = state.columns;
   const { fixed } = groups[0];
   const corner = h("td.corner", { role: "cell" });
   const heads = columns.map((value) => headOf(axis, value, fixed, "col"));
@@ -76,7 +76,7 @@ function families(columns: Value[]) {
 
 /** The rows of one group under its head. */
 function body(plan: Plan, group: Group, first: boolean) {
-  const { rows, beside } = store.state;
+  const { rows, beside } = state;
   const width = plan.columns.length + 1;
   const lines: HTMLElement[] = [];
   if (beside !== "none" && group.value !== null)
@@ -129,15 +129,15 @@ interface Place {
 /** The cell for a slot; none where a map of the whole network spans its place. */
 function cellsOf(slot: Slot, place: Place) {
   const { columns } = place.plan;
-  const at = nameOf(store.state.columns, columns[place.column], place.group.fixed);
+  const at = nameOf(state.columns, columns[place.column], place.group.fixed);
   const properties = { role: "cell", "data-at": at };
   const side = columns.length > MAX_LARGE ? SIDES.narrow : SIDES.cell;
   if (slot.kind === "none")
     return [h("td", { ...properties, class: "nothing", title: slot.reason }, h("span", slot.word))];
   const cell = cellButton(slot.id, { side, caption: false });
   if (slot.kind === "map") return [h("td", properties, cell)];
-  const across = store.state.columns === "layer";
-  const down = store.state.rows === "layer";
+  const across = state.columns === "layer";
+  const down = state.rows === "layer";
   if ((across && place.column) || (down && place.row)) return [];
   const span = across
     ? { colSpan: columns.length }
@@ -182,7 +182,7 @@ function detailsOf(axis: Axis, value: Value, fixed: Group["fixed"]) {
   const line = (text: string) => h("span", bdi(text));
   if (axis === "layer") {
     const address =
-      layerName(String(value)) !== value && data.report.layers.some((one) => one.address === value);
+      layerName(String(value)) !== value && report.layers.some((one) => one.address === value);
     const own = address ? [h("span", h("code", value))] : [];
     return [...own, ...layerTwins(String(value)).map(line)];
   }
@@ -198,8 +198,8 @@ function detailsOf(axis: Axis, value: Value, fixed: Group["fixed"]) {
 
 /** How far a method agrees with the selected one, where they are sorted by it. */
 function agreementWords(key: string) {
-  const image = data.knownImage(store.state.image);
-  if (store.state.methodOrder === "family" || !image) return [];
+  const image = data.knownImage(state.image);
+  if (state.methodOrder === "family" || !image) return [];
   const value = agreement(image).get(key);
   return value === undefined ? [] : [`ρ ${value.toFixed(2).replace("-", "−")}`];
 }

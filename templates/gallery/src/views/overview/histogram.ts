@@ -1,5 +1,5 @@
 // How sure the model is of the images, as bars, and a brush that keeps those between two handles.
-import { data, store } from "../../app";
+import { report, state } from "../../app";
 import { h } from "../../parts/dom";
 import { t } from "../../parts/words";
 import { columnsOf, isRight } from "../../query/match";
@@ -19,7 +19,7 @@ const owns = (condition: Condition) => condition.kind === "number" && condition.
 /** The range that the query asks for, within all that there is. */
 function asked([least, most]: Range): Range {
   let [low, high] = [least, most];
-  for (const { asks } of parse(store.state.query, vocabularyOf(data.report))) {
+  for (const { asks } of parse(state.query, vocabularyOf(report))) {
     if (!("kind" in asks) || asks.kind !== "number" || asks.name !== "p") continue;
     if (!asks.sign.startsWith("<")) low = Math.max(low, asks.value);
     if (!asks.sign.startsWith(">")) high = Math.min(high, asks.value);
@@ -31,16 +31,16 @@ function asked([least, most]: Range): Range {
 function ask([low, high]: Range, [least, most]: Range) {
   const terms = [...(low > least ? [`p>=${low}`] : []), ...(high < most ? [`p<=${high}`] : [])];
   const query = queryWith(owns, ...terms);
-  if (query !== store.state.query) change({ query, page: 0 }, true);
+  if (query !== state.query) change({ query, page: 0 }, true);
 }
 
 const rounded = (value: number) => Math.round(value * STEPS) / STEPS;
 
 /** The histogram of confidence with its brush; null where there is nothing to compare. */
 export function histogram() {
-  const column = columnsOf(data.report.images).get("p");
+  const column = columnsOf(report.images).get("p");
   if (!column) return null;
-  const all = [...data.report.images.index.keys()].flatMap((place) => column(place) ?? []);
+  const all = [...report.images.index.keys()].flatMap((place) => column(place) ?? []);
   const least = Math.min(1, ...all);
   const whole: Range = [Math.floor(Math.min(least, 0.95) * 20) / 20, 1];
   const binOf = (p: number) =>
@@ -57,9 +57,9 @@ export function histogram() {
   );
   const refresh = () => {
     const counts = bins.map(() => [0, 0, 0]);
-    for (const place of places(data.report, queryWith(owns))) {
+    for (const place of places(report, queryWith(owns))) {
       const p = column(place);
-      const kind = [false, true, null].indexOf(isRight(data.report.images, place));
+      const kind = [false, true, null].indexOf(isRight(report.images, place));
       if (p !== null) counts[binOf(p)][kind] += 1;
     }
     fill(bins, counts, whole);

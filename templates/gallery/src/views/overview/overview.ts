@@ -1,6 +1,6 @@
 // All images at a glance, with one map each: found by a query, in order and groups, a hundred at a
 // time.
-import { data, store } from "../../app";
+import { report, state } from "../../app";
 import { chooser, pager } from "../../parts/chooser";
 import { button, refreshControls } from "../../parts/controls";
 import { byId, h, keepFocus } from "../../parts/dom";
@@ -42,14 +42,14 @@ export function overviewView(): View {
   };
   show();
   enableRoving(list);
-  list.dataset.size = store.state.density;
+  list.dataset.size = state.density;
   return {
     root,
     uses: [...APPEARANCE, "rank"],
     update(changed) {
       if (changed.has("apart")) return false; // the methods to choose from
       refreshControls(root);
-      list.dataset.size = store.state.density;
+      list.dataset.size = state.density;
       if (concerns(changed, "query"))
         for (const { refresh } of [line, terms, ...filters]) refresh();
       if (concerns(changed, ...FILTER, "page", "method", "layer", "rank"))
@@ -61,7 +61,7 @@ export function overviewView(): View {
 
 /** How many images the query finds. */
 function countWords() {
-  const counts = [chosenImages().length, data.report.images.index.length];
+  const counts = [chosenImages().length, report.images.index.length];
   const [shown, all] = counts.map((count) => count.toLocaleString("en"));
   return t("overview.count", { shown, all });
 }

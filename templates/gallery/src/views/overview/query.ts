@@ -1,5 +1,5 @@
 // The query as a line to write, its mistakes in words, and its terms as chips to take away.
-import { data, store } from "../../app";
+import { report, state } from "../../app";
 import { button, search } from "../../parts/controls";
 import { all, bdi, h } from "../../parts/dom";
 import { t } from "../../parts/words";
@@ -9,7 +9,7 @@ import { change } from "../../state/history";
 import { vocabularyOf } from "../../state/selection";
 import { mistakeWords, termWords } from "./words";
 
-const terms = () => parse(store.state.query, vocabularyOf(data.report));
+const terms = () => parse(state.query, vocabularyOf(report));
 
 /** A line to write the query in, with what it can say on demand. */
 export function queryLine() {
@@ -17,7 +17,7 @@ export function queryLine() {
   const line = search(
     t("query"),
     "query",
-    () => store.state.query,
+    () => state.query,
     (query) => change({ query, page: 0 }),
   );
   for (const input of all("input", line)) {
@@ -47,8 +47,8 @@ export function queryLine() {
 
 /** What a query can say, with this report's own names. */
 function grammar() {
-  const [one = "", other = one] = data.report.classes.map(quote);
-  const { numbers } = vocabularyOf(data.report);
+  const [one = "", other = one] = report.classes.map(quote);
+  const { numbers } = vocabularyOf(report);
   const [first = ""] = numbers;
   const examples: [query: string, words: string][] = [
     ["IMG_07", "name"],
@@ -87,7 +87,7 @@ export function chips() {
 
 const chip = (words: string, place: number) => {
   const act = () =>
-    change({ query: without(store.state.query, vocabularyOf(data.report), place), page: 0 }, true);
+    change({ query: without(state.query, vocabularyOf(report), place), page: 0 }, true);
   const own = button("", `chip ${place}`, act, {
     class: "chip",
     "aria-label": t("chip.remove", { filter: words }),

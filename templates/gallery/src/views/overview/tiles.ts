@@ -1,5 +1,5 @@
 // The images of one page, each with one map: in groups, where they are grouped.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { type CellId, idText } from "../../data/cells";
 import { layerFor } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
@@ -30,7 +30,7 @@ export function fillTiles(root: HTMLElement, before: Tiles): Tiles {
       return tile;
     });
     const list = h("ul.tiles", ...own);
-    return store.state.group === "none" ? list : h("section", head(group), list);
+    return state.group === "none" ? list : h("section", head(group), list);
   });
   root.replaceChildren(...parts);
   return tiles;
@@ -66,13 +66,13 @@ function head(group: Group) {
 }
 
 function mapOf(place: number): CellId {
-  const image = data.report.images.index[place];
-  const { method, rank, layer } = store.state;
+  const image = report.images.index[place];
+  const { method, rank, layer } = state;
   return { image, rank: data.rankIn(image, rank), method, layer: layerFor(method, layer) };
 }
 
 function tileOf(place: number, id: CellId) {
-  const { classes, images } = data.report;
+  const { classes, images } = report;
   const [width, height] = images.size[place];
   const link = linkTo({ view: "matrix", image: id.image, rows: "method", columns: "layer" });
   const name = { class: "name", dir: "auto", tabindex: "-1", title: images.file[place] };
@@ -80,7 +80,7 @@ function tileOf(place: number, id: CellId) {
   const wrong = isRight(images, place) === false && label !== null;
   const tile = h(
     "li.tile",
-    cellButton(id, { side: SIDES.tile, tile: data.report.folder, caption: false }),
+    cellButton(id, { side: SIDES.tile, tile: report.folder, caption: false }),
     h("a", { ...name, ...link }, images.file[place]),
     h("span.hint", { dir: "auto" }, topWords(id.image)),
     wrong && h("span.wrong", { dir: "auto" }, `✗ ${t("chip.is", { name: classes[label] })}`),

@@ -1,5 +1,5 @@
 // From the first layer to the last at one height: the depth of a network as a strip of film.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { bytesOf } from "../../data/bytes";
 import type { MeanMap, MethodFacts } from "../../data/types";
 import { availability, layerList } from "../../maps/availability";
@@ -24,7 +24,7 @@ const MEAN_SIDE = 96;
 const OF_ALL = ["fused", "input"];
 
 /** Methods with maps of layers, in columns of their own. */
-const methods = () => data.ownMethods(store.state.apart).filter((method) => method.perLayer);
+const methods = () => data.ownMethods(state.apart).filter((method) => method.perLayer);
 
 /** Layers in the order of the network, the fused maps last. */
 const layers = () => layerList().filter((layer) => layer !== "input");
@@ -45,14 +45,14 @@ export function filmView(): View {
 
 /** The chosen image's maps of the chosen class, a row for each method. */
 function film() {
-  const { image, rank } = store.state;
+  const { image, rank } = state;
   const known = data.knownImage(image);
   if (!known) return null;
   const own = data.rankIn(image, rank);
   const rows = methods().slice(0, MAX_ROWS);
   const chosen = h(
     "p.images",
-    ...data.report.images.index.map(imageLink),
+    ...report.images.index.map(imageLink),
     h("span.of", bdi(className(known.targets[own]))),
     h("a", leadToImage(image), t("summary.film.all")),
   );
@@ -69,8 +69,8 @@ function film() {
 const imageLink = (index: number) =>
   h(
     "a",
-    { ...linkTo({ image: index }), "aria-current": index === store.state.image && "true" },
-    bdi(data.report.images.file[data.placeOf(index)]),
+    { ...linkTo({ image: index }), "aria-current": index === state.image && "true" },
+    bdi(report.images.file[data.placeOf(index)]),
   );
 
 const row = (name: string, cells: HTMLElement[]) =>
@@ -105,7 +105,7 @@ function strip(rows: HTMLElement[], groups: string[] = [], more: Record<string, 
 
 /** The mean maps over the images predicted as a class: classes side by side, methods below. */
 export function meanFilm() {
-  const { means } = data.report.summary;
+  const { means } = report.summary;
   if (!means.length) return null;
   const targets = [...new Set(means.map((mean) => mean.target))];
   const painters: (() => void)[] = [];
@@ -142,7 +142,7 @@ function meanCanvas({ method, layer, target, count }: MeanMap) {
 /** Colour a mean map, on no photograph. */
 function paintMean(canvas: HTMLCanvasElement, { height, width, levels }: MeanMap) {
   const values = enlarge(bytesOf(levels), { height, width }, MEAN_SIDE, MEAN_SIDE, true);
-  const table = data.tables[store.state.colormap];
+  const table = data.tables[state.colormap];
   paint(canvas, indices(values, false, 1), MEAN_SIDE, MEAN_SIDE, {
     ...OPAQUE,
     table,

@@ -1,5 +1,5 @@
 // What the predictions of many images come to: confusions, confidence, calibration.
-import { data } from "../../app";
+import { report } from "../../app";
 import type { ClassScore, Confusion } from "../../data/types";
 import { bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
@@ -17,7 +17,7 @@ const MAX_RADIUS = 9;
 const images = (query: string) => ({ ...leadTo({ view: "overview", query }), tabindex: "-1" });
 
 export function confusion() {
-  const { confusion } = data.report.summary;
+  const { confusion } = report.summary;
   if (!confusion) return null;
   return part("confusion", confusion.whole ? matrix(confusion) : pairs(confusion));
 }
@@ -81,7 +81,7 @@ function pairs({ cells }: Confusion) {
 
 /** How many predictions have which probability: bars that lead to their images. */
 export function confidence() {
-  const { low, right, wrong, unknown } = data.report.summary.confidence;
+  const { low, right, wrong, unknown } = report.summary.confidence;
   const judged = right.some(Boolean) || wrong.some(Boolean);
   const kinds = judged ? { right, wrong } : { unknown };
   const charts = Object.entries(kinds).map(([kind, counts]) => histogram(kind, counts, low));
@@ -121,7 +121,7 @@ const axis = (low: number) =>
 
 /** Confidence against the share that is right: on the diagonal, one says the other. */
 export function reliability() {
-  const bins = data.report.summary.reliability;
+  const bins = report.summary.reliability;
   if (!bins.length) return null;
   const total = bins.reduce((sum, bin) => sum + bin.count, 0);
   const gap = bins.reduce(

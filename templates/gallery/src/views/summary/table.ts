@@ -1,5 +1,5 @@
 // A few images, what was predicted for them, and their maps at one layer: the result of a report.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { type CellId } from "../../data/cells";
 import { PREDICTED } from "../../data/dataset";
 import { layerFor } from "../../maps/availability";
@@ -22,18 +22,16 @@ interface Column {
 }
 
 /** The layer that the table is about: the last one that repeats no other. */
-export const lastLayer = () => data.report.glance.layer;
+export const lastLayer = () => report.glance.layer;
 
 /** Methods with a map at the table's layer, without those that repeat another. */
 export const methodsHere = () =>
-  data
-    .ownMethods(store.state.apart)
-    .filter(({ key }) => layerFor(key, lastLayer()) === lastLayer());
+  data.ownMethods(state.apart).filter(({ key }) => layerFor(key, lastLayer()) === lastLayer());
 
 /** The columns of maps: each class's methods side by side where they are few. */
 function columns(): Column[] {
   const methods = methodsHere();
-  const every = Array.from({ length: data.report.ranks }, (_, rank) => rank);
+  const every = Array.from({ length: report.ranks }, (_, rank) => rank);
   const specific = methods.filter((method) => method.classSpecific);
   const ranks = every.length * specific.length <= MAX_MAPS ? every : [PREDICTED];
   const ofClasses = ranks.flatMap((rank) => specific.map(({ key }) => ({ rank, method: key })));
@@ -56,7 +54,7 @@ export function resultTable() {
     { role: "table" },
     h("caption.visually-hidden", t("summary.table", { layer: lastLayer() })),
     h("thead", classHeads(shown), methodHeads(shown)),
-    h("tbody", ...data.report.images.index.map((index) => line(index, shown))),
+    h("tbody", ...report.images.index.map((index) => line(index, shown))),
   );
   root.style.setProperty("--maps", String(shown.length));
   enableRoving(root);
@@ -91,20 +89,15 @@ const methodHeads = (columns: Column[]) =>
   h("tr", ...columns.map(({ method }) => h("th", { scope: "col" }, data.methodOf(method).name)));
 
 /** Whether there are two methods that can agree. */
-const agreed = () => data.report.images.numbers.disagreement.some((value) => value !== null);
+const agreed = () => report.images.numbers.disagreement.some((value) => value !== null);
 
 function line(index: number, columns: Column[]) {
   const place = data.placeOf(index);
-  const reasons = data.report.summary.first.find((one) => one.image === index)?.reasons ?? [];
+  const reasons = report.summary.first.find((one) => one.image === index)?.reasons ?? [];
   const picture = photoOf(index);
   picture.querySelector("img")?.setAttribute("alt", ""); // its name stands below
-  const photo = h(
-    "a.photo",
-    { ...leadToImage(index) },
-    picture,
-    bdi(data.report.images.file[place]),
-  );
-  const wrong = isRight(data.report.images, place) === false;
+  const photo = h("a.photo", { ...leadToImage(index) }, picture, bdi(report.images.file[place]));
+  const wrong = isRight(report.images, place) === false;
   const told = reasons.map((reason) => h("span.reason", said(reason)));
   return h(
     "tr",
@@ -117,7 +110,7 @@ function line(index: number, columns: Column[]) {
 
 /** How far the methods' maps of an image's predicted class agree. */
 function agreementOf(place: number) {
-  const { disagreement, overlap } = data.report.images.numbers;
+  const { disagreement, overlap } = report.images.numbers;
   const [distance, shared] = [disagreement[place], overlap[place]];
   return h(
     "td.agreement",

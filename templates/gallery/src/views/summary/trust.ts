@@ -1,12 +1,12 @@
 // Which maps to trust: what is measured of each method's maps at the last layer, and what to doubt.
-import { data } from "../../app";
+import { data, report } from "../../app";
 import type { Trust } from "../../data/types";
 import { bdi, h } from "../../parts/dom";
 import { areaPercent, t } from "../../parts/words";
 import { leadTo, part, said } from "./said";
 
 export function trust() {
-  const { trust } = data.report.summary;
+  const { trust } = report.summary;
   if (!trust.length) return null;
   const layers = [...new Set(trust.map((one) => one.layer))];
   const doubts = trust.some((one) => one.verdict);

@@ -27,15 +27,14 @@ export function aboutButton(number: Num, kind: string, words: string, panel: HTM
 function about({ key, question }: Num) {
   const words = prose().evidence.questions[question.key];
   const told = (name: string, ...text: (Node | string)[]) =>
-    h("div", {}, h("dt", {}, t(`evidence.${name}`)), h("dd", {}, ...text));
+    h("div", h("dt", t(`evidence.${name}`)), h("dd", ...text));
   return [
     h("h3", { id: `${ID}-title` }, bdi(numberName(key))),
-    h("p", {}, words.question),
+    h("p", words.question),
     h(
-      "dl",
-      { class: "rows" },
+      "dl.rows",
       told("caution", words.caution),
-      told("formula", h("span", { class: "formula" }, words.formula)),
+      told("formula", h("span.formula", words.formula)),
       told("range", words.range),
       told("coverage", t(`evidence.coverage.${question.coverage}`)),
       told("source", ...linked(words.source)),

@@ -19,8 +19,8 @@ export function bar({ median, low, high }: Drawn, { scale, ceiling, chance }: Sc
     return mark;
   };
   return h(
-    "span",
-    { class: "scale", "aria-hidden": "true" },
+    "span.scale",
+    { "aria-hidden": "true" },
     piece("zero", 0, 0),
     piece("median", 0, median),
     piece("interval", low, high),

@@ -1,5 +1,5 @@
 // What the evidence holds, as its table needs it: numbers, columns, rows, and what is in each cell.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import type { Evidence, EvidenceNumber, EvidenceQuestion } from "../../data/types";
 import { layerName, prose } from "../../parts/words";
 
@@ -51,13 +51,13 @@ export const numberName = (key: string) =>
 
 /** The layer that is shown, or the first choice where there is no evidence of that one. */
 export const layerShown = ({ layers }: Evidence) =>
-  layers.includes(store.state.layer) ? store.state.layer : data.report.glance.layer;
+  layers.includes(state.layer) ? state.layer : report.glance.layer;
 
 /** The rows that have columns of their own elsewhere, the controls last. */
 export function rowsOf({ rows }: Evidence): Row[] {
   const { controls } = prose().evidence;
   const shown = rows.filter(
-    ({ key, control }) => control || store.state.apart || !data.methodOf(key).like,
+    ({ key, control }) => control || state.apart || !data.methodOf(key).like,
   );
   const named = shown.map(({ key, control }) => ({
     key,
@@ -69,13 +69,11 @@ export function rowsOf({ rows }: Evidence): Row[] {
 
 /** Whether the present scope is that of the class predicted for each image. */
 export const isOfPredicted = () =>
-  data.report.evidence?.scopes.some(
-    ({ key, index }) => index === null && key === store.state.scope,
-  );
+  report.evidence?.scopes.some(({ key, index }) => index === null && key === state.scope);
 
 /** Places of a number's cells in the present scope. */
 function placesOf({ cells, scopes }: Evidence, number: number) {
-  const scope = scopes.findIndex(({ key }) => key === store.state.scope);
+  const scope = scopes.findIndex(({ key }) => key === state.scope);
   return [...cells.number.keys()].filter(
     (place) => cells.number[place] === number && cells.scope[place] === scope,
   );
@@ -101,8 +99,7 @@ function valuesAt({ cells, rows, layers }: Evidence, places: number[], wanted: s
 /** Median over the images of the most that a number can reach there; null where that is not known. */
 function ceilingOf({ ceilings, scopes }: Evidence, { key }: Num) {
   const place = ceilings.number.findIndex(
-    (name, place) =>
-      name === `${key}.ceiling` && scopes[ceilings.scope[place]].key === store.state.scope,
+    (name, place) => name === `${key}.ceiling` && scopes[ceilings.scope[place]].key === state.scope,
   );
   return ceilings.median[place] ?? null;
 }
@@ -130,7 +127,7 @@ function columnsAt(evidence: Evidence, at: number, layers: string[], ofLayers: b
   const places = placesOf(evidence, at);
   const ceiling = ceilingOf(evidence, number);
   const ends = places.flatMap((place) => [median[place], low[place], high[place]]);
-  const scale = scaleOf(number, [...ends, ceiling, number.question.chance].filter(isKnown));
+  const scale = scaleOf(number, [...ends, ceiling, number.chance].filter(isKnown));
   return layers
     .map((layer) => ({
       key: ofLayers ? layer : number.key,
@@ -145,7 +142,7 @@ function columnsAt(evidence: Evidence, at: number, layers: string[], ofLayers: b
 /** Every question at the present layer, or one number at every layer. */
 export function columnsOf(evidence: Evidence): Column[] {
   const numbers = numbersOf(evidence);
-  const at = numbers.findIndex(({ key }) => key === store.state.number);
+  const at = numbers.findIndex(({ key }) => key === state.number);
   if (at >= 0) return columnsAt(evidence, at, evidence.layers, true);
   return numbers.flatMap(({ key, question }, place) =>
     key === question.key ? columnsAt(evidence, place, [layerShown(evidence)], false) : [],

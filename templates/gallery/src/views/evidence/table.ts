@@ -1,5 +1,5 @@
 // Methods and controls in rows; questions or layers in columns, each on its scale.
-import { data, store } from "../../app";
+import { report, state } from "../../app";
 import { type Child, bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
 import { methodDetails, number, prose, t } from "../../parts/words";
@@ -25,9 +25,9 @@ export function evidenceTable(rows: Row[], columns: Column[], about: HTMLElement
   const lines = rows.map(entry);
   const count = rows.filter(({ control }) => !control).length;
   const table = h(
-    "table",
-    { class: "evidence", role: "table" },
-    h("caption", { class: "visually-hidden" }, t("view.evidence")),
+    "table.evidence",
+    { role: "table" },
+    h("caption.visually-hidden", t("view.evidence")),
     part("thead", line(h("td", { role: "cell" }), ...heads)),
     part("tbody", ...lines.slice(0, count)),
     part("tbody", ...lines.slice(count)),
@@ -59,21 +59,21 @@ function head({ key, name, number: own, scale }: Column, about: HTMLElement) {
     { scope: "col", role: "columnheader" },
     asked
       ? aboutButton(own, "head", name, about)
-      : h("a", { class: "head", ...linkTo({ number: "", layer: key }) }, bdi(name)),
-    asked && h("span", { class: "question" }, question),
-    h("span", { class: "ends", "aria-hidden": "true" }, ...scale.map(end)),
+      : h("a.head", { ...linkTo({ number: "", layer: key }) }, bdi(name)),
+    asked && h("span.question", question),
+    h("span.ends", { "aria-hidden": "true" }, ...scale.map(end)),
   );
 }
 
-const end = (value: number) => h("span", {}, number(value));
+const end = (value: number) => h("span", number(value));
 
 function rowHead({ key, name, control }: Row) {
   const shown = linkTo({ view: "matrix", method: key, rows: "image", columns: "layer" });
   return h(
     "th",
     { scope: "row", role: "rowheader" },
-    control ? bdi(name) : h("a", { class: "head", ...shown }, bdi(name)),
-    ...(control ? [] : methodDetails(key)).map((detail) => h("span", {}, detail)),
+    control ? bdi(name) : h("a.head", { ...shown }, bdi(name)),
+    ...(control ? [] : methodDetails(key)).map((detail) => h("span", detail)),
   );
 }
 
@@ -94,15 +94,15 @@ function cell(row: Row, column: Column, shared: boolean) {
   const { n, median } = value;
   const link = imagesOf(row, column);
   const words = cellWords(row, column, value, shared);
-  const { chance } = column.number.question;
+  const { chance } = column.number;
   root.append(
     h(
       link ? "a" : "span",
       { class: "value", role: link ? "link" : "img", ...link, "aria-label": words, title: words },
-      h("strong", {}, decimal(median), shared && "\u2009≈"),
-      h("span", { class: "n" }, t("evidence.n", { n })),
+      h("strong", decimal(median), shared && "\u2009≈"),
+      h("span.n", t("evidence.n", { n })),
       bar(value, { ...column, chance }),
-      h("span", { class: "counts" }, ...told(value).map((text) => h("span", {}, text))),
+      h("span.counts", ...told(value).map((text) => h("span", text))),
     ),
   );
   return root;
@@ -138,9 +138,9 @@ function cellWords({ name }: Row, column: Column, value: Value, shared: boolean)
 /** A link to the images by a method's number, those that speak most against the map first. */
 function imagesOf({ key }: Row, { number: own, layer }: Column) {
   const name = `${own.key}.${key}`;
-  const { glance, images } = data.report;
+  const { glance, images } = report;
   if (!images.numbers[name] || layer !== glance.layer || !isOfPredicted()) return null;
   const sort: Sort = own.better === "high" ? `${name}.up` : `${name}.down`;
   const all = { query: "", group: "none", page: 0, open: "" } as const;
-  return linkTo({ view: "overview", method: key, layer, rank: store.state.rank, sort, ...all });
+  return linkTo({ view: "overview", method: key, layer, rank: state.rank, sort, ...all });
 }

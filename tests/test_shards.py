@@ -31,6 +31,7 @@ from camreport.pipeline.run_plan import (
     request_layers,
 )
 from camreport.pipeline.shard import Shard, compute_shard, in_order
+from camreport.results.writer import ResultsWriter
 from camreport.settings import Settings
 
 GRADIENT, PERTURBATION = ("grad_cam", "layer_cam", "eigen_cam"), ("score_cam", "ablation_cam")

@@ -16,6 +16,7 @@ from camreport.messages.progress import Measuring, Notify, Progress, unseen
 from camreport.pipeline.prepare import (
     Prepared,
     changes_of,
+    known_regions,
     prepare,
     resolve_classes,
     resolve_quantity,
@@ -105,7 +106,7 @@ def changed(settings: Settings, options: SettingsDict) -> Settings:
 
 
 def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]":
-    """Load the model and resolve the options that need it: layers, classes, labels.
+    """Load the model and resolve the options that need it: layers, classes, labels, regions.
 
     Raises:
         CamReportError: as for ``run``.
@@ -119,6 +120,7 @@ def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel,
     quantity = resolve_quantity(settings.quantity, loaded.class_names)
     targets = resolve_classes(settings.classes, loaded.class_names)
     truth = right_classes(settings, files, loaded.class_names, notify)
+    regions = known_regions(prepared, loaded.class_names, loaded.preprocessing, notify)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
     model = settings.model if isinstance(settings.model, str) else loaded.name
@@ -132,6 +134,7 @@ def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel,
         targets=targets,
         quantity=quantity,
         labels=truth,
+        regions=regions,
         command=printable(command),
     )
     return loaded, request

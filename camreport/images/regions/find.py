@@ -63,7 +63,7 @@ class _FaultyError(Exception):
 
 
 def find_regions(
-    path: Path, files: Sequence[InputFile], notify: Notify = lambda message: None
+    path: str | Path, files: Sequence[InputFile], notify: Notify = lambda message: None
 ) -> dict[int, FoundRegions]:
     """Return the regions of the inputs, by the input's index.
 
@@ -77,6 +77,7 @@ def find_regions(
     Raises:
         InputError: nothing is there, it cannot be read, or no region of an input is in it.
     """
+    path = Path(path)
     if not path.exists():
         raise InputError(f"regions: expected a file or folder, found nothing at {str(path)!r}.")
     faults = Faults()

@@ -63,7 +63,7 @@ def read_entries(path: Path, files: Sequence[InputFile], faults: Faults) -> list
     )
 
 
-def without_masks(files: Sequence[InputFile], regions: Path | None) -> tuple[InputFile, ...]:
+def without_masks(files: Sequence[InputFile], regions: str | Path | None) -> tuple[InputFile, ...]:
     """Return the inputs without the masks that lie beside them.
 
     Args:
@@ -71,7 +71,7 @@ def without_masks(files: Sequence[InputFile], regions: Path | None) -> tuple[Inp
         regions: the folder of the masks. A PNG file in it is a mask if it is called as another
             input with ``_mask`` after it.
     """
-    if regions is None or not regions.is_dir():
+    if regions is None or not os.path.isdir(regions):
         return tuple(files)
     names = {PurePath(file.name).with_suffix("").as_posix() for file in files}
     folder = Path(os.path.realpath(regions))

@@ -85,7 +85,7 @@ export type Said = Record<string, string>;
 
 /** A part of the page's state that shows what is claimed. */
 export interface Place {
-  view: "overview" | "matrix" | "methods" | "provenance";
+  view: "overview" | "matrix" | "evidence" | "methods" | "provenance";
   image?: number;
   method?: string;
   layer?: string;
@@ -94,6 +94,9 @@ export interface Place {
   query?: string;
   /** A column of the images' numbers, and whether its lowest values come first. */
   sort?: `${string}.up` | `${string}.down`;
+  /** A number of the evidence, to be shown layer by layer. */
+  number?: string;
+  scope?: string;
 }
 
 /** What a fixed rule found, in how many images or maps, and where it shows. */

@@ -12,7 +12,7 @@ from camreport.errors import InputError, ModelError, suggestion
 from camreport.files import locked
 from camreport.images.inputs import InputFile, printable, read_file
 from camreport.images.pixels import decode
-from camreport.messages.progress import Notify, Progress
+from camreport.messages.progress import Measuring, Notify, Progress, unseen
 from camreport.pipeline.prepare import (
     Prepared,
     changes_of,
@@ -44,6 +44,7 @@ def run(
     found: Callable[[int], None] = lambda count: None,
     progress: Progress = lambda count: None,
     notify: Notify = lambda message: None,
+    measuring: Measuring = unseen,
     limits: "ShardLimits | None" = None,
     **options: Unpack[SettingsDict],
 ) -> "Summary":
@@ -60,6 +61,8 @@ def run(
         progress: called with the number of newly finished inputs; fractional within one input.
         notify: called with each warning, and with the reason for each skipped method, before
             computation starts.
+        measuring: called once the maps are computed, with the number of passes over one image that
+            the evidence takes; it returns what is told of finished passes.
         limits: how the run is cut into shards; the device's if None.
         options: fields of ``Settings``; they override those of ``settings``.
 
@@ -79,7 +82,9 @@ def run(
     settings, folder = prepared.settings, prepared.out
     loaded, request = _load_and_resolve(prepared, notify)
     with locked(folder):
-        summary = compute(loaded, prepared.files, folder, request, progress, notify, limits)
+        summary = compute(
+            loaded, prepared.files, folder, request, progress, notify, measuring, limits
+        )
         render_gallery(folder, layout=settings.layout, language=settings.language)
         if summary.changed:
             remove_exports(folder)

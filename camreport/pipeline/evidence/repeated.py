@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from camreport.engine.cost import Cost
 from camreport.engine.explainer import Explainer
 from camreport.engine.passes import passes_of
+from camreport.methods import METHODS
 from camreport.methods.registry import SHARED
 from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.results.schema import MapKey

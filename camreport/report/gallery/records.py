@@ -4,21 +4,19 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from camreport.images.pixels import jpeg_bytes
 from camreport.methods import METHODS, Method
-from camreport.report.appearance import appearance, seen_part
+from camreport.report.appearance import seen_part
 from camreport.report.gallery.contrast import CONTRAST, contrasts
 from camreport.report.gallery.evidence import image_evidence
-from camreport.report.heatmap import State, quantise, signed_picture
+from camreport.report.heatmap import quantise
 from camreport.results.reader import Channels, MapRecord, Record, Results
-from camreport.results.schema import FUSED, TARGETS, ImageEntry, Manifest
+from camreport.results.schema import TARGETS, ImageEntry, Manifest
 from camreport.settings import NONE
 
 MAX_HASHES = 300

@@ -9,9 +9,9 @@ import pytest
 from camreport.errors import ResultsError
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import message
+from camreport.results.costs import Cost, TotalCost
 from camreport.results.schema import (
     ClassEntry,
-    Cost,
     FileFacts,
     Fusion,
     ImageEntry,
@@ -24,7 +24,6 @@ from camreport.results.schema import (
     Sidecar,
     Skip,
     Structure,
-    TotalCost,
     Totals,
     check_schema,
 )

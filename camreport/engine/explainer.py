@@ -22,6 +22,7 @@ from camreport.engine.passes import PASSES, Passes, passes_of
 from camreport.engine.plan import Options, Plan, Skip, make_draft
 from camreport.engine.probe import ONE_IMAGE_TOO_MUCH, checked_draft, make_plan
 from camreport.engine.targets import Targets, as_indices, choose_targets, of_rows
+from camreport.engine.variants import Finished, Make, variant_logits
 from camreport.errors import LayerError, MemoryLimitError, ModelError
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message
@@ -411,6 +412,41 @@ class Explainer:
                 self._sizes.fail(size)  # outside the handler: the failed batch is freed
                 give_back_cached(device_of(self._module, images))
         return join(parts)
+
+    def variant_logits(
+        self, count: int, make: Make, *, progress: Finished = _silent
+    ) -> tuple[Tensor, Cost]:
+        """Run changed images, made chunk by chunk within the byte budget, without gradients.
+
+        A chunk that does not fit into memory is halved.
+
+        Args:
+            count: number of changed images.
+            make: makes those of a slice of ``range(count)``, ``(m, 3, H, W)``, preprocessed.
+            progress: called with the number of further finished images.
+
+        Returns:
+            their logits ``(count, num_classes)`` on the model's device, and the passes.
+
+        Raises:
+            ModelError: no logits.
+            MemoryLimitError: a single image does not fit into memory.
+        """
+        started, plan = time.perf_counter(), self.plan
+        sizes = self._module, plan, self._limits
+        try:
+            with self, torch.inference_mode(False), full_precision(self.device):
+                logits, cost = variant_logits(*sizes, count, make, progress)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+        return logits, cost + Cost(seconds=time.perf_counter() - started)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model."""
+        return device_of(self._module)
 
     def _batch(
         self,

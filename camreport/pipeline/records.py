@@ -16,6 +16,7 @@ from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
 from camreport.pipeline.run_plan import Request, RunPlan, as_message, as_messages
 from camreport.pipeline.shard import total_cost
+from camreport.results.costs import TotalCost
 from camreport.results.schema import (
     SCHEMA,
     ClassEntry,
@@ -25,7 +26,6 @@ from camreport.results.schema import (
     ModelEntry,
     Sidecar,
     Structure,
-    TotalCost,
     Totals,
     TrueSidecar,
 )

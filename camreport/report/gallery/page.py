@@ -14,6 +14,7 @@ from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
 from camreport.report.gallery.contrast import is_exact
+from camreport.report.gallery.evidence import evidence_prose
 from camreport.report.gallery.language import LANGUAGES, words_of
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
@@ -176,13 +177,20 @@ def report_data(
         **_shown(manifest, totals, repeats),
         **_colours(),
         "images": columns(results.readable)
-        | {"true": totals.true_slots, "numbers": measured.columns},
+        | {
+            "true": totals.true_slots,
+            "numbers": measured.columns,
+            "sampled": {"places": [], "numbers": {}},
+        },
         "prose": {
-            code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
+            code: prose(results, words_of(code), reduced_detail, repeats)
+            | {"evidence": evidence_prose()}
+            for code in LANGUAGES
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
         "summary": measured.summary(opposite=bool(totals.opposite)).to_json(),
+        "evidence": None,
     }
 
 

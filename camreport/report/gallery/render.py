@@ -85,7 +85,7 @@ def render_gallery(
     results = load_results(out)
     report = results.path.parent / REPORT
     layout = _layout_of(report) if layout is None else layout
-    language = _language_of(report) if language is None else language
+    language = language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
     remove_leftovers(report.parent, report.parent)
     reported = 0.0
@@ -127,7 +127,7 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
         )
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, REPORT)
-        _write_single(results, page, _language_of(report), limits, None, lambda done: None)
+        _write_single(results, page, language_of(report), limits, None, lambda done: None)
         yield page
 
 
@@ -136,11 +136,6 @@ def _layout_of(report: Path) -> Layout:
     if not is_file(report):
         return "auto"
     return "folder" if is_folder(report) else "single"
-
-
-def _language_of(report: Path) -> str:
-    """Return the language of the report that is there, or English."""
-    return language_of(report) if is_file(report) else "en"
 
 
 def _write_single(

@@ -129,9 +129,9 @@ function legend(columns: Column[]) {
 
 /** Sample, seed and baseline; and what the table is not. */
 function caption(table: HTMLElement) {
-  const links = table.querySelector("a.value") ? t("evidence.links") : "";
-  const told = sentences(...prose().evidence.facts, t("evidence.noTotal"), links);
-  return h("p.figcaption", bdi(told));
+  const told = sentences(...prose().evidence.facts, t("evidence.noTotal"));
+  const links = table.querySelector("a.value") && h("span.screen-only", ` ${t("evidence.links")}`);
+  return h("p.figcaption", bdi(told), links);
 }
 
 /** What is not compared, and what is not measured. */

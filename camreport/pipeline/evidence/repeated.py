@@ -1,6 +1,5 @@
 """The run's maps computed again: of changed images, or of a changed network."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -53,9 +52,3 @@ def maps_again(
     }
     batch.progress(len(inputs))
     return found, explained.logits.cpu().numpy(), explained.cost
-
-
-def rows_of(batch: EvidenceBatch) -> Iterator[MapKey]:
-    """Yield the batch's maps and the controls."""
-    yield from batch.maps
-    yield from batch.controls

@@ -7,11 +7,19 @@ medians and intervals rest on some that are drawn by the run's seed. Nothing is 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camreport.insight.evidence_blocks import PREDICTED, Block, Scope, blocks, scopes_of
+from camreport.insight.evidence_blocks import (
+    PREDICTED,
+    Block,
+    Scope,
+    collage_blocks,
+    scopes_of,
+    shard_blocks,
+)
 from camreport.metrics import METRICS, Number
 from camreport.metrics.statistics import MIN_ORDERED, beats, medians, told_apart
 from camreport.metrics.values import Undefined
@@ -101,7 +109,7 @@ def evidence_table(
         return None
     scopes, kept = scopes_of(results), _kept(entry, manifest.totals.images)
     totals = _Totals(kept)
-    for block in blocks(results, scopes):
+    for block in chain(shard_blocks(results, scopes), collage_blocks(results, scopes)):
         totals.add(block)
     drawn = len(kept) if len(kept) < manifest.totals.images else None
     keys = _ordered(totals.counts, manifest, repeats or {})

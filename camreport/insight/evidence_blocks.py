@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from camreport.insight.cache import numbered_images
 from camreport.metrics.values import Undefined, Values
 from camreport.results.evidence import NumberKey
-from camreport.results.evidence_arrays import Collages
 from camreport.results.reader import Results
 from camreport.results.schema import TARGETS
 from camreport.results.shards import read_shard, shard_number
@@ -74,8 +73,8 @@ def scopes_of(results: Results) -> tuple[Scope, ...]:
     return (predicted, *each)
 
 
-def blocks(results: Results, scopes: Sequence[Scope]) -> Iterator[Block]:
-    """Yield the numbers of each shard's readable images, then those of the run's collages.
+def shard_blocks(results: Results, scopes: Sequence[Scope]) -> Iterator[Block]:
+    """Yield the numbers of each shard's readable images.
 
     Raises:
         ResultsError: a file of evidence is missing or damaged.
@@ -88,13 +87,17 @@ def blocks(results: Results, scopes: Sequence[Scope]) -> Iterator[Block]:
                 for one in scopes
             ]
             yield _block(evidence.numbers, slots, [image.index for image in images])
+
+
+def collage_blocks(results: Results, scopes: Sequence[Scope]) -> Iterator[Block]:
+    """Yield the numbers of the cells of the run's collages: each is of its own image's class.
+
+    Raises:
+        ResultsError: the file of collages is damaged.
+    """
     collages = results.collages()
-    if collages is not None and collages.numbers:
-        yield _of_collages(collages, scopes)
-
-
-def _of_collages(collages: Collages, scopes: Sequence[Scope]) -> Block:
-    """Return the numbers of the cells of collages: each is of its own image's class."""
+    if collages is None or not collages.numbers:
+        return
     target = collages.target.ravel()
     slots = [
         np.where((one.target is None) | (target == one.target), 0, -1).astype(np.int64)
@@ -104,7 +107,7 @@ def _of_collages(collages: Collages, scopes: Sequence[Scope]) -> Block:
         key: Values(own.numbers.reshape(-1, 1), own.reasons.reshape(-1, 1))
         for key, own in collages.numbers.items()
     }
-    return _block(cells, slots, collages.image.ravel().tolist())
+    yield _block(cells, slots, collages.image.ravel().tolist())
 
 
 def _block(

@@ -64,12 +64,13 @@ class MapEntry:
 
 @dataclass
 class Levels:
-    """Collects bytes and says where each lies."""
+    """Collects the bytes of maps and says where each lies."""
 
     parts: list[bytes] = field(default_factory=list)
     length: int = 0
 
     def add(self, levels: NDArray[np.uint8]) -> int:
+        """Add the bytes of one map, and return where they begin."""
         offset = self.length
         self.parts.append(levels.tobytes())
         self.length += levels.size

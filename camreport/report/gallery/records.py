@@ -13,7 +13,8 @@ from camreport.images.pixels import jpeg_bytes
 from camreport.methods import METHODS, Method
 from camreport.report.appearance import seen_part
 from camreport.report.gallery.contrast import CONTRAST, contrasts
-from camreport.report.gallery.evidence import image_evidence
+from camreport.report.gallery.entries import Levels, MapEntry, data_uri, map_entry
+from camreport.report.gallery.image_evidence import image_evidence, regions
 from camreport.report.heatmap import quantise
 from camreport.results.reader import Channels, MapRecord, Record, Results
 from camreport.results.schema import TARGETS, ImageEntry, Manifest
@@ -92,14 +93,9 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
     levels = Levels()
     drawn = [*maps, *contrasts(image, targets, maps, results.manifest.smooth)]
     entries = [map_entry(record, levels, detail.map_side) for record in drawn]
-    channels = {
-        layer.address: _channels(results.channels(image.index, layer.address), levels)
-        for layer in results.manifest.channels
-    }
+    shipped = _shipped(results, image, entries, maps, levels)
     joined = b"".join(levels.parts)
     jpeg, size = _photo(results, image, detail.photo_side)
-    shipped = {"cells": [entry.to_json() for entry in entries], "channels": channels}
-    shipped |= image_evidence()
     data = {
         "index": image.index,
         "file": image.file,
@@ -111,7 +107,7 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
         "logits": logits,
         "probabilities": _probabilities(results, image, targets),
         "maps": _packed(shipped, joined, detail.deflated),
-        "regions": [],
+        "regions": regions(results, image.index),
     }
     return ImageRecord(
         data=data,
@@ -125,6 +121,23 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
         photo=jpeg,
         maps=maps,
     )
+
+
+def _shipped(
+    results: Results,
+    image: ImageEntry,
+    entries: Sequence[MapEntry],
+    maps: Sequence[MapRecord],
+    levels: Levels,
+) -> Record:
+    """Return the list of an image's maps, and add the bytes of those that have no entry yet."""
+    channels = {
+        layer.address: _channels(results.channels(image.index, layer.address), levels)
+        for layer in results.manifest.channels
+    }
+    cells = [entry.to_json() for entry in entries]
+    evidence = image_evidence(results, image, maps, levels)
+    return {"cells": cells, "channels": channels, **evidence}
 
 
 def shown_methods(manifest: Manifest) -> tuple[Method, ...]:

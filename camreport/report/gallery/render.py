@@ -12,6 +12,7 @@ from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress
+from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
     FallbackImage,
     fallback_image,
@@ -27,7 +28,7 @@ from camreport.report.gallery.page import (
     report_data,
 )
 from camreport.report.gallery.prose import prose
-from camreport.report.gallery.records import Detail, data_uri, image_record
+from camreport.report.gallery.records import Detail, image_record
 from camreport.report.gallery.template import digest, embedded, page_template, script, style
 from camreport.results.reader import DATA, REPORT, Results, check_data, load_results
 from camreport.settings import Layout

@@ -38,10 +38,11 @@ def contrast(maps: NDArray[np.float32], other: NDArray[np.intp]) -> dict[str, Va
     """
     cells = maps.reshape(*maps.shape[:-2], -1)
     finite = np.asarray(np.isfinite(cells).all(-1))
-    ranks = unit_ranks(np.where(finite[..., None], cells, 0))
+    cells = np.where(finite[..., None], cells, 0)
+    ranks = unit_ranks(cells)
     varied = np.asarray(ranks.any(-1))
     top = max(1, cells.shape[-1] // TOP_SHARE)
-    highest = ranks >= np.partition(ranks, -top, -1)[..., -top, None]
+    highest = cells >= np.partition(cells, -top, -1)[..., -top, None]
     rows, slots = np.arange(len(other))[:, None], np.clip(other, 0, cells.shape[-2] - 1)
     correlation = (ranks * ranks[..., rows, slots, :]).sum(-1)
     both = (highest & highest[..., rows, slots, :]).sum(-1)

@@ -142,7 +142,9 @@ class EvidenceSidecar(Entry):
 
     Attributes:
         run: fingerprint of the run.
+        methods: the methods whose maps were measured, as in the shard's sidecar.
         decided: digest of what decides the evidence: its settings, the methods and the images.
+        unreadable: number of images whose files could not be read again as they had been.
         undefined: number of undefined values of each number, by reason.
         cost: cost of the evidence.
         device: device on which it was computed.
@@ -150,7 +152,9 @@ class EvidenceSidecar(Entry):
     """
 
     run: str
+    methods: tuple[str, ...]
     decided: str
+    unreadable: Count
     undefined: ReasonsByNumber
     cost: EvidenceCost
     device: str

@@ -401,10 +401,7 @@ class ResultsWriter:
 
     def _fit(self, finished: Finished[_S]) -> tuple[int, int]:
         """Return how many methods of this run a file has, and how few others."""
-        sidecar = finished.sidecar
-        if isinstance(sidecar, EvidenceSidecar):
-            return 0, 0
-        wanted, has = {*self.marker.methods}, {*sidecar.methods}
+        wanted, has = {*self.marker.methods}, {*finished.sidecar.methods}
         return len(wanted & has), -len(has - wanted)
 
     def _sidecar(self, folder: Path, name: str, kind: type[_S]) -> _S | None:

@@ -89,7 +89,7 @@ def _measured(
         other: ``(n, K)``, as for ``contrast``.
     """
     raw = np.stack([*maps.values()])
-    shown = np.stack([_from_base(key, each) for key, each in maps.items()])
+    shown = np.stack([from_base(key, each) for key, each in maps.items()])
     found = contrast(raw, other) | extent(shown)
     values: dict[str, Values] = {}
     for number, every in found.items():
@@ -99,7 +99,7 @@ def _measured(
     return values
 
 
-def _from_base(key: MapKey, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+def from_base(key: MapKey, maps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return maps from the value up that is drawn as zero."""
     return drawn(maps, METHODS[key.method], leading=2).values if key.method in METHODS else maps
 

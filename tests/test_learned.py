@@ -5,64 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.engine import READS, random_images
+from helpers.engine import READS
+from helpers.evidence_batches import METHODS, batch_of, random_maps
 from helpers.nets import EVERY, pooled_net, record_batches, toy_net
 from helpers.planted import bright_images, linear_net, planted_net
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import nn
 
 from camreport import Explainer
 from camreport.engine.cost import Cost
-from camreport.images.preprocessing import Preprocessing
 from camreport.metrics.learned import UNCHANGED, learned
 from camreport.metrics.values import Undefined
 from camreport.network.scrambled import scrambled
-from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.pipeline.evidence.learned import measure_learned, scramble_seeds
-from camreport.pipeline.evidence.maps import controls_of
 from camreport.pipeline.evidence.repeated import of_shared_passes
-from camreport.results.schema import MapKey
-
-METHODS = ("grad_cam", "layer_cam", "hires_cam", "eigen_cam")
-
-
-def random_maps(seed: int, *shape: int) -> NDArray[np.float32]:
-    """Return standard normal maps, rounded so that some values are equal."""
-    return np.random.default_rng(seed).standard_normal(shape).round(1).astype(np.float32)
-
-
-def batch_of(
-    net: nn.Module,
-    methods: tuple[str, ...] = METHODS,
-    layers: tuple[str, ...] = ("0", "3"),
-    inputs: NDArray[np.float32] | None = None,
-    **further: object,
-) -> EvidenceBatch:
-    """Return a batch of evidence with a net's own maps and the controls beside them."""
-    images = random_images().float().numpy() if inputs is None else inputs
-    explainer = Explainer(net, layers, methods, input_shape=images.shape[1:])
-    explained = explainer.explain(torch.from_numpy(images), [0, 1])
-    maps = {
-        MapKey(method, layer): cams.numpy()
-        for method, by_layer in explained.maps.items()
-        for layer, cams in by_layer.items()
-        if cams.ndim == 4
-    }
-    grids = {key.layer: each.shape[-2:] for key, each in maps.items()}
-    edges = np.random.default_rng(0).random((len(images), *images.shape[-2:]))
-    batch = EvidenceBatch(
-        explainer=explainer,
-        inputs=images,
-        maps=maps,
-        controls=controls_of(edges, grids, range(len(images)), 0),
-        targets=explained.targets.numpy(),
-        logits=explained.logits.numpy(),
-        indices=np.arange(len(images)),
-        preprocessing=Preprocessing(),
-        seed=7,
-    )
-    return replace(batch, **further)
 
 
 def test_learned_is_the_mean_of_scipys_rank_correlations():

@@ -234,7 +234,7 @@ def levels(cam: np.ndarray, signed: bool = False) -> np.ndarray:
     """Return the positive part of what is drawn of a map in 8 bits, on the common grid."""
     drawn = cam if signed else np.maximum(cam, 0)
     rounded = np.round(drawn / np.abs(drawn).max() * (127 if signed else 255))
-    return np.round(resampled(np.maximum(rounded, 0).astype(np.float64), 14), 3)
+    return np.round(resampled(np.maximum(rounded, 0).astype(np.float64), 14, 14), 3)
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:

@@ -19,7 +19,8 @@ def average_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
         >>> average_ranks(np.array([3, 1, 3]))
         array([2.5, 1. , 2.5])
     """
-    order = np.argsort(values, -1, kind="stable")
+    # Equal values share a rank, so the faster sort for their width gives the same ranks.
+    order = np.argsort(values, -1, kind="stable" if values.itemsize <= 2 else "quicksort")
     ordered = np.take_along_axis(values, order, -1)
     places = np.arange(values.shape[-1])
     steps = ordered[..., 1:] != ordered[..., :-1]

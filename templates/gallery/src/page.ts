@@ -1,5 +1,5 @@
 // The page: started once its data is there, it shows the present view and follows the state.
-import { data, setApp, store } from "./app";
+import { data, setApp, state, store } from "./app";
 import { idOf } from "./data/cells";
 import { Chunks } from "./data/chunks";
 import { Dataset } from "./data/dataset";
@@ -21,6 +21,7 @@ import { type Changed, Store } from "./state/store";
 import { readCaptions } from "./views/captions";
 import { channelsView } from "./views/channels";
 import { compareView } from "./views/compare";
+import { evidenceView } from "./views/evidence/evidence";
 import { matrixView } from "./views/matrix/matrix";
 import { methodsView } from "./views/methods";
 import { overviewView } from "./views/overview/overview";
@@ -35,6 +36,7 @@ const VIEWS: Record<State["view"], () => View | Promise<View>> = {
   summary: summaryView,
   overview: overviewView,
   matrix: matrixView,
+  evidence: evidenceView,
   compare: compareView,
   channels: channelsView,
   tables: tablesView,
@@ -53,12 +55,12 @@ async function showView() {
   const mine = ++turn;
   stopFlicker();
   shown = null;
-  const next = await VIEWS[store.state.view]();
+  const next = await VIEWS[state.view]();
   if (mine !== turn) return;
   shown = next;
   const view = byId("view");
   keepFocus(view, () => view.replaceChildren(next.root));
-  document.title = `${t(`view.${store.state.view}`)} · ${prose().run}`;
+  document.title = `${t(`view.${state.view}`)} · ${prose().run}`;
   finishView();
 }
 
@@ -82,7 +84,7 @@ function recolour() {
   redraw();
 }
 
-const showTheme = () => (document.documentElement.dataset.theme = store.state.theme);
+const showTheme = () => (document.documentElement.dataset.theme = state.theme);
 
 /** What happens on the page when the state changes, in this order. */
 function followState() {
@@ -111,15 +113,15 @@ function openClicked(event: MouseEvent) {
 function layOutPaper() {
   const view = byId("view");
   layOut();
-  if (store.state.view === "tables") layOutTables(view);
+  if (state.view === "tables") layOutTables(view);
   drawAll(view);
-  if (store.state.view === "tables") flatten(view);
+  if (state.view === "tables") flatten(view);
 }
 
 function clearPaper() {
   byId("paper").replaceChildren();
   unflatten(byId("view"));
-  if (store.state.view === "tables") showView();
+  if (state.view === "tables") showView();
 }
 
 function listen() {
@@ -150,7 +152,7 @@ async function start(report: Report) {
   recolour();
   listen();
   await showView();
-  if (store.state.open) showCell(new Set(["open"]));
+  if (state.open) showCell(new Set(["open"]));
 }
 
 const chunks = new Chunks();

@@ -1,5 +1,5 @@
 // One map, large: its values, its high regions, what was found on it, and the maps beside it.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { type CellId, idOf, idText } from "../data/cells";
 import type { ImageRecord } from "../data/dataset";
 import { isDrawn, tableName, wholeMap } from "../maps/look";
@@ -46,7 +46,7 @@ function read(id: CellId, image: ImageRecord): Open {
 
 /** Follow the state: open, change or close the dialog. */
 export async function showCell(changed: Changed<State>) {
-  const { open } = store.state;
+  const { open } = state;
   if (!open) {
     if (dialog().open) dialog().close();
     return;
@@ -56,7 +56,7 @@ export async function showCell(changed: Changed<State>) {
   const id = idOf(open);
   const image = data.has(id.image) ? await data.imageOf(id.image) : null;
   if (!image || open !== idText(id)) return change({ open: "" });
-  if (open !== store.state.open) return; // overtaken by another
+  if (open !== state.open) return; // overtaken by another
   const now = read(id, image);
   const sameImage = dialog().open && shown?.image === image && !changed.has("language");
   shown = shown && sameImage ? { ...shown, ...now } : build(now);
@@ -70,7 +70,7 @@ export async function showCell(changed: Changed<State>) {
 /** Fill the dialog for an image; its maps come and go in what is there. */
 function build(first: Open): Shown {
   const title = h("h2", { id: "cell-title" });
-  const details = h("p", { class: "hint" });
+  const details = h("p.hint");
   const picture = probe(first);
   const beside = strips(first.image);
   const scale = colourScale();
@@ -99,21 +99,9 @@ function build(first: Open): Shown {
     now.map = wholeMap(now.image, now.cam);
     find(now);
   };
-  const side = h(
-    "div",
-    { class: "beside" },
-    looks,
-    scale.root,
-    picture.reading,
-    actions(),
-    beside.root,
-    facts.root,
-  );
+  const side = h(".beside", looks, scale.root, picture.reading, actions(), beside.root, facts.root);
   keepFocus(dialog(), () =>
-    dialog().replaceChildren(
-      header(title, details, first.image),
-      h("div", { class: "stage" }, picture.root, side),
-    ),
+    dialog().replaceChildren(header(title, details, first.image), h(".stage", picture.root, side)),
   );
   dialog().style.setProperty("--aspect", String(first.image.width / first.image.height));
   return { ...first, show, look, key: picture.key };
@@ -123,19 +111,17 @@ function build(first: Open): Shown {
 const header = (title: HTMLElement, details: HTMLElement, image: ImageRecord) =>
   h(
     "header",
-    {},
-    h("div", {}, title, details, badge(data.placeOf(image.index))),
+    h("div", title, details, badge(data.placeOf(image.index))),
     button(t("close"), "close", () => dialog().close()),
   );
 
 /** What can be done with the open map. */
 function actions() {
-  const pinned = () => store.state.pins.includes(store.state.open);
-  const toggleOpen = () => togglePin(store.state.open);
+  const pinned = () => state.pins.includes(state.open);
+  const toggleOpen = () => togglePin(state.open);
   const save = (as: typeof saveSvg) => () => shown && as(shown.id, shown.image);
   return h(
-    "div",
-    { class: "actions" },
+    ".actions",
     toggle(() => t(pinned() ? "unpin" : "pin"), "pin", pinned, toggleOpen),
     button(t("save"), "save", save(savePng)),
     button(t("save.svg"), "save-svg", save(saveSvg)),
@@ -145,10 +131,10 @@ function actions() {
 
 /** The colours of the scale between its ends. */
 function colourScale() {
-  const bottom = h("span", { class: "bar-bottom" });
+  const bottom = h("span.bar-bottom");
   const canvas = h("canvas", { role: "img", "aria-label": t("cell.bar") });
-  const top = h("span", { class: "bar-top" });
-  const root = h("p", { class: "bar-row" }, bottom, canvas, top);
+  const top = h("span.bar-top");
+  const root = h("p.bar-row", bottom, canvas, top);
   const show = ({ image, cam }: Open) => {
     root.hidden = !isDrawn(cam);
     if (!isDrawn(cam)) return;
@@ -163,7 +149,7 @@ export function step(by: number) {
   const ids = all("#view .cell[data-id]")
     .filter((cell) => cell.offsetParent)
     .map((cell) => cell.dataset.id);
-  const place = ids.indexOf(store.state.open);
+  const place = ids.indexOf(state.open);
   const next = place < 0 ? undefined : ids[place + by];
   if (next) change({ open: next });
 }
@@ -179,7 +165,7 @@ export function stepClass(by: number) {
 
 /** Let the state follow, and give the focus back to the map that was shown last. */
 function closed() {
-  if (store.state.open) leave({ open: "" });
+  if (state.open) leave({ open: "" });
   const elements = all("#view [data-focus]");
   const last = shown && `cell ${idText(shown.id)}`;
   const seen = elements.find((element) => element.dataset.focus === last);

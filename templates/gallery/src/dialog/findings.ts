@@ -1,5 +1,5 @@
 // What is found on one map: marks on it, and facts beside it.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import type { CellId } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
@@ -32,10 +32,10 @@ export function findings({ id, image, cam, map }: Open) {
   if (!cam) return { marks: [], facts };
   if (!map) return { marks: [], facts: [...facts, ...valueFacts(cam)] };
   const high = regions(map, cam, highFraction());
-  const peak = peakAt(map, cam, store.state.cells);
+  const peak = peakAt(map, cam, state.cells);
   facts.push(...regionFacts(image, cam, map, high), peakFact(image, map, peak), ...valueFacts(cam));
-  const own = cam.own || store.state.scale === "map";
-  facts.push(fact("scale", t(own ? "scale.map" : `scale.${store.state.scale}`)));
+  const own = cam.own || state.scale === "map";
+  facts.push(fact("scale", t(own ? "scale.map" : `scale.${state.scale}`)));
   return { marks: marks(image, map, high, peak), facts };
 }
 
@@ -44,15 +44,15 @@ export function factList() {
   const list = h("dl", { id: "facts" });
   const meanings = h("dl");
   const summary = h("summary", { "data-focus": "meanings" }, t("meanings"));
-  const root = h("div", {}, list, h("details", { class: "meanings" }, summary, meanings));
+  const root = h("div", list, h("details.meanings", summary, meanings));
   const show = (facts: Fact[]) => {
     list.replaceChildren(
       ...facts.map(({ name, value, meaning }) =>
-        h("div", {}, h("dt", { title: meaning }, name), h("dd", {}, bdi(value))),
+        h("div", h("dt", { title: meaning }, name), h("dd", bdi(value))),
       ),
     );
     meanings.replaceChildren(
-      ...facts.map(({ name, meaning }) => h("div", {}, h("dt", {}, name), h("dd", {}, meaning))),
+      ...facts.map(({ name, meaning }) => h("div", h("dt", name), h("dd", meaning))),
     );
   };
   return { root, show };
@@ -113,7 +113,7 @@ function marks(image: ImageRecord, map: Shaded, high: Region[], { column, row }:
   const [left, top, right, bottom] = image.seen;
   const x = (at: number) => (left + (at / map.width) * (right - left)) * 100;
   const y = (at: number) => (top + (at / map.height) * (bottom - top)) * 100;
-  const peak = h("span", { class: "mark peak-mark", "aria-hidden": "true" }, "+");
+  const peak = h("span.mark.peak-mark", { "aria-hidden": "true" }, "+");
   Object.assign(peak.style, { left: `${x(column + 0.5)}%`, top: `${y(row + 0.5)}%` });
   const boxes = high.slice(0, MAX_BOXES).map((box, place) => {
     const kind = place ? "mark box thin" : "mark box";

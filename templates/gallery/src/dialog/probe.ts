@@ -37,7 +37,7 @@ export function probe(first: Open) {
   Object.assign(root, { id: "probe", tabIndex: 0, role: "application" });
   root.dataset.focus = "probe";
   root.setAttribute("aria-describedby", "reading");
-  const cross = h("span", { class: "cross", "aria-hidden": "true" });
+  const cross = h("span.cross", { "aria-hidden": "true" });
   const reading = h("output", { id: "reading" });
   const read = () => {
     const { image, cam, map } = open;
@@ -45,7 +45,7 @@ export function probe(first: Open) {
     Object.assign(cross.style, { left: `${x * 100}%`, top: `${y * 100}%` });
     const place = `x ${Math.floor(x * width)}, y ${Math.floor(y * height)}`;
     const said = [place, ...valueAt(image, cam, map, x, y).split("\n")];
-    reading.replaceChildren(...said.map((part) => h("span", {}, part)));
+    reading.replaceChildren(...said.map((part) => h("span", part)));
   };
   const moveTo = (across: number, down: number) => {
     [x, y] = [within(across), within(down)];

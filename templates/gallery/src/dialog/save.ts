@@ -1,5 +1,5 @@
 // One map as a file: a figure with its caption and its colour bar.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import type { CellId } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
@@ -85,7 +85,7 @@ export async function savePng(id: CellId, image: ImageRecord) {
 async function pictureOf(id: CellId, image: ImageRecord) {
   const canvas = composite(image, id, FIGURE_SIDE * DENSITY);
   const address = data.camOf(image, id)?.picture;
-  if (!address || store.state.show === "photo") return canvas;
+  if (!address || state.show === "photo") return canvas;
   const picture = h("img", { src: address });
   await picture.decode();
   const [left, top, right, bottom] = image.seen;
@@ -115,7 +115,7 @@ export function saveSvg(id: CellId, image: ImageRecord) {
 }
 
 function layersOf(id: CellId, image: ImageRecord): Layers {
-  const { show, grey } = store.state;
+  const { show, grey } = state;
   const cam = data.camOf(image, id);
   const there = cam?.state === "positive";
   const alone = show === "heat" && isDrawn(cam);

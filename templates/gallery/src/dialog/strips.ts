@@ -1,5 +1,5 @@
 // What lies beside a map: all layers of its method, all methods at its layer, all its classes.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { type CellId, idText } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import { availability, layersOf } from "../maps/availability";
@@ -29,7 +29,7 @@ export function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId
     return [...image.targets.keys(), ...contrast].map((rank) => ({ ...id, rank }));
   }
   return data
-    .ownMethods(store.state.apart)
+    .ownMethods(state.apart)
     .filter(({ key }) => availability(key, id.layer) === "map")
     .map(({ key }) => ({ ...id, method: key }))
     .filter((one) => id.rank !== CONTRAST || data.camOf(image, one));
@@ -54,7 +54,7 @@ function headOf(strip: Strip, id: CellId) {
 export function strips(image: ImageRecord) {
   const sections = STRIPS.map((strip) => section(strip, image));
   return {
-    root: h("div", { class: "strips" }, ...sections.map(({ root }) => root)),
+    root: h(".strips", ...sections.map(({ root }) => root)),
     show: (id: CellId) => {
       for (const { show } of sections) show(id);
     },
@@ -63,8 +63,8 @@ export function strips(image: ImageRecord) {
 
 function section(strip: Strip, image: ImageRecord) {
   const head = h("h3");
-  const list = h("div", { class: "neighbours", role: "group" });
-  const root = h("section", {}, head, list);
+  const list = h(".neighbours", { role: "group" });
+  const root = h("section", head, list);
   enableRoving(list, ".neighbour");
   let there = "";
   const show = (id: CellId) => {
@@ -86,16 +86,15 @@ function section(strip: Strip, image: ImageRecord) {
 function entry(strip: Strip, id: CellId, image: ImageRecord) {
   const name = nameIn(strip, id, image);
   return h(
-    "button",
+    "button.neighbour",
     {
-      class: "neighbour",
       type: "button",
       "data-id": idText(id),
       "data-focus": `${strip} ${id[strip === "class" ? "rank" : strip]}`,
       onclick: () => change({ open: idText(id) }),
     },
     frameOf(id, SIDE),
-    h("span", { class: "name" }, ...name.split(" · ").map(bdi)),
+    h("span.name", ...name.split(" · ").map(bdi)),
   );
 }
 

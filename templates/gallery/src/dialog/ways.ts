@@ -1,5 +1,5 @@
 // The ways to look at a map: overlay, heat, photograph, contours.
-import { store } from "../app";
+import { state } from "../app";
 import { toggle } from "../parts/controls";
 import { h } from "../parts/dom";
 import { t } from "../parts/words";
@@ -24,13 +24,13 @@ const WAYS_IN_COLOURS: Way[] = [
 /** @param inColours whether the map is a picture, which has no heat of its own */
 export function ways(inColours: boolean) {
   const isOn = ({ show, contours }: Way[1]) => {
-    const now = store.state;
+    const now = state;
     if (inColours) return (now.show === "photo") === (show === "photo");
     return now.show === show && (show !== "photo" || now.contours === contours);
   };
   return h(
-    "div",
-    { class: "segments", role: "group", "aria-label": t("show") },
+    ".segments",
+    { role: "group", "aria-label": t("show") },
     ...(inColours ? WAYS_IN_COLOURS : WAYS).map(([name, look]) =>
       toggle(
         () => t(`show.${name}`),

@@ -1,12 +1,12 @@
 // Where a method has maps.
-import { data } from "../app";
+import { data, report } from "../app";
 import { prose } from "../parts/words";
 
 /** Layers as the tables list them. */
 export const layerList = () => [
-  ...data.report.layers.map((layer) => layer.address),
-  ...(data.report.fused ? ["fused"] : []),
-  ...(data.report.input ? ["input"] : []),
+  ...report.layers.map((layer) => layer.address),
+  ...(report.fused ? ["fused"] : []),
+  ...(report.input ? ["input"] : []),
 ];
 
 /** Whether a method has a map at a layer: "map", "absent", or why it was left out. */
@@ -28,7 +28,7 @@ export function shortReason(method: string, layer: string) {
 
 /** A layer where a method has a map: the wanted one if it can be. */
 export function layerFor(method: string, layer: string) {
-  const addresses = [layer, ...data.report.layers.map((one) => one.address).reverse(), "input"];
+  const addresses = [layer, ...report.layers.map((one) => one.address).reverse(), "input"];
   return addresses.find((address) => availability(method, address) === "map") ?? layer;
 }
 

@@ -24,18 +24,12 @@ export function cellButton(
 ) {
   const text = idText(id);
   const cell = h(
-    "button",
-    {
-      class: "cell",
-      type: "button",
-      tabindex: "-1",
-      "data-id": text,
-      "data-focus": `${place} ${text}`,
-    },
+    "button.cell",
+    { type: "button", tabindex: "-1", "data-id": text, "data-focus": `${place} ${text}` },
     frameOf(id, side, tile),
   );
   const known = data.knownImage(id.image);
-  const peak = h("span", { class: "peak" });
+  const peak = h("span.peak");
   if (caption) cell.append(peak);
   label(cell, peak, id, known);
   if (!known && !tile)

@@ -1,5 +1,5 @@
 // A photograph with its map as one picture, in the present look: for paper and for files.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import type { CellId } from "../data/cells";
 import type { ImageRecord } from "../data/dataset";
 import type { Box, CamCell } from "../data/types";
@@ -34,7 +34,7 @@ function drawPhoto(
   wanted: boolean,
 ) {
   const { width, height } = context.canvas;
-  const { grey, show } = store.state;
+  const { grey, show } = state;
   const faded = wanted && !positive;
   context.fillStyle = "#eee";
   context.fillRect(0, 0, width, height);
@@ -63,7 +63,7 @@ function shadeUnseen(context: CanvasRenderingContext2D, seen: Box) {
 
 /** A map over the part of a photograph that the model saw, with its contours where they are wanted. */
 export function mapLayer(image: ImageRecord, cam: CamCell, side: number) {
-  const { show, contours } = store.state;
+  const { show, contours } = state;
   const { height, width, index } = shaded(image, cam, side);
   const layer = h("canvas", { width, height });
   if (show !== "photo") paint(layer, index, height, width, lookOf(cam));

@@ -1,5 +1,5 @@
 // Maps in words.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import type { CellId } from "../data/cells";
 import { CONTRAST, type ImageRecord, type Pair, isSubtracted } from "../data/dataset";
 import type { CamCell, MethodFacts } from "../data/types";
@@ -30,7 +30,7 @@ export function describe(id: CellId, image: ImageRecord | undefined = data.known
   const cam = image && data.camOf(image, id);
   const facts = data.methodOf(id.method);
   const words = [
-    data.report.images.file[data.placeOf(id.image)],
+    report.images.file[data.placeOf(id.image)],
     facts.classSpecific ? classWords(id.rank, image) : t("class.any"),
     facts.name,
     id.layer,
@@ -53,7 +53,7 @@ export const pairNames = (image: ImageRecord, { predicted, other }: Pair) => ({
 
 /** Whether the table shows contrasts in place of one class's maps. */
 export function showsContrast() {
-  const { rank, rows, columns, beside } = store.state;
+  const { rank, rows, columns, beside } = state;
   return showsMatrix() && rank === CONTRAST && ![rows, columns, beside].includes("class");
 }
 
@@ -77,7 +77,7 @@ export function scores(image: ImageRecord, rank: number) {
 export const leftOut = () => [
   ...new Set(
     Object.entries(prose().reasons)
-      .filter(([key]) => data.report.methods.some((method) => key.startsWith(`${method.key}/`)))
+      .filter(([key]) => report.methods.some((method) => key.startsWith(`${method.key}/`)))
       .map(([, reason]) => reason),
   ),
 ];
@@ -97,14 +97,14 @@ export function labelNotes(image: ImageRecord) {
 
 /** How far the photographs show through the maps. */
 function opacityWords() {
-  const { show, byValue, lift, opacity } = store.state;
+  const { show, byValue, lift, opacity } = state;
   if (show === "heat") return "";
   if (!byValue) return t("uniform.words", { share: percent(opacity / 100) });
   return t(lift ? "lift.words" : "byValue.words");
 }
 
 /** Which kinds of maps there are among those of some methods: positive, signed, or contrasts alone. */
-export function kindsOf(methods: MethodFacts[] = data.report.methods, contrast = showsContrast()) {
+export function kindsOf(methods: MethodFacts[] = report.methods, contrast = showsContrast()) {
   if (contrast) return ["contrast"];
   return [
     ...(methods.some((method) => !method.signed) ? ["positive"] : []),
@@ -114,8 +114,8 @@ export function kindsOf(methods: MethodFacts[] = data.report.methods, contrast =
 
 /** How maps of some kinds are drawn. */
 export function scaleWords(kinds = kindsOf()) {
-  const { scale, colormap, threshold, contours, cells } = store.state;
-  const { peaks } = data.report;
+  const { scale, colormap, threshold, contours, cells } = state;
+  const { peaks } = report;
   const words = [t(`scale.${scale}.words`)];
   if (scale === "report")
     words.push(t("scale.to", { peak: number(Math.max(...Object.values(peaks))) }));

@@ -1,6 +1,6 @@
 // A frame is a photograph with a map over it. Frames in view are drawn at once, the others when
 // they come into view, go to paper, or while there is nothing else to do.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import type { CellId } from "../data/cells";
 import type { Unpacked } from "../data/dataset";
 import type { CamCell } from "../data/types";
@@ -51,8 +51,8 @@ const observer = new IntersectionObserver(
 
 /** An empty frame with the shape of a photograph. */
 function emptyFrame(index: number, photo: HTMLImageElement) {
-  const frame = h("span", { class: "frame" }, photo);
-  const [width, height] = data.report.images.size[data.placeOf(index)] ?? [1, 1];
+  const frame = h("span.frame", photo);
+  const [width, height] = report.images.size[data.placeOf(index)] ?? [1, 1];
   shape(frame, width, height);
   return frame;
 }
@@ -80,7 +80,7 @@ export function retarget(frame: HTMLElement, id: CellId) {
 
 /** A frame that shows a photograph alone. */
 export function photoOf(index: number) {
-  const photo = h("img", { alt: data.report.images.file[data.placeOf(index)] });
+  const photo = h("img", { alt: report.images.file[data.placeOf(index)] });
   const frame = emptyFrame(index, photo);
   frame.dataset.photo = String(index);
   const known = data.knownImage(index);
@@ -100,7 +100,7 @@ export function draw(frame: HTMLElement) {
 
 async function load(frame: HTMLElement, drawing: Drawing) {
   const { id } = drawing;
-  if (drawing.tile && store.state.scale !== "image") {
+  if (drawing.tile && state.scale !== "image") {
     const small = await data.overviewOf(id.image, id);
     if (small) {
       const [width, height] = small.size;
@@ -114,14 +114,14 @@ async function load(frame: HTMLElement, drawing: Drawing) {
 
 function sayMissing(frame: HTMLElement, id: CellId) {
   const said = t("cell.missing");
-  frame.replaceChildren(h("span", { class: "label" }, said));
+  frame.replaceChildren(h("span.label", said));
   const what = [describe(id), said].join(t("comma"));
   frame.closest(".cell")?.setAttribute("aria-label", t("cell.button", { what }));
 }
 
 /** Show photograph, heat or both, and the photograph in colour or grey. */
 export function showAs(frame: HTMLElement) {
-  const { grey, show } = store.state;
+  const { grey, show } = state;
   frame.classList.toggle("grey", grey);
   frame.classList.toggle("only-heat", show === "heat");
   frame.classList.toggle("only-photo", show === "photo");
@@ -129,7 +129,7 @@ export function showAs(frame: HTMLElement) {
 
 function drawImage(frame: HTMLElement, drawing: Drawing, image: Source) {
   const cam = data.camOf(image, drawing.id);
-  const look = pick(store.state, PAINTED).join();
+  const look = pick(state, PAINTED).join();
   showAs(frame);
   if (drawing.drawn === look) return;
   if (!drawing.drawn) fill(frame, drawing, image, cam);
@@ -144,8 +144,8 @@ function colour(canvas: HTMLCanvasElement, image: Source, cam: CamCell, side: nu
   const { height, width, index } = shaded(image, cam, side);
   paint(canvas, index, height, width, lookOf(cam));
   const lines = canvas.parentElement?.querySelector<HTMLCanvasElement>("canvas.lines");
-  if (!store.state.contours) return lines?.remove();
-  const drawn = lines ?? h("canvas", { class: "lines" });
+  if (!state.contours) return lines?.remove();
+  const drawn = lines ?? h("canvas.lines");
   if (!lines) canvas.after(drawn);
   paintContours(drawn, index, height, width, cam.signed);
 }
@@ -153,17 +153,16 @@ function colour(canvas: HTMLCanvasElement, image: Source, cam: CamCell, side: nu
 /** Put the photograph, and canvas, picture or label into a frame. */
 function fill(frame: HTMLElement, drawing: Drawing, image: Source, cam: CamCell | undefined) {
   const photo = frame.querySelector("img") as HTMLImageElement;
-  photo.src = drawing.tile && data.report.folder ? thumbnail(drawing.id.image) : image.photo;
+  photo.src = drawing.tile && report.folder ? thumbnail(drawing.id.image) : image.photo;
   frame.classList.add(cam?.state ?? "absent");
-  if (cam?.picture)
-    frame.append(over(image, h("img", { class: "picture", src: cam.picture, alt: "" })));
-  else if (cam?.state === "positive") frame.append(over(image, h("canvas", { class: "heat" })));
-  else frame.append(h("span", { class: "label" }, t(`cell.${cam?.state ?? "absent"}`)));
+  if (cam?.picture) frame.append(over(image, h("img.picture", { src: cam.picture, alt: "" })));
+  else if (cam?.state === "positive") frame.append(over(image, h("canvas.heat")));
+  else frame.append(h("span.label", t(`cell.${cam?.state ?? "absent"}`)));
 }
 
 /** Something over the part of a photograph that the model saw. */
 export function over({ seen }: Pick<Ground, "seen">, child: HTMLElement) {
-  const part = h("span", { class: "seen" }, child);
+  const part = h("span.seen", child);
   placeSeen(part, seen);
   return part;
 }
@@ -217,7 +216,7 @@ export function flatten(root: ParentNode) {
     const id = drawings.get(frame)?.id ?? null;
     const image = data.knownImage(id?.image ?? Number(frame.dataset.photo));
     if (!image || frame.querySelector(".picture")) continue;
-    frame.append(h("span", { class: "printed" }, composite(image, id, SIDES.paper)));
+    frame.append(h("span.printed", composite(image, id, SIDES.paper)));
   }
 }
 

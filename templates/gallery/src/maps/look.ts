@@ -1,5 +1,5 @@
 // How a map looks in the present state: its scale, its colours, its pixels.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { type ImageRecord, levelsOf } from "../data/dataset";
 import type { Box, CamCell } from "../data/types";
 import { LIFT, type Look, OPAQUE, enlarge, indices } from "./heat";
@@ -17,19 +17,16 @@ export interface Shaded {
 
 /** The value that gets the last colour under the chosen scale. */
 export function scaleOf(image: { scale: number }, cam: CamCell) {
-  if (cam.own || store.state.scale === "map") return cam.peak;
-  if (store.state.scale === "method") return data.report.peaks[cam.method];
-  return store.state.scale === "image"
-    ? image.scale
-    : Math.max(...Object.values(data.report.peaks));
+  if (cam.own || state.scale === "map") return cam.peak;
+  if (state.scale === "method") return report.peaks[cam.method];
+  return state.scale === "image" ? image.scale : Math.max(...Object.values(report.peaks));
 }
 
 const gainOf = (image: { scale: number }, cam: CamCell) =>
   scaleOf(image, cam) === cam.peak ? 1 : cam.peak / scaleOf(image, cam);
 
 /** Name of the colour map that a map is drawn in. */
-export const tableName = (cam: { signed: boolean }) =>
-  cam.signed ? "diverging" : store.state.colormap;
+export const tableName = (cam: { signed: boolean }) => (cam.signed ? "diverging" : state.colormap);
 
 /** Pixels of the seen part when the photograph's longer side has `side`: height and width. */
 export function seenSize(image: Pick<Ground, "seen" | "width" | "height">, side: number) {
@@ -75,13 +72,13 @@ export function shape(frame: HTMLElement, width: number, height: number) {
  */
 export function shaded(image: Ground, cam: CamCell, side: number): Shaded {
   const [height, width] = seenSize(image, side);
-  const values = enlarge(levelsOf(image, cam), cam, height, width, !store.state.cells);
+  const values = enlarge(levelsOf(image, cam), cam, height, width, !state.cells);
   return { height, width, values, index: indices(values, cam.signed, gainOf(image, cam)) };
 }
 
 /** How a map's pixels are coloured; without a photograph below it, a map is opaque. */
 export function lookOf(cam: CamCell): Look {
-  const { threshold, opacity, byValue, lift, show } = store.state;
+  const { threshold, opacity, byValue, lift, show } = state;
   const own = { table: data.tables[tableName(cam)], signed: cam.signed };
   const drawn = { threshold: threshold / 100 };
   if (show === "heat") return { ...OPAQUE, ...own, ...drawn };

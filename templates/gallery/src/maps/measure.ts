@@ -1,5 +1,5 @@
 // What can be measured on a map: values, peak, and the regions that are high.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
 import { number, percent, t } from "../parts/words";
@@ -10,8 +10,7 @@ import type { Shaded } from "./look";
 const BOX_FRACTION = 0.5;
 
 /** Fraction of the scale from which a value counts as high in the present state. */
-export const highFraction = () =>
-  store.state.threshold ? store.state.threshold / 100 : BOX_FRACTION;
+export const highFraction = () => (state.threshold ? state.threshold / 100 : BOX_FRACTION);
 
 export interface Region {
   left: number;
@@ -83,7 +82,7 @@ export function peakAt({ values, width, height }: Shaded, cam: CamCell, cells: b
 }
 
 /** Width and height of an image as it came, in pixels. */
-export const sizeOf = (image: ImageRecord) => data.report.images.size[data.placeOf(image.index)];
+export const sizeOf = (image: ImageRecord) => report.images.size[data.placeOf(image.index)];
 
 /** The image's pixel for one of the seen part. */
 export function imagePixel(image: ImageRecord, map: Shaded, column: number, row: number) {

@@ -21,15 +21,13 @@ export function channelFigure(image: ImageRecord, address: string, number: numbe
   const said = t("channels.grid", { count, layer: address });
   const [from, bar] = channelBar(layer);
   return h(
-    "figure",
-    { class: "channel-grid" },
+    "figure.channel-grid",
     picture(image, layer),
     h(
       "figcaption",
-      {},
-      h("strong", {}, t("tables.figure", { number })),
+      h("strong", t("tables.figure", { number })),
       ` ${image.file}${t("colon")}${said}${t("stop")}`,
-      h("span", { class: "bar-row" }, from, bar),
+      h("span.bar-row", from, bar),
       ` ${t("legend.channel")}`,
     ),
   );

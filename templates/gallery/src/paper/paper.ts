@@ -1,5 +1,5 @@
 // The report on paper: a cover, each image's figure with its caption, methods and provenance.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { MethodProse } from "../data/types";
 import { kindsOf, labelNotes, leftOut, scaleWords } from "../maps/describe";
@@ -9,6 +9,7 @@ import { legend } from "../parts/legend";
 import { failedList, failedTitle, notes } from "../parts/notes";
 import { listed, prose, sentences, t } from "../parts/words";
 import type { State } from "../state/state";
+import { evidenceOnPaper } from "../views/evidence/evidence";
 import { structureSection } from "../views/structure";
 import { summaryOnPaper } from "../views/summary/paper";
 import { channelFigure } from "./grids";
@@ -19,8 +20,8 @@ const AS_SHOWN: State["view"][] = ["tables", "compare", "channels"];
 
 /** Lay out the pages; called when printing begins, and not before. */
 export function layOut() {
-  const { folder, images } = data.report;
-  const { view, image } = store.state;
+  const { folder, images } = report;
+  const { view, image } = state;
   // A folder's report is too large to print as a whole.
   const asShown = AS_SHOWN.includes(view) || (folder && view === "overview");
   document.body.classList.toggle("as-shown", asShown);
@@ -29,51 +30,47 @@ export function layOut() {
   const known = indices.map((index) => data.knownImage(index));
   let figures = 0;
   const sheets = known.filter((one) => one !== undefined).map((one) => sheet(one, () => ++figures));
-  byId("paper").replaceChildren(cover(), ...sheets, appendix());
+  byId("paper").replaceChildren(cover(), ...evidenceOnPaper(), ...sheets, appendix());
 }
 
 function cover() {
   const { title, warning, failed } = prose();
-  const { folder, images } = data.report;
+  const { folder, images } = report;
   const count = images.index.length.toLocaleString("en");
   return h(
-    "section",
-    { class: "cover" },
-    h("h1", {}, title),
+    "section.cover",
+    h("h1", title),
     summaryOnPaper(),
-    warning ? h("p", { class: "notice alarm" }, t("warning", { text: warning })) : null,
-    failed.length ? h("div", { class: "notice" }, h("h2", {}, failedTitle()), failedList()) : null,
-    folder ? h("p", {}, t("paper.folder", { count })) : null,
-    h("ul", { class: "at-a-glance" }, ...(folder ? [] : images.index).map(atAGlance)),
+    warning ? h("p.notice.alarm", t("warning", { text: warning })) : null,
+    failed.length ? h(".notice", h("h2", failedTitle()), failedList()) : null,
+    folder ? h("p", t("paper.folder", { count })) : null,
+    h("ul.at-a-glance", ...(folder ? [] : images.index).map(atAGlance)),
   );
 }
 
 /** An image on the cover. */
 function atAGlance(index: number) {
   const place = data.placeOf(index);
-  const name = h("strong", {}, bdi(data.report.images.file[place]));
+  const name = h("strong", bdi(report.images.file[place]));
   return h(
     "li",
-    {},
     h("img", { src: data.knownImage(index)?.photo ?? "", alt: "" }),
-    h("div", {}, name, badge(place), predictions(place)),
+    h("div", name, badge(place), predictions(place)),
   );
 }
 
 /** An image's figures. */
 function sheet(image: ImageRecord, next: () => number) {
   const parts = columnsOf(image);
-  const kinds = kindsOf(data.report.methods, false);
+  const kinds = kindsOf(report.methods, false);
   const figures = parts.map((columns) => {
     const which = parts.length > 1 ? columnWords(image, columns) : "";
     return h(
       "figure",
-      {},
       mapsTable(image, columns),
       h(
         "figcaption",
-        {},
-        h("strong", {}, t("tables.figure", { number: next() })),
+        h("strong", t("tables.figure", { number: next() })),
         " ",
         sentences(sheetCaption(image), which, scaleWords(kinds)),
         " ",
@@ -81,13 +78,13 @@ function sheet(image: ImageRecord, next: () => number) {
       ),
     );
   });
-  const grids = data.report.channels.map((address) => channelFigure(image, address, next()));
-  const title = h("h2", {}, bdi(image.file));
-  return h("section", { class: "sheet" }, title, ...figures, ...notes(labelNotes(image)), ...grids);
+  const grids = report.channels.map((address) => channelFigure(image, address, next()));
+  const title = h("h2", bdi(image.file));
+  return h("section.sheet", title, ...figures, ...notes(labelNotes(image)), ...grids);
 }
 
 function sheetCaption(image: ImageRecord) {
-  const [width, height] = data.report.images.size[data.placeOf(image.index)];
+  const [width, height] = report.images.size[data.placeOf(image.index)];
   return t("paper.caption", { image: image.file, width, height });
 }
 
@@ -103,12 +100,11 @@ function columnWords(image: ImageRecord, columns: Column[]) {
 function appendix() {
   const { methods, leftOut: ofRun, provenance } = prose();
   return h(
-    "section",
-    { class: "appendix" },
-    h("h2", {}, t("view.methods")),
-    h("div", { class: "methods" }, ...Object.values(methods).map(methodSection)),
+    "section.appendix",
+    h("h2", t("view.methods")),
+    h(".methods", ...Object.values(methods).map(methodSection)),
     ...notes([...ofRun, ...leftOut()]),
-    h("h2", {}, t("view.provenance")),
+    h("h2", t("view.provenance")),
     definitions("rows", provenance),
     structureSection(),
   );
@@ -117,9 +113,8 @@ function appendix() {
 const methodSection = (method: MethodProse) =>
   h(
     "section",
-    {},
-    h("h3", {}, method.name),
-    h("p", {}, sentences(method.meaning, method.caution)),
-    h("p", { class: "formula" }, method.formula),
-    h("p", { class: "hint" }, ...linked(method.source)),
+    h("h3", method.name),
+    h("p", sentences(method.meaning, method.caution)),
+    h("p.formula", method.formula),
+    h("p.hint", ...linked(method.source)),
   );

@@ -1,5 +1,5 @@
 // An image's table of maps on paper.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import { availability, shortReason, layerList } from "../maps/availability";
 import { composite } from "../maps/composite";
@@ -19,7 +19,7 @@ export interface Column {
 
 /** Columns of an image's tables: all classes in one where they fit. */
 export function columnsOf(image: ImageRecord): Column[][] {
-  const own = data.ownMethods(store.state.apart);
+  const own = data.ownMethods(state.apart);
   const columnsAt = (rank: number | null): Column[] =>
     own
       .filter((method) => method.classSpecific === (rank !== null))
@@ -46,14 +46,13 @@ export function mapsTable(image: ImageRecord, columns: Column[]) {
     columns.some((column) => availability(column.method, layer) === "map"),
   );
   const lines = layers.map((layer) => {
-    const cells = columns.map((column) => h("td", {}, ...cell(image, column, layer)));
-    return h("tr", {}, layerHead(layer), ...cells);
+    const cells = columns.map((column) => h("td", ...cell(image, column, layer)));
+    return h("tr", layerHead(layer), ...cells);
   });
   const table = h(
-    "table",
-    { class: "matrix" },
-    h("thead", {}, classHeads(image, columns), methodHeads(columns)),
-    h("tbody", {}, ...lines),
+    "table.matrix",
+    h("thead", classHeads(image, columns), methodHeads(columns)),
+    h("tbody", ...lines),
   );
   table.style.setProperty("--columns", String(columns.length));
   table.style.setProperty("--rows", String(layers.length));
@@ -69,17 +68,17 @@ function classHeads(image: ImageRecord, columns: Column[]) {
       "th",
       { scope: "colgroup", colSpan: columns.filter((column) => column.rank === rank).length },
       bdi(rank === null ? t("class.any") : className(image, rank)),
-      rank !== null && h("span", {}, scores(image, rank)),
+      rank !== null && h("span", scores(image, rank)),
     ),
   );
-  return h("tr", {}, h("td", { class: "corner" }), ...heads);
+  return h("tr", h("td.corner"), ...heads);
 }
 
 function methodHeads(columns: Column[]) {
   const heads = columns.map(({ method }) =>
     h("th", { scope: "col" }, data.methodOf(method).name, ...lines(methodDetails(method))),
   );
-  return h("tr", {}, h("td", { class: "corner" }), ...heads);
+  return h("tr", h("td.corner"), ...heads);
 }
 
 function layerHead(layer: string) {
@@ -88,7 +87,7 @@ function layerHead(layer: string) {
   return h("th", { scope: "row" }, bdi(name), ...lines([...address, ...layerDetails(layer)]));
 }
 
-const lines = (details: string[]) => details.map((detail) => h("span", {}, detail));
+const lines = (details: string[]) => details.map((detail) => h("span", detail));
 
 function cell(image: ImageRecord, { rank, method }: Column, layer: string): (Node | string)[] {
   const there = availability(method, layer);
@@ -98,9 +97,6 @@ function cell(image: ImageRecord, { rank, method }: Column, layer: string): (Nod
   const cam = data.camOf(image, id);
   if (cam?.picture) return [h("img", { src: cam.picture, alt: "" })];
   const words = cam?.state === "positive" ? peakOf(cam) : t(`cell.${cam?.state ?? "absent"}`);
-  const said = cam?.state !== "positive" || store.state.numbers;
-  return [
-    composite(image, id, SIDES.paper),
-    ...(said ? [h("span", { class: "peak" }, words)] : []),
-  ];
+  const said = cam?.state !== "positive" || state.numbers;
+  return [composite(image, id, SIDES.paper), ...(said ? [h("span.peak", words)] : [])];
 }

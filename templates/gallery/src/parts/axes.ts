@@ -1,5 +1,5 @@
 // The axes of the tables: their values, and the names of these.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import type { CellId } from "../data/cells";
 import { CONTRAST } from "../data/dataset";
 import { layerList } from "../maps/availability";
@@ -15,8 +15,8 @@ const MAX_WITH_MATRIX = 3;
 
 /** Whether the view has the table of maps: a view of its own, and the summary of very few images. */
 export const showsMatrix = () =>
-  store.state.view === "matrix" ||
-  (store.state.view === "summary" && data.report.images.index.length <= MAX_WITH_MATRIX);
+  state.view === "matrix" ||
+  (state.view === "summary" && report.images.index.length <= MAX_WITH_MATRIX);
 
 /** The state's field that holds the fixed value of an axis. */
 export const FIELD: Record<Axis, keyof CellId> = {
@@ -28,19 +28,19 @@ export const FIELD: Record<Axis, keyof CellId> = {
 
 export function valuesOf(axis: Axis): (string | number)[] {
   if (axis === "layer") return layerList();
-  if (axis === "method") return data.ownMethods(store.state.apart).map((method) => method.key);
-  if (axis === "class") return data.classPlaces(ofOneImage() ? store.state.image : null);
+  if (axis === "method") return data.ownMethods(state.apart).map((method) => method.key);
+  if (axis === "class") return data.classPlaces(ofOneImage() ? state.image : null);
   return pageOf(chosenImages(), MAX_IMAGES_ON_AXIS);
 }
 
 /** Whether one image is looked at, so that what is known of it holds for the whole table. */
-export const ofOneImage = () => store.state.rows !== "image" && store.state.columns !== "image";
+export const ofOneImage = () => state.rows !== "image" && state.columns !== "image";
 
 /** @param fixed the values of the axes that are not shown */
 export function nameOf(axis: Axis, value: string | number, fixed: CellId) {
   if (axis === "layer") return layerName(String(value));
   if (axis === "method") return data.methodOf(String(value)).name;
-  if (axis === "image") return data.report.images.file[data.placeOf(Number(value))];
+  if (axis === "image") return report.images.file[data.placeOf(Number(value))];
   const image = data.knownImage(fixed.image);
   if (!image || !ofOneImage()) return rankName(Number(value));
   const rank = Number(value);
@@ -48,8 +48,7 @@ export function nameOf(axis: Axis, value: string | number, fixed: CellId) {
 }
 
 /** Whether classes stand side by side: where they are two, and few methods. */
-const classesBeside = () =>
-  data.report.ranks === 2 && data.ownMethods(store.state.apart).length <= 3;
+const classesBeside = () => report.ranks === 2 && data.ownMethods(state.apart).length <= 3;
 
 /** Show a row or column across all images; of an image all its maps. */
 export function focusOn(axis: Axis, value: string | number): Partial<State> {
@@ -57,7 +56,7 @@ export function focusOn(axis: Axis, value: string | number): Partial<State> {
     const beside = classesBeside() ? "class" : "none";
     return { image: Number(value), rows: "method", columns: "layer", beside };
   }
-  const shown = store.state;
+  const shown = state;
   const other = shown.rows === axis ? shown.columns : shown.rows;
   const columns = other === "image" ? (axis === "layer" ? "method" : "layer") : other;
   const beside = [axis, "image", columns].includes(shown.beside) ? "none" : shown.beside;

@@ -1,5 +1,5 @@
 // What leads from one part of the data to the next: values of an axis, pages of images.
-import { data, store } from "../app";
+import { report, state } from "../app";
 import { CONTRAST, PREDICTED, TRUE } from "../data/dataset";
 import { change } from "../state/history";
 import { chosenImages, pageAmong } from "../state/selection";
@@ -17,10 +17,10 @@ export function chooser(axis: Axis) {
   if (axis === "image") return imageChooser();
   const options = (axis === "class" ? classes() : valuesOf(axis)).map((value): Option => [
     value,
-    axis === "class" ? rankName(Number(value)) : nameOf(axis, value, store.state),
+    axis === "class" ? rankName(Number(value)) : nameOf(axis, value, state),
   ]);
   const field = FIELD[axis];
-  const shown = () => (store.state[field] === CONTRAST ? PREDICTED : store.state[field]);
+  const shown = () => (state[field] === CONTRAST ? PREDICTED : state[field]);
   return select(t(`axis.${axis}`), `choose-${axis}`, options, shown, (value) =>
     change({ [field]: field === "rank" ? Number(value) : value }, true),
   );
@@ -28,7 +28,7 @@ export function chooser(axis: Axis) {
 
 /** Classes that hold for every image: its most probable one, its true one, each place. */
 function classes() {
-  const { ranks, images } = data.report;
+  const { ranks, images } = report;
   const places = Array.from({ length: ranks }, (_, i) => i);
   return [PREDICTED, ...(images.true.length ? [TRUE] : []), ...places];
 }
@@ -43,8 +43,8 @@ export function imageList() {
   return select(
     t("axis.image"),
     "choose-image",
-    images.map((index): Option => [index, nameOf("image", index, store.state)]),
-    () => store.state.image,
+    images.map((index): Option => [index, nameOf("image", index, state)]),
+    () => state.image,
     (value) => change({ image: Number(value) }, true),
   );
 }
@@ -52,14 +52,13 @@ export function imageList() {
 /** Steps to the image before and the next, around something that says which it is. */
 export function imageSteps(middle: Node | null) {
   const images = chosenImages();
-  const place = images.indexOf(store.state.image);
+  const place = images.indexOf(state.image);
   const step = (by: number) => () => {
     const next = images[place + by];
     if (next !== undefined) change({ image: next }, true);
   };
   return h(
-    "div",
-    { class: "with-steps" },
+    ".with-steps",
     button("‹", "previous-image", step(-1), {
       "aria-label": t("previous.image"),
       disabled: place <= 0,
@@ -78,10 +77,10 @@ export function pager(length: number, count = chosenImages().length) {
   const page = pageAmong(count, length);
   const go = (to: number) => () => change({ page: to }, true);
   return h(
-    "nav",
-    { class: "pager", "aria-label": t("pages") },
+    "nav.pager",
+    { "aria-label": t("pages") },
     button(t("previous"), "page-previous", go(page - 1), { disabled: page <= 0 }),
-    h("span", {}, t("page.of", { page: page + 1, pages })),
+    h("span", t("page.of", { page: page + 1, pages })),
     button(t("next"), "page-next", go(page + 1), { disabled: page >= pages - 1 }),
   );
 }

@@ -33,7 +33,7 @@ export function select<T extends string>(
   };
   refresh();
   refreshers.set(chosen, refresh);
-  return h("label", { class: "control" }, h("span", {}, label), chosen);
+  return h("label.control", h("span", label), chosen);
 }
 
 /** What a slider chooses from. */
@@ -80,7 +80,7 @@ export function slider(
   };
   refresh();
   refreshers.set(input, refresh);
-  return h("label", { class: "control" }, h("span", {}, label, " ", output), input);
+  return h("label.control", h("span", label, " ", output), input);
 }
 
 /** A switch. */
@@ -98,7 +98,7 @@ export function checkbox(
   const refresh = () => (input.checked = value());
   refresh();
   refreshers.set(input, refresh);
-  return h("label", { class: "check" }, input, h("span", {}, label));
+  return h("label.check", input, h("span", label));
 }
 
 /** A field for a text to search for. */
@@ -117,7 +117,7 @@ export function search(
   refreshers.set(input, () => {
     if (input.value !== value()) input.value = value();
   });
-  return h("label", { class: "control" }, h("span", {}, label), input);
+  return h("label.control", h("span", label), input);
 }
 
 export const button = (
@@ -151,10 +151,10 @@ const folds = new Map<string, boolean>();
 export function fold(label: string, key: string, ...children: (Node | null)[]) {
   const open = folds.get(key) ?? !matchMedia("(width < 48rem)").matches;
   const details = h(
-    "details",
-    { class: "fold", open },
+    "details.fold",
+    { open },
     h("summary", { "data-focus": `fold ${key}` }, label),
-    h("div", { class: "folded" }, ...children),
+    h(".folded", ...children),
   );
   details.addEventListener("toggle", () => folds.set(key, details.open));
   return details;

@@ -1,5 +1,5 @@
 // What is said of an image: its name, its predictions, whether they are right.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import { photoOf } from "../maps/frames";
 import { linkTo } from "../state/history";
@@ -13,21 +13,21 @@ export const MAX_IN_STRIP = 12;
 /** An image's most probable class with its probability; "" where the model gives none. */
 export function topWords(index: number) {
   const top = data.topOf(index);
-  return top ? `${data.report.classes[top[0]]} ${probability(top[1])}` : "";
+  return top ? `${report.classes[top[0]]} ${probability(top[1])}` : "";
 }
 
 /** The same as a hint. */
 export function topHint(index: number) {
   const top = data.topOf(index);
   if (!top) return null;
-  return h("span", { class: "hint" }, bdi(data.report.classes[top[0]]), ` ${probability(top[1])}`);
+  return h("span.hint", bdi(report.classes[top[0]]), ` ${probability(top[1])}`);
 }
 
 /** The images to choose from, as photographs with their predictions. */
 export const strip = () =>
   toolbar(
     { class: "strip screen-only", "aria-label": t("matrix.images") },
-    ...data.report.images.index.map(stripEntry),
+    ...report.images.index.map(stripEntry),
   );
 
 function stripEntry(index: number) {
@@ -36,8 +36,8 @@ function stripEntry(index: number) {
     "a",
     {
       ...linkTo({ image: index }),
-      title: [data.report.images.file[place], topWords(index)].filter(Boolean).join("\n"),
-      "aria-current": index === store.state.image && "true",
+      title: [report.images.file[place], topWords(index)].filter(Boolean).join("\n"),
+      "aria-current": index === state.image && "true",
       "data-focus": `strip ${index}`,
     },
     photoOf(index),
@@ -46,21 +46,21 @@ function stripEntry(index: number) {
 
 /** Whether the first prediction is the true class, in words. */
 export function badge(place: number) {
-  const label = data.report.images.label[place];
-  const top = data.report.images.top[place][0];
+  const label = report.images.label[place];
+  const top = report.images.top[place][0];
   if (label === null || !top) return null;
   const right = top[0] === label;
   return h(
     "span",
     { class: `badge ${right ? "right" : "wrong"}` },
     h("span", { "aria-hidden": "true" }, right ? "✓ " : "✗ "),
-    bdi(t(right ? "badge.right" : "badge.wrong", { name: data.report.classes[label] })),
+    bdi(t(right ? "badge.right" : "badge.wrong", { name: report.classes[label] })),
   );
 }
 
 /** An image's size, and how much of it the model saw. */
 export function imageSize(image: ImageRecord) {
-  const [width, height] = data.report.images.size[data.placeOf(image.index)];
+  const [width, height] = report.images.size[data.placeOf(image.index)];
   const [left, top, right, bottom] = image.seen;
   const across = Math.round((right - left) * width);
   const down = Math.round((bottom - top) * height);
@@ -71,17 +71,16 @@ export function imageSize(image: ImageRecord) {
 /** The most probable classes as bars. */
 export const predictions = (place: number) =>
   h(
-    "ol",
-    { class: "predictions", "aria-label": t("predictions") },
-    ...data.report.images.top[place].map(([index, fraction]) => {
-      const value = h("span", { class: "value" });
+    "ol.predictions",
+    { "aria-label": t("predictions") },
+    ...report.images.top[place].map(([index, fraction]) => {
+      const value = h("span.value");
       value.style.width = `${fraction * 100}%`;
       return h(
         "li",
-        {},
-        h("span", { class: "name" }, bdi(data.report.classes[index])),
-        h("span", { class: "bar", "aria-hidden": "true" }, value),
-        h("span", { class: "percent" }, probability(fraction)),
+        h("span.name", bdi(report.classes[index])),
+        h("span.bar", { "aria-hidden": "true" }, value),
+        h("span.percent", probability(fraction)),
       );
     }),
   );

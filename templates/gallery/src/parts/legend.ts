@@ -1,5 +1,5 @@
 // What the colours mean.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { kindsOf, scaleWords } from "../maps/describe";
 import { ZERO, paintBar } from "../maps/heat";
 import { all, h } from "./dom";
@@ -21,15 +21,15 @@ export const paintColours = (canvas: HTMLCanvasElement, map: string) =>
  * @param kinds of the maps in it
  */
 export function figureCaption(what = "", kinds = kindsOf()) {
-  const words = h("span", { class: "scale-words" }, scaleWords(kinds));
+  const words = h("span.scale-words", scaleWords(kinds));
   words.dataset.kinds = kinds.join(" ");
-  return h("p", { class: "figcaption" }, what, " ", words, " ", legend(kinds));
+  return h("p.figcaption", what, " ", words, " ", legend(kinds));
 }
 
 /** The present colour map, and that of signed maps, as far as there are such maps. */
 export function legend(kinds = kindsOf()) {
-  const { colormap, scale } = store.state;
-  const root = h("span", { class: "legend" });
+  const { colormap, scale } = state;
+  const root = h("span.legend");
   if (kinds.includes("positive"))
     root.append(row("0", colourBar(colormap, t("legend")), t(`legend.${scale}`), "positive"));
   if (kinds.includes("contrast")) {
@@ -43,11 +43,11 @@ export function legend(kinds = kindsOf()) {
 }
 
 const row = (from: string, bar: HTMLElement, to: string, kind = "") =>
-  h("span", { class: `bar-row ${kind}` }, h("span", {}, from), bar, h("span", {}, to));
+  h("span", { class: `bar-row ${kind}` }, h("span", from), bar, h("span", to));
 
 /** Let all captions say how the maps are drawn now. */
 export function refreshLegends() {
-  const { colormap, scale } = store.state;
+  const { colormap, scale } = state;
   for (const first of all(".legend > .positive")) {
     const [, bar, to] = first.children;
     paintColours(bar as HTMLCanvasElement, colormap);

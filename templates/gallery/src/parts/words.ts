@@ -1,15 +1,15 @@
 // The page's words in the chosen language.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { CONTRAST, type ImageRecord, PREDICTED, TRUE } from "../data/dataset";
 
 /** The words for a key, with values for its placeholders. */
 export function t(key: string, values: Record<string, string | number> = {}) {
-  const words = data.report.strings[store.state.language][key];
+  const words = report.strings[state.language][key];
   return words.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }
 
 /** What is said of the run in the chosen language. */
-export const prose = () => data.report.prose[store.state.language];
+export const prose = () => report.prose[state.language];
 
 /** A name from outside within a sentence: marks in it that turn text around end with it. */
 export const isolated = (name: string) => `\u2068${name}\u2069`;
@@ -50,12 +50,12 @@ export const areaPercent = (share: number) =>
 /** A layer's name with its grid: "conv1 · 55 × 55"; its address where it has none. */
 export function layerName(address: string) {
   if (address === "fused" || address === "input") return t(`layer.name.${address}`);
-  return data.report.layers.find((layer) => layer.address === address)?.name ?? address;
+  return report.layers.find((layer) => layer.address === address)?.name ?? address;
 }
 
 /** The layers that are the same tensor as one. */
 export function layerTwins(address: string) {
-  const alike = data.report.layers.find((layer) => layer.address === address)?.alike ?? [];
+  const alike = report.layers.find((layer) => layer.address === address)?.alike ?? [];
   return alike.map((twin) => t("twin", { twin }));
 }
 
@@ -67,7 +67,7 @@ export const layerDetails = (address: string) => [
 
 /** The methods whose maps are those of one. */
 export function methodDetails(key: string) {
-  const alike = store.state.apart ? [] : data.methodOf(key).alike;
+  const alike = state.apart ? [] : data.methodOf(key).alike;
   return alike.map((twin) => t("twin", { twin: data.methodOf(twin).name }));
 }
 
@@ -76,8 +76,8 @@ export function rankName(rank: number) {
   if (rank === PREDICTED) return t("rank.predicted");
   if (rank === TRUE) return t("rank.true");
   if (rank === CONTRAST) return t("fact.contrast");
-  return data.report.sameClasses
-    ? data.report.classes[data.report.sameClasses[rank]]
+  return report.sameClasses
+    ? report.classes[report.sameClasses[rank]]
     : t("rank", { place: rank + 1 });
 }
 

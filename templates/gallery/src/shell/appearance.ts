@@ -1,5 +1,5 @@
 // How maps are drawn: presets that set several fields at once, and a control for each field.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { type Option, button, checkbox, keepPressed, select, slider } from "../parts/controls";
 import { all, byId, h } from "../parts/dom";
 import { t } from "../parts/words";
@@ -7,7 +7,7 @@ import { change } from "../state/history";
 import { LOOKS, type State, initialState, some } from "../state/state";
 
 export const appearance = () => [
-  h("div", { class: "named" }, h("h2", { id: "appearance-title" }, t("appearance")), resetButton()),
+  h(".named", h("h2", { id: "appearance-title" }, t("appearance")), resetButton()),
   presetButtons(),
   ...sliders(),
   ...choices(),
@@ -34,8 +34,8 @@ export function startAppearance() {
 
 /** Whether the state has some values already. */
 function shows(values: Partial<State>) {
-  const then = { ...store.state, ...values };
-  return LOOKS.every((field) => then[field] === store.state[field]);
+  const then = { ...state, ...values };
+  return LOOKS.every((field) => then[field] === state[field]);
 }
 
 /** How maps look in a report that was just opened. */
@@ -62,7 +62,7 @@ function presetButtons() {
     const own = button(t(`preset.${name}`), `preset ${name}`, () => change(look));
     return keepPressed(own, () => shows(look));
   });
-  return h("div", { class: "presets", role: "group", "aria-label": t("presets") }, ...buttons);
+  return h(".presets", { role: "group", "aria-label": t("presets") }, ...buttons);
 }
 
 function sliders() {
@@ -72,7 +72,7 @@ function sliders() {
       t("opacity"),
       "opacity",
       { min: 0, max: 100, step: 5 },
-      () => store.state.opacity,
+      () => state.opacity,
       say,
       (opacity) => change({ opacity }),
     ),
@@ -80,7 +80,7 @@ function sliders() {
       t("threshold"),
       "threshold",
       { min: 0, max: 95, step: 5 },
-      () => store.state.threshold,
+      () => state.threshold,
       say,
       (threshold) => change({ threshold }),
     ),
@@ -92,21 +92,21 @@ const choices = () => [
     t("scale"),
     "scale",
     ["map", "method", "image", "report"].map((key): Option => [key, t(`scale.${key}`)]),
-    () => store.state.scale,
+    () => state.scale,
     (scale) => change({ scale }),
   ),
   select(
     t("colours"),
     "colormap",
-    data.report.colormaps.map((name): Option => [name, name === "jet" ? t("colours.jet") : name]),
-    () => store.state.colormap,
+    report.colormaps.map((name): Option => [name, name === "jet" ? t("colours.jet") : name]),
+    () => state.colormap,
     (colormap) => change({ colormap }),
   ),
   select<State["show"]>(
     t("show"),
     "show",
     ["overlay", "heat", "photo"].map((key): Option => [key, t(`show.${key}`)]),
-    () => store.state.show,
+    () => state.show,
     (show) => change({ show }),
   ),
 ];
@@ -116,21 +116,20 @@ function checks() {
     checkbox(
       t(key),
       key,
-      () => store.state[key],
+      () => state[key],
       (on) => change({ [key]: on }),
     );
-  const apart = () => checkbox(t("apart"), "apart", () => store.state.apart, showApart);
+  const apart = () => checkbox(t("apart"), "apart", () => state.apart, showApart);
   return h(
-    "div",
-    { class: "checks" },
+    ".checks",
     ...(["byValue", "lift", "contours", "cells", "grey", "numbers"] as const).map(check),
-    data.report.methods.some((method) => method.like) ? apart() : null,
+    report.methods.some((method) => method.like) ? apart() : null,
   );
 }
 
 /** Give methods that coincide columns of their own, or take them away. */
 const showApart = (apart: boolean) =>
-  change({ apart, method: data.ownMethod(store.state.method, apart) });
+  change({ apart, method: data.ownMethod(state.method, apart) });
 
 /** Say whether maps look otherwise than in a report that was just opened. */
 export function markChanged() {

@@ -1,5 +1,5 @@
 // The keys, and the dialog that tells them.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { step, stepClass } from "../dialog/dialog";
 import { showsMatrix } from "../parts/axes";
 import { button, checkbox } from "../parts/controls";
@@ -33,25 +33,24 @@ const help = () => byId<HTMLDialogElement>("help");
 
 export function showHelp() {
   const rows = KEYS.map(([keys, what]) => {
-    const shown = keys.split(" ").flatMap((key) => [h("kbd", {}, key), " "]);
-    return h("div", {}, h("dt", {}, ...shown), h("dd", {}, t(what)));
+    const shown = keys.split(" ").flatMap((key) => [h("kbd", key), " "]);
+    return h("div", h("dt", ...shown), h("dd", t(what)));
   });
   help().replaceChildren(
     h(
       "header",
-      {},
       h("h2", { id: "help-title" }, t("help.title")),
       button(t("close"), "close-help", () => help().close()),
     ),
-    h("p", {}, t("help.start")),
-    h("dl", { class: "rows" }, ...rows),
+    h("p", t("help.start")),
+    h("dl.rows", ...rows),
     checkbox(
       t("keys.on"),
       "keys-on",
       () => keysOn,
       (on) => (keysOn = on),
     ),
-    h("p", { class: "hint" }, t("help.link")),
+    h("p.hint", t("help.link")),
   );
 }
 
@@ -65,19 +64,19 @@ export function openHelp() {
 
 /** Show the next or previous class, where one is chosen for the view. */
 function stepRank(by: number) {
-  const { rows, columns, beside, image, rank } = store.state;
+  const { rows, columns, beside, image, rank } = state;
   if (showsMatrix() && [rows, columns, beside].includes("class")) return;
-  const ranks = data.knownImage(image)?.targets.length ?? data.report.ranks;
+  const ranks = data.knownImage(image)?.targets.length ?? report.ranks;
   change({ rank: (data.rankIn(image, rank) + by + ranks) % ranks });
 }
 
 function stepOpacity(by: number) {
-  change({ opacity: Math.min(Math.max(store.state.opacity + by, 0), 100) });
+  change({ opacity: Math.min(Math.max(state.opacity + by, 0), 100) });
 }
 
 /** What each key does while a map is open, or the focus is on one. */
 function commands(id: string | undefined): Record<string, () => unknown> {
-  const open = Boolean(store.state.open);
+  const open = Boolean(state.open);
   return {
     "?": openHelp,
     "-": () => stepOpacity(-OPACITY_STEP),
@@ -87,7 +86,7 @@ function commands(id: string | undefined): Record<string, () => unknown> {
     p: () => id && togglePin(id),
     n: () => open && step(1),
     b: () => open && step(-1),
-    v: () => change({ numbers: !store.state.numbers }),
+    v: () => change({ numbers: !state.numbers }),
     "/": () => !open && focusSearch(),
   };
 }
@@ -97,7 +96,7 @@ export function onKey(event: KeyboardEvent) {
   const typing = target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
   if (!keysOn || typing || help().open || event.ctrlKey || event.altKey || event.metaKey) return;
   const cell = target.closest<HTMLElement>(".cell[data-id]");
-  const command = commands(store.state.open || cell?.dataset.id)[event.key];
+  const command = commands(state.open || cell?.dataset.id)[event.key];
   if (!command) return;
   event.preventDefault();
   command();

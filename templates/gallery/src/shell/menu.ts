@@ -1,5 +1,5 @@
 // What is seldom needed: language, theme, what is read about the report, paper, keys.
-import { data, store } from "../app";
+import { report, state } from "../app";
 import { type Option, button, select } from "../parts/controls";
 import { byId, h } from "../parts/dom";
 import { t } from "../parts/words";
@@ -10,23 +10,23 @@ import { IN_MENU } from "./tabs";
 
 export const menu = () => [
   ...settings(),
-  h("ul", { onclick: close }, ...entries().map((entry) => h("li", {}, entry))),
-  h("p", { class: "hint" }, t("menu.export"), " ", h("code", {}, "camreport export OUT --pdf")),
+  h("ul", { onclick: close }, ...entries().map((entry) => h("li", entry))),
+  h("p.hint", t("menu.export"), " ", h("code", "camreport export OUT --pdf")),
 ];
 
 const settings = () => [
   select(
     t("language"),
     "language",
-    Object.entries(data.report.languages),
-    () => store.state.language,
+    Object.entries(report.languages),
+    () => state.language,
     (language) => change({ language }),
   ),
   select<State["theme"]>(
     t("theme"),
     "theme",
     ["auto", "light", "dark"].map((key): Option => [key, t(`theme.${key}`)]),
-    () => store.state.theme,
+    () => state.theme,
     (theme) => change({ theme }),
   ),
 ];

@@ -1,5 +1,5 @@
 // From anywhere to an image, by a part of its name.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { focusOn } from "../parts/axes";
 import { announce } from "../parts/announce";
 import { h } from "../parts/dom";
@@ -13,7 +13,7 @@ const MAX_NAMES = 500;
 
 /** A field for a name, where there are more images than a strip shows. */
 export function imageSearch() {
-  const { file } = data.report.images;
+  const { file } = report.images;
   if (file.length <= MAX_IN_STRIP) return "";
   const input = h("input", {
     type: "search",
@@ -25,7 +25,7 @@ export function imageSearch() {
   });
   input.setAttribute("list", "names");
   const names = file.slice(0, MAX_NAMES).map((name) => h("option", { value: name }));
-  return h("span", { class: "find" }, input, h("datalist", { id: "names" }, ...names));
+  return h("span.find", input, h("datalist", { id: "names" }, ...names));
 }
 
 /** The field with which a view finds images itself. */
@@ -37,7 +37,7 @@ export const focusSearch = () =>
 
 /** Show the one image that a text names, or all whose names hold it. */
 function find(text: string) {
-  const { index, file } = data.report.images;
+  const { index, file } = report.images;
   const wanted = text.trim().toLowerCase();
   if (!wanted) return;
   const holding = index.filter((_, place) => file[place].toLowerCase().includes(wanted));
@@ -45,7 +45,7 @@ function find(text: string) {
   const [found, ...others] = named.length ? named : holding;
   if (found === undefined) return announce(t("find.nothing", { text }));
   if (others.length) return change({ view: "overview", query: quote(text.trim()), page: 0 }, true);
-  const { view } = store.state;
+  const { view } = state;
   const one = view === "channels" ? { image: found } : focusOn("image", found);
   change({ view: view === "channels" ? view : "matrix", ...one, open: "" }, true);
 }

@@ -1,5 +1,5 @@
 // The bar above every view: what the report is of, the views, what is looked at, how it is drawn.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { chooser } from "../parts/chooser";
 import { refreshControls } from "../parts/controls";
 import { all, bdi, byId, h, keepFocus } from "../parts/dom";
@@ -17,7 +17,7 @@ let used: readonly (keyof State)[] = [];
 
 /** Everything around the view, in the present language. */
 export function showShell() {
-  const { language } = store.state;
+  const { language } = state;
   document.documentElement.lang = language === "zh" ? "zh-Hans" : language;
   byId("skip").textContent = t("skip");
   byId("run").replaceChildren(home());

@@ -1,5 +1,5 @@
 // The views as tabs: one stop of the tab key, the arrows move in it.
-import { data, store } from "../app";
+import { report, state } from "../app";
 import { all, h } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
 import { t } from "../parts/words";
@@ -10,7 +10,7 @@ import { VIEWS, type View } from "../state/state";
 export const IN_MENU: View[] = ["methods", "provenance"];
 
 export function tabs() {
-  const there = (view: View) => view !== "channels" || data.report.channels.length > 0;
+  const there = (view: View) => view !== "channels" || report.channels.length > 0;
   const shown = VIEWS.filter((view) => !IN_MENU.includes(view) && there(view));
   const list = h("div", { role: "tablist", "aria-label": t("views") }, ...shown.map(tab));
   enableRoving(list, "[role=tab]");
@@ -23,7 +23,7 @@ const tab = (view: View) =>
     "a",
     { ...linkTo({ view, open: "" }), role: "tab", tabindex: "-1", "data-focus": `view ${view}` },
     t(`view.${view}`),
-    view === "compare" && h("span", { class: "count" }),
+    view === "compare" && h("span.count"),
   );
 
 /** The space bar presses a tab, as the enter key does. */
@@ -35,7 +35,7 @@ function press(event: KeyboardEvent) {
 
 /** Say which tab is chosen, and how many maps wait to be compared. */
 export function refreshTabs() {
-  const { view, pins } = store.state;
+  const { view, pins } = state;
   const own = all("#nav [role=tab]");
   const chosen = own.find((one) => one.dataset.focus === `view ${view}`);
   for (const one of own) {

@@ -1,5 +1,5 @@
 // The state in the browser's address and history: every change shows in the address, some are steps.
-import { data, store } from "../app";
+import { data, state, store } from "../app";
 import { all } from "../parts/dom";
 import { linkOf, readLink } from "./link";
 import { LASTING, type State } from "./state";
@@ -10,7 +10,7 @@ let chosen: Partial<State> = {};
 /** While a step is being taken back: the addresses before the steps that were made since. */
 let overtaken: string[] | null = null;
 
-const link = (changes: Partial<State> = {}) => linkOf({ ...store.state, ...changes }, data);
+const link = (changes: Partial<State> = {}) => linkOf({ ...state, ...changes }, data);
 
 /** What makes an element a link to another state; it follows where the present one changes. */
 export const linkTo = (changes: Partial<State>) => ({

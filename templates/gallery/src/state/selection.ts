@@ -1,5 +1,5 @@
 // Which images are chosen, and in what order.
-import { data, store } from "../app";
+import { report, state } from "../app";
 import type { ImageColumns } from "../data/types";
 import { columnsOf, matcher } from "../query/match";
 import { type Group, grouped, orderOf } from "../query/order";
@@ -40,10 +40,10 @@ let last: Chosen & { filter: string } = { filter: "", groups: [], images: [] };
 
 /** The images that pass the present filter. */
 function chosen(): Chosen {
-  const filter = JSON.stringify(pick(store.state, FILTER));
+  const filter = JSON.stringify(pick(state, FILTER));
   if (last.filter === filter) return last;
-  const groups = selected(data.report, store.state);
-  const { index } = data.report.images;
+  const groups = selected(report, state);
+  const { index } = report.images;
   const images = groups.flatMap((group) => group.places.map((place) => index[place]));
   last = { filter, groups, images };
   return last;
@@ -57,11 +57,11 @@ export const chosenGroups = () => chosen().groups;
 
 /** The present query with other terms in the place of those that a control owns. */
 export const queryWith = (owns: Parameters<typeof rewrite>[2], ...terms: string[]) =>
-  rewrite(store.state.query, vocabularyOf(data.report), owns, ...terms);
+  rewrite(state.query, vocabularyOf(report), owns, ...terms);
 
 /** The page in view among pages of so many images, from 0. */
 export const pageAmong = (count: number, length: number) =>
-  Math.min(store.state.page, Math.max(0, Math.ceil(count / length) - 1));
+  Math.min(state.page, Math.max(0, Math.ceil(count / length) - 1));
 
 /** Those of the present page. */
 export function pageOf(images: number[], length: number) {

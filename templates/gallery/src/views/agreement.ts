@@ -11,16 +11,14 @@ export function agreement(pins: Pinned[]) {
   if (new Set(pins.map((pin) => pin.image.index)).size > 1) remarks.push(t("compare.otherImages"));
   const heads = [t("compare.correlation"), t("compare.overlap")];
   return h(
-    "div",
-    { class: "scroller" },
+    ".scroller",
     h(
-      "table",
-      { class: "numbers" },
-      h("caption", {}, t("compare.agreement")),
-      h("thead", {}, h("tr", {}, h("td"), ...heads.map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", {}, ...pairsOf(pins.length).map(([a, b]) => line(pins, a, b))),
+      "table.numbers",
+      h("caption", t("compare.agreement")),
+      h("thead", h("tr", h("td"), ...heads.map((text) => h("th", { scope: "col" }, text)))),
+      h("tbody", ...pairsOf(pins.length).map(([a, b]) => line(pins, a, b))),
     ),
-    h("p", { class: "hint" }, sentences(...remarks)),
+    h("p.hint", sentences(...remarks)),
   );
 }
 
@@ -38,9 +36,8 @@ function line(pins: Pinned[], a: number, b: number) {
   const overlap = one && other && !Number.isNaN(correlation) ? topOverlap(one, other) : NaN;
   return h(
     "tr",
-    {},
     h("th", { scope: "row" }, `${LETTERS[a]} ${t("compare.with")} ${LETTERS[b]}`),
-    h("td", {}, Number.isNaN(correlation) ? "–" : correlation.toFixed(2).replace("-", "−")),
-    h("td", {}, Number.isNaN(overlap) ? "–" : percent(overlap)),
+    h("td", Number.isNaN(correlation) ? "–" : correlation.toFixed(2).replace("-", "−")),
+    h("td", Number.isNaN(overlap) ? "–" : percent(overlap)),
   );
 }

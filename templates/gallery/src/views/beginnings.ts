@@ -1,5 +1,5 @@
 // Pairs of maps that are worth a comparison, where none is chosen yet.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { type CellId, idText } from "../data/cells";
 import { layersOf } from "../maps/availability";
 import { SIDES, frameOf } from "../maps/frames";
@@ -22,8 +22,8 @@ export function beginnings() {
   const there = pairs.filter((pair) => pair !== null);
   if (!there.length) return [];
   return [
-    h("h3", {}, t("compare.begin")),
-    h("ul", { class: "beginnings" }, ...there.map((pair) => h("li", {}, beginning(pair)))),
+    h("h3", t("compare.begin")),
+    h("ul.beginnings", ...there.map((pair) => h("li", beginning(pair)))),
   ];
 }
 
@@ -32,16 +32,16 @@ function beginning({ one, other, differs, same }: Beginning) {
   return h(
     "button",
     { type: "button", "data-focus": `begin ${pins.join(" ")}`, onclick: () => change({ pins }) },
-    h("span", { class: "two" }, frameOf(one, SIDES.tile), frameOf(other, SIDES.tile)),
-    h("strong", {}, bdi(differs[0]), ` ${t("compare.with")} `, bdi(differs[1])),
-    h("span", { class: "hint" }, bdi(same)),
+    h("span.two", frameOf(one, SIDES.tile), frameOf(other, SIDES.tile)),
+    h("strong", bdi(differs[0]), ` ${t("compare.with")} `, bdi(differs[1])),
+    h("span.hint", bdi(same)),
   );
 }
 
 /** The map that the report shows first, of the present image and class. */
 function first(): CellId {
-  const { method, layer } = data.report.glance;
-  return { image: store.state.image, rank: rankNow(), method, layer };
+  const { method, layer } = report.glance;
+  return { image: state.image, rank: rankNow(), method, layer };
 }
 
 function betweenMethods(): Beginning | null {
@@ -67,9 +67,9 @@ function betweenLayers(): Beginning | null {
 function betweenClasses(): Beginning | null {
   const one = first();
   const { classSpecific, name } = data.methodOf(one.method);
-  const classes = data.report.sameClasses;
+  const classes = report.sameClasses;
   if (!classSpecific || !classes || classes.length < 2) return null;
   const other = { ...one, rank: one.rank ? 0 : 1 };
-  const names = [one, other].map(({ rank }) => data.report.classes[classes[rank]]);
+  const names = [one, other].map(({ rank }) => report.classes[classes[rank]]);
   return { one, other, differs: [names[0], names[1]], same: `${name} · ${one.layer}` };
 }

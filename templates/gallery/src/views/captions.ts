@@ -1,5 +1,5 @@
 // Captions of figures that can be rewritten; kept in the browser where it allows that.
-import { data } from "../app";
+import { report } from "../app";
 import { button } from "../parts/controls";
 import { all, h } from "../parts/dom";
 import { t } from "../parts/words";
@@ -12,7 +12,7 @@ let rewritten: Captions = {};
 /** Captions that were given up since the page was opened. */
 let givenUp: Captions = {};
 
-const storeName = () => `camreport ${data.report.id} captions`;
+const storeName = () => `camreport ${report.id} captions`;
 
 export function readCaptions() {
   try {
@@ -47,8 +47,7 @@ export const resetButton = () =>
 /** A figure's caption, to be rewritten. */
 export function captionOf(key: string, text: string, number: number) {
   const show = () => (caption.textContent = rewritten[key] ?? text);
-  const caption = h("p", {
-    class: "caption",
+  const caption = h("p.caption", {
     contenteditable: "plaintext-only",
     role: "textbox",
     "aria-label": t("tables.caption", { number }),

@@ -1,5 +1,5 @@
 // All feature maps of a layer, and how their weighted sum becomes the map.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { LayerChannels } from "../data/types";
 import { tableName } from "../maps/look";
@@ -41,27 +41,27 @@ const USED = [
 ];
 
 export async function channelsView(): Promise<View> {
-  const title = h("h2", {}, t("view.channels"));
-  if (!data.report.channels.length)
+  const title = h("h2", t("view.channels"));
+  if (!report.channels.length)
     return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true, uses: [] };
   const rebuilt = rebuiltBy("image", "rank", "channelLayer", ...FILTER);
-  const image = await data.imageOf(store.state.image);
-  const layer = image?.channels[store.state.channelLayer];
+  const image = await data.imageOf(state.image);
+  const layer = image?.channels[state.channelLayer];
   if (!image || !layer)
     return { root: viewRoot("channels", title, ...notes([t("cell.missing")])), update: rebuilt };
   const features = { image, layer };
   let maps = grid(features);
   const sum = weightedSum(features);
   const picks = pickers(layer);
-  const few = data.report.images.index.length <= MAX_IN_STRIP;
+  const few = report.images.index.length <= MAX_IN_STRIP;
   const [from, bar] = channelBar(layer);
-  const key = h("span", { class: "bar-row" }, from, bar, t("legend.channel"));
+  const key = h("span.bar-row", from, bar, t("legend.channel"));
   const root = viewRoot(
     "channels",
     title,
-    h("div", { class: "switches" }, few ? strip() : imageSteps(fileName(image)), ...choices()),
-    h("p", { class: "figcaption" }, captionOf(image), " ", key),
-    h("div", { class: "channels" }, maps.root, h("div", { class: "aside" }, sum.root, ...picks)),
+    h(".switches", few ? strip() : imageSteps(fileName(image)), ...choices()),
+    h("p.figcaption", captionOf(image), " ", key),
+    h(".channels", maps.root, h(".aside", sum.root, ...picks)),
   );
   const update: View["update"] = (changed) => {
     if (!rebuilt(changed)) return false;
@@ -82,33 +82,33 @@ export async function channelsView(): Promise<View> {
 
 /** What is shown. */
 function captionOf(image: ImageRecord) {
-  const { channelLayer } = store.state;
+  const { channelLayer } = state;
   return [image.file, channelLayer, ...layerDetails(channelLayer)].join(" · ");
 }
 
 /** What to do where a run kept no feature maps. */
 function howToKeepThem() {
-  const { layers } = data.report;
-  const command = h("code", {}, `--channels ${layers[layers.length - 1].address}`);
-  return [h("p", {}, t("channels.none")), h("p", {}, command)];
+  const { layers } = report;
+  const command = h("code", `--channels ${layers[layers.length - 1].address}`);
+  return [h("p", t("channels.none")), h("p", command)];
 }
 
-const fileName = ({ file }: ImageRecord) => h("span", { class: "place" }, bdi(file));
+const fileName = ({ file }: ImageRecord) => h("span.place", bdi(file));
 
 /** Which layer is shown, and its channels in what order. */
 const choices = () => [
   select(
     t("axis.layer"),
     "channelLayer",
-    data.report.channels.map((address): Option => [address, address]),
-    () => store.state.channelLayer,
+    report.channels.map((address): Option => [address, address]),
+    () => state.channelLayer,
     (channelLayer) => change({ channelLayer, picked: "" }, true),
   ),
   select<State["channelSort"]>(
     t("channels.sort"),
     "channelSort",
     ["index", "activation", "contribution"].map((key) => [key, t(`channels.by.${key}`)]),
-    () => store.state.channelSort,
+    () => state.channelSort,
     (channelSort) => change({ channelSort }),
   ),
 ];
@@ -131,8 +131,7 @@ function pickers(layer: LayerChannels) {
       false,
     ),
     h(
-      "span",
-      { class: "steps" },
+      "span.steps",
       button(t("channels.all"), "pick-all", () => change({ picked: "all" })),
       button(t("channels.clear"), "pick-none", () => change({ picked: "" })),
     ),
@@ -150,8 +149,8 @@ function grid({ image, layer }: Features) {
   };
   redraw();
   const cells = [...canvases].map(([channel, canvas]) => cell(layer, channel, canvas));
-  const name = t("channels.grid", { count: order.length, layer: store.state.channelLayer });
-  const root = h("div", { class: "feature-maps", role: "group", "aria-label": name }, ...cells);
+  const name = t("channels.grid", { count: order.length, layer: state.channelLayer });
+  const root = h(".feature-maps", { role: "group", "aria-label": name }, ...cells);
   root.style.setProperty("--across", String(gridOf(order.length)));
   root.style.setProperty("--shape", `${width} / ${height}`);
   enableRoving(root);
@@ -170,10 +169,7 @@ function cell(layer: LayerChannels, channel: number, canvas: HTMLCanvasElement) 
     title: words,
     "aria-label": words,
   });
-  own.append(
-    present(layer, channel) ? canvas : h("span", { class: "flat" }),
-    h("span", { class: "number" }, channel),
-  );
+  own.append(present(layer, channel) ? canvas : h("span.flat"), h("span.number", channel));
   return keepPressed(own, () => pickedIn(layer).has(channel));
 }
 

@@ -1,5 +1,5 @@
 // Two to four pinned maps: one zoom and one cross-hair for all, and how far they agree.
-import { store } from "../app";
+import { state } from "../app";
 import { openCell } from "../dialog/dialog";
 import { describe } from "../maps/describe";
 import { drawAll, frameOf } from "../maps/frames";
@@ -20,9 +20,9 @@ import { type View, viewRoot } from "./view";
 const MOVES = ["zoom", "atX", "atY", "swipe"] as const;
 
 export async function compareView(): Promise<View> {
-  const found = await Promise.all(store.state.pins.map(pinOf));
+  const found = await Promise.all(state.pins.map(pinOf));
   const pins = found.filter((pin) => pin !== null);
-  const root = viewRoot("compare", h("h2", {}, t("view.compare")));
+  const root = viewRoot("compare", h("h2", t("view.compare")));
   if (pins.length < 2) root.append(...invitation(pins.length));
   if (pins.length > 1) root.append(zoomControls());
   if (pins.length) root.append(pinned(pins));
@@ -52,22 +52,21 @@ export async function compareView(): Promise<View> {
 
 /** How maps are chosen, and pairs to begin with. */
 const invitation = (chosen: number) => [
-  h("h3", {}, t(chosen ? "compare.one" : "compare.choose")),
-  h("p", {}, t("compare.empty", { most: MAX_PINS })),
-  h("p", {}, h("a", linkTo({ view: "matrix" }), t("compare.toMatrix"))),
+  h("h3", t(chosen ? "compare.one" : "compare.choose")),
+  h("p", t("compare.empty", { most: MAX_PINS })),
+  h("p", h("a", linkTo({ view: "matrix" }), t("compare.toMatrix"))),
   ...(chosen ? [] : beginnings()),
 ];
 
 function zoomControls() {
   const fraction = { min: 0, max: 1, step: 0.01 };
   return h(
-    "div",
-    { class: "switches" },
+    ".switches",
     slider(
       t("compare.zoom"),
       "zoom",
       { min: 1, max: 8, step: 0.5 },
-      () => store.state.zoom,
+      () => state.zoom,
       (zoom) => `${zoom} ×`,
       (zoom) => change({ zoom }),
     ),
@@ -75,7 +74,7 @@ function zoomControls() {
       t("compare.across"),
       "atX",
       fraction,
-      () => store.state.atX,
+      () => state.atX,
       percent,
       (atX) => change({ atX }),
     ),
@@ -83,7 +82,7 @@ function zoomControls() {
       t("compare.down"),
       "atY",
       fraction,
-      () => store.state.atY,
+      () => state.atY,
       percent,
       (atY) => change({ atY }),
     ),
@@ -93,7 +92,7 @@ function zoomControls() {
 
 /** Enlarge all pictures around the cross-hair, and say the values there. */
 function move(root: HTMLElement, pins: Pinned[]) {
-  const { zoom, atX, atY, swipe } = store.state;
+  const { zoom, atX, atY, swipe } = state;
   const place = { left: `${atX * 100}%`, top: `${atY * 100}%` };
   for (const zoomed of all(".zoomed", root)) {
     zoomed.style.transform = `scale(${zoom})`;
@@ -110,19 +109,14 @@ function move(root: HTMLElement, pins: Pinned[]) {
 
 /** A window that clips an enlarged picture. */
 function stage(frame: HTMLElement, name: string) {
-  const inner = h("span", { class: "zoomed" }, frame);
-  const cross = h("span", { class: "cross", "aria-hidden": "true" });
-  return h(
-    "span",
-    { class: "window", role: "img", "aria-label": name, onclick: placeCross },
-    inner,
-    cross,
-  );
+  const inner = h("span.zoomed", frame);
+  const cross = h("span.cross", { "aria-hidden": "true" });
+  return h("span.window", { role: "img", "aria-label": name, onclick: placeCross }, inner, cross);
 }
 
 function placeCross(event: MouseEvent) {
   const box = (event.currentTarget as Element).getBoundingClientRect();
-  const { zoom, atX, atY } = store.state;
+  const { zoom, atX, atY } = state;
   // The window shows 1 / zoom of the picture, around the cross-hair.
   const fraction = (seen: number, around: number) =>
     Math.round(Math.min(Math.max(around + (seen - around) / zoom, 0), 1) * 1000) / 1000;
@@ -134,18 +128,15 @@ function placeCross(event: MouseEvent) {
 
 const pinned = (pins: Pinned[]) =>
   h(
-    "ol",
-    { class: "pins" },
+    "ol.pins",
     ...pins.map(({ id, image, text }, place) =>
       h(
-        "li",
-        { class: "pin" },
-        h("h3", {}, `${LETTERS[place]} · `, h("span", {}, describe(id, image))),
+        "li.pin",
+        h("h3", `${LETTERS[place]} · `, h("span", describe(id, image))),
         stage(frameOf(id, longSide(image)), describe(id, image)),
-        h("output", {}),
+        h("output"),
         h(
-          "p",
-          { class: "steps" },
+          "p.steps",
           button(t("compare.open"), `open-${place}`, () => openCell(text)),
           button(t("unpin"), `unpin-${place}`, () => togglePin(text)),
         ),

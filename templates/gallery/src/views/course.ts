@@ -1,5 +1,5 @@
 // What the figures of a coursework show.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import type { MethodFacts } from "../data/types";
 import { availability, layersOf } from "../maps/availability";
@@ -23,8 +23,7 @@ export interface CourseTable {
   rows: Row[];
 }
 
-const classMethods = () =>
-  data.ownMethods(store.state.apart).filter((method) => method.classSpecific);
+const classMethods = () => data.ownMethods(state.apart).filter((method) => method.classSpecific);
 
 /** Original and each class, layer by layer: a table for each method. */
 export const classTables = (image: ImageRecord) =>
@@ -51,7 +50,7 @@ function classTable(image: ImageRecord, method: MethodFacts): CourseTable {
     ],
     original: photoOf(image.index),
     rows: layers.map((layer) => ({
-      name: h("code", {}, layer),
+      name: h("code", layer),
       cells: ranks.map((rank) => map(image, rank, method.key, layer)),
     })),
   };
@@ -59,8 +58,8 @@ function classTable(image: ImageRecord, method: MethodFacts): CourseTable {
 
 /** Original, Grad-CAM, LayerCAM for the predicted class at the last layer, image by image. */
 export function methodTable(images: ImageRecord[]): CourseTable[] {
-  const layer = data.report.layers[data.report.layers.length - 1].address;
-  const own = data.ownMethods(store.state.apart);
+  const layer = report.layers[report.layers.length - 1].address;
+  const own = data.ownMethods(state.apart);
   const usual = own.filter((method) => ["grad_cam", "layer_cam"].includes(method.key));
   const there = own.filter((method) => availability(method.key, layer) === "map");
   const methods = usual.length ? usual : there.slice(0, 2);
@@ -81,7 +80,7 @@ export function methodTable(images: ImageRecord[]): CourseTable[] {
 
 /** The last pooling and the last layer before it; null where there is no such pair. */
 export function lastPooling() {
-  const { layers } = data.report;
+  const { layers } = report;
   const pooling = layers.map((layer) => /pool/i.test(layer.type));
   const pool = pooling.lastIndexOf(true);
   const before = pooling.slice(0, Math.max(pool, 0)).lastIndexOf(false);
@@ -129,7 +128,7 @@ function predicted(image: ImageRecord) {
 
 function nameAndClass(image: ImageRecord, rank: number) {
   const words = `${data.classOf(image, rank)} ${probability(image.probabilities[rank])}`;
-  return h("span", {}, bdi(image.file), h("span", { class: "hint" }, bdi(words)));
+  return h("span", bdi(image.file), h("span.hint", bdi(words)));
 }
 
 function map(image: ImageRecord, rank: number, method: string, layer: string) {

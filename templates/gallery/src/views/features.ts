@@ -1,5 +1,5 @@
 // A layer's feature maps in the present state.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { CONTRAST, type ImageRecord, PREDICTED } from "../data/dataset";
 import type { LayerChannels } from "../data/types";
 import { SIDES } from "../maps/frames";
@@ -16,13 +16,13 @@ export interface Features {
 
 /** Place of the class in question among those of the image. */
 export function rankNow() {
-  const { image, rank } = store.state;
+  const { image, rank } = state;
   return data.rankIn(image, rank === CONTRAST ? PREDICTED : rank);
 }
 
 /** Which channels are picked. */
 export function pickedIn(layer: LayerChannels) {
-  const { picked } = store.state;
+  const { picked } = state;
   if (picked === "all") return new Set(layer.means.keys());
   const numbers = picked === "" ? [] : picked.split("-").map(Number);
   return new Set(numbers.filter((channel) => channel >= 0 && channel < layer.shape[0]));
@@ -41,7 +41,7 @@ export function contribution(layer: LayerChannels, channel: number) {
 /** Channels in the chosen order. */
 export function ordered(layer: LayerChannels) {
   const numbers = Array.from({ length: layer.shape[0] }, (_, i) => i);
-  const { channelSort } = store.state;
+  const { channelSort } = state;
   if (channelSort === "activation")
     numbers.sort((a, b) => (layer.means[b] ?? 0) - (layer.means[a] ?? 0));
   if (channelSort === "contribution")
@@ -77,7 +77,7 @@ export function drawChannel(
   const factor = side / Math.max(height, width);
   const [down, across] = [Math.round(height * factor), Math.round(width * factor)];
   const levels = channelLevels(image, layer, channel);
-  const values = enlarge(levels, { height, width }, down, across, !store.state.cells);
+  const values = enlarge(levels, { height, width }, down, across, !state.cells);
   const table = data.tables[tableName(layer)];
   const look = { ...OPAQUE, table, signed: layer.signed };
   paint(canvas, indices(values, layer.signed, 1), down, across, look);

@@ -1,5 +1,5 @@
 // How to read the maps.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import type { MethodProse } from "../data/types";
 import { h, linked } from "../parts/dom";
 import { prose, t } from "../parts/words";
@@ -15,21 +15,21 @@ export function methodsView(): View {
   const sections = Object.entries(methods).map(([key, method]) => section(key, method));
   const root = viewRoot(
     "methods",
-    h("h2", {}, t("view.methods")),
+    h("h2", t("view.methods")),
     list(cautions),
-    h("div", { class: "methods" }, ...sections),
-    ...(leftOut.length ? [h("h3", {}, t("leftOut")), list(leftOut)] : []),
+    h(".methods", ...sections),
+    ...(leftOut.length ? [h("h3", t("leftOut")), list(leftOut)] : []),
   );
   return { root, update: rebuiltBy("apart"), uses: [] };
 }
 
 const list = (sentences: string[]) =>
-  h("ul", { class: "cautions" }, ...sentences.map((sentence) => h("li", {}, sentence)));
+  h("ul.cautions", ...sentences.map((sentence) => h("li", sentence)));
 
 function section(key: string, method: MethodProse) {
   const shown = linkTo({
     view: "matrix",
-    method: data.ownMethod(key, store.state.apart),
+    method: data.ownMethod(key, state.apart),
     rows: "image",
     columns: "layer",
     beside: "none",
@@ -37,11 +37,11 @@ function section(key: string, method: MethodProse) {
   return h(
     "section",
     { id: `method-${key}` },
-    h("h3", {}, h("a", { class: "head", ...shown }, method.name)),
-    h("p", {}, method.meaning),
-    h("p", {}, h("strong", {}, t("method.caution")), " ", method.caution),
-    h("p", { class: "formula" }, method.formula),
-    h("p", { class: "hint" }, method.needs),
-    h("p", { class: "hint" }, ...linked(method.source)),
+    h("h3", h("a.head", { ...shown }, method.name)),
+    h("p", method.meaning),
+    h("p", h("strong", t("method.caution")), " ", method.caution),
+    h("p.formula", method.formula),
+    h("p.hint", method.needs),
+    h("p.hint", ...linked(method.source)),
   );
 }

@@ -1,5 +1,5 @@
 // Two pinned maps in one place: swiped, in turns, and subtracted.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { describe } from "../maps/describe";
 import { frameOf, over } from "../maps/frames";
 import { ZERO, enlarge, paint } from "../maps/heat";
@@ -31,21 +31,19 @@ interface Pair {
 export function pair(pins: Pinned[]) {
   stopFlicker();
   const pairs = pairsOf(pins.length);
-  const [a, b] = pairs.find((places) => places.join("") === store.state.pair) ?? pairs[0];
+  const [a, b] = pairs.find((places) => places.join("") === state.pair) ?? pairs[0];
   const shown = { one: pins[a], other: pins[b], first: LETTERS[a], second: LETTERS[b] };
   const maps = onOneGrid(shown.one, shown.other);
   const minus = maps && difference(shown, maps);
   const root = h(
-    "section",
-    { class: "pair" },
-    h("h3", {}, t("compare.pair")),
+    "section.pair",
+    h("h3", t("compare.pair")),
     pairs.length > 1 ? choice(pairs, `${a}${b}`) : null,
     h(
-      "div",
-      { class: "ways" },
+      ".ways",
       swipe(shown),
       flicker(shown),
-      minus ? minus.root : h("p", { class: "note" }, t("compare.noDifference")),
+      minus ? minus.root : h("p.note", t("compare.noDifference")),
     ),
   );
   return { root, redraw: () => minus?.redraw() };
@@ -65,35 +63,33 @@ function choice(pairs: number[][], chosen: string) {
   );
 }
 
-const large = ({ id, image }: Pinned) =>
-  h("span", { class: "zoomed" }, frameOf(id, longSide(image)));
+const large = ({ id, image }: Pinned) => h("span.zoomed", frameOf(id, longSide(image)));
 
 const windowOf = (words: string, kind: string, ...layers: Node[]) =>
   h("span", { class: `window ${kind}`, role: "img", "aria-label": words }, ...layers);
 
 function swipe({ one, other, first, second }: Pair) {
   const words = t("compare.swipeWords", { first, second });
-  const cut = h("span", { class: "cut" }, large(one));
+  const cut = h("span.cut", large(one));
   return h(
     "figure",
-    {},
     windowOf(words, "swipe", large(other), cut),
     slider(
       t("compare.swipe"),
       "swipe",
       { min: 0, max: 100, step: 1 },
-      () => store.state.swipe,
+      () => state.swipe,
       (value) => `${value}%`,
       (value) => change({ swipe: value }),
     ),
-    h("figcaption", {}, words),
+    h("figcaption", words),
   );
 }
 
 function flicker({ one, other, first, second }: Pair) {
   const [front, back] = [large(one), large(other)];
   back.hidden = true;
-  const said = h("output", {}, first);
+  const said = h("output", first);
   const view = windowOf(describe(one.id, one.image), "", front, back);
   const turn = () => {
     [front.hidden, back.hidden] = [back.hidden, front.hidden];
@@ -109,11 +105,10 @@ function flicker({ one, other, first, second }: Pair) {
   });
   start.setAttribute("aria-pressed", "false");
   return h(
-    "figure",
-    { class: "screen-only" },
+    "figure.screen-only",
     view,
-    h("p", { class: "steps" }, still ? null : start, button(t("compare.turn"), "turn", turn), said),
-    h("figcaption", {}, t(still ? "compare.still" : "compare.flickerWords")),
+    h("p.steps", still ? null : start, button(t("compare.turn"), "turn", turn), said),
+    h("figcaption", t(still ? "compare.still" : "compare.flickerWords")),
   );
 }
 
@@ -124,9 +119,9 @@ export function stopFlicker() {
 
 /** One map minus the other, each as a fraction of its maximum. */
 function difference({ one: { image }, first, second }: Pair, maps: OneGrid) {
-  const canvas = h("canvas", { class: "heat" });
+  const canvas = h("canvas.heat");
   const photo = h("img", { src: image.photo, alt: "" });
-  const frame = h("span", { class: "frame positive difference" }, photo, over(image, canvas));
+  const frame = h("span.frame.positive.difference", photo, over(image, canvas));
   shape(frame, image.width, image.height);
   const levels = maps.first.map(
     (value, i) => Math.min(Math.max(value - maps.second[i], -1), 1) * ZERO + ZERO,
@@ -134,7 +129,7 @@ function difference({ one: { image }, first, second }: Pair, maps: OneGrid) {
   const [height, width] = seenSize(image, longSide(image));
   const look = { table: data.tables.diverging, signed: true, threshold: 0, opacity: 0.9, power: 1 };
   const redraw = () => {
-    const values = enlarge(levels, maps, height, width, !store.state.cells);
+    const values = enlarge(levels, maps, height, width, !state.cells);
     const index = Uint8Array.from(values, (value) => Math.floor(value + 0.5));
     paint(canvas, index, height, width, look);
   };
@@ -142,16 +137,14 @@ function difference({ one: { image }, first, second }: Pair, maps: OneGrid) {
   const words = t("compare.differenceWords", { first, second });
   const root = h(
     "figure",
-    {},
-    windowOf(words, "", h("span", { class: "zoomed" }, frame)),
+    windowOf(words, "", h("span.zoomed", frame)),
     h(
-      "p",
-      { class: "bar-row" },
-      h("span", {}, t("compare.more", { name: second })),
+      "p.bar-row",
+      h("span", t("compare.more", { name: second })),
       colourBar("diverging", t("compare.bar")),
-      h("span", {}, t("compare.more", { name: first })),
+      h("span", t("compare.more", { name: first })),
     ),
-    h("figcaption", {}, words),
+    h("figcaption", words),
   );
   return { root, redraw };
 }

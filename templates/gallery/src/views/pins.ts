@@ -1,5 +1,5 @@
 // Maps that are pinned for comparison.
-import { data, store } from "../app";
+import { data, state } from "../app";
 import { type CellId, idOf } from "../data/cells";
 import type { ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
@@ -29,7 +29,7 @@ export async function pinOf(text: string): Promise<Pinned | null> {
 
 /** Pin a map for comparison, or take its pin away. */
 export function togglePin(id: string) {
-  const { pins } = store.state;
+  const { pins } = state;
   const pinned = pins.includes(id);
   if (!pinned && pins.length === MAX_PINS) return announce(t("pins.full", { most: MAX_PINS }));
   const next = pinned ? pins.filter((pin) => pin !== id) : [...pins, id];
@@ -40,7 +40,7 @@ export function togglePin(id: string) {
 /** Show on the maps themselves which are pinned. */
 export function markPins() {
   for (const cell of all("#view .cell[data-id]")) {
-    const place = store.state.pins.indexOf(cell.dataset.id ?? "");
+    const place = state.pins.indexOf(cell.dataset.id ?? "");
     if (place < 0) delete cell.dataset.pin;
     else cell.dataset.pin = LETTERS[place];
   }

@@ -1,5 +1,5 @@
 // Where the numbers come from.
-import { data } from "../app";
+import { report } from "../app";
 import { button } from "../parts/controls";
 import { bdi, definitions, h } from "../parts/dom";
 import { failedList, failedTitle } from "../parts/notes";
@@ -20,10 +20,10 @@ export function provenanceView(): View {
     );
   const root = viewRoot(
     "provenance",
-    h("h2", {}, t("view.provenance")),
-    h("p", { class: "lede" }, lede),
-    h("p", {}, t("provenance.again")),
-    h("p", { class: "command" }, h("code", {}, command), button(t("copy"), "copy", copy), said),
+    h("h2", t("view.provenance")),
+    h("p.lede", lede),
+    h("p", t("provenance.again")),
+    h("p.command", h("code", command), button(t("copy"), "copy", copy), said),
     definitions("rows", [...short, ...others]),
     leftOut(),
     structureSection(),
@@ -35,44 +35,32 @@ export function provenanceView(): View {
 
 /** Methods without any map, each with its reason. */
 function leftOut() {
-  const reasons = prose().leftOut.map((reason) => h("li", {}, reason));
+  const reasons = prose().leftOut.map((reason) => h("li", reason));
   if (!reasons.length) return "";
-  return h("section", { class: "notice" }, h("h3", {}, t("leftOut")), h("ul", {}, ...reasons));
+  return h("section.notice", h("h3", t("leftOut")), h("ul", ...reasons));
 }
 
 /** Inputs that could not be read. */
 function failures() {
-  if (!prose().failed.length) return h("p", { class: "hint" }, t("failed.none"));
-  return h("div", { class: "notice" }, h("h3", {}, failedTitle()), failedList());
+  if (!prose().failed.length) return h("p.hint", t("failed.none"));
+  return h(".notice", h("h3", failedTitle()), failedList());
 }
 
 /** What each image's file held. */
 function hashes() {
-  const { file, size, sha256 } = data.report.images;
+  const { file, size, sha256 } = report.images;
   const heads = ["file", "pixels", "sha256"].map((key) =>
     h("th", { scope: "col" }, t(`hashes.${key}`)),
   );
   const lines = sha256.map((hash, i) =>
-    h(
-      "tr",
-      {},
-      h("td", {}, bdi(file[i])),
-      h("td", {}, size[i].join(" × ")),
-      h("td", {}, h("code", {}, hash)),
-    ),
+    h("tr", h("td", bdi(file[i])), h("td", size[i].join(" × ")), h("td", h("code", hash))),
   );
-  const table = h(
-    "table",
-    { class: "numbers" },
-    h("thead", {}, h("tr", {}, ...heads)),
-    h("tbody", {}, ...lines),
-  );
+  const table = h("table.numbers", h("thead", h("tr", ...heads)), h("tbody", ...lines));
   const more = file.length - sha256.length;
   return h(
     "details",
-    {},
-    h("summary", {}, t("hashes")),
-    h("div", { class: "scroller" }, table),
-    more > 0 && h("p", { class: "hint" }, t("hashes.more", { count: more })),
+    h("summary", t("hashes")),
+    h(".scroller", table),
+    more > 0 && h("p.hint", t("hashes.more", { count: more })),
   );
 }

@@ -11,13 +11,13 @@ import { type Features, channelLevels, pickedIn, rankNow } from "./features";
 /** The sum over the photograph, with its caption; `redraw` follows the state. */
 export function weightedSum(features: Features) {
   const { image, layer } = features;
-  const canvas = h("canvas", { class: "heat" });
+  const canvas = h("canvas.heat");
   const map = over(image, canvas);
-  const label = h("span", { class: "label" });
+  const label = h("span.label");
   const photo = h("img", { src: image.photo, alt: "" });
-  const frame = h("span", { class: "frame", role: "img" }, photo, map, label);
+  const frame = h("span.frame", { role: "img" }, photo, map, label);
   const caption = h("figcaption");
-  const root = h("figure", { class: "sum" }, frame, caption);
+  const root = h("figure.sum", frame, caption);
   shape(frame, image.width, image.height);
   const redraw = () => {
     const values = sumOf(features);

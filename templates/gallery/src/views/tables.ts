@@ -1,5 +1,5 @@
 // The figures that a coursework asks for, numbered, with captions that can be rewritten.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { idOf } from "../data/cells";
 import { layersOf } from "../maps/availability";
 import { MAX_AHEAD } from "../maps/frames";
@@ -42,21 +42,20 @@ export async function tablesView(): Promise<View> {
   const list = figureList(shown, pageAmong(chosen.length, perPage()));
   const root = viewRoot(
     "tables",
-    h("h2", { class: "visually-hidden" }, t("view.tables")),
+    h("h2.visually-hidden", t("view.tables")),
     h(
-      "div",
-      { class: "switches screen-only" },
+      ".switches.screen-only",
       choice(),
       imageChoice(),
-      h("span", { class: "steps" }, button(t("print"), "print", print), resetButton()),
+      h("span.steps", button(t("print"), "print", print), resetButton()),
     ),
     figureCaption(),
     list,
     ...(chosen.length > perPage() ? [pager(perPage(), chosen.length)] : []),
-    h("p", { class: "hint screen-only" }, t("tables.hint", { most: MAX_PRINTED })),
+    h("p.hint.screen-only", t("tables.hint", { most: MAX_PRINTED })),
   );
   const rebuilt = rebuiltBy("tables", "figuresOf", "page", "apart", "pins", ...FILTER);
-  const showNumbers = () => list.classList.toggle("numbered", store.state.numbers);
+  const showNumbers = () => list.classList.toggle("numbered", state.numbers);
   showNumbers();
   return {
     root,
@@ -70,7 +69,7 @@ export async function tablesView(): Promise<View> {
 
 /** Images that the figures are of. */
 function figureImages() {
-  const { figuresOf, pins } = store.state;
+  const { figuresOf, pins } = state;
   const chosen = chosenImages();
   if (figuresOf === "wrong") return chosen.filter(isWrong);
   if (figuresOf === "pinned")
@@ -78,16 +77,16 @@ function figureImages() {
   return figuresOf === "query" ? chosen : chosen.slice(0, Number(figuresOf));
 }
 
-const isWrong = (index: number) => isRight(data.report.images, data.placeOf(index)) === false;
+const isWrong = (index: number) => isRight(report.images, data.placeOf(index)) === false;
 
 /** Which images the figures are of: all that the query finds, or some of them. */
 function imageChoice() {
   const chosen = chosenImages();
   const wrong = chosen.filter(isWrong).length;
-  const { figuresOf, pins } = store.state;
+  const { figuresOf, pins } = state;
   const first = FIRST.filter((few) => Number(few) < chosen.length || few === figuresOf);
   const options: Option[] = [
-    ["query", t(store.state.query ? "tables.of.query" : "tables.of.all", { count: chosen.length })],
+    ["query", t(state.query ? "tables.of.query" : "tables.of.all", { count: chosen.length })],
     ...first.map((few): Option => [few, t("tables.of.first", { count: few })]),
   ];
   if (wrong || figuresOf === "wrong")
@@ -97,7 +96,7 @@ function imageChoice() {
     t("tables.of"),
     "figuresOf",
     options,
-    () => store.state.figuresOf,
+    () => state.figuresOf,
     (of) => change({ figuresOf: of, page: 0 }),
   );
 }
@@ -109,12 +108,12 @@ const choice = () =>
     t("tables.which"),
     "tables",
     ["all", "classes", "methods", "depth"].map((key): Option => [key, t(`tables.${key}`)]),
-    () => store.state.tables,
+    () => state.tables,
     (tables) => change({ tables, page: 0 }),
   );
 
 function figureList(images: number[], page: number) {
-  const list = h("div", { class: "course" }, ...courseTables(images, page).map(figure));
+  const list = h(".course", ...courseTables(images, page).map(figure));
   enableRoving(list);
   return list;
 }
@@ -131,8 +130,8 @@ export function layOutTables(root: HTMLElement) {
 
 /** Images whose figures stand on one page: as many as can be drawn ahead. */
 function perPage() {
-  const own = data.ownMethods(store.state.apart).filter((method) => method.classSpecific);
-  const maps = own.map((method) => 1 + layersOf(method.key).length * data.report.ranks);
+  const own = data.ownMethods(state.apart).filter((method) => method.classSpecific);
+  const maps = own.map((method) => 1 + layersOf(method.key).length * report.ranks);
   const frames =
     (wanted("classes") ? maps.reduce((sum, count) => sum + count, 0) : 0) +
     (wanted("methods") ? 3 : 0) +
@@ -140,7 +139,7 @@ function perPage() {
   return Math.min(Math.max(Math.floor(MAX_AHEAD / Math.max(frames, 1)), 1), MAX_IMAGES);
 }
 
-const wanted = (kind: Kind) => store.state.tables === "all" || store.state.tables === kind;
+const wanted = (kind: Kind) => state.tables === "all" || state.tables === kind;
 
 /** The chosen tables of a page; their numbers go on from page to page. */
 function courseTables(shown: number[], page: number): Numbered {
@@ -161,26 +160,25 @@ function figure([number, { key, caption, head, original, rows }]: Numbered[numbe
     h("th", { scope: "col", class: place ? null : "label" }, bdi(text)),
   );
   const lines = rows.map((row) => {
-    const cells = row.cells.map((cell) => h("td", {}, cell));
-    return h("tr", {}, h("th", { scope: "row" }, row.name), ...cells);
+    const cells = row.cells.map((cell) => h("td", cell));
+    return h("tr", h("th", { scope: "row" }, row.name), ...cells);
   });
   if (original) {
     heads.unshift(h("th", { scope: "col" }, t("original")));
-    lines[0]?.prepend(h("td", { class: "original", rowSpan: rows.length }, original));
+    lines[0]?.prepend(h("td.original", { rowSpan: rows.length }, original));
   }
   const matrix = h(
-    "table",
-    { class: "matrix plain" },
-    h("caption", { class: "visually-hidden" }, name),
-    h("thead", {}, h("tr", {}, ...heads)),
-    h("tbody", {}, ...lines),
+    "table.matrix.plain",
+    h("caption.visually-hidden", name),
+    h("thead", h("tr", ...heads)),
+    h("tbody", ...lines),
   );
   matrix.style.setProperty("--columns", String(heads.length - 1));
   matrix.style.setProperty("--rows", String(rows.length));
   return h(
     "figure",
     { class: rows.length > MAX_UNBROKEN ? "course-table long" : "course-table" },
-    h("div", { class: "scroller" }, matrix),
-    h("figcaption", {}, h("strong", {}, name), " ", captionOf(key, caption, number)),
+    h(".scroller", matrix),
+    h("figcaption", h("strong", name), " ", captionOf(key, caption, number)),
   );
 }

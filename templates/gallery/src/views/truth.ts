@@ -1,6 +1,6 @@
 // The predicted class, the true one, and the contrast between them; of an image that is right, the
 // strongest other class takes the place of the true one.
-import { data, store } from "../app";
+import { data, report, state } from "../app";
 import { CONTRAST, type ImageRecord, type Pair } from "../data/dataset";
 import type { MethodFacts } from "../data/types";
 import { layerFor, layersOf } from "../maps/availability";
@@ -19,25 +19,23 @@ const opened = new Map<boolean, boolean>();
 /** The panel of an image; null where its classes are not explained, or no method has such maps. */
 export function truthPanel(image: ImageRecord) {
   const pair = data.pairOf(image.index);
-  const methods = pair ? data.ownMethods(store.state.apart).filter(comparable(image, pair)) : [];
+  const methods = pair ? data.ownMethods(state.apart).filter(comparable(image, pair)) : [];
   if (!pair || !methods.length) return null;
-  const method = methods.find(({ key }) => key === store.state.method) ?? methods[0];
+  const method = methods.find(({ key }) => key === state.method) ?? methods[0];
   const title = t(pair.wrong ? "truth.wrong" : "truth.right", pairNames(image, pair));
-  const first = layerFor(method.key, data.report.glance.layer);
+  const first = layerFor(method.key, report.glance.layer);
   const others = layersOf(method.key).filter((layer) => layer !== first);
   const panel = h(
-    "details",
-    { class: "truth", open: opened.get(pair.wrong) ?? pair.wrong },
-    h("summary", { "data-focus": "truth" }, h("h3", {}, title)),
+    "details.truth",
+    { open: opened.get(pair.wrong) ?? pair.wrong },
+    h("summary", { "data-focus": "truth" }, h("h3", title)),
     h(
-      "div",
-      { class: "truth-first" },
+      ".truth-first",
       triple(image, pair, method, first, false),
       h(
         "div",
-        {},
         methods.length > 1 ? choice(methods, method) : null,
-        h("p", {}, h("strong", {}, bdi(layerName(first)))),
+        h("p", h("strong", bdi(layerName(first)))),
         ...caption(image, pair, method, first),
       ),
     ),
@@ -71,16 +69,15 @@ const choice = (methods: MethodFacts[], method: MethodFacts) =>
 function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: string, headed = true) {
   const map = (rank: number, words: string) =>
     h(
-      "div",
-      { class: "third" },
-      h("p", {}, bdi(words)),
+      ".third",
+      h("p", bdi(words)),
       cellButton({ image: image.index, rank, method: method.key, layer }, { place: "pair" }),
     );
   const { predicted, other } = pair;
   return h(
-    "div",
-    { class: "triple", role: "group", "aria-label": layerName(layer) },
-    headed && h("h4", {}, bdi(layerName(layer))),
+    ".triple",
+    { role: "group", "aria-label": layerName(layer) },
+    headed && h("h4", bdi(layerName(layer))),
     map(predicted, t("truth.predicted", { name: withChance(image, predicted) })),
     map(CONTRAST, className(image, CONTRAST)),
     map(other, withChance(image, other)),
@@ -92,14 +89,13 @@ function caption(image: ImageRecord, pair: Pair, { key, linear }: MethodFacts, l
   const names = pairNames(image, pair);
   const cam = data.camOf(image, { image: image.index, rank: CONTRAST, method: key, layer });
   return [
-    h("p", { class: "hint" }, contrastWords(image, cam)),
-    ...(data.report.opposite && linear ? [h("p", { class: "hint" }, t("truth.opposite"))] : []),
+    h("p.hint", contrastWords(image, cam)),
+    ...(report.opposite && linear ? [h("p.hint", t("truth.opposite"))] : []),
     h(
-      "p",
-      { class: "bar-row" },
-      h("span", {}, t("compare.more", { name: names.second })),
+      "p.bar-row",
+      h("span", t("compare.more", { name: names.second })),
       colourBar("diverging", t("compare.bar")),
-      h("span", {}, t("compare.more", { name: names.first })),
+      h("span", t("compare.more", { name: names.first })),
     ),
   ];
 }
@@ -107,8 +103,7 @@ function caption(image: ImageRecord, pair: Pair, { key, linear }: MethodFacts, l
 /** The other layers, on demand. */
 const rest = (triples: HTMLElement[]) =>
   h(
-    "details",
-    { class: "other-layers" },
+    "details.other-layers",
     h("summary", { "data-focus": "truth-layers" }, t("truth.layers")),
-    h("div", { class: "triples" }, ...triples),
+    h(".triples", ...triples),
   );

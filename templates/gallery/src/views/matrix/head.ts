@@ -1,5 +1,5 @@
 // The line above the table: which image, what was predicted, which classes; and what is arranged.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { CONTRAST, type ImageRecord } from "../../data/dataset";
 import { nameOf } from "../../parts/axes";
 import { chooser, imageList, imageSteps } from "../../parts/chooser";
@@ -25,23 +25,22 @@ export const many = (axis: Axis) => t(`axis.${axis}.many`);
 
 /** The image's line and what is arranged, or without one image the latter alone. */
 export function headLine(image: ImageRecord | null) {
-  const few = data.report.images.index.length <= MAX_IN_STRIP;
+  const few = report.images.index.length <= MAX_IN_STRIP;
   const panels = [
     panel(
       "methods",
       countWords,
-      data.report.methods.length > MAX_UNCHOSEN && isOnTable("method"),
+      report.methods.length > MAX_UNCHOSEN && isOnTable("method"),
       methodPanel,
     ),
     panel("axes", () => t("matrix.axes"), true, axesPanel),
   ];
   return h(
-    "header",
-    { class: "image-line" },
+    "header.image-line",
     image && (few ? strip() : imageSteps(placeWords())),
     image && about(image),
     classSwitch(image),
-    h("div", { class: "openers" }, ...panels.map(([opener]) => opener)),
+    h(".openers", ...panels.map(([opener]) => opener)),
     ...panels.map(([, shown]) => shown),
   );
 }
@@ -49,28 +48,27 @@ export function headLine(image: ImageRecord | null) {
 /** Where the image lies among those that are chosen. */
 function placeWords() {
   const images = chosenImages();
-  const place = images.indexOf(store.state.image);
-  const count = images.length.toLocaleString(store.state.language);
+  const place = images.indexOf(state.image);
+  const count = images.length.toLocaleString(state.language);
   const words = t("matrix.place", { place: place < 0 ? "–" : place + 1, count });
-  const { query } = store.state;
-  return h("span", { class: "place" }, words, " ", query ? h("code", {}, query) : null);
+  const { query } = state;
+  return h("span.place", words, " ", query ? h("code", query) : null);
 }
 
 /** The image's name, its prediction, and whether that is wrong. */
 function about(image: ImageRecord) {
   const place = data.placeOf(image.index);
   return h(
-    "div",
-    { class: "about" },
-    h("h2", { title: imageSize(image) }, bdi(data.report.images.file[place])),
-    h("span", { class: "top" }, bdi(topWords(image.index))),
+    ".about",
+    h("h2", { title: imageSize(image) }, bdi(report.images.file[place])),
+    h("span.top", bdi(topWords(image.index))),
     isWrong(place) && badge(place),
   );
 }
 
 /** Whether the prediction is known to be wrong: what is right stands unmarked. */
 function isWrong(place: number) {
-  const { label, top } = data.report.images;
+  const { label, top } = report.images;
   return label[place] !== null && top[place].length > 0 && top[place][0][0] !== label[place];
 }
 
@@ -81,13 +79,13 @@ function classSwitch(image: ImageRecord | null) {
   const together = isOnTable("class");
   const placed = (rank: number) =>
     image && rank !== CONTRAST ? data.rankIn(image.index, rank) : rank;
-  const shown = (rank: number) => !together && placed(rank) === placed(store.state.rank);
+  const shown = (rank: number) => !together && placed(rank) === placed(state.rank);
   const entry = (rank: number, name: string) => {
     const choose = () => change({ ...withoutClass(), rank }, true);
     return keepPressed(button(name, `class ${rank}`, choose), () => shown(rank));
   };
   const buttons = ranks.map((rank) =>
-    entry(rank, image ? withChance(image, placed(rank)) : nameOf("class", rank, store.state)),
+    entry(rank, image ? withChance(image, placed(rank)) : nameOf("class", rank, state)),
   );
   if (image && data.pairOf(image.index)) buttons.push(entry(CONTRAST, t("fact.contrast")));
   const all = button(
@@ -104,7 +102,7 @@ function classSwitch(image: ImageRecord | null) {
 
 /** The table without classes on any axis: another takes their place. */
 function withoutClass(): Partial<State> {
-  const { rows, columns, beside } = store.state;
+  const { rows, columns, beside } = state;
   if (beside === "class") return { beside: "none" };
   const free: Axis[] = ["method", "layer", "image"];
   const other = beside === "none" ? free.find((axis) => !isOnTable(axis)) : beside;
@@ -119,7 +117,7 @@ const opened = new Set<string>();
 /** A button that opens a panel below the line, and the panel. */
 function panel(key: string, label: () => string, useful: boolean, content: () => Child[]) {
   if (!useful) return [null, null];
-  const shown = h("div", { class: "panel-line", id: `matrix-${key}` }, ...content());
+  const shown = h(".panel-line", { id: `matrix-${key}` }, ...content());
   const opener = button(label(), `open ${key}`, () => {
     if (!opened.delete(key)) opened.add(key);
     refresh();
@@ -135,11 +133,11 @@ function panel(key: string, label: () => string, useful: boolean, content: () =>
 
 /** What lies on rows, columns and groups, and a choice for each axis that is not shown. */
 function axesPanel() {
-  const { rows, columns } = store.state;
+  const { rows, columns } = state;
   const names = AXES.map((axis): Option => [axis, many(axis)]);
   const others = names.filter(([axis]) => axis !== rows && axis !== columns && axis !== "image");
   const side = (key: "rows" | "columns") =>
-    select<Axis>(t(`matrix.${key}`), key, names, () => store.state[key], putOn(key));
+    select<Axis>(t(`matrix.${key}`), key, names, () => state[key], putOn(key));
   return [
     side("rows"),
     side("columns"),
@@ -147,7 +145,7 @@ function axesPanel() {
       t("matrix.beside"),
       "beside",
       [["none", t("matrix.nothingBeside")], ...others],
-      () => store.state.beside,
+      () => state.beside,
       (beside) => change({ beside }, true),
     ),
     ...AXES.filter((axis) => !isOnTable(axis)).map((axis) =>
@@ -158,7 +156,6 @@ function axesPanel() {
 
 /** Put an axis on rows or columns; one that lay there already changes places with it. */
 const putOn = (side: "rows" | "columns") => (axis: Axis) => {
-  const { state } = store;
   const other = side === "rows" ? "columns" : "rows";
   const changes: Partial<State> = { [side]: axis, page: 0 };
   if (state[other] === axis) changes[other] = state[side];

@@ -1,5 +1,5 @@
 // The heart: layers, methods, classes and images on rows, columns and groups of rows.
-import { data, store } from "../../app";
+import { data, state } from "../../app";
 import type { CellId } from "../../data/cells";
 import { CONTRAST, PREDICTED, TRUE } from "../../data/dataset";
 import { kindsOf, labelNotes, leftOut, pairNames } from "../../maps/describe";
@@ -31,8 +31,8 @@ export const matrixView = () => arrangeMaps(viewRoot("matrix"));
 export async function arrangeMaps(root: HTMLElement): Promise<View> {
   await Promise.all(imagesShown().map((index) => data.imageOf(index)));
   const { head, table, truth, foot } = build();
-  const panel = h("section", { class: "panel" }, table, foot);
-  const shown = h("div", { class: "panels" }, panel);
+  const panel = h("section.panel", table, foot);
+  const shown = h(".panels", panel);
   fitTo(panel, table);
   root.classList.add("arranged");
   root.replaceChildren(head, shown);
@@ -67,35 +67,33 @@ export async function arrangeMaps(root: HTMLElement): Promise<View> {
 
 /** Put the pair view before the table where the image is predicted wrongly, else behind it. */
 function placeTruth(truth: HTMLElement, table: HTMLElement) {
-  const wrong = !isOnTable("image") && data.pairOf(store.state.image)?.wrong;
+  const wrong = !isOnTable("image") && data.pairOf(state.image)?.wrong;
   if (wrong) table.before(truth);
   else table.after(truth);
 }
 
-const imagesShown = () =>
-  isOnTable("image") ? valuesOf("image").map(Number) : [store.state.image];
+const imagesShown = () => (isOnTable("image") ? valuesOf("image").map(Number) : [state.image]);
 
 /** The line above the table, the table, the pair view and what is said below, of the present state. */
 function build() {
-  const image = isOnTable("image") ? null : (data.knownImage(store.state.image) ?? null);
+  const image = isOnTable("image") ? null : (data.knownImage(state.image) ?? null);
   const caption = captionWords();
-  const keys = isOnTable("method") ? shownMethods() : [store.state.method];
+  const keys = isOnTable("method") ? shownMethods() : [state.method];
   const kinds = kindsOf(keys.map((key) => data.methodOf(key)));
   const paged = isOnTable("image") && chosenImages().length > MAX_IMAGES_ON_AXIS;
   const foot = h(
-    "div",
-    { class: "below" },
+    ".below",
     figureCaption(caption, kinds),
-    store.state.numbers && h("p", { class: "hint" }, t("matrix.numbers")),
+    state.numbers && h("p.hint", t("matrix.numbers")),
     ...notes([...(image ? labelNotes(image) : []), ...columnNotes(), ...prose().leftOut]),
     paged ? pager(MAX_IMAGES_ON_AXIS) : null,
   );
-  const truth = h("div", {}, image && truthPanel(image));
+  const truth = h("div", image && truthPanel(image));
   return { head: headLine(image), table: mapTable(planOf(), caption), truth, foot };
 }
 
 /** Why maps are missing; below rows of methods that is said under each. */
-const columnNotes = () => (store.state.rows === "method" ? [] : leftOut());
+const columnNotes = () => (state.rows === "method" ? [] : leftOut());
 
 /** The two classes of an image's contrast. */
 function contrastNames(index: number) {
@@ -105,7 +103,7 @@ function contrastNames(index: number) {
 
 /** What the table shows. */
 function captionWords() {
-  const { image, rank, method, layer, rows, columns, beside } = store.state;
+  const { image, rank, method, layer, rows, columns, beside } = state;
   const fixed: CellId = { image, rank, method, layer };
   const pair = rank === CONTRAST && ofOneImage() && !isOnTable("class") && contrastNames(image);
   const fused = !pair && layer === "fused" && !isOnTable("layer");

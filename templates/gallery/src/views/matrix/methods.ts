@@ -1,5 +1,5 @@
 // Which methods a table shows, in what order, and the chips that choose them.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import type { ImageRecord } from "../../data/dataset";
 import type { MethodFacts } from "../../data/types";
 import { commonGrid, rankCorrelation } from "../../maps/agreement";
@@ -22,7 +22,7 @@ const FAMILIES: MethodFacts["family"][] = ["gradient", "activation", "perturbati
 /** Sets methods apart in the state. */
 const BETWEEN = "~";
 
-const own = () => data.ownMethods(store.state.apart);
+const own = () => data.ownMethods(state.apart);
 
 /** The methods to choose from, family by family. */
 const byFamily = () =>
@@ -31,9 +31,9 @@ const byFamily = () =>
 /** Keys of the methods that are chosen; where none are, of the first ones of the run. */
 function chosenMethods() {
   const keys = own().map(({ key }) => key);
-  const chosen = store.state.chosen
+  const chosen = state.chosen
     .split(BETWEEN)
-    .map((key) => data.ownMethod(key, store.state.apart))
+    .map((key) => data.ownMethod(key, state.apart))
     .filter((key) => keys.includes(key));
   return new Set(chosen.length ? chosen : keys.slice(0, MAX_AT_FIRST));
 }
@@ -42,8 +42,8 @@ function chosenMethods() {
 export function shownMethods() {
   const chosen = chosenMethods();
   const keys = byFamily().flatMap(({ key }) => (chosen.has(key) ? [key] : []));
-  const image = data.knownImage(store.state.image);
-  if (store.state.methodOrder === "family" || !image) return keys;
+  const image = data.knownImage(state.image);
+  if (state.methodOrder === "family" || !image) return keys;
   const agrees = agreement(image);
   const place = (key: string) => agrees.get(key) ?? -2;
   return keys.sort((one, other) => place(other) - place(one));
@@ -51,7 +51,7 @@ export function shownMethods() {
 
 /** The family of a method where the table groups by them; "" where it does not. */
 export function familyOf(key: string) {
-  const many = chosenMethods().size >= MIN_GROUPED && store.state.methodOrder === "family";
+  const many = chosenMethods().size >= MIN_GROUPED && state.methodOrder === "family";
   return many ? data.methodOf(key).family : "";
 }
 
@@ -60,10 +60,10 @@ export function familyOf(key: string) {
  * the median of Spearman's rank correlation over the layers where both have a map.
  */
 export function agreement(image: ImageRecord) {
-  const { method, rank } = store.state;
+  const { method, rank } = state;
   const found = new Map<string, number>();
   for (const { key } of own()) {
-    const values = data.report.layers
+    const values = report.layers
       .map(({ address }) => correlation(image, [method, key], address, rank))
       .filter((value) => !Number.isNaN(value))
       .sort((one, other) => one - other);
@@ -99,14 +99,14 @@ export function methodPanel() {
     return (
       members.length > 0 &&
       h(
-        "div",
-        { class: "method-chips", role: "group", "aria-label": name },
-        h("span", { class: "hint" }, name),
+        ".method-chips",
+        { role: "group", "aria-label": name },
+        h("span.hint", name),
         ...members.map(chip),
       )
     );
   });
-  return [...groups, h("div", { class: "folded" }, all(), order(), ...apartBox())];
+  return [...groups, h(".folded", all(), order(), ...apartBox())];
 }
 
 function chip({ key, name }: MethodFacts) {
@@ -134,20 +134,20 @@ const order = () =>
     "method-order",
     [
       ["family", t("matrix.order.family")],
-      ["agreement", t("matrix.order.agreement", { name: data.methodOf(store.state.method).name })],
+      ["agreement", t("matrix.order.agreement", { name: data.methodOf(state.method).name })],
     ],
-    () => store.state.methodOrder,
+    () => state.methodOrder,
     (methodOrder) => change({ methodOrder }),
   );
 
 const apartBox = () =>
-  data.report.methods.some((method) => method.like)
+  report.methods.some((method) => method.like)
     ? [
         checkbox(
           t("apart"),
           "matrix-apart",
-          () => store.state.apart,
-          (apart) => change({ apart, method: data.ownMethod(store.state.method, apart) }),
+          () => state.apart,
+          (apart) => change({ apart, method: data.ownMethod(state.method, apart) }),
         ),
       ]
     : [];

@@ -1,5 +1,5 @@
 // Numbers below the maps, where the reader asks for them.
-import { data, store } from "../../app";
+import { data, state } from "../../app";
 import { idOf } from "../../data/cells";
 import type { CamCell } from "../../data/types";
 import type { ImageRecord } from "../../data/dataset";
@@ -13,7 +13,7 @@ import { areaPercent } from "../../parts/words";
 /** Write numbers below the maps in a part of the page: where they are asked for, and of one channel. */
 export function refreshNumbers(root: HTMLElement) {
   for (const old of all(".measures", root)) old.remove();
-  const wanted = (cam: CamCell) => store.state.numbers || cam.channel !== undefined;
+  const wanted = (cam: CamCell) => state.numbers || cam.channel !== undefined;
   for (const cell of all(".cell[data-id]", root)) {
     const id = idOf(cell.dataset.id ?? "");
     const image = data.knownImage(id.image);
@@ -24,10 +24,9 @@ export function refreshNumbers(root: HTMLElement) {
 
 const measures = (image: ImageRecord, cam: CamCell) =>
   h(
-    "span",
-    { class: "measures" },
-    h("span", {}, isDrawn(cam) ? areaPercent(areaAboveHalf(image, cam)) : ""),
-    h("span", {}, peakOf(cam)),
+    "span.measures",
+    h("span", isDrawn(cam) ? areaPercent(areaAboveHalf(image, cam)) : ""),
+    h("span", peakOf(cam)),
   );
 
 /** Share of what the model saw where a map is at least half of its maximum, by magnitude. */

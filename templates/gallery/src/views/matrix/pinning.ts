@@ -1,5 +1,5 @@
 // A button over the map that the pointer is on: it puts the map into the comparison.
-import { store } from "../../app";
+import { state } from "../../app";
 import { button } from "../../parts/controls";
 import { t } from "../../parts/words";
 import { togglePin } from "../pins";
@@ -13,8 +13,8 @@ export function offerPin(root: HTMLElement) {
     const cell = place?.querySelector<HTMLElement>(".cell[data-id]");
     if (!place || !cell || place.contains(offer)) return;
     id = cell.dataset.id ?? "";
-    const name = t(store.state.pins.includes(id) ? "unpin" : "pin");
-    offer.textContent = store.state.pins.includes(id) ? "−" : "+";
+    const name = t(state.pins.includes(id) ? "unpin" : "pin");
+    offer.textContent = state.pins.includes(id) ? "−" : "+";
     offer.title = name;
     offer.setAttribute("aria-label", name);
     place.append(offer);

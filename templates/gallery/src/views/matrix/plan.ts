@@ -1,5 +1,5 @@
 // What a table holds: groups of rows, columns, and what stands where they meet.
-import { data, store } from "../../app";
+import { data, state } from "../../app";
 import type { CellId } from "../../data/cells";
 import { CONTRAST, PREDICTED } from "../../data/dataset";
 import { availability, layerFor, layerList, shortReason } from "../../maps/availability";
@@ -32,17 +32,16 @@ export interface Plan {
 }
 
 /** Whether an axis lies anywhere in the table. */
-export const isOnTable = (axis: Axis) =>
-  [store.state.rows, store.state.columns, store.state.beside].includes(axis);
+export const isOnTable = (axis: Axis) => [state.rows, state.columns, state.beside].includes(axis);
 
 /** The values of the state: those of the axes that are not on the table hold for all of it. */
 function chosenCell(): CellId {
-  const { image, rank, method, layer } = store.state;
+  const { image, rank, method, layer } = state;
   return { image, rank, method, layer };
 }
 
 export function planOf(): Plan {
-  const { rows, columns, beside } = store.state;
+  const { rows, columns, beside } = state;
   const across = shownValues(columns);
   const groups = (beside === "none" ? [null] : shownValues(beside)).map((value): Group => {
     const fixed = chosenCell();
@@ -64,7 +63,7 @@ function shownValues(axis: Axis): Value[] {
 
 /** The layers at which a shown method has maps; "input" where all maps are of the whole network. */
 function shownLayers() {
-  const methods = (isOnTable("method") ? shownMethods() : [store.state.method]).map((key) =>
+  const methods = (isOnTable("method") ? shownMethods() : [state.method]).map((key) =>
     data.methodOf(key),
   );
   if (!methods.some((method) => method.perLayer)) return ["input"];
@@ -76,7 +75,7 @@ function shownLayers() {
 export function shownClasses() {
   const ranks = valuesOf("class").map(Number);
   if (!ofOneImage() || isOnTable("image")) return ranks;
-  const first = data.rankIn(store.state.image, PREDICTED);
+  const first = data.rankIn(state.image, PREDICTED);
   return [first, ...ranks.filter((rank) => rank !== first)];
 }
 

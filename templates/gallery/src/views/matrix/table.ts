@@ -1,5 +1,5 @@
 // A table of maps: heads that stay while the page scrolls, a cell for every place.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { cellButton } from "../../maps/cell";
 import { scores } from "../../maps/describe";
 import { SIDES } from "../../maps/frames";
@@ -24,9 +24,9 @@ const HEAD = 136;
 export function mapTable(plan: Plan, caption: string) {
   const { columns, groups } = plan;
   const table = h(
-    "table",
-    { class: "matrix", role: "table" },
-    h("caption", {}, caption),
+    "table.matrix",
+    { role: "table" },
+    h("caption", caption),
     head(plan),
     ...groups.map((group, place) => body(plan, group, place === 0)),
   );
@@ -34,11 +34,14 @@ export function mapTable(plan: Plan, caption: string) {
   return table;
 }
 
-/** Where the columns do not fit, let the cells of a row run over several lines. */
-export function fitTo(panel: HTMLElement, table: HTMLTableElement) {
+/**
+ * Where the columns do not fit, let the cells of a row run over several lines.
+ * @param least width of a column, in CSS pixels
+ */
+export function fitTo(panel: HTMLElement, table: HTMLTableElement, least = MIN_COLUMN) {
   const columns = Number(table.style.getPropertyValue("--columns"));
   const fit = () =>
-    table.classList.toggle("lines", panel.clientWidth < HEAD + columns * MIN_COLUMN && columns > 1);
+    table.classList.toggle("lines", panel.clientWidth < HEAD + columns * least && columns > 1);
   new ResizeObserver(fit).observe(panel);
 }
 
@@ -46,9 +49,9 @@ const row = (kind: string, ...children: Child[]) =>
   h("tr", { class: kind, role: "row" }, ...children);
 
 function head({ columns, groups }: Plan) {
-  const axis = store.state.columns;
+  const axis = state.columns;
   const { fixed } = groups[0];
-  const corner = h("td", { class: "corner", role: "cell" });
+  const corner = h("td.corner", { role: "cell" });
   const heads = columns.map((value) => headOf(axis, value, fixed, "col"));
   return h(
     "thead",
@@ -76,7 +79,7 @@ function families(columns: Value[]) {
 
 /** The rows of one group under its head. */
 function body(plan: Plan, group: Group, first: boolean) {
-  const { rows, beside } = store.state;
+  const { rows, beside } = state;
   const width = plan.columns.length + 1;
   const lines: HTMLElement[] = [];
   if (beside !== "none" && group.value !== null)
@@ -129,22 +132,20 @@ interface Place {
 /** The cell for a slot; none where a map of the whole network spans its place. */
 function cellsOf(slot: Slot, place: Place) {
   const { columns } = place.plan;
-  const at = nameOf(store.state.columns, columns[place.column], place.group.fixed);
+  const at = nameOf(state.columns, columns[place.column], place.group.fixed);
   const properties = { role: "cell", "data-at": at };
   const side = columns.length > MAX_LARGE ? SIDES.narrow : SIDES.cell;
   if (slot.kind === "none")
-    return [
-      h("td", { ...properties, class: "nothing", title: slot.reason }, h("span", {}, slot.word)),
-    ];
+    return [h("td", { ...properties, class: "nothing", title: slot.reason }, h("span", slot.word))];
   const cell = cellButton(slot.id, { side, caption: false });
   if (slot.kind === "map") return [h("td", properties, cell)];
-  const across = store.state.columns === "layer";
-  const down = store.state.rows === "layer";
+  const across = state.columns === "layer";
+  const down = state.rows === "layer";
   if ((across && place.column) || (down && place.row)) return [];
   const span = across
     ? { colSpan: columns.length }
     : { rowSpan: down ? place.group.rows.length : 1 };
-  const note = across || down ? h("span", { class: "hint" }, t("cell.wholeNetwork")) : null;
+  const note = across || down ? h("span.hint", t("cell.wholeNetwork")) : null;
   return [h("td", { role: "cell", class: "whole", ...span }, cell, note)];
 }
 
@@ -159,9 +160,8 @@ function headOf(axis: Axis, value: Value, fixed: Group["fixed"], scope: Scope, c
     "th",
     { scope, role: scope === "col" ? "columnheader" : "rowheader", colSpan },
     h(
-      "a",
+      "a.head",
       {
-        class: "head",
         ...linkTo(focusOn(axis, value)),
         title: [focus, ...facts].join("\n"),
         tabindex: "-1",
@@ -176,17 +176,17 @@ function headOf(axis: Axis, value: Value, fixed: Group["fixed"], scope: Scope, c
 /** A layer's name; its grid stays in one line. */
 function layerWords(name: string) {
   const [grid, ...words] = name.split(" · ").reverse();
-  const unbroken = h("bdi", { class: "unbroken" }, grid);
+  const unbroken = h("bdi.unbroken", grid);
   return words.length ? [bdi(words.reverse().join(" · ")), " · ", unbroken] : [bdi(name)];
 }
 
 /** The lines below the name of a row or column. */
 function detailsOf(axis: Axis, value: Value, fixed: Group["fixed"]) {
-  const line = (text: string) => h("span", {}, bdi(text));
+  const line = (text: string) => h("span", bdi(text));
   if (axis === "layer") {
     const address =
-      layerName(String(value)) !== value && data.report.layers.some((one) => one.address === value);
-    const own = address ? [h("span", {}, h("code", {}, value))] : [];
+      layerName(String(value)) !== value && report.layers.some((one) => one.address === value);
+    const own = address ? [h("span", h("code", value))] : [];
     return [...own, ...layerTwins(String(value)).map(line)];
   }
   if (axis === "image") return [topWords(Number(value))].filter(Boolean).map(line);
@@ -201,8 +201,8 @@ function detailsOf(axis: Axis, value: Value, fixed: Group["fixed"]) {
 
 /** How far a method agrees with the selected one, where they are sorted by it. */
 function agreementWords(key: string) {
-  const image = data.knownImage(store.state.image);
-  if (store.state.methodOrder === "family" || !image) return [];
+  const image = data.knownImage(state.image);
+  if (state.methodOrder === "family" || !image) return [];
   const value = agreement(image).get(key);
   return value === undefined ? [] : [`ρ ${value.toFixed(2).replace("-", "−")}`];
 }

@@ -1,5 +1,5 @@
 // In what order, groups and size the tiles come.
-import { data, store } from "../../app";
+import { report, state } from "../../app";
 import { type Option, button, keepPressed, select, slider } from "../../parts/controls";
 import { h } from "../../parts/dom";
 import { t } from "../../parts/words";
@@ -16,15 +16,15 @@ export function order() {
   const fixed = ["order", "name", "class"] as const;
   const options: Option[] = [
     ...fixed.map((key): Option => [key, t(`sort.${key}`)]),
-    ...vocabularyOf(data.report).numbers.map((name): Option => [name, numberName(name)]),
+    ...vocabularyOf(report).numbers.map((name): Option => [name, numberName(name)]),
   ];
   const sort = (name: string): Sort => fixed.find((key) => key === name) ?? `${name}.down`;
-  const number = () => numberOf(store.state.sort);
+  const number = () => numberOf(state.sort);
   const choice = select(
     t("overview.sort"),
     "sort",
     options,
-    () => number()?.name ?? store.state.sort,
+    () => number()?.name ?? state.sort,
     (name) => change({ sort: sort(name), page: 0 }),
   );
   const turn = () => {
@@ -37,18 +37,18 @@ export function order() {
     () => number()?.up ?? false,
     () => (direction.hidden = !number()),
   );
-  return h("div", { class: "order" }, choice, direction);
+  return h(".order", choice, direction);
 }
 
 /** What the tiles are grouped by. */
 export function groupChoice() {
-  const labelled = data.report.images.label.some((label) => label !== null);
+  const labelled = report.images.label.some((label) => label !== null);
   const kinds: Grouping[] = ["none", "class", ...(labelled ? (["outcome"] as const) : [])];
   return select<Grouping>(
     t("overview.group"),
     "group",
     kinds.map((kind): Option => [kind, t(`group.by.${kind}`)]),
-    () => store.state.group,
+    () => state.group,
     (group) => change({ group, page: 0 }),
   );
 }
@@ -59,7 +59,7 @@ export const size = () =>
     t("overview.size"),
     "density",
     { min: 0, max: SIZES.length - 1, step: 1 },
-    () => SIZES.indexOf(store.state.density),
+    () => SIZES.indexOf(state.density),
     (place) => t(`density.${SIZES[place]}`),
     (place) => change({ density: SIZES[place] }),
   );

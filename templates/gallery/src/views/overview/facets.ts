@@ -1,5 +1,5 @@
 // Choices among what the images have: outcome, predicted and true class, each with its count.
-import { data, store } from "../../app";
+import { report, state } from "../../app";
 import { bdi, h, keepFocus } from "../../parts/dom";
 import { t } from "../../parts/words";
 import { isRight } from "../../query/match";
@@ -17,7 +17,7 @@ type Value = number | boolean;
 
 /** What an image has; null where that is not known. */
 function valueOf(kind: Kind, place: number): Value | null {
-  const { images } = data.report;
+  const { images } = report;
   if (kind === "right") return isRight(images, place);
   return kind === "is" ? images.label[place] : (images.top[place][0]?.[0] ?? null);
 }
@@ -34,7 +34,7 @@ function counted(kind: Kind, among: Iterable<number>) {
 /** The values that the query asks for. */
 function asked(kind: Kind) {
   const found = new Set<Value>();
-  for (const { asks } of parse(store.state.query, vocabularyOf(data.report))) {
+  for (const { asks } of parse(state.query, vocabularyOf(report))) {
     if (!("kind" in asks) || asks.kind !== kind) continue;
     const values: Value[] = asks.kind === "right" ? asks.values : asks.classes;
     for (const value of values) found.add(value);
@@ -43,10 +43,10 @@ function asked(kind: Kind) {
 }
 
 const written = (value: Value) =>
-  typeof value === "number" ? quote(data.report.classes[value]) : value ? "yes" : "no";
+  typeof value === "number" ? quote(report.classes[value]) : value ? "yes" : "no";
 
 const named = (value: Value) =>
-  typeof value === "number" ? data.report.classes[value] : t(value ? "right.yes" : "right.no");
+  typeof value === "number" ? report.classes[value] : t(value ? "right.yes" : "right.no");
 
 /** Ask for a value too, or no more. */
 function toggle(kind: Kind, value: Value) {
@@ -59,7 +59,7 @@ function toggle(kind: Kind, value: Value) {
 
 /** A list of values to choose from; null where the images do not differ in them. */
 export function facet(kind: Kind) {
-  const all = counted(kind, data.report.images.index.keys());
+  const all = counted(kind, report.images.index.keys());
   if (all.size < (kind === "right" ? 1 : 2)) return null;
   const frequent = [...all.keys()].sort((a, b) => (all.get(b) ?? 0) - (all.get(a) ?? 0));
   const listed =
@@ -69,16 +69,15 @@ export function facet(kind: Kind) {
   const list = h("ul");
   const more = all.size - listed.length;
   const root = h(
-    "fieldset",
-    { class: "facet" },
-    h("legend", {}, t(`facet.${kind}`)),
+    "fieldset.facet",
+    h("legend", t(`facet.${kind}`)),
     list,
-    more > 0 && h("p", { class: "hint" }, t("facet.more", { more, kind })),
+    more > 0 && h("p.hint", t("facet.more", { more, kind })),
   );
   const refresh = () => {
     const chosen = asked(kind);
     const others = places(
-      data.report,
+      report,
       queryWith((condition) => condition.kind === kind),
     );
     const counts = counted(kind, others);
@@ -101,13 +100,11 @@ function entry(kind: Kind, value: Value, checked: boolean, count: number) {
   });
   return h(
     "li",
-    {},
     h(
-      "label",
-      { class: "check" },
+      "label.check",
       input,
-      h("span", {}, bdi(named(value))),
-      h("span", { class: "quantity" }, count.toLocaleString("en")),
+      h("span", bdi(named(value))),
+      h("span.quantity", count.toLocaleString("en")),
     ),
   );
 }

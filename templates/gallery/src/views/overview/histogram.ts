@@ -1,5 +1,5 @@
 // How sure the model is of the images, as bars, and a brush that keeps those between two handles.
-import { data, store } from "../../app";
+import { report, state } from "../../app";
 import { h } from "../../parts/dom";
 import { t } from "../../parts/words";
 import { columnsOf, isRight } from "../../query/match";
@@ -19,7 +19,7 @@ const owns = (condition: Condition) => condition.kind === "number" && condition.
 /** The range that the query asks for, within all that there is. */
 function asked([least, most]: Range): Range {
   let [low, high] = [least, most];
-  for (const { asks } of parse(store.state.query, vocabularyOf(data.report))) {
+  for (const { asks } of parse(state.query, vocabularyOf(report))) {
     if (!("kind" in asks) || asks.kind !== "number" || asks.name !== "p") continue;
     if (!asks.sign.startsWith("<")) low = Math.max(low, asks.value);
     if (!asks.sign.startsWith(">")) high = Math.min(high, asks.value);
@@ -31,36 +31,35 @@ function asked([least, most]: Range): Range {
 function ask([low, high]: Range, [least, most]: Range) {
   const terms = [...(low > least ? [`p>=${low}`] : []), ...(high < most ? [`p<=${high}`] : [])];
   const query = queryWith(owns, ...terms);
-  if (query !== store.state.query) change({ query, page: 0 }, true);
+  if (query !== state.query) change({ query, page: 0 }, true);
 }
 
 const rounded = (value: number) => Math.round(value * STEPS) / STEPS;
 
 /** The histogram of confidence with its brush; null where there is nothing to compare. */
 export function histogram() {
-  const column = columnsOf(data.report.images).get("p");
+  const column = columnsOf(report.images).get("p");
   if (!column) return null;
-  const all = [...data.report.images.index.keys()].flatMap((place) => column(place) ?? []);
+  const all = [...report.images.index.keys()].flatMap((place) => column(place) ?? []);
   const least = Math.min(1, ...all);
   const whole: Range = [Math.floor(Math.min(least, 0.95) * 20) / 20, 1];
   const binOf = (p: number) =>
     Math.min(BINS - 1, Math.floor(((p - whole[0]) / (whole[1] - whole[0])) * BINS));
   const bins = Array.from({ length: BINS }, () => h("span"));
   const brush = handles(whole);
-  const plot = h("div", { class: "bins", "aria-hidden": "true" }, ...bins);
+  const plot = h(".bins", { "aria-hidden": "true" }, ...bins);
   dragging(plot, whole, brush.show);
   const root = h(
-    "fieldset",
-    { class: "facet histogram" },
-    h("legend", {}, h("span", {}, t("number.p")), brush.output),
+    "fieldset.facet.histogram",
+    h("legend", h("span", t("number.p")), brush.output),
     plot,
     brush.root,
   );
   const refresh = () => {
     const counts = bins.map(() => [0, 0, 0]);
-    for (const place of places(data.report, queryWith(owns))) {
+    for (const place of places(report, queryWith(owns))) {
       const p = column(place);
-      const kind = [false, true, null].indexOf(isRight(data.report.images, place));
+      const kind = [false, true, null].indexOf(isRight(report.images, place));
       if (p !== null) counts[binOf(p)][kind] += 1;
     }
     fill(bins, counts, whole);
@@ -106,7 +105,7 @@ function handles(whole: Range) {
     if (from <= to) return [from, to];
     return moved === "low" ? [from, from] : [to, to];
   };
-  const root = h("div", { class: "handles" }, low, high);
+  const root = h(".handles", low, high);
   const show = ([from, to]: Range) => {
     output.textContent = `${from.toFixed(2)} – ${to.toFixed(2)}`;
     for (const [input, value] of [

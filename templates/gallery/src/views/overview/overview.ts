@@ -1,6 +1,6 @@
 // All images at a glance, with one map each: found by a query, in order and groups, a hundred at a
 // time.
-import { data, store } from "../../app";
+import { report, state } from "../../app";
 import { chooser, pager } from "../../parts/chooser";
 import { button, refreshControls } from "../../parts/controls";
 import { byId, h, keepFocus } from "../../parts/dom";
@@ -23,15 +23,15 @@ export function overviewView(): View {
     (one) => one !== null,
   );
   const found = h("p", { role: "status", class: "found" });
-  const list = h("div", { class: "results" });
+  const list = h(".results");
   const foot = h("div");
   const rail = sideRail(filters.map(({ root }) => root));
   const root = viewRoot(
     "overview",
-    h("h2", { class: "visually-hidden" }, t("view.overview")),
-    h("div", { class: "ask" }, line.root, order(), openRail()),
-    h("div", { class: "told" }, found, terms.root),
-    h("div", { class: "page" }, list, foot),
+    h("h2.visually-hidden", t("view.overview")),
+    h(".ask", line.root, order(), openRail()),
+    h(".told", found, terms.root),
+    h(".page", list, foot),
     rail,
   );
   let tiles = new Map<string, HTMLElement>();
@@ -42,14 +42,14 @@ export function overviewView(): View {
   };
   show();
   enableRoving(list);
-  list.dataset.size = store.state.density;
+  list.dataset.size = state.density;
   return {
     root,
     uses: [...APPEARANCE, "rank"],
     update(changed) {
       if (changed.has("apart")) return false; // the methods to choose from
       refreshControls(root);
-      list.dataset.size = store.state.density;
+      list.dataset.size = state.density;
       if (concerns(changed, "query"))
         for (const { refresh } of [line, terms, ...filters]) refresh();
       if (concerns(changed, ...FILTER, "page", "method", "layer", "rank"))
@@ -61,7 +61,7 @@ export function overviewView(): View {
 
 /** How many images the query finds. */
 function countWords() {
-  const counts = [chosenImages().length, data.report.images.index.length];
+  const counts = [chosenImages().length, report.images.index.length];
   const [shown, all] = counts.map((count) => count.toLocaleString("en"));
   return t("overview.count", { shown, all });
 }
@@ -71,16 +71,15 @@ function below() {
   const { length } = chosenImages();
   if (length) return length > MAX_TILES ? [pager(MAX_TILES)] : [];
   const reset = button(t("overview.reset"), "reset-filter", () => change({ query: "" }, true));
-  return [h("p", { class: "nothing" }, t("overview.nothing"), " ", reset)];
+  return [h("p.nothing", t("overview.nothing"), " ", reset)];
 }
 
 /** Filters, and how the tiles look: beside the page, or a sheet over it where that is narrow. */
 function sideRail(filters: HTMLElement[]) {
   const title = h("h3", { id: "rail-title" }, t("overview.filters"));
   const tiles = h(
-    "fieldset",
-    { class: "facet" },
-    h("legend", {}, t("overview.tiles")),
+    "fieldset.facet",
+    h("legend", t("overview.tiles")),
     groupChoice(),
     size(),
     chooser("method"),

@@ -1,5 +1,5 @@
 // The query as a line to write, its mistakes in words, and its terms as chips to take away.
-import { data, store } from "../../app";
+import { report, state } from "../../app";
 import { button, search } from "../../parts/controls";
 import { all, bdi, h } from "../../parts/dom";
 import { t } from "../../parts/words";
@@ -9,7 +9,7 @@ import { change } from "../../state/history";
 import { vocabularyOf } from "../../state/selection";
 import { mistakeWords, termWords } from "./words";
 
-const terms = () => parse(store.state.query, vocabularyOf(data.report));
+const terms = () => parse(state.query, vocabularyOf(report));
 
 /** A line to write the query in, with what it can say on demand. */
 export function queryLine() {
@@ -17,7 +17,7 @@ export function queryLine() {
   const line = search(
     t("query"),
     "query",
-    () => store.state.query,
+    () => state.query,
     (query) => change({ query, page: 0 }),
   );
   for (const input of all("input", line)) {
@@ -30,7 +30,7 @@ export function queryLine() {
   open.setAttribute("popovertarget", help.id);
   open.setAttribute("aria-label", t("query.help"));
   open.title = t("query.help");
-  const root = h("div", { class: "query" }, line, open, help, mistakes);
+  const root = h(".query", line, open, help, mistakes);
   const refresh = () => {
     const found = terms();
     const told = found.flatMap((term) => [
@@ -47,8 +47,8 @@ export function queryLine() {
 
 /** What a query can say, with this report's own names. */
 function grammar() {
-  const [one = "", other = one] = data.report.classes.map(quote);
-  const { numbers } = vocabularyOf(data.report);
+  const [one = "", other = one] = report.classes.map(quote);
+  const { numbers } = vocabularyOf(report);
   const [first = ""] = numbers;
   const examples: [query: string, words: string][] = [
     ["IMG_07", "name"],
@@ -59,24 +59,24 @@ function grammar() {
     [`${first}<0.6`, "number"],
   ];
   const rows = examples.map(([query, words]) =>
-    h("div", {}, h("dt", {}, h("code", {}, query)), h("dd", {}, t(`query.says.${words}`))),
+    h("div", h("dt", h("code", query)), h("dd", t(`query.says.${words}`))),
   );
   return [
-    h("h3", {}, t("query.help")),
-    h("dl", { class: "rows" }, ...rows),
-    h("p", { class: "hint" }, t("query.numbers", { numbers: numbers.join(t("comma")) })),
+    h("h3", t("query.help")),
+    h("dl.rows", ...rows),
+    h("p.hint", t("query.numbers", { numbers: numbers.join(t("comma")) })),
   ];
 }
 
 /** The terms that act, each to be taken away by itself. */
 export function chips() {
-  const root = h("ul", { class: "chips", "aria-label": t("chips") });
+  const root = h("ul.chips", { "aria-label": t("chips") });
   const refresh = () => {
     const inside = root.contains(document.activeElement);
     const shown = terms().flatMap(({ asks }, place) =>
       "kind" in asks ? [chip(termWords(asks), place)] : [],
     );
-    root.replaceChildren(...shown.map((one) => h("li", {}, one)));
+    root.replaceChildren(...shown.map((one) => h("li", one)));
     root.hidden = !shown.length;
     const next = shown.at(-1) ?? document.querySelector<HTMLElement>("#view [data-focus=query]");
     if (inside) next?.focus();
@@ -87,7 +87,7 @@ export function chips() {
 
 const chip = (words: string, place: number) => {
   const act = () =>
-    change({ query: without(store.state.query, vocabularyOf(data.report), place), page: 0 }, true);
+    change({ query: without(state.query, vocabularyOf(report), place), page: 0 }, true);
   const own = button("", `chip ${place}`, act, {
     class: "chip",
     "aria-label": t("chip.remove", { filter: words }),

@@ -1,5 +1,5 @@
 // The images of one page, each with one map: in groups, where they are grouped.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { type CellId, idText } from "../../data/cells";
 import { layerFor } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
@@ -29,8 +29,8 @@ export function fillTiles(root: HTMLElement, before: Tiles): Tiles {
       tiles.set(idText(id), tile);
       return tile;
     });
-    const list = h("ul", { class: "tiles" }, ...own);
-    return store.state.group === "none" ? list : h("section", {}, head(group), list);
+    const list = h("ul.tiles", ...own);
+    return state.group === "none" ? list : h("section", head(group), list);
   });
   root.replaceChildren(...parts);
   return tiles;
@@ -56,37 +56,34 @@ function pageGroups() {
 function head(group: Group) {
   const query = queryWith(({ kind }) => kind === "class" || kind === "is", ...groupTerms(group));
   const link = linkTo({ query, group: "none", page: 0 });
-  const wrong = group.right === false && h("span", { class: "sign", "aria-hidden": "true" }, "✗ ");
+  const wrong = group.right === false && h("span.sign", { "aria-hidden": "true" }, "✗ ");
   return h(
-    "h3",
-    { class: "group" },
-    h("a", { class: "head", ...link }, wrong, bdi(groupWords(group))),
+    "h3.group",
+    h("a.head", { ...link }, wrong, bdi(groupWords(group))),
     " ",
-    h("span", { class: "quantity" }, group.places.length.toLocaleString("en")),
+    h("span.quantity", group.places.length.toLocaleString("en")),
   );
 }
 
 function mapOf(place: number): CellId {
-  const image = data.report.images.index[place];
-  const { method, rank, layer } = store.state;
+  const image = report.images.index[place];
+  const { method, rank, layer } = state;
   return { image, rank: data.rankIn(image, rank), method, layer: layerFor(method, layer) };
 }
 
 function tileOf(place: number, id: CellId) {
-  const { classes, images } = data.report;
+  const { classes, images } = report;
   const [width, height] = images.size[place];
   const link = linkTo({ view: "matrix", image: id.image, rows: "method", columns: "layer" });
   const name = { class: "name", dir: "auto", tabindex: "-1", title: images.file[place] };
   const label = images.label[place];
   const wrong = isRight(images, place) === false && label !== null;
   const tile = h(
-    "li",
-    { class: "tile" },
-    cellButton(id, { side: SIDES.tile, tile: data.report.folder, caption: false }),
+    "li.tile",
+    cellButton(id, { side: SIDES.tile, tile: report.folder, caption: false }),
     h("a", { ...name, ...link }, images.file[place]),
-    h("span", { class: "hint", dir: "auto" }, topWords(id.image)),
-    wrong &&
-      h("span", { class: "wrong", dir: "auto" }, `✗ ${t("chip.is", { name: classes[label] })}`),
+    h("span.hint", { dir: "auto" }, topWords(id.image)),
+    wrong && h("span.wrong", { dir: "auto" }, `✗ ${t("chip.is", { name: classes[label] })}`),
   );
   tile.style.setProperty("--shape", String(Math.min(Math.max(width / height, 0.5), 2.5)));
   return tile;

@@ -1,5 +1,5 @@
 // Terms of the query, groups and numbers in words.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { number, t } from "../../parts/words";
 import type { Group } from "../../query/order";
 import { type Condition, type Mistake, type Sign, type Term, quote } from "../../query/parse";
@@ -19,7 +19,7 @@ export function numberName(name: string) {
 
 const either = (names: string[]) => names.join(t("or"));
 
-const className = (index: number | null) => data.report.classes[index ?? -1] ?? "–";
+const className = (index: number | null) => report.classes[index ?? -1] ?? "–";
 
 /** What a term asks for, as its chip says it. */
 export function termWords(condition: Condition) {
@@ -37,7 +37,7 @@ export function termWords(condition: Condition) {
 
 /** What is mistaken in a term, and what to write instead. */
 export function mistakeWords({ text }: Term, { mistake, part }: Mistake) {
-  const { classes, numbers } = vocabularyOf(data.report);
+  const { classes, numbers } = vocabularyOf(report);
   const like = classes.filter((name) => name.toLowerCase().includes(part.toLowerCase()));
   const proposed = (like.length ? like : classes).slice(0, MAX_PROPOSED).map(quote);
   return t(`query.mistake.${mistake}`, {
@@ -53,7 +53,7 @@ export function groupWords({ predicted, label, right }: Group) {
   const name = className(predicted);
   if (right) return t("group.right", { name });
   if (right === false) return t("group.wrong", { label: className(label), predicted: name });
-  return t(store.state.group === "class" ? "group.class" : "group.unknown", { name });
+  return t(state.group === "class" ? "group.class" : "group.unknown", { name });
 }
 
 /** The query's terms that hold a group together. */

@@ -1,5 +1,5 @@
 // From the first layer to the last at one height: the depth of a network as a strip of film.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { bytesOf } from "../../data/bytes";
 import type { MeanMap, MethodFacts } from "../../data/types";
 import { availability, layerList } from "../../maps/availability";
@@ -24,14 +24,14 @@ const MEAN_SIDE = 96;
 const OF_ALL = ["fused", "input"];
 
 /** Methods with maps of layers, in columns of their own. */
-const methods = () => data.ownMethods(store.state.apart).filter((method) => method.perLayer);
+const methods = () => data.ownMethods(state.apart).filter((method) => method.perLayer);
 
 /** Layers in the order of the network, the fused maps last. */
 const layers = () => layerList().filter((layer) => layer !== "input");
 
 /** The film of the chosen image and class. */
 export function filmView(): View {
-  const root = h("div", { class: "depth" }, film());
+  const root = h(".depth", film());
   return {
     root,
     uses: [...APPEARANCE, "rank"],
@@ -45,22 +45,21 @@ export function filmView(): View {
 
 /** The chosen image's maps of the chosen class, a row for each method. */
 function film() {
-  const { image, rank } = store.state;
+  const { image, rank } = state;
   const known = data.knownImage(image);
   if (!known) return null;
   const own = data.rankIn(image, rank);
   const rows = methods().slice(0, MAX_ROWS);
   const chosen = h(
-    "p",
-    { class: "images" },
-    ...data.report.images.index.map(imageLink),
-    h("span", { class: "of" }, bdi(className(known.targets[own]))),
+    "p.images",
+    ...report.images.index.map(imageLink),
+    h("span.of", bdi(className(known.targets[own]))),
     h("a", leadToImage(image), t("summary.film.all")),
   );
   const cell = (method: MethodFacts) => (layer: string) => {
     const there = availability(method.key, layer) === "map";
     const id = { image, rank: own, method: method.key, layer };
-    return h("td", {}, there ? cellButton(id, { side: SIDES.tile, caption: false }) : "–");
+    return h("td", there ? cellButton(id, { side: SIDES.tile, caption: false }) : "–");
   };
   const lines = rows.map((method) => row(method.name, layers().map(cell(method))));
   return part("film", chosen, strip(lines));
@@ -70,17 +69,17 @@ function film() {
 const imageLink = (index: number) =>
   h(
     "a",
-    { ...linkTo({ image: index }), "aria-current": index === store.state.image && "true" },
-    bdi(data.report.images.file[data.placeOf(index)]),
+    { ...linkTo({ image: index }), "aria-current": index === state.image && "true" },
+    bdi(report.images.file[data.placeOf(index)]),
   );
 
 const row = (name: string, cells: HTMLElement[]) =>
-  h("tr", {}, h("th", { scope: "row" }, bdi(name)), ...cells);
+  h("tr", h("th", { scope: "row" }, bdi(name)), ...cells);
 
 /** A layer's name, and below it the address that the findings use. */
 function layerHead(layer: string) {
   const [name] = layerName(layer).split(" · ");
-  const address = name !== layer && !OF_ALL.includes(layer) && h("code", {}, layer);
+  const address = name !== layer && !OF_ALL.includes(layer) && h("code", layer);
   return h("th", { scope: "col" }, bdi(name), address);
 }
 
@@ -94,25 +93,19 @@ function strip(rows: HTMLElement[], groups: string[] = [], more: Record<string, 
   );
   const heads = (groups.length ? groups : [""]).flatMap(() => layers().map(layerHead));
   const table = h(
-    "table",
-    { class: "frames" },
-    h("caption", { class: "visually-hidden" }, t("summary.film")),
-    h(
-      "thead",
-      {},
-      names.length ? h("tr", {}, h("td"), ...names) : null,
-      h("tr", {}, h("td"), ...heads),
-    ),
-    h("tbody", {}, ...rows),
+    "table.frames",
+    h("caption.visually-hidden", t("summary.film")),
+    h("thead", names.length ? h("tr", h("td"), ...names) : null, h("tr", h("td"), ...heads)),
+    h("tbody", ...rows),
   );
   table.style.setProperty("--maps", String(heads.length));
   enableRoving(table);
-  return h("div", { class: "scroller", ...more }, table);
+  return h(".scroller", { ...more }, table);
 }
 
 /** The mean maps over the images predicted as a class: classes side by side, methods below. */
 export function meanFilm() {
-  const { means } = data.report.summary;
+  const { means } = report.summary;
   if (!means.length) return null;
   const targets = [...new Set(means.map((mean) => mean.target))];
   const painters: (() => void)[] = [];
@@ -120,10 +113,10 @@ export function meanFilm() {
     const own = means.find(
       (one) => one.method === method && one.layer === layer && one.target === target,
     );
-    if (!own) return h("td", {}, "–");
+    if (!own) return h("td", "–");
     const canvas = meanCanvas(own);
     painters.push(() => paintMean(canvas, own));
-    return h("td", {}, canvas);
+    return h("td", canvas);
   };
   const lines = [...new Set(means.map((mean) => mean.method))].map((method) => {
     const cells = targets.flatMap((target) => layers().map((layer) => cell(method, layer, target)));
@@ -131,7 +124,7 @@ export function meanFilm() {
   });
   const redraw = () => painters.forEach((paint) => paint());
   redraw();
-  const hint = h("p", { class: "hint" }, t("summary.means.words"));
+  const hint = h("p.hint", t("summary.means.words"));
   const frame = { tabindex: "0", role: "group", "aria-label": t("summary.means") };
   return { root: part("means", strip(lines, targets.map(className), frame), hint), redraw };
 }
@@ -149,7 +142,7 @@ function meanCanvas({ method, layer, target, count }: MeanMap) {
 /** Colour a mean map, on no photograph. */
 function paintMean(canvas: HTMLCanvasElement, { height, width, levels }: MeanMap) {
   const values = enlarge(bytesOf(levels), { height, width }, MEAN_SIDE, MEAN_SIDE, true);
-  const table = data.tables[store.state.colormap];
+  const table = data.tables[state.colormap];
   paint(canvas, indices(values, false, 1), MEAN_SIDE, MEAN_SIDE, {
     ...OPAQUE,
     table,

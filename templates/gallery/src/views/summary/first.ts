@@ -1,5 +1,5 @@
 // The images to read first, each with its reasons, and the rule that chose them.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { PREDICTED } from "../../data/dataset";
 import type { Summary } from "../../data/types";
 import { layerFor } from "../../maps/availability";
@@ -14,26 +14,25 @@ import { isRight } from "../../query/match";
 import { leadToImage, part, said } from "./said";
 
 export function readFirst() {
-  const { first, rule } = data.report.summary;
+  const { first, rule } = report.summary;
   if (!first.length) return null;
-  const tiles = h("ul", { class: "chosen" }, ...first.map(tile));
+  const tiles = h("ul.chosen", ...first.map(tile));
   enableRoving(tiles);
-  const kinds = kindsOf([data.methodOf(store.state.method)], false);
+  const kinds = kindsOf([data.methodOf(state.method)], false);
   return part("first", tiles, figureCaption(said(rule), kinds));
 }
 
 function tile({ image, reasons }: Summary["first"][number]) {
-  const { method } = store.state;
-  const layer = layerFor(method, store.state.layer);
+  const { method } = state;
+  const layer = layerFor(method, state.layer);
   const id = { image, rank: data.rankIn(image, PREDICTED), method, layer };
   const place = data.placeOf(image);
   return h(
     "li",
-    {},
     cellButton(id, { side: SIDES.cell, caption: false }),
-    h("a", { class: "name", ...leadToImage(image) }, bdi(data.report.images.file[place])),
+    h("a.name", { ...leadToImage(image) }, bdi(report.images.file[place])),
     topHint(image),
-    isRight(data.report.images, place) === false ? badge(place) : null,
-    ...reasons.map((reason) => h("span", { class: "reason" }, said(reason))),
+    isRight(report.images, place) === false ? badge(place) : null,
+    ...reasons.map((reason) => h("span.reason", said(reason))),
   );
 }

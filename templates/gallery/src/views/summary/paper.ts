@@ -1,5 +1,5 @@
 // The summary on paper: page one of a print.
-import { data } from "../../app";
+import { report } from "../../app";
 import { h } from "../../parts/dom";
 import { answers, asked, outcome } from "./outcome";
 import { confidence, confusion, reliability } from "./predictions";
@@ -8,12 +8,11 @@ import { trust } from "./trust";
 
 /** What was found, which image to look at first, which map to doubt, and why. */
 export function summaryOnPaper() {
-  const { accuracy, findings, cautions, trust: maps } = data.report.summary;
+  const { accuracy, findings, cautions, trust: maps } = report.summary;
   const doubted = maps.some((one) => one.verdict);
   return h(
-    "section",
-    { class: "view-summary" },
-    h("header", { class: "lead" }, outcome(), answers()),
+    "section.view-summary",
+    h("header.lead", outcome(), answers()),
     asked(),
     part("findings", claims(findings)),
     ...(accuracy ? [confusion(), confidence(), reliability()] : []),

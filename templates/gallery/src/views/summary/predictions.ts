@@ -1,5 +1,5 @@
 // What the predictions of many images come to: confusions, confidence, calibration.
-import { data } from "../../app";
+import { report } from "../../app";
 import type { ClassScore, Confusion } from "../../data/types";
 import { bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
@@ -17,7 +17,7 @@ const MAX_RADIUS = 9;
 const images = (query: string) => ({ ...leadTo({ view: "overview", query }), tabindex: "-1" });
 
 export function confusion() {
-  const { confusion } = data.report.summary;
+  const { confusion } = report.summary;
   if (!confusion) return null;
   return part("confusion", confusion.whole ? matrix(confusion) : pairs(confusion));
 }
@@ -33,29 +33,21 @@ function matrix({ scores, cells }: Confusion) {
   const rows = scores.map((score) =>
     h(
       "tr",
-      {},
       h("th", { scope: "row" }, bdi(className(score.index))),
       ...scores.map(({ index }) => countCell(score, index, count(score.index, index))),
-      h("td", { class: "rate" }, rate(score.right, score.total)),
+      h("td.rate", rate(score.right, score.total)),
     ),
   );
-  const precision = scores.map(({ right, predicted }) =>
-    h("td", { class: "rate" }, rate(right, predicted)),
-  );
+  const precision = scores.map(({ right, predicted }) => h("td.rate", rate(right, predicted)));
   const table = h(
-    "table",
-    { class: "confused" },
-    h("caption", {}, t("summary.confusion.caption")),
-    h("thead", {}, h("tr", {}, h("td"), ...names, h("th", { scope: "col" }, t("summary.recall")))),
-    h("tbody", {}, ...rows),
-    h(
-      "tfoot",
-      {},
-      h("tr", {}, h("th", { scope: "row" }, t("summary.precision")), ...precision, h("td")),
-    ),
+    "table.confused",
+    h("caption", t("summary.confusion.caption")),
+    h("thead", h("tr", h("td"), ...names, h("th", { scope: "col" }, t("summary.recall")))),
+    h("tbody", ...rows),
+    h("tfoot", h("tr", h("th", { scope: "row" }, t("summary.precision")), ...precision, h("td"))),
   );
   enableRoving(table, "a");
-  return h("div", { class: "scroller" }, table);
+  return h(".scroller", table);
 }
 
 const rate = (right: number, of: number) => (of ? percent(right / of) : "–");
@@ -82,14 +74,14 @@ function pairs({ cells }: Confusion) {
       predicted: className(predicted),
     });
     const link = leadTo({ view: "overview", query: queryOf(label, predicted) });
-    return h("li", {}, h("a", link, bdi(words)), ` ${count}`);
+    return h("li", h("a", link, bdi(words)), ` ${count}`);
   });
-  return lines.length ? h("ol", { class: "pairs" }, ...lines) : h("p", {}, t("summary.noErrors"));
+  return lines.length ? h("ol.pairs", ...lines) : h("p", t("summary.noErrors"));
 }
 
 /** How many predictions have which probability: bars that lead to their images. */
 export function confidence() {
-  const { low, right, wrong, unknown } = data.report.summary.confidence;
+  const { low, right, wrong, unknown } = report.summary.confidence;
   const judged = right.some(Boolean) || wrong.some(Boolean);
   const kinds = judged ? { right, wrong } : { unknown };
   const charts = Object.entries(kinds).map(([kind, counts]) => histogram(kind, counts, low));
@@ -113,23 +105,23 @@ function histogram(kind: string, counts: number[], low: number) {
   });
   const total = counts.reduce((sum, count) => sum + count, 0);
   const name = t(`summary.confidence.${kind}`, { count: total });
-  const chart = h("div", { class: "bars", role: "group", "aria-label": name }, ...bars);
+  const chart = h(".bars", { role: "group", "aria-label": name }, ...bars);
   enableRoving(chart, "a");
-  return h("div", { class: `histogram ${kind}` }, h("p", {}, name), chart);
+  return h("div", { class: `histogram ${kind}` }, h("p", name), chart);
 }
 
 const axis = (low: number) =>
   h(
-    "p",
-    { class: "axis", "aria-hidden": "true" },
-    h("span", {}, low.toFixed(1)),
-    h("span", {}, t("summary.confidence.axis")),
-    h("span", {}, "1"),
+    "p.axis",
+    { "aria-hidden": "true" },
+    h("span", low.toFixed(1)),
+    h("span", t("summary.confidence.axis")),
+    h("span", "1"),
   );
 
 /** Confidence against the share that is right: on the diagonal, one says the other. */
 export function reliability() {
-  const bins = data.report.summary.reliability;
+  const bins = report.summary.reliability;
   if (!bins.length) return null;
   const total = bins.reduce((sum, bin) => sum + bin.count, 0);
   const gap = bins.reduce(
@@ -161,5 +153,5 @@ export function reliability() {
     ...points,
   );
   const hint = t("summary.reliability.gap", { gap: percent(gap), count: total });
-  return part("reliability", drawing, h("p", { class: "hint" }, hint));
+  return part("reliability", drawing, h("p.hint", hint));
 }

@@ -1,5 +1,5 @@
 // Sentences that Python made, in the chosen language, and links to what they claim.
-import { data, store } from "../../app";
+import { report, state } from "../../app";
 import type { Finding, Place, Said } from "../../data/types";
 import { focusOn } from "../../parts/axes";
 import { bdi, h } from "../../parts/dom";
@@ -7,11 +7,11 @@ import { t } from "../../parts/words";
 import { linkTo } from "../../state/history";
 
 /** A sentence; a correlation stays on one line with its sign. */
-export const said = (text: Said) => text[store.state.language].replaceAll("ρ ", "ρ\u00a0");
+export const said = (text: Said) => text[state.language].replaceAll("ρ ", "ρ\u00a0");
 
 /** A link to what shows a claim, whatever was chosen before. */
 export const leadTo = (place: Place) =>
-  linkTo({ beside: "none", query: "", page: 0, open: "", ...place });
+  linkTo({ beside: "none", query: "", number: "", page: 0, open: "", ...place });
 
 /** A link to an image with all its maps. */
 export const leadToImage = (image: number) =>
@@ -29,14 +29,12 @@ export function part(name: string, ...content: (Node | null)[]) {
   const shown = content.filter((node) => node !== null);
   if (!shown.length) return null;
   const title = t(`summary.${name}`);
-  return h("section", { class: `part ${name}`, "aria-label": title }, h("h3", {}, title), ...shown);
+  return h("section", { class: `part ${name}`, "aria-label": title }, h("h3", title), ...shown);
 }
 
 /** Findings as a list; null where there are none. */
 export const claims = (findings: Finding[]) =>
-  findings.length
-    ? h("ul", { class: "claims" }, ...findings.map((one) => h("li", {}, ...claim(one))))
-    : null;
+  findings.length ? h("ul.claims", ...findings.map((one) => h("li", ...claim(one)))) : null;
 
 /** Name of a class. */
-export const className = (index: number) => data.report.classes[index];
+export const className = (index: number) => report.classes[index];

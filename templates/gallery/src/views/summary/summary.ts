@@ -1,5 +1,5 @@
 // The first page: what was found, which image to look at first, which map to doubt, and why.
-import { data } from "../../app";
+import { data, report } from "../../app";
 import { h } from "../../parts/dom";
 import { showsMatrix } from "../../parts/axes";
 import { MAX_IN_STRIP } from "../../parts/image";
@@ -16,22 +16,22 @@ import { answers, asked, outcome } from "./outcome";
 import { confidence, confusion, reliability } from "./predictions";
 import { claims, part } from "./said";
 import { lastLayer, methodsShown, resultTable } from "./table";
-import { trust } from "./trust";
+import { measured, trust } from "./trust";
 
 export const summaryView = (): View | Promise<View> =>
-  data.report.images.index.length <= MAX_IN_STRIP ? ofFew() : ofMany();
+  report.images.index.length <= MAX_IN_STRIP ? ofFew() : ofMany();
 
 /** A few images: the table of their maps is the result; below it lies one image in depth. */
 async function ofFew(): Promise<View> {
-  await Promise.all(data.report.images.index.map((index) => data.imageOf(index)));
+  await Promise.all(report.images.index.map((index) => data.imageOf(index)));
   const depth = showsMatrix() ? await arrangeMaps(h("section")) : filmView();
   const root = viewRoot(
     "summary",
-    h("header", { class: "lead" }, outcome(), answers()),
+    h("header.lead", outcome(), answers()),
     resultTable(),
     figureCaption(t("summary.table", { layer: lastLayer() }), kindsOf(methodsShown(), false)),
     depth.root,
-    ...shown(findings("writing"), confusion(), cautions(), failed()),
+    ...shown(findings("writing"), confusion(), measured(), cautions(), failed()),
     asked(),
   );
   root.classList.add("few");
@@ -47,7 +47,7 @@ function ofMany(): View {
   const means = meanFilm();
   const root = viewRoot(
     "summary",
-    h("header", { class: "lead" }, outcome(), answers()),
+    h("header.lead", outcome(), answers()),
     ...shown(readFirst(), confusion(), confidence(), trust(), findings("findings"), reliability()),
     ...shown(means?.root ?? null, cautions(), failed()),
     asked(),
@@ -66,13 +66,11 @@ function ofMany(): View {
 
 const shown = (...parts: (HTMLElement | null)[]) => parts.filter((one) => one !== null);
 
-const findings = (title: string) => part(title, claims(data.report.summary.findings));
+const findings = (title: string) => part(title, claims(report.summary.findings));
 
-const cautions = () => part("caution", claims(data.report.summary.cautions));
+const cautions = () => part("caution", claims(report.summary.cautions));
 
 const failed = () => {
   const list = failedList();
-  return list.children.length
-    ? h("section", { class: "part failed" }, h("h3", {}, failedTitle()), list)
-    : null;
+  return list.children.length ? h("section.part.failed", h("h3", failedTitle()), list) : null;
 };

@@ -1,5 +1,5 @@
 // A few images, what was predicted for them, and their maps at one layer: the result of a report.
-import { data, store } from "../../app";
+import { data, report, state } from "../../app";
 import { type CellId } from "../../data/cells";
 import { PREDICTED } from "../../data/dataset";
 import { layerFor } from "../../maps/availability";
@@ -22,18 +22,16 @@ interface Column {
 }
 
 /** The layer that the table is about: the last one that repeats no other. */
-export const lastLayer = () => data.report.glance.layer;
+export const lastLayer = () => report.glance.layer;
 
 /** Methods with a map at the table's layer, without those that repeat another. */
 export const methodsHere = () =>
-  data
-    .ownMethods(store.state.apart)
-    .filter(({ key }) => layerFor(key, lastLayer()) === lastLayer());
+  data.ownMethods(state.apart).filter(({ key }) => layerFor(key, lastLayer()) === lastLayer());
 
 /** The columns of maps: each class's methods side by side where they are few. */
 function columns(): Column[] {
   const methods = methodsHere();
-  const every = Array.from({ length: data.report.ranks }, (_, rank) => rank);
+  const every = Array.from({ length: report.ranks }, (_, rank) => rank);
   const specific = methods.filter((method) => method.classSpecific);
   const ranks = every.length * specific.length <= MAX_MAPS ? every : [PREDICTED];
   const ofClasses = ranks.flatMap((rank) => specific.map(({ key }) => ({ rank, method: key })));
@@ -52,11 +50,11 @@ export function resultTable() {
   const all = columns();
   const shown = all.slice(0, MAX_MAPS);
   const root = h(
-    "table",
-    { class: "result", role: "table" },
-    h("caption", { class: "visually-hidden" }, t("summary.table", { layer: lastLayer() })),
-    h("thead", {}, classHeads(shown), methodHeads(shown)),
-    h("tbody", {}, ...data.report.images.index.map((index) => line(index, shown))),
+    "table.result",
+    { role: "table" },
+    h("caption.visually-hidden", t("summary.table", { layer: lastLayer() })),
+    h("thead", classHeads(shown), methodHeads(shown)),
+    h("tbody", ...report.images.index.map((index) => line(index, shown))),
   );
   root.style.setProperty("--maps", String(shown.length));
   enableRoving(root);
@@ -80,7 +78,6 @@ function classHeads(columns: Column[]) {
     h("th", { class: kind, scope: "col", rowSpan: 2 }, words);
   return h(
     "tr",
-    {},
     both("image", t("axis.image")),
     both("image", t("predictions")),
     ...heads,
@@ -89,47 +86,36 @@ function classHeads(columns: Column[]) {
 }
 
 const methodHeads = (columns: Column[]) =>
-  h(
-    "tr",
-    {},
-    ...columns.map(({ method }) => h("th", { scope: "col" }, data.methodOf(method).name)),
-  );
+  h("tr", ...columns.map(({ method }) => h("th", { scope: "col" }, data.methodOf(method).name)));
 
 /** Whether there are two methods that can agree. */
-const agreed = () => data.report.images.numbers.disagreement.some((value) => value !== null);
+const agreed = () => report.images.numbers.disagreement.some((value) => value !== null);
 
 function line(index: number, columns: Column[]) {
   const place = data.placeOf(index);
-  const reasons = data.report.summary.first.find((one) => one.image === index)?.reasons ?? [];
+  const reasons = report.summary.first.find((one) => one.image === index)?.reasons ?? [];
   const picture = photoOf(index);
   picture.querySelector("img")?.setAttribute("alt", ""); // its name stands below
-  const photo = h(
-    "a",
-    { class: "photo", ...leadToImage(index) },
-    picture,
-    bdi(data.report.images.file[place]),
-  );
-  const wrong = isRight(data.report.images, place) === false;
-  const told = reasons.map((reason) => h("span", { class: "reason" }, said(reason)));
+  const photo = h("a.photo", { ...leadToImage(index) }, picture, bdi(report.images.file[place]));
+  const wrong = isRight(report.images, place) === false;
+  const told = reasons.map((reason) => h("span.reason", said(reason)));
   return h(
     "tr",
-    {},
     h("th", { scope: "row" }, photo),
-    h("td", { class: "predicted" }, predictions(place), wrong ? badge(place) : null, ...told),
-    ...columns.map((column) => h("td", { class: "map" }, ...map(index, column))),
+    h("td.predicted", predictions(place), wrong ? badge(place) : null, ...told),
+    ...columns.map((column) => h("td.map", ...map(index, column))),
     agreed() && agreementOf(place),
   );
 }
 
 /** How far the methods' maps of an image's predicted class agree. */
 function agreementOf(place: number) {
-  const { disagreement, overlap } = data.report.images.numbers;
+  const { disagreement, overlap } = report.images.numbers;
   const [distance, shared] = [disagreement[place], overlap[place]];
   return h(
-    "td",
-    { class: "agreement" },
-    h("span", {}, "ρ ", h("strong", {}, distance === null ? "–" : signed(1 - distance))),
-    h("span", {}, shared === null ? "" : t("summary.overlap", { share: percent(shared) })),
+    "td.agreement",
+    h("span", "ρ ", h("strong", distance === null ? "–" : signed(1 - distance))),
+    h("span", shared === null ? "" : t("summary.overlap", { share: percent(shared) })),
   );
 }
 
@@ -142,11 +128,11 @@ function map(index: number, { rank, method }: Column) {
   if (image && own >= image.targets.length) return ["–"];
   const id: CellId = { image: index, rank: own, method, layer: lastLayer() };
   const of = rank === null || !image ? "" : `${data.classOf(image, own)} · `;
-  const tag = h("span", { class: "tag", "aria-hidden": "true" }, of, data.methodOf(method).name);
+  const tag = h("span.tag", { "aria-hidden": "true" }, of, data.methodOf(method).name);
   const named =
     image &&
     rank === PREDICTED &&
     `${data.classOf(image, own)} ${probability(image.probabilities[own])}`;
   const cell = cellButton(id, { caption: false, place: "result" });
-  return [tag, cell, named && h("span", { class: "hint" }, bdi(named))];
+  return [tag, cell, named && h("span.hint", bdi(named))];
 }

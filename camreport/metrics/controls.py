@@ -4,14 +4,11 @@ Evidence and report make the same control map from the same photograph, seed and
 """
 
 import math
-from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from camreport.metrics.grids import resampled
 
 CONTROLS = ("control:random", "control:gaussian", "control:edges")
 """The controls, as rows of tables: the order of ``control_maps``."""
@@ -45,14 +42,8 @@ def control_maps(
     noise = np.random.default_rng([seed, image, height, width]).random((height, width))
     rows, columns = (((np.arange(side) + 0.5) / side - 0.5) for side in (height, width))
     distances = (rows[:, None] ** 2 + columns**2) / GAUSSIAN_WIDTH**2
-    down, across = _averaging(edges.shape[0], height), _averaging(edges.shape[1], width)
-    return np.stack([noise, np.exp(-distances / 2), down @ edges @ across.T]).astype(np.float32)
-
-
-@lru_cache(maxsize=32)
-def _averaging(source: int, target: int) -> NDArray[np.float32]:
-    """Return the matrix ``(target, source)`` that resamples one axis: quick for many images."""
-    return resampled(np.eye(source), target, source).astype(np.float32)
+    averaged = cv2.resize(edges, (width, height), interpolation=cv2.INTER_AREA)
+    return np.stack([noise, np.exp(-distances / 2), averaged]).astype(np.float32)
 
 
 def edge_strength(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:

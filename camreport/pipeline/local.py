@@ -17,7 +17,7 @@ from camreport.insight.cache import keep_numbers
 from camreport.messages.progress import Measuring, Notify, Progress, silent, unseen
 from camreport.models import LoadedModel
 from camreport.network.state import device_of
-from camreport.pipeline.evidence.run import evidence_entry, measure_missing, unmeasured
+from camreport.pipeline.evidence.run import evidence_entry, is_measured, measure_missing
 from camreport.pipeline.fingerprint import run_settings
 from camreport.pipeline.job import Job, make_job
 from camreport.pipeline.missing import compute_missing, writing_behind
@@ -84,7 +84,7 @@ def compute(
     # Where no map is computed, versions and structure are those that the maps come from.
     before = None if work.explained or work.unexplained else job.writer.manifest()
     structure = before.structure if before else structure_of(model)
-    if work.written or work.unexplained or unmeasured(job, work):
+    if work.written or work.unexplained or not is_measured(job, work):
         with explainer or make_explainer(model, request, plan) as entered:
             with writing_behind(limits.waiting_shards) as later:
                 compute_missing(job, work, entered, later, tally, progress)
@@ -138,4 +138,5 @@ def _found(job: Job, work: Work, limits: ShardLimits) -> Tally:
         tally.add_true(number, truth.sidecar)
     for number, evidence in work.evidence.items():
         tally.evidence[number] = evidence.sidecar
+    tally.collages = work.collages.sidecar if work.collages else None
     return tally

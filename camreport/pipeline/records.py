@@ -94,6 +94,7 @@ class Tally:
         costs: cost of each shard, by its number.
         true_costs: cost of each shard's file of true classes, by its number.
         evidence: sidecar of the evidence for each shard, by its number.
+        collages: sidecar of the evidence of the run's collages, if there are any.
         devices: the devices on which the shards were computed.
         findings: notes that result from the images of each shard, by its number.
         notes: number of images with each note.
@@ -105,6 +106,7 @@ class Tally:
     costs: dict[int, TotalCost] = field(default_factory=dict)
     true_costs: dict[int, TotalCost] = field(default_factory=dict)
     evidence: dict[int, EvidenceSidecar] = field(default_factory=dict)
+    collages: EvidenceSidecar | None = None
     devices: dict[str, None] = field(default_factory=dict)
     findings: dict[int, tuple[Message, ...]] = field(default_factory=dict)
     notes: Counter[Message] = field(default_factory=Counter)

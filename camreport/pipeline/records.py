@@ -47,6 +47,7 @@ class Summary:
         cost: the cost of the results, in total and by kind of passes.
         notes: notes for the user about the model, the methods and the inputs.
         changed: whether the results differ from those in the folder before the run.
+        measured: whether evidence was measured in this run.
     """
 
     out: Path
@@ -56,6 +57,7 @@ class Summary:
     cost: TotalCost
     notes: tuple[Message, ...]
     changed: bool = True
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def make_manifest(
 
 
 def make_summary(
-    out: Path, manifest: Manifest, tally: Tally, reused: int, changed: bool
+    out: Path, manifest: Manifest, tally: Tally, reused: int, changed: bool, measured: bool
 ) -> Summary:
     """Return the summary of a run for the user."""
     total = manifest.totals.images
@@ -206,7 +208,8 @@ def make_summary(
     ]
     reasons = dict.fromkeys(skip.reason for skip in manifest.skipped)
     notes = (*manifest.model.notes, *reasons, *noted)
-    return Summary(out, total, _flat(tally.failed), reused, manifest.cost, notes, changed)
+    failed = _flat(tally.failed)
+    return Summary(out, total, failed, reused, manifest.cost, notes, changed, measured)
 
 
 def device_name(device: torch.device) -> str:

@@ -7,6 +7,7 @@ from camreport.messages.progress import Progress
 from camreport.metrics.effect import MASKS
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.choice import Asked
+from camreport.pipeline.evidence.classic import measure_average_drop, measure_road
 from camreport.pipeline.evidence.effect import measure_effect
 from camreport.pipeline.evidence.maps import measure_maps
 from camreport.pipeline.evidence.orders import measure_orders
@@ -52,6 +53,8 @@ KINDS = (
     Kind(("regions",), measure_regions),
     Kind(("effect",), measure_effect, lambda orders: MASKS),
     Kind(("order",), measure_orders, lambda orders: 1 + 18 * orders),
+    Kind(("average_drop",), measure_average_drop, lambda orders: orders),
+    Kind(("road",), measure_road, lambda orders: 18 * orders),
 )
 """In the order in which they are measured."""
 

@@ -1,7 +1,7 @@
 """The records of a run: labels and class names, the manifest, and the summary for the user."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path

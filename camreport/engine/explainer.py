@@ -4,10 +4,11 @@ model ─▶ Draft (checked, no pass) ─▶ first forward ─▶ Plan ─▶ pa
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Protocol, Self, runtime_checkable
 
 import torch
@@ -32,6 +33,7 @@ from camreport.network.address import Layer
 from camreport.network.checks import check_module
 from camreport.network.choose import choose_layers, nearest_layers
 from camreport.network.memory import BatchTooLarge, is_out_of_memory
+from camreport.network.scrambled import scrambled
 from camreport.network.state import (
     device_of,
     full_precision,
@@ -323,6 +325,43 @@ class Explainer:
         few.draft, few._plan = replace(self.draft, options=options), None
         few._entered, few._depth = ExitStack(), 0
         return few
+
+    def resized(self, height: int, width: int) -> "Explainer":
+        """Return an explainer of the same maps for images of another size.
+
+        Raises:
+            LayerError, MethodError, ModelError, MemoryLimitError: as for a new one; and whatever
+                the model's own code raises about images of this size.
+        """
+        options, scale = self.draft.options, height * width / prod(self._shape[-2:])
+        return Explainer(
+            self._module,
+            self.draft.layers,
+            [method.key for method in options.methods],
+            quantity=options.quantity,
+            gamma=options.gamma,
+            stages=options.stages,
+            smooth=options.smooth,
+            seed=options.seed,
+            output=self.plan.output,
+            activation=self.plan.activation,
+            input_shape=(self._shape[0], height, width),
+            batch_size=self._asked_size and max(1, int(self._asked_size / scale)),
+            limits=self._limits,
+        )
+
+    @contextmanager
+    def scrambled(self, seed: int) -> Iterator[None]:
+        """Permute every weight tensor within itself until the block ends; see ``scrambled``.
+
+        Args:
+            seed: random seed of the permutations.
+
+        Raises:
+            FixedWeightsError: the network has no weights that can be permuted.
+        """
+        with self, scrambled(self._module, seed):
+            yield
 
     @property
     def plan(self) -> Plan:

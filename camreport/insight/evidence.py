@@ -72,12 +72,14 @@ class EvidenceTable:
     Attributes:
         entry: what was measured, and how.
         drawn: number of images on which all but counts rests; None if it is all of them.
+        chance: of numbers, what is expected of a map that knows nothing, where the run decides it.
         scopes: the predicted class; then each class, where all images explain the same few.
         tallies: in the order of numbers, rows, layers and scopes; last those that belong to no map.
     """
 
     entry: EvidenceEntry
     drawn: int | None
+    chance: Mapping[str, float]
     scopes: tuple[Scope, ...]
     tallies: tuple[Tally, ...]
 
@@ -113,7 +115,8 @@ def evidence_table(
         totals.add(block)
     drawn = len(kept) if len(kept) < manifest.totals.images else None
     keys = _ordered(totals.counts, manifest, repeats or {})
-    return EvidenceTable(entry, drawn, scopes, (*_tallies(totals, keys, scopes, entry.seed),))
+    tallies = (*_tallies(totals, keys, scopes, entry.seed),)
+    return EvidenceTable(entry, drawn, _chance(results, totals), scopes, tallies)
 
 
 def number_of(key: str) -> Number | None:
@@ -127,6 +130,22 @@ def _kept(entry: EvidenceEntry, images: int) -> NDArray[np.int64]:
     drawn = np.random.default_rng(entry.seed).permutation(images)[:MAX_IMAGES].tolist()
     ordered = [*dict.fromkeys([*entry.sample, *drawn])]
     return np.sort(np.array(ordered[:MAX_IMAGES], np.int64))
+
+
+def _chance(results: Results, totals: "_Totals") -> dict[str, float]:
+    """Return what is expected of a map that knows nothing: the share of a picture that is right.
+
+    Of a collage that is what shows the class; of an image its regions' median part of what the
+    model sees, which is what lies in them divided by the lift.
+    """
+    collages = results.collages()
+    found = {"grid": 1 / collages.image.shape[1]} if collages else {}
+    inside = next((key for key in totals.counts if key.number == "regions"), None)
+    if inside is not None:
+        share, lift = totals.joined([inside, inside._replace(number="regions.lift")])[0]
+        if (lift > 0).any():
+            found["regions"] = float(np.median(share[lift > 0] / lift[lift > 0]))
+    return found
 
 
 @dataclass

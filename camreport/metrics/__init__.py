@@ -1,12 +1,13 @@
 """Evidence: measures of how much a map deserves belief; pure functions of arrays."""
 
-# Modules register their metrics as they are imported: this is the order of the table, which is
-# contrast, effect, order, grid, learned, stability, extent, regions, then average_drop and road.
+# Modules register their metrics as they are imported: this is the order of the table.
 from camreport.metrics import (  # noqa: F401 # isort: skip
     contrast,
     effect,
     order,
+    grid,
     learned,
+    stability,
     extent,
     regions,
 )

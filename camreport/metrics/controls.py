@@ -3,6 +3,8 @@
 Evidence and report make the same control map from the same photograph, seed and index.
 """
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -85,8 +87,9 @@ def seen_pixels(
         RGB ``(height, width, 3)``.
     """
     tall, wide = photo.shape[:2]
-    left, top, right, bottom = (
-        round(fraction * side) for fraction, side in zip(seen, (wide, tall) * 2, strict=True)
-    )
-    part = Image.fromarray(photo).crop((left, top, max(right, left + 1), max(bottom, top + 1)))
-    return np.asarray(part.resize((width, height), Image.Resampling.BILINEAR))
+    box = [fraction * side for fraction, side in zip(seen, (wide, tall) * 2, strict=True)]
+    left, top = (min(0, math.floor(start)) for start in box[:2])
+    right, bottom = (max(side, math.ceil(end)) for side, end in ((wide, box[2]), (tall, box[3])))
+    padded = Image.fromarray(photo).crop((left, top, right, bottom))
+    part = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    return np.asarray(padded.resize((width, height), Image.Resampling.BILINEAR, part))

@@ -1,4 +1,4 @@
-"""Learned: does a map depend on what the network has learned, or does any weight give it?"""
+"""Learned: whether a map depends on what the network has learned."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,5 +75,5 @@ def mean_similarity(maps: NDArray[np.float32], others: NDArray[np.float32]) -> V
 def _ranked(maps: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Return which maps are finite, and their cells in one row; zeros where one is not."""
     cells = maps.reshape(*maps.shape[:-2], -1)
-    finite = np.isfinite(cells).all(-1)
+    finite = np.asarray(np.isfinite(cells).all(-1))
     return finite, np.where(finite[..., None], cells, np.float32(0))

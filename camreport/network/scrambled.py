@@ -1,4 +1,4 @@
-"""The user's network with what it has learned destroyed: weights permuted, for the time of a block."""
+"""A network without what it has learned: its weights permuted, for the time of a block."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

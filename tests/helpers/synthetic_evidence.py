@@ -34,8 +34,9 @@ NUMBERS = {
     "order.insertion": (0.0, 1.0),
     "order.tied": (0.0, 1.0),
     "learned": (-1.0, 1.0),
+    "learned.edges": (-1.0, 1.0),
     "stability": (0.0, 2.0),
-    "stability.correlation": (0.0, 1.0),
+    "stability.correlation": (0.0, 2.0),
     "stability.mirror": (-1.0, 1.0),
     "extent": (0.0, 1.0),
     "extent.gini": (0.0, 1.0),
@@ -47,6 +48,7 @@ NUMBERS = {
     "regions.hit": (0.0, 1.0),
     "regions.rank": (0.0, 1.0),
     "regions.iou": (0.0, 1.0),
+    "regions.tied": (0.0, 0.1),
 }
 """Least and greatest value of each number that is drawn."""
 

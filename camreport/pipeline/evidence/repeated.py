@@ -1,6 +1,5 @@
 """The run's maps computed again: of changed images, or of a changed network."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,6 @@ from numpy.typing import NDArray
 from camreport.engine.cost import Cost
 from camreport.engine.explainer import Explainer
 from camreport.engine.passes import passes_of
-from camreport.methods import METHODS
 from camreport.methods.registry import SHARED
 from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.results.schema import MapKey
@@ -54,9 +52,3 @@ def maps_again(
     }
     batch.progress(len(inputs))
     return found, explained.logits.cpu().numpy(), explained.cost
-
-
-def rows_of(batch: EvidenceBatch) -> Iterator[MapKey]:
-    """Yield the batch's maps and the controls."""
-    yield from batch.maps
-    yield from batch.controls

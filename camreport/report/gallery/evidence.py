@@ -1,7 +1,7 @@
 """The evidence of a run as the page takes it: its tables, its numbers of each image, its words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from camreport.insight.evidence import EvidenceTable, Tally
 from camreport.messages import message
@@ -9,6 +9,9 @@ from camreport.metrics import METRICS, Metric
 from camreport.report.gallery.language import Words
 from camreport.results.evidence import CONTROL
 from camreport.results.reader import Record
+
+UNTABLED = ("order.tied",)
+"""Numbers of maps that stand in no table."""
 
 REASONS = (
     *("not_finite", "constant", "no_positive", "no_other_class", "no_region", "region_unseen"),
@@ -35,7 +38,7 @@ def run_evidence(table: EvidenceTable | None) -> Record | None:
         "baseline": entry.baseline,
         "scrambled": min(entry.scrambled, default=None),
         "drawn": table.drawn,
-        "questions": [_question(metric) for metric in metrics],
+        "questions": [_question(metric, table.chance) for metric in metrics],
         "rows": [{"key": row, "control": row.startswith(CONTROL)} for row in rows],
         "layers": layers,
         "scopes": [{"key": scope.key, "index": scope.target} for scope in table.scopes],
@@ -60,6 +63,7 @@ def evidence_prose(table: EvidenceTable | None, words: Words) -> Record:
     metrics = _metrics(table)
     parts = [own.key.number for own in table.tallies]
     numbers = [number.key for metric in metrics for number in metric.numbers]
+    numbers += [key for key in UNTABLED if key.partition(".")[0] in table.entry.metrics]
     rows = dict.fromkeys(own.key.row for own in table.tallies)
     reasons = {reason for own in table.tallies for reason in own.undefined}
     return {
@@ -97,7 +101,7 @@ def _metrics(table: EvidenceTable) -> list[Metric]:
     return [metric for key, metric in METRICS.items() if key in table.entry.metrics]
 
 
-def _question(metric: Metric) -> Record:
+def _question(metric: Metric, chance: Mapping[str, float]) -> Record:
     return {
         "key": metric.key,
         "coverage": metric.coverage,
@@ -107,7 +111,7 @@ def _question(metric: Metric) -> Record:
                 "better": number.better,
                 "low": _finite(number.low),
                 "high": _finite(number.high),
-                "chance": number.chance,
+                "chance": _digits(chance.get(number.key, number.chance)),
             }
             for number in metric.numbers
         ],

@@ -47,6 +47,7 @@ class Summary:
         cost: the cost of the results, in total and by kind of passes.
         notes: notes for the user about the model, the methods and the inputs.
         changed: whether the results differ from those in the folder before the run.
+        measured: whether evidence was measured in this run.
     """
 
     out: Path
@@ -56,6 +57,7 @@ class Summary:
     cost: TotalCost
     notes: tuple[Message, ...]
     changed: bool = True
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Tally:
         costs: cost of each shard, by its number.
         true_costs: cost of each shard's file of true classes, by its number.
         evidence: sidecar of the evidence for each shard, by its number.
+        collages: sidecar of the evidence of the run's collages, if there are any.
         devices: the devices on which the shards were computed.
         findings: notes that result from the images of each shard, by its number.
         notes: number of images with each note.
@@ -105,6 +108,7 @@ class Tally:
     costs: dict[int, TotalCost] = field(default_factory=dict)
     true_costs: dict[int, TotalCost] = field(default_factory=dict)
     evidence: dict[int, EvidenceSidecar] = field(default_factory=dict)
+    collages: EvidenceSidecar | None = None
     devices: dict[str, None] = field(default_factory=dict)
     findings: dict[int, tuple[Message, ...]] = field(default_factory=dict)
     notes: Counter[Message] = field(default_factory=Counter)
@@ -195,7 +199,7 @@ def make_manifest(
 
 
 def make_summary(
-    out: Path, manifest: Manifest, tally: Tally, reused: int, changed: bool
+    out: Path, manifest: Manifest, tally: Tally, reused: int, changed: bool, measured: bool
 ) -> Summary:
     """Return the summary of a run for the user."""
     total = manifest.totals.images
@@ -205,7 +209,8 @@ def make_summary(
     ]
     reasons = dict.fromkeys(skip.reason for skip in manifest.skipped)
     notes = (*manifest.model.notes, *reasons, *noted)
-    return Summary(out, total, _flat(tally.failed), reused, manifest.cost, notes, changed)
+    failed = _flat(tally.failed)
+    return Summary(out, total, failed, reused, manifest.cost, notes, changed, measured)
 
 
 def device_name(device: torch.device) -> str:

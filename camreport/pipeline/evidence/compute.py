@@ -14,6 +14,7 @@ from camreport.images.preprocessing import Preprocessing
 from camreport.messages.progress import Progress, silent
 from camreport.methods import METHODS
 from camreport.metrics.controls import edge_strength, seen_pixels
+from camreport.metrics.grid import Collages
 from camreport.metrics.values import Undefined, Values
 from camreport.network.memory import is_out_of_memory
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
@@ -143,7 +144,7 @@ def compute_evidence(
                 if kind.sampled:
                     own = kind.prepared(part, bench.asked.level, progress)
                     gathered.add(kind, rows, _measured(kind, own))
-    found = gathered.arrays(arrays[IMAGE], {metric.key for metric in bench.asked.metrics})
+    found = gathered.arrays(arrays[IMAGE], bench.asked.keys)
     if bench.asked.regions:
         found |= region_arrays(bench.asked.regions, arrays[IMAGE].tolist())
     return ShardEvidence(found, unreadable, gathered.costs)
@@ -204,6 +205,16 @@ class Gathered:
                 found[name] = np.full((len(indices), *maps.shape[1:]), np.nan, np.float32)
                 found[name][rows] = maps
         return found
+
+
+def collage_arrays(collages: Collages, values: Mapping[str, Values]) -> Arrays:
+    """Return the arrays of the file of collages; none if there is no collage."""
+    if not len(collages.image):
+        return {}
+    found: Arrays = {IMAGE: collages.image, TARGETS: collages.target}
+    for name, own in sorted(values.items()):
+        found[name], found[NumberKey.parse(name).reasons] = own.numbers, own.reasons
+    return found
 
 
 def some_of(batch: EvidenceBatch, rows: NDArray[np.intp]) -> EvidenceBatch:

@@ -8,10 +8,12 @@ from camreport.metrics.effect import MASKS
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.choice import Asked
 from camreport.pipeline.evidence.effect import measure_effect
+from camreport.pipeline.evidence.learned import SEEDS, measure_learned
 from camreport.pipeline.evidence.maps import measure_maps
 from camreport.pipeline.evidence.orders import measure_orders
 from camreport.pipeline.evidence.regions import measure_regions
 from camreport.pipeline.evidence.repeated import of_shared_passes
+from camreport.pipeline.evidence.stability import COPIES, measure_stability
 from camreport.settings import FULL
 
 
@@ -52,11 +54,12 @@ KINDS = (
     Kind(("regions",), measure_regions),
     Kind(("effect",), measure_effect, lambda orders: MASKS),
     Kind(("order",), measure_orders, lambda orders: 1 + 18 * orders),
+    Kind(("learned",), measure_learned, lambda orders: SEEDS, repeats=True),
+    Kind(("stability",), measure_stability, lambda orders: COPIES + 1, repeats=True),
 )
 """In the order in which they are measured."""
 
 
 def kinds_of(asked: Asked) -> list[Kind]:
     """Return the kinds that measure what is asked."""
-    keys = {metric.key for metric in asked.metrics}
-    return [kind for kind in KINDS if keys.intersection(kind.metrics)]
+    return [kind for kind in KINDS if {*asked.keys}.intersection(kind.metrics)]

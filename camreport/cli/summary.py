@@ -130,5 +130,6 @@ def _print_cost(summary: "Summary", total: "TotalCost", evidence: "EvidenceEntry
     if evidence is not None:
         of_earlier = "" if summary.measured else ", measured earlier"
         result(f"evidence{of_earlier}: {format_cost(evidence.cost, words)}")
-        for name, passes in format_metrics(evidence.cost, words):
+        metrics = format_metrics(evidence.cost, words)
+        for name, passes in metrics if len(metrics) > 1 else ():
             result(f"  {name}: {passes}")

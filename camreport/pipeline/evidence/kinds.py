@@ -1,12 +1,11 @@
 """The kinds of evidence that are measured shard by shard, and what each of them takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from camreport.messages.progress import Progress
 from camreport.metrics.effect import MASKS
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
-from camreport.pipeline.evidence.choice import Asked
 from camreport.pipeline.evidence.effect import measure_effect
 from camreport.pipeline.evidence.learned import SEEDS, measure_learned
 from camreport.pipeline.evidence.maps import measure_maps
@@ -60,6 +59,6 @@ KINDS = (
 """In the order in which they are measured."""
 
 
-def kinds_of(asked: Asked) -> list[Kind]:
-    """Return the kinds that measure what is asked."""
-    return [kind for kind in KINDS if {*asked.keys}.intersection(kind.metrics)]
+def kinds_of(metrics: Iterable[str]) -> list[Kind]:
+    """Return the kinds that measure some metrics, by their keys."""
+    return [kind for kind in KINDS if {*metrics}.intersection(kind.metrics)]

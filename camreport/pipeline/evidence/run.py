@@ -78,7 +78,7 @@ def passes_of_image(asked: Asked, job: Job) -> int:
     layers, slots = (len(plan.layers) + fused, classes) if asked.maps == ALL else (1 + fused, 1)
     orders = (methods + len(CONTROLS)) * layers * slots
     return sum(
-        kind.passes(orders) * (1 + classes if kind.repeats else 1) for kind in kinds_of(asked)
+        kind.passes(orders) * (1 + classes if kind.repeats else 1) for kind in kinds_of(asked.keys)
     )
 
 

@@ -1,19 +1,21 @@
 """Effect: masked forwards of each image, shared by all its maps, controls and classes."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from camreport.engine.cost import Cost
-from camreport.engine.masks import drops_of, masked, masks_of
+from camreport.engine.masks import masked_drops
 from camreport.metrics.effect import (
-    MASKS,
     SharedMasks,
     additivity,
     cell_means,
     effect,
     effect_ceiling,
     measured_effect,
+    shared_masks,
 )
 from camreport.metrics.values import Values
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
@@ -28,7 +30,7 @@ def measure_effect(batch: EvidenceBatch) -> Measured:
         ``(n, K, rows, columns)``. The method ``measured`` has no number: it is fitted to such
         masks, and the ceiling is what it reaches on masks left out.
     """
-    masks = masks_of(batch.explainer.plan, batch.seed)
+    masks = shared_masks(batch.explainer.plan.cells, batch.seed)
     drops, cost = _drops(batch, masks)  # (n, K, M)
     found = {"effect.ceiling": effect_ceiling(masks, drops)}
     found["effect.additivity"] = additivity(masks, drops)
@@ -46,10 +48,9 @@ def measure_effect(batch: EvidenceBatch) -> Measured:
 
 def _drops(batch: EvidenceBatch, masks: SharedMasks) -> tuple[NDArray[np.float64], Cost]:
     """Return how far the scores fall under each mask, ``(n, K, M)``, and the passes it took."""
-    explainer, count = batch.explainer, len(batch.inputs)
+    explainer = batch.explainer
     inputs = torch.from_numpy(batch.inputs).to(explainer.device)
-    make = masked(inputs, masks)
-    logits, cost = explainer.variant_logits(count * MASKS, make, progress=batch.progress)
-    reference, targets = torch.from_numpy(batch.logits), torch.from_numpy(batch.targets)
-    drops = drops_of(explainer.plan, reference, logits, targets)  # (n, M, K)
+    of_images = inputs, torch.from_numpy(batch.logits), torch.from_numpy(batch.targets)
+    run = partial(explainer.variant_logits, progress=batch.progress)
+    drops, cost = masked_drops(run, explainer.plan, *of_images, masks)  # (n, M, K)
     return np.moveaxis(drops.numpy(), 1, -1), cost

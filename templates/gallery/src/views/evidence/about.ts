@@ -23,7 +23,7 @@ export function aboutButton(number: Num, kind: string, words: string, panel: HTM
   return own;
 }
 
-/** Question, formula, range, what it cannot say, source; and where it shows layer by layer. */
+/** What it asks, its formula, range and source, what it cannot say; where it shows layer by layer. */
 function about({ key, question }: Num) {
   const words = prose().evidence.questions[question.key];
   const told = (name: string, ...text: (Node | string)[]) =>
@@ -31,11 +31,11 @@ function about({ key, question }: Num) {
   return [
     h("h3", { id: `${ID}-title` }, bdi(numberName(key))),
     h("p", words.question),
+    h("p.formula", words.formula),
     h(
       "dl.rows",
-      told("caution", words.caution),
-      told("formula", h("span.formula", words.formula)),
       told("range", words.range),
+      told("caution", words.caution),
       told("coverage", t(`evidence.coverage.${question.coverage}`)),
       told("source", ...linked(words.source)),
     ),

@@ -41,11 +41,30 @@ export function evidenceView(): View {
   return { root, update: rebuiltBy("number", "scope", "layer", "apart"), uses: ["apart"] };
 }
 
+/** The table on a page of its own; nothing where nothing was measured. */
+export function evidenceOnPaper() {
+  const { evidence } = report;
+  if (!evidence) return [];
+  const { table, below } = arranged(evidence, h("div"));
+  const title = h("h2", t("view.evidence"));
+  return [h("section.sheet", title, h("p.lede", bdi(shownWords(evidence))), table, below)];
+}
+
+/** What the table shows. */
+function shownWords(evidence: Evidence) {
+  const { scope, number } = state;
+  const index = evidence.scopes.find(({ key }) => key === scope)?.index ?? null;
+  const ofClass =
+    index === null ? t("class.predicted") : t("class.named", { name: report.classes[index] });
+  const what = number ? [numberName(number)] : [t("evidence.all"), layerName(layerShown(evidence))];
+  return [...what, ofClass].join(t("comma"));
+}
+
 /** The table, and what is said below it. */
-export function arranged(evidence: Evidence, about: HTMLElement) {
+function arranged(evidence: Evidence, about: HTMLElement) {
   const columns = columnsOf(evidence);
   const rows = rowsOf(evidence).filter(({ key }) => columns.some(({ values }) => values.has(key)));
-  const table = evidenceTable(rows, columns, about);
+  const table = evidenceTable(rows, columns, shownWords(evidence), about);
   const below = h(".below", ...[legend(columns), caption(table), ...remarks(evidence, columns)]);
   return { table, below };
 }
@@ -110,9 +129,9 @@ function legend(columns: Column[]) {
 
 /** Sample, seed and baseline; and what the table is not. */
 function caption(table: HTMLElement) {
-  const links = table.querySelector("a.value") ? t("evidence.links") : "";
-  const told = sentences(...prose().evidence.facts, t("evidence.noTotal"), links);
-  return h("p.figcaption", bdi(told));
+  const told = sentences(...prose().evidence.facts, t("evidence.noTotal"));
+  const links = table.querySelector("a.value") && h("span.screen-only", ` ${t("evidence.links")}`);
+  return h("p.figcaption", bdi(told), links);
 }
 
 /** What is not compared, and what is not measured. */

@@ -1,6 +1,7 @@
 // Methods and controls in rows; questions or layers in columns, each on its scale.
-import { report, state } from "../../app";
-import { type Child, bdi, h } from "../../parts/dom";
+import { report } from "../../app";
+import { PREDICTED } from "../../data/dataset";
+import { type Child, all, bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
 import { methodDetails, number, prose, t } from "../../parts/words";
 import type { Sort } from "../../query/order";
@@ -9,11 +10,14 @@ import { aboutButton } from "./about";
 import { bar } from "./mark";
 import { type Column, type Row, type Value, alike, isOfPredicted } from "./read";
 
+/** What the keys move to. */
+const STOPS = ":is(.head, a.value)";
+
 /**
  * The table of the evidence.
  * @param about the panel that tells of a number
  */
-export function evidenceTable(rows: Row[], columns: Column[], about: HTMLElement) {
+export function evidenceTable(rows: Row[], columns: Column[], caption: string, about: HTMLElement) {
   const heads = columns.map((column, at) => placed(head(column, about), at, 0));
   const signed = columns.map(alike);
   const entry = (one: Row, place: number) => {
@@ -27,14 +31,15 @@ export function evidenceTable(rows: Row[], columns: Column[], about: HTMLElement
   const table = h(
     "table.evidence",
     { role: "table" },
-    h("caption.visually-hidden", t("view.evidence")),
+    h("caption.visually-hidden", caption),
     part("thead", line(h("td", { role: "cell" }), ...heads)),
     part("tbody", ...lines.slice(0, count)),
     part("tbody", ...lines.slice(count)),
   );
   table.style.setProperty("--columns", String(columns.length));
   table.style.setProperty("--lines", String(rows.length + 1));
-  enableRoving(table, ":is(.head, a.value)");
+  for (const one of all(STOPS, table)) one.tabIndex = -1;
+  enableRoving(table, STOPS);
   return table;
 }
 
@@ -89,23 +94,18 @@ const decimal = (value: number | null) =>
 /** A value with its bar, n and what is undefined; it leads to the images where they have it. */
 function cell(row: Row, column: Column, shared: boolean) {
   const value = column.values.get(row.key);
-  const root = h("td", { role: "cell", "data-row": row.name }, value ? "" : "–");
-  if (!value) return root;
-  const { n, median } = value;
+  if (!value) return h("td", { role: "cell" }, "–");
+  const words = detailWords(value, shared);
+  const content = [
+    h("strong", decimal(value.median), shared && "\u2009≈"),
+    h("span.n", t("evidence.n", { n: value.n })),
+    bar(value, { ...column, chance: column.number.chance }),
+    h("span.counts", ...told(value).map((text) => h("span", text))),
+    h("span.visually-hidden", words),
+  ];
   const link = imagesOf(row, column);
-  const words = cellWords(row, column, value, shared);
-  const { chance } = column.number;
-  root.append(
-    h(
-      link ? "a" : "span",
-      { class: "value", role: link ? "link" : "img", ...link, "aria-label": words, title: words },
-      h("strong", decimal(median), shared && "\u2009≈"),
-      h("span.n", t("evidence.n", { n })),
-      bar(value, { ...column, chance }),
-      h("span.counts", ...told(value).map((text) => h("span", text))),
-    ),
-  );
-  return root;
+  const own = link ? h("a.value", link, ...content) : h("span.value", ...content);
+  return h("td", { role: "cell", title: words, "data-row": row.name }, own);
 }
 
 /** How often a map beats every control, and how often its number is undefined. */
@@ -117,22 +117,18 @@ function told({ beats, undefined: reasons }: Value) {
   ];
 }
 
-/** All that a cell shows, for those who listen and for those who point at it. */
-function cellWords({ name }: Row, column: Column, value: Value, shared: boolean) {
-  const { n, low, high, beats } = value;
-  const median = decimal(value.median);
-  const reasons = Object.entries(value.undefined).map(([reason, count]) =>
+/** What the signs of a cell stand for: for those who listen and for those who point at it. */
+function detailWords({ low, high, beats, undefined: reasons }: Value, shared: boolean) {
+  const why = Object.entries(reasons).map(([reason, count]) =>
     t("evidence.why", { count, reason: prose().evidence.undefined[reason] ?? reason }),
   );
-  const told = [
-    t("evidence.cell", { row: name, column: column.name, median }),
+  const words = [
     low !== null && t("evidence.interval", { low: decimal(low), high: decimal(high) }),
-    t("evidence.n", { n }),
-    ...reasons,
     shared && t("evidence.alike"),
     beats && t("evidence.beats.words", { better: beats[0], of: beats[1] }),
+    ...why,
   ];
-  return told.filter(Boolean).join(t("comma"));
+  return words.filter(Boolean).join(t("list"));
 }
 
 /** A link to the images by a method's number, those that speak most against the map first. */
@@ -142,5 +138,5 @@ function imagesOf({ key }: Row, { number: own, layer }: Column) {
   if (!images.numbers[name] || layer !== glance.layer || !isOfPredicted()) return null;
   const sort: Sort = own.better === "high" ? `${name}.up` : `${name}.down`;
   const all = { query: "", group: "none", page: 0, open: "" } as const;
-  return linkTo({ view: "overview", method: key, layer, rank: state.rank, sort, ...all });
+  return linkTo({ view: "overview", method: key, layer, rank: PREDICTED, sort, ...all });
 }

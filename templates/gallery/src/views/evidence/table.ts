@@ -19,7 +19,7 @@ const STOPS = ":is(.head, a.value)";
  */
 export function evidenceTable(rows: Row[], columns: Column[], caption: string, about: HTMLElement) {
   const heads = columns.map((column, at) => placed(head(column, about), at, 0));
-  const signed = columns.map(alike);
+  const signed = columns.map((column) => alike(column, rows));
   const entry = (one: Row, place: number) => {
     const cells = columns.map((column, at) =>
       placed(cell(one, column, signed[at].includes(one.key)), at, place + 1),

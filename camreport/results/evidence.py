@@ -55,6 +55,11 @@ class NumberKey(NamedTuple):
         return "/".join(self) if self.row else self.number
 
     @property
+    def metric(self) -> str:
+        """The key of the metric that gives the number."""
+        return self.number.partition(".")[0]
+
+    @property
     def reasons(self) -> str:
         """The name of the array that says why numbers are undefined."""
         return str(self._replace(number=self.number + WHY))

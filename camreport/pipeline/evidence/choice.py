@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
 
+from camreport.images.regions.region import PhotoRegions
 from camreport.metrics import METRICS, Metric, resolve_metrics
 from camreport.metrics.registry import LEVELS
 from camreport.pipeline.run_plan import Request
@@ -29,6 +30,7 @@ class Asked:
         seed: of everything random.
         sample: indices of the images on which passes are spent, in increasing order.
         methods: the methods of the run, as its sidecars list them.
+        regions: of the inputs, by their indices; None if the user gave none.
     """
 
     level: Literal["basic", "full"]
@@ -37,10 +39,11 @@ class Asked:
     seed: int
     sample: tuple[int, ...]
     methods: tuple[str, ...]
+    regions: Mapping[int, PhotoRegions] | None
 
     def decided(self, images: Sequence[ImageEntry]) -> str:
         """Return a digest of everything that decides the evidence for the maps of some images."""
-        drawn = {*self.sample}
+        drawn, regions = {*self.sample}, self.regions or {}
         parts = {
             "level": self.level,
             "metrics": [metric.key for metric in self.metrics],
@@ -48,7 +51,7 @@ class Asked:
             "seed": self.seed,
             "methods": sorted(self.methods),
             "images": [
-                [image.index, image.sha256, image.index in drawn]
+                [image.index, image.sha256, image.index in drawn, repr(regions.get(image.index))]
                 for image in images
                 if image.readable
             ],
@@ -66,20 +69,27 @@ def asked_of(request: Request, total: int) -> Asked | None:
     settings = request.settings
     if settings.evidence == OFF:
         return None
-    by_name = {*resolve_metrics(settings.metrics)} if settings.metrics else set()
-    known = LEVELS[: LEVELS.index(FULL if settings.evidence == FULL else "basic") + 1]
-    wanted = settings.evidence_images or SAMPLES[settings.evidence]
     return Asked(
         level=cast(Literal["basic", "full"], settings.evidence),
-        metrics=tuple(
-            metric
-            for metric in METRICS.values()
-            if metric in by_name or (metric.level in known and metric.needs != "regions")
-        ),
+        metrics=_metrics(settings.evidence, settings.metrics, request.regions is not None),
         maps=cast(Literal["main", "all"], settings.evidence_maps),
         seed=settings.seed,
-        sample=sample_of(total, settings.seed, wanted),
+        sample=sample_of(
+            total, settings.seed, settings.evidence_images or SAMPLES[settings.evidence]
+        ),
         methods=tuple(request.specs),
+        regions=request.regions,
+    )
+
+
+def _metrics(level: str, names: str | Sequence[str], has_regions: bool) -> tuple[Metric, ...]:
+    """Return the metrics of a level and those given by name, as far as they can be measured."""
+    named = resolve_metrics(names) if names else []
+    known = LEVELS[:2] if level == FULL else LEVELS[:1]
+    return tuple(
+        metric
+        for metric in METRICS.values()
+        if (metric in named or metric.level in known) and (has_regions or metric.needs != "regions")
     )
 
 

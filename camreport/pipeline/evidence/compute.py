@@ -1,6 +1,6 @@
 """The evidence for one shard: a pure function of its maps, its images and what is asked."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -13,34 +13,28 @@ from camreport.images.loading import LoadedImage
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages.progress import Progress, silent
 from camreport.methods import METHODS
-from camreport.metrics import Metric
+from camreport.metrics.controls import edge_strength, seen_pixels
 from camreport.metrics.values import Undefined, Values
 from camreport.network.memory import is_out_of_memory
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.choice import Asked
+from camreport.pipeline.evidence.kinds import Kind, kinds_of
+from camreport.pipeline.evidence.maps import controls_of
+from camreport.pipeline.evidence.regions import region_arrays
 from camreport.pipeline.shard import Decoded, batches
 from camreport.results.evidence import SCRAMBLED, SCRAMBLED_IMAGE, NumberKey
-from camreport.results.schema import IMAGE, LOGITS, TARGETS, ImageEntry, MapKey
+from camreport.results.reader import decode_photo
+from camreport.results.schema import (
+    IMAGE,
+    LOGITS,
+    PHOTO,
+    PHOTO_OFFSETS,
+    TARGETS,
+    ImageEntry,
+    MapKey,
+)
 from camreport.results.shards import Arrays
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a metric is measured.
-
-    Attributes:
-        measure: measures it of a batch.
-        passes: the number of passes over one image, for a number of classes.
-        repeats: it computes the maps again, of changed images or weights.
-    """
-
-    measure: Callable[[EvidenceBatch], Measured]
-    passes: Callable[[int], int] = lambda classes: 0
-    repeats: bool = False
-
-
-KINDS: dict[str, Kind] = {}
-"""The metrics that are measured shard by shard, by their keys."""
+from camreport.settings import ALL
 
 
 @dataclass(frozen=True)
@@ -50,33 +44,45 @@ class Bench:
     Attributes:
         asked: what is measured.
         explainer: of the run; entered.
-        repeated: of the methods whose maps are computed again; None if there are none.
         preprocessing: of the photographs.
         batch: images that are measured at a time.
     """
 
     asked: Asked
     explainer: Explainer
-    repeated: Explainer | None
     preprocessing: Preprocessing
     batch: int
 
-    def batch_of(self, arrays: Arrays) -> EvidenceBatch:
-        """Return the images of a shard as a batch, without their inputs."""
-        image = arrays[IMAGE]
-        sides = self.preprocessing.size
+    def batch_of(self, arrays: Arrays, rows: NDArray[np.intp]) -> EvidenceBatch:
+        """Return some images of a shard as a batch, with controls but without inputs."""
+        maps = {
+            key: arrays[str(key)][rows]
+            for key in map(MapKey.parse, arrays)
+            if key and key.method in METHODS and arrays[str(key)].ndim == 4
+        }
+        indices = arrays[IMAGE][rows]
+        edges = [self._edges(arrays, row) for row in rows]
+        grids = {key.layer: (cams.shape[-2], cams.shape[-1]) for key, cams in maps.items()}
         return EvidenceBatch(
             explainer=self.explainer,
-            inputs=np.broadcast_to(np.float32(np.nan), (len(image), 3, *sides)),
-            maps=_maps(arrays),
-            controls={},
-            targets=arrays[TARGETS],
-            logits=arrays[LOGITS],
-            indices=image,
+            inputs=np.empty((0, 3, *self.preprocessing.size), np.float32),
+            maps=maps,
+            controls=controls_of(edges, grids, indices, self.asked.seed),
+            targets=arrays[TARGETS][rows],
+            logits=arrays[LOGITS][rows],
+            indices=indices,
             preprocessing=self.preprocessing,
             seed=self.asked.seed,
-            every_map=self.asked.maps == "all",
+            regions=self.asked.regions or {},
+            every_map=self.asked.maps == ALL,
         )
+
+    def _edges(self, arrays: Arrays, row: int) -> NDArray[np.float64]:
+        """Return the edges of what the model sees of an image, from its photograph as kept."""
+        start, stop = arrays[PHOTO_OFFSETS][row : row + 2]
+        photo = decode_photo(arrays[PHOTO][start:stop].tobytes(), "the photograph of a shard")
+        seen = self.preprocessing.seen_part(photo.width, photo.height)
+        return edge_strength(seen_pixels(np.asarray(photo), seen, *self.preprocessing.size))
 
 
 @dataclass(frozen=True)
@@ -119,24 +125,27 @@ def compute_evidence(
     Raises:
         ClassError, LayerError, MemoryLimitError, ModelError: as for ``explain``.
     """
-    whole = bench.batch_of(arrays)
-    gathered = Gathered(whole.targets.shape)
-    every, sampled = (_kinds(bench.asked.metrics, cover) for cover in ("all", "sample"))
-    for start in range(0, len(whole.indices), bench.batch):
-        rows = np.arange(start, min(start + bench.batch, len(whole.indices)))
-        for metric, kind in every.items():
-            gathered.add(metric, rows, _measured(kind, rows_of(whole, rows)))
+    gathered = Gathered(arrays[TARGETS].shape)
+    kinds = kinds_of(bench.asked)
+    for start in range(0, len(arrays[IMAGE]), bench.batch):
+        rows = np.arange(start, min(start + bench.batch, len(arrays[IMAGE])))
+        for kind in kinds:
+            if not kind.sampled:
+                gathered.add(kind, rows, _measured(kind, bench.batch_of(arrays, rows)))
     unreadable = 0
     for batch in batches(decoded, bench.batch):
         inputs = _inputs(batch, images)
         unreadable += len(batch) - len(inputs)
-        rows = np.flatnonzero(np.isin(whole.indices, [*inputs]))
-        part = replace(rows_of(whole, rows), progress=progress)
-        for metric, kind in sampled.items() if inputs else ():
-            own = replace(part, inputs=np.stack([*inputs.values()]))
-            measured = _measured(kind, _repeating(bench, own) if kind.repeats else own)
-            gathered.add(metric, rows, measured)
-    found = gathered.arrays(whole.indices)
+        if inputs:
+            rows = np.flatnonzero(np.isin(arrays[IMAGE], [*inputs]))
+            part = replace(bench.batch_of(arrays, rows), inputs=np.stack([*inputs.values()]))
+            for kind in kinds:
+                if kind.sampled:
+                    own = kind.prepared(part, bench.asked.level, progress)
+                    gathered.add(kind, rows, _measured(kind, own))
+    found = gathered.arrays(arrays[IMAGE], {metric.key for metric in bench.asked.metrics})
+    if bench.asked.regions:
+        found |= region_arrays(bench.asked.regions, arrays[IMAGE].tolist())
     return ShardEvidence(found, unreadable, gathered.costs)
 
 
@@ -156,7 +165,7 @@ class Gathered:
         default_factory=dict
     )
 
-    def add(self, metric: str, rows: NDArray[np.intp], measured: Measured) -> None:
+    def add(self, kind: Kind, rows: NDArray[np.intp], measured: Measured) -> None:
         """Take what was measured of the images in some rows."""
         for name, own in measured.values.items():
             if name not in self._values:
@@ -169,12 +178,20 @@ class Gathered:
             numbers[rows], reasons[rows] = own.numbers, own.reasons
         for name, maps in measured.maps.items():
             self._maps.setdefault(name, []).append((rows, maps))
+        metric = kind.metrics[0]
         self.costs[metric] = self.costs.get(metric, Cost()) + measured.cost
 
-    def arrays(self, indices: NDArray[np.int64]) -> Arrays:
-        """Return the arrays of the file, of images with some indices among the run's inputs."""
+    def arrays(self, indices: NDArray[np.int64], metrics: Collection[str]) -> Arrays:
+        """Return the arrays of the file.
+
+        Args:
+            indices: of the images among the run's inputs.
+            metrics: keys of the metrics whose numbers are kept.
+        """
         found: Arrays = {IMAGE: indices}
         for name, (numbers, reasons) in sorted(self._values.items()):
+            if NumberKey.parse(name).metric not in metrics:
+                continue
             found[name] = numbers
             if numbers.ndim == 2:  # a curve is undefined where its number is
                 found[NumberKey.parse(name).reasons] = reasons
@@ -189,11 +206,11 @@ class Gathered:
         return found
 
 
-def rows_of(batch: EvidenceBatch, rows: NDArray[np.intp]) -> EvidenceBatch:
+def some_of(batch: EvidenceBatch, rows: NDArray[np.intp]) -> EvidenceBatch:
     """Return some images of a batch, by their rows."""
     return replace(
         batch,
-        inputs=batch.inputs[rows],
+        inputs=batch.inputs[rows] if len(batch.inputs) else batch.inputs,
         maps={key: maps[rows] for key, maps in batch.maps.items()},
         controls={key: maps[rows] for key, maps in batch.controls.items()},
         targets=batch.targets[rows],
@@ -235,22 +252,6 @@ def count_undefined(arrays: Arrays) -> dict[str, dict[str, int]]:
     return found
 
 
-def _kinds(metrics: Sequence[Metric], coverage: str) -> dict[str, Kind]:
-    """Return how those metrics are measured that are measured of some of a shard's images."""
-    keys = [metric.key for metric in metrics if metric.coverage == coverage]
-    return {key: KINDS[key] for key in keys if key in KINDS}
-
-
-def _maps(arrays: Arrays) -> dict[MapKey, NDArray[np.float32]]:
-    """Return the maps ``(n, K, h, w)`` of a shard, by key."""
-    keys = {name: MapKey.parse(name) for name in arrays}
-    return {
-        key: arrays[name]
-        for name, key in keys.items()
-        if key and key.method in METHODS and arrays[name].ndim == 4
-    }
-
-
 def _inputs(
     batch: Sequence[Decoded], images: Sequence[ImageEntry]
 ) -> dict[int, NDArray[np.float32]]:
@@ -261,16 +262,6 @@ def _inputs(
         for index, image in batch
         if isinstance(image, LoadedImage) and image.sha256 == images[index - first].sha256
     }
-
-
-def _repeating(bench: Bench, batch: EvidenceBatch) -> EvidenceBatch:
-    """Return a batch with only those methods whose maps are computed again."""
-    explainer = bench.repeated or bench.explainer
-    methods = (
-        {method.key for method in explainer.draft.options.methods} if bench.repeated else set()
-    )
-    maps = {key: maps for key, maps in batch.maps.items() if key.method in methods}
-    return replace(batch, explainer=explainer, maps=maps)
 
 
 def _measured(kind: Kind, batch: EvidenceBatch) -> Measured:
@@ -285,4 +276,4 @@ def _measured(kind: Kind, batch: EvidenceBatch) -> Measured:
             raise
     middle = len(batch.indices) // 2  # outside the handler: what failed is freed
     halves = np.arange(middle), np.arange(middle, len(batch.indices))
-    return joined([_measured(kind, rows_of(batch, rows)) for rows in halves])
+    return joined([_measured(kind, some_of(batch, rows)) for rows in halves])

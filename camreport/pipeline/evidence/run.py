@@ -7,13 +7,14 @@ import torch
 
 from camreport.engine import cost as engine
 from camreport.engine.explainer import Explainer
-from camreport.engine.passes import passes_of
 from camreport.engine.targets import choose_targets
 from camreport.images.loading import decode_ahead
 from camreport.messages.progress import Measuring, Progress
-from camreport.methods.registry import SHARED
+from camreport.metrics.controls import CONTROLS
+from camreport.metrics.effect import MASKS
 from camreport.pipeline.evidence.choice import Asked
-from camreport.pipeline.evidence.compute import KINDS, Bench, compute_evidence
+from camreport.pipeline.evidence.compute import Bench, compute_evidence
+from camreport.pipeline.evidence.kinds import kinds_of
 from camreport.pipeline.job import Job
 from camreport.pipeline.records import Tally
 from camreport.pipeline.work import Work
@@ -25,7 +26,7 @@ from camreport.results.evidence import (
     evidence_name,
 )
 from camreport.results.shards import shard_name
-from camreport.settings import FULL
+from camreport.settings import ALL
 
 
 def unmeasured(job: Job, work: Work) -> list[int]:
@@ -48,10 +49,15 @@ def passes_ahead(job: Job, work: Work) -> int:
 
 
 def passes_of_image(asked: Asked, job: Job) -> int:
-    """Return the number of passes over one image of the sample."""
-    classes = choose_targets(torch.zeros(1, job.plan.classes), job.request.targets).shape[1]
-    kinds = [KINDS[metric.key] for metric in asked.metrics if metric.key in KINDS]
-    return sum(kind.passes(classes) for kind in kinds)
+    """Return the number of passes over one image of the sample, as far as it is known before."""
+    plan, methods = job.plan, len(job.request.methods)
+    classes = choose_targets(torch.zeros(1, plan.classes), job.request.targets).shape[1]
+    fused = len(plan.layers) > 1
+    layers, slots = (len(plan.layers) + fused, classes) if asked.maps == ALL else (1 + fused, 1)
+    orders = (methods + len(CONTROLS)) * layers * slots
+    return sum(
+        kind.passes(orders) * (1 + classes if kind.repeats else 1) for kind in kinds_of(asked)
+    )
 
 
 def measure_missing(
@@ -68,7 +74,7 @@ def measure_missing(
     """
     if job.asked is None or not (left := unmeasured(job, work)):
         return
-    bench = _bench(job, job.asked, explainer)
+    bench = Bench(job.asked, explainer, job.model.preprocessing, job.plan.batch)
     progress = measuring(passes_ahead(job, work))
     for number in left:
         _measure(job, bench, number, tally, progress)
@@ -79,17 +85,20 @@ def evidence_entry(job: Job, tally: Tally) -> EvidenceEntry | None:
     asked = job.asked
     if asked is None:
         return None
+    metrics = tuple(metric.key for metric in asked.metrics)
     sidecars = [tally.evidence[number] for number in sorted(tally.evidence)]
     failed = {image.index for images in tally.failed.values() for image in images}
     return EvidenceEntry(
         level=asked.level,
-        metrics=tuple(metric.key for metric in asked.metrics),
+        metrics=metrics,
         maps=asked.maps,
         seed=asked.seed,
         sample=tuple(index for index in asked.sample if index not in failed),
         unreadable=len(failed.intersection(asked.sample)) + sum(s.unreadable for s in sidecars),
         baseline="mean",
+        masks=MASKS if "effect" in metrics else None,
         scrambled=(),
+        regions=None if asked.regions is None else len(asked.regions),
         undefined=_undefined(sidecars),
         cost=total_evidence([sidecar.cost for sidecar in sidecars]),
     )
@@ -102,18 +111,6 @@ def total_evidence(costs: Iterable[EvidenceCost]) -> EvidenceCost:
         for metric, own in cost.metrics.items():
             found[metric] = found.get(metric, engine.Cost()) + engine.Cost(**asdict(own))
     return _cost(found)
-
-
-def _bench(job: Job, asked: Asked, explainer: Explainer) -> Bench:
-    """Return what the maps are measured with."""
-    plan = explainer.plan
-    again = [
-        method
-        for method in plan.methods
-        if asked.level == FULL or passes_of(method, plan) == SHARED
-    ]
-    repeated = explainer.only(again) if again else None
-    return Bench(asked, explainer, repeated, job.model.preprocessing, job.plan.batch)
 
 
 def _measure(job: Job, bench: Bench, number: int, tally: Tally, progress: Progress) -> None:

@@ -12,10 +12,11 @@ from camreport.errors import InputError, ModelError, suggestion
 from camreport.files import locked
 from camreport.images.inputs import InputFile, printable, read_file
 from camreport.images.pixels import decode
-from camreport.messages.progress import Notify, Progress
+from camreport.messages.progress import Measuring, Notify, Progress, unseen
 from camreport.pipeline.prepare import (
     Prepared,
     changes_of,
+    known_regions,
     prepare,
     resolve_classes,
     resolve_quantity,
@@ -43,6 +44,7 @@ def run(
     found: Callable[[int], None] = lambda count: None,
     progress: Progress = lambda count: None,
     notify: Notify = lambda message: None,
+    measuring: Measuring = unseen,
     limits: "ShardLimits | None" = None,
     **options: Unpack[SettingsDict],
 ) -> "Summary":
@@ -59,6 +61,8 @@ def run(
         progress: called with the number of newly finished inputs; fractional within one input.
         notify: called with each warning, and with the reason for each skipped method, before
             computation starts.
+        measuring: called once the maps are computed, with the number of passes over one image that
+            the evidence takes; it returns what is told of finished passes.
         limits: how the run is cut into shards; the device's if None.
         options: fields of ``Settings``; they override those of ``settings``.
 
@@ -78,7 +82,9 @@ def run(
     settings, folder = prepared.settings, prepared.out
     loaded, request = _load_and_resolve(prepared, notify)
     with locked(folder):
-        summary = compute(loaded, prepared.files, folder, request, progress, notify, limits)
+        summary = compute(
+            loaded, prepared.files, folder, request, progress, notify, measuring, limits
+        )
         render_gallery(folder, layout=settings.layout, language=settings.language)
         if summary.changed:
             remove_exports(folder)
@@ -100,7 +106,7 @@ def changed(settings: Settings, options: SettingsDict) -> Settings:
 
 
 def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel, Request]":
-    """Load the model and resolve the options that need it: layers, classes, labels.
+    """Load the model and resolve the options that need it: layers, classes, labels, regions.
 
     Raises:
         CamReportError: as for ``run``.
@@ -114,6 +120,7 @@ def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel,
     quantity = resolve_quantity(settings.quantity, loaded.class_names)
     targets = resolve_classes(settings.classes, loaded.class_names)
     truth = right_classes(settings, files, loaded.class_names, notify)
+    regions = known_regions(prepared, loaded.class_names, loaded.preprocessing, notify)
     if loaded.warning:
         notify(f"warning: {loaded.warning}")
     model = settings.model if isinstance(settings.model, str) else loaded.name
@@ -127,6 +134,7 @@ def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel,
         targets=targets,
         quantity=quantity,
         labels=truth,
+        regions=regions,
         command=printable(command),
     )
     return loaded, request

@@ -8,6 +8,7 @@ CamReportError
 ├── LayerError      a layer address
 ├── ClassError      a class index, class name or target
 ├── MethodError     a method name or what a method was given
+├── MetricError     a metric's name or what a metric was given
 └── ResultsError    a results folder that cannot be read
 
 Messages follow ``<argument>: expected <rule>, got <value>. <What to do next.>``
@@ -47,6 +48,10 @@ class ClassError(CamReportError):
 
 class MethodError(CamReportError):
     """A method name is unknown, or its arguments do not fit together."""
+
+
+class MetricError(CamReportError):
+    """A metric's name is unknown, or its arguments do not fit together."""
 
 
 class ResultsError(CamReportError):

@@ -60,7 +60,7 @@ WITHOUT_TORCH = [
     (("run",), "input: expected an image, a folder or a pattern, got none"),
     (("run", "-o", "out"), "input: expected an image, a folder or a pattern, got none"),
     (("render",), "out: expected a value, got none"),
-    (("rnu",), "command: expected one of run, render, export, layers, methods, got 'rnu'. Did you"),
+    (("rnu",), "command: expected one of run, render, export, layers, methods, metrics, got 'rnu'"),
     ((*RUN, "--opcaity", "1"), "option: expected one of camreport run, got '--opcaity'"),
     ((*RUN, "--laguage", "zh"), "Did you mean '--lang'?"),
     ((*RUN, "--lang", "fr"), "lang: expected en or zh, got 'fr'."),
@@ -298,7 +298,7 @@ def test_torch_is_not_imported_before_there_is_something_to_compute(
     demo: Path, tmp_path: Path, command: Command, mine: Path
 ) -> None:
     out = str(shutil.copytree(demo, tmp_path / "demo"))
-    right = ["--help", "-h", "run --help", "render --help", "--version", "methods"]
+    right = ["--help", "-h", "run --help", "render --help", "--version", "methods", "metrics"]
     commands = [(words.split(), 0) for words in right] + [(["render", out], 0), ([], 2)]
     commands += [(list(words), 2) for words, _ in WITHOUT_TORCH]
     finished = subprocess.run(

@@ -14,7 +14,7 @@ from helpers.command import CAT, Command, failing
 
 from camreport.errors import CamReportError
 from camreport.methods import METHODS
-from camreport.pipeline import local as pipeline
+from camreport.pipeline import missing as pipeline
 from camreport.pipeline.shard import Shard
 from camreport.results.reader import load_results
 from camreport.settings import Settings

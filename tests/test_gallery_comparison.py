@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 import camreport
 from camreport.insight.cache import numbered_images
-from camreport.insight.resampling import resampled
+from camreport.metrics.grids import resampled
 from camreport.report.heatmap import (
     ZERO,
     QuantisedCam,
@@ -163,7 +163,7 @@ def test_agreement_equals_scipy_and_numpy_on_the_common_grid(open_report: Open, 
     for shown, (a, b) in zip(rows.values(), pairs, strict=True):
         cams = [cam_of(results, PINS[place]) for place in (a, b)]
         one, other = (
-            np.round(resampled(np.maximum(shares(cam, cam.levels.astype(float)), 0), 14), 5)
+            np.round(resampled(np.maximum(shares(cam, cam.levels.astype(float)), 0), 14, 14), 5)
             for cam in cams
         )
         expected = float(spearmanr(one.ravel(), other.ravel()).statistic)

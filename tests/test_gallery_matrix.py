@@ -12,8 +12,8 @@ from helpers.report_cells import cell, ready, show
 from playwright.sync_api import Page
 
 import camreport
-from camreport.insight.resampling import resampled
 from camreport.methods import METHODS
+from camreport.metrics.grids import resampled
 from camreport.results.reader import load_results
 
 pytestmark = [
@@ -234,7 +234,7 @@ def levels(cam: np.ndarray, signed: bool = False) -> np.ndarray:
     """Return the positive part of what is drawn of a map in 8 bits, on the common grid."""
     drawn = cam if signed else np.maximum(cam, 0)
     rounded = np.round(drawn / np.abs(drawn).max() * (127 if signed else 255))
-    return np.round(resampled(np.maximum(rounded, 0).astype(np.float64), 14), 3)
+    return np.round(resampled(np.maximum(rounded, 0).astype(np.float64), 14, 14), 3)
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:

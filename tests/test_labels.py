@@ -370,7 +370,7 @@ def test_an_index_beyond_the_models_classes_ends_before_anything_is_kept(tmp_pat
 
 
 def test_a_label_map_alone_explains_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ClassError, match="label_map: expected labels that it explains"):
+    with pytest.raises(ClassError, match="label_map: expected labels or regions that it explains"):
         camreport.run(INPUTS / "cat.jpg", tmp_path / "out", label_map="cat=0")
 
 

@@ -23,6 +23,7 @@ from camreport.methods.registry import (
     MASKED,
     NOISE,
     POOL_GRADIENT,
+    SHARED_MASKS,
 )
 
 every_method = pytest.mark.parametrize("key", METHODS)
@@ -83,6 +84,8 @@ def random_tensors(method: Method, *lead: int, seed: int = 1) -> list[Tensor | l
         ABLATED: lambda: [normal(2), normal(5, 2)],
         KEPT: lambda: [normal(12, 2)],
     }
+    if method.needs is SHARED_MASKS:
+        return [normal(7, 2), normal(4, 3, 7)]
     if method.needs is INPUT_GRADIENT:
         return [normal(3, 8, 6), normal(3, 8, 6), [normal(5, 4, 3), normal(2, 8, 6)]]
     return [activation, *further[method.needs]()]

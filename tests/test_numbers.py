@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from camreport.insight.numbers import AREA_GRID, GRID, MAX_ROWS, ShardNumbers, measure
-from camreport.insight.resampling import resampled
+from camreport.insight.numbers import MAX_ROWS, ShardNumbers, measure
+from camreport.metrics.grids import AREA_GRID, GRID, resampled
 from camreport.results.schema import MapKey
 from camreport.results.shards import Arrays
 
@@ -133,14 +133,14 @@ def test_a_map_of_differences_is_measured_from_its_least_value_up() -> None:
 @pytest.mark.parametrize("shape", [(14, 14), (27, 27), (55, 55), (28, 15), (224, 224)])
 def test_a_finer_map_is_averaged(shape: tuple[int, int]) -> None:
     cam = random_map(1, *shape)
-    np.testing.assert_allclose(resampled(cam, GRID), averaged(cam, GRID), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(resampled(cam, GRID, GRID), averaged(cam, GRID), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (6, 6), (7, 13), (2, 3)])
 def test_a_coarser_map_is_interpolated(shape: tuple[int, int]) -> None:
     cam = random_map(2, *shape)
     expected = interpolate(torch.from_numpy(cam)[None, None], (GRID, GRID), mode="bilinear")
-    np.testing.assert_allclose(resampled(cam, GRID), expected[0, 0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(resampled(cam, GRID, GRID), expected[0, 0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (13, 13), (27, 27), (55, 41)])
@@ -148,7 +148,7 @@ def test_a_coarser_map_is_interpolated(shape: tuple[int, int]) -> None:
 def test_where_is_the_map_on_the_common_grid_in_8_bits(method: str, shape: tuple[int, int]) -> None:
     cam = random_map(3, *shape)
     size = drawn_size(cam)
-    values = resampled(size, GRID) if min(shape) < GRID else averaged(size, GRID)
+    values = resampled(size, GRID, GRID) if min(shape) < GRID else averaged(size, GRID)
     found = one_map(method, cam).where[0, 0]
     assert found.dtype == np.uint8
     np.testing.assert_allclose(found, values * 255, rtol=0, atol=0.5 + 1e-4)
@@ -203,7 +203,7 @@ def test_maps_of_different_grids_are_compared_as_they_are_drawn(
     shapes: tuple[tuple[int, int], tuple[int, int]],
 ) -> None:
     one, other = (random_map(seed, *shape) for seed, shape in enumerate(shapes))
-    sizes = [resampled(drawn_size(one), GRID), resampled(drawn_size(other), GRID)]
+    sizes = [resampled(drawn_size(each), GRID, GRID) for each in (one, other)]
     found, _ = compared(one, other, ("grad_cam", "hires_cam"))
     assert found == pytest.approx(spearman(*sizes), abs=2e-4), "ranks are of 60,000 levels"
 

@@ -15,6 +15,7 @@ from camreport import explain
 from camreport.engine.cost import Cost
 from camreport.methods import METHODS
 from camreport.methods.registry import PASSES, SHARED
+from camreport.metrics.effect import MASKS
 
 SMOOTHED = [key for key, method in METHODS.items() if method.supports_smoothing]
 PLACES = {"2": 2, "3": 4}
@@ -271,6 +272,9 @@ def test_costs_are_the_passes_that_were_made(monkeypatch, passes, smooth):
     if passes in further and len(smoothing) < len(keys):
         expected[passes] = further[passes]
     found = {name: (cost.forwards, cost.backwards) for name, cost in e.costs.items()}
+    if passes == "shared_masks":
+        assert found.pop(passes) == (made["forwards"] - 1, 0)
+        assert e.costs[passes].variants == 2 * MASKS == made["images"] - 2
     if passes == "masked":
         assert found.pop(passes) == (made["forwards"] - 1, 0)
         assert e.costs[passes].variants == 2 * CHANNELS * len(keys)

@@ -9,9 +9,9 @@ import pytest
 from camreport.errors import ResultsError
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import message
+from camreport.results.costs import Cost, TotalCost
 from camreport.results.schema import (
     ClassEntry,
-    Cost,
     FileFacts,
     Fusion,
     ImageEntry,
@@ -24,7 +24,6 @@ from camreport.results.schema import (
     Sidecar,
     Skip,
     Structure,
-    TotalCost,
     Totals,
     check_schema,
 )
@@ -134,7 +133,7 @@ def test_an_optional_field_that_is_not_there_is_left_out_of_the_json() -> None:
 def test_fields_of_a_later_version_are_passed_over() -> None:
     """So that what only adds something needs no new schema."""
     content = MANIFEST.to_json()
-    content["evidence"] = {"metrics": []}
+    content["clusters"] = {"sizes": []}
     content["images"][0]["clusters"] = [1]
     assert Manifest.from_json(content, "manifest.json") == MANIFEST
 

@@ -19,7 +19,7 @@ from camreport.images.inputs import find_images
 from camreport.images.loading import decode_ahead
 from camreport.methods import resolve_methods
 from camreport.models import LoadedModel, load_model
-from camreport.pipeline import local
+from camreport.pipeline import missing
 from camreport.pipeline.run_plan import (
     Request,
     RunPlan,
@@ -31,6 +31,7 @@ from camreport.pipeline.run_plan import (
     request_layers,
 )
 from camreport.pipeline.shard import Shard, compute_shard, in_order
+from camreport.results.writer import ResultsWriter
 from camreport.settings import Settings
 
 GRADIENT, PERTURBATION = ("grad_cam", "layer_cam", "eigen_cam"), ("score_cam", "ablation_cam")
@@ -214,7 +215,7 @@ def test_an_error_of_the_writing_thread_ends_the_run(
     def refuse(*_given: object) -> None:
         raise OutputError("output: no")
 
-    monkeypatch.setattr(local.ResultsWriter, "commit", refuse)
+    monkeypatch.setattr(ResultsWriter, "commit", refuse)
     model = tiny()
     with pytest.raises(OutputError, match="output: no"):
         run(write_images(photos, 30), tmp_path / "out", model, limits=BY_TWO)
@@ -224,14 +225,14 @@ def test_an_error_of_the_writing_thread_ends_the_run(
 def test_what_is_computed_is_written_when_a_later_shard_fails(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute = local.compute_shard
+    compute = missing.compute_shard
 
     def failing(*given: object, **options: object) -> Shard:
         if given[4] == 2:
             raise KeyboardInterrupt
         return compute(*given, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(local, "compute_shard", failing)
+    monkeypatch.setattr(missing, "compute_shard", failing)
     with pytest.raises(KeyboardInterrupt):
         run(photos, tmp_path / "out", limits=BY_TWO)
     assert sorted(shards_of(tmp_path / "out")) == ["shard-000000.npz", "shard-000001.npz"]

@@ -163,7 +163,7 @@ def test_hostile_names_show_as_text_and_stay_apart(open_report: Open, report: Pa
     assert words[2].startswith(NAMES[4])
     assert words[2].endswith("· true")
     go(page, f"#v=matrix&i={RIGHT}&lang=zh", "matrix")
-    until(page, "document.querySelector('.truth h3').textContent.includes('与概率次高的')")
+    until(page, "document.querySelector('.truth h3').textContent.includes('与概率第二高的类别')")
     assert page.locator("#view img[src=x]").count() == 0
 
 

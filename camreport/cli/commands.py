@@ -261,6 +261,17 @@ def methods() -> None:
     console.table(rows)
 
 
+@cli.command()
+def metrics() -> None:
+    """List the questions of the evidence: key, question, range, cost, source."""
+    from camreport.metrics import METRICS
+
+    rows = [("key", "question", "range", "cost", "source")] + [
+        (m.key, str(m.question), str(m.range), str(m.cost), m.source) for m in METRICS.values()
+    ]
+    console.table(rows)
+
+
 def main() -> NoReturn:
     """Run the command line and exit with the codes above."""
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 gets escapes, no crash

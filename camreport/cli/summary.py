@@ -9,8 +9,8 @@ from camreport.cli.console import result
 
 if TYPE_CHECKING:
     from camreport.pipeline.records import Summary
+    from camreport.results.costs import TotalCost
     from camreport.results.reader import Results
-    from camreport.results.schema import TotalCost
 
 MAX_LISTED = 10
 """Most lines of predictions, classes or failures that are printed."""

@@ -4,10 +4,11 @@ model ─▶ Draft (checked, no pass) ─▶ first forward ─▶ Plan ─▶ pa
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Protocol, Self, runtime_checkable
 
 import torch
@@ -22,6 +23,7 @@ from camreport.engine.passes import PASSES, Passes, passes_of
 from camreport.engine.plan import Options, Plan, Skip, make_draft
 from camreport.engine.probe import ONE_IMAGE_TOO_MUCH, checked_draft, make_plan
 from camreport.engine.targets import Targets, as_indices, choose_targets, of_rows
+from camreport.engine.variants import Finished, Make, variant_logits
 from camreport.errors import LayerError, MemoryLimitError, ModelError
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message
@@ -31,6 +33,7 @@ from camreport.network.address import Layer
 from camreport.network.checks import check_module
 from camreport.network.choose import choose_layers, nearest_layers
 from camreport.network.memory import BatchTooLarge, is_out_of_memory
+from camreport.network.scrambled import scrambled
 from camreport.network.state import (
     device_of,
     full_precision,
@@ -323,6 +326,43 @@ class Explainer:
         few._entered, few._depth = ExitStack(), 0
         return few
 
+    def resized(self, height: int, width: int) -> "Explainer":
+        """Return an explainer of the same maps for images of another size.
+
+        Raises:
+            LayerError, MethodError, ModelError, MemoryLimitError: as for a new one; and whatever
+                the model's own code raises about images of this size.
+        """
+        options, scale = self.draft.options, height * width / prod(self._shape[-2:])
+        return Explainer(
+            self._module,
+            self.draft.layers,
+            [method.key for method in options.methods],
+            quantity=options.quantity,
+            gamma=options.gamma,
+            stages=options.stages,
+            smooth=options.smooth,
+            seed=options.seed,
+            output=self.plan.output,
+            activation=self.plan.activation,
+            input_shape=(self._shape[0], height, width),
+            batch_size=self._asked_size and max(1, int(self._asked_size / scale)),
+            limits=self._limits,
+        )
+
+    @contextmanager
+    def scrambled(self, seed: int) -> Iterator[None]:
+        """Permute every weight tensor within itself until the block ends; see ``scrambled``.
+
+        Args:
+            seed: random seed of the permutations.
+
+        Raises:
+            FixedWeightsError: the network has no weights that can be permuted.
+        """
+        with self, scrambled(self._module, seed):
+            yield
+
     @property
     def plan(self) -> Plan:
         """What is computed and how; made from a noise image if no image has been explained yet."""
@@ -411,6 +451,41 @@ class Explainer:
                 self._sizes.fail(size)  # outside the handler: the failed batch is freed
                 give_back_cached(device_of(self._module, images))
         return join(parts)
+
+    def variant_logits(
+        self, count: int, make: Make, *, progress: Finished = _silent
+    ) -> tuple[Tensor, Cost]:
+        """Run changed images, made chunk by chunk within the byte budget, without gradients.
+
+        A chunk that does not fit into memory is halved.
+
+        Args:
+            count: number of changed images.
+            make: makes those of a slice of ``range(count)``, ``(m, 3, H, W)``, preprocessed.
+            progress: called with the number of further finished images.
+
+        Returns:
+            their logits ``(count, num_classes)`` on the model's device, and the passes.
+
+        Raises:
+            ModelError: no logits.
+            MemoryLimitError: a single image does not fit into memory.
+        """
+        started, plan = time.perf_counter(), self.plan
+        sizes = self._module, plan, self._limits
+        try:
+            with self, torch.inference_mode(False), full_precision(self.device):
+                logits, cost = variant_logits(*sizes, count, make, progress)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+        return logits, cost + Cost(seconds=time.perf_counter() - started)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model."""
+        return device_of(self._module)
 
     def _batch(
         self,

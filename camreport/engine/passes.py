@@ -8,10 +8,19 @@ from camreport.engine.batch import Batch, Maps
 from camreport.engine.copies import averaged_maps, noise_maps, uses_copies
 from camreport.engine.cost import Cost
 from camreport.engine.guided import guided_maps
+from camreport.engine.masks import measured_maps
 from camreport.engine.perturbation import masked_maps, tail_maps
 from camreport.engine.plan import Plan
 from camreport.methods import Method
-from camreport.methods.registry import ABLATED, GRADIENT, GUIDED, LOOK_ALIKES, MASKED, NOISE
+from camreport.methods.registry import (
+    ABLATED,
+    GRADIENT,
+    GUIDED,
+    LOOK_ALIKES,
+    MASKED,
+    NOISE,
+    SHARED_MASKS,
+)
 
 COPIES = "smoothing_copies"
 """Name of the passes over changed copies of the images, which smoothing needs."""
@@ -47,6 +56,7 @@ PASSES = (
     Passes(GUIDED.passes, guided_maps),
     Passes(MASKED.passes, masked_maps),
     Passes(ABLATED.passes, tail_maps),
+    Passes(SHARED_MASKS.passes, measured_maps),
 )
 
 

@@ -4,7 +4,7 @@ The variants of all images of a batch are processed in chunks of a fixed byte bu
 masks are never all in memory at once. One pass of a variant gives the scores of every class.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self, TypeVar
@@ -18,12 +18,13 @@ from camreport.engine.cost import Cost
 from camreport.engine.forward import ForwardPass
 from camreport.engine.plan import CheckedTail
 from camreport.engine.score import scores
+from camreport.engine.variants import in_chunks, logits_without_gradients, slices
 from camreport.methods import Method
-from camreport.methods.registry import ABLATED, KEPT, MASKED
+from camreport.methods.registry import ABLATED, KEPT, MASKED, SHARED_MASKS
+from camreport.metrics.effect import MASKS
 from camreport.network.graph import Entry, Tail, whole_model
 from camreport.network.logits import logits_of
 from camreport.network.memory import is_out_of_memory
-from camreport.network.state import forward_without_gradients
 from camreport.network.trace import counted_bytes
 
 Result = TypeVar("Result")
@@ -64,6 +65,8 @@ def tail_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[
 def variants_of(method: Method, activation: Tensor) -> int:
     """Return how many variants a method needs at a layer, for all images together."""
     count, channels, height, width = activation.shape
+    if method.needs is SHARED_MASKS:
+        return count * MASKS
     if method.needs is KEPT:
         return count * height * width
     return count * channels if method.needs in (MASKED, ABLATED) else 0
@@ -242,7 +245,7 @@ def _only_positions(entry: Entry, values: Tensor) -> Tensor | None:
     columns = (inner - empty).view(*values.shape[:2], -1).permute(2, 0, 1)  # (h * w, N, C)
     weight = linear.weight.view(len(linear.weight), values.shape[1], -1)  # (O, C, h * w)
     parts = [  # few rows at a time, so that sorting them by position stays in the cache
-        columns @ weight[rows].permute(2, 0, 1).contiguous().mT for rows in _slices(len(weight), 64)
+        columns @ weight[rows].permute(2, 0, 1).contiguous().mT for rows in slices(len(weight), 64)
     ]
     kept: Tensor = torch.cat(parts, -1).transpose(0, 1) + linear(empty)
     return kept
@@ -293,7 +296,7 @@ def _scores_of_variants(
         read: reads the scores from the logits.
     """
     found = read.empty(variants)
-    for images in _slices(len(found), tail.chunk):
+    for images in slices(len(found), tail.chunk):
         rows = torch.arange(images.start, images.stop, device=found.device)
 
         def keep(part: slice, images: slice = images, rows: Tensor = rows) -> None:
@@ -302,7 +305,7 @@ def _scores_of_variants(
             found[images, part] = read.of(logits.view(len(rows), size, -1), images)
             batch.counter.add(len(logits))
 
-        _in_chunks(variants, max(1, tail.chunk // len(rows)), keep)
+        in_chunks(variants, max(1, tail.chunk // len(rows)), keep, found.device)
     return found
 
 
@@ -318,11 +321,7 @@ def _masked_scores(batch: Batch, method: Method, point: str) -> Tensor:
     count, channels = values.shape[:2]
     flat = values.flatten(0, 1)  # (N * C, h, w)
     live = (flat.amax((-2, -1)) > flat.amin((-2, -1))).nonzero().squeeze(1)
-    forward = forward_without_gradients(batch.module)
-
-    def model(images: Tensor) -> Tensor:
-        return logits_of(forward(images), len(images), plan.output, plan.activation)
-
+    model = logits_without_gradients(batch.module, plan)
     read = _Scores(batch, method.weighs_by)
     blank = model(torch.zeros_like(inputs[:1]))
     found = read.empty(channels)
@@ -340,7 +339,8 @@ def _masked_scores(batch: Batch, method: Method, point: str) -> Tensor:
         found[own] = scores(logits[:, None], logits, *of_rows)[:, 0]
         batch.counter.add(len(own))
 
-    _in_chunks(len(live), batch.limits.images_of(inputs.device, plan.bytes_per_image), keep)
+    chunk = batch.limits.images_of(inputs.device, plan.bytes_per_image)
+    in_chunks(len(live), chunk, keep, inputs.device)
     return found.view(count, channels, -1)
 
 
@@ -377,23 +377,3 @@ def _agrees(found: Tensor, logits: Tensor) -> bool:
         return False
     scale = float(logits.nan_to_num(posinf=0, neginf=0).abs().max())
     return bool(torch.isclose(found, logits, rtol=0, atol=1e-4 * scale, equal_nan=True).all())
-
-
-def _in_chunks(length: int, chunk: int, run: Callable[[slice], None]) -> None:
-    """Call ``run`` with successive slices of a range, with smaller ones if memory runs out."""
-    start = 0
-    while start < length:
-        part = slice(start, min(start + chunk, length))
-        try:
-            run(part)
-        except (MemoryError, RuntimeError) as error:
-            if chunk == 1 or not is_out_of_memory(error):
-                raise
-            chunk = max(1, min(chunk, length) // 2)
-        else:
-            start = part.stop
-
-
-def _slices(length: int, step: int) -> Iterator[slice]:
-    for start in range(0, length, step):
-        yield slice(start, min(start + step, length))

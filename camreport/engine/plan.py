@@ -27,6 +27,7 @@ from camreport.methods.registry import (
     KEPT,
     POOL_GRADIENT,
 )
+from camreport.metrics.effect import mask_grid
 from camreport.network.address import Layer
 from camreport.network.choose import ALEXNET_LAYERS, is_alexnet
 from camreport.network.graph import FollowedModel, Head, Tail, find_head, follow
@@ -243,6 +244,12 @@ class Plan:
         """How the logits become probabilities: ``softmax``, ``sigmoid`` or ``none``."""
         return self.capture.activation
 
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of the cells that shared masks cover."""
+        last = [self.shapes[name] for name in self.layers][-1]
+        return mask_grid((self.input_shape[-2], self.input_shape[-1]), (last[-2], last[-1]))
+
     def points_by_layer(self, method: Method) -> Mapping[str, str]:
         """Return the hook points at which a method is computed, by the layer's name."""
         return self.hook_points[method.key]
@@ -269,6 +276,8 @@ class Plan:
             return prod(self.input_shape[1:]) * len(names)
         if method.grid == "input":
             return prod(self.input_shape) * len(names)
+        if method.grid == "cells":
+            return prod(self.cells) * len(names)
         shapes = [self.shapes[name] for name in names]
         values = sum(prod(shape) if method.per_channel else prod(shape[1:]) for shape in shapes)
         if method.fuses and len(self.points(method)) > 1:

@@ -144,7 +144,7 @@ def _variants_per_image(
 ) -> int:
     """Return the number of variants of one image that perturbation methods run."""
     return sum(
-        variants_of(method, forward.activations[point][:1])
+        variants_of(method, forward.activations.get(point, forward.inputs)[:1])
         for method in methods
         if method.needs.perturbs
         for point in dict.fromkeys(hook_points[method.key].values())

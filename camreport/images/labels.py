@@ -71,7 +71,7 @@ def true_classes(
     else:
         find = partial(_find, names=names, label_map=label_map or {})
         words = dict(_from_table(Path(labels), files, find))
-    classes = {w: _classes(w, names, label_map or {}) for w in dict.fromkeys(words.values())}
+    classes = {w: meant_classes(w, names, label_map or {}) for w in dict.fromkeys(words.values())}
     for index, word in words.items():
         if not classes[word]:
             raise ClassError(_unknown(files[index].name, str(word), labels, words.values(), names))
@@ -115,6 +115,28 @@ def read_label_map(text: str, names: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
+def meant_classes(
+    word: str | int, names: Sequence[str], label_map: LabelMap, argument: str = "labels"
+) -> tuple[int, ...]:
+    """Return the model's classes that a label means; none if the model does not have it.
+
+    Args:
+        word: a name or an index.
+        names: the model's class names.
+        label_map: labels of another vocabulary, and the model's classes that each means.
+        argument: the argument's name at the start of an error message.
+
+    Raises:
+        ClassError: it can mean more than one class.
+    """
+    if word in label_map:
+        return tuple(label_map[str(word)])
+    if isinstance(word, int):
+        return (word,) if word >= 0 and (not names or word < len(names)) else ()
+    index = find_class(word, names, argument)
+    return () if index is None else (index,)
+
+
 def _range(meant: str, names: Sequence[str]) -> list[int]:
     """Return the indices that a name, an index or a range such as ``281-285`` means.
 
@@ -134,17 +156,8 @@ def _range(meant: str, names: Sequence[str]) -> list[int]:
     return list(range(int(first), int(last) + 1))
 
 
-def _classes(word: str | int, names: Sequence[str], label_map: LabelMap) -> tuple[int, ...]:
-    if word in label_map:
-        return tuple(label_map[str(word)])
-    if isinstance(word, int):
-        return (word,) if word >= 0 and (not names or word < len(names)) else ()
-    index = find_class(word, names, "labels")
-    return () if index is None else (index,)
-
-
 def _find(word: str, names: Sequence[str], label_map: LabelMap) -> int | None:
-    return next(iter(_classes(word, names, label_map)), None)
+    return next(iter(meant_classes(word, names, label_map)), None)
 
 
 def _unknown(

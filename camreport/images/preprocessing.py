@@ -208,6 +208,11 @@ class Preprocessing:
             bottom=(offset[1] + self.size[0]) * y,
         )
 
+    def seen_part(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return left, top, right and bottom of ``seen_box`` as fractions of the image."""
+        box = self.seen_box(width, height)
+        return box.left / width, box.top / height, box.right / width, box.bottom / height
+
     def apply(self, image: Image.Image) -> NDArray[np.float32]:
         """Return the model input of an RGB image, float32 ``(3, H, W)``, standardised.
 

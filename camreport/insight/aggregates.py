@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.insight.cache import numbered_images, possible_keys
-from camreport.insight.numbers import GRID, Pair, ShardNumbers
+from camreport.insight.numbers import Pair, ShardNumbers
 from camreport.methods import METHODS
+from camreport.metrics.grids import GRID
 from camreport.results.reader import Results
 from camreport.results.schema import ImageEntry, MapKey
 

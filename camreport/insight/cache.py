@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from camreport.errors import ResultsError
 from camreport.files import write
-from camreport.insight.numbers import GRID, ShardNumbers, map_keys, measure
+from camreport.insight.numbers import ShardNumbers, map_keys, measure
 from camreport.methods import METHODS
+from camreport.metrics.grids import GRID
 from camreport.results.reader import Results
 from camreport.results.schema import FUSED, INPUT, ImageEntry, Manifest, MapKey
 from camreport.results.shards import (

@@ -59,7 +59,7 @@ def _columns(numbers: ShardNumbers, layer: str, repeats: Collection[str]) -> dic
         "overlap": _median_of_pairs(numbers, numbers.overlap, pairs),
         "margin": numbers.margin,
     }
-    return {name: _rounded(values) for name, values in columns.items()}
+    return {name: rounded(values) for name, values in columns.items()}
 
 
 def _median_of_pairs(
@@ -76,5 +76,6 @@ def _median_of_pairs(
     return median
 
 
-def _rounded(values: NDArray[np.float32]) -> Column:
+def rounded(values: NDArray[np.float32]) -> Column:
+    """Return numbers with three digits after the point, None in place of NaN."""
     return [round(value, DIGITS) if np.isfinite(value) else None for value in values.tolist()]

@@ -48,6 +48,7 @@ class Place:
         rows: axis of the rows of a table of maps.
         columns: axis of its columns.
         query: which images are shown.
+        sort: the number that they are ordered by, and ``.up`` or ``.down``.
     """
 
     view: View
@@ -57,6 +58,7 @@ class Place:
     rows: Literal["layer", "method", "class", "image"] | None = None
     columns: Literal["layer", "method", "class", "image"] | None = None
     query: str | None = None
+    sort: str | None = None
 
 
 @dataclass(frozen=True)

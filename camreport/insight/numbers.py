@@ -13,20 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.insight.drawn import drawn
-from camreport.insight.resampling import enlarged, resampled
 from camreport.methods import METHODS, Method
+from camreport.metrics.extent import area_above_half
+from camreport.metrics.grids import AREA_GRID, GRID, resampled
+from camreport.metrics.ranks import average_ranks
 from camreport.results.reader import probabilities
 from camreport.results.schema import LOGITS, TARGETS, MapKey
 from camreport.results.shards import Arrays
-
-GRID = 14
-"""Cells of a side of the common grid on which maps are averaged and compared."""
-
-AREA_GRID = 56
-"""Least number of cells of a side of the grid on which areas are measured."""
-
-HALF = 0.5
-"""Fraction of a map's maximum from which a position belongs to the map's area."""
 
 TOP_CELLS = GRID * GRID // 5
 """Number of cells of the highest fifth of a map on the common grid."""
@@ -260,13 +253,9 @@ def _few(
     # The sign of a colour says nothing; elsewhere a negative value speaks against the class.
     sizes = np.abs(values) if in_colours else np.maximum(values, 0, out=values)
     peaks = sizes.max((-2, -1))
-    sides = (max(AREA_GRID, side) for side in values.shape[-2:])
-    spread = enlarged(values, *sides)
-    strong = (np.abs(spread) if in_colours else spread) >= np.expand_dims(peaks * HALF, (-2, -1))
-    # A narrow peak can lie between the positions: its map is not empty.
-    areas = np.maximum(strong.mean((-2, -1)), 1 / np.prod(strong.shape[-2:]))
+    areas = area_above_half(values, peaks)
     areas = np.where(peaks > 0, areas, np.where(finite, 0, np.nan))
-    grid = resampled(sizes, GRID) / np.expand_dims(np.where(peaks > 0, peaks, 1), (-2, -1))
+    grid = resampled(sizes, GRID, GRID) / np.expand_dims(np.where(peaks > 0, peaks, 1), (-2, -1))
     return areas.astype(np.float32), grid
 
 
@@ -286,18 +275,8 @@ class _Ranked:
     def of(cls, grid: NDArray[np.float64]) -> "_Ranked":
         """Rank the cells of maps ``(n, K, 14, 14)``; equal cells share their average rank."""
         levels = np.floor(grid * LEVELS + 0.5).astype(np.uint16).reshape(*grid.shape[:2], -1)
-        order = np.argsort(levels, -1, kind="stable")
-        ordered = np.take_along_axis(levels, order, -1)
-        places = np.arange(levels.shape[-1])
-        steps = ordered[..., 1:] != ordered[..., :-1]
-        first, last = np.zeros_like(order), np.full_like(order, places[-1])
-        first[..., 1:] = np.where(steps, places[1:], 0)
-        last[..., :-1] = np.where(steps, places[:-1], places[-1])
-        first = np.maximum.accumulate(first, -1)
-        last = np.minimum.accumulate(last[..., ::-1], -1)[..., ::-1]
-        ranks = np.empty(levels.shape, np.float32)
-        np.put_along_axis(ranks, order, (first + last - places[-1]).astype(np.float32), -1)
-        least = np.maximum(ordered[..., -TOP_CELLS], 1)
+        ranks = (2 * average_ranks(levels) - (levels.shape[-1] + 1)).astype(np.float32)
+        least = np.maximum(np.sort(levels, -1)[..., -TOP_CELLS], 1)
         return cls(ranks, (levels >= least[..., None]).astype(np.float32))
 
 

@@ -6,7 +6,7 @@ classes in those passes, ``(..., passes, K)``, and return a map for each class.
 
 from typing import TYPE_CHECKING
 
-from camreport.methods.registry import ABLATED, KEPT, MASKED, method
+from camreport.methods.registry import ABLATED, KEPT, MASKED, SHARED_MASKS, method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,6 +187,41 @@ def recipro_cam(activation: "Tensor", kept: "Tensor") -> "Tensor":
         tensor([[[1., 3.]]])
     """
     return kept.mT.reshape(*kept.mT.shape[:-1], *activation.shape[-2:])
+
+
+@method(
+    "Measured effect",
+    SHARED_MASKS,
+    where="network",
+    values="signed",
+    grid="cells",
+    scope="network",
+    linear=True,
+    aliases=("measuredeffectmap",),
+)
+def measured(drops: "Tensor", fit: "Tensor") -> "Tensor":
+    """Fit to each cell of the picture what covering it takes from the class's score.
+
+    R = the least-squares fit of d_j = level + sum of R over the cells that mask j covers, with a
+    small ridge (``camreport.metrics.effect``), where d_j is how far the score falls under mask j.
+
+    Args:
+        drops: of the scores of K classes under M masks, ``(..., M, K)``.
+        fit: the solution, from drops to cells, ``(..., h, w, M)``.
+
+    Returns:
+        maps ``(..., K, h, w)``, in units of the score per cell, signed.
+
+    Source: Covert, Lundberg and Lee, Explaining by Removing, JMLR 2021 (linear fit to removed
+        parts, as LIME and KernelSHAP), https://arxiv.org/abs/2011.14878
+
+    Example:
+        >>> import torch
+        >>> measured(torch.tensor([[4.0], [6.0]]), torch.tensor([[[1.0, 0.0], [0.5, 0.5]]]))
+        tensor([[[4., 5.]]])
+    """
+    flat = drops.mT @ fit.flatten(-3, -2).mT  # (..., K, h * w)
+    return flat.reshape(*flat.shape[:-1], *fit.shape[-3:-1])
 
 
 def _combine(weight: "Tensor", activation: "Tensor") -> "Tensor":

@@ -62,9 +62,13 @@ GUIDED = Requirement("guided", "guided")
 MASKED = Requirement("masked", "masked", perturbs=True)
 ABLATED = Requirement("ablated", "tail", perturbs=True)
 KEPT = Requirement("kept", "tail", perturbs=True)
+SHARED_MASKS = Requirement("shared_masks", "shared_masks", perturbs=True, random=True)
 
 PASSES = tuple(
-    dict.fromkeys(need.passes for need in (GRADIENT, LOOK_ALIKES, NOISE, GUIDED, MASKED, ABLATED))
+    dict.fromkeys(
+        need.passes
+        for need in (GRADIENT, LOOK_ALIKES, NOISE, GUIDED, MASKED, ABLATED, SHARED_MASKS)
+    )
 )
 """Kinds of passes, in the order in which they run."""
 
@@ -79,7 +83,7 @@ class Method:
         name: as its paper writes it.
         needs: what it is computed from.
         where: the layers at which it makes sense, a name among the messages ``methods.layers``.
-        grid: of a map: the ``layer``'s or the ``input``'s.
+        grid: of a map: the ``layer``'s, the ``input``'s, or the ``cells`` of the shared masks.
         values: ``positive`` values are evidence and drawn; ``signed``: negative ones too, as
             evidence against the class; ``relative``: only differences within a map mean
             something, so it is drawn from its smallest value up.
@@ -105,7 +109,7 @@ class Method:
     needs: Requirement
     _: KW_ONLY
     where: str = "any"
-    grid: Literal["layer", "input"] = "layer"
+    grid: Literal["layer", "input", "cells"] = "layer"
     values: Literal["positive", "signed", "relative"] = "positive"
     scope: Literal["layer", "network"] = "layer"
     per_class: bool = True
@@ -149,11 +153,11 @@ class Method:
 
     @property
     def family(self) -> Literal["gradient", "activation", "perturbation", "network"]:
-        """What tables group it by: the whole network, changed inputs, no gradient, or gradients."""
-        if self.scope == "network":
-            return "network"
+        """What tables group it by: changed inputs, the whole network, no gradient, or gradients."""
         if self.needs.perturbs:
             return "perturbation"
+        if self.scope == "network":
+            return "network"
         return "activation" if self.needs in (ACTIVATION, HEAD) else "gradient"
 
     @property

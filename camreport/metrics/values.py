@@ -1,5 +1,6 @@
 """What a metric returns: numbers, and why some of them are undefined."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
@@ -28,6 +29,8 @@ class Undefined(IntEnum):
     """The region lies outside the part of the photograph that the model sees."""
     CLASS_CHANGED = 8
     """Every changed copy of the image has another most probable class."""
+    FIXED_WEIGHTS = 9
+    """The network has no weights that can be permuted."""
 
 
 @dataclass(frozen=True)
@@ -58,3 +61,22 @@ class Values:
         if np.isnan(values[reasons == Undefined.DEFINED]).any():
             raise ValueError("numbers: expected a reason for each NaN.")
         return cls(values, reasons)
+
+    def of_shape(self, shape: tuple[int, ...]) -> Self:
+        """Return the numbers repeated along axes of length 1 until they have a shape."""
+        return type(self)(
+            np.broadcast_to(self.numbers, shape), np.broadcast_to(self.reasons, shape)
+        )
+
+    def unless(self, *undefined: tuple[Undefined, ArrayLike]) -> Self:
+        """Return the numbers without those at further undefined places, whose reasons count."""
+        earlier = ((reason, self.reasons == reason) for reason in Undefined if reason)
+        return type(self).of(self.numbers, *undefined, *earlier)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the numbers of several parts one after the other, along the first axis."""
+        return cls(
+            np.concatenate([part.numbers for part in parts]),
+            np.concatenate([part.reasons for part in parts]),
+        )

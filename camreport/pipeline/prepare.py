@@ -1,7 +1,7 @@
 """Checks of a run's settings and inputs that do not need torch."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -9,12 +9,21 @@ from typing import cast
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.images.classes import find_class, read_class_names
 from camreport.images.inputs import InputFile, find_images
-from camreport.images.labels import FOLDER, read_label_map, true_classes
+from camreport.images.labels import FOLDER, LabelMap, read_label_map, true_classes
 from camreport.images.preprocessing import Preprocessing, PreprocessingChanges
+from camreport.images.regions.entries import named
+from camreport.images.regions.find import (
+    FoundRegions,
+    find_regions,
+    mostly_unseen,
+    with_classes,
+)
+from camreport.images.regions.read import without_masks
+from camreport.images.regions.region import PhotoRegions
 from camreport.messages.progress import Notify
 from camreport.methods import Method, resolve_methods
 from camreport.results.reader import check_output
-from camreport.settings import Settings, check_checkpoint, check_model, split_list
+from camreport.settings import OFF, Settings, check_checkpoint, check_model, split_list
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,8 @@ class Prepared:
         methods: the methods of the settings, without repeats.
         class_names: the class names of the settings, read from their file; None if the settings
             have none, so that the model's own names are used.
+        regions: the regions of the files, with classes as the user calls them; None if the
+            settings have none.
     """
 
     settings: Settings
@@ -37,6 +48,7 @@ class Prepared:
     files: tuple[InputFile, ...]
     methods: tuple[Method, ...]
     class_names: Sequence[str] | None
+    regions: Mapping[int, FoundRegions] | None
 
 
 def prepare(
@@ -59,9 +71,11 @@ def prepare(
         resolve_classes(settings.classes, names)
         resolve_quantity(settings.quantity, names)
     check_output(folder, settings.overwrite)
-    files = tuple(find_images(listed, exclude=folder, notify=notify))
+    found = find_images(listed, exclude=folder, notify=notify)
+    files = without_masks(found, settings.regions)
     _check_labels(settings, files, names)
-    return Prepared(settings, listed, folder, files, methods, names)
+    regions = _find_regions(settings, files, names, notify)
+    return Prepared(settings, listed, folder, files, methods, names, regions)
 
 
 def check_loading(settings: Settings) -> None:
@@ -161,9 +175,68 @@ def right_classes(
     """
     if settings.labels is None:
         return {}
+    return true_classes(settings.labels, files, names, notify, _label_map(settings, names))
+
+
+def known_regions(
+    prepared: Prepared,
+    names: Sequence[str],
+    preprocessing: Preprocessing,
+    notify: Notify = lambda message: None,
+) -> dict[int, PhotoRegions] | None:
+    """Return the regions of the inputs with the model's classes, by the input's index.
+
+    Args:
+        prepared: the run.
+        names: the model's class names.
+        preprocessing: the model's.
+        notify: called with sentences about classes that the model does not have, and regions of
+            which it sees less than half.
+
+    Returns:
+        None if the settings have no regions.
+
+    Raises:
+        ClassError: as for ``with_classes``.
+    """
+    if prepared.regions is None:
+        return None
+    label_map = _label_map(prepared.settings, names)
+    regions = with_classes(prepared.regions, names, notify, label_map)
+    if hidden := mostly_unseen(regions, preprocessing):
+        files = named([prepared.files[index].name for index in hidden])
+        notify(
+            f"regions: the model sees less than half of a region in {len(hidden):,} images, whose "
+            f"edges are cut off: {files}"
+        )
+    return regions
+
+
+def _label_map(settings: Settings, names: Sequence[str]) -> LabelMap | None:
     given = settings.label_map
-    label_map = read_label_map(given, names) if isinstance(given, str) else given
-    return true_classes(settings.labels, files, names, notify, label_map)
+    return read_label_map(given, names) if isinstance(given, str) else given
+
+
+def _find_regions(
+    settings: Settings, files: Sequence[InputFile], names: Sequence[str] | None, notify: Notify
+) -> dict[int, FoundRegions] | None:
+    """Return the regions of the inputs, checked against the class names if these are given.
+
+    Raises:
+        InputError: as for ``find_regions``, or nothing is measured.
+        ClassError: as for ``with_classes``.
+    """
+    if settings.regions is None:
+        return None
+    if settings.evidence == OFF:
+        raise InputError(
+            "regions: expected evidence, which compares maps with regions, got evidence 'off'. "
+            "Leave one of the two out."
+        )
+    found = find_regions(settings.regions, files, notify)
+    if names:
+        with_classes(found, names, label_map=_label_map(settings, names))
+    return found
 
 
 def _check_labels(
@@ -175,8 +248,11 @@ def _check_labels(
         ClassError: the labels cannot be read, or are not among the class names.
     """
     labels = settings.labels
-    if settings.label_map and labels is None:
-        raise ClassError("label_map: expected labels that it explains, got none. Add --labels.")
+    if settings.label_map and labels is None and settings.regions is None:
+        raise ClassError(
+            "label_map: expected labels or regions that it explains, got none. Add --labels or "
+            "--regions."
+        )
     if names:
         right_classes(settings, files, names)
     elif isinstance(labels, Path) and not os.path.isfile(labels):
@@ -217,11 +293,12 @@ def _home(path: object, argument: str = "input") -> Path:
 
 def _at_home(settings: Settings) -> Settings:
     """Return settings with ``~`` expanded in their paths."""
-    labels, file = settings.labels, settings.checkpoint
+    labels, file, regions = settings.labels, settings.checkpoint, settings.regions
     if isinstance(labels, str | Path):
         labels = FOLDER if str(labels) == FOLDER else _home(labels)
     file = None if file is None else _home(file, "checkpoint")
-    return replace(settings, labels=labels, checkpoint=file)
+    regions = None if regions is None else _home(regions, "regions")
+    return replace(settings, labels=labels, checkpoint=file, regions=regions)
 
 
 def _words(classes: str | Sequence[int | str]) -> list[int | str]:

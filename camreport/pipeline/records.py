@@ -16,6 +16,8 @@ from camreport.models import LoadedModel
 from camreport.models.loaded import numbered_classes
 from camreport.pipeline.run_plan import Request, RunPlan, as_message, as_messages
 from camreport.pipeline.shard import total_cost
+from camreport.results.costs import TotalCost
+from camreport.results.evidence import EvidenceSidecar
 from camreport.results.schema import (
     SCHEMA,
     ClassEntry,
@@ -25,7 +27,6 @@ from camreport.results.schema import (
     ModelEntry,
     Sidecar,
     Structure,
-    TotalCost,
     Totals,
     TrueSidecar,
 )
@@ -92,6 +93,7 @@ class Tally:
         failed: records of the images that could not be read, by the number of their shard.
         costs: cost of each shard, by its number.
         true_costs: cost of each shard's file of true classes, by its number.
+        evidence: sidecar of the evidence for each shard, by its number.
         devices: the devices on which the shards were computed.
         findings: notes that result from the images of each shard, by its number.
         notes: number of images with each note.
@@ -102,6 +104,7 @@ class Tally:
     failed: dict[int, tuple[ImageEntry, ...]] = field(default_factory=dict)
     costs: dict[int, TotalCost] = field(default_factory=dict)
     true_costs: dict[int, TotalCost] = field(default_factory=dict)
+    evidence: dict[int, EvidenceSidecar] = field(default_factory=dict)
     devices: dict[str, None] = field(default_factory=dict)
     findings: dict[int, tuple[Message, ...]] = field(default_factory=dict)
     notes: Counter[Message] = field(default_factory=Counter)

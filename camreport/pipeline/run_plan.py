@@ -16,6 +16,7 @@ from camreport.errors import InputError
 from camreport.images.inputs import InputFile
 from camreport.images.loading import FailedInput, LoadedImage, LoadingLimits, decode_ahead
 from camreport.images.preprocessing import Preprocessing
+from camreport.images.regions.region import PhotoRegions
 from camreport.messages import Message, message
 from camreport.methods import Method
 from camreport.models import LoadedModel
@@ -72,6 +73,7 @@ class Request:
         targets: class indices for every image, ``auto``, ``all`` or ``topK``.
         quantity: the score to explain; a class after ``contrast:`` is given by its index.
         labels: classes that count as right for each input with a label, by the input's index.
+        regions: of the inputs, by the input's index; None if the user gave none.
         command: command line that repeats the run; recorded in the manifest.
     """
 
@@ -82,6 +84,7 @@ class Request:
     targets: Sequence[int] | str
     quantity: str
     labels: Mapping[int, tuple[int, ...]]
+    regions: Mapping[int, PhotoRegions] | None = None
     command: str
 
     @property

@@ -18,6 +18,7 @@ from camreport.messages import Message
 from camreport.messages.progress import Progress
 from camreport.methods import METHODS
 from camreport.pipeline.run_plan import RunPlan, as_message, as_messages
+from camreport.results.costs import Cost, TotalCost
 from camreport.results.reader import probabilities
 from camreport.results.schema import (
     CHANNEL_WEIGHTS,
@@ -27,11 +28,9 @@ from camreport.results.schema import (
     PHOTO,
     PHOTO_OFFSETS,
     TARGETS,
-    Cost,
     ImageEntry,
     MapKey,
     Prediction,
-    TotalCost,
 )
 from camreport.results.shards import Arrays, pack_photos, shard_name
 

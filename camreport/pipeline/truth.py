@@ -16,13 +16,13 @@ from camreport.messages import Message
 from camreport.messages.progress import Progress
 from camreport.pipeline.run_plan import RunPlan, as_messages
 from camreport.pipeline.shard import Decoded, batches, cost_of, joined_arrays
+from camreport.results.costs import TotalCost
 from camreport.results.schema import (
     FEATURE_MAPS,
     IMAGE,
     LOGITS,
     ImageEntry,
     MapKey,
-    TotalCost,
     TrueImage,
 )
 from camreport.results.shards import Arrays

@@ -64,9 +64,7 @@ def appearance(record: MapRecord) -> Appearance:
 
 def seen_part(preprocessing: Preprocessing, image: ImageEntry) -> Part:
     """Return which part of a readable image the model saw."""
-    width, height = image.size
-    box = preprocessing.seen_box(width, height)
-    return box.left / width, box.top / height, box.right / width, box.bottom / height
+    return preprocessing.seen_part(*image.size)
 
 
 def drawn_over(photo: NDArray[np.uint8], shown: Appearance, seen: Part) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.errors import MethodError, suggestion
-from camreport.insight.resampling import enlarged
+from camreport.metrics.grids import enlarged
 
 ZERO = 127
 """The byte that stands for zero in a signed map; it reaches from 0 (-peak) to 254 (+peak)."""

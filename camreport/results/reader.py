@@ -6,6 +6,7 @@
     OUT/results/shard-000000.json   its sidecar: records of the inputs; written after the shard
     OUT/results/true-000000.npz     maps of true classes that the shard does not have, if any;
                                     true-000000.json beside it says of which images and classes
+    OUT/results/evidence-000000.npz and collages.npz: see ``camreport.results.evidence``
     OUT/results/manifest.json       written last: a run with a manifest is complete
 
 A folder may come from someone else, so everything read from it is checked, and no name in it can
@@ -30,6 +31,8 @@ from PIL import Image
 from camreport.errors import InputError, ResultsError
 from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked, read
 from camreport.methods import METHODS, Method
+from camreport.results.evidence import COLLAGES, evidence_name
+from camreport.results.evidence_arrays import Collages, Evidence, read_collages, read_evidence
 from camreport.results.schema import (
     CHANNEL_WEIGHTS,
     FEATURE_MAPS,
@@ -51,6 +54,7 @@ from camreport.results.shards import (
     check_arrays,
     check_true_arrays,
     read_shard,
+    shard_name,
     sidecar_name,
     true_name,
 )
@@ -129,6 +133,7 @@ class Results:
     manifest: Manifest
     _shard: tuple[str, Arrays] = field(default=("", {}), repr=False)
     _true: tuple[str, Arrays] = field(default=("", {}), repr=False)
+    _evidence: tuple[str, Evidence | None] = field(default=("", None), repr=False)
 
     @cached_property
     def images(self) -> Sequence[ImageEntry]:
@@ -249,6 +254,45 @@ class Results:
                 f"results: {name} has no maps of the true class of {entry.file!r}. {MENDING}"
             )
         return {key: array[rows[0]] for key, array in arrays.items()}
+
+    def evidence(self, index: int) -> Evidence | None:
+        """Return the evidence for one image's maps, n = 1; None if nothing was measured.
+
+        Raises:
+            ResultsError: the image failed, or a file is missing or damaged.
+        """
+        row, _ = self._row_and_shard(index)
+        whole = self.shard_evidence(index // self.manifest.totals.shard_length)
+        return whole.rows([row]) if whole else None
+
+    def shard_evidence(self, number: int) -> Evidence | None:
+        """Return the evidence for the maps of a shard; None if nothing was measured.
+
+        Args:
+            number: the number of the shard, in which an input can be read.
+
+        Raises:
+            ResultsError: a file is missing or damaged.
+        """
+        name = evidence_name(number)
+        if self.manifest.evidence and self._evidence[0] != name:
+            shard = self.shard(shard_name(number))
+            arrays = read_shard(self.path / name, self.path.parent)
+            slots = shard[TARGETS].shape[1]
+            found = read_evidence(arrays, self.manifest, name, shard[IMAGE], slots)
+            self._evidence = name, found
+        return self._evidence[1]
+
+    def collages(self) -> Collages | None:
+        """Return what was measured on collages; None if nothing was.
+
+        Raises:
+            ResultsError: the file is damaged.
+        """
+        path = self.path / COLLAGES
+        if not self.manifest.evidence or not is_file(path):
+            return None
+        return read_collages(read_shard(path, self.path.parent), self.manifest, COLLAGES)
 
     def shard(self, name: str) -> Arrays:
         """Return the arrays of a shard, by the name of its file.

@@ -11,9 +11,10 @@ from camreport.errors import ResultsError
 from camreport.images.pixels import MAX_PIXELS
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message
-from camreport.messages.message import sentences
 from camreport.methods import METHODS
+from camreport.results.costs import Count, TotalCost
 from camreport.results.decoding import Entry, UnfitError, filled, refusing, whole
+from camreport.results.evidence import EvidenceEntry
 
 SCHEMA = 3
 """Version of the folder's layout."""
@@ -62,13 +63,6 @@ def _method_key(value: str) -> None:
         raise UnfitError(f"one of {', '.join(METHODS)}", value)
 
 
-def _kinds_of_passes(value: Mapping[str, object]) -> None:
-    for name in value:
-        if f"methods.passes.{name}" not in sentences():
-            raise UnfitError("a kind of passes", name)
-
-
-Count = Annotated[int, whole()]
 Side = Annotated[int, whole(1, MAX_SIDE)]
 ShardName = Annotated[str, _shard_name]
 """File name of a shard, which cannot lead to another folder."""
@@ -291,32 +285,6 @@ class ImageEntry(Entry):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cost(Entry):
-    """How much was computed.
-
-    Attributes:
-        forwards: number of forward passes over batches, or over chunks of variants.
-        backwards: number of backward passes over batches.
-        variants: number of changed images or layer outputs that went through forward passes.
-        maps: number of raw and fused maps.
-        seconds: wall-clock time.
-    """
-
-    forwards: Count
-    backwards: Count
-    variants: Count
-    maps: Count
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TotalCost(Cost):
-    """How much was computed, in total and by kind of passes."""
-
-    families: Annotated[Mapping[str, Cost], _kinds_of_passes]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class FileFacts(Entry):
     """Size and times of change of a file, which show without reading it that it is unchanged."""
 
@@ -418,7 +386,7 @@ class Manifest(Entry):
     """``manifest.json``: the description of a run and its results.
 
     Two runs with equal inputs and settings can differ only in ``command``, ``versions``, ``device``
-    and ``cost``.
+    and ``cost``, also that of the evidence.
 
     Attributes:
         schema: version of the folder's layout.
@@ -441,7 +409,8 @@ class Manifest(Entry):
         skipped: methods without maps, everywhere or at a layer.
         totals: sizes of the run.
         images: all inputs; empty if there are more than ``MAX_INLINE``.
-        cost: cost of the results.
+        cost: cost of the maps.
+        evidence: what was measured of the maps; None if nothing was.
     """
 
     schema: int
@@ -464,6 +433,7 @@ class Manifest(Entry):
     totals: Totals
     images: tuple[ImageEntry, ...]
     cost: TotalCost
+    evidence: EvidenceEntry | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -501,6 +471,8 @@ class Manifest(Entry):
             )
         if self.images and sum(not image.readable for image in self.images) != self.totals.failed:
             raise UnfitError("the number of failed images", self.totals.failed, ".totals.failed")
+        if self.evidence:
+            _check_sample(self.evidence, self.totals.images)
         _check_numbered(self.images, 0, ".images")
         for index, image in enumerate(self.images):
             _check_classes(image, len(self.classes), f".images[{index}]")
@@ -567,6 +539,12 @@ def _check_classes(image: ImageEntry, classes: int, path: str) -> None:
     for index in named:
         if index is not None and index >= classes:
             raise UnfitError(f"class indices up to {classes - 1}", index, path)
+
+
+def _check_sample(evidence: EvidenceEntry, images: int) -> None:
+    for index in evidence.sample:
+        if index >= images:
+            raise UnfitError(f"indices up to {images - 1}", index, ".evidence.sample")
 
 
 def _check_preprocessing(preprocessing: Preprocessing) -> None:

@@ -32,13 +32,13 @@ from camreport.files import (
     write,
 )
 from camreport.results.decoding import Entry
+from camreport.results.evidence import COLLAGES, EvidenceSidecar
 from camreport.results.reader import MANIFEST, NEXT, REPORT, check_output, read_json
 from camreport.results.schema import (
     SCHEMA,
     TARGETS,
     Manifest,
     Sidecar,
-    TrueImage,
     TrueSidecar,
 )
 from camreport.results.shards import (
@@ -49,7 +49,7 @@ from camreport.results.shards import (
     packed,
     read_shard,
     shard_name,
-    true_name,
+    sidecar_name,
 )
 
 MAX_DISCARDED = 1000
@@ -59,8 +59,10 @@ Record = dict[str, Any]
 """A JSON object."""
 
 _LAST = ".camreport-last"
-_SHARD_FILE = re.compile(r"(?:shard|numbers|true)-(\d{6,9})\.(?:npz|json)")
-_S = TypeVar("_S", Sidecar, TrueSidecar)
+_SHARD_FILE = re.compile(r"(shard|numbers|true|evidence)-(\d{6,9})\.(?:npz|json)")
+_BESIDE = ("true-", "evidence-")
+_S = TypeVar("_S", Sidecar, TrueSidecar, EvidenceSidecar)
+_Beside = TypeVar("_Beside", TrueSidecar, EvidenceSidecar)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +88,7 @@ class Marker(Entry):
 
 @dataclass(frozen=True)
 class Finished(Generic[_S]):
-    """A shard, or its file of true classes, that an earlier run has finished.
+    """A shard, or a file beside it, that an earlier run has finished.
 
     Attributes:
         folder: folder of the file.
@@ -135,7 +137,7 @@ class ResultsWriter:
     max_discarded: int = MAX_DISCARDED
     _sizes: dict[Path, dict[str, int]] = field(default_factory=dict, init=False)
     _kept: dict[int, Path] = field(default_factory=dict, init=False)
-    _true: dict[int, Path] = field(default_factory=dict, init=False)
+    _beside: dict[str, Path] = field(default_factory=dict, init=False)
     _changed: bool = field(default=False, init=False)
     _claimed: bool = field(default=False, init=False)
 
@@ -171,25 +173,30 @@ class ResultsWriter:
         ]
         return max(found, key=self._fit, default=None)
 
-    def finished_true(
-        self, number: int, images: tuple[TrueImage, ...]
-    ) -> Finished[TrueSidecar] | None:
-        """Return a shard's finished file of true classes of just these images, if there is one."""
+    def finished_beside(
+        self, name: str, kind: type[_Beside], fits: Callable[[_Beside], bool]
+    ) -> Finished[_Beside] | None:
+        """Return a finished file beside the shards that fits this run, if there is one.
+
+        Args:
+            name: the name of the file of arrays.
+            kind: what its sidecar is.
+            fits: whether a sidecar is of just what is wanted.
+        """
         found = [
             Finished(folder, sidecar)
             for folder in self._sizes
-            if (sidecar := self._sidecar(folder, true_name(number), TrueSidecar))
-            and sidecar.images == images
+            if (sidecar := self._sidecar(folder, name, kind)) and fits(sidecar)
         ]
         return max(found, key=self._fit, default=None)
 
     def read(
-        self, number: int, finished: Finished[_S], names: Collection[str] | None = None
+        self, name: str, finished: Finished[_S], names: Collection[str] | None = None
     ) -> Arrays:
-        """Return the arrays of a finished shard, or of its file of true classes.
+        """Return the arrays of a finished shard, or of a file beside it.
 
         Args:
-            number: the number of the shard.
+            name: the name of the file of arrays.
             finished: the shard or file.
             names: names of the arrays to read; all if None.
 
@@ -201,8 +208,17 @@ class ResultsWriter:
         """
         if not finished.sidecar.bytes:
             return {}
-        path = finished.folder / _name_of(finished.sidecar, number)
-        return read_shard(path, self.out, names)
+        return read_shard(finished.folder / name, self.out, names)
+
+    def written(self, number: int) -> Finished[Sidecar]:
+        """Return a shard of this run, kept or committed.
+
+        Raises:
+            ResultsError: its sidecar has changed meanwhile.
+        """
+        folder = self._kept.get(number, self.folder)
+        content = read_json(folder / sidecar_name(number), self.out)
+        return Finished(folder, Sidecar.from_json(content, sidecar_name(number)))
 
     def targets(self, number: int, finished: Finished[Sidecar]) -> NDArray[np.int64]:
         """Return the classes explained in a finished shard, ``(n, K)``.
@@ -210,7 +226,7 @@ class ResultsWriter:
         Raises:
             ResultsError: the arrays are damaged.
         """
-        targets = self.read(number, finished, {TARGETS}).get(TARGETS)
+        targets = self.read(shard_name(number), finished, {TARGETS}).get(TARGETS)
         readable = sum(image.readable for image in finished.sidecar.images)
         if targets is None or targets.ndim != 2 or len(targets) != readable:
             raise ResultsError(f"results: {shard_name(number)} has no list of explained classes.")
@@ -220,22 +236,23 @@ class ResultsWriter:
         self,
         kept: Mapping[int, Finished[Sidecar]],
         extended: Iterable[int] = (),
-        true: Mapping[int, Finished[TrueSidecar]] | None = None,
+        beside: Mapping[str, Path] | None = None,
     ) -> None:
         """Keep finished shards unchanged; all other shards will be written.
 
         Args:
             kept: the shards to keep, by number.
             extended: numbers of the finished shards that will be written again with further maps.
-            true: their files of true classes to keep, by number.
+            beside: the folders of the files beside them to keep, by the names of the files.
 
         Raises:
             InputError: many finished shards would be lost.
         """
         self._kept = {number: finished.folder for number, finished in kept.items()}
-        self._true = {number: finished.folder for number, finished in (true or {}).items()}
+        self._beside = dict(beside or {})
         self._changed = any(
-            folder != self.out / RESULTS for folder in (*self._kept.values(), *self._true.values())
+            folder != self.out / RESULTS
+            for folder in (*self._kept.values(), *self._beside.values())
         ) or any(self.described(one.sidecar) != one.sidecar for one in kept.values())
         for folder in self._sizes:
             self._check_discarded(folder, {*self._kept, *extended})
@@ -256,32 +273,34 @@ class ResultsWriter:
         numbered = self.folder / numbers_name(number)
         with reported(numbered):
             numbered.unlink(missing_ok=True)
-        self._write(number, arrays, sidecar, numbers)
+        self._write(shard_name(number), arrays, sidecar, (numbers_name(number), numbers))
 
-    def commit_true(self, number: int, arrays: Arrays, sidecar: TrueSidecar) -> None:
-        """Write the true classes beside a shard and then their sidecar.
+    def commit_beside(
+        self, name: str, arrays: Arrays, sidecar: TrueSidecar | EvidenceSidecar
+    ) -> None:
+        """Write a file beside the shards and then its sidecar.
 
         Args:
-            number: the number of the shard.
-            arrays: arrays ``(m, ...)`` of the m images.
+            name: the name of the file of arrays.
+            arrays: its arrays.
             sidecar: the sidecar; the run and the size of the arrays' file are added here.
 
         Raises:
             OutputError: as for ``commit``.
         """
         self._claim()
-        self._true[number] = self.folder
-        self._write(number, arrays, sidecar)
+        self._beside[name] = self.folder
+        self._write(name, arrays, sidecar)
 
     def _write(
         self,
-        number: int,
+        name: str,
         arrays: Arrays,
-        sidecar: Sidecar | TrueSidecar,
-        numbers: Arrays | None = None,
+        sidecar: Sidecar | TrueSidecar | EvidenceSidecar,
+        numbers: tuple[str, Arrays] | None = None,
     ) -> None:
-        """Write a file of arrays, the numbers of its maps if they are given, and its sidecar."""
-        path = self.folder / _name_of(sidecar, number)
+        """Write a file of arrays, the named numbers of its maps if there are any, its sidecar."""
+        path = self.folder / name
         record = path.with_suffix(".json")
         size = 0
         with reported(record):
@@ -291,8 +310,8 @@ class ResultsWriter:
             size = content.tell()
             write(path, content.getbuffer(), self.out)
             if numbers is not None:
-                numbers = numbers | {FINGERPRINT: fingerprint(content)}
-                write(self.folder / numbers_name(number), packed(numbers).getbuffer(), self.out)
+                own = numbers[1] | {FINGERPRINT: fingerprint(content)}
+                write(self.folder / numbers[0], packed(own).getbuffer(), self.out)
         write(record, _json(replace(sidecar, run=self.marker.run, bytes=size).to_json()), self.out)
 
     def complete(self, manifest: Manifest) -> bool:
@@ -342,10 +361,9 @@ class ResultsWriter:
             create(folder / MARKER, _json(ours), self.out)
         for number, source in self._kept.items():
             self._take_over(number, source, folder)
-        for number, source in self._true.items():
-            arrays = Path(true_name(number))
-            for name in (arrays, arrays.with_suffix(".json")) if source != folder else ():
-                take_over(source / name, folder / name, self.out)
+        for name, source in self._beside.items():
+            for own in (name, _record(name)) if source != folder else ():
+                take_over(source / own, folder / own, self.out)
         self._claimed = True
 
     def _take_over(self, number: int, source: Path, folder: Path) -> None:
@@ -368,14 +386,18 @@ class ResultsWriter:
             take_over(source / record, folder / record, self.out)
 
     def _prune(self, folder: Path, manifest: Manifest) -> None:
-        """Remove shards with numbers beyond those of the run, and true classes without a label."""
+        """Remove shards with numbers beyond those of the run, and files beside that are not its."""
         count = -(-manifest.totals.images // manifest.totals.shard_length)
+        stay = {own for name in self._beside for own in (name, _record(name))}
         with reported(folder):
             for number, files in _shards_in(folder).items():
                 for file in files:
-                    is_true = file.stem == Path(true_name(number)).stem
-                    if number >= count or (is_true and number not in self._true):
+                    beside = file.name.startswith(_BESIDE)
+                    if number >= count or (beside and file.name not in stay):
                         file.unlink()
+            for file in _collages_in(folder):
+                if file.name not in stay:
+                    file.unlink()
 
     def _fit(self, finished: Finished[_S]) -> tuple[int, int]:
         """Return how many methods of this run a file has, and how few others."""
@@ -384,7 +406,7 @@ class ResultsWriter:
 
     def _sidecar(self, folder: Path, name: str, kind: type[_S]) -> _S | None:
         """Return the sidecar of a finished file that fits this run, if the folder has one."""
-        record = Path(name).with_suffix(".json").name
+        record = _record(name)
         if record not in self._sizes[folder]:
             return None
         try:
@@ -415,9 +437,9 @@ class ResultsWriter:
         )
 
 
-def _name_of(sidecar: Sidecar | TrueSidecar, number: int) -> str:
-    """Return the name of the file of arrays that a sidecar belongs to."""
-    return true_name(number) if isinstance(sidecar, TrueSidecar) else shard_name(number)
+def _record(name: str) -> str:
+    """Return the name of the sidecar of a file of arrays."""
+    return Path(name).with_suffix(".json").name
 
 
 def _settle(out: Path) -> None:
@@ -447,7 +469,13 @@ def _own_files(folder: Path) -> list[Path]:
     """Return the files of a run in a folder without the marker, the manifest first."""
     shards = [file for files in _shards_in(folder).values() for file in files]
     manifest = [folder / MANIFEST] if os.path.lexists(folder / MANIFEST) else []
-    return [*manifest, *shards]
+    return [*manifest, *shards, *_collages_in(folder)]
+
+
+def _collages_in(folder: Path) -> list[Path]:
+    """Return the files of collages in a folder."""
+    both = (folder / COLLAGES, folder / _record(COLLAGES))
+    return [path for path in both if os.path.lexists(path)]
 
 
 def _shards_in(folder: Path) -> dict[int, list[Path]]:
@@ -457,7 +485,7 @@ def _shards_in(folder: Path) -> dict[int, list[Path]]:
         for path in sorted(folder.iterdir()):
             name = _SHARD_FILE.fullmatch(path.name)
             if name:
-                found.setdefault(int(name[1]), []).append(path)
+                found.setdefault(int(name[2]), []).append(path)
     return found
 
 

@@ -7,10 +7,11 @@ from typing import Any, Literal, TypeVar
 
 _Class = TypeVar("_Class")
 
-Affects = Literal["maps", "records", "report"]
-"""Parts of a run's results: the maps; what is recorded of each image; how the report shows it."""
+Affects = Literal["maps", "records", "evidence", "report"]
+"""Parts of a run's results: the maps; what is recorded of each image; the evidence for the maps;
+how the report shows it."""
 
-GROUPS = ("Input", "Model", "What", "Drawing", "Output", "Other")
+GROUPS = ("Input", "Model", "What", "Evidence", "Drawing", "Output", "Other")
 """Headings of ``--help``, in their order."""
 
 

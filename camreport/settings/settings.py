@@ -17,6 +17,7 @@ from camreport.settings.option import Affects, documented, option, options_of
 from camreport.settings.text import (
     OneNumberOf,
     OneOf,
+    read_count_or_all,
     read_count_or_auto,
     read_list,
     read_list_or_auto,
@@ -39,10 +40,14 @@ from camreport.settings.text import (
 from camreport.settings.values import (
     ACTIVATIONS,
     AUTO,
+    BASIC,
     BUNDLED,
     DEFAULT_METHODS,
+    EVIDENCE_MAPS,
     GAMMA,
     LANGUAGES,
+    LEVELS,
+    MAIN,
     TIMM,
     WEIGHTS,
     check_activation,
@@ -51,10 +56,15 @@ from camreport.settings.values import (
     check_class_names,
     check_classes,
     check_device,
+    check_evidence,
+    check_evidence_images,
+    check_evidence_maps,
     check_gamma,
     check_label_map,
     check_labels,
+    check_metrics,
     check_quantity,
+    check_regions,
     check_seed,
     check_smoothings,
     check_stages,
@@ -75,6 +85,7 @@ _input = partial(
 )
 _model = partial(option, group="Model", decides="model", affects="maps")
 _what = partial(option, group="What", affects="maps")
+_evidence = partial(option, group="Evidence", affects="evidence")
 _drawing = partial(option, group="Drawing", affects="report")
 
 
@@ -275,7 +286,7 @@ class Settings:
         metavar="N",
         parse=read_whole,
         check=check_seed,
-        help="Random seed for the smoothing noise.",
+        help="Random seed for the smoothing noise and the evidence.",
     )
     device: str = _what(
         AUTO,
@@ -290,6 +301,47 @@ class Settings:
         check=check_batch_size,
         shown_default="auto",
         help="Images per batch.",
+    )
+    evidence: str = _evidence(
+        BASIC,
+        metavar="|".join(LEVELS),
+        parse=OneOf(*LEVELS),
+        check=check_evidence,
+        help="What is measured of the maps: basic compares classes, extents and a network with "
+        "scrambled weights; full also covers images, combines them and adds noise.",
+    )
+    evidence_images: int | str | None = _evidence(
+        None,
+        metavar="N|all",
+        parse=read_count_or_all,
+        check=check_evidence_images,
+        shown_default="16 with basic, 64 with full",
+        help="Images on which evidence spends further passes, drawn at random with the seed.",
+    )
+    evidence_maps: str = _evidence(
+        MAIN,
+        metavar="|".join(EVIDENCE_MAPS),
+        parse=OneOf(*EVIDENCE_MAPS),
+        check=check_evidence_maps,
+        help="Maps whose marked parts are covered in order: main takes the most probable class's "
+        "at the last layer and fused.",
+    )
+    regions: str | Path | None = _evidence(
+        None,
+        metavar="FILE|FOLDER",
+        parse=read_path,
+        write=write_path,
+        check=check_regions,
+        help="Where the objects are: COCO JSON, CSV, or a folder with VOC XML, YOLO text or PNG "
+        "masks.",
+    )
+    metrics: str | Sequence[str] = _evidence(
+        (),
+        metavar="NAMES",
+        parse=read_list,
+        write=write_list,
+        check=check_metrics,
+        help="Further metrics; 'camreport metrics' lists them.",
     )
     layout: Layout = _drawing(
         "auto",
@@ -354,7 +406,7 @@ class Settings:
         Runs with equal fingerprints may share that part. A new option is included by itself.
 
         Args:
-            affects: ``maps``, ``records`` or ``report``.
+            affects: ``maps``, ``records``, ``evidence`` or ``report``.
             resolved: values to use instead of the options' own, by the option's name or by what
                 it ``decides``: ``12`` and ``features.12``, resolved, have one fingerprint.
         """
@@ -404,6 +456,11 @@ class SettingsDict(TypedDict, total=False):
     seed: int
     device: str
     batch_size: int | None
+    evidence: str
+    evidence_images: int | str | None
+    evidence_maps: str
+    regions: str | Path | None
+    metrics: str | Sequence[str]
     layout: Layout
     language: str
     figures: bool

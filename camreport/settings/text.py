@@ -82,6 +82,19 @@ def read_count_or_auto(text: str) -> int | None:
     raise ValueError(f"expected 'auto' or a number from 1, got {text!r}.")
 
 
+def read_count_or_all(text: str) -> int | str:
+    """Read ``all``, or a number from 1.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text == "all":
+        return text
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise ValueError(f"expected 'all' or a number from 1, got {text!r}.")
+
+
 def read_numbers(text: str) -> list[float]:
     """Read numbers with commas between them.
 

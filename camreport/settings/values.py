@@ -43,6 +43,14 @@ the layers."""
 SMOOTHINGS = ("noise", "aug", "eigen")
 """Ways of smoothing that ``smooth`` takes."""
 
+OFF, BASIC, FULL = "off", "basic", "full"
+LEVELS = (OFF, BASIC, FULL)
+"""How much evidence is measured for the maps."""
+
+MAIN, ALL = "main", "all"
+EVIDENCE_MAPS = (MAIN, ALL)
+"""Maps whose marked parts are covered in order."""
+
 WEIGHTS = ("default", "none")
 """What ``weights`` takes: the model's own, or random ones."""
 
@@ -258,6 +266,62 @@ def check_address(address: str) -> None:
         )
 
 
+def check_evidence(level: str) -> None:
+    """Refuse a word that is no level of evidence.
+
+    Raises:
+        InputError: it is not.
+    """
+    _check_word("evidence", level, LEVELS)
+
+
+def check_evidence_maps(maps: str) -> None:
+    """Refuse a word that does not say which maps are covered in order.
+
+    Raises:
+        InputError: it does not.
+    """
+    _check_word("evidence_maps", maps, EVIDENCE_MAPS)
+
+
+def check_evidence_images(images: int | str | None) -> None:
+    """Refuse what is neither a number of images nor all of them.
+
+    Raises:
+        InputError: it is neither.
+    """
+    whole = isinstance(images, Integral) and not isinstance(images, bool) and images >= 1
+    if not (images in (None, ALL) or whole):
+        raise InputError(
+            f"evidence_images: expected {ALL!r} or a number from 1, got {_shown(images)}."
+        )
+
+
+def check_regions(regions: object) -> None:
+    """Refuse what is no path of regions.
+
+    Raises:
+        InputError: it is not.
+    """
+    if regions is not None and not isinstance(regions, str | Path):
+        raise InputError(f"regions: expected a file or a folder, got {_shown(regions)}.")
+
+
+def check_metrics(metrics: object) -> None:
+    """Refuse what is no list of names.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(metrics, str) and not (
+        isinstance(metrics, Sequence) and all(isinstance(name, str) for name in metrics)
+    ):
+        raise InputError(
+            f"metrics: expected a list of names, got {_shown(metrics)}. 'camreport metrics' lists "
+            "them."
+        )
+
+
 def check_class_names(class_names: object) -> None:
     """Refuse class names that are neither a sequence of texts nor the path of a file.
 
@@ -356,6 +420,19 @@ def check_checkpoint(checkpoint: str | Path | None) -> None:
     if not os.path.isfile(path):
         there = "is no regular file" if os.path.exists(path) else "does not exist"
         raise ModelError(f"checkpoint: {path.name} cannot be read: {str(path)!r} {there}.")
+
+
+def _check_word(option: str, word: object, words: Sequence[str]) -> None:
+    """Refuse a value that is none of a few words.
+
+    Raises:
+        InputError: it is not.
+    """
+    if word not in words:
+        raise InputError(
+            f"{option}: expected {', '.join(words[:-1])} or {words[-1]}, got {_shown(word)}."
+            + (suggestion(word, words) if isinstance(word, str) else "")
+        )
 
 
 def _entries(given: str | Sequence[int | str]) -> Sequence[int | str]:

@@ -100,7 +100,7 @@ PREFERENCES: dict[str, bool | int | str] = {
     "network.proxy.socks_port": 9,
     "network.dns.disabled": True,
 }
-PATIENCE = 300.0
+PATIENCE = 90.0
 """Seconds that a browser may take to start, to answer or to reach a state, on a busy machine."""
 
 

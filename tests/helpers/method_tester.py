@@ -26,6 +26,7 @@ from camreport.methods.registry import (
     MASKED,
     NOISE,
     POOL_GRADIENT,
+    SHARED_MASKS,
 )
 from helpers import reference
 from helpers.nets import IMAGES, gap_net, spatial_net
@@ -155,7 +156,7 @@ class View:
             LOOK_ALIKES: lambda: (self.activation, *self.of_look_alikes()),
             NOISE: lambda: (self.activation, self.under_noise()),
             INPUT_GRADIENT: lambda: (net, image, target),
-            **dict.fromkeys((MASKED, ABLATED, KEPT), lambda: asked),
+            **dict.fromkeys((MASKED, ABLATED, KEPT, SHARED_MASKS), lambda: asked),
         }
         return getattr(reference, method.key)(*given[method.needs]())
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from camreport.metrics.effect import shared_masks
+
 
 def grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
     """Selvaraju et al. 2017, eq. 1 (w_k: average of the gradient) and eq. 2 before its ReLU."""
@@ -392,6 +394,33 @@ def hooked(layer: nn.Module, hook: Callable[..., object]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def measured(net: nn.Module, _layer: nn.Module, image: Tensor, target: int) -> Tensor:
+    """Fit effects to the drops of the logit under masks, with a level for each half and a ridge.
+
+    Least squares for ``(d, 0) = (X, levels; I, 0) (effects, levels)``, then the constant that makes
+    the effects add up to what masks and their complements take on average.
+    """
+    height, width = image.shape[-2:]
+    grid = min(8, height), min(8, width)
+    covered = shared_masks(grid, 0).covered
+    before = logits_of(net, image)[target].item()
+    drops = []
+    for mask in covered:
+        changed = image.clone()
+        for cell in mask.nonzero()[0]:
+            i, j = divmod(int(cell), grid[1])
+            rows = [y for y in range(height) if y * grid[0] // height == i]
+            columns = [x for x in range(width) if x * grid[1] // width == j]
+            changed[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = 0
+        drops.append(before - logits_of(net, changed)[target].item())
+    half, cells = len(covered) // 2, covered.shape[1]
+    levels = [[float(j < half), float(j >= half)] for j in range(len(covered))]
+    design = np.block([[covered, np.array(levels)], [np.eye(cells), np.zeros((cells, 2))]])
+    effects = np.linalg.lstsq(design, np.array([*drops, *[0.0] * cells]))[0][:cells]
+    effects += (2 * np.mean(drops) - effects.sum()) / cells
+    return torch.from_numpy(effects.reshape(grid))
 
 
 # From a raw map to the eye

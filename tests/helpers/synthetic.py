@@ -19,12 +19,12 @@ from camreport.insight.cache import keep_numbers
 from camreport.messages import message
 from camreport.report.gallery import folder, render_gallery
 from camreport.report.gallery.records import Detail, ImageRecord, image_record
+from camreport.results.costs import Cost, TotalCost
 from camreport.results.reader import Results, load_results, softmax
 from camreport.results.schema import (
     MAX_INLINE,
     SCHEMA,
     ClassEntry,
-    Cost,
     Fusion,
     ImageEntry,
     LayerEntry,
@@ -34,7 +34,6 @@ from camreport.results.schema import (
     Prediction,
     Sidecar,
     Structure,
-    TotalCost,
     Totals,
 )
 from camreport.results.shards import (

@@ -82,11 +82,13 @@ export function report(more: Partial<Report> = {}): Report {
       true: [],
       top: [[[1, 0.9]], [[1, 0.6]], [[0, 0.7]], []],
       numbers: {},
+      sampled: { places: [], numbers: {} },
     },
     prose: {},
     languages: { en: "English", zh: "中文" },
     strings: {},
     summary: NOTHING,
+    evidence: null,
     ...more,
   };
 }

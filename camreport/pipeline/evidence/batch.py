@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from camreport.engine.cost import Cost
 from camreport.engine.explainer import Explainer
 from camreport.images.preprocessing import Preprocessing
+from camreport.images.regions.region import PhotoRegions
 from camreport.messages.progress import Progress
 from camreport.metrics.values import Values
 from camreport.results.schema import MapKey
@@ -31,6 +32,7 @@ class EvidenceBatch:
             one image come from it, so that no result depends on batch mates.
         preprocessing: of the photographs.
         seed: of everything random.
+        regions: of the photographs, by their indices among the run's inputs.
         every_map: whether order is measured of every map, not only of the predicted class's at the
             last layer and fused.
         progress: called with the number of further finished passes over one image.
@@ -45,6 +47,7 @@ class EvidenceBatch:
     indices: NDArray[np.int64]
     preprocessing: Preprocessing
     seed: int
+    regions: Mapping[int, PhotoRegions] = field(default_factory=dict)
     every_map: bool = False
     progress: Progress = lambda passes: None
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from camreport.errors import InputError
+from camreport.files import is_file
 from camreport.messages import Message
 from camreport.settings import LANGUAGES as LANGUAGES
 
@@ -56,6 +57,8 @@ def words_of(language: str) -> Words:
 
 def language_of(report: Path) -> str:
     """Return the language in which a report opens; English if there is no report yet."""
+    if not is_file(report):  # opening a pipe would wait for somebody to write to it
+        return "en"
     try:
         with report.open(encoding="utf-8") as file:
             head = file.read(200)

@@ -9,11 +9,14 @@ from typing import Self
 
 from camreport.insight.aggregates import Aggregates, aggregate
 from camreport.insight.columns import Column, image_columns
+from camreport.insight.evidence import EvidenceTable, evidence_table
+from camreport.insight.evidence_columns import EvidenceColumns, evidence_columns
 from camreport.insight.findings import Evidence
 from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
 from camreport.report.gallery.contrast import is_exact
+from camreport.report.gallery.evidence import evidence_prose, run_evidence
 from camreport.report.gallery.language import LANGUAGES, words_of
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
@@ -109,12 +112,16 @@ class Measured:
         results: of the run.
         aggregates: over its images.
         columns: numbers of each image.
+        evidence: what was measured of the maps; None if nothing was.
+        of_images: its numbers of each image.
         repeats: for each method whose maps coincide with another's, that other, as far as known.
     """
 
     results: Results
     aggregates: Aggregates
     columns: Mapping[str, Column]
+    evidence: EvidenceTable | None
+    of_images: EvidenceColumns
     repeats: Mapping[str, str]
 
     @classmethod
@@ -125,14 +132,27 @@ class Measured:
             ResultsError: a shard is missing or damaged.
         """
         layer = results.manifest.glance.layer
-        return cls(results, aggregate(results), image_columns(results, layer), {})
+        return cls(
+            results,
+            aggregate(results),
+            image_columns(results, layer),
+            evidence_table(results),
+            evidence_columns(results, layer),
+            {},
+        )
 
     def without(self, repeats: Mapping[str, str]) -> "Measured":
         """Return the measurements without the numbers of methods that repeat another's maps."""
         if repeats == self.repeats:
             return self
-        columns = image_columns(self.results, self.results.manifest.glance.layer, repeats)
-        return replace(self, columns=columns, repeats=repeats)
+        layer = self.results.manifest.glance.layer
+        return replace(
+            self,
+            columns=image_columns(self.results, layer, repeats),
+            evidence=evidence_table(self.results, repeats),
+            of_images=evidence_columns(self.results, layer, repeats),
+            repeats=repeats,
+        )
 
     def summary(self, *, opposite: bool = False) -> Summary:
         """Return the summary of the run.
@@ -166,6 +186,7 @@ def report_data(
     results, manifest = measured.results, measured.results.manifest
     glance, repeats = manifest.glance, totals.repeats(shown_methods(manifest))
     measured = measured.without(repeats)
+    own = measured.of_images
     return {
         "id": _identity(results),
         "language": language,
@@ -176,13 +197,20 @@ def report_data(
         **_shown(manifest, totals, repeats),
         **_colours(),
         "images": columns(results.readable)
-        | {"true": totals.true_slots, "numbers": measured.columns},
+        | {
+            "true": totals.true_slots,
+            "numbers": {**measured.columns, **own.numbers},
+            "sampled": {"places": own.places, "numbers": own.sampled},
+        },
         "prose": {
-            code: prose(results, words_of(code), reduced_detail, repeats) for code in LANGUAGES
+            code: prose(results, words_of(code), reduced_detail, repeats)
+            | {"evidence": evidence_prose(measured.evidence, words_of(code))}
+            for code in LANGUAGES
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
         "summary": measured.summary(opposite=bool(totals.opposite)).to_json(),
+        "evidence": run_evidence(measured.evidence),
     }
 
 

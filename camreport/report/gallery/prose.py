@@ -9,8 +9,9 @@ from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.language import Words
 from camreport.report.gallery.records import shown_methods
 from camreport.results.accuracy import accuracy, order_warning
+from camreport.results.costs import Cost, TotalCost
 from camreport.results.reader import Results
-from camreport.results.schema import FUSED, INPUT, Cost, ImageEntry, LayerEntry, Manifest, TotalCost
+from camreport.results.schema import FUSED, INPUT, ImageEntry, LayerEntry, Manifest
 from camreport.settings import NONE
 
 Rows = list[tuple[str, str]]

@@ -4,24 +4,21 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from camreport.images.pixels import jpeg_bytes
 from camreport.methods import METHODS, Method
-from camreport.report.appearance import appearance, seen_part
+from camreport.report.appearance import seen_part
 from camreport.report.gallery.contrast import CONTRAST, contrasts
-from camreport.report.heatmap import State, quantise, signed_picture
+from camreport.report.gallery.entries import Levels, MapEntry, data_uri, map_entry
+from camreport.report.gallery.image_evidence import image_evidence, regions
+from camreport.report.heatmap import quantise
 from camreport.results.reader import Channels, MapRecord, Record, Results
-from camreport.results.schema import FUSED, TARGETS, ImageEntry, Manifest
+from camreport.results.schema import TARGETS, ImageEntry, Manifest
 from camreport.settings import NONE
-
-SALIENCY_SIDE = 112
-"""Longer side, in cells, at which heat maps on the input's grid are shipped."""
 
 MAX_HASHES = 300
 """Images whose hashes the page lists; a run's manifest has them all."""
@@ -40,49 +37,6 @@ class Detail:
     photo_side: int
     map_side: int | None
     deflated: bool
-
-
-@dataclass(frozen=True)
-class MapEntry:
-    """The page's entry for one map, without its bytes.
-
-    Attributes:
-        method: key of the method.
-        layer: address of the layer.
-        rank: slot of its class among those explained, or ``CONTRAST``.
-        height: of the map as it is shipped, in cells.
-        width: likewise.
-        grid: height and width of the raw map, in cells.
-        peak: the value of the highest level.
-        largest: the largest raw value, by magnitude where it is signed; 0 if none is positive.
-        base: the value that is drawn as zero.
-        state: ``positive``, ``empty`` or ``undefined``.
-        signed: whether negative values are drawn.
-        own: whether it shares no scale with others.
-        picture: address of a picture, of a map in colours.
-        offset: where its bytes begin; None where there is nothing to draw.
-        channel: which one it is, of a method that keeps channels apart.
-    """
-
-    method: str
-    layer: str
-    rank: int
-    height: int
-    width: int
-    grid: tuple[int, ...]
-    peak: float
-    largest: float
-    base: float
-    state: State
-    signed: bool
-    own: bool
-    picture: str | None = None
-    offset: int | None = None
-    channel: int | None = None
-
-    def to_json(self) -> Record:
-        """Return the entry for the page, without what it does not have."""
-        return {key: value for key, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -128,20 +82,6 @@ class ImageRecord:
         return levels, entries
 
 
-@dataclass
-class _Levels:
-    """Collects bytes and says where each lies."""
-
-    parts: list[bytes] = field(default_factory=list)
-    length: int = 0
-
-    def add(self, levels: NDArray[np.uint8]) -> int:
-        offset = self.length
-        self.parts.append(levels.tobytes())
-        self.length += levels.size
-        return offset
-
-
 def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRecord:
     """Turn one image's results into its record for the page.
 
@@ -150,16 +90,12 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
     """
     maps, targets = list(results.maps(image.index)), results.targets(image.index)
     logits = _logits(results, image, targets)
-    levels = _Levels()
+    levels = Levels()
     drawn = [*maps, *contrasts(image, targets, maps, results.manifest.smooth)]
-    entries = [_map_entry(record, levels, detail.map_side) for record in drawn]
-    channels = {
-        layer.address: _channels(results.channels(image.index, layer.address), levels)
-        for layer in results.manifest.channels
-    }
+    entries = [map_entry(record, levels, detail.map_side) for record in drawn]
+    shipped = _shipped(results, image, entries, maps, levels)
     joined = b"".join(levels.parts)
     jpeg, size = _photo(results, image, detail.photo_side)
-    shipped = {"cells": [entry.to_json() for entry in entries], "channels": channels}
     data = {
         "index": image.index,
         "file": image.file,
@@ -171,6 +107,7 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
         "logits": logits,
         "probabilities": _probabilities(results, image, targets),
         "maps": _packed(shipped, joined, detail.deflated),
+        "regions": regions(results, image.index),
     }
     return ImageRecord(
         data=data,
@@ -186,14 +123,26 @@ def image_record(results: Results, image: ImageEntry, detail: Detail) -> ImageRe
     )
 
 
+def _shipped(
+    results: Results,
+    image: ImageEntry,
+    entries: Sequence[MapEntry],
+    maps: Sequence[MapRecord],
+    levels: Levels,
+) -> Record:
+    """Return the list of an image's maps, and add the bytes of those that have no entry yet."""
+    channels = {
+        layer.address: _channels(results.channels(image.index, layer.address), levels)
+        for layer in results.manifest.channels
+    }
+    cells = [entry.to_json() for entry in entries]
+    evidence = image_evidence(results, image, maps, levels)
+    return {"cells": cells, "channels": channels, **evidence}
+
+
 def shown_methods(manifest: Manifest) -> tuple[Method, ...]:
     """Return the methods of a run that have any map."""
     return tuple(METHODS[key] for key in manifest.shown_methods)
-
-
-def data_uri(jpeg: bytes) -> str:
-    """Return a picture as an address that needs no file."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def _photo(results: Results, image: ImageEntry, side: int) -> tuple[bytes, tuple[int, int]]:
@@ -229,38 +178,6 @@ def _peaks(entries: Sequence[MapEntry]) -> dict[str, float]:
     return peaks
 
 
-def _map_entry(record: MapRecord, levels: _Levels, map_side: int | None) -> MapEntry:
-    """Return a map's entry, and add its bytes to the levels."""
-    method, shown = record.method, appearance(record)
-    side = SALIENCY_SIDE if method.grid == "input" else map_side
-    quantised = quantise(_smaller(shown.drawn, side), method.values == "signed")
-    positive = quantised.state == "positive"
-    return MapEntry(
-        method=method.key,
-        layer=record.layer,
-        rank=record.slot,
-        height=quantised.levels.shape[0],
-        width=quantised.levels.shape[1],
-        grid=shown.cam.shape,
-        peak=quantised.peak,
-        largest=_largest(shown.cam, method.values == "signed") if positive else 0.0,
-        base=shown.base,
-        state=quantised.state,
-        signed=quantised.signed,
-        own=_is_on_its_own(record),
-        picture=None if shown.colours is None else _picture(shown.colours),
-        offset=levels.add(quantised.levels) if positive and shown.colours is None else None,
-        channel=shown.channel,
-    )
-
-
-def _is_on_its_own(record: MapRecord) -> bool:
-    """Return whether a map shares no scale with others."""
-    method = record.method
-    apart = method.grid == "input" or method.values == "relative"
-    return apart or record.layer == FUSED or record.slot == CONTRAST
-
-
 def _packed(entries: Record, levels: bytes, deflated: bool) -> str:
     """Return entries and bytes in base64, deflated as the browser's ``deflate-raw`` or not.
 
@@ -274,7 +191,7 @@ def _packed(entries: Record, levels: bytes, deflated: bool) -> str:
     return base64.b64encode(packed).decode()
 
 
-def _channels(channels: Channels, levels: _Levels) -> Record:
+def _channels(channels: Channels, levels: Levels) -> Record:
     """Return the feature maps of a layer: each in 8 bits up to its own largest value."""
     maps = channels.maps
     signed = bool(np.nanmin(maps, initial=0) < 0)
@@ -288,21 +205,6 @@ def _channels(channels: Channels, levels: _Levels) -> Record:
         "means": [_digits(float(mean)) for mean in maps.mean((1, 2))],
         "weights": [[_digits(float(weight)) for weight in row] for row in channels.weights],
     }
-
-
-def _largest(cam: NDArray[np.float32], signed: bool) -> float:
-    """Return a raw map's largest value, by magnitude if it is signed."""
-    return float(np.abs(cam).max() if signed else cam.max())
-
-
-def _smaller(cam: NDArray[np.float32], side: int | None) -> NDArray[np.float32]:
-    """Average a map down to what the page needs of it."""
-    longer = max(cam.shape)
-    if side is None or longer <= side:
-        return cam
-    size = [max(1, round(length * side / longer)) for length in cam.shape]
-    smaller: NDArray[np.float32] = cv2.resize(cam, size[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return smaller
 
 
 def _duplicates(manifest: Manifest, maps: Sequence[MapRecord]) -> set[str]:
@@ -326,11 +228,6 @@ def _equal(
     return one.keys() == other.keys() and all(
         np.array_equal(cam, other[place], equal_nan=True) for place, cam in one.items()
     )
-
-
-def _picture(saliency: NDArray[np.float32]) -> str:
-    """Return a map of colours ``(3, H, W)`` as a picture's address."""
-    return data_uri(jpeg_bytes(Image.fromarray(signed_picture(saliency)), quality=75))
 
 
 def _finite(number: float) -> float | None:

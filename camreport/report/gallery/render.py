@@ -12,6 +12,7 @@ from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress
+from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
     FallbackImage,
     fallback_image,
@@ -27,7 +28,7 @@ from camreport.report.gallery.page import (
     report_data,
 )
 from camreport.report.gallery.prose import prose
-from camreport.report.gallery.records import Detail, data_uri, image_record
+from camreport.report.gallery.records import Detail, image_record
 from camreport.report.gallery.template import digest, embedded, page_template, script, style
 from camreport.results.reader import DATA, REPORT, Results, check_data, load_results
 from camreport.settings import Layout
@@ -85,7 +86,7 @@ def render_gallery(
     results = load_results(out)
     report = results.path.parent / REPORT
     layout = _layout_of(report) if layout is None else layout
-    language = _language_of(report) if language is None else language
+    language = language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
     remove_leftovers(report.parent, report.parent)
     reported = 0.0
@@ -127,7 +128,7 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
         )
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, REPORT)
-        _write_single(results, page, _language_of(report), limits, None, lambda done: None)
+        _write_single(results, page, language_of(report), limits, None, lambda done: None)
         yield page
 
 
@@ -136,11 +137,6 @@ def _layout_of(report: Path) -> Layout:
     if not is_file(report):
         return "auto"
     return "folder" if is_folder(report) else "single"
-
-
-def _language_of(report: Path) -> str:
-    """Return the language of the report that is there, or English."""
-    return language_of(report) if is_file(report) else "en"
 
 
 def _write_single(

@@ -21,6 +21,7 @@ import { type Changed, Store } from "./state/store";
 import { readCaptions } from "./views/captions";
 import { channelsView } from "./views/channels";
 import { compareView } from "./views/compare";
+import { evidenceView } from "./views/evidence/evidence";
 import { matrixView } from "./views/matrix/matrix";
 import { methodsView } from "./views/methods";
 import { overviewView } from "./views/overview/overview";
@@ -35,6 +36,7 @@ const VIEWS: Record<State["view"], () => View | Promise<View>> = {
   summary: summaryView,
   overview: overviewView,
   matrix: matrixView,
+  evidence: evidenceView,
   compare: compareView,
   channels: channelsView,
   tables: tablesView,

@@ -3,7 +3,14 @@ import { bytesOf, inflate } from "./bytes";
 import type { CellId } from "./cells";
 import type { Chunks } from "./chunks";
 import { difference } from "./contrast";
-import type { CamCell, MapList, Report, ShippedImage, ShippedOverview } from "./types";
+import type {
+  CamCell,
+  ImageColumns,
+  MapList,
+  Report,
+  ShippedImage,
+  ShippedOverview,
+} from "./types";
 
 /** Most images whose maps stay unpacked; a page of the overview needs 100. */
 const MAX_UNPACKED = 160;
@@ -51,13 +58,13 @@ const byKey = (cells: CamCell[]) => new Map(cells.map((cell) => [keyOf(cell), ce
 function unpack(shipped: ShippedImage, bytes: Uint8Array): ImageRecord {
   const length = new DataView(bytes.buffer).getUint32(0, true);
   const json = new TextDecoder().decode(bytes.subarray(4, 4 + length));
-  const { cells, channels } = JSON.parse(json) as MapList;
+  const list = JSON.parse(json) as MapList;
   const { maps: _, ...image } = shipped;
-  const scale = Math.max(0, ...cells.map((cam) => (cam.own ? 0 : cam.peak)));
+  const scale = Math.max(0, ...list.cells.map((cam) => (cam.own ? 0 : cam.peak)));
   const picture = new Image();
   picture.src = shipped.photo;
   const levels = bytes.subarray(4 + length);
-  return { ...image, cells, channels, bytes: levels, byKey: byKey(cells), scale, picture };
+  return { ...image, ...list, bytes: levels, byKey: byKey(list.cells), scale, picture };
 }
 
 /** Levels of maps that are not shipped but subtracted here. */
@@ -79,6 +86,15 @@ function forget(map: Map<number, unknown>, most: number) {
   if (map.size > most) map.delete([...map.keys()][0]);
 }
 
+/** Put the numbers that only some images have beside those of all. */
+function spread({ index, numbers, sampled }: ImageColumns) {
+  for (const [name, values] of Object.entries(sampled.numbers)) {
+    const column = index.map((): number | null => null);
+    for (const [i, place] of sampled.places.entries()) column[place] = values[i] ?? null;
+    numbers[name] = column;
+  }
+}
+
 export class Dataset {
   /** The colours of each colour map, RGB. */
   readonly tables: Record<string, Uint8Array>;
@@ -93,6 +109,7 @@ export class Dataset {
     const tables = Object.entries(report.tables);
     this.tables = Object.fromEntries(tables.map(([name, base64]) => [name, bytesOf(base64)]));
     this.#places = new Map(report.images.index.map((index, place) => [index, place]));
+    spread(report.images);
   }
 
   /** Unpack all images of a report in one file, at once: it may be printed the next moment. */

@@ -34,6 +34,30 @@ export interface MethodProse {
   needs: string;
 }
 
+/** What the page says of a question of the evidence: with a formula in plain text. */
+export interface QuestionProse {
+  name: string;
+  question: string;
+  formula: string;
+  range: string;
+  /** What its numbers cannot say. */
+  caution: string;
+  source: string;
+}
+
+/** The words of the evidence; all empty where there is none. */
+export interface EvidenceProse {
+  /** Level, sample, seed, baseline and cost: a sentence each. */
+  facts: string[];
+  questions: Record<string, QuestionProse>;
+  /** Names of all numbers, by key. */
+  numbers: Record<string, string>;
+  /** Names of the controls, by row. */
+  controls: Record<string, string>;
+  /** Why a number is undefined, by reason. */
+  undefined: Record<string, string>;
+}
+
 /** What the page says of the run in one language. */
 export interface Prose {
   title: string;
@@ -53,6 +77,7 @@ export interface Prose {
   shortReasons: Record<string, string>;
   quantity: string;
   provenance: [name: string, value: string][];
+  evidence: EvidenceProse;
 }
 
 /** A sentence in every language. */
@@ -60,13 +85,18 @@ export type Said = Record<string, string>;
 
 /** A part of the page's state that shows what is claimed. */
 export interface Place {
-  view: "overview" | "matrix" | "methods" | "provenance";
+  view: "overview" | "matrix" | "evidence" | "methods" | "provenance";
   image?: number;
   method?: string;
   layer?: string;
   rows?: "layer" | "method" | "class" | "image";
   columns?: "layer" | "method" | "class" | "image";
   query?: string;
+  /** A column of the images' numbers, and whether its lowest values come first. */
+  sort?: `${string}.up` | `${string}.down`;
+  /** A number of the evidence, to be shown layer by layer. */
+  number?: string;
+  scope?: string;
 }
 
 /** What a fixed rule found, in how many images or maps, and where it shows. */
@@ -156,8 +186,87 @@ export interface ImageColumns {
   /** Place of the true class among an image's explained ones; empty where no image has one. */
   true: (number | null)[];
   top: [index: number, probability: number][][];
-  /** By name: `area.<method>`, `disagreement` and `overlap` at the first choice's layer, `margin`. */
+  /**
+   * By name: `area.<method>`, `disagreement` and `overlap` at the first choice's layer, `margin`, and
+   * `<number>.<method>` of the evidence that all images have.
+   */
   numbers: Record<string, (number | null)[]>;
+  /** Likewise of the evidence that only some images have: their places in the other columns. */
+  sampled: { places: number[]; numbers: Record<string, (number | null)[]> };
+}
+
+/**
+ * A number of the evidence: its least and greatest value, which of them speaks for a map, and what
+ * it is expected to be of a map that knows nothing.
+ */
+export interface EvidenceNumber {
+  key: string;
+  better: "high" | "low" | null;
+  low: number | null;
+  high: number | null;
+  chance: number | null;
+}
+
+/** A question of the evidence. The first of its numbers has its key, and answers it. */
+export interface EvidenceQuestion {
+  key: string;
+  coverage: "all" | "sample" | "collages";
+  numbers: EvidenceNumber[];
+}
+
+/**
+ * What is measured of a row's maps at a layer, column by column: each combination that has been
+ * measured, once.
+ */
+export interface EvidenceCells {
+  /** Place among the numbers of all questions, in their order. */
+  number: number[];
+  /** Places in `rows`, `layers` and `scopes`. */
+  row: number[];
+  layer: number[];
+  scope: number[];
+  /** Maps with the number. */
+  n: number[];
+  median: (number | null)[];
+  /** The median's 95 % interval; null where n < 2. */
+  low: (number | null)[];
+  high: (number | null)[];
+  /** Maps without the number, by reason. */
+  undefined: Record<string, number>[];
+  /** How many images' maps have a better number than each control's, of how many. */
+  beats: ([better: number, of: number] | null)[];
+  /** Whether told apart from the best method at the layer; the best one is. Null: no order. */
+  apart: (boolean | null)[];
+}
+
+/** Numbers of an image and class without a map: `effect.ceiling`, `effect.additivity`. */
+export interface EvidenceCeilings {
+  number: string[];
+  scope: number[];
+  n: number[];
+  median: (number | null)[];
+  low: (number | null)[];
+  high: (number | null)[];
+}
+
+/** What speaks for and against the maps of a run. */
+export interface Evidence {
+  level: "basic" | "full";
+  /** Images on which passes were spent, and the seed that chose them. */
+  sample: number;
+  seed: number;
+  baseline: string;
+  /** Seed of the scrambled network whose maps are shipped; null where there are none. */
+  scrambled: number | null;
+  /** Images drawn by the seed, on which medians and intervals rest; null where it is all of them. */
+  drawn: number | null;
+  questions: EvidenceQuestion[];
+  rows: { key: string; control: boolean }[];
+  layers: string[];
+  /** The predicted class, and each class where all images explain the same few. */
+  scopes: { key: string; index: number | null }[];
+  cells: EvidenceCells;
+  ceilings: EvidenceCeilings;
 }
 
 /** What the model is made of; `more` counts the runs of modules that are not listed. */
@@ -195,6 +304,7 @@ export interface Report {
   languages: Record<string, string>;
   strings: Record<string, Record<string, string>>;
   summary: Summary;
+  evidence: Evidence | null;
 }
 
 /** One map. `offset` finds its levels; a picture has none, nor has an empty map. */
@@ -242,12 +352,22 @@ export interface ShippedImage {
   probabilities: (number | null)[];
   /** A `MapList` and the levels it points into, as base64; deflated in a folder's chunks. */
   maps: string;
+  /** Where its objects are, as fractions of the photograph's sides, each with its class's index. */
+  regions: [left: number, top: number, right: number, bottom: number, target: number | null][];
 }
 
-/** An image's maps. */
+/** An image's maps, and what is measured of each. */
 export interface MapList {
   cells: CamCell[];
   channels: Record<string, LayerChannels>;
+  /** Maps that know nothing of the model: `method` is a control's row, `rank` is 0. */
+  controls: CamCell[];
+  /** Maps of the network with permuted weights. */
+  scrambled: CamCell[];
+  /** By "<number>/<row>/<layer>", for each rank; `effect.ceiling` and the like stand alone. */
+  numbers: Record<string, (number | null)[]>;
+  /** By "order.morf/<row>/<layer>" and "order.lerf/…": for each rank, at equal steps from 0 to 1. */
+  curves: Record<string, (number | null)[][]>;
 }
 
 /** What overview chunks hold of an image: its maps at the first choice, nothing else. */

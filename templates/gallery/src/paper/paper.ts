@@ -9,6 +9,7 @@ import { legend } from "../parts/legend";
 import { failedList, failedTitle, notes } from "../parts/notes";
 import { listed, prose, sentences, t } from "../parts/words";
 import type { State } from "../state/state";
+import { evidenceOnPaper } from "../views/evidence/evidence";
 import { structureSection } from "../views/structure";
 import { summaryOnPaper } from "../views/summary/paper";
 import { channelFigure } from "./grids";
@@ -29,7 +30,7 @@ export function layOut() {
   const known = indices.map((index) => data.knownImage(index));
   let figures = 0;
   const sheets = known.filter((one) => one !== undefined).map((one) => sheet(one, () => ++figures));
-  byId("paper").replaceChildren(cover(), ...sheets, appendix());
+  byId("paper").replaceChildren(cover(), ...evidenceOnPaper(), ...sheets, appendix());
 }
 
 function cover() {

@@ -11,6 +11,7 @@ export const VIEWS = [
   "summary",
   "overview",
   "matrix",
+  "evidence",
   "compare",
   "channels",
   "tables",
@@ -51,6 +52,9 @@ export interface State {
   numbers: boolean;
   chosen: string;
   methodOrder: "family" | "agreement";
+  /** Number of the evidence that is shown layer by layer; "" stands for all of one layer. */
+  number: string;
+  scope: string;
   channelLayer: string;
   channelSort: "index" | "activation" | "contribution";
   picked: string;
@@ -99,6 +103,8 @@ export const NAMES: Record<keyof State, string> = {
   numbers: "nu",
   chosen: "ms",
   methodOrder: "mo",
+  number: "e",
+  scope: "es",
   channelLayer: "cl",
   channelSort: "co",
   picked: "ch",
@@ -190,6 +196,8 @@ export function initialState(data: Dataset): State {
     numbers: false,
     chosen: "",
     methodOrder: "family",
+    number: "",
+    scope: "predicted",
     channelLayer: report.channels[0] ?? "",
     channelSort: "index",
     picked: "",
@@ -204,6 +212,10 @@ export function initialState(data: Dataset): State {
     theme: "auto",
   };
 }
+
+/** Keys of all numbers of the evidence. */
+const evidenceNumbers = (evidence: Report["evidence"]) =>
+  evidence?.questions.flatMap(({ numbers }) => numbers.map(({ key }) => key)) ?? [];
 
 /** What values a field may have; a link can be old or mistyped. */
 export function choices(report: Report): Partial<Record<keyof State, readonly unknown[]>> {
@@ -224,6 +236,8 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
     scale: ["map", "method", "image", "report"],
     show: ["overlay", "heat", "photo"],
     methodOrder: ["family", "agreement"],
+    number: ["", ...evidenceNumbers(report.evidence)],
+    scope: report.evidence?.scopes.map(({ key }) => key) ?? [],
     channelLayer: ["", ...report.channels],
     channelSort: ["index", "activation", "contribution"],
     tables: ["all", "classes", "methods", "depth"],

@@ -34,11 +34,14 @@ export function mapTable(plan: Plan, caption: string) {
   return table;
 }
 
-/** Where the columns do not fit, let the cells of a row run over several lines. */
-export function fitTo(panel: HTMLElement, table: HTMLTableElement) {
+/**
+ * Where the columns do not fit, let the cells of a row run over several lines.
+ * @param least width of a column, in CSS pixels
+ */
+export function fitTo(panel: HTMLElement, table: HTMLTableElement, least = MIN_COLUMN) {
   const columns = Number(table.style.getPropertyValue("--columns"));
   const fit = () =>
-    table.classList.toggle("lines", panel.clientWidth < HEAD + columns * MIN_COLUMN && columns > 1);
+    table.classList.toggle("lines", panel.clientWidth < HEAD + columns * least && columns > 1);
   new ResizeObserver(fit).observe(panel);
 }
 

@@ -16,7 +16,7 @@ import { answers, asked, outcome } from "./outcome";
 import { confidence, confusion, reliability } from "./predictions";
 import { claims, part } from "./said";
 import { lastLayer, methodsShown, resultTable } from "./table";
-import { trust } from "./trust";
+import { measured, trust } from "./trust";
 
 export const summaryView = (): View | Promise<View> =>
   report.images.index.length <= MAX_IN_STRIP ? ofFew() : ofMany();
@@ -31,7 +31,7 @@ async function ofFew(): Promise<View> {
     resultTable(),
     figureCaption(t("summary.table", { layer: lastLayer() }), kindsOf(methodsShown(), false)),
     depth.root,
-    ...shown(findings("writing"), confusion(), cautions(), failed()),
+    ...shown(findings("writing"), confusion(), measured(), cautions(), failed()),
     asked(),
   );
   root.classList.add("few");

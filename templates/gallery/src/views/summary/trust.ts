@@ -2,7 +2,7 @@
 import { data, report } from "../../app";
 import type { Trust } from "../../data/types";
 import { bdi, h } from "../../parts/dom";
-import { areaPercent, t } from "../../parts/words";
+import { areaPercent, listed, prose, t } from "../../parts/words";
 import { leadTo, part, said } from "./said";
 
 export function trust() {
@@ -24,7 +24,16 @@ export function trust() {
     h("thead", h("tr", ...heads)),
     h("tbody", ...trust.map((one) => line(one, doubts))),
   );
-  return part("trust", h(".scroller", table));
+  return part("trust", h(".scroller", table), measured());
+}
+
+/** Which questions were asked of the maps, and where the answers are; null where none was. */
+export function measured() {
+  const { evidence } = report;
+  if (!evidence) return null;
+  const names = evidence.questions.map(({ key }) => prose().evidence.questions[key].name);
+  const link = h("a", leadTo({ view: "evidence" }), t("summary.see.evidence"));
+  return h("p.hint", t("summary.evidence", { names: listed(names) }), " ", link);
 }
 
 /** A method's numbers, and what to doubt where any method is doubted. */

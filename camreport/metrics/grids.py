@@ -7,6 +7,12 @@ that equal maps give equal bytes on every machine.
 import numpy as np
 from numpy.typing import NDArray
 
+GRID = 14
+"""Cells of a side of the common grid on which maps of all layers are averaged and compared."""
+
+AREA_GRID = 56
+"""Least number of cells of a side of the grid on which areas are measured."""
+
 
 def enlarged(values: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
     """Interpolate ``(..., h, w)`` to ``(..., height, width)``: bilinear, half-pixel centres.
@@ -16,16 +22,16 @@ def enlarged(values: NDArray[np.float64], height: int, width: int) -> NDArray[np
     return _interpolated(_interpolated(values, width, -1), height, -2)
 
 
-def resampled(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Bring ``(..., h, w)`` to ``(..., side, side)``: each axis is averaged or interpolated.
+def resampled(values: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    """Bring ``(..., h, w)`` to ``(..., height, width)``: each axis is averaged or interpolated.
 
     A cell of a coarser grid takes the average of the area it covers, with cells that it covers
     in part counted in part.
     """
-    for axis in (-2, -1):
+    for axis, side in ((-2, height), (-1, width)):
         if values.shape[axis] > side:
             values = _averaged(values, side, axis)
-    return enlarged(values, side, side)
+    return enlarged(values, height, width)
 
 
 def _averaged(values: NDArray[np.float64], target: int, axis: int) -> NDArray[np.float64]:

@@ -1,0 +1,179 @@
+"""A region of a photograph, and its pixels on the model's input.
+
+Coordinates are pixels of the upright photograph: of the picture as it is shown, after its EXIF
+orientation has been applied. The left edge of the first column is 0, right and bottom are
+exclusive.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from camreport.images.preprocessing import Box, Preprocessing
+
+COVERED = 0.5
+"""The share of a pixel of the model's input that a region covers at least where it holds it."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The shape of a region.
+
+    Attributes:
+        box: around it; the region itself if the two others are empty.
+        polygons: x and y of their corners by turns.
+        runs: lengths of stretches outside and inside by turns, row by row through the photograph.
+    """
+
+    box: Box
+    polygons: tuple[tuple[float, ...], ...] = ()
+    runs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where an object is.
+
+    Attributes:
+        outline: its shape.
+        classes: the model's classes that it shows; empty if the file does not say.
+    """
+
+    outline: Outline
+    classes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PhotoRegions:
+    """The regions of one photograph, upright.
+
+    Attributes:
+        width: of the photograph, in pixels.
+        height: likewise.
+        regions: in the order of their file.
+    """
+
+    width: int
+    height: int
+    regions: tuple[Region, ...]
+
+    def boxes(self) -> list[tuple[float, float, float, float, int]]:
+        """Return left, top, right and bottom of each region as fractions, and its class or -1."""
+        across, down = self.width, self.height
+        return [
+            (
+                box.left / across,
+                box.top / down,
+                box.right / across,
+                box.bottom / down,
+                region.classes[0] if region.classes else -1,
+            )
+            for region in self.regions
+            for box in [region.outline.box]
+        ]
+
+    def mask(self, target: int, preprocessing: Preprocessing) -> NDArray[np.bool_] | None:
+        """Return the pixels of the model's input that hold a class, bool ``(H, W)``.
+
+        These are the pixels of all regions with this class, and of all regions without a class. A
+        region holds a pixel if it covers half of it; a region too small for that holds the pixel
+        that it covers most.
+
+        Args:
+            target: index of the class.
+            preprocessing: of the model, which may cut edges off.
+
+        Returns:
+            None if no region is known of the class; all False if the model sees nothing of them.
+        """
+        own = [each for each in self.regions if not each.classes or target in each.classes]
+        if not own:
+            return None
+        mask = np.zeros(preprocessing.size, dtype=bool)
+        for region in own:
+            covered = self._covered(region.outline, preprocessing)
+            most = covered.max()
+            mask |= covered >= min(COVERED, most) if most > 0 else False
+        return mask
+
+    def unseen(self, preprocessing: Preprocessing) -> list[float]:
+        """Return the share of each region that lies outside what the model sees, 0 to 1."""
+        seen = preprocessing.seen_box(self.width, self.height)
+        height, width = preprocessing.size
+        pixel = (seen.right - seen.left) * (seen.bottom - seen.top) / (height * width)
+        found = []
+        for region in self.regions:
+            visible = float(self._covered(region.outline, preprocessing).sum()) * pixel
+            found.append(1 - min(1.0, visible / self._area(region.outline)))
+        return found
+
+    def _covered(self, outline: Outline, preprocessing: Preprocessing) -> NDArray[np.float64]:
+        """Return the share of each pixel of the model's input that a region covers, ``(H, W)``."""
+        seen = preprocessing.seen_box(self.width, self.height)
+        height, width = preprocessing.size
+        rows = np.linspace(seen.top, seen.bottom, height + 1)
+        columns = np.linspace(seen.left, seen.right, width + 1)
+        if not outline.polygons and not outline.runs:
+            box = outline.box
+            return np.outer(
+                _shares(rows, box.top, box.bottom), _shares(columns, box.left, box.right)
+            )
+        return _averages(_averages(self._pixels(outline), rows).T, columns).T
+
+    def _pixels(self, outline: Outline) -> NDArray[np.bool_]:
+        """Return the photograph's pixels that polygons or runs hold, ``(height, width)``."""
+        if outline.runs:
+            inside = np.arange(len(outline.runs)) % 2 == 1
+            return np.repeat(inside, outline.runs).reshape(self.height, self.width)
+        picture = Image.new("1", (self.width, self.height))
+        for corners in outline.polygons:
+            ImageDraw.Draw(picture).polygon([c - 0.5 for c in corners], fill=1)
+        return np.array(picture)
+
+    def _area(self, outline: Outline) -> float:
+        if outline.polygons or outline.runs:
+            return max(1.0, float(self._pixels(outline).sum()))
+        box = outline.box
+        return (box.right - box.left) * (box.bottom - box.top)
+
+
+def runs_of(mask: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Return the lengths of stretches of False and True by turns, row by row."""
+    flat = mask.ravel()
+    changes = np.flatnonzero(np.diff(flat, prepend=False))
+    return tuple(np.diff(changes, prepend=0, append=flat.size).tolist())
+
+
+def box_of(mask: NDArray[np.bool_]) -> Box:
+    """Return the box around the pixels of a mask that has any."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
+def box_around(polygons: Sequence[Sequence[float]]) -> Box:
+    """Return the box around polygons."""
+    xs = [x for corners in polygons for x in corners[::2]]
+    ys = [y for corners in polygons for y in corners[1::2]]
+    return Box(min(xs), min(ys), max(xs), max(ys))
+
+
+def _shares(bounds: NDArray[np.float64], first: float, last: float) -> NDArray[np.float64]:
+    """Return the share of each stretch between neighbouring bounds that another one covers."""
+    inside = np.clip(bounds, first, last)
+    return np.diff(inside) / np.diff(bounds)
+
+
+def _averages(values: NDArray[np.generic], bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average rows over stretches between bounds; beyond the rows everything is 0."""
+    averages = np.zeros((len(bounds) - 1, values.shape[1]))
+    for number, (first, last) in enumerate(pairwise(bounds)):
+        rows = np.arange(max(0, math.floor(first)), min(len(values), math.ceil(last)))
+        if len(rows):
+            weights = np.minimum(rows + 1, last) - np.maximum(rows, first)
+            averages[number] = weights @ values[rows[0] : rows[-1] + 1] / (last - first)
+    return averages

@@ -1,0 +1,112 @@
+"""What is measured of a run's maps, and on which of its images."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+
+from camreport.images.regions.region import PhotoRegions
+from camreport.metrics import METRICS, Metric, resolve_metrics
+from camreport.metrics.registry import LEVELS
+from camreport.pipeline.run_plan import Request
+from camreport.results.schema import ImageEntry
+from camreport.settings import ALL, FULL, OFF
+
+SAMPLES = {"basic": 16, "full": 64}
+"""Largest number of images on which passes are spent, by level, unless the user has chosen it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured, as far as it is decided before any image is read.
+
+    Attributes:
+        level: ``basic`` or ``full``.
+        metrics: the metrics, in the order of tables.
+        maps: whether order is measured of the ``main`` maps or of ``all``.
+        seed: of everything random.
+        sample: indices of the images on which passes are spent, in increasing order.
+        methods: the methods of the run, as its sidecars list them.
+        regions: of the inputs, by their indices; None if the user gave none.
+    """
+
+    level: Literal["basic", "full"]
+    metrics: tuple[Metric, ...]
+    maps: Literal["main", "all"]
+    seed: int
+    sample: tuple[int, ...]
+    methods: tuple[str, ...]
+    regions: Mapping[int, PhotoRegions] | None
+
+    def decided(self, images: Sequence[ImageEntry]) -> str:
+        """Return a digest of everything that decides the evidence for the maps of some images."""
+        drawn, regions = {*self.sample}, self.regions or {}
+        parts = {
+            "level": self.level,
+            "metrics": [metric.key for metric in self.metrics],
+            "maps": self.maps,
+            "seed": self.seed,
+            "methods": sorted(self.methods),
+            "images": [
+                [image.index, image.sha256, image.index in drawn, repr(regions.get(image.index))]
+                for image in images
+                if image.readable
+            ],
+        }
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def asked_of(request: Request, total: int) -> Asked | None:
+    """Return what a run's settings ask to be measured; None for nothing.
+
+    Args:
+        request: what to compute.
+        total: number of inputs.
+    """
+    settings = request.settings
+    if settings.evidence == OFF:
+        return None
+    return Asked(
+        level=cast(Literal["basic", "full"], settings.evidence),
+        metrics=_metrics(settings.evidence, settings.metrics, request.regions is not None),
+        maps=cast(Literal["main", "all"], settings.evidence_maps),
+        seed=settings.seed,
+        sample=sample_of(
+            total, settings.seed, settings.evidence_images or SAMPLES[settings.evidence]
+        ),
+        methods=tuple(request.specs),
+        regions=request.regions,
+    )
+
+
+def _metrics(level: str, names: str | Sequence[str], has_regions: bool) -> tuple[Metric, ...]:
+    """Return the metrics of a level and those given by name, as far as they can be measured."""
+    named = resolve_metrics(names) if names else []
+    known = LEVELS[:2] if level == FULL else LEVELS[:1]
+    return tuple(
+        metric
+        for metric in METRICS.values()
+        if (metric in named or metric.level in known) and (has_regions or metric.needs != "regions")
+    )
+
+
+def sample_of(total: int, seed: int, wanted: int | str) -> tuple[int, ...]:
+    """Draw images; a larger sample with the same seed holds every smaller one.
+
+    Args:
+        total: number of inputs.
+        seed: random seed.
+        wanted: number of images to draw, or ``all``.
+
+    Returns:
+        their indices, in increasing order.
+
+    Example:
+        >>> set(sample_of(100, 0, 16)) < set(sample_of(100, 0, 64))
+        True
+    """
+    drawn = np.random.default_rng(seed).permutation(total)
+    return tuple(sorted(drawn[: total if wanted == ALL else int(wanted)].tolist()))

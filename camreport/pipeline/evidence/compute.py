@@ -1,0 +1,279 @@
+"""The evidence for one shard: a pure function of its maps, its images and what is asked."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camreport.engine.cost import Cost
+from camreport.engine.explainer import Explainer
+from camreport.images.loading import LoadedImage
+from camreport.images.preprocessing import Preprocessing
+from camreport.messages.progress import Progress, silent
+from camreport.methods import METHODS
+from camreport.metrics.controls import edge_strength, seen_pixels
+from camreport.metrics.values import Undefined, Values
+from camreport.network.memory import is_out_of_memory
+from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
+from camreport.pipeline.evidence.choice import Asked
+from camreport.pipeline.evidence.kinds import Kind, kinds_of
+from camreport.pipeline.evidence.maps import controls_of
+from camreport.pipeline.evidence.regions import region_arrays
+from camreport.pipeline.shard import Decoded, batches
+from camreport.results.evidence import SCRAMBLED, SCRAMBLED_IMAGE, NumberKey
+from camreport.results.reader import decode_photo
+from camreport.results.schema import (
+    IMAGE,
+    LOGITS,
+    PHOTO,
+    PHOTO_OFFSETS,
+    TARGETS,
+    ImageEntry,
+    MapKey,
+)
+from camreport.results.shards import Arrays
+from camreport.settings import ALL
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the maps of every shard are measured with.
+
+    Attributes:
+        asked: what is measured.
+        explainer: of the run; entered.
+        preprocessing: of the photographs.
+        batch: images that are measured at a time.
+    """
+
+    asked: Asked
+    explainer: Explainer
+    preprocessing: Preprocessing
+    batch: int
+
+    def batch_of(self, arrays: Arrays, rows: NDArray[np.intp]) -> EvidenceBatch:
+        """Return some images of a shard as a batch, with controls but without inputs."""
+        maps = {
+            key: arrays[str(key)][rows]
+            for key in map(MapKey.parse, arrays)
+            if key and key.method in METHODS and arrays[str(key)].ndim == 4
+        }
+        indices = arrays[IMAGE][rows]
+        edges = [self._edges(arrays, row) for row in rows]
+        grids = {key.layer: (cams.shape[-2], cams.shape[-1]) for key, cams in maps.items()}
+        return EvidenceBatch(
+            explainer=self.explainer,
+            inputs=np.empty((0, 3, *self.preprocessing.size), np.float32),
+            maps=maps,
+            controls=controls_of(edges, grids, indices, self.asked.seed),
+            targets=arrays[TARGETS][rows],
+            logits=arrays[LOGITS][rows],
+            indices=indices,
+            preprocessing=self.preprocessing,
+            seed=self.asked.seed,
+            regions=self.asked.regions or {},
+            every_map=self.asked.maps == ALL,
+        )
+
+    def _edges(self, arrays: Arrays, row: int) -> NDArray[np.float64]:
+        """Return the edges of what the model sees of an image, from its photograph as kept."""
+        start, stop = arrays[PHOTO_OFFSETS][row : row + 2]
+        photo = decode_photo(arrays[PHOTO][start:stop].tobytes(), "the photograph of a shard")
+        seen = self.preprocessing.seen_part(photo.width, photo.height)
+        return edge_strength(seen_pixels(np.asarray(photo), seen, *self.preprocessing.size))
+
+
+@dataclass(frozen=True)
+class ShardEvidence:
+    """The evidence for the maps of a shard.
+
+    Attributes:
+        arrays: by name, as they are written.
+        unreadable: number of images whose files could not be read again as they had been.
+        costs: of the passes, by metric.
+    """
+
+    arrays: Arrays
+    unreadable: int
+    costs: Mapping[str, Cost]
+
+    @property
+    def undefined(self) -> dict[str, dict[str, int]]:
+        """The number of undefined values of each number, by reason."""
+        return count_undefined(self.arrays)
+
+
+def compute_evidence(
+    bench: Bench,
+    arrays: Arrays,
+    images: Sequence[ImageEntry],
+    decoded: Iterable[Decoded],
+    progress: Progress = silent,
+) -> ShardEvidence:
+    """Measure the maps of one shard, batch by batch; the result depends on nothing else.
+
+    Args:
+        bench: what they are measured with.
+        arrays: of the shard.
+        images: records of the shard's inputs.
+        decoded: those of its readable images that are in the sample, in order; consumed batch by
+            batch.
+        progress: called with the number of further finished passes over one image.
+
+    Raises:
+        ClassError, LayerError, MemoryLimitError, ModelError: as for ``explain``.
+    """
+    gathered = Gathered(arrays[TARGETS].shape)
+    kinds = kinds_of(bench.asked)
+    for start in range(0, len(arrays[IMAGE]), bench.batch):
+        rows = np.arange(start, min(start + bench.batch, len(arrays[IMAGE])))
+        for kind in kinds:
+            if not kind.sampled:
+                gathered.add(kind, rows, _measured(kind, bench.batch_of(arrays, rows)))
+    unreadable = 0
+    for batch in batches(decoded, bench.batch):
+        inputs = _inputs(batch, images)
+        unreadable += len(batch) - len(inputs)
+        if inputs:
+            rows = np.flatnonzero(np.isin(arrays[IMAGE], [*inputs]))
+            part = replace(bench.batch_of(arrays, rows), inputs=np.stack([*inputs.values()]))
+            for kind in kinds:
+                if kind.sampled:
+                    own = kind.prepared(part, bench.asked.level, progress)
+                    gathered.add(kind, rows, _measured(kind, own))
+    found = gathered.arrays(arrays[IMAGE], {metric.key for metric in bench.asked.metrics})
+    if bench.asked.regions:
+        found |= region_arrays(bench.asked.regions, arrays[IMAGE].tolist())
+    return ShardEvidence(found, unreadable, gathered.costs)
+
+
+@dataclass
+class Gathered:
+    """What was measured of some images, to become the arrays of a file.
+
+    Attributes:
+        shape: number of images and of classes.
+        costs: of the passes, by metric.
+    """
+
+    shape: tuple[int, ...]
+    costs: dict[str, Cost] = field(default_factory=dict)
+    _values: dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]] = field(default_factory=dict)
+    _maps: dict[str, list[tuple[NDArray[np.intp], NDArray[np.float32]]]] = field(
+        default_factory=dict
+    )
+
+    def add(self, kind: Kind, rows: NDArray[np.intp], measured: Measured) -> None:
+        """Take what was measured of the images in some rows."""
+        for name, own in measured.values.items():
+            if name not in self._values:
+                shape = (*self.shape, *own.numbers.shape[2:])
+                self._values[name] = (
+                    np.full(shape, np.nan, np.float32),
+                    np.full(shape, Undefined.NOT_MEASURED, np.uint8),
+                )
+            numbers, reasons = self._values[name]
+            numbers[rows], reasons[rows] = own.numbers, own.reasons
+        for name, maps in measured.maps.items():
+            self._maps.setdefault(name, []).append((rows, maps))
+        metric = kind.metrics[0]
+        self.costs[metric] = self.costs.get(metric, Cost()) + measured.cost
+
+    def arrays(self, indices: NDArray[np.int64], metrics: Collection[str]) -> Arrays:
+        """Return the arrays of the file.
+
+        Args:
+            indices: of the images among the run's inputs.
+            metrics: keys of the metrics whose numbers are kept.
+        """
+        found: Arrays = {IMAGE: indices}
+        for name, (numbers, reasons) in sorted(self._values.items()):
+            if NumberKey.parse(name).metric not in metrics:
+                continue
+            found[name] = numbers
+            if numbers.ndim == 2:  # a curve is undefined where its number is
+                found[NumberKey.parse(name).reasons] = reasons
+        for name, parts in sorted(self._maps.items()):
+            rows = np.concatenate([own for own, _ in parts])
+            maps = np.concatenate([own for _, own in parts])
+            if name.startswith(SCRAMBLED):
+                found[SCRAMBLED_IMAGE], found[name] = indices[rows], maps
+            else:
+                found[name] = np.full((len(indices), *maps.shape[1:]), np.nan, np.float32)
+                found[name][rows] = maps
+        return found
+
+
+def some_of(batch: EvidenceBatch, rows: NDArray[np.intp]) -> EvidenceBatch:
+    """Return some images of a batch, by their rows."""
+    return replace(
+        batch,
+        inputs=batch.inputs[rows] if len(batch.inputs) else batch.inputs,
+        maps={key: maps[rows] for key, maps in batch.maps.items()},
+        controls={key: maps[rows] for key, maps in batch.controls.items()},
+        targets=batch.targets[rows],
+        logits=batch.logits[rows],
+        indices=batch.indices[rows],
+    )
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """Return what was measured of several batches, in order."""
+    first = parts[0]
+    return Measured(
+        {
+            name: Values(
+                np.concatenate([part.values[name].numbers for part in parts]),
+                np.concatenate([part.values[name].reasons for part in parts]),
+            )
+            for name in first.values
+        },
+        {name: np.concatenate([part.maps[name] for part in parts]) for name in first.maps},
+        sum((part.cost for part in parts), Cost()),
+    )
+
+
+def count_undefined(arrays: Arrays) -> dict[str, dict[str, int]]:
+    """Return the number of undefined values of each number, by reason.
+
+    Those of images outside the sample do not count.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for key in map(NumberKey.parse, arrays):
+        if key.reasons in arrays:
+            counts = found.setdefault(key.number, {})
+            reasons, numbers = np.unique(arrays[key.reasons], return_counts=True)
+            for reason, number in zip(reasons.tolist(), numbers.tolist(), strict=True):
+                if reason > Undefined.NOT_MEASURED:
+                    word = Undefined(reason).name.lower()
+                    counts[word] = counts.get(word, 0) + number
+    return found
+
+
+def _inputs(
+    batch: Sequence[Decoded], images: Sequence[ImageEntry]
+) -> dict[int, NDArray[np.float32]]:
+    """Return the inputs of those images that are as they were explained, by their indices."""
+    first = images[0].index
+    return {
+        index: image.model_input
+        for index, image in batch
+        if isinstance(image, LoadedImage) and image.sha256 == images[index - first].sha256
+    }
+
+
+def _measured(kind: Kind, batch: EvidenceBatch) -> Measured:
+    """Measure a batch; where memory runs out, its halves."""
+    started = perf_counter()
+    try:
+        measured = kind.measure(batch)
+        seconds = perf_counter() - started
+        return replace(measured, cost=replace(measured.cost, seconds=seconds))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error) or len(batch.indices) == 1:
+            raise
+    middle = len(batch.indices) // 2  # outside the handler: what failed is freed
+    halves = np.arange(middle), np.arange(middle, len(batch.indices))
+    return joined([_measured(kind, some_of(batch, rows)) for rows in halves])

@@ -1,0 +1,62 @@
+"""The kinds of evidence that are measured shard by shard, and what each of them takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from camreport.messages.progress import Progress
+from camreport.metrics.effect import MASKS
+from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
+from camreport.pipeline.evidence.choice import Asked
+from camreport.pipeline.evidence.effect import measure_effect
+from camreport.pipeline.evidence.maps import measure_maps
+from camreport.pipeline.evidence.orders import measure_orders
+from camreport.pipeline.evidence.regions import measure_regions
+from camreport.pipeline.evidence.repeated import of_shared_passes
+from camreport.settings import FULL
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How some metrics are measured together.
+
+    Attributes:
+        metrics: their keys; costs are counted under the first one.
+        measure: measures them of a batch.
+        passes: the number of passes over one image, with as many orders as the batch has; 0 for
+            those that are measured of every image, from its stored maps.
+        repeats: it computes the maps again, so that a step of it is a forward pass and a backward
+            pass for each class.
+    """
+
+    metrics: tuple[str, ...]
+    measure: Callable[[EvidenceBatch], Measured]
+    passes: Callable[[int], int] = lambda orders: 0
+    repeats: bool = False
+
+    @property
+    def sampled(self) -> bool:
+        """Whether passes are spent on it, so that only some images are measured."""
+        return self.passes(1) > 0
+
+    def prepared(self, batch: EvidenceBatch, level: str, progress: Progress) -> EvidenceBatch:
+        """Return a batch with the maps to measure, which counts its progress in passes."""
+        if not self.repeats:
+            return replace(batch, progress=progress)
+        weight = 1 + batch.targets.shape[1]
+        own = replace(batch, progress=lambda steps: progress(steps * weight))
+        return own if level == FULL else of_shared_passes(own)
+
+
+KINDS = (
+    Kind(("contrast", "extent"), measure_maps),
+    Kind(("regions",), measure_regions),
+    Kind(("effect",), measure_effect, lambda orders: MASKS),
+    Kind(("order",), measure_orders, lambda orders: 1 + 18 * orders),
+)
+"""In the order in which they are measured."""
+
+
+def kinds_of(asked: Asked) -> list[Kind]:
+    """Return the kinds that measure what is asked."""
+    keys = {metric.key for metric in asked.metrics}
+    return [kind for kind in KINDS if keys.intersection(kind.metrics)]

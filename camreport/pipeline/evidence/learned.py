@@ -1,0 +1,73 @@
+"""Learned: the maps of networks with permuted weights, and their similarity to the run's."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camreport.engine.cost import Cost
+from camreport.metrics.learned import learned
+from camreport.metrics.values import Undefined, Values
+from camreport.network.scrambled import FixedWeightsError
+from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
+from camreport.pipeline.evidence.repeated import explainer_of, maps_again
+from camreport.results.schema import MapKey
+
+SEEDS = 3
+"""Number of scrambled networks."""
+
+
+def scramble_seeds(seed: int) -> tuple[int, ...]:
+    """Return the seeds of a run's scrambled networks, which name their maps in the results."""
+    return tuple(range(seed, seed + SEEDS))
+
+
+def measure_learned(batch: EvidenceBatch) -> Measured:
+    """Measure how similar maps are to those of the same network with permuted weights.
+
+    It takes one forward pass, and one backward pass for each class, in each of the scrambled
+    networks; methods with passes of their own take theirs.
+
+    Returns:
+        ``learned/<row>/<layer>`` and ``learned.edges/<row>/<layer>`` ``(n, K)`` for each map and
+        control; the maps of the scrambled networks, ``scrambled.<seed>/<method>/<layer>``
+        ``(n, K, h, w)``. A network without weights that can be permuted has no numbers and no maps.
+    """
+    explainer, cost = explainer_of(batch), Cost()
+    found: dict[int, dict[MapKey, NDArray[np.float32]]] = {}
+    try:
+        for seed in scramble_seeds(batch.seed):
+            with batch.explainer.scrambled(seed):
+                found[seed], _, passes = maps_again(explainer, batch.inputs, batch)
+            cost += passes
+    except FixedWeightsError:
+        return Measured(_undefined(batch))
+    values: dict[str, Values] = {}
+    for key, maps in batch.maps.items():
+        others = [of[key] for of in found.values() if key in of]
+        if others:
+            values |= _numbers(batch, key, maps, np.stack(others))
+    for key, maps in batch.controls.items():
+        values |= _numbers(batch, key, maps, maps[None])
+    kept = {
+        f"scrambled.{seed}/{key}": maps for seed, of in found.items() for key, maps in of.items()
+    }
+    return Measured(values, kept, cost)
+
+
+def _numbers(
+    batch: EvidenceBatch,
+    key: MapKey,
+    maps: NDArray[np.float32],
+    others: NDArray[np.float32],
+) -> dict[str, Values]:
+    """Return the numbers ``(n, K)`` of one map or control by their names."""
+    edges = batch.controls[MapKey("control:edges", key.layer)]
+    every = learned(maps, others, edges)
+    return {
+        f"{number}/{key}": values.of_shape(batch.targets.shape) for number, values in every.items()
+    }
+
+
+def _undefined(batch: EvidenceBatch) -> dict[str, Values]:
+    nothing = Values.of(np.zeros(batch.targets.shape), (Undefined.FIXED_WEIGHTS, True))
+    rows = (*batch.maps, *batch.controls)
+    return {f"{number}/{key}": nothing for number in ("learned", "learned.edges") for key in rows}

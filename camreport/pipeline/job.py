@@ -1,0 +1,123 @@
+"""The job of a run on this machine: everything that is needed to compute its shards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from camreport.images.inputs import InputFile
+from camreport.insight.cache import to_arrays
+from camreport.insight.numbers import measure
+from camreport.methods import Method
+from camreport.models import LoadedModel
+from camreport.network.state import device_of
+from camreport.pipeline.evidence.choice import Asked, asked_of
+from camreport.pipeline.fingerprint import file_facts, inputs_digest
+from camreport.pipeline.records import Describer, class_entries, device_name
+from camreport.pipeline.run_plan import Record, Request, RunPlan, ShardLimits
+from camreport.pipeline.shard import Shard, in_order
+from camreport.results.schema import SCHEMA, FileFacts, Sidecar, methods_with_maps
+from camreport.results.shards import Arrays
+from camreport.results.writer import Marker, ResultsWriter
+
+
+@dataclass(frozen=True)
+class Job:
+    """A planned run: everything that is needed to compute its shards.
+
+    Attributes:
+        plan: the plan of the run.
+        model: the model, on the device to compute on.
+        request: what to compute.
+        asked: what to measure of the maps; None for nothing.
+        files: the inputs.
+        facts: size and times of change of the input files, taken before any file is read.
+        writer: the writer of the results folder.
+        describe: adds labels and class names to a shard's sidecar.
+    """
+
+    plan: RunPlan
+    model: LoadedModel
+    request: Request
+    asked: Asked | None
+    files: Sequence[InputFile]
+    facts: Sequence[FileFacts | None]
+    writer: ResultsWriter
+    describe: Describer
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of all shards."""
+        return range(-(-len(self.files) // self.plan.shard))
+
+    def indices(self, number: int) -> range:
+        """Return the indices of the inputs that a shard covers."""
+        return self.plan.indices(number, len(self.files))
+
+    @property
+    def of_class(self) -> dict[str, Method]:
+        """The methods that have a map and look at a class, each by its entry in a sidecar."""
+        keys = [method.key for method in self.request.methods]
+        there = methods_with_maps(keys, self.plan.layers, self.plan.skipped)
+        pairs = zip(self.request.specs, self.request.methods, strict=True)
+        return {spec: own for spec, own in pairs if own.per_class and own.key in there}
+
+    @property
+    def device(self) -> str:
+        """The device to compute on, for the records."""
+        return device_name(device_of(self.model.module))
+
+    def commit(self, number: int, arrays: Arrays, sidecar: Sidecar) -> None:
+        """Write a shard with the numbers of its maps."""
+        numbers = to_arrays(measure(arrays, self.plan.activation)) if arrays else {}
+        self.writer.commit(number, arrays, sidecar, numbers)
+
+    def ordered(self, arrays: Arrays) -> Arrays:
+        """Return a shard's arrays in the order in which they are written."""
+        methods = {method.key for method in self.request.methods}
+        addresses = (*self.plan.layers, *self.plan.channels)
+        return in_order(arrays, methods, [layer.address for layer in addresses])
+
+    def sidecar(self, number: int, shard: Shard) -> Sidecar:
+        """Return the sidecar of a shard; the writer adds the run and the size of its file."""
+        return self.describe(
+            Sidecar(
+                run="",
+                methods=tuple(sorted(self.request.specs)),
+                images=shard.images,
+                facts=tuple(self.facts[index] for index in self.indices(number)),
+                cost=shard.cost,
+                device=self.device,
+                bytes=0,
+                findings=shard.findings,
+            )
+        )
+
+
+def make_job(
+    plan: RunPlan,
+    model: LoadedModel,
+    files: Sequence[InputFile],
+    out: Path,
+    request: Request,
+    settings: Record,
+    limits: ShardLimits,
+) -> Job:
+    """Return the job, with the writer of the results folder.
+
+    Raises:
+        ClassError: as for ``class_entries``.
+    """
+    describe = Describer(request.labels, class_entries(model, request.labels, plan.classes))
+    marker = Marker(
+        schema=SCHEMA,
+        run=plan.fingerprint(settings),
+        settings=settings,
+        methods=request.specs,
+        inputs=inputs_digest(files),
+        plan=plan.to_json(),
+    )
+    overwrite = request.settings.overwrite
+    writer = ResultsWriter(out, marker, describe, overwrite, limits.discarded_shards)
+    facts = [file_facts(file.path) for file in files]
+    asked = asked_of(request, len(files))
+    return Job(plan, model, request, asked, files, facts, writer, describe)

@@ -1,0 +1,166 @@
+"""The schema of the evidence in a results folder: entries of its JSON files, names of its arrays.
+
+OUT/results/evidence-000000.npz    what was measured of a shard's maps; evidence-000000.json
+                                   beside it says that it is complete and what decides it
+OUT/results/collages.npz           what was measured on collages of the run's images, if anything;
+                                   collages.json beside it
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple, Self
+
+from camreport.metrics.values import Undefined
+from camreport.results.costs import Cost, Count
+from camreport.results.decoding import Entry, UnfitError
+
+CONTROL = "control:"
+"""How the names of the rows begin whose maps know nothing of the model."""
+
+COLLAGES = "collages.npz"
+"""File name of what was measured on collages."""
+
+WHY = ".why"
+"""Ending of the names of arrays that say why numbers are undefined."""
+
+SCRAMBLED = "scrambled."
+"""How the names of maps of a scrambled network begin; its seed follows."""
+
+SCRAMBLED_IMAGE, BOXES, BOX_CLASSES = "scrambled.image", "regions.boxes", "regions.classes"
+"""Names of arrays: images with maps of a scrambled network; regions, and their classes or -1."""
+
+MEASURED_INPUT = "measured/input"
+"""Name of the measured effect maps."""
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,40}(\.[a-z0-9_]{1,40})?")
+"""Names of metrics and of their numbers."""
+
+
+class NumberKey(NamedTuple):
+    """Name of an array of numbers: ``"effect/grad_cam/features.12"``, ``"effect.ceiling"``.
+
+    Attributes:
+        number: what was measured: the key of a metric, perhaps with a part of it.
+        row: key of a method, or ``control:`` and a name; empty for a number without a map.
+        layer: address of the layer, ``FUSED`` or ``INPUT``; empty likewise.
+    """
+
+    number: str
+    row: str = ""
+    layer: str = ""
+
+    def __str__(self) -> str:
+        """Return the array's name."""
+        return "/".join(self) if self.row else self.number
+
+    @property
+    def metric(self) -> str:
+        """The key of the metric that gives the number."""
+        return self.number.partition(".")[0]
+
+    @property
+    def reasons(self) -> str:
+        """The name of the array that says why numbers are undefined."""
+        return str(self._replace(number=self.number + WHY))
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Return the key from an array's name."""
+        number, _, rest = name.partition("/")
+        row, _, layer = rest.partition("/")
+        return cls(number, row, layer)
+
+
+def evidence_name(shard: int) -> str:
+    """Return the file name of the evidence beside a shard."""
+    return f"evidence-{shard:06d}.npz"
+
+
+def _named(value: Mapping[str, object]) -> None:
+    for name in value:
+        if not NAME.fullmatch(name):
+            raise UnfitError("the name of a number", name)
+
+
+def _names(value: tuple[str, ...]) -> None:
+    _named(dict.fromkeys(value))
+
+
+def _reasons(value: Mapping[str, object]) -> None:
+    for name in value:
+        if name.upper() not in Undefined.__members__:
+            raise UnfitError("a reason why a number is undefined", name)
+
+
+Reasons = Annotated[Mapping[str, Count], _reasons]
+"""Number of undefined values by reason: the names of ``Undefined`` in lower case."""
+
+ReasonsByNumber = Annotated[Mapping[str, Reasons], _named]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvidenceCost(Cost):
+    """How much was computed for the evidence, in total and by metric."""
+
+    metrics: Annotated[Mapping[str, Cost], _named]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvidenceEntry(Entry):
+    """What was measured of a run's maps, and how.
+
+    Attributes:
+        level: ``basic`` or ``full``.
+        metrics: keys of the metrics that were measured, in the order of tables.
+        maps: whether order was measured of the ``main`` maps or of ``all``.
+        seed: random seed of everything drawn.
+        sample: indices of the images on which passes were spent, in increasing order.
+        unreadable: number of images that were drawn for the sample but could not be read.
+        baseline: what covers a part of an image; ``mean``, the preprocessing's mean colour.
+        masks: number of masks of an image; None if none was masked.
+        scrambled: seeds of the networks with scrambled weights.
+        regions: number of images with known regions; None if no regions were given.
+        undefined: number of undefined values of each number, by reason.
+        cost: cost of the evidence.
+    """
+
+    level: Literal["basic", "full"]
+    metrics: Annotated[tuple[str, ...], _names]
+    maps: Literal["main", "all"]
+    seed: Count
+    sample: tuple[Count, ...]
+    unreadable: Count
+    baseline: Literal["mean"]
+    masks: Count | None = None
+    scrambled: tuple[Count, ...]
+    regions: Count | None = None
+    undefined: ReasonsByNumber
+    cost: EvidenceCost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvidenceSidecar(Entry):
+    """The JSON file of ``evidence-000000.npz`` or ``collages.npz``; it shows that it is complete.
+
+    It stays valid as long as the run and everything in ``decided`` are the same.
+
+    Attributes:
+        run: fingerprint of the run.
+        methods: the methods whose maps were measured, as in the shard's sidecar.
+        decided: digest of what decides the evidence: its settings, the methods and the images.
+        unreadable: number of images whose files could not be read again as they had been.
+        undefined: number of undefined values of each number, by reason.
+        cost: cost of the evidence.
+        device: device on which it was computed.
+        bytes: size of the file of arrays.
+    """
+
+    run: str
+    methods: tuple[str, ...]
+    decided: str
+    unreadable: Count
+    undefined: ReasonsByNumber
+    cost: EvidenceCost
+    device: str
+    bytes: Count

@@ -111,8 +111,8 @@ function cell(row: Row, column: Column, shared: boolean) {
 /** Whether a map has its number whatever the network is: of one class, or of two opposite ones. */
 function isByConstruction({ key, control }: Row, { number: own }: Column) {
   const { classSpecific, linear } = data.methodOf(key);
-  const same = control || !classSpecific || (report.opposite && linear);
-  return own.question.key === "contrast" && same;
+  const given = !classSpecific || (report.opposite && linear);
+  return !control && given && own.question.key === "contrast";
 }
 
 /** How often a map beats every control, if it could do else, and how often its number is undefined. */

@@ -23,7 +23,7 @@ SHARES = tuple(tenth / 10 for tenth in range(1, 10))
     Number("average_drop.area", 0, 1),
     aliases=("ad",),
 )
-def average_drop(before: Array, after: Array, area: Array) -> Mapping[str, Values]:
+def average_drop(before: Array, after: Values, area: Array) -> Mapping[str, Values]:
     """Return what the probability loses when only what a map marks is kept.
 
     Drop = max(0, p - p') / p; increase = 1 where p' > p; gain = max(0, p' - p) / (1 - p), with p'
@@ -32,14 +32,15 @@ def average_drop(before: Array, after: Array, area: Array) -> Mapping[str, Value
 
     Args:
         before: probability p of the class, of a shape that broadcasts with ``after``.
-        after: p', ``(...)``; NaN where the map is not finite.
+        after: p', ``(...)``.
         area: mean of M, ``(...)``; 0 where the map has no positive value.
 
     Source: Chattopadhyay et al., Grad-CAM++, 2018, https://arxiv.org/abs/1710.11063; gain: Zhang
         et al., Opti-CAM, 2023, https://arxiv.org/abs/2301.07002
     """
-    p, kept = before.astype(np.float64), after.astype(np.float64)
-    undefined = (Undefined.NO_POSITIVE, area == 0), (Undefined.NOT_FINITE, ~np.isfinite(after))
+    p, kept = before.astype(np.float64), after.numbers.astype(np.float64)
+    reasons = [(why, after.reasons == why) for why in Undefined if why]
+    undefined = (*reasons, (Undefined.NO_POSITIVE, area == 0))
     found = {
         "average_drop": np.maximum(p - kept, 0) / np.where(p > 0, p, 1),
         "average_drop.increase": kept > p,

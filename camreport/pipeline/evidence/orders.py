@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camreport.engine.cost import Cost
-from camreport.engine.score import scores
 from camreport.engine.variants import Make
 from camreport.metrics.order import covered_counts, order
 from camreport.metrics.ranks import tied_share
@@ -16,6 +15,7 @@ from camreport.metrics.values import Values
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.ranked import (
     Reasons,
+    changed_probabilities,
     enlarged_maps,
     pixel_ranks,
     ranked_maps,
@@ -43,7 +43,7 @@ def measure_orders(batch: EvidenceBatch) -> Measured:
     for image, maps in enumerate(chosen):
         if not maps:
             continue
-        values = enlarged_maps(batch, maps)
+        values = enlarged_maps(batch, [one.cam for one in maps])
         shares = [tied_share(own) for own in values]
         found, spent = _curves(batch, image, pixel_ranks(batch, image, values), counts)
         cost += spent
@@ -60,15 +60,11 @@ def _curves(
 
     The second axis is the order: most relevant first, least relevant first.
     """
-    explainer = batch.explainer
-    inputs = torch.from_numpy(batch.inputs[image]).to(explainer.device)
-    make = _covered(inputs, torch.from_numpy(ranks).to(explainer.device), counts)
+    device = batch.explainer.device
+    inputs = torch.from_numpy(batch.inputs[image]).to(device)
+    make = _covered(inputs, torch.from_numpy(ranks).to(device), counts)
     variants = 1 + len(ranks) * 2 * (len(counts) - 2)
-    logits, cost = explainer.variant_logits(variants, make, progress=batch.progress)
-    unchanged = torch.from_numpy(batch.logits[image : image + 1])
-    every = torch.cat([unchanged, logits.float().cpu()])[None]
-    targets = torch.from_numpy(batch.targets[image : image + 1])
-    read = scores(every, unchanged, targets, "probability", explainer.plan.activation)[0].numpy()
+    read, cost = changed_probabilities(batch, image, variants, make)
     found = np.empty((len(ranks), 2, len(counts), read.shape[-1]), np.float32)
     found[:, :, 0], found[:, :, -1] = read[0], read[1]
     found[:, :, 1:-1] = read[2:].reshape(found[:, :, 1:-1].shape)

@@ -1,12 +1,16 @@
-"""The maps whose order is asked, and the order that each gives to an image's pixels."""
+"""The maps whose order is asked, the order of pixels that each gives, and probabilities."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from camreport.engine.cost import Cost
 from camreport.engine.plan import Plan
+from camreport.engine.score import scores
+from camreport.engine.variants import Make
 from camreport.metrics.grids import enlarged
 from camreport.metrics.ranks import descending_order
 from camreport.metrics.values import Undefined
@@ -66,12 +70,12 @@ def keys_with_order(keys: Iterable[MapKey], plan: Plan) -> tuple[MapKey, ...]:
     return tuple(key for key in keys if key.layer == FUSED or last[key.method] == key)
 
 
-def enlarged_maps(batch: EvidenceBatch, maps: Sequence[RankedMap]) -> NDArray[np.float32]:
+def enlarged_maps(batch: EvidenceBatch, cams: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return maps at the size of the image, bilinearly as they are drawn, ``(maps, H * W)``."""
     height, width = batch.inputs.shape[-2:]
-    values = np.empty((len(maps), height * width), np.float32)
-    for row, one in enumerate(maps):
-        values[row] = enlarged(one.cam.astype(np.float64), height, width).ravel()
+    values = np.empty((len(cams), height * width), np.float32)
+    for row, cam in enumerate(cams):
+        values[row] = enlarged(cam.astype(np.float64), height, width).ravel()
     return values
 
 
@@ -83,11 +87,39 @@ def pixel_ranks(batch: EvidenceBatch, image: int, values: NDArray[np.float32]) -
         image: row of the image.
         values: ``(maps, H * W)``.
     """
-    state = np.random.SeedSequence([batch.seed, int(batch.indices[image])]).generate_state(1)
-    ranks = np.empty(values.shape, np.int32)
+    ranks, seed = np.empty(values.shape, np.int32), image_seed(batch, image)
     for row, own in enumerate(values):
-        ranks[row, descending_order(own, int(state[0]))] = np.arange(own.size)
+        ranks[row, descending_order(own, seed)] = np.arange(own.size)
     return ranks
+
+
+def image_seed(batch: EvidenceBatch, image: int) -> int:
+    """Return the seed of what is random in one image."""
+    seeds = [batch.seed, int(batch.indices[image])]
+    return int(np.random.SeedSequence(seeds).generate_state(1)[0])
+
+
+def changed_probabilities(
+    batch: EvidenceBatch, image: int, count: int, make: Make
+) -> tuple[NDArray[np.float32], Cost]:
+    """Return the probabilities of the classes of an image, unchanged and changed.
+
+    Args:
+        batch: the batch.
+        image: row of the image.
+        count: number of changed images.
+        make: makes those of a slice.
+
+    Returns:
+        probabilities ``(1 + count, K)``, the first of the unchanged image, and the passes.
+    """
+    explainer = batch.explainer
+    logits, cost = explainer.variant_logits(count, make, progress=batch.progress)
+    unchanged = torch.from_numpy(batch.logits[image : image + 1])
+    every = torch.cat([unchanged, logits.float().cpu()])[None]
+    targets = torch.from_numpy(batch.targets[image : image + 1])
+    read = scores(every, unchanged, targets, "probability", explainer.plan.activation)
+    return read[0].numpy(), cost
 
 
 def _undefined(cam: NDArray[np.float32]) -> Undefined:

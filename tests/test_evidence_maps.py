@@ -125,7 +125,7 @@ def test_a_runs_controls_are_those_that_its_report_makes_again(tmp_path: Path) -
     """Cropped from photographs that are kept smaller than they are, of two shapes."""
     way = Preprocessing(size=(40, 40), resize="short-side", short_side=52)
     files = [INPUTS / "cat.jpg", tmp_path / "odd.png"]
-    shape = (251, 997, 3)
+    shape = (251, 1003, 3)  # the shrunk one is scaled to another width
     picture = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
     Image.fromarray(picture).save(files[1])
     model = small_model(("a", "b"), way)

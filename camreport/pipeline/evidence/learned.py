@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.engine.cost import Cost
+from camreport.metrics.grids import resampled
 from camreport.metrics.learned import learned
 from camreport.metrics.values import Undefined, Values
 from camreport.network.scrambled import FixedWeightsError
@@ -59,12 +60,17 @@ def measure_learned(batch: EvidenceBatch) -> Measured:
 def _numbers(batch: EvidenceBatch, key: MapKey, others: NDArray[np.float32]) -> dict[str, Values]:
     """Return the numbers ``(n, K)`` of one map or control by their names."""
     maps = batch.maps[key] if key in batch.maps else batch.controls[key]
-    edges = batch.controls[MapKey("control:edges", key.layer)]
+    edges = _on_grid(batch.controls[MapKey("control:edges", key.layer)], *maps.shape[-2:])
     shape = batch.targets.shape
     return {
         f"{number}/{key}": values.of_shape(shape)
         for number, values in learned(maps, others, edges).items()
     }
+
+
+def _on_grid(edges: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Return edges ``(n, 1, h, w)`` on a grid, which may be coarser: ``input`` has two of them."""
+    return resampled(edges.astype(np.float64), height, width).astype(np.float32)
 
 
 def _undefined(batch: EvidenceBatch) -> dict[str, Values]:

@@ -1,7 +1,7 @@
 """The records of a run: labels and class names, the manifest, and the summary for the user."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -136,20 +136,21 @@ class Tally:
         return total_cost(_by_number(self.costs) + _by_number(self.true_costs))
 
 
-def class_entries(
-    model: LoadedModel, labels: Mapping[int, Sequence[int]], num_classes: int
-) -> tuple[ClassEntry, ...]:
+def class_entries(model: LoadedModel, request: Request, num_classes: int) -> tuple[ClassEntry, ...]:
     """Return the classes' entries in the manifest.
 
     Raises:
-        ClassError: the number of class names differs from the number of classes, or a label is not
-            the index of a class.
+        ClassError: the number of class names differs from the number of classes, or a label or the
+            class of a region is not the index of a class.
     """
-    for index in (index for right in labels.values() for index in right):
-        if index >= num_classes:
-            raise ClassError(
-                f"labels: expected class indices from 0 to {num_classes - 1}, got {index}."
-            )
+    labels = request.labels.values()
+    shown = (one.classes for photo in (request.regions or {}).values() for one in photo.regions)
+    for option, given in (("labels", labels), ("regions", shown)):
+        for index in (index for classes in given for index in classes):
+            if index >= num_classes:
+                raise ClassError(
+                    f"{option}: expected class indices from 0 to {num_classes - 1}, got {index}."
+                )
     names = model.class_names or numbered_classes(num_classes)
     if len(names) != num_classes:
         raise ClassError(

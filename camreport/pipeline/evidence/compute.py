@@ -77,7 +77,7 @@ class Bench:
             every_map=self.asked.maps == ALL,
         )
 
-    def _edges(self, arrays: Arrays, row: int) -> NDArray[np.float64]:
+    def _edges(self, arrays: Arrays, row: int) -> NDArray[np.float32]:
         """Return the edges of what the model sees of an image, from its photograph as kept."""
         start, stop = arrays[PHOTO_OFFSETS][row : row + 2]
         photo = decode_photo(arrays[PHOTO][start:stop].tobytes(), "the photograph of a shard")

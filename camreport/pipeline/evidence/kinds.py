@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from camreport.messages.progress import Progress
 from camreport.metrics.effect import MASKS
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
+from camreport.pipeline.evidence.classic import measure_average_drop, measure_road
 from camreport.pipeline.evidence.effect import measure_effect
 from camreport.pipeline.evidence.learned import SEEDS, measure_learned
 from camreport.pipeline.evidence.maps import measure_maps
@@ -55,6 +56,8 @@ KINDS = (
     Kind(("order",), measure_orders, lambda orders: 1 + 18 * orders),
     Kind(("learned",), measure_learned, lambda orders: SEEDS, repeats=True),
     Kind(("stability",), measure_stability, lambda orders: COPIES + 1, repeats=True),
+    Kind(("average_drop",), measure_average_drop, lambda orders: orders),
+    Kind(("road",), measure_road, lambda orders: 18 * orders),
 )
 """In the order in which they are measured."""
 

@@ -148,7 +148,7 @@ def _chance(results: Results, totals: "_Totals") -> dict[str, float]:
     if inside is not None:
         share, lift = totals.joined([inside, inside._replace(number="regions.lift")])[0]
         if (lift > 0).any():
-            found["regions"] = float(np.median(share[lift > 0] / lift[lift > 0]))
+            found["regions"] = float(np.nanmedian(share[lift > 0] / lift[lift > 0]))
     return found
 
 

@@ -4,6 +4,7 @@ import { number, t } from "../../parts/words";
 import type { Group } from "../../query/order";
 import { type Condition, type Mistake, type Sign, type Term, quote } from "../../query/parse";
 import { vocabularyOf } from "../../state/selection";
+import { numberName as evidenceName } from "../evidence/read";
 
 /** Most classes that a sentence proposes. */
 const MAX_PROPOSED = 4;
@@ -12,9 +13,10 @@ const SIGNS: Record<Sign, string> = { "<": "<", "<=": "≤", ">": ">", ">=": "�
 
 /** A number of the images, as a list or a chip calls it. */
 export function numberName(name: string) {
-  const [, method] = /^area\.(.+)$/.exec(name) ?? [];
-  if (method) return t("number.area", { method: data.methodOf(method).name });
-  return t(`number.${name}`);
+  const [, key, row] = /^(.+)\.(.+)$/.exec(name) ?? [];
+  if (!row) return t(`number.${name}`);
+  const method = data.methodOf(row).name;
+  return key === "area" ? t("number.area", { method }) : `${evidenceName(key)} · ${method}`;
 }
 
 const either = (names: string[]) => names.join(t("or"));

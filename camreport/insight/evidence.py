@@ -21,6 +21,7 @@ from camreport.insight.evidence_blocks import (
     shard_blocks,
 )
 from camreport.metrics import METRICS, Number
+from camreport.metrics.controls import CONTROLS
 from camreport.metrics.statistics import MIN_ORDERED, beats, medians, told_apart
 from camreport.metrics.values import Undefined
 from camreport.results.evidence import CONTROL, EvidenceEntry, NumberKey
@@ -192,7 +193,8 @@ def _ordered(
     """
     numbers = [own.key for metric in METRICS.values() for own in metric.numbers]
     layers = [own.address for own in manifest.layers if own.same_as is None] + [FUSED, INPUT]
-    controls = dict.fromkeys(key.row for key in keys if key.row.startswith(CONTROL))
+    present = {key.row for key in keys}
+    controls = [row for row in CONTROLS if row in present]
     rows = [*(row for row in manifest.shown_methods if row not in repeats), *controls]
     of_maps = [
         key

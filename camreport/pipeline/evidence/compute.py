@@ -19,7 +19,7 @@ from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.pipeline.evidence.choice import Asked
 from camreport.pipeline.evidence.gathered import Gathered, measured
 from camreport.pipeline.evidence.kinds import kinds_of
-from camreport.pipeline.evidence.maps import controls_of
+from camreport.pipeline.evidence.maps import controls_of, grids_of
 from camreport.pipeline.evidence.regions import region_arrays
 from camreport.pipeline.shard import Decoded, batches
 from camreport.results.evidence import NumberKey
@@ -71,7 +71,7 @@ class Bench:
         indices = arrays[IMAGE][rows]
         sizes = [images[index - images[0].index].size for index in indices]
         edges = [self._edges(arrays, row, size) for row, size in zip(rows, sizes, strict=True)]
-        grids = {key.layer: (cams.shape[-2], cams.shape[-1]) for key, cams in maps.items()}
+        grids = grids_of(maps)
         return EvidenceBatch(
             explainer=self.explainer,
             inputs=np.empty((0, 3, *self.preprocessing.size), np.float32),

@@ -1,4 +1,4 @@
-"""What the summary says of the evidence: thresholds from both sides, and nothing without numbers."""
+"""What the summary says of the evidence: thresholds from both sides; without numbers nothing."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -191,7 +191,8 @@ def _ordered(
 
     Those of numbers that belong to no map come last.
     """
-    numbers = [own.key for metric in METRICS.values() for own in metric.numbers]
+    measured = manifest.evidence.metrics if manifest.evidence else ()
+    numbers = [own.key for key in METRICS if key in measured for own in METRICS[key].numbers]
     layers = [own.address for own in manifest.layers if own.same_as is None] + [FUSED, INPUT]
     present = {key.row for key in keys}
     controls = [row for row in CONTROLS if row in present]
@@ -203,7 +204,8 @@ def _ordered(
         for layer in layers
         if (key := NumberKey(number, row, layer)) in keys
     ]
-    return [*of_maps, *(key for key in keys if not key.row)]
+    without_map = (key for key in keys if not key.row and key.number.partition(".")[0] in measured)
+    return [*of_maps, *without_map]
 
 
 def _tallies(

@@ -53,8 +53,8 @@ class Tally:
         beats: in how many images the number is better than every control's at that layer, and in
             how many it and theirs are defined; None for controls, without any, where neither end
             is better, and of questions whose answer for a control is fixed by construction.
-        apart: whether the row is told apart from the method whose median is best there; True for
-            that method itself. None where neither end is better, or where fewer than
+        apart: whether the method is told apart from that whose median is best there; True for the
+            best one itself. None for controls, where neither end is better, and where fewer than
             ``MIN_ORDERED`` images have both numbers.
     """
 
@@ -236,7 +236,7 @@ def _tallies(
 def _compared(
     values: Mapping[NumberKey, NDArray[np.float32]], seed: int
 ) -> dict[NumberKey, tuple[tuple[int, int] | None, bool | None]]:
-    """Return for each row what it beats, and whether it is told apart from the best method.
+    """Return for each method what it beats, and whether it is told apart from the best one.
 
     Args:
         values: of each number, ``(m,)`` in one scope.
@@ -256,10 +256,9 @@ def _compared(
         sign = 1 if better == "high" else -1
         best = max(measured, key=lambda key: sign * float(np.nanmedian(values[key])))
         controls = [values[key] for key in rows if key not in methods]
-        for key in rows:
-            own, is_method = values[key], key in methods
-            beaten = None
-            if controls and is_method and name.partition(".")[0] not in FIXED:
+        for key in methods:
+            own, beaten = values[key], None
+            if controls and name.partition(".")[0] not in FIXED:
                 beaten = beats(own, np.stack(controls), better)
             apart = told_apart(values[best], own, better, seed)
             found[key] = beaten, apart if key != best else _enough(own)

@@ -12,12 +12,14 @@ from camreport.version import __version__ as __version__
 
 __all__ = [
     "CamReportError",
+    "Evaluation",
     "Explainer",
     "Explanation",
     "LoadedModel",
     "Results",
     "Settings",
     "Summary",
+    "evaluate",
     "explain",
     "load_model",
     "load_results",
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from camreport.engine.explainer import Explainer, Explanation, explain
     from camreport.errors import CamReportError
     from camreport.models import LoadedModel, load_model
+    from camreport.pipeline.evidence.evaluate import Evaluation, evaluate
     from camreport.pipeline.records import Summary
     from camreport.report.heatmap import overlay
     from camreport.results.reader import Results, load_results
@@ -37,12 +40,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CamReportError": "errors",
+    "Evaluation": "pipeline.evidence.evaluate",
     "Explainer": "engine.explainer",
     "Explanation": "engine.explainer",
     "LoadedModel": "models",
     "Results": "results.reader",
     "Settings": "settings",
     "Summary": "pipeline.records",
+    "evaluate": "pipeline.evidence.evaluate",
     "explain": "engine.explainer",
     "load_model": "models",
     "load_results": "results.reader",

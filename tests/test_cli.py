@@ -268,7 +268,7 @@ def test_render_says_that_a_folder_belongs_to_the_page(command: Command) -> None
 
 FACE = {
     *("run", "explain", "Explainer", "load_model", "load_results", "overlay", "CamReportError"),
-    *("Explanation", "LoadedModel", "Results", "Settings", "Summary"),
+    *("Explanation", "LoadedModel", "Results", "Settings", "Summary", "Evaluation", "evaluate"),
 }
 
 

@@ -3,8 +3,8 @@
 import pytest
 from helpers.evidence import areas, evidence, maps, pair
 
+from camreport.insight.claims import Evidence, Place
 from camreport.insight.doubts import doubt, trust
-from camreport.insight.findings import Evidence, Place
 
 FUSED = "LayerCAM fused over the layers (the column “fused”):"
 

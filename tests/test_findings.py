@@ -3,7 +3,8 @@
 import pytest
 from helpers.evidence import areas, evidence, maps, pair
 
-from camreport.insight.findings import MAX_FINDINGS, Evidence, Finding, Place, findings
+from camreport.insight.claims import Evidence, Finding, Place
+from camreport.insight.findings import MAX_FINDINGS, findings
 
 
 def codes(given: Evidence) -> list[str]:

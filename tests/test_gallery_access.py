@@ -37,7 +37,10 @@ needs_chromium = pytest.mark.skipif(
     not browser.required() and browser.chromium() is None, reason="no Chromium here"
 )
 
-VIEWS = ("summary", "overview", "matrix", "compare", "channels", "tables", "methods", "provenance")
+VIEWS = (
+    *("summary", "overview", "matrix", "evidence", "compare", "channels", "tables", "methods"),
+    "provenance",
+)
 PINS = "0.0.grad_cam.features.3~0.1.hires_cam.features.0"
 DIALOG = "0.0.grad_cam.features.3"
 

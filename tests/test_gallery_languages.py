@@ -41,7 +41,10 @@ STRINGS = {code: words_of(code).strings for code in LANGUAGES}
 CHINESE = words_of("zh")
 MAY_BE_EMPTY = {"space"}
 
-VIEWS = ("summary", "overview", "matrix", "compare", "channels", "tables", "methods", "provenance")
+VIEWS = (
+    *("summary", "overview", "matrix", "evidence", "compare", "channels", "tables", "methods"),
+    "provenance",
+)
 
 # The tables
 

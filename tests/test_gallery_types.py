@@ -16,7 +16,7 @@ from helpers.checkout import INPUTS, ROOT
 from helpers.folders import chunk
 
 import camreport
-from camreport.insight.findings import Place
+from camreport.insight.claims import Place
 from camreport.report.gallery import render_gallery
 from camreport.report.gallery.language import templates_folder
 

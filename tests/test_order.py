@@ -14,7 +14,8 @@ from camreport.engine.explainer import Explainer
 from camreport.metrics.order import covered_counts, order
 from camreport.metrics.values import Undefined, Values
 from camreport.pipeline.evidence.batch import Measured
-from camreport.pipeline.evidence.orders import keys_with_order, measure_orders
+from camreport.pipeline.evidence.orders import measure_orders
+from camreport.pipeline.evidence.ranked import keys_with_order
 from camreport.results.schema import MapKey
 
 PIXELS = SIZE * SIZE

@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from helpers.checkout import INPUTS
 from PIL import Image
 
+import camreport
 from camreport.errors import ClassError, InputError
 from camreport.images.preprocessing import Preprocessing
+from camreport.metrics.values import Undefined
 from camreport.pipeline.prepare import known_regions, prepare
+from camreport.results.evidence import NumberKey
 from camreport.settings import Settings
 
 CUT = Preprocessing(size=(20, 20), resize="short-side", short_side=20)
@@ -62,3 +68,49 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
             photos, tmp_path / "out", Settings(**{"regions": tmp_path / "boxes.csv"} | settings)
         )
     assert not (tmp_path / "out").exists()
+
+
+BOXES = "both.jpg,0,32,232,440,dog\nboth.jpg,232,4,448,448,cat\ndog.jpg,191,39,490,434\n"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run of the demo photographs without regions, and a file of boxes for a second run."""
+    folder = tmp_path_factory.mktemp("regions")
+    (folder / "boxes.csv").write_text(BOXES)
+    camreport.run(INPUTS, folder / "out", layers=["12"], methods="grad_cam", evidence_images=1)
+    return folder / "out", folder / "boxes.csv"
+
+
+def test_a_second_run_with_regions_keeps_every_map_and_measures_them(report) -> None:
+    out, boxes = report
+    options = {"layers": ["12"], "methods": "grad_cam", "evidence_images": 1}
+    summary = camreport.run(INPUTS, out, regions=boxes, **options)
+    assert summary.reused == 3
+    results = camreport.load_results(out)
+    assert results.manifest.evidence.regions == 2
+    both, cat, dog = (results.evidence(index) for index in range(3))
+    np.testing.assert_allclose(both.regions[0].boxes * 448, [[0, 32, 232, 440], [232, 4, 448, 448]])
+    assert both.regions[0].classes.tolist() == [1, 0]
+    assert dog.regions[0].classes.tolist() == [-1]
+    assert len(cat.regions[0].boxes) == 0
+    mass = NumberKey("regions", "grad_cam", "features.12")
+    assert both.numbers[mass].numbers.min() > 0.9  # one half of the picture for each class
+    assert not dog.numbers[mass].reasons.any()  # a region without a class counts for every class
+    assert (cat.numbers[mass].reasons == Undefined.NO_REGION).all()
+
+    boxes.write_text(BOXES.replace("dog\n", "cat\n", 1))
+    assert camreport.run(INPUTS, out, regions=boxes, **options).reused == 3
+    swapped = camreport.load_results(out).evidence(0)
+    assert swapped.numbers[mass].reasons.tolist() == [[0, Undefined.NO_REGION]]
+
+
+def test_a_class_index_beyond_the_models_classes_is_refused(tmp_path) -> None:
+    (tmp_path / "boxes.csv").write_text(BOXES.replace("dog", "7").replace("cat", "0"))
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
+    with pytest.raises(ClassError, match="regions: expected class indices from 0 to 3, got 7"):
+        camreport.run(
+            INPUTS, tmp_path / "out", model=model, regions=tmp_path / "boxes.csv", layers=["0"]
+        )

@@ -14,8 +14,8 @@ from camreport.images.preprocessing import Preprocessing
 from camreport.insight.aggregates import aggregate
 from camreport.insight.cautions import cautions
 from camreport.insight.choice import MAX_FIRST, read_first, rule
+from camreport.insight.claims import Evidence
 from camreport.insight.columns import image_columns
-from camreport.insight.findings import Evidence
 from camreport.insight.predictions import confidence, confident_errors, confusion, reliability
 from camreport.insight.summary import headline, summarise
 from camreport.messages import message

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -31,6 +31,12 @@ PROGRESS = {
     "delay": 1e-9,
 }
 """How the progress of a run is drawn, once there is some; a part of an image counts as such."""
+
+MEASURING = (
+    "{percentage:3.0f}% |{bar}| {n:.0f} of {total} passes for the evidence, {elapsed} gone, "
+    "{remaining} to go"
+)
+"""How it is drawn how far the evidence is."""
 
 MANY_FIGURES = 1000
 """Figures that are written without asking."""
@@ -88,12 +94,21 @@ def run(
             export=_export_figures,
             found=bar.reset,
             progress=bar.update,
+            measuring=partial(_measuring, bar),
             notify=printed.append if quiet else partial(summary.notice, printed),
         )
     summary.failures(done)
     if not quiet:
         summary.finished(done, verbose, printed)
     ctx.exit(1 if done.failed else 0)
+
+
+def _measuring(bar: Any, passes: int) -> Progress:
+    """Go over from the progress of the maps to that of the evidence."""
+    bar.bar_format = MEASURING
+    bar.reset(passes)
+    updated: Progress = bar.update
+    return updated
 
 
 @cli.command(

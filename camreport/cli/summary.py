@@ -10,6 +10,7 @@ from camreport.cli.console import result
 if TYPE_CHECKING:
     from camreport.pipeline.records import Summary
     from camreport.results.costs import TotalCost
+    from camreport.results.evidence import EvidenceEntry
     from camreport.results.reader import Results
 
 MAX_LISTED = 10
@@ -52,7 +53,7 @@ def finished(summary: "Summary", verbose: bool, printed: Sequence[str]) -> None:
         result(f"{layer.address}: {layer.type}, {layer.tensor}, {shape}")
     _print_predictions(results)
     _print_accuracy(results)
-    _print_cost(summary, results.manifest.cost)
+    _print_cost(summary, results.manifest.cost, results.manifest.evidence)
     report_written(summary.out / REPORT)
 
 
@@ -111,17 +112,24 @@ def _print_accuracy(results: "Results") -> None:
         console.warning(f"{warning}. Are the names given as --class-names in the model's order?")
 
 
-def _print_cost(summary: "Summary", total: "TotalCost") -> None:
-    """Print the cost of a run, and how many results it kept from an earlier one."""
+def _print_cost(summary: "Summary", total: "TotalCost", evidence: "EvidenceEntry | None") -> None:
+    """Print the cost of a run and of its evidence, and how many results it kept."""
     from camreport.report.gallery.language import words_of
-    from camreport.report.gallery.prose import format_cost, format_families
+    from camreport.report.gallery.prose import format_cost, format_families, format_metrics
 
     words = words_of("en")
     cost = format_cost(total, words)
     if summary.reused:
         result(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
     is_new = summary.reused < summary.total
-    result(cost if is_new else f"nothing new to compute; it took {cost}")
+    known = "no new map to compute; they" if summary.measured else "nothing new to compute; it"
+    result(cost if is_new else f"{known} took {cost}")
     families = format_families(total, words)
     for name, passes in families if len(families) > 1 else ():
         result(f"  {name}: {passes}")
+    if evidence is not None:
+        of_earlier = "" if summary.measured else ", measured earlier"
+        result(f"evidence{of_earlier}: {format_cost(evidence.cost, words)}")
+        metrics = format_metrics(evidence.cost, words)
+        for name, passes in metrics if len(metrics) > 1 else ():
+            result(f"  {name}: {passes}")

@@ -98,6 +98,7 @@ class Explanation:
         costs: number of passes and maps, by kind of passes.
         bytes_per_image: bytes that the model's innermost modules return for one image.
         channels: the layers whose channels are kept, by address, in network order.
+        options: what was asked of the engine.
         notes: notes for the reader about the model and about how the maps were computed.
         findings: those of the notes that result from these images.
     """
@@ -114,6 +115,7 @@ class Explanation:
     costs: dict[str, Cost]
     bytes_per_image: int
     channels: dict[str, Channels]
+    options: Options = field(repr=False)
     notes: tuple[Message, ...] = ()
     findings: tuple[Message, ...] = ()
 
@@ -642,6 +644,7 @@ def _explanation(
             name: Channels(layer, batch.values(layer.point).float().cpu(), weights[layer.point])
             for name, layer in plan.channels.items()
         },
+        options=plan.options,
         notes=tuple(dict.fromkeys((*plan.notes, *findings))),
         findings=findings,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from camreport.insight.findings import Finding, Place
+from camreport.insight.claims import Finding, Place
 from camreport.messages import message
 from camreport.methods import METHODS
 from camreport.results.accuracy import order_warning

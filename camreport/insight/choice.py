@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from camreport.insight.findings import coefficient
+from camreport.insight.claims import coefficient
 from camreport.insight.predictions import certainty, judgement
 from camreport.messages import Message, message
 from camreport.methods import Method

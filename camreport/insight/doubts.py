@@ -5,14 +5,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from camreport.insight.aggregates import MAX_NAMED, SIMILAR, MapAggregate
-from camreport.insight.findings import (
-    ALL_LAYERS,
-    Evidence,
-    Finding,
-    Place,
-    coefficient,
-    empty_share,
-)
+from camreport.insight.claims import Evidence, Finding, Place, coefficient
+from camreport.insight.findings import ALL_LAYERS, empty_share
 from camreport.messages import Message, message
 from camreport.methods import METHODS
 from camreport.results.schema import FUSED

@@ -30,6 +30,10 @@ from camreport.results.schema import FUSED, INPUT, Manifest
 MAX_IMAGES = 2000
 """Most images on which medians and intervals rest; those of the sample are always among them."""
 
+FIXED = ("contrast", "stability")
+"""Questions whose answer for a control is fixed by construction: it knows no class, and most of
+them do not change with the image."""
+
 _COUNTED = [reason for reason in Undefined if reason != Undefined.NOT_MEASURED]
 """Of each the values are counted; those of ``DEFINED`` come first."""
 
@@ -47,8 +51,8 @@ class Tally:
         low: lower end of the median's 95 % interval; None where n < 2.
         high: its upper end; likewise.
         beats: in how many images the number is better than every control's at that layer, and in
-            how many it and theirs are defined; None for controls, without any, and where neither
-            end is better.
+            how many it and theirs are defined; None for controls, without any, where neither end
+            is better, and of questions whose answer for a control is fixed by construction.
         apart: whether the row is told apart from the method whose median is best there; True for
             that method itself. None where neither end is better, or where fewer than
             ``MIN_ORDERED`` images have both numbers.
@@ -254,7 +258,9 @@ def _compared(
         controls = [values[key] for key in rows if key not in methods]
         for key in rows:
             own, is_method = values[key], key in methods
-            beaten = beats(own, np.stack(controls), better) if controls and is_method else None
+            beaten = None
+            if controls and is_method and name.partition(".")[0] not in FIXED:
+                beaten = beats(own, np.stack(controls), better)
             apart = told_apart(values[best], own, better, seed)
             found[key] = beaten, apart if key != best else _enough(own)
     return found

@@ -1,6 +1,6 @@
 """The evidence's numbers of each image, for the page's overview and for tables."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from camreport.insight.columns import Column, rounded
@@ -8,9 +8,13 @@ from camreport.insight.evidence_blocks import PREDICTED, Scope, shard_blocks
 from camreport.metrics import METRICS
 from camreport.results.evidence import CONTROL
 from camreport.results.reader import Results
+from camreport.results.schema import ImageEntry
 
 MAX_DETAILED = 1000
 """Most images of which all numbers are columns; of more, only those that answer a question."""
+
+HIT = "regions.hit"
+"""Number that says whether a map's peak is on the object; a column of each image always."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def evidence_columns(
             if key.layer == layer
             and not key.row.startswith(CONTROL)
             and key.row not in repeats
-            and (detailed or "." not in key.number)
+            and (detailed or "." not in key.number or key.number == HIT)
         }
         parts.append((len(block.images), own))
     names = sorted(dict.fromkeys(name for _, part in parts for name in part), key=_order)
@@ -72,6 +76,27 @@ def evidence_columns(
             if _is_sampled(name)
         },
     )
+
+
+def misplaced(images: Sequence[ImageEntry], columns: EvidenceColumns) -> dict[str, tuple[int, int]]:
+    """Return in how many images that are predicted right a map's peak is not on the object.
+
+    Args:
+        images: the readable images.
+        columns: their numbers.
+
+    Returns:
+        for each method with maps of such images, how many there are, and of how many.
+    """
+    right = [bool(image.top) and image.top[0].index == image.label for image in images]
+    found: dict[str, tuple[int, int]] = {}
+    for name, hits in columns.numbers.items():
+        if name.startswith(f"{HIT}."):
+            own = [hit for hit, is_right in zip(hits, right, strict=True) if is_right]
+            known = [hit for hit in own if hit is not None]
+            if known:
+                found[name.removeprefix(f"{HIT}.")] = known.count(0.0), len(known)
+    return found
 
 
 def _metric(name: str) -> str:

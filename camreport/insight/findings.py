@@ -4,16 +4,15 @@
 returns nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
-from typing import Literal
 
-from camreport.insight.aggregates import ALIKE, Aggregates, Areas, MapAggregate, PairAggregate
+from camreport.insight.aggregates import ALIKE, Areas, MapAggregate, PairAggregate
+from camreport.insight.claims import Evidence, Finding, Place, coefficient
+from camreport.insight.evidence_findings import evidence_findings
 from camreport.messages import Message, message
-from camreport.methods import METHODS, Method
-from camreport.results.schema import Manifest
+from camreport.methods import METHODS
 
 MAX_FINDINGS = 7
 """Most findings that are shown."""
@@ -33,103 +32,6 @@ MIN_DIFFERENCE = 0.05
 MAX_AGREEMENT = 0.5
 """Median rank correlation below which two methods disagree."""
 
-View = Literal["overview", "matrix", "methods", "provenance"]
-
-
-@dataclass(frozen=True)
-class Place:
-    """What of the page shows a claim: a part of its state.
-
-    Attributes:
-        view: that is shown.
-        image: index of an image.
-        method: key of a method.
-        layer: address of a layer.
-        rows: axis of the rows of a table of maps.
-        columns: axis of its columns.
-        query: which images are shown.
-        sort: the number that they are ordered by, and ``.up`` or ``.down``.
-    """
-
-    view: View
-    image: int | None = None
-    method: str | None = None
-    layer: str | None = None
-    rows: Literal["layer", "method", "class", "image"] | None = None
-    columns: Literal["layer", "method", "class", "image"] | None = None
-    query: str | None = None
-    sort: str | None = None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One claim.
-
-    Attributes:
-        text: the claim in words, with its number and its n.
-        count: of how many images or maps it holds.
-        place: what shows it.
-    """
-
-    text: Message
-    count: int
-    place: Place
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the rules read.
-
-    Attributes:
-        manifest: of the run.
-        aggregates: over its images.
-        repeats: for each method whose maps coincide with another's, that other.
-        opposite: whether the logits of its two classes are opposite in every image.
-    """
-
-    manifest: Manifest
-    aggregates: Aggregates
-    repeats: Mapping[str, str] = field(default_factory=dict)
-    opposite: bool = False
-
-    @property
-    def layers(self) -> list[str]:
-        """Addresses of the layers with tensors of their own."""
-        return [layer.address for layer in self.manifest.layers if layer.same_as is None]
-
-    @property
-    def last(self) -> str:
-        """The layer whose maps are read first."""
-        return self.manifest.glance.layer
-
-    @property
-    def methods(self) -> list[Method]:
-        """The methods with maps of layers, without those that repeat another's."""
-        keys = (key for key in self.manifest.shown_methods if key not in self.repeats)
-        return [METHODS[key] for key in keys if METHODS[key].scope == "layer"]
-
-    def maps(self, layer: str) -> list[MapAggregate]:
-        """Return the aggregates of the methods at a layer, as far as they have any."""
-        found = (self.aggregates.map(method.key, layer) for method in self.methods)
-        return [own for own in found if own is not None]
-
-    def pairs(self, layer: str) -> list[PairAggregate]:
-        """Return the agreement of each two of the methods at a layer, where it is defined."""
-        return self._pairs(layer, {method.key for method in self.methods})
-
-    def class_pairs(self, layer: str) -> list[PairAggregate]:
-        """Return those of the class-specific methods."""
-        return self._pairs(layer, {method.key for method in self.methods if method.per_class})
-
-    def _pairs(self, layer: str, keys: set[str]) -> list[PairAggregate]:
-        return [
-            pair
-            for pair in self.aggregates.pairs
-            if pair.layer == layer
-            and keys.issuperset(pair.methods)
-            and pair.correlation.median is not None
-        ]
-
 
 def findings(evidence: Evidence) -> tuple[Finding, ...]:
     """Return at most ``MAX_FINDINGS`` claims, in the order of the rules."""
@@ -139,11 +41,6 @@ def findings(evidence: Evidence) -> tuple[Finding, ...]:
 def name_of(own: MapAggregate) -> str:
     """Return the name of the method of some maps."""
     return METHODS[own.key.method].name
-
-
-def coefficient(value: float) -> str:
-    """Return a correlation with two digits and a real minus."""
-    return f"{value:.2f}".replace("-", "−")
 
 
 def positive(areas: Areas) -> int:
@@ -312,7 +209,17 @@ ALL_LAYERS = Place("matrix", rows="method", columns="layer")
 """All maps of an image."""
 
 RULES: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
-    *(_area, _empty, _right_and_wrong, _alike, _disagreement, _depth, _coinciding, _same_tensor),
+    *(
+        evidence_findings,
+        _area,
+        _empty,
+        _right_and_wrong,
+        _alike,
+        _disagreement,
+        _depth,
+        _coinciding,
+        _same_tensor,
+    ),
 )
 
 

@@ -10,9 +10,11 @@ import numpy as np
 
 from camreport.insight.cautions import cautions
 from camreport.insight.choice import Chosen, read_first, rule
+from camreport.insight.claims import Evidence, Finding, Place
 from camreport.insight.columns import Column
 from camreport.insight.doubts import Trust, doubt, trust
-from camreport.insight.findings import Evidence, Finding, Place, findings
+from camreport.insight.evidence_findings import evidence_cautions
+from camreport.insight.findings import findings
 from camreport.insight.predictions import (
     Confidence,
     Confusion,
@@ -137,7 +139,10 @@ def summarise(
         rule=rule(images),
         doubt=doubt(evidence),
         findings=findings(evidence),
-        cautions=cautions(manifest, images, opposite=evidence.opposite),
+        cautions=(
+            *cautions(manifest, images, opposite=evidence.opposite),
+            *evidence_cautions(evidence),
+        ),
         confusion=confusion(images),
         confidence=confidence(images),
         reliability=reliability(images),

@@ -10,6 +10,7 @@ from camreport.metrics import (  # noqa: F401 # isort: skip
     stability,
     extent,
     regions,
+    classic,
 )
 from camreport.metrics.registry import METRICS, Metric, Number, metric, resolve_metrics
 

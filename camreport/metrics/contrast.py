@@ -39,22 +39,24 @@ def contrast(maps: NDArray[np.float32], other: NDArray[np.intp]) -> dict[str, Va
     cells = maps.reshape(*maps.shape[:-2], -1)
     finite = np.asarray(np.isfinite(cells).all(-1))
     cells = np.where(finite[..., None], cells, 0)
-    ranks = unit_ranks(cells)
-    varied = np.asarray(ranks.any(-1))
-    top = max(1, cells.shape[-1] // TOP_SHARE)
-    highest = cells >= np.partition(cells, -top, -1)[..., -top, None]
+    varied = cells.min(-1) < cells.max(-1)
     rows, slots = np.arange(len(other))[:, None], np.clip(other, 0, cells.shape[-2] - 1)
-    correlation = (ranks * ranks[..., rows, slots, :]).sum(-1)
-    both = (highest & highest[..., rows, slots, :]).sum(-1)
-    either = (highest | highest[..., rows, slots, :]).sum(-1)
     undefined = (
         (Undefined.NO_OTHER_CLASS, other < 0),
         (Undefined.NOT_FINITE, ~(finite & finite[..., rows, slots])),
         (Undefined.CONSTANT, ~(varied & varied[..., rows, slots])),
     )
+    correlation = overlap = np.ones(undefined[-1][1].shape)
+    if cells.shape[-2] > 1:
+        ranks = unit_ranks(cells)
+        correlation = np.clip((ranks * ranks[..., rows, slots, :]).sum(-1), -1, 1)
+        top = max(1, cells.shape[-1] // TOP_SHARE)
+        highest = cells >= np.partition(cells, -top, -1)[..., -top, None]
+        theirs = highest[..., rows, slots, :]
+        overlap = (highest & theirs).sum(-1) / (highest | theirs).sum(-1)
     return {
-        "contrast": Values.of(np.clip(correlation, -1, 1), *undefined),
-        "contrast.overlap": Values.of(both / either, *undefined),
+        "contrast": Values.of(correlation, *undefined),
+        "contrast.overlap": Values.of(overlap, *undefined),
     }
 
 

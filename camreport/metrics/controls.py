@@ -10,20 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camreport.metrics.grids import resampled
-
 CONTROLS = ("control:random", "control:gaussian", "control:edges")
 """The controls, as rows of tables: the order of ``control_maps``."""
 
 GAUSSIAN_WIDTH = 0.25
 """Standard deviation of the centred Gaussian, as a fraction of each side of the picture."""
 
-LUMINANCE = (0.299, 0.587, 0.114)
-"""How much red, green and blue count for brightness (ITU-R BT.601)."""
-
 
 def control_maps(
-    edges: NDArray[np.float64], height: int, width: int, *, seed: int, image: int
+    edges: NDArray[np.float32], height: int, width: int, *, seed: int, image: int
 ) -> NDArray[np.float32]:
     """Return the control maps of one image on the grid of a layer.
 
@@ -47,12 +42,14 @@ def control_maps(
     noise = np.random.default_rng([seed, image, height, width]).random((height, width))
     rows, columns = (((np.arange(side) + 0.5) / side - 0.5) for side in (height, width))
     distances = (rows[:, None] ** 2 + columns**2) / GAUSSIAN_WIDTH**2
-    maps = noise, np.exp(-distances / 2), resampled(edges, height, width)
-    return np.stack(maps).astype(np.float32)
+    averaged = cv2.resize(edges, (width, height), interpolation=cv2.INTER_AREA)
+    return np.stack([noise, np.exp(-distances / 2), averaged]).astype(np.float32)
 
 
-def edge_strength(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float64]:
+def edge_strength(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the length of the gradient of an image's brightness after Sobel, ``(H, W)``.
+
+    Brightness is 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601).
 
     Args:
         pixels: RGB ``(H, W, 3)``, in any unit.
@@ -63,12 +60,11 @@ def edge_strength(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np
         >>> step = np.zeros((3, 4, 3), np.float32)
         >>> step[:, 2:] = 1
         >>> edge_strength(step).round(3)[1]
-        array([0., 4., 4., 0.])
+        array([0., 4., 4., 0.], dtype=float32)
     """
-    grey = pixels.astype(np.float64) @ np.array(LUMINANCE)
-    across, down = (cv2.Sobel(grey, cv2.CV_64F, *axis) for axis in ((1, 0), (0, 1)))
-    strength: NDArray[np.float64] = np.hypot(across, down)
-    return strength
+    grey = cv2.cvtColor(np.asarray(pixels, np.float32), cv2.COLOR_RGB2GRAY)
+    across, down = (cv2.Sobel(grey, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
+    return np.asarray(cv2.magnitude(across, down), np.float32)
 
 
 def seen_pixels(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from camreport.errors import ModelError
-from camreport.network.state import interrupts_deferred
+from camreport.network.state import changed
 
 _SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Types that NumPy knows, by their bytes; shuffling needs no more of a value than its size."""
@@ -42,20 +42,15 @@ def scrambled(module: nn.Module, seed: int) -> Iterator[None]:
         randomisation; there, weights are drawn anew), https://arxiv.org/abs/1810.03292
     """
     permuted = _permuted(_weights_of(module), seed)
-    with ExitStack() as stack:
-        with interrupts_deferred(), ExitStack() as changes:
-            _keep_computed(module, changes)
-            for weight, values in permuted:
-                changes.callback(setattr, weight, "data", weight.data)
-                weight.data = values
-            stack.callback(_close, changes.pop_all())
-        del permuted
+
+    def change(changes: ExitStack) -> None:
+        _keep_computed(module, changes)
+        for weight, values in permuted:
+            changes.callback(setattr, weight, "data", weight.data)
+            weight.data = values
+
+    with changed(change):
         yield
-
-
-def _close(changes: ExitStack) -> None:
-    with interrupts_deferred():
-        changes.close()
 
 
 def _keep_computed(module: nn.Module, changes: ExitStack) -> None:

@@ -32,15 +32,35 @@ def preserved(module: nn.Module) -> Iterator[None]:
     model's own code changes, such as a counter of its runs, get their values back. Only one thread
     at a time is in such a block, and Ctrl-C waits until the model is restored.
     """
-    with _ONE_AT_A_TIME, ExitStack() as stack:
-        with interrupts_deferred(), ExitStack() as changes:
-            _switch(changes, torch.utils.checkpoint, "CheckpointFunction", _NoCheckpoint)
-            _change_flags(module, changes)
-            changes.callback(_Buffers(module).put_back)
-            _widen(module, changes)
-            restored = changes.pop_all()
-            stack.callback(_close, restored)
+
+    def change(changes: ExitStack) -> None:
+        _switch(changes, torch.utils.checkpoint, "CheckpointFunction", _NoCheckpoint)
+        _change_flags(module, changes)
+        changes.callback(_Buffers(module).put_back)
+        _widen(module, changes)
+
+    with _ONE_AT_A_TIME, changed(change):
         yield
+
+
+@contextmanager
+def changed(change: Callable[[ExitStack], None]) -> Iterator[None]:
+    """Change something for the time of a block; Ctrl-C waits until it is changed or restored.
+
+    Args:
+        change: makes the changes, and puts on the stack how to undo each of them before it is made.
+    """
+    changes = ExitStack()
+    try:
+        with interrupts_deferred():
+            change(changes)
+        yield
+    finally:
+        try:
+            with interrupts_deferred():
+                changes.close()
+        finally:
+            changes.close()  # what is left if Ctrl-C came just before it was deferred
 
 
 @contextmanager
@@ -65,11 +85,6 @@ def interrupts_deferred() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
         if waiting:
             signal.raise_signal(signal.SIGINT)
-
-
-def _close(changes: ExitStack) -> None:
-    with interrupts_deferred():
-        changes.close()
 
 
 def _change_flags(module: nn.Module, changes: ExitStack) -> None:

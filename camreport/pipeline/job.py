@@ -1,6 +1,6 @@
 """The job of a run on this machine: everything that is needed to compute its shards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from camreport.pipeline.fingerprint import file_facts, inputs_digest
 from camreport.pipeline.records import Describer, class_entries, device_name
 from camreport.pipeline.run_plan import Record, Request, RunPlan, ShardLimits
 from camreport.pipeline.shard import Shard, in_order
-from camreport.results.schema import SCHEMA, FileFacts, Sidecar, methods_with_maps
+from camreport.results.schema import SCHEMA, FileFacts, ImageEntry, Sidecar, methods_with_maps
 from camreport.results.shards import Arrays
 from camreport.results.writer import Marker, ResultsWriter
 
@@ -52,6 +52,20 @@ class Job:
     def indices(self, number: int) -> range:
         """Return the indices of the inputs that a shard covers."""
         return self.plan.indices(number, len(self.files))
+
+    def sampled(self, sidecar_of: Callable[[int], Sidecar]) -> list[ImageEntry]:
+        """Return the readable images on which passes of the evidence are spent, with labels.
+
+        Args:
+            sidecar_of: returns the sidecar of a shard.
+        """
+        drawn = {*self.asked.sample} if self.asked else set()
+        return [
+            image
+            for number in sorted({index // self.plan.shard for index in drawn})
+            for image in self.describe(sidecar_of(number)).images
+            if image.index in drawn and image.readable
+        ]
 
     @property
     def of_class(self) -> dict[str, Method]:
@@ -107,7 +121,7 @@ def make_job(
     Raises:
         ClassError: as for ``class_entries``.
     """
-    describe = Describer(request.labels, class_entries(model, request.labels, plan.classes))
+    describe = Describer(request.labels, class_entries(model, request, plan.classes))
     marker = Marker(
         schema=SCHEMA,
         run=plan.fingerprint(settings),

@@ -4,7 +4,7 @@ probe ─▶ RunPlan ─▶ find_work ─▶ for each unfinished shard: decode �
                              ─▶ for each shard: compute_evidence ─▶ commit
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,12 @@ from camreport.insight.cache import keep_numbers
 from camreport.messages.progress import Measuring, Notify, Progress, silent, unseen
 from camreport.models import LoadedModel
 from camreport.network.state import device_of
-from camreport.pipeline.evidence.run import evidence_entry, measure_missing, unmeasured
+from camreport.pipeline.evidence.run import (
+    evidence_entry,
+    is_measured,
+    measure_missing,
+    passes_ahead,
+)
 from camreport.pipeline.fingerprint import run_settings
 from camreport.pipeline.job import Job, make_job
 from camreport.pipeline.missing import compute_missing, writing_behind
@@ -73,10 +78,10 @@ def compute(
     limits = limits or ShardLimits.of(device_of(model.module))
     settings = run_settings(model, request)
     plan, explainer = _planned(model, files, out, request, settings, limits)
-    for reason in dict.fromkeys(str(skip.reason) for skip in plan.skipped):
-        notify(reason)
     job = make_job(plan, model, files, out, request, settings, limits)
     work = find_work(job)
+    for sentence in _announced(job, work):
+        notify(sentence)
     job.writer.keep(work.kept, work.growing, work.beside)
     tally = _found(job, work, limits)
     reused = len(files) - work.inputs(job)
@@ -84,7 +89,7 @@ def compute(
     # Where no map is computed, versions and structure are those that the maps come from.
     before = None if work.explained or work.unexplained else job.writer.manifest()
     structure = before.structure if before else structure_of(model)
-    if work.written or work.unexplained or unmeasured(job, work):
+    if work.written or work.unexplained or not is_measured(job, work):
         with explainer or make_explainer(model, request, plan) as entered:
             with writing_behind(limits.waiting_shards) as later:
                 compute_missing(job, work, entered, later, tally, progress)
@@ -98,7 +103,7 @@ def compute(
     changed = job.writer.complete(manifest)
     measured = [number for number, finished in work.kept.items() if finished.sidecar.bytes]
     keep_numbers(Results(out / RESULTS, manifest), measured)
-    return make_summary(out, manifest, tally, reused, changed)
+    return make_summary(out, manifest, tally, reused, changed, not is_measured(job, work))
 
 
 def _planned(
@@ -129,6 +134,13 @@ def _planned(
     return plan.of_methods(request.methods, explainer.plan), explainer
 
 
+def _announced(job: Job, work: Work) -> Iterator[str]:
+    """Yield what a user is told before anything is computed."""
+    yield from dict.fromkeys(str(skip.reason) for skip in job.plan.skipped)
+    if passes := passes_ahead(job, work):
+        yield f"evidence takes {passes:,} further passes over one image each; --evidence off: none"
+
+
 def _found(job: Job, work: Work, limits: ShardLimits) -> Tally:
     """Return the totals over what is kept of an earlier run."""
     tally = Tally(inline=len(job.files) <= limits.inline_images)
@@ -138,4 +150,5 @@ def _found(job: Job, work: Work, limits: ShardLimits) -> Tally:
         tally.add_true(number, truth.sidecar)
     for number, evidence in work.evidence.items():
         tally.evidence[number] = evidence.sidecar
+    tally.collages = work.collages.sidecar if work.collages else None
     return tally

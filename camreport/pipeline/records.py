@@ -1,7 +1,7 @@
 """The records of a run: labels and class names, the manifest, and the summary for the user."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +47,7 @@ class Summary:
         cost: the cost of the results, in total and by kind of passes.
         notes: notes for the user about the model, the methods and the inputs.
         changed: whether the results differ from those in the folder before the run.
+        measured: whether evidence was measured in this run.
     """
 
     out: Path
@@ -56,6 +57,7 @@ class Summary:
     cost: TotalCost
     notes: tuple[Message, ...]
     changed: bool = True
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Tally:
         costs: cost of each shard, by its number.
         true_costs: cost of each shard's file of true classes, by its number.
         evidence: sidecar of the evidence for each shard, by its number.
+        collages: sidecar of the evidence of the run's collages, if there are any.
         devices: the devices on which the shards were computed.
         findings: notes that result from the images of each shard, by its number.
         notes: number of images with each note.
@@ -105,6 +108,7 @@ class Tally:
     costs: dict[int, TotalCost] = field(default_factory=dict)
     true_costs: dict[int, TotalCost] = field(default_factory=dict)
     evidence: dict[int, EvidenceSidecar] = field(default_factory=dict)
+    collages: EvidenceSidecar | None = None
     devices: dict[str, None] = field(default_factory=dict)
     findings: dict[int, tuple[Message, ...]] = field(default_factory=dict)
     notes: Counter[Message] = field(default_factory=Counter)
@@ -132,20 +136,21 @@ class Tally:
         return total_cost(_by_number(self.costs) + _by_number(self.true_costs))
 
 
-def class_entries(
-    model: LoadedModel, labels: Mapping[int, Sequence[int]], num_classes: int
-) -> tuple[ClassEntry, ...]:
+def class_entries(model: LoadedModel, request: Request, num_classes: int) -> tuple[ClassEntry, ...]:
     """Return the classes' entries in the manifest.
 
     Raises:
-        ClassError: the number of class names differs from the number of classes, or a label is not
-            the index of a class.
+        ClassError: the number of class names differs from the number of classes, or a label or the
+            class of a region is not the index of a class.
     """
-    for index in (index for right in labels.values() for index in right):
-        if index >= num_classes:
-            raise ClassError(
-                f"labels: expected class indices from 0 to {num_classes - 1}, got {index}."
-            )
+    labels = request.labels.values()
+    shown = (one.classes for photo in (request.regions or {}).values() for one in photo.regions)
+    for option, given in (("labels", labels), ("regions", shown)):
+        for index in (index for classes in given for index in classes):
+            if index >= num_classes:
+                raise ClassError(
+                    f"{option}: expected class indices from 0 to {num_classes - 1}, got {index}."
+                )
     names = model.class_names or numbered_classes(num_classes)
     if len(names) != num_classes:
         raise ClassError(
@@ -194,7 +199,7 @@ def make_manifest(
 
 
 def make_summary(
-    out: Path, manifest: Manifest, tally: Tally, reused: int, changed: bool
+    out: Path, manifest: Manifest, tally: Tally, reused: int, changed: bool, measured: bool
 ) -> Summary:
     """Return the summary of a run for the user."""
     total = manifest.totals.images
@@ -204,7 +209,8 @@ def make_summary(
     ]
     reasons = dict.fromkeys(skip.reason for skip in manifest.skipped)
     notes = (*manifest.model.notes, *reasons, *noted)
-    return Summary(out, total, _flat(tally.failed), reused, manifest.cost, notes, changed)
+    failed = _flat(tally.failed)
+    return Summary(out, total, failed, reused, manifest.cost, notes, changed, measured)
 
 
 def device_name(device: torch.device) -> str:

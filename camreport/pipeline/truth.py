@@ -87,7 +87,7 @@ def compute_true_maps(
     for batch in batches(decoded, plan.batch):
         wanted = [next(left) for _ in batch]
         inputs = [
-            _unchanged(files[index], image, own)
+            unchanged(files[index], image, own.sha256)
             for (index, image), own in zip(batch, wanted, strict=True)
         ]
         targets = torch.tensor([[own.target] for own in wanted])
@@ -113,13 +113,13 @@ def without_methods(arrays: Arrays, methods: set[str]) -> Arrays:
     }
 
 
-def _unchanged(file: InputFile, image: object, own: TrueImage) -> NDArray[np.float32]:
+def unchanged(file: InputFile, image: object, sha256: str | None) -> NDArray[np.float32]:
     """Return an image's input, or raise if the image differs from the one that was explained.
 
     Raises:
         InputError: the image has changed, or cannot be read any more.
     """
-    if isinstance(image, LoadedImage) and image.sha256 == own.sha256:
+    if isinstance(image, LoadedImage) and image.sha256 == sha256:
         return image.model_input
     raise InputError(
         f"input: expected {file.name!r} as it was explained, but it has changed since, or cannot "

@@ -10,10 +10,11 @@ from camreport.errors import InputError, ResultsError
 from camreport.images.inputs import InputFile, read_file
 from camreport.images.loading import FailedInput, decode_ahead
 from camreport.methods import Method
+from camreport.pipeline.evidence.choice import choose_of
 from camreport.pipeline.job import Job
 from camreport.pipeline.run_plan import first_readable
 from camreport.pipeline.truth import unexplained
-from camreport.results.evidence import EvidenceSidecar, evidence_name
+from camreport.results.evidence import COLLAGES, EvidenceSidecar, evidence_name
 from camreport.results.schema import FileFacts, ImageEntry, Sidecar, TrueImage, TrueSidecar
 from camreport.results.shards import true_name
 from camreport.results.writer import Finished
@@ -45,6 +46,7 @@ class Work:
         true: finished files of true classes that stay beside kept shards.
         unexplained: for each further kept shard, the images whose true class is to be explained.
         evidence: finished evidence that stays beside kept shards.
+        collages: finished evidence of the run's collages; None where there is none that stays.
     """
 
     kept: dict[int, Finished[Sidecar]]
@@ -53,6 +55,7 @@ class Work:
     true: dict[int, Finished[TrueSidecar]]
     unexplained: dict[int, tuple[TrueImage, ...]]
     evidence: dict[int, Finished[EvidenceSidecar]]
+    collages: Finished[EvidenceSidecar] | None
 
     @property
     def explained(self) -> list[int]:
@@ -80,7 +83,8 @@ class Work:
         """The folders of the files that stay beside kept shards, by the files' names."""
         true = {true_name(number): one.folder for number, one in self.true.items()}
         evidence = {evidence_name(number): one.folder for number, one in self.evidence.items()}
-        return true | evidence
+        collages = {COLLAGES: self.collages.folder} if self.collages else {}
+        return true | evidence | collages
 
 
 def find_work(job: Job) -> Work:
@@ -111,6 +115,7 @@ def find_work(job: Job) -> Work:
         true=true,
         unexplained={n: apart[n] for n in apart if n in kept and n not in true},
         evidence=_evidence(job, kept),
+        collages=_collages(job, kept),
     )
 
 
@@ -210,6 +215,20 @@ def _is_unchanged(
         return hashlib.sha256(read_file(file.path)).hexdigest() == image.sha256
     except (OSError, InputError):
         return False
+
+
+def _collages(job: Job, kept: Mapping[int, Finished[Sidecar]]) -> Finished[EvidenceSidecar] | None:
+    """Return the finished evidence of collages, where all images of the sample are in kept shards.
+
+    Labels decide which images stand in collages.
+    """
+    if job.asked is None or "grid" not in job.asked.keys:
+        return None
+    if not {index // job.plan.shard for index in job.asked.sample} <= kept.keys():
+        return None
+    images = job.sampled({number: one.sidecar for number, one in kept.items()}.__getitem__)
+    decided = choose_of(job.asked, images).decided
+    return job.writer.finished_beside(COLLAGES, EvidenceSidecar, partial(_is_of, decided))
 
 
 def _change(job: Job, finished: Finished[Sidecar]) -> Change:

@@ -120,6 +120,8 @@ class EvidenceEntry(Entry):
         baseline: what covers a part of an image; ``mean``, the preprocessing's mean colour.
         masks: number of masks of an image; None if none was masked.
         scrambled: seeds of the networks with scrambled weights.
+        doubled: whether collages had twice the height and width of an image, not images half of
+            theirs; None if there was no collage.
         regions: number of images with known regions; None if no regions were given.
         undefined: number of undefined values of each number, by reason.
         cost: cost of the evidence.
@@ -134,6 +136,7 @@ class EvidenceEntry(Entry):
     baseline: Literal["mean"]
     masks: Count | None = None
     scrambled: tuple[Count, ...]
+    doubled: bool | None = None
     regions: Count | None = None
     undefined: ReasonsByNumber
     cost: EvidenceCost
@@ -153,7 +156,8 @@ class EvidenceSidecar(Entry):
         undefined: number of undefined values of each number, by reason.
         cost: cost of the evidence.
         device: device on which it was computed.
-        bytes: size of the file of arrays.
+        bytes: size of the file of arrays; 0 if nothing could be measured, so that there is none.
+        doubled: of collages, as in the manifest.
     """
 
     run: str
@@ -164,3 +168,4 @@ class EvidenceSidecar(Entry):
     cost: EvidenceCost
     device: str
     bytes: Count
+    doubled: bool | None = None

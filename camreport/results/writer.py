@@ -363,7 +363,8 @@ class ResultsWriter:
             self._take_over(number, source, folder)
         for name, source in self._beside.items():
             for own in (name, _record(name)) if source != folder else ():
-                take_over(source / own, folder / own, self.out)
+                if is_file(source / own):  # a file without arrays has only its sidecar
+                    take_over(source / own, folder / own, self.out)
         self._claimed = True
 
     def _take_over(self, number: int, source: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ from camreport.insight.aggregates import (
     PairAggregate,
     Spread,
 )
-from camreport.insight.findings import Evidence
+from camreport.insight.claims import Evidence
 from camreport.results.schema import ImageEntry, LayerEntry, Manifest, MapKey, Prediction
 from helpers import synthetic
 

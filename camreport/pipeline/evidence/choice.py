@@ -10,6 +10,7 @@ import numpy as np
 
 from camreport.images.regions.region import PhotoRegions
 from camreport.metrics import METRICS, Metric, resolve_metrics
+from camreport.metrics.grid import Collages, choose_collages
 from camreport.metrics.registry import LEVELS
 from camreport.pipeline.run_plan import Request
 from camreport.results.schema import ImageEntry
@@ -41,12 +42,17 @@ class Asked:
     methods: tuple[str, ...]
     regions: Mapping[int, PhotoRegions] | None
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the metrics."""
+        return tuple(metric.key for metric in self.metrics)
+
     def decided(self, images: Sequence[ImageEntry]) -> str:
         """Return a digest of everything that decides the evidence for the maps of some images."""
         drawn, regions = {*self.sample}, self.regions or {}
         parts = {
             "level": self.level,
-            "metrics": [metric.key for metric in self.metrics],
+            "metrics": self.keys,
             "maps": self.maps,
             "seed": self.seed,
             "methods": sorted(self.methods),
@@ -57,6 +63,41 @@ class Asked:
             ],
         }
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ChosenCollages:
+    """The collages of a run.
+
+    Attributes:
+        collages: which images stand where.
+        sha256: digests of the images' files, by their indices.
+        decided: digest of everything that decides what is measured on them.
+    """
+
+    collages: Collages
+    sha256: Mapping[int, str | None]
+    decided: str
+
+
+def choose_of(asked: Asked, images: Sequence[ImageEntry]) -> ChosenCollages:
+    """Choose the images of the sample that stand in collages.
+
+    Args:
+        asked: what is measured.
+        images: the readable images of the sample, with labels.
+    """
+    known = [image for image in images if image.top]
+    collages = choose_collages(
+        np.array([image.index for image in known], dtype=np.int64),
+        np.array([image.top[0].index for image in known], dtype=np.int64),
+        np.array([image.top[0].probability for image in known], dtype=np.float64),
+        [image.label for image in known],
+        asked.seed,
+    )
+    parts = [asked.decided(known), *(own.tolist() for own in (collages.image, collages.cells))]
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return ChosenCollages(collages, {image.index: image.sha256 for image in known}, digest)
 
 
 def asked_of(request: Request, total: int) -> Asked | None:

@@ -1,8 +1,7 @@
 """The evidence for one shard: a pure function of its maps, its images and what is asked."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from time import perf_counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +13,16 @@ from camreport.images.preprocessing import Preprocessing
 from camreport.messages.progress import Progress, silent
 from camreport.methods import METHODS
 from camreport.metrics.controls import edge_strength, seen_pixels
+from camreport.metrics.grid import Collages
 from camreport.metrics.values import Undefined, Values
-from camreport.network.memory import is_out_of_memory
-from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
+from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.pipeline.evidence.choice import Asked
-from camreport.pipeline.evidence.kinds import Kind, kinds_of
+from camreport.pipeline.evidence.gathered import Gathered, measured
+from camreport.pipeline.evidence.kinds import kinds_of
 from camreport.pipeline.evidence.maps import controls_of
 from camreport.pipeline.evidence.regions import region_arrays
 from camreport.pipeline.shard import Decoded, batches
-from camreport.results.evidence import SCRAMBLED, SCRAMBLED_IMAGE, NumberKey
+from camreport.results.evidence import NumberKey
 from camreport.results.reader import decode_photo
 from camreport.results.schema import (
     IMAGE,
@@ -77,7 +77,7 @@ class Bench:
             every_map=self.asked.maps == ALL,
         )
 
-    def _edges(self, arrays: Arrays, row: int) -> NDArray[np.float64]:
+    def _edges(self, arrays: Arrays, row: int) -> NDArray[np.float32]:
         """Return the edges of what the model sees of an image, from its photograph as kept."""
         start, stop = arrays[PHOTO_OFFSETS][row : row + 2]
         photo = decode_photo(arrays[PHOTO][start:stop].tobytes(), "the photograph of a shard")
@@ -126,12 +126,13 @@ def compute_evidence(
         ClassError, LayerError, MemoryLimitError, ModelError: as for ``explain``.
     """
     gathered = Gathered(arrays[TARGETS].shape)
-    kinds = kinds_of(bench.asked)
+    kinds = kinds_of(bench.asked.keys)
     for start in range(0, len(arrays[IMAGE]), bench.batch):
         rows = np.arange(start, min(start + bench.batch, len(arrays[IMAGE])))
+        part = bench.batch_of(arrays, rows)
         for kind in kinds:
             if not kind.sampled:
-                gathered.add(kind, rows, _measured(kind, bench.batch_of(arrays, rows)))
+                gathered.add(kind, rows, measured(kind, part))
     unreadable = 0
     for batch in batches(decoded, bench.batch):
         inputs = _inputs(batch, images)
@@ -142,97 +143,21 @@ def compute_evidence(
             for kind in kinds:
                 if kind.sampled:
                     own = kind.prepared(part, bench.asked.level, progress)
-                    gathered.add(kind, rows, _measured(kind, own))
-    found = gathered.arrays(arrays[IMAGE], {metric.key for metric in bench.asked.metrics})
+                    gathered.add(kind, rows, measured(kind, own))
+    found = gathered.arrays(arrays[IMAGE], bench.asked.keys)
     if bench.asked.regions:
         found |= region_arrays(bench.asked.regions, arrays[IMAGE].tolist())
     return ShardEvidence(found, unreadable, gathered.costs)
 
 
-@dataclass
-class Gathered:
-    """What was measured of some images, to become the arrays of a file.
-
-    Attributes:
-        shape: number of images and of classes.
-        costs: of the passes, by metric.
-    """
-
-    shape: tuple[int, ...]
-    costs: dict[str, Cost] = field(default_factory=dict)
-    _values: dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]] = field(default_factory=dict)
-    _maps: dict[str, list[tuple[NDArray[np.intp], NDArray[np.float32]]]] = field(
-        default_factory=dict
-    )
-
-    def add(self, kind: Kind, rows: NDArray[np.intp], measured: Measured) -> None:
-        """Take what was measured of the images in some rows."""
-        for name, own in measured.values.items():
-            if name not in self._values:
-                shape = (*self.shape, *own.numbers.shape[2:])
-                self._values[name] = (
-                    np.full(shape, np.nan, np.float32),
-                    np.full(shape, Undefined.NOT_MEASURED, np.uint8),
-                )
-            numbers, reasons = self._values[name]
-            numbers[rows], reasons[rows] = own.numbers, own.reasons
-        for name, maps in measured.maps.items():
-            self._maps.setdefault(name, []).append((rows, maps))
-        metric = kind.metrics[0]
-        self.costs[metric] = self.costs.get(metric, Cost()) + measured.cost
-
-    def arrays(self, indices: NDArray[np.int64], metrics: Collection[str]) -> Arrays:
-        """Return the arrays of the file.
-
-        Args:
-            indices: of the images among the run's inputs.
-            metrics: keys of the metrics whose numbers are kept.
-        """
-        found: Arrays = {IMAGE: indices}
-        for name, (numbers, reasons) in sorted(self._values.items()):
-            if NumberKey.parse(name).metric not in metrics:
-                continue
-            found[name] = numbers
-            if numbers.ndim == 2:  # a curve is undefined where its number is
-                found[NumberKey.parse(name).reasons] = reasons
-        for name, parts in sorted(self._maps.items()):
-            rows = np.concatenate([own for own, _ in parts])
-            maps = np.concatenate([own for _, own in parts])
-            if name.startswith(SCRAMBLED):
-                found[SCRAMBLED_IMAGE], found[name] = indices[rows], maps
-            else:
-                found[name] = np.full((len(indices), *maps.shape[1:]), np.nan, np.float32)
-                found[name][rows] = maps
-        return found
-
-
-def some_of(batch: EvidenceBatch, rows: NDArray[np.intp]) -> EvidenceBatch:
-    """Return some images of a batch, by their rows."""
-    return replace(
-        batch,
-        inputs=batch.inputs[rows] if len(batch.inputs) else batch.inputs,
-        maps={key: maps[rows] for key, maps in batch.maps.items()},
-        controls={key: maps[rows] for key, maps in batch.controls.items()},
-        targets=batch.targets[rows],
-        logits=batch.logits[rows],
-        indices=batch.indices[rows],
-    )
-
-
-def joined(parts: Sequence[Measured]) -> Measured:
-    """Return what was measured of several batches, in order."""
-    first = parts[0]
-    return Measured(
-        {
-            name: Values(
-                np.concatenate([part.values[name].numbers for part in parts]),
-                np.concatenate([part.values[name].reasons for part in parts]),
-            )
-            for name in first.values
-        },
-        {name: np.concatenate([part.maps[name] for part in parts]) for name in first.maps},
-        sum((part.cost for part in parts), Cost()),
-    )
+def collage_arrays(collages: Collages, values: Mapping[str, Values]) -> Arrays:
+    """Return the arrays of the file of collages; none if there is no collage."""
+    if not len(collages.image):
+        return {}
+    found: Arrays = {IMAGE: collages.image, TARGETS: collages.target}
+    for name, own in sorted(values.items()):
+        found[name], found[NumberKey.parse(name).reasons] = own.numbers, own.reasons
+    return found
 
 
 def count_undefined(arrays: Arrays) -> dict[str, dict[str, int]]:
@@ -262,18 +187,3 @@ def _inputs(
         for index, image in batch
         if isinstance(image, LoadedImage) and image.sha256 == images[index - first].sha256
     }
-
-
-def _measured(kind: Kind, batch: EvidenceBatch) -> Measured:
-    """Measure a batch; where memory runs out, its halves."""
-    started = perf_counter()
-    try:
-        measured = kind.measure(batch)
-        seconds = perf_counter() - started
-        return replace(measured, cost=replace(measured.cost, seconds=seconds))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error) or len(batch.indices) == 1:
-            raise
-    middle = len(batch.indices) // 2  # outside the handler: what failed is freed
-    halves = np.arange(middle), np.arange(middle, len(batch.indices))
-    return joined([_measured(kind, some_of(batch, rows)) for rows in halves])

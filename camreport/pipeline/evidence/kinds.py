@@ -1,17 +1,19 @@
 """The kinds of evidence that are measured shard by shard, and what each of them takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from camreport.messages.progress import Progress
 from camreport.metrics.effect import MASKS
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
-from camreport.pipeline.evidence.choice import Asked
+from camreport.pipeline.evidence.classic import measure_average_drop, measure_road
 from camreport.pipeline.evidence.effect import measure_effect
+from camreport.pipeline.evidence.learned import SEEDS, measure_learned
 from camreport.pipeline.evidence.maps import measure_maps
 from camreport.pipeline.evidence.orders import measure_orders
 from camreport.pipeline.evidence.regions import measure_regions
 from camreport.pipeline.evidence.repeated import of_shared_passes
+from camreport.pipeline.evidence.stability import COPIES, measure_stability
 from camreport.settings import FULL
 
 
@@ -52,11 +54,14 @@ KINDS = (
     Kind(("regions",), measure_regions),
     Kind(("effect",), measure_effect, lambda orders: MASKS),
     Kind(("order",), measure_orders, lambda orders: 1 + 18 * orders),
+    Kind(("learned",), measure_learned, lambda orders: SEEDS, repeats=True),
+    Kind(("stability",), measure_stability, lambda orders: COPIES + 1, repeats=True),
+    Kind(("average_drop",), measure_average_drop, lambda orders: orders),
+    Kind(("road",), measure_road, lambda orders: 18 * orders),
 )
 """In the order in which they are measured."""
 
 
-def kinds_of(asked: Asked) -> list[Kind]:
-    """Return the kinds that measure what is asked."""
-    keys = {metric.key for metric in asked.metrics}
-    return [kind for kind in KINDS if keys.intersection(kind.metrics)]
+def kinds_of(metrics: Iterable[str]) -> list[Kind]:
+    """Return the kinds that measure some metrics, by their keys."""
+    return [kind for kind in KINDS if {*metrics}.intersection(kind.metrics)]

@@ -41,7 +41,7 @@ def measure_maps(batch: EvidenceBatch) -> Measured:
 
 
 def controls_of(
-    edges: Sequence[NDArray[np.float64]],
+    edges: Sequence[NDArray[np.float32]],
     grids: Mapping[str, tuple[int, int]],
     indices: Iterable[int],
     seed: int,

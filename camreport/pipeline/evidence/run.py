@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from camreport.engine import cost as engine
 from camreport.engine.explainer import Explainer
@@ -12,14 +14,23 @@ from camreport.images.loading import decode_ahead
 from camreport.messages.progress import Measuring, Progress
 from camreport.metrics.controls import CONTROLS
 from camreport.metrics.effect import MASKS
-from camreport.pipeline.evidence.choice import Asked
-from camreport.pipeline.evidence.compute import Bench, compute_evidence
+from camreport.pipeline.evidence.choice import Asked, choose_of
+from camreport.pipeline.evidence.collages import measure_collages
+from camreport.pipeline.evidence.compute import (
+    Bench,
+    collage_arrays,
+    compute_evidence,
+    count_undefined,
+)
 from camreport.pipeline.evidence.kinds import kinds_of
+from camreport.pipeline.evidence.learned import scramble_seeds
 from camreport.pipeline.job import Job
 from camreport.pipeline.records import Tally
+from camreport.pipeline.truth import unchanged
 from camreport.pipeline.work import Work
 from camreport.results.costs import Cost
 from camreport.results.evidence import (
+    COLLAGES,
     EvidenceCost,
     EvidenceEntry,
     EvidenceSidecar,
@@ -27,6 +38,16 @@ from camreport.results.evidence import (
 )
 from camreport.results.shards import shard_name
 from camreport.settings import ALL
+
+
+def is_measured(job: Job, work: Work) -> bool:
+    """Return whether all the evidence that a run asks for is there."""
+    return not (unmeasured(job, work) or lacks_collages(job, work))
+
+
+def lacks_collages(job: Job, work: Work) -> bool:
+    """Return whether the evidence of collages is asked for and not there."""
+    return job.asked is not None and "grid" in job.asked.keys and work.collages is None
 
 
 def unmeasured(job: Job, work: Work) -> list[int]:
@@ -45,7 +66,8 @@ def passes_ahead(job: Job, work: Work) -> int:
     if job.asked is None:
         return 0
     left = {index for number in unmeasured(job, work) for index in job.indices(number)}
-    return passes_of_image(job.asked, job) * len(left.intersection(job.asked.sample))
+    collages = len(job.asked.sample) * 3 if lacks_collages(job, work) else 0
+    return passes_of_image(job.asked, job) * len(left.intersection(job.asked.sample)) + collages
 
 
 def passes_of_image(asked: Asked, job: Job) -> int:
@@ -56,7 +78,7 @@ def passes_of_image(asked: Asked, job: Job) -> int:
     layers, slots = (len(plan.layers) + fused, classes) if asked.maps == ALL else (1 + fused, 1)
     orders = (methods + len(CONTROLS)) * layers * slots
     return sum(
-        kind.passes(orders) * (1 + classes if kind.repeats else 1) for kind in kinds_of(asked)
+        kind.passes(orders) * (1 + classes if kind.repeats else 1) for kind in kinds_of(asked.keys)
     )
 
 
@@ -72,12 +94,14 @@ def measure_missing(
         tally: what is finished is added to it.
         measuring: called with the number of passes over one image that it takes.
     """
-    if job.asked is None or not (left := unmeasured(job, work)):
+    if job.asked is None or is_measured(job, work):
         return
     bench = Bench(job.asked, explainer, job.model.preprocessing, job.plan.batch)
     progress = measuring(passes_ahead(job, work))
-    for number in left:
+    for number in unmeasured(job, work):
         _measure(job, bench, number, tally, progress)
+    if lacks_collages(job, work):
+        _measure_collages(job, bench, tally, progress)
 
 
 def evidence_entry(job: Job, tally: Tally) -> EvidenceEntry | None:
@@ -85,19 +109,20 @@ def evidence_entry(job: Job, tally: Tally) -> EvidenceEntry | None:
     asked = job.asked
     if asked is None:
         return None
-    metrics = tuple(metric.key for metric in asked.metrics)
     sidecars = [tally.evidence[number] for number in sorted(tally.evidence)]
+    sidecars += [tally.collages] if tally.collages else []
     failed = {image.index for images in tally.failed.values() for image in images}
     return EvidenceEntry(
         level=asked.level,
-        metrics=metrics,
+        metrics=asked.keys,
         maps=asked.maps,
         seed=asked.seed,
         sample=tuple(index for index in asked.sample if index not in failed),
         unreadable=len(failed.intersection(asked.sample)) + sum(s.unreadable for s in sidecars),
         baseline="mean",
-        masks=MASKS if "effect" in metrics else None,
-        scrambled=(),
+        masks=MASKS if "effect" in asked.keys else None,
+        scrambled=scramble_seeds(asked.seed) if "learned" in asked.keys else (),
+        doubled=tally.collages.doubled if tally.collages else None,
         regions=None if asked.regions is None else len(asked.regions),
         undefined=_undefined(sidecars),
         cost=total_evidence([sidecar.cost for sidecar in sidecars]),
@@ -136,6 +161,41 @@ def _measure(job: Job, bench: Bench, number: int, tally: Tally, progress: Progre
     )
     job.writer.commit_beside(evidence_name(number), found.arrays, own)
     tally.evidence[number] = own
+
+
+def _measure_collages(job: Job, bench: Bench, tally: Tally, progress: Progress) -> None:
+    """Measure maps of collages of the run's images and write what was measured."""
+    images = job.sampled(lambda number: job.writer.written(number).sidecar)
+    chosen = choose_of(bench.asked, images)
+
+    def read(indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        todo = indices.tolist()
+        decoded = decode_ahead(job.files, todo, bench.preprocessing)
+        return np.stack([unchanged(job.files[i], image, chosen.sha256[i]) for i, image in decoded])
+
+    weight = 1 + chosen.collages.target.shape[1]
+    measured = measure_collages(
+        bench.explainer,
+        chosen.collages,
+        read,
+        bench.preprocessing,
+        bench.asked.seed,
+        lambda collages: progress(collages * weight),
+    )
+    arrays = collage_arrays(chosen.collages, measured.values)
+    sidecar = EvidenceSidecar(
+        run="",
+        methods=tuple(sorted(job.request.specs)),
+        decided=chosen.decided,
+        unreadable=0,
+        undefined=count_undefined(arrays),
+        cost=_cost({"grid": measured.cost}),
+        device=job.device,
+        bytes=0,
+        doubled=measured.doubled if arrays else None,
+    )
+    job.writer.commit_beside(COLLAGES, arrays, sidecar)
+    tally.collages = sidecar
 
 
 def _cost(costs: Mapping[str, engine.Cost]) -> EvidenceCost:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from camreport.insight.aggregates import Aggregates, aggregate
+from camreport.insight.claims import Evidence
 from camreport.insight.columns import Column, image_columns
 from camreport.insight.evidence import EvidenceTable, evidence_table
-from camreport.insight.evidence_columns import EvidenceColumns, evidence_columns
-from camreport.insight.findings import Evidence
+from camreport.insight.evidence_columns import EvidenceColumns, evidence_columns, misplaced
 from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
@@ -160,8 +160,16 @@ class Measured:
         Args:
             opposite: whether the logits of its two classes are opposite in every image.
         """
-        evidence = Evidence(self.results.manifest, self.aggregates, self.repeats, opposite)
-        return summarise(self.results.readable, evidence, self.columns)
+        images = self.results.readable
+        evidence = Evidence(
+            self.results.manifest,
+            self.aggregates,
+            self.repeats,
+            opposite,
+            self.evidence,
+            misplaced(images, self.of_images),
+        )
+        return summarise(images, evidence, self.columns)
 
 
 def report_data(

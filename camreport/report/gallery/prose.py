@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 
 from camreport.messages import Message, message
 from camreport.methods import METHODS, Method
+from camreport.metrics import METRICS
 from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.language import Words
 from camreport.report.gallery.records import shown_methods
 from camreport.results.accuracy import accuracy, order_warning
 from camreport.results.costs import Cost, TotalCost
+from camreport.results.evidence import EvidenceCost
 from camreport.results.reader import Results
 from camreport.results.schema import FUSED, INPUT, ImageEntry, LayerEntry, Manifest
 from camreport.settings import NONE
@@ -84,6 +86,15 @@ def format_families(cost: TotalCost, words: Words) -> Rows:
     return [
         (words.message(message(f"methods.passes.{name}")), format_cost(own, words))
         for name, own in cost.families.items()
+    ]
+
+
+def format_metrics(cost: EvidenceCost, words: Words) -> Rows:
+    """Return the cost of each metric that takes passes: ``Learned``, ``3 forwards, …``."""
+    return [
+        (words.message(METRICS[key].name), format_cost(own, words))
+        for key, own in cost.metrics.items()
+        if own.forwards and key in METRICS
     ]
 
 

@@ -9,7 +9,16 @@ import { fitTo } from "../matrix/table";
 import { type View, rebuiltBy, viewRoot } from "../view";
 import { aboutButton, aboutPanel } from "./about";
 import { bar } from "./mark";
-import { type Column, alike, columnsOf, layerShown, numberName, numbersOf, rowsOf } from "./read";
+import {
+  type Column,
+  type Row,
+  alike,
+  columnsOf,
+  layerShown,
+  numberName,
+  numbersOf,
+  rowsOf,
+} from "./read";
 import { evidenceTable } from "./table";
 
 /** Questions that only the higher level answers: they take passes of their own. */
@@ -65,7 +74,10 @@ function arranged(evidence: Evidence, about: HTMLElement) {
   const columns = columnsOf(evidence);
   const rows = rowsOf(evidence).filter(({ key }) => columns.some(({ values }) => values.has(key)));
   const table = evidenceTable(rows, columns, shownWords(evidence), about);
-  const below = h(".below", ...[legend(columns), caption(table), ...remarks(evidence, columns)]);
+  const below = h(
+    ".below",
+    ...[legend(columns, rows), caption(table), ...remarks(evidence, columns)],
+  );
   return { table, below };
 }
 
@@ -109,7 +121,7 @@ function asked(evidence: Evidence, about: HTMLElement) {
 }
 
 /** What the marks mean, each beside its sample. */
-function legend(columns: Column[]) {
+function legend(columns: Column[], rows: Row[]) {
   const scale = { scale: [0, 1] as [number, number], ceiling: null, chance: null };
   const nothing = { median: null, low: null, high: null };
   const sample = (words: string, mark: Node | string) => h("span", mark, " ", t(words));
@@ -121,7 +133,7 @@ function legend(columns: Column[]) {
       sample("evidence.key.chance", bar(nothing, { ...scale, chance: 0.5 })),
     has(({ ceiling }) => ceiling !== null) &&
       sample("evidence.key.ceiling", bar(nothing, { ...scale, ceiling: 0.5 })),
-    has((column) => alike(column).length) && sample("evidence.key.alike", "≈"),
+    has((column) => alike(column, rows).length) && sample("evidence.key.alike", "≈"),
     has(({ values }) => [...values.values()].some(({ beats }) => beats)) &&
       h("span", t("evidence.key.beats")),
   );

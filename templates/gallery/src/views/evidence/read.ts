@@ -149,12 +149,14 @@ export function columnsOf(evidence: Evidence): Column[] {
   );
 }
 
-/** The rows that share a column's sign: the best one and those that are not told apart from it. */
-export function alike({ number, values }: Column) {
-  const ordered = [...values].filter(([, { apart, median }]) => apart !== null && median !== null);
-  const others = ordered.filter(([, { apart }]) => apart === false).map(([row]) => row);
-  if (!others.length) return [];
-  const sign = number.better === "low" ? -1 : 1;
-  const [best] = ordered.sort(([, a], [, b]) => sign * ((b.median ?? 0) - (a.median ?? 0)));
-  return [...new Set([best[0], ...others])];
+/** The rows that share a column's sign: the best method, and what is not told apart from it. */
+export function alike({ number, values }: Column, rows: Row[]) {
+  const compared = rows.filter(({ key }) => (values.get(key)?.apart ?? null) !== null);
+  const others = compared.filter(({ key }) => values.get(key)?.apart === false);
+  const sign = number.better === "low" ? 1 : -1;
+  const medians = compared.map(({ key, control }) =>
+    control ? Infinity : sign * (values.get(key)?.median ?? Infinity),
+  );
+  const best = compared[medians.indexOf(Math.min(...medians))];
+  return others.length ? [...new Set([best, ...others])].map(({ key }) => key) : [];
 }

@@ -1,5 +1,5 @@
 // Methods and controls in rows; questions or layers in columns, each on its scale.
-import { report } from "../../app";
+import { data, report } from "../../app";
 import { PREDICTED } from "../../data/dataset";
 import { type Child, all, bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
@@ -19,7 +19,7 @@ const STOPS = ":is(.head, a.value)";
  */
 export function evidenceTable(rows: Row[], columns: Column[], caption: string, about: HTMLElement) {
   const heads = columns.map((column, at) => placed(head(column, about), at, 0));
-  const signed = columns.map(alike);
+  const signed = columns.map((column) => alike(column, rows));
   const entry = (one: Row, place: number) => {
     const cells = columns.map((column, at) =>
       placed(cell(one, column, signed[at].includes(one.key)), at, place + 1),
@@ -100,7 +100,7 @@ function cell(row: Row, column: Column, shared: boolean) {
     h("strong", decimal(value.median), shared && "\u2009≈"),
     h("span.n", t("evidence.n", { n: value.n })),
     bar(value, { ...column, chance: column.number.chance }),
-    h("span.counts", ...told(value).map((text) => h("span", text))),
+    h("span.counts", ...told(value, isByConstruction(row, column)).map((text) => h("span", text))),
     h("span.visually-hidden", words),
   ];
   const link = imagesOf(row, column);
@@ -108,11 +108,19 @@ function cell(row: Row, column: Column, shared: boolean) {
   return h("td", { role: "cell", title: words, "data-row": row.name }, own);
 }
 
-/** How often a map beats every control, and how often its number is undefined. */
-function told({ beats, undefined: reasons }: Value) {
+/** Whether a map has its number whatever the network is: of one class, or of two opposite ones. */
+function isByConstruction({ key, control }: Row, { number: own }: Column) {
+  const { classSpecific, linear } = data.methodOf(key);
+  const given = !classSpecific || (report.opposite && linear);
+  return !control && given && own.question.key === "contrast";
+}
+
+/** How often a map beats every control, if it could do else, and how often its number is undefined. */
+function told({ beats, undefined: reasons }: Value, given: boolean) {
   const lost = Object.values(reasons).reduce((sum, count) => sum + count, 0);
   return [
-    ...(beats ? [t("evidence.beats", { share: beats.join("/") })] : []),
+    ...(given ? [t("evidence.given")] : []),
+    ...(beats && !given ? [t("evidence.beats", { share: beats.join("/") })] : []),
     ...(lost ? [t("evidence.lost", { count: lost })] : []),
   ];
 }

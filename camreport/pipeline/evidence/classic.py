@@ -1,0 +1,159 @@
+"""Classic metrics: images seen through a map, and images with a map's pixels filled in."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from camreport.engine.cost import Cost
+from camreport.engine.variants import Make
+from camreport.metrics.classic import SHARES, average_drop, road
+from camreport.metrics.values import Values
+from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
+from camreport.pipeline.evidence.ranked import (
+    changed_probabilities,
+    enlarged_maps,
+    image_seed,
+    pixel_ranks,
+    ranked_maps,
+)
+
+NOISE = 0.01
+"""Standard deviation of the noise on filled-in pixels, in units of the preprocessed image."""
+
+TOLERANCE = 1e-5
+"""Largest difference of a filled-in pixel from the mean of its neighbours, far below the noise."""
+
+MAX_STEPS = 2000
+"""Largest number of steps in which the equations of filled-in pixels are solved."""
+
+
+def measure_average_drop(batch: EvidenceBatch) -> Measured:
+    """Measure what the probability loses when only what a map marks is kept.
+
+    Returns:
+        the numbers of ``average_drop`` of each map of ``ranked_maps``, ``(n, K)``.
+    """
+    (chosen, reasons), cost = ranked_maps(batch), Cost()
+    before, after, area = ({k: _unknown(v) for k, v in reasons.items()} for _ in range(3))
+    for image, maps in enumerate(chosen):
+        if not maps:
+            continue
+        positive = [np.clip(one.cam, 0, None) for one in maps]
+        masks = enlarged_maps(batch, [cam / (cam.max() or 1) for cam in positive])
+        make = _seen_through(batch, image, masks)
+        read, spent = changed_probabilities(batch, image, len(masks), make)
+        cost += spent
+        for one, mask, own in zip(maps, masks, read[1:], strict=True):
+            place = image, one.slot
+            before[one.key][place], after[one.key][place] = read[0, one.slot], own[one.slot]
+            area[one.key][place] = mask.mean()
+    found = dict[str, Values]()
+    for key, why in reasons.items():
+        numbers = average_drop(before[key], Values(after[key], why), area[key])
+        found |= {f"{name}/{key}": values for name, values in numbers.items()}
+    return Measured(found, cost=cost)
+
+
+def measure_road(batch: EvidenceBatch) -> Measured:
+    """Measure the probability without a map's most and least relevant pixels, filled in.
+
+    Returns:
+        ``road`` of each map of ``ranked_maps``, ``(n, K)``.
+    """
+    (chosen, reasons), cost = ranked_maps(batch), Cost()
+    of_shares = {key: np.repeat(why[..., None], len(SHARES), -1) for key, why in reasons.items()}
+    curves = {key: np.stack([_unknown(why)] * 2) for key, why in of_shares.items()}
+    for image, maps in enumerate(chosen):
+        if not maps:
+            continue
+        ranks = pixel_ranks(batch, image, enlarged_maps(batch, [one.cam for one in maps]))
+        variants, make = len(maps) * 2 * len(SHARES), _taken_away(batch, image, ranks)
+        read, spent = changed_probabilities(batch, image, variants, make)
+        cost += spent
+        found = read[1:].reshape(len(maps), 2, len(SHARES), -1)
+        for one, own in zip(maps, found, strict=True):
+            curves[one.key][:, image, one.slot] = own[..., one.slot]
+    values = {
+        f"road/{key}": road(Values(morf, of_shares[key]), Values(lerf, of_shares[key]))
+        for key, (morf, lerf) in curves.items()
+    }
+    return Measured(values, cost=cost)
+
+
+def filled_in(images: Tensor, known: Tensor) -> Tensor:
+    """Return images in which unknown pixels are weighted means of their eight neighbours.
+
+    A neighbour beside counts 1/6 and one at a corner 1/12, among those inside the image. The
+    equations of all unknown pixels are solved together, by conjugate gradients.
+
+    Args:
+        images: ``(m, C, H, W)``.
+        known: bool ``(m, 1, H, W)``; one pixel of each image at least.
+
+    Source: Rong et al. 2022, noisy linear imputation, https://arxiv.org/abs/2202.00449
+    """
+    corner, side = 1 / 12, 1 / 6
+    kernel = images.new_tensor([[corner, side, corner], [side, 0, side], [corner, side, corner]])
+
+    def around(values: Tensor) -> Tensor:
+        return conv2d(values.flatten(0, 1)[:, None], kernel[None, None], padding=1).view_as(values)
+
+    def total(values: Tensor) -> Tensor:
+        return values.sum((-2, -1), keepdim=True)
+
+    weight = around(torch.ones_like(images[:1, :1]))
+    filled = torch.where(known, images, total(images * known) / total(known))
+    residual = (around(filled) - weight * filled).masked_fill(known, 0)
+    direction = residual / weight
+    size, tiny = total(residual * direction), torch.finfo(images.dtype).tiny
+    for _ in range(MAX_STEPS):
+        if float(residual.abs().amax()) <= TOLERANCE:
+            break
+        product = (weight * direction - around(direction)).masked_fill(known, 0)
+        step = size / total(direction * product).clamp(min=tiny)
+        filled, residual = filled + step * direction, residual - step * product
+        before, size = size, total(residual * residual / weight)
+        direction = residual / weight + size / before.clamp(min=tiny) * direction
+    return filled
+
+
+def _seen_through(batch: EvidenceBatch, image: int, masks: NDArray[np.float32]) -> Make:
+    """Return what makes one image times each of some masks, ``(masks, H * W)``."""
+    inputs = torch.from_numpy(batch.inputs[image]).to(batch.explainer.device)
+
+    def make(part: slice) -> Tensor:
+        own = torch.from_numpy(masks[part]).to(inputs.device)
+        return inputs * own.view(-1, 1, *inputs.shape[1:])
+
+    return make
+
+
+def _taken_away(batch: EvidenceBatch, image: int, ranks: NDArray[np.int32]) -> Make:
+    """Return what makes one image without shares of its pixels, which are filled in noisily.
+
+    For each order, ``(maps, H * W)``, come the shares of the first pixels, and of the last.
+    """
+    device, pixels = batch.explainer.device, ranks.shape[1]
+    inputs, orders = (torch.from_numpy(own).to(device) for own in (batch.inputs[image], ranks))
+    counts = torch.tensor([round(share * pixels) for share in SHARES], device=device)
+    random = torch.Generator().manual_seed(image_seed(batch, image))
+    noise = (torch.randn(inputs.shape, generator=random) * NOISE).to(device)
+
+    def make(part: slice) -> Tensor:
+        variants = torch.arange(part.start, part.stop, device=device)
+        count = counts[variants % len(counts)][:, None]
+        reverse = (variants // len(counts) % 2 == 1)[:, None]
+        own = orders[variants // (2 * len(counts))]
+        known = torch.where(reverse, own < pixels - count, own >= count)
+        known = known.view(-1, 1, *inputs.shape[1:])
+        filled = filled_in(inputs.expand(len(known), -1, -1, -1), known)
+        return torch.where(known, filled, filled + noise)
+
+    return make
+
+
+def _unknown(reasons: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return room for numbers that are not measured yet."""
+    return np.full(reasons.shape, np.nan, np.float32)

@@ -74,7 +74,7 @@ export function retarget(frame: HTMLElement, id: CellId) {
   if (!drawing) return;
   drawings.set(frame, { ...drawing, id, drawn: "" });
   frame.classList.remove("positive", "empty", "undefined", "absent");
-  for (const old of all(".seen, .label", frame)) old.remove();
+  for (const old of all(".seen, .label, .region", frame)) old.remove();
   draw(frame);
 }
 
@@ -134,9 +134,9 @@ function drawImage(frame: HTMLElement, drawing: Drawing, image: Source) {
   const cam = data.camOf(image, drawing.id);
   const look = pick(state, PAINTED).join();
   showAs(frame);
+  if (!drawing.drawn) fill(frame, drawing, image, cam);
   showRegions(frame, image);
   if (drawing.drawn === look) return;
-  if (!drawing.drawn) fill(frame, drawing, image, cam);
   drawing.drawn = look;
   frame.dataset.drawn = look;
   const canvas = frame.querySelector<HTMLCanvasElement>("canvas.heat");

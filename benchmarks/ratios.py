@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import evidence
 import further
 import torch
 from contenders import (
@@ -288,6 +289,7 @@ SECTIONS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "score": further.score_rows,
     "ablation": further.ablation_rows,
     "recipro": further.recipro_rows,
+    "evidence": evidence.evidence_rows,
     "numbers": numbers_rows,
     "report": report_rows,
     "memory": memory_rows,

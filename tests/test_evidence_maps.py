@@ -1,17 +1,26 @@
 """Contrast and extent of whatever maps and controls a batch holds, without any pass."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers import metric_oracles as oracles
+from helpers.checkout import INPUTS
+from helpers.small import small_model
+from PIL import Image
 
+import camreport
 from camreport.engine.cost import Cost
+from camreport.images.preprocessing import Preprocessing
 from camreport.metrics.contrast import strongest_other
-from camreport.metrics.controls import CONTROLS
+from camreport.metrics.controls import CONTROLS, control_maps, edge_strength, seen_pixels
+from camreport.metrics.extent import extent
 from camreport.metrics.values import Undefined
 from camreport.pipeline.evidence import maps as evidence
 from camreport.pipeline.evidence.maps import controls_of, measure_maps
+from camreport.results.evidence import NumberKey
+from camreport.results.reader import load_results
 from camreport.results.schema import MapKey
 
 KEYS = [
@@ -110,3 +119,28 @@ def test_an_image_gets_the_same_numbers_in_any_company(
     for name, each in alone.values.items():
         np.testing.assert_array_equal(each.numbers, found.values[name].numbers[rows])
         np.testing.assert_array_equal(each.reasons, found.values[name].reasons[rows])
+
+
+def test_a_runs_controls_are_those_that_its_report_makes_again(tmp_path: Path) -> None:
+    """Cropped from photographs that are kept smaller than they are, of two shapes."""
+    way = Preprocessing(size=(40, 40), resize="short-side", short_side=52)
+    files = [INPUTS / "cat.jpg", tmp_path / "odd.png"]
+    shape = (251, 1003, 3)  # the shrunk one is scaled to another width
+    picture = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    Image.fromarray(picture).save(files[1])
+    model = small_model(("a", "b"), way)
+    camreport.run(files, tmp_path / "out", model=model, methods="grad_cam", seed=5)
+    results = load_results(tmp_path / "out")
+    for image in range(2):
+        found = results.evidence(image)
+        photo = np.asarray(results.picture(image))
+        edges = edge_strength(
+            seen_pixels(photo, way.seen_part(*results.images[image].size), 40, 40)
+        )
+        for record in results.maps(image):
+            grid = record.cam.shape
+            made = control_maps(edges, *grid, seed=results.manifest.evidence.seed, image=image)
+            for row, cam in zip(CONTROLS, made, strict=True):
+                for number, expected in extent(cam).items():
+                    own = found.numbers[NumberKey(number, row, record.layer)].numbers
+                    np.testing.assert_array_equal(own, np.full((1, 2), expected.numbers))

@@ -39,7 +39,7 @@ CASES: dict[str, Callable[[np.random.Generator], Arguments]] = {
     ),
     "extent": lambda r: (drawn(r, 3, 2, 9, 5),),
     "regions": lambda r: (drawn(r, 4, 7, 7), r.random((28, 28)) < 0.2),
-    "average_drop": lambda r: (r.random((3, 1)), r.random((3, 2)), r.random((3, 2))),
+    "average_drop": lambda r: (r.random((3, 1)), Values.of(r.random((3, 2))), r.random((3, 2))),
     "road": lambda r: (curves(r, 9), curves(r, 9)),
 }
 

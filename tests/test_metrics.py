@@ -73,6 +73,13 @@ def test_every_number_begins_with_its_metric_and_has_a_range_that_holds_its_chan
 
 
 @every_metric
+def test_every_further_number_has_a_name_of_its_own(key: str) -> None:
+    names = [sentences()[f"evidence.number.{number.key}"] for number in METRICS[key].numbers[1:]]
+    for language in LANGUAGES:
+        assert len({name[language] for name in names}) == len(names)
+
+
+@every_metric
 def test_what_takes_no_pass_is_asked_of_every_image(key: str) -> None:
     metric = METRICS[key]
     expected = {"maps": "all", "regions": "all", "collages": "collages"}
@@ -91,6 +98,21 @@ def test_the_table_is_read_without_torch() -> None:
 
 
 # One function, one registration, one oracle
+
+
+def test_a_metric_is_a_function_that_is_registered_where_it_stands() -> None:
+    decorated = {
+        node.name
+        for path in (ROOT / "camreport").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        for call in node.decorator_list
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "metric"
+    }
+    assert decorated == METRICS.keys()
+    for key, metric in METRICS.items():
+        assert metric.compute.__name__ == key
+        assert metric.compute.__module__.startswith("camreport.metrics.")
 
 
 def test_no_oracle_uses_what_it_is_the_oracle_of() -> None:

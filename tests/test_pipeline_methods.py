@@ -66,7 +66,7 @@ def test_run_keeps_the_maps_of_every_method(photos: Path, tmp_path: Path) -> Non
         for layer, cams in by_layer.items()
     }
     assert {key for key in arrays if "/" in key} == expected.keys()
-    assert len(expected) == 2 * (len(EVERY) - 3) + 2 + 1 + 2  # pixels; CAM's layer; fused
+    assert len(expected) == 2 * (len(EVERY) - 4) + 3 + 1 + 2  # input; CAM’s layer; fused
     for key, cams in expected.items():
         assert arrays[key].dtype == np.float32
         np.testing.assert_allclose(arrays[key], cams, rtol=1e-4, atol=1e-6, err_msg=key)
@@ -144,7 +144,7 @@ def test_manifest_adds_up_the_costs_of_each_kind_of_passes(photos: Path, tmp_pat
     families = cost["families"]
     assert list(families) == [
         *("shared", "look_alikes", "noisy_copies", "guided"),
-        *("masked", "tail"),
+        *("masked", "tail", "shared_masks"),
     ]
     for key in ("forwards", "backwards", "variants", "maps"):
         assert cost[key] == sum(family[key] for family in families.values())

@@ -19,6 +19,9 @@ DRAWS = 2000
 CONFIDENCE = 0.95
 """Share of the draws whose medians lie in an interval."""
 
+MAX_ROWS = 256
+"""Number of medians whose draws are in memory at once."""
+
 
 @dataclass(frozen=True)
 class Medians:
@@ -55,20 +58,23 @@ def medians(numbers: NDArray[np.floating], seed: int) -> Medians:
         https://doi.org/10.1214/aos/1176344552
     """
     ordered = np.sort(numbers, -1).astype(np.float64)  # NaN comes last
-    count = (~np.isnan(ordered)).sum(-1)
+    count = np.asarray((~np.isnan(ordered)).sum(-1))
     found = np.full((3, *count.shape), np.nan)
     for size in map(int, np.unique(count[count > 0])):
-        rows = ordered[count == size]
-        found[0, count == size] = (rows[:, (size - 1) // 2] + rows[:, size // 2]) / 2
+        own = count == size
+        rows = ordered[own]
+        found[0, own] = (rows[:, (size - 1) // 2] + rows[:, size // 2]) / 2
         if size > 1:
-            lower, upper = _middle_places(size, seed)
-            for row, place in zip(rows, np.argwhere(count == size), strict=True):
-                drawn = (row[lower] + row[upper]) / 2
-                found[(slice(1, None), *place)] = np.quantile(drawn, _ENDS)
+            parts = np.array_split(rows, -(-len(rows) // MAX_ROWS))
+            found[1:, own] = np.concatenate([_interval(part, size, seed) for part in parts], -1)
     return Medians(count, *found)
 
 
-_ENDS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+def _interval(rows: NDArray[np.float64], count: int, seed: int) -> NDArray[np.float64]:
+    """Return the ends ``(2, R)`` of the intervals of ordered rows with ``count`` numbers each."""
+    lower, upper = _middle_places(count, seed)
+    ends = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+    return np.quantile((rows[:, lower] + rows[:, upper]) / 2, ends, axis=-1)
 
 
 @lru_cache(maxsize=256)
@@ -115,8 +121,9 @@ def told_apart(
     differences = np.subtract(best, other, dtype=np.float64)
     if better == "low":
         differences = -differences
-    found = medians(differences, seed)
-    return None if found.count < MIN_ORDERED else bool(found.low > 0)
+    if np.count_nonzero(~np.isnan(differences)) < MIN_ORDERED:
+        return None
+    return bool(medians(differences, seed).low > 0)
 
 
 def beats(

@@ -16,8 +16,8 @@ from torch.nn.functional import interpolate
 Numbers = dict[str, np.ndarray]
 
 
-class Curves(Protocol):
-    """Scores under more and more covered pixels, ``(..., T)``."""
+class Scores(Protocol):
+    """Scores of changed images, as what holds them with reasons."""
 
     numbers: np.ndarray
 
@@ -96,7 +96,7 @@ def effect(sums: np.ndarray, drops: np.ndarray) -> Numbers:
     return {"effect": found}
 
 
-def order(morf: Curves, lerf: Curves, counts: np.ndarray) -> Numbers:
+def order(morf: Scores, lerf: Scores, counts: np.ndarray) -> Numbers:
     """Areas under the curves by numpy's trapezoid rule."""
     deletion, insertion = (
         np.trapezoid(curve.numbers, counts / counts[-1], axis=-1) for curve in (morf, lerf)
@@ -178,12 +178,12 @@ def regions(maps: np.ndarray, mask: np.ndarray) -> Numbers:
     return found
 
 
-def average_drop(before: np.ndarray, after: np.ndarray, area: np.ndarray) -> Numbers:
+def average_drop(before: np.ndarray, after: Scores, area: np.ndarray) -> Numbers:
     """The three fractions of Opti-CAM's table of metrics, one image at a time."""
-    parts = ("", ".increase", ".gain", ".area")
-    found = {f"average_drop{part}": np.full(after.shape, np.nan) for part in parts}
-    for place in np.ndindex(*after.shape):
-        p, kept = np.broadcast_to(before, after.shape)[place], after[place]
+    parts, shape = ("", ".increase", ".gain", ".area"), after.numbers.shape
+    found = {f"average_drop{part}": np.full(shape, np.nan) for part in parts}
+    for place in np.ndindex(*shape):
+        p, kept = np.broadcast_to(before, shape)[place], after.numbers[place]
         drop, gain = (p - kept, 0.0) if kept < p else (0.0, kept - p)
         numbers = drop / p, kept > p, gain / (1 - p), area[place]
         for key, number in zip(found, numbers, strict=True):
@@ -191,7 +191,7 @@ def average_drop(before: np.ndarray, after: np.ndarray, area: np.ndarray) -> Num
     return found
 
 
-def road(morf: Curves, lerf: Curves) -> Numbers:
+def road(morf: Scores, lerf: Scores) -> Numbers:
     """Half of the mean difference between the two curves."""
     return {"road": (lerf.numbers.mean(-1) - morf.numbers.mean(-1)) / 2}
 

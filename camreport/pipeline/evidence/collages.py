@@ -17,7 +17,7 @@ from camreport.metrics.controls import edge_strength
 from camreport.metrics.grid import SIDE, Collages, collage, grid
 from camreport.metrics.grids import resampled
 from camreport.metrics.values import Values
-from camreport.pipeline.evidence.maps import controls_of, input_pixels
+from camreport.pipeline.evidence.maps import controls_of, grids_of, input_pixels
 from camreport.results.schema import MapKey
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -79,7 +79,7 @@ def measure_collages(
             if cams.ndim == 4
         }
         edges = [edge_strength(pixels) for pixels in input_pixels(made, preprocessing)]
-        grids = {key.layer: each.shape[-2:] for key, each in maps.items()}
+        grids = grids_of(maps)
         parts.append(_shares(maps | controls_of(edges, grids, some, seed), collages, some, made))
         cost += explained.cost
         progress(len(some))

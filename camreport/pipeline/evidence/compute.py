@@ -19,7 +19,7 @@ from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.pipeline.evidence.choice import Asked
 from camreport.pipeline.evidence.gathered import Gathered, measured
 from camreport.pipeline.evidence.kinds import kinds_of
-from camreport.pipeline.evidence.maps import controls_of
+from camreport.pipeline.evidence.maps import controls_of, grids_of
 from camreport.pipeline.evidence.regions import region_arrays
 from camreport.pipeline.shard import Decoded, batches
 from camreport.results.evidence import NumberKey
@@ -53,16 +53,25 @@ class Bench:
     preprocessing: Preprocessing
     batch: int
 
-    def batch_of(self, arrays: Arrays, rows: NDArray[np.intp]) -> EvidenceBatch:
-        """Return some images of a shard as a batch, with controls but without inputs."""
+    def batch_of(
+        self, arrays: Arrays, rows: NDArray[np.intp], images: Sequence[ImageEntry]
+    ) -> EvidenceBatch:
+        """Return some images of a shard as a batch, with controls but without inputs.
+
+        Args:
+            arrays: of the shard.
+            rows: of the images among those that could be read.
+            images: records of the shard's inputs.
+        """
         maps = {
             key: arrays[str(key)][rows]
             for key in map(MapKey.parse, arrays)
             if key and key.method in METHODS and arrays[str(key)].ndim == 4
         }
         indices = arrays[IMAGE][rows]
-        edges = [self._edges(arrays, row) for row in rows]
-        grids = {key.layer: (cams.shape[-2], cams.shape[-1]) for key, cams in maps.items()}
+        sizes = [images[index - images[0].index].size for index in indices]
+        edges = [self._edges(arrays, row, size) for row, size in zip(rows, sizes, strict=True)]
+        grids = grids_of(maps)
         return EvidenceBatch(
             explainer=self.explainer,
             inputs=np.empty((0, 3, *self.preprocessing.size), np.float32),
@@ -77,11 +86,14 @@ class Bench:
             every_map=self.asked.maps == ALL,
         )
 
-    def _edges(self, arrays: Arrays, row: int) -> NDArray[np.float32]:
-        """Return the edges of what the model sees of an image, from its photograph as kept."""
+    def _edges(self, arrays: Arrays, row: int, size: tuple[int, int]) -> NDArray[np.float32]:
+        """Return the edges of what the model sees of an image, from its photograph as kept.
+
+        The report makes the same, so the part that is seen follows the image's own size.
+        """
         start, stop = arrays[PHOTO_OFFSETS][row : row + 2]
         photo = decode_photo(arrays[PHOTO][start:stop].tobytes(), "the photograph of a shard")
-        seen = self.preprocessing.seen_part(photo.width, photo.height)
+        seen = self.preprocessing.seen_part(*size)
         return edge_strength(seen_pixels(np.asarray(photo), seen, *self.preprocessing.size))
 
 
@@ -129,7 +141,7 @@ def compute_evidence(
     kinds = kinds_of(bench.asked.keys)
     for start in range(0, len(arrays[IMAGE]), bench.batch):
         rows = np.arange(start, min(start + bench.batch, len(arrays[IMAGE])))
-        part = bench.batch_of(arrays, rows)
+        part = bench.batch_of(arrays, rows, images)
         for kind in kinds:
             if not kind.sampled:
                 gathered.add(kind, rows, measured(kind, part))
@@ -139,7 +151,8 @@ def compute_evidence(
         unreadable += len(batch) - len(inputs)
         if inputs:
             rows = np.flatnonzero(np.isin(arrays[IMAGE], [*inputs]))
-            part = replace(bench.batch_of(arrays, rows), inputs=np.stack([*inputs.values()]))
+            part = bench.batch_of(arrays, rows, images)
+            part = replace(part, inputs=np.stack([*inputs.values()]))
             for kind in kinds:
                 if kind.sampled:
                     own = kind.prepared(part, bench.asked.level, progress)

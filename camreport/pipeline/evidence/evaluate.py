@@ -18,7 +18,7 @@ from camreport.metrics.values import Values
 from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.pipeline.evidence.gathered import Gathered, measured
 from camreport.pipeline.evidence.kinds import kinds_of
-from camreport.pipeline.evidence.maps import controls_of, input_pixels
+from camreport.pipeline.evidence.maps import controls_of, grids_of, input_pixels
 from camreport.results.evidence import CONTROL, NumberKey
 from camreport.results.schema import MapKey
 from camreport.settings import FULL
@@ -172,7 +172,7 @@ def _batch(
         if cams.ndim == 4
     }
     edges = [edge_strength(pixels) for pixels in input_pixels(inputs, preprocessing)]
-    grids = {key.layer: (cams.shape[-2], cams.shape[-1]) for key, cams in maps.items()}
+    grids = grids_of(maps)
     return EvidenceBatch(
         explainer=explainer,
         inputs=inputs,

@@ -1,5 +1,6 @@
 """Learned: the maps of networks with permuted weights, and their similarity to the run's."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,11 +61,19 @@ def _numbers(
     others: NDArray[np.float32],
 ) -> dict[str, Values]:
     """Return the numbers ``(n, K)`` of one map or control by their names."""
-    edges = batch.controls[MapKey("control:edges", key.layer)]
+    edges = _on_grid(batch.controls[MapKey("control:edges", key.layer)], *maps.shape[-2:])
     every = learned(maps, others, edges)
     return {
         f"{number}/{key}": values.of_shape(batch.targets.shape) for number, values in every.items()
     }
+
+
+def _on_grid(edges: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Return edges ``(n, 1, h, w)`` on a grid, which may be coarser: ``input`` has two of them."""
+    if edges.shape[-2:] == (height, width):
+        return edges
+    size, area = (width, height), cv2.INTER_AREA
+    return np.stack([cv2.resize(own[0], size, interpolation=area)[None] for own in edges])
 
 
 def _undefined(batch: EvidenceBatch) -> dict[str, Values]:

@@ -40,6 +40,16 @@ def measure_maps(batch: EvidenceBatch) -> Measured:
     return Measured(values)
 
 
+def grids_of(maps: Mapping[MapKey, NDArray[np.float32]]) -> dict[str, tuple[int, int]]:
+    """Return the finest grid of the maps of each layer: ``input`` has pixels and cells.
+
+    Args:
+        maps: ``(n, K, h, w)`` by method and layer.
+    """
+    finest_last = sorted(maps.items(), key=lambda each: each[1].shape[-2] * each[1].shape[-1])
+    return {key.layer: (cams.shape[-2], cams.shape[-1]) for key, cams in finest_last}
+
+
 def controls_of(
     edges: Sequence[NDArray[np.float32]],
     grids: Mapping[str, tuple[int, int]],

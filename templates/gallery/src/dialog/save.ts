@@ -150,7 +150,11 @@ function fileName(id: CellId, image: ImageRecord) {
   const classes = classSpecific ? named.filter(Boolean).join("-") : "any-class";
   const file = plain(image.file.replace(/\.[^.]*$/, "")) || `image${image.index + 1}`;
   const { network } = data;
-  const drawn = [plain(id.method), plain(id.layer), network === "trained" ? "" : network];
+  const drawn = [
+    id.method.replace(":", "-"),
+    plain(id.layer),
+    network === "trained" ? "" : network,
+  ];
   const parts = [file, classes, ...drawn, plain(prose().run)];
   return parts.filter(Boolean).join("_");
 }

@@ -305,8 +305,7 @@ def test_on_paper_the_evidence_has_one_page(open_report: "Open", many: Path) -> 
 def test_the_chinese_page_is_chinese(open_report: "Open", many: Path) -> None:
     page = shown(open_report, many, "&lang=zh")
     names = [*NAMES.values(), *synthetic.CLASSES, "Conv2d", "--regions FILE"]
-    technical = {"Deletion", "Insertion", "full"}
-    assert english_in(page.inner_text("#view"), names) <= technical
+    assert english_in(page.inner_text("#view"), names) <= {"Deletion", "Insertion"}
     go(page, "#v=summary&lang=zh", "summary")
     page.click("text=查看可信度")
     page.wait_for_selector(".view-evidence")

@@ -38,7 +38,7 @@ def test_regions_get_the_models_classes_and_what_is_cut_off_is_told(photos, tmp_
     regions = known_regions(prepared, ("cat", "dog"), CUT, notes.append)
     assert {i: own.regions[0].classes for i, own in regions.items()} == {0: (0,), 2: (1,)}
     assert notes == [
-        "regions: the model sees less than half of a region in 1 images, whose edges are cut off: "
+        "regions: the model cuts edges off, and sees less than half of a region in 1 of 2 images: "
         "a.jpg"
     ]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from types import FrameType
 
+import numpy as np
 import pytest
 import torch
 from helpers.checkout import ROOT
@@ -26,7 +27,7 @@ from camreport import Explainer, explain
 from camreport.errors import ModelError
 from camreport.network import scrambled as module_under_test
 from camreport.network import state
-from camreport.network.scrambled import FixedWeightsError, scrambled
+from camreport.network.scrambled import FixedWeightsError, permute, scrambled
 from camreport.network.state import preserved
 
 
@@ -183,16 +184,37 @@ def test_weights_depend_on_the_seed_and_on_nothing_else():
     assert not torch.equal(found[0]["0.weight"], found[2]["0.weight"])
 
 
-def test_permutations_are_uniform():
-    """Each of 4 values stands at each of 4 places in a quarter of the permutations."""
-    net = nn.Linear(4, 1, bias=False)
-    with torch.no_grad():
-        net.weight.copy_(torch.arange(4))
-    counts = torch.zeros(4, 4)
-    for seed in range(1000):
-        with scrambled(net, seed):
-            counts[torch.arange(4), net.weight[0].long()] += 1
-    assert (counts / 1000 - 0.25).abs().max() < 0.055  # four standard deviations
+@pytest.mark.parametrize(("few", "count"), [(10, 7), (4, 11)])
+def test_each_value_is_equally_likely_at_each_place(monkeypatch, few, count):
+    """11 values in rows of 3, and 2 left over; or an order drawn at once."""
+    monkeypatch.setattr(module_under_test, "FEW_VALUES", few)
+    counts, values, draws = np.zeros((count, count)), np.arange(count), 4000
+    for seed in range(draws):
+        found = np.full(count, -1)
+        permute(values, found, np.random.default_rng(seed))
+        assert (np.sort(found) == values).all()
+        counts[np.arange(count), found] += 1
+    deviation = np.sqrt(draws / count * (1 - 1 / count))
+    assert np.abs(counts - draws / count).max() < 4.5 * deviation
+
+
+def test_nothing_of_the_structure_of_a_large_tensor_stays():
+    """Filters, inputs and places in a kernel differ by 3; after it, by what chance gives."""
+    filters, inputs, places = (np.arange(n) % 2 * 3.0 for n in (256, 64, 9))
+    weights = filters[:, None, None] + inputs[:, None] + places
+    found = np.empty_like(weights)
+    permute(weights.ravel(), found.reshape(-1), np.random.default_rng(0))
+    assert (np.sort(found, None) == np.sort(weights, None)).all()
+    spread = weights.std()
+    for axes in ((1, 2), (0, 2), (0, 1)):
+        means = found.mean(axes)
+        chance = spread / np.sqrt(weights.size / means.size)
+        assert weights.mean(axes).std() > 10 * chance
+        assert means.std() < 1.5 * chance
+    neighbours = found - found.mean()
+    assert abs((neighbours[..., 1:] * neighbours[..., :-1]).mean()) < 0.02 * spread**2
+    alike = np.corrcoef(found.reshape(256, -1)[:40])
+    assert np.abs(alike[~np.eye(40, dtype=bool)]).max() < 5 / np.sqrt(64 * 9)
 
 
 class Packed(nn.Module):

@@ -1,9 +1,12 @@
 """Learned: whether a map depends on what the network has learned."""
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
-from camreport.metrics.ranks import spearman
+from camreport.metrics.ranks import unit_ranks
 from camreport.metrics.registry import Number, metric
 from camreport.metrics.values import Undefined, Values
 
@@ -43,37 +46,47 @@ def learned(
         >>> float(learned(maps, np.stack([maps, -maps]), maps)["learned"].numbers[0, 0])
         0.0
     """
+    own = Ranked.of(maps)
     return {
-        "learned": mean_similarity(maps, scrambled),
-        "learned.edges": mean_similarity(maps, edges[None]),
+        "learned": own.similarity(Ranked.of(scrambled)),
+        "learned.edges": own.similarity(Ranked.of(edges[None])),
     }
 
 
-def mean_similarity(maps: NDArray[np.float32], others: NDArray[np.float32]) -> Values:
-    """Return the mean rank correlation of maps with several others.
+@dataclass(frozen=True)
+class Ranked:
+    """Maps in ranks, to be compared with others.
 
-    Args:
-        maps: ``(n, K, h, w)``.
-        others: ``(S, n, K, h, w)``, or of a shape that broadcasts with it.
-
-    Returns:
-        ``(n, K)``, -1..1, the mean over those of the S where neither is constant or not finite.
+    Attributes:
+        ranks: ``(..., cells)``, as from ``unit_ranks``; all 0 of a map that is not finite.
+        finite: ``(...)``, which maps are.
     """
-    finite, own = _ranked(maps)
-    others_finite, their = _ranked(others)
-    similar = spearman(own, their)  # (S, n, K)
-    usable = others_finite & np.isfinite(similar)
-    count = usable.sum(0)
-    mean = np.where(usable, similar, 0).sum(0) / np.maximum(count, 1)
-    return Values.of(
-        mean,
-        (Undefined.NOT_FINITE, ~(finite & others_finite.any(0))),
-        (Undefined.CONSTANT, count == 0),
-    )
 
+    ranks: NDArray[np.float64]
+    finite: NDArray[np.bool_]
 
-def _ranked(maps: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Return which maps are finite, and their cells in one row; zeros where one is not."""
-    cells = maps.reshape(*maps.shape[:-2], -1)
-    finite = np.asarray(np.isfinite(cells).all(-1))
-    return finite, np.where(finite[..., None], cells, np.float32(0))
+    @classmethod
+    def of(cls, maps: NDArray[np.float32]) -> Self:
+        """Return maps ``(..., h, w)`` in ranks."""
+        cells = maps.reshape(*maps.shape[:-2], -1)
+        finite = np.asarray(np.isfinite(cells).all(-1))
+        return cls(unit_ranks(np.where(finite[..., None], cells, np.float32(0))), finite)
+
+    def similarity(self, others: Self) -> Values:
+        """Return the mean rank correlation of maps with several others.
+
+        Args:
+            others: ``(S, n, K, cells)`` where these are ``(n, K, cells)``, or of a shape that
+                broadcasts with it.
+
+        Returns:
+            ``(n, K)``, -1..1, the mean over those of the S where neither is constant or not finite.
+        """
+        usable = self.ranks.any(-1) & others.ranks.any(-1)  # (S, n, K)
+        count = usable.sum(0)
+        sums = np.einsum("...i,...i->...", self.ranks, others.ranks).sum(0)
+        return Values.of(
+            np.clip(sums / np.maximum(count, 1), -1, 1),
+            (Undefined.NOT_FINITE, ~(self.finite & others.finite.any(0))),
+            (Undefined.CONSTANT, count == 0),
+        )

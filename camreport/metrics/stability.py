@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from camreport.metrics.learned import mean_similarity
+from camreport.metrics.learned import Ranked
 from camreport.metrics.registry import Number, metric
 from camreport.metrics.values import Undefined, Values
 
@@ -55,11 +55,11 @@ def stability(
     none = Undefined.CLASS_CHANGED, ~np.asarray(kept.any(0))[:, None]
     hidden = np.where(kept[..., None, None, None], copies, np.float32(np.nan))
     change = _greatest_change(maps, hidden, kept)
-    similar = mean_similarity(maps, hidden)
+    similar = Ranked.of(maps).similarity(Ranked.of(hidden))
     return {
         "stability": change.unless(none),
         "stability.correlation": Values(1 - similar.numbers, similar.reasons).unless(none),
-        "stability.mirror": mean_similarity(mirrored, maps[None, ..., ::-1]),
+        "stability.mirror": Ranked.of(mirrored).similarity(Ranked.of(maps[None, ..., ::-1])),
     }
 
 

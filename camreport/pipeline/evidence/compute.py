@@ -156,7 +156,8 @@ def compute_evidence(
             for kind in kinds:
                 if kind.sampled:
                     own = kind.prepared(part, bench.asked.level, progress)
-                    gathered.add(kind, rows, measured(kind, own))
+                    if own is not None:
+                        gathered.add(kind, rows, measured(kind, own))
     found = gathered.arrays(arrays[IMAGE], bench.asked.keys)
     if bench.asked.regions:
         found |= region_arrays(bench.asked.regions, arrays[IMAGE].tolist())

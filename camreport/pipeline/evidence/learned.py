@@ -1,5 +1,8 @@
 """Learned: the maps of networks with permuted weights, and their similarity to the run's."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -41,30 +44,27 @@ def measure_learned(batch: EvidenceBatch) -> Measured:
             cost += passes
     except FixedWeightsError:
         return Measured(_undefined(batch))
-    values: dict[str, Values] = {}
-    for key, maps in batch.maps.items():
+    pairs = {key: maps[None] for key, maps in batch.controls.items()}
+    for key in batch.maps:
         others = [of[key] for of in found.values() if key in of]
-        if others:
-            values |= _numbers(batch, key, maps, np.stack(others))
-    for key, maps in batch.controls.items():
-        values |= _numbers(batch, key, maps, maps[None])
+        pairs |= {key: np.stack(others)} if others else {}
+    with ThreadPoolExecutor() as pool:  # ranking takes NumPy's time, and no lock
+        every = [*pool.map(partial(_numbers, batch), pairs, pairs.values())]
+    values = {name: each for own in every for name, each in own.items()}
     kept = {
         f"scrambled.{seed}/{key}": maps for seed, of in found.items() for key, maps in of.items()
     }
     return Measured(values, kept, cost)
 
 
-def _numbers(
-    batch: EvidenceBatch,
-    key: MapKey,
-    maps: NDArray[np.float32],
-    others: NDArray[np.float32],
-) -> dict[str, Values]:
+def _numbers(batch: EvidenceBatch, key: MapKey, others: NDArray[np.float32]) -> dict[str, Values]:
     """Return the numbers ``(n, K)`` of one map or control by their names."""
+    maps = batch.maps[key] if key in batch.maps else batch.controls[key]
     edges = _on_grid(batch.controls[MapKey("control:edges", key.layer)], *maps.shape[-2:])
-    every = learned(maps, others, edges)
+    shape = batch.targets.shape
     return {
-        f"{number}/{key}": values.of_shape(batch.targets.shape) for number, values in every.items()
+        f"{number}/{key}": values.of_shape(shape)
+        for number, values in learned(maps, others, edges).items()
     }
 
 

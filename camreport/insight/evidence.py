@@ -21,6 +21,7 @@ from camreport.insight.evidence_blocks import (
     shard_blocks,
 )
 from camreport.metrics import METRICS, Number
+from camreport.metrics.controls import CONTROLS
 from camreport.metrics.statistics import MIN_ORDERED, beats, medians, told_apart
 from camreport.metrics.values import Undefined
 from camreport.results.evidence import CONTROL, EvidenceEntry, NumberKey
@@ -190,9 +191,11 @@ def _ordered(
 
     Those of numbers that belong to no map come last.
     """
-    numbers = [own.key for metric in METRICS.values() for own in metric.numbers]
+    measured = manifest.evidence.metrics if manifest.evidence else ()
+    numbers = [own.key for key in METRICS if key in measured for own in METRICS[key].numbers]
     layers = [own.address for own in manifest.layers if own.same_as is None] + [FUSED, INPUT]
-    controls = dict.fromkeys(key.row for key in keys if key.row.startswith(CONTROL))
+    present = {key.row for key in keys}
+    controls = [row for row in CONTROLS if row in present]
     rows = [*(row for row in manifest.shown_methods if row not in repeats), *controls]
     of_maps = [
         key
@@ -201,7 +204,8 @@ def _ordered(
         for layer in layers
         if (key := NumberKey(number, row, layer)) in keys
     ]
-    return [*of_maps, *(key for key in keys if not key.row)]
+    without_map = (key for key in keys if not key.row and key.number.partition(".")[0] in measured)
+    return [*of_maps, *without_map]
 
 
 def _tallies(

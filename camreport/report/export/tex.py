@@ -9,10 +9,11 @@ from camreport.errors import ResultsError
 from camreport.files import is_file, writing
 from camreport.insight.evidence import EvidenceTable, Tally, evidence_table
 from camreport.insight.evidence_blocks import PREDICTED
-from camreport.messages import message
 from camreport.methods import METHODS
 from camreport.metrics import METRICS, Number
 from camreport.metrics.statistics import DRAWS, MIN_ORDERED
+from camreport.report.gallery.evidence import control_name
+from camreport.report.gallery.language import words_of
 from camreport.results.evidence import CONTROL
 from camreport.results.layer_names import layer_names
 from camreport.results.reader import Results, load_results
@@ -131,7 +132,7 @@ def _row(head: str, cells: Sequence[str]) -> str:
 
 def _name(row: str) -> str:
     if row.startswith(CONTROL):
-        return escaped(str(message(f"evidence.control.{row.removeprefix(CONTROL)}")))
+        return escaped(control_name(row, words_of("en")))
     return escaped(METHODS[row].name)
 
 

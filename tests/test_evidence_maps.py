@@ -106,7 +106,7 @@ def test_only_the_maps_concerned_are_undefined_and_say_why(batch, found) -> None
 def test_an_image_gets_the_same_numbers_in_any_company(
     batch, found, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evidence, "MAX_VALUES", 1)
+    monkeypatch.setattr(evidence, "MAX_VALUES", 1)  # an image at a time
     rows = np.array([3, 1])
     alone = measure_maps(
         SimpleNamespace(

@@ -411,6 +411,7 @@ def names_of(out: Path) -> list[str]:
         *(method.name for method in METHODS.values()),
         *(manifest.command, manifest.model.name, manifest.device),
         *(manifest.structure.printed, "print(model)"),
+        *("--evidence", "--regions FILE"),
         *(name for module in manifest.structure.modules for name in (module.address, module.type)),
         *(f"{name} {version}" for name, version in manifest.versions.items()),
     ]

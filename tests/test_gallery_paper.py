@@ -39,11 +39,13 @@ def test_each_image_has_one_page_with_caption_and_colour_bar(
     open_report: "Open", course: Path, language: str
 ) -> None:
     pages = printed(open_report(course, link=f"#lang={language}"), "matrix")
-    assert len(pages) == 1 + 2 * len(FILES) + 2, "cover, maps and channels of each, methods, model"
+    assert len(pages) == 2 + 2 * len(FILES) + 2, (
+        "cover, evidence, maps and channels of each, methods, model"
+    )
     bar, figure = {"en": ("each map’s maximum", "Figure"), "zh": ("每张热力图的最大值", "图")}[
         language
     ]
-    for number, (file, text) in enumerate(zip(FILES, pages[1::2], strict=False)):
+    for number, (file, text) in enumerate(zip(FILES, pages[2::2], strict=False)):
         assert file in text
         assert f"{figure} {2 * number + 1}" in text
         assert bar in text

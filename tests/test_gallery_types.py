@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from helpers.checkout import INPUTS, ROOT
 from helpers.folders import chunk
+from helpers.synthetic_evidence import write_evidence
 
 import camreport
 from camreport.insight.claims import Place
@@ -70,7 +71,9 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         channels=["12"],
         labels={"cat.jpg": "cat"},
         layout="folder",
+        evidence="off",
     )
+    render_gallery(write_evidence(out, level="full", regions=True), layout="folder")
     found = {
         "Report": [chunk(out, "report")],
         "ShippedImage": chunk(out, "images-0000"),

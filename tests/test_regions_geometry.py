@@ -6,7 +6,7 @@ from PIL import Image
 
 from camreport.images.preprocessing import Box, Preprocessing
 from camreport.images.regions.find import mostly_unseen
-from camreport.images.regions.region import Outline, PhotoRegions, Region, box_of, runs_of
+from camreport.images.regions.region import Outline, PhotoRegions, Region, masked
 
 SQUASH = Preprocessing(size=(56, 56), mean=(0, 0, 0), std=(1, 1, 1))
 CROP = Preprocessing(
@@ -18,10 +18,6 @@ def photo(
     width: int, height: int, *outlines: Outline, classes: tuple[int, ...] = ()
 ) -> PhotoRegions:
     return PhotoRegions(width, height, tuple(Region(outline, classes) for outline in outlines))
-
-
-def masked(mask: np.ndarray) -> Outline:
-    return Outline(box_of(mask), runs=runs_of(mask))
 
 
 @pytest.mark.parametrize("preprocessing", [SQUASH, CROP], ids=["squash", "crop"])
@@ -101,7 +97,6 @@ def test_boxes_travel_as_fractions_with_a_class() -> None:
     assert both.boxes() == [(0.25, 0.25, 0.5, 0.75, 3), (0, 0, 1, 1, -1)]
 
 
-def test_runs_begin_outside() -> None:
-    mask = np.array([[True, True, False], [False, False, True]])
-    assert runs_of(mask) == (0, 2, 3, 1)
-    assert runs_of(~mask) == (2, 3, 1)
+def test_a_mask_keeps_every_pixel() -> None:
+    mask = np.random.default_rng(0).random((56, 56)) < 0.3
+    np.testing.assert_array_equal(photo(56, 56, masked(mask)).mask(0, SQUASH), mask)

@@ -11,6 +11,7 @@ from PIL import Image
 import camreport
 from camreport.errors import ClassError, InputError
 from camreport.images.preprocessing import Preprocessing
+from camreport.metrics.regions import CENTRE
 from camreport.metrics.values import Undefined
 from camreport.pipeline.prepare import known_regions, prepare
 from camreport.results.evidence import NumberKey
@@ -38,7 +39,7 @@ def test_regions_get_the_models_classes_and_what_is_cut_off_is_told(photos, tmp_
     regions = known_regions(prepared, ("cat", "dog"), CUT, notes.append)
     assert {i: own.regions[0].classes for i, own in regions.items()} == {0: (0,), 2: (1,)}
     assert notes == [
-        "regions: the model sees less than half of a region in 1 images, whose edges are cut off: "
+        "regions: the model cuts edges off, and sees less than half of a region in 1 of 2 images: "
         "a.jpg"
     ]
 
@@ -98,6 +99,8 @@ def test_a_second_run_with_regions_keeps_every_map_and_measures_them(report) -> 
     assert both.numbers[mass].numbers.min() > 0.9  # one half of the picture for each class
     assert not dog.numbers[mass].reasons.any()  # a region without a class counts for every class
     assert (cat.numbers[mass].reasons == Undefined.NO_REGION).all()
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert f'"key":"{CENTRE}"' in page.replace(" ", "")  # among the rows of the tables
 
     boxes.write_text(BOXES.replace("dog\n", "cat\n", 1))
     assert camreport.run(INPUTS, out, regions=boxes, **options).reused == 3

@@ -14,7 +14,7 @@ from camreport.report import export
 from camreport.report.export.table import is_our_table
 from camreport.results.reader import load_results
 
-NAMES = ["maps.csv", "images.csv", "methods.csv", "agreement.csv"]
+NAMES = ["maps.csv", "images.csv", "methods.csv", "agreement.csv", "evidence.csv"]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_tables_are_packed_and_go_with_the_results_they_are_of(tmp_path: Path) -
         packed = {Path(name).name for name in archive.namelist()}
     assert packed == {"index.html", *NAMES} - {"agreement.csv"}
     run(photos, out, labels={"00.png": 1})
-    assert [(out / name).exists() for name in NAMES] == [False, False, False, True]
+    assert [(out / name).exists() for name in NAMES] == [False, False, False, True, False]
     assert not is_our_table(out / "agreement.csv")
 
 

@@ -138,7 +138,10 @@ def render(ctx: click.Context, /, out: Path, **_: object) -> None:
         options.switch(
             "--figures", "OUT/figures/: a sheet per image, a PNG per map and channel grid."
         ),
-        options.switch("--csv", "OUT/maps.csv, a line per map; images, methods, agreement."),
+        options.switch(
+            "--csv", "OUT/maps.csv, a line per map; tables of images, methods, evidence."
+        ),
+        options.switch("--tex", "OUT/evidence.tex: the evidence as a LaTeX table (booktabs)."),
         options.switch("--zip", "OUT.zip: the report and what else there is."),
         click.Option(
             ["--images"],
@@ -150,20 +153,27 @@ def render(ctx: click.Context, /, out: Path, **_: object) -> None:
     ],
 )
 def export(
-    out: Path, pdf: bool, figures: bool, csv: bool, zip: bool, images: str | None, yes: bool
+    out: Path,
+    pdf: bool,
+    figures: bool,
+    csv: bool,
+    tex: bool,
+    zip: bool,
+    images: str | None,
+    yes: bool,
 ) -> None:
     """Write the report in OUT in other forms, without computing anything."""
     from camreport.files import locked
     from camreport.results.reader import find_results
 
-    if not (pdf or figures or csv or zip):
-        raise click.UsageError("choose a form: --pdf, --figures, --csv or --zip.")
+    if not (pdf or figures or csv or tex or zip):
+        raise click.UsageError("choose a form: --pdf, --figures, --csv, --tex or --zip.")
     if images is not None and not figures:
         raise click.UsageError("--images chooses figures. Add --figures.")
     with locked(find_results(out).parent):
         if figures:
             _draw(out, images, yes)
-        _export(out, pdf, csv, zip)
+        _export(out, pdf, csv, tex, zip)
 
 
 def _draw(out: Path, images: str | None, yes: bool) -> None:
@@ -183,7 +193,7 @@ def _draw(out: Path, images: str | None, yes: bool) -> None:
     result(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
 
 
-def _export(out: Path, pdf: bool, table: bool, archive: bool) -> None:
+def _export(out: Path, pdf: bool, table: bool, tex: bool, archive: bool) -> None:
     from camreport.report import export as forms
     from camreport.report.gallery import printable
 
@@ -193,6 +203,8 @@ def _export(out: Path, pdf: bool, table: bool, archive: bool) -> None:
     if table:
         for path in _with_progress(forms.export_tables, out, " images"):
             result(f"table: {path.resolve().as_uri()}")
+    if tex:
+        result(f"table: {forms.export_tex(out).resolve().as_uri()}")
     if archive:
         path = _with_progress(forms.export_archive, out, " files", forms.count_packed(out))
         result(f"archive: {path.resolve().as_uri()}")

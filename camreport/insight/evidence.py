@@ -21,6 +21,8 @@ from camreport.insight.evidence_blocks import (
     shard_blocks,
 )
 from camreport.metrics import METRICS, Number
+from camreport.metrics.controls import CONTROLS
+from camreport.metrics.regions import CENTRE
 from camreport.metrics.statistics import MIN_ORDERED, beats, medians, told_apart
 from camreport.metrics.values import Undefined
 from camreport.results.evidence import CONTROL, EvidenceEntry, NumberKey
@@ -53,8 +55,8 @@ class Tally:
         beats: in how many images the number is better than every control's at that layer, and in
             how many it and theirs are defined; None for controls, without any, where neither end
             is better, and of questions whose answer for a control is fixed by construction.
-        apart: whether the row is told apart from the method whose median is best there; True for
-            that method itself. None where neither end is better, or where fewer than
+        apart: whether the method is told apart from that whose median is best there; True for the
+            best one itself. None for controls, where neither end is better, and where fewer than
             ``MIN_ORDERED`` images have both numbers.
     """
 
@@ -190,9 +192,11 @@ def _ordered(
 
     Those of numbers that belong to no map come last.
     """
-    numbers = [own.key for metric in METRICS.values() for own in metric.numbers]
+    measured = manifest.evidence.metrics if manifest.evidence else ()
+    numbers = [own.key for key in METRICS if key in measured for own in METRICS[key].numbers]
     layers = [own.address for own in manifest.layers if own.same_as is None] + [FUSED, INPUT]
-    controls = dict.fromkeys(key.row for key in keys if key.row.startswith(CONTROL))
+    present = {key.row for key in keys}
+    controls = [row for row in (*CONTROLS, CENTRE) if row in present]
     rows = [*(row for row in manifest.shown_methods if row not in repeats), *controls]
     of_maps = [
         key
@@ -201,7 +205,8 @@ def _ordered(
         for layer in layers
         if (key := NumberKey(number, row, layer)) in keys
     ]
-    return [*of_maps, *(key for key in keys if not key.row)]
+    without_map = (key for key in keys if not key.row and key.number.partition(".")[0] in measured)
+    return [*of_maps, *without_map]
 
 
 def _tallies(
@@ -236,7 +241,7 @@ def _tallies(
 def _compared(
     values: Mapping[NumberKey, NDArray[np.float32]], seed: int
 ) -> dict[NumberKey, tuple[tuple[int, int] | None, bool | None]]:
-    """Return for each row what it beats, and whether it is told apart from the best method.
+    """Return for each method what it beats, and whether it is told apart from the best one.
 
     Args:
         values: of each number, ``(m,)`` in one scope.
@@ -256,10 +261,9 @@ def _compared(
         sign = 1 if better == "high" else -1
         best = max(measured, key=lambda key: sign * float(np.nanmedian(values[key])))
         controls = [values[key] for key in rows if key not in methods]
-        for key in rows:
-            own, is_method = values[key], key in methods
-            beaten = None
-            if controls and is_method and name.partition(".")[0] not in FIXED:
+        for key in methods:
+            own, beaten = values[key], None
+            if controls and name.partition(".")[0] not in FIXED:
                 beaten = beats(own, np.stack(controls), better)
             apart = told_apart(values[best], own, better, seed)
             found[key] = beaten, apart if key != best else _enough(own)

@@ -1,6 +1,6 @@
 """The evidence's numbers of each image, for the page's overview and for tables."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from camreport.insight.columns import Column, rounded
@@ -27,9 +27,17 @@ class EvidenceColumns:
         sampled: numbers of these images only.
     """
 
-    numbers: Mapping[str, Column] = field(default_factory=dict)
+    numbers: dict[str, Column] = field(default_factory=dict)
     places: tuple[int, ...] = ()
-    sampled: Mapping[str, Column] = field(default_factory=dict)
+    sampled: dict[str, Column] = field(default_factory=dict)
+
+    def spread(self, count: int) -> dict[str, Column]:
+        """Return the numbers of the sample's images as columns of all ``count`` readable images."""
+        found: dict[str, Column] = {}
+        for name, values in self.sampled.items():
+            of_place = dict(zip(self.places, values, strict=True))
+            found[name] = [of_place.get(place) for place in range(count)]
+        return found
 
 
 def evidence_columns(

@@ -19,7 +19,7 @@ MAX_OF_EVIDENCE = 4
 """Most findings of the evidence."""
 
 MIN_COUNTED = 5
-"""Least number of images for a statement about how often something holds."""
+"""Least number of images for a statement about how often or how strongly something holds."""
 
 MIN_BEATEN = 0.5
 """Share of images below which a method does not do better than the controls."""
@@ -125,7 +125,8 @@ def _effect(evidence: Evidence) -> Iterator[Finding]:
     """Which method's effect at the last layer is near its ceiling, and which one's near zero."""
     assert evidence.table is not None
     ceiling = evidence.table.tally("effect.ceiling")
-    measured = [own for own in _tallies(evidence, "effect", evidence.last) if own.low is not None]
+    tallies = _tallies(evidence, "effect", evidence.last)
+    measured = [own for own in tallies if own.n >= MIN_COUNTED]
     most = None if ceiling is None else ceiling.median
     near = [own for own in measured if most and _median(own) >= NEAR_CEILING * most]
     if near and most is not None and most >= MIN_CEILING:

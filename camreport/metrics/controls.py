@@ -64,7 +64,8 @@ def edge_strength(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np
     """
     grey = cv2.cvtColor(np.asarray(pixels, np.float32), cv2.COLOR_RGB2GRAY)
     across, down = (cv2.Sobel(grey, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
-    return np.asarray(cv2.magnitude(across, down), np.float32)
+    # The last bits of cv2.magnitude depend on where in memory an image lies.
+    return np.asarray(np.sqrt(across * across + down * down), np.float32)
 
 
 def seen_pixels(

@@ -49,12 +49,13 @@ def extent(maps: NDArray[np.float32]) -> dict[str, Values]:
         1.0
     """
     finite = np.asarray(np.isfinite(maps).all((-2, -1)))
-    sizes = np.maximum(np.where(finite[..., None, None], maps, 0), 0, dtype=np.float64)
+    narrow = np.maximum(np.where(finite[..., None, None], maps, 0), 0)
+    sizes = narrow.astype(np.float64)
     peaks = sizes.max((-2, -1))
     undefined = (Undefined.NOT_FINITE, ~finite), (Undefined.NO_POSITIVE, peaks <= 0)
     single = Undefined.CONSTANT, math.prod(maps.shape[-2:]) == 1
     found = {"extent": Values.of(area_above_half(sizes, peaks), *undefined)}
-    for grid, spread in (("", sizes), ("14", resampled(sizes, GRID, GRID))):
+    for grid, spread in (("", narrow), ("14", resampled(sizes, GRID, GRID))):
         gini, entropy = _concentration(spread.reshape(*peaks.shape, -1))
         found[f"extent.gini{grid}"] = Values.of(gini, *undefined)
         found[f"extent.entropy{grid}"] = Values.of(entropy, *undefined, *([] if grid else [single]))
@@ -81,11 +82,11 @@ def area_above_half(values: NDArray[np.float64], peaks: NDArray[np.float64]) -> 
 
 
 def _concentration(
-    sizes: NDArray[np.float64],
+    sizes: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return Gini index and 1 - entropy / ln n of values ``(..., n)`` that are not negative."""
     count = sizes.shape[-1]
-    ordered = np.sort(sizes, -1)
+    ordered = np.sort(sizes, -1).astype(np.float64)
     total = ordered.sum(-1)
     total = np.where(total > 0, total, 1)
     gini = ordered @ (2.0 * np.arange(1, count + 1) - count - 1) / (count * total)

@@ -41,6 +41,9 @@ from camreport.pipeline.work import Work, find_work
 from camreport.results.reader import Results
 from camreport.results.writer import earlier_run
 
+MIN_ANNOUNCED = 200
+"""Fewest passes of the evidence over one image that a user is told of before."""
+
 
 def compute(
     model: LoadedModel,
@@ -137,7 +140,7 @@ def _planned(
 def _announced(job: Job, work: Work) -> Iterator[str]:
     """Yield what a user is told before anything is computed."""
     yield from dict.fromkeys(str(skip.reason) for skip in job.plan.skipped)
-    if passes := passes_ahead(job, work):
+    if (passes := passes_ahead(job, work)) >= MIN_ANNOUNCED:
         yield f"evidence takes {passes:,} further passes over one image each; --evidence off: none"
 
 

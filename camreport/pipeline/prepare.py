@@ -206,8 +206,8 @@ def known_regions(
     if hidden := mostly_unseen(regions, preprocessing):
         files = named([prepared.files[index].name for index in hidden])
         notify(
-            f"regions: the model sees less than half of a region in {len(hidden):,} images, whose "
-            f"edges are cut off: {files}"
+            f"regions: the model cuts edges off, and sees less than half of a region in "
+            f"{len(hidden):,} of {len(regions):,} images: {files}"
         )
     return regions
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, Self
 
+from camreport.metrics import METRICS
 from camreport.metrics.values import Undefined
 from camreport.results.costs import Cost, Count
 from camreport.results.decoding import Entry, UnfitError
@@ -61,7 +62,7 @@ class NumberKey(NamedTuple):
 
     @property
     def reasons(self) -> str:
-        """The name of the array that says why numbers are undefined."""
+        """The name of the array that says why numbers are undefined; there is none if none is."""
         return str(self._replace(number=self.number + WHY))
 
     @classmethod
@@ -83,8 +84,14 @@ def _named(value: Mapping[str, object]) -> None:
             raise UnfitError("the name of a number", name)
 
 
-def _names(value: tuple[str, ...]) -> None:
-    _named(dict.fromkeys(value))
+def _metric_key(value: str) -> None:
+    if value not in METRICS:
+        raise UnfitError(f"one of {', '.join(METRICS)}", value)
+
+
+def _metric_keys(value: Mapping[str, object]) -> None:
+    for name in value:
+        _metric_key(name)
 
 
 def _reasons(value: Mapping[str, object]) -> None:
@@ -103,7 +110,7 @@ ReasonsByNumber = Annotated[Mapping[str, Reasons], _named]
 class EvidenceCost(Cost):
     """How much was computed for the evidence, in total and by metric."""
 
-    metrics: Annotated[Mapping[str, Cost], _named]
+    metrics: Annotated[Mapping[str, Cost], _metric_keys]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,12 +130,12 @@ class EvidenceEntry(Entry):
         doubled: whether collages had twice the height and width of an image, not images half of
             theirs; None if there was no collage.
         regions: number of images with known regions; None if no regions were given.
-        undefined: number of undefined values of each number, by reason.
+        undefined: number of undefined values by reason, of each number that has some.
         cost: cost of the evidence.
     """
 
     level: Literal["basic", "full"]
-    metrics: Annotated[tuple[str, ...], _names]
+    metrics: tuple[Annotated[str, _metric_key], ...]
     maps: Literal["main", "all"]
     seed: Count
     sample: tuple[Count, ...]

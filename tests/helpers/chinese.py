@@ -9,7 +9,8 @@ TECHNICAL = {
     *("sha", "sha256", "float", "manifest", "json", "PNG", "JPEG", "PDF", "SVG", "HTML", "TIFF"),
     *("HEIC", "ISO", "AVIF", "Spearman", "Esc", "Enter", "Home", "End", "tail", "token", "AlexNet"),
     *("VGG", "channels", "English", "viridis", "cividis", "inferno", "gray", "turbo", "jet", "Top"),
-    *("bilinear", "all", "Guided", "Backpropagation"),  # a value of an option, a method's name
+    *("bilinear", "all", "basic", "full"),  # values of options
+    *("Guided", "Backpropagation"),  # a method's name
 }
 """Latin words that stand in Chinese text too."""
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { matcher } from "../../templates/gallery/src/query/match";
+import { columnsOf, matcher } from "../../templates/gallery/src/query/match";
+import { numberOf, orderOf, sortsOf } from "../../templates/gallery/src/query/order";
 import { type Condition, meant, parse, quote } from "../../templates/gallery/src/query/parse";
 import { rewrite, without } from "../../templates/gallery/src/query/write";
 import { report } from "./report";
@@ -155,4 +156,32 @@ test("letters are found however their accents are written", () => {
   const file = ["Cafe\u0301.jpg", "x", "x", "x"];
   const passes = matcher(parse("CAF\u00c9", vocabulary), { ...images, file });
   assert.equal(passes(0), true);
+});
+
+test("numbers of the evidence are asked for and followed by number and method", () => {
+  const numbers = {
+    "regions.grad_cam": [0.5, null, 0.125, 0.25],
+    "order.deletion.layer_cam": [0.1, 0.2, null, null],
+  };
+  const measured = { ...images, numbers };
+  const names = [...columnsOf(measured).keys()];
+  assert.deepEqual(names, ["p", ...Object.keys(numbers)]);
+  const query = "regions.grad_cam<30% Order.Deletion.layer_cam>=0";
+  const terms = parse(query, { classes: [], numbers: names });
+  assert.deepEqual(
+    terms.map(({ asks }) => asks),
+    [
+      { kind: "number", name: "regions.grad_cam", sign: "<", value: 0.3 },
+      { kind: "number", name: "order.deletion.layer_cam", sign: ">=", value: 0 },
+    ],
+  );
+  const passes = matcher(terms.slice(0, 1), measured);
+  assert.deepEqual([0, 1, 2, 3].filter(passes), [2, 3], "what has no number passes no comparison");
+  assert.deepEqual(numberOf("order.deletion.layer_cam.up"), {
+    name: "order.deletion.layer_cam",
+    up: true,
+  });
+  const places = [0, 1, 2, 3].sort(orderOf(measured, "regions.grad_cam.up"));
+  assert.deepEqual(places, [2, 3, 0, 1]);
+  assert.ok(sortsOf(measured).includes("order.deletion.layer_cam.down"));
 });

@@ -26,8 +26,7 @@ from camreport.images.regions.region import (
     PhotoRegions,
     Region,
     box_around,
-    box_of,
-    runs_of,
+    masked,
 )
 from camreport.messages.progress import Notify
 
@@ -101,7 +100,7 @@ def find_regions(
             f"can be used.{faults.first()}"
         )
     if unknown:
-        notify(f"regions: {len(unknown):,} images are no inputs of this run: {named(unknown)}")
+        notify(f"regions: not among the inputs of this run: {named(unknown)}")
     for note in faults.notes():
         notify(f"warning: {note}")
     if len(found) < len(files):
@@ -223,7 +222,7 @@ def _outline(entry: Entry, size: tuple[int, int]) -> Outline:
         mask = _mask(entry.mask, size) if entry.mask else _from_columns(entry.columns, size)
         if not mask.any():
             raise _FaultyError(EMPTY, "only 0")
-        return Outline(box_of(mask), runs=runs_of(mask))
+        return masked(mask)
     scale = size if entry.relative else (1, 1)
     polygons = tuple(
         tuple(corner * scale[at % 2] for at, corner in enumerate(corners))
@@ -248,7 +247,7 @@ def _from_columns(runs: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool
     """
     width, height = size
     if min(runs) < 0 or sum(runs) != width * height:
-        raise _FaultyError(WRONG_RUNS, f"{sum(runs):,} pixels")
+        raise _FaultyError(WRONG_RUNS, f"{len(runs):,} runs")
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape(width, height).T
 

@@ -11,7 +11,7 @@ from camreport.images.regions.entries import Entry, Faults
 from camreport.images.regions.tables import read_table, read_yolo
 from camreport.images.regions.voc import read_voc
 
-MAX_TEXT_BYTES = 256 * 2**20
+MAX_TEXT_BYTES = 128 * 2**20
 """Largest file of boxes that is read; COCO's own validation set has 20 MB."""
 
 MAX_SHOWN_LINE = 60

@@ -6,6 +6,7 @@ exclusive.
 """
 
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,12 +28,12 @@ class Outline:
     Attributes:
         box: around it; the region itself if the two others are empty.
         polygons: x and y of their corners by turns.
-        runs: lengths of stretches outside and inside by turns, row by row through the photograph.
+        pixels: the mask of the photograph's size, a bit for each pixel, deflated.
     """
 
     box: Box
     polygons: tuple[tuple[float, ...], ...] = ()
-    runs: tuple[int, ...] = ()
+    pixels: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class PhotoRegions:
         height, width = preprocessing.size
         rows = np.linspace(seen.top, seen.bottom, height + 1)
         columns = np.linspace(seen.left, seen.right, width + 1)
-        if not outline.polygons and not outline.runs:
+        if not (outline.polygons or outline.pixels):
             box = outline.box
             return np.outer(
                 _shares(rows, box.top, box.bottom), _shares(columns, box.left, box.right)
@@ -126,33 +127,26 @@ class PhotoRegions:
         return _averages(_averages(self._pixels(outline), rows).T, columns).T
 
     def _pixels(self, outline: Outline) -> NDArray[np.bool_]:
-        """Return the photograph's pixels that polygons or runs hold, ``(height, width)``."""
-        if outline.runs:
-            inside = np.arange(len(outline.runs)) % 2 == 1
-            return np.repeat(inside, outline.runs).reshape(self.height, self.width)
+        """Return the photograph's pixels that polygons or a mask hold, ``(height, width)``."""
+        if outline.pixels:
+            bits = np.frombuffer(zlib.decompress(outline.pixels), np.uint8)
+            flat = np.unpackbits(bits, count=self.height * self.width)
+            return flat.reshape(self.height, self.width).astype(bool)
         picture = Image.new("1", (self.width, self.height))
         for corners in outline.polygons:
             ImageDraw.Draw(picture).polygon([c - 0.5 for c in corners], fill=1)
         return np.array(picture)
 
     def _area(self, outline: Outline) -> float:
-        if outline.polygons or outline.runs:
+        if outline.polygons or outline.pixels:
             return max(1.0, float(self._pixels(outline).sum()))
         box = outline.box
         return (box.right - box.left) * (box.bottom - box.top)
 
 
-def runs_of(mask: NDArray[np.bool_]) -> tuple[int, ...]:
-    """Return the lengths of stretches of False and True by turns, row by row."""
-    flat = mask.ravel()
-    changes = np.flatnonzero(np.diff(flat, prepend=False))
-    return tuple(np.diff(changes, prepend=0, append=flat.size).tolist())
-
-
-def box_of(mask: NDArray[np.bool_]) -> Box:
-    """Return the box around the pixels of a mask that has any."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+def masked(mask: NDArray[np.bool_]) -> Outline:
+    """Return the shape of a mask ``(height, width)`` that has any pixel."""
+    return Outline(_box_of(mask), pixels=zlib.compress(np.packbits(mask).tobytes()))
 
 
 def box_around(polygons: Sequence[Sequence[float]]) -> Box:
@@ -160,6 +154,12 @@ def box_around(polygons: Sequence[Sequence[float]]) -> Box:
     xs = [x for corners in polygons for x in corners[::2]]
     ys = [y for corners in polygons for y in corners[1::2]]
     return Box(min(xs), min(ys), max(xs), max(ys))
+
+
+def _box_of(mask: NDArray[np.bool_]) -> Box:
+    """Return the box around the pixels of a mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
 
 def _shares(bounds: NDArray[np.float64], first: float, last: float) -> NDArray[np.float64]:

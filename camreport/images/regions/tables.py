@@ -19,6 +19,9 @@ HEADINGS = {
 """Lower-case headings of each column. With x1 and x2, x1 is the left edge; with x0 and x1, the
 right one."""
 
+MAX_DIGITS = 10
+"""A class index has fewer digits."""
+
 TABLE_RULE = "image, x0, y0, x1, y1[, class] in pixels"
 YOLO_RULE = "class, centre x, centre y, width and height as fractions of the photograph"
 
@@ -91,7 +94,9 @@ def _yolo_entry(
     cells: Sequence[str], where: str, image: str, classes: Sequence[str]
 ) -> Entry | None:
     numbers = [_finite(cell) for cell in cells[1:]]
-    if not cells[0].isdecimal() or any(number is None for number in numbers):
+    if not (cells[0].isdecimal() and len(cells[0]) < MAX_DIGITS) or any(
+        number is None for number in numbers
+    ):
         return None
     values = [number for number in numbers if number is not None]
     index = int(cells[0])

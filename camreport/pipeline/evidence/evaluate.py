@@ -103,7 +103,9 @@ def evaluate(
             rows = np.arange(start, min(start + explainer.batch_size, len(images)))
             batch = _batch(explainer, images, explanation, rows, preprocessing, seed)
             for kind in kinds_of(keys):
-                gathered.add(kind, rows, measured(kind, kind.prepared(batch, FULL, silent)))
+                own = kind.prepared(batch, FULL, silent)
+                if own is not None:
+                    gathered.add(kind, rows, measured(kind, own))
     return _evaluation(gathered.values(keys), notes)
 
 

@@ -40,13 +40,20 @@ class Kind:
         """Whether passes are spent on it, so that only some images are measured."""
         return self.passes(1) > 0
 
-    def prepared(self, batch: EvidenceBatch, level: str, progress: Progress) -> EvidenceBatch:
-        """Return a batch with the maps to measure, which counts its progress in passes."""
+    def prepared(
+        self, batch: EvidenceBatch, level: str, progress: Progress
+    ) -> EvidenceBatch | None:
+        """Return a batch with the maps to measure, which counts its progress in passes.
+
+        Returns:
+            None if all of its maps would take passes of their own, for which only ``full`` asks.
+        """
         if not self.repeats:
             return replace(batch, progress=progress)
         weight = 1 + batch.targets.shape[1]
         own = replace(batch, progress=lambda steps: progress(steps * weight))
-        return own if level == FULL else of_shared_passes(own)
+        own = own if level == FULL else of_shared_passes(own)
+        return own if own.maps else None
 
 
 KINDS = (

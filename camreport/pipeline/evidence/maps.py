@@ -1,6 +1,5 @@
 """Evidence from the stored maps alone: contrast and extent of every map and control, no pass."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -16,28 +15,21 @@ from camreport.metrics.values import Values
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.results.schema import MapKey
 
-MAX_VALUES = 1 << 18
+MAX_VALUES = 1 << 20
 """Number of values of maps that are measured at once, unless one image has more."""
 
 
 def measure_maps(batch: EvidenceBatch) -> Measured:
-    """Measure contrast and extent of all maps and controls of some images.
-
-    Maps on the same grid are measured together, a few images at a time.
-    """
+    """Measure contrast and extent of all maps and controls of some images."""
     other = strongest_other(batch.targets, batch.logits)
     maps = {**batch.maps, **batch.controls}
-    groups: dict[tuple[int, ...], list[MapKey]] = {}
-    for key, each in maps.items():
-        groups.setdefault(each.shape[1:], []).append(key)
-    values: dict[str, Values] = {}
-    for shape, keys in groups.items():
-        step = max(1, MAX_VALUES // (len(keys) * math.prod(shape)))
-        rows = [slice(start, start + step) for start in range(0, len(other), step)]
-        values |= _joined(
-            [_measured({key: maps[key][some] for key in keys}, other[some]) for some in rows]
-        )
-    return Measured(values)
+    size = sum(each[0].size for each in maps.values())
+    step = max(1, MAX_VALUES // max(1, size))
+    parts = []
+    for start in range(0, len(other), step):
+        some = slice(start, start + step)
+        parts.append(_measured({key: each[some] for key, each in maps.items()}, other[some]))
+    return Measured({name: Values.joined([part[name] for part in parts]) for name in parts[0]})
 
 
 def grids_of(maps: Mapping[MapKey, NDArray[np.float32]]) -> dict[str, tuple[int, int]]:
@@ -92,34 +84,31 @@ def input_pixels(inputs: NDArray[np.float32], preprocessing: Preprocessing) -> N
 def _measured(
     maps: Mapping[MapKey, NDArray[np.float32]], other: NDArray[np.intp]
 ) -> dict[str, Values]:
-    """Return the numbers ``(n, K)`` of maps on one grid by their names.
+    """Return the numbers ``(n, K)`` of maps by their names; those on one grid are taken together.
+
+    Controls are the same at all layers with one grid, and are measured once.
 
     Args:
         maps: ``(n, K, h, w)``, or ``(n, 1, h, w)`` where all classes share one.
         other: ``(n, K)``, as for ``contrast``.
     """
-    raw = np.stack([*maps.values()])
-    shown = np.stack([from_base(key, each) for key, each in maps.items()])
-    found = contrast(raw, other) | extent(shown)
+    groups: dict[tuple[int, ...], dict[MapKey, list[MapKey]]] = {}
+    for key, each in maps.items():
+        alike = groups.setdefault(each.shape[1:], {})
+        first = key if key.method in METHODS else MapKey(key.method, "")
+        alike.setdefault(first, []).append(key)
     values: dict[str, Values] = {}
-    for number, every in found.items():
-        for place, key in enumerate(maps):
-            own = every.numbers[place], every.reasons[place]
-            values[f"{number}/{key}"] = Values(*(np.broadcast_to(v, other.shape) for v in own))
+    for alike in groups.values():
+        own = {keys[0]: maps[keys[0]] for keys in alike.values()}
+        raw = np.stack([*own.values()])
+        shown = np.stack([from_base(key, each) for key, each in own.items()])
+        for number, every in (contrast(raw, other) | extent(shown)).items():
+            for place, keys in enumerate(alike.values()):
+                one = Values(every.numbers[place], every.reasons[place]).of_shape(other.shape)
+                values |= {f"{number}/{key}": one for key in keys}
     return values
 
 
 def from_base(key: MapKey, maps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return maps from the value up that is drawn as zero."""
     return drawn(maps, METHODS[key.method], leading=2).values if key.method in METHODS else maps
-
-
-def _joined(parts: Sequence[Mapping[str, Values]]) -> dict[str, Values]:
-    """Return the numbers of all images of several parts."""
-    return {
-        name: Values(
-            np.concatenate([part[name].numbers for part in parts]),
-            np.concatenate([part[name].reasons for part in parts]),
-        )
-        for name in parts[0]
-    }

@@ -12,6 +12,7 @@ from camreport.engine.explainer import Explainer
 from camreport.engine.targets import choose_targets
 from camreport.images.loading import decode_ahead
 from camreport.messages.progress import Measuring, Progress
+from camreport.methods.registry import SHARED
 from camreport.metrics.controls import CONTROLS
 from camreport.metrics.effect import MASKS
 from camreport.pipeline.evidence.choice import Asked, choose_of
@@ -37,7 +38,7 @@ from camreport.results.evidence import (
     evidence_name,
 )
 from camreport.results.shards import shard_name
-from camreport.settings import ALL
+from camreport.settings import ALL, FULL
 
 
 def is_measured(job: Job, work: Work) -> bool:
@@ -77,8 +78,15 @@ def passes_of_image(asked: Asked, job: Job) -> int:
     fused = len(plan.layers) > 1
     layers, slots = (len(plan.layers) + fused, classes) if asked.maps == ALL else (1 + fused, 1)
     orders = (methods + len(CONTROLS)) * layers * slots
+    copies = {"noise", "aug"}.intersection(job.request.smooth)
+    repeated = asked.level == FULL or any(
+        method.needs.passes == SHARED and not (copies and method.supports_smoothing)
+        for method in job.request.methods
+    )
     return sum(
-        kind.passes(orders) * (1 + classes if kind.repeats else 1) for kind in kinds_of(asked.keys)
+        kind.passes(orders) * (1 + classes if kind.repeats else 1)
+        for kind in kinds_of(asked.keys)
+        if repeated or not kind.repeats
     )
 
 

@@ -12,6 +12,7 @@ from camreport.report.export.figures import (
 )
 from camreport.report.export.pdf import DOCUMENT, export_document, is_outdated
 from camreport.report.export.table import TABLE, export_table, export_tables
+from camreport.report.export.tex import export_tex
 
 __all__ = [
     "DOCUMENT",
@@ -25,6 +26,7 @@ __all__ = [
     "export_figures",
     "export_table",
     "export_tables",
+    "export_tex",
     "is_outdated",
     "own_data",
     "remove_exports",

@@ -11,6 +11,7 @@ from camreport.messages.progress import Progress
 from camreport.report.export.figures import FIGURES
 from camreport.report.export.pdf import DOCUMENT, is_older, report_page
 from camreport.report.export.table import TABLES, is_our_table
+from camreport.report.export.tex import TEX, is_our_tex
 from camreport.results.reader import DATA, load_results
 
 _DATA_FILE = re.compile(
@@ -67,13 +68,12 @@ def own_data(folder: Path) -> list[Path]:
 def remove_exports(out: str | Path) -> None:
     """Remove tables and figures of earlier results, as far as this is possible.
 
-    Only what is ours goes: tables with our headings, figures with our mark. A document stays, it
-    may be anybody's.
+    Only what is ours goes: tables with our headings or first line, figures with our mark. A
+    document stays, it may be anybody's.
     """
-    for name in TABLES:
+    for path in _tables(Path(out)):
         with suppress(OSError):
-            if is_our_table(Path(out, name)):
-                Path(out, name).unlink()
+            path.unlink()
     remove_tree(Path(out, FIGURES))
 
 
@@ -82,6 +82,13 @@ def _exports(folder: Path) -> list[Path]:
     figures = folder / FIGURES
     drawn = sorted(figures.iterdir()) if is_marked(figures) else []
     drawn = [path for path in drawn if _FIGURE.fullmatch(path.name)]
-    tables = [folder / name for name in TABLES if is_our_table(folder / name)]
     printed = [] if is_older(folder) else [folder / DOCUMENT]
-    return [path for path in (*tables, *printed, *drawn) if is_file(path)]
+    return [path for path in (*_tables(folder), *printed, *drawn) if is_file(path)]
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Return the tables of a report that are there and ours."""
+    with suppress(OSError):
+        tables = [folder / name for name in TABLES if is_our_table(folder / name)]
+        return [*tables, *([folder / TEX] if is_our_tex(folder / TEX) else [])]
+    return []

@@ -12,9 +12,14 @@ import numpy as np
 from camreport.files import is_file, writing
 from camreport.insight.aggregates import MapAggregate, PairAggregate, aggregate
 from camreport.insight.columns import image_columns
+from camreport.insight.evidence import evidence_table
+from camreport.insight.evidence_columns import evidence_columns
 from camreport.messages.progress import Progress
+from camreport.metrics import METRICS
 from camreport.report.appearance import appearance
 from camreport.report.heatmap import quantise, shade
+from camreport.results.evidence import NumberKey
+from camreport.results.evidence_arrays import Evidence
 from camreport.results.reader import MapRecord, Results, load_results
 from camreport.results.schema import ImageEntry
 from camreport.settings import NONE
@@ -28,10 +33,12 @@ COLUMNS = (
 )
 """Headings of that table. The true class is empty where no label gave it. The area is the fraction
 of what the model saw where the map is at least half of its maximum, enlarged as the report draws
-it; maximum and area are empty for a map without positive values."""
+it; maximum and area are empty for a map without positive values. The numbers of the evidence
+follow, empty where they are undefined or not measured."""
 
 IMAGE_COLUMNS = ("image", "true_class", "predicted_class", "probability", "layer")
-"""First headings of ``images.csv``; those of ``image_columns`` at that layer follow."""
+"""First headings of ``images.csv``; those of ``image_columns`` at that layer follow, then those of
+``evidence_columns``."""
 
 METHOD_COLUMNS = (
     *("method", "layer", "maps", "maps_without_evidence", "maps_undefined", "median_area"),
@@ -49,11 +56,20 @@ PAIR_COLUMNS = (
 )
 """Headings of ``agreement.csv``: the classes are the predicted ones, one map of each image."""
 
+EVIDENCE_COLUMNS = (
+    *("number", "row", "layer", "classes", "n", "median", "low", "high", "undefined", "reasons"),
+    *("better_than_controls", "of", "told_apart_from_best"),
+)
+"""Headings of ``evidence.csv``: medians of the numbers of methods and controls with their 95 %
+interval. The classes are the predicted ones, or one that all images explain; row and layer are
+empty for a number that belongs to no map."""
+
 TABLES: Mapping[str, Sequence[str]] = {
     TABLE: COLUMNS,
     "images.csv": IMAGE_COLUMNS,
     "methods.csv": METHOD_COLUMNS,
     "agreement.csv": PAIR_COLUMNS,
+    "evidence.csv": EVIDENCE_COLUMNS,
 }
 """The headings of all tables, or the first ones, by file name."""
 
@@ -62,7 +78,7 @@ _RUN = re.compile(r"^[\t\r\n]|(^|[;,|\t])\s*[=+@-]")
 
 
 def export_tables(out: str | Path, progress: Progress = lambda count: None) -> list[Path]:
-    """Write all tables: ``OUT/maps.csv``, and ``images.csv``, ``methods.csv``, ``agreement.csv``.
+    """Write ``OUT/maps.csv``, ``images.csv``, ``methods.csv``, ``agreement.csv``, ``evidence.csv``.
 
     As ``export_table`` does.
     """
@@ -73,6 +89,7 @@ def export_tables(out: str | Path, progress: Progress = lambda count: None) -> l
         _image_rows(results),
         (METHOD_COLUMNS, *map(_method_row, found.maps)),
         (PAIR_COLUMNS, *map(_pair_row, found.pairs)),
+        (EVIDENCE_COLUMNS, *_evidence_rows(results)),
     )
     paths = [every_map.with_name(name) for name in TABLES if name != TABLE]
     for path, own in zip(paths, rows, strict=True):
@@ -119,11 +136,35 @@ def _write(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 
 def _map_rows(results: Results, progress: Progress) -> Iterator[Sequence[object]]:
-    yield COLUMNS
+    names = _measured_names(results)
+    yield *COLUMNS, *names
     for image in results.readable:
+        evidence = results.evidence(image.index)
         for record in sorted(results.maps(image.index), key=attrgetter("slot")):
-            yield _row(results, image, record)
+            row = _row(results, image, record)
+            yield [*row, *(_number(evidence, name, record) for name in names)]
         progress(1)
+
+
+def _measured_names(results: Results) -> list[str]:
+    """Return the keys of the numbers that the evidence has of single maps."""
+    entry = results.manifest.evidence
+    names = [
+        number.key
+        for key, metric in METRICS.items()
+        if entry and key in entry.metrics and metric.coverage != "collages"
+        for number in metric.numbers
+    ]
+    return [*names, *(["order.tied"] if "order" in names else [])]
+
+
+def _number(evidence: Evidence | None, name: str, record: MapRecord) -> object:
+    """Return a number of a map; nothing where it is undefined, or not measured."""
+    own = evidence and evidence.numbers.get(NumberKey(name, record.method.key, record.layer))
+    if not own or record.slot >= own.numbers.shape[1]:
+        return ""
+    value = float(own.numbers[0, record.slot])
+    return "" if np.isnan(value) else f"{value:.6g}"
 
 
 def _row(results: Results, image: ImageEntry, record: MapRecord) -> list[object]:
@@ -153,7 +194,8 @@ def _row(results: Results, image: ImageEntry, record: MapRecord) -> list[object]
 def _image_rows(results: Results) -> Iterator[Sequence[object]]:
     """Yield the lines of ``images.csv``."""
     names, layer = results.manifest.class_names, results.manifest.glance.layer
-    columns = image_columns(results, layer)
+    own = evidence_columns(results, layer, most=len(results.readable))
+    columns = image_columns(results, layer) | own.numbers | own.spread(len(results.readable))
     yield *IMAGE_COLUMNS, *columns
     for image, *numbers in zip(results.readable, *columns.values(), strict=True):
         label = "" if image.label is None else plain(names[image.label])
@@ -178,6 +220,24 @@ def _pair_row(of: PairAggregate) -> Sequence[object]:
     """Return a line of ``agreement.csv``."""
     medians = _given(of.correlation.median), _given(of.overlap.median)
     return plain(of.layer), *of.methods, "predicted", of.correlation.n, *medians
+
+
+def _evidence_rows(results: Results) -> Iterator[Sequence[object]]:
+    """Yield the lines of ``evidence.csv`` below its headings; none where nothing was measured."""
+    table = evidence_table(results)
+    names = results.manifest.class_names
+    targets = {scope.key: scope.target for scope in table.scopes} if table else {}
+    for own in table.tallies if table else ():
+        target = targets[own.scope]
+        yield (
+            *(own.key.number, own.key.row, plain(own.key.layer)),
+            "predicted" if target is None else plain(names[target]),
+            *(own.n, *map(_given, (own.median, own.low, own.high))),
+            sum(own.undefined.values()),
+            "; ".join(f"{reason} {count}" for reason, count in own.undefined.items()),
+            *(own.beats or ("", "")),
+            "" if own.apart is None else ("yes" if own.apart else "no"),
+        )
 
 
 def _given(number: float | None) -> object:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from camreport.insight.evidence import EvidenceTable, Tally
 from camreport.messages import message
+from camreport.messages.message import sentences
 from camreport.metrics import METRICS, Metric
 from camreport.report.gallery.language import Words
 from camreport.results.evidence import CONTROL
@@ -84,16 +85,18 @@ def evidence_prose(table: EvidenceTable | None, words: Words) -> Record:
 
 
 def number_name(key: str, words: Words) -> str:
-    """Return what a number is called: the first one of a metric as the metric."""
+    """Return what a number is called: the first one of a metric as the metric; else its key."""
     question, _, part = key.partition(".")
-    if not part:
-        return words.message(METRICS[question].name)
-    return words.message(message(f"evidence.number.{question}.{part}"))
+    if key in METRICS:
+        return words.message(METRICS[key].name)
+    named = message(f"evidence.number.{question}.{part}")
+    return words.message(named) if named.code in sentences() else key
 
 
 def control_name(row: str, words: Words) -> str:
-    """Return what a control is called."""
-    return words.message(message(f"evidence.control.{row.removeprefix(CONTROL)}"))
+    """Return what a control is called; its key if it has no name."""
+    named = message(f"evidence.control.{row.removeprefix(CONTROL)}")
+    return words.message(named) if named.code in sentences() else row
 
 
 def _metrics(table: EvidenceTable) -> list[Metric]:

@@ -14,6 +14,7 @@ from camreport.metrics.values import Undefined
 from camreport.report.appearance import seen_part
 from camreport.report.gallery.entries import Levels, MapEntry, map_entry, smaller
 from camreport.report.heatmap import quantise
+from camreport.results.evidence import CONTROL
 from camreport.results.evidence_arrays import Evidence
 from camreport.results.reader import MapRecord, Record, Results
 from camreport.results.schema import INPUT, ImageEntry, Manifest
@@ -36,14 +37,15 @@ def image_evidence(
         levels: to which bytes are added.
 
     Returns:
-        ``controls`` and ``scrambled``, entries of maps; ``numbers`` and ``curves`` by name.
+        ``controls`` and ``scrambled``, entries of maps; ``numbers``, ``undefined`` (why some of
+        them are not there) and ``curves`` by name.
 
     Raises:
         ResultsError: the image's evidence or its photograph is missing or damaged.
     """
     entry, evidence = results.manifest.evidence, results.evidence(image.index)
     if entry is None or evidence is None:
-        return {"controls": [], "scrambled": [], "numbers": {}, "curves": {}}
+        return {"controls": [], "scrambled": [], "numbers": {}, "undefined": {}, "curves": {}}
     controls: list[MapEntry] = []
     if image.index in entry.sample:
         grids = {record.layer: record.cam.shape for record in maps if record.cam.ndim == 2}
@@ -54,6 +56,7 @@ def image_evidence(
         "controls": [own.to_json() for own in controls],
         "scrambled": [own.to_json() for own in scrambled],
         "numbers": _numbers(results.manifest, evidence),
+        "undefined": _undefined(evidence),
         "curves": _curves(evidence),
     }
 
@@ -131,13 +134,28 @@ def _scrambled(
 
 
 def _numbers(manifest: Manifest, evidence: Evidence) -> dict[str, Numbers]:
-    """Return the numbers of an image by name, for each class explained, as far as measured."""
+    """Return the numbers of an image by name, for each class explained, as far as measured.
+
+    Of controls there are those that answer a question.
+    """
     found = {}
     for key, own in evidence.numbers.items():
+        if key.row.startswith(CONTROL) and "." in key.number:
+            continue
         measured = (own.reasons != Undefined.NOT_MEASURED).any()
         if measured and (not key.layer or key.layer == INPUT or _own(manifest, {key.layer: None})):
             found[str(key)] = [_digits(value) for value in own.numbers[0].tolist()]
     return found
+
+
+def _undefined(evidence: Evidence) -> dict[str, list[str | None]]:
+    """Return why numbers of an image are undefined, by name, for each class explained."""
+    why = {str(key): own.reasons[0].tolist() for key, own in evidence.numbers.items()}
+    return {
+        name: [Undefined(reason).name.lower() if reason else None for reason in reasons]
+        for name, reasons in why.items()
+        if any(reason > Undefined.NOT_MEASURED for reason in reasons)
+    }
 
 
 def _curves(evidence: Evidence) -> dict[str, list[Numbers]]:

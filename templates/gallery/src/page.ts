@@ -86,15 +86,25 @@ function recolour() {
 
 const showTheme = () => (document.documentElement.dataset.theme = state.theme);
 
+const nameControls = () => data.nameControls(prose().evidence.controls);
+
+/** Only the table of maps is drawn from permuted weights, and what is opened there. */
+const showNetwork = () => (data.network = state.view === "matrix" ? state.network : "trained");
+
 /** What happens on the page when the state changes, in this order. */
 function followState() {
+  store.subscribe(({ language }) => language, nameControls);
+  store.subscribe((state) => pick(state, ["view", "network"]), showNetwork);
   store.subscribe(({ language }) => language, showShell);
   store.subscribe(({ theme }) => theme, showTheme);
   store.subscribe((state) => pick(state, [...LOOKS, "apart"]), recolour);
   store.subscribe((state) => pick(state, ["view", "pins"]), refreshTabs);
   store.subscribe((state) => pick(state, [...APPEARANCE, "numbers", "rank", "theme"]), refreshBar);
   store.subscribe(({ open: _, theme: __, ...others }) => others, updateView);
-  store.subscribe((state) => pick(state, ["open", "language", "pins", ...LOOKS]), showCell);
+  store.subscribe(
+    (state) => pick(state, ["open", "language", "network", "pins", ...LOOKS]),
+    showCell,
+  );
   store.subscribe((state) => state, refreshLinks);
 }
 
@@ -112,7 +122,9 @@ function openClicked(event: MouseEvent) {
 
 function layOutPaper() {
   const view = byId("view");
+  data.network = "trained"; // the sheets are those of the run
   layOut();
+  showNetwork();
   if (state.view === "tables") layOutTables(view);
   drawAll(view);
   if (state.view === "tables") flatten(view);
@@ -147,6 +159,8 @@ async function start(report: Report) {
   if (!report.folder) dataset.unpackAll();
   document.getElementById("fallback")?.remove(); // with the data that has been read
   byId("app").hidden = false;
+  nameControls();
+  showNetwork();
   showShell();
   showTheme();
   recolour();

@@ -7,6 +7,7 @@ import type {
   CamCell,
   ImageColumns,
   MapList,
+  MethodFacts,
   Report,
   ShippedImage,
   ShippedOverview,
@@ -50,9 +51,20 @@ type OverviewRecord = ShippedOverview & Unpacked;
 
 const padded = (number: number) => String(number).padStart(4, "0");
 
-const keyOf = (cell: CellId | CamCell) => `${cell.rank}.${cell.method}.${cell.layer}`;
+/** Whose maps are shown: those of the network as it is, or with its weights permuted. */
+export type Network = "trained" | "scrambled";
 
-const byKey = (cells: CamCell[]) => new Map(cells.map((cell) => [keyOf(cell), cell]));
+const keyOf = ({ rank, method, layer }: Omit<CellId, "image">, network: Network = "trained") =>
+  `${network}.${rank}.${method}.${layer}`;
+
+const byKey = (cells: CamCell[], network?: Network) =>
+  new Map(cells.map((cell) => [keyOf(cell, network), cell]));
+
+/** A control as a method: its maps are those of no class. */
+const controlFacts = (key: string, fuses: boolean): MethodFacts => ({
+  ...{ key, name: key, family: "control", classSpecific: false, signed: false, linear: false },
+  ...{ perLayer: true, onInput: false, fuses, alike: [], like: "" },
+});
 
 /** An image with the entries and levels of its maps: their JSON's length, their JSON, the levels. */
 function unpack(shipped: ShippedImage, bytes: Uint8Array): ImageRecord {
@@ -64,7 +76,11 @@ function unpack(shipped: ShippedImage, bytes: Uint8Array): ImageRecord {
   const picture = new Image();
   picture.src = shipped.photo;
   const levels = bytes.subarray(4 + length);
-  return { ...image, ...list, bytes: levels, byKey: byKey(list.cells), scale, picture };
+  const known = [
+    ...byKey([...list.cells, ...list.controls]),
+    ...byKey(list.scrambled, "scrambled"),
+  ];
+  return { ...image, ...list, bytes: levels, byKey: new Map(known), scale, picture };
 }
 
 /** Levels of maps that are not shipped but subtracted here. */
@@ -98,6 +114,10 @@ function spread({ index, numbers, sampled }: ImageColumns) {
 export class Dataset {
   /** The colours of each colour map, RGB. */
   readonly tables: Record<string, Uint8Array>;
+  /** What knows nothing of the model, as methods. */
+  readonly controls: MethodFacts[];
+  /** Whose maps are found. */
+  network: Network = "trained";
   readonly #places: Map<number, number>;
   readonly #images = new Map<number, ImageRecord>();
   readonly #overview = new Map<number, OverviewRecord>();
@@ -109,6 +129,9 @@ export class Dataset {
     const tables = Object.entries(report.tables);
     this.tables = Object.fromEntries(tables.map(([name, base64]) => [name, bytesOf(base64)]));
     this.#places = new Map(report.images.index.map((index, place) => [index, place]));
+    this.controls = (report.evidence?.rows ?? [])
+      .filter(({ control }) => control)
+      .map(({ key }) => controlFacts(key, report.fused));
     spread(report.images);
   }
 
@@ -178,10 +201,11 @@ export class Dataset {
 
   /** A map of an image; of a method that looks at no class always the one. */
   camOf(image: Unpacked, id: CellId) {
-    const method = this.report.methods.find((one) => one.key === id.method);
-    const key = keyOf({ ...id, rank: method?.classSpecific ? id.rank : 0 });
+    const { classSpecific, family } = this.methodOf(id.method);
+    const network = family === "control" ? "trained" : this.network;
+    const key = keyOf({ ...id, rank: classSpecific ? id.rank : 0 }, network);
     const known = image.byKey.get(key);
-    if (known || id.rank !== CONTRAST || !method?.classSpecific) return known;
+    if (known || id.rank !== CONTRAST || !classSpecific) return known;
     const made = this.#subtract(image, id);
     if (made) image.byKey.set(key, made);
     return made;
@@ -191,7 +215,7 @@ export class Dataset {
   #subtract(image: Unpacked, id: CellId) {
     const pair = this.pairOf(id.image);
     const cams = [pair?.predicted, pair?.other].map((rank) =>
-      rank === undefined ? undefined : image.byKey.get(keyOf({ ...id, rank })),
+      rank === undefined ? undefined : image.byKey.get(keyOf({ ...id, rank }, this.network)),
     );
     const [one, other] = cams.map((cam) => cam && { cam, levels: levelsOf(image, cam) });
     const made = one && other && difference(one, other, CONTRAST);
@@ -221,7 +245,13 @@ export class Dataset {
 
   /** The method's facts. */
   methodOf(key: string) {
-    return this.report.methods.find((one) => one.key === key) ?? this.report.methods[0];
+    const { methods } = this.report;
+    return [...methods, ...this.controls].find((one) => one.key === key) ?? methods[0];
+  }
+
+  /** Call the controls by names of a language. */
+  nameControls(names: Record<string, string>) {
+    for (const control of this.controls) control.name = names[control.key] ?? control.key;
   }
 
   /** The methods with columns of their own: without those that repeat another's maps. */

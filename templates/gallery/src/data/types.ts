@@ -3,7 +3,7 @@
 export interface MethodFacts {
   key: string;
   name: string;
-  family: "gradient" | "activation" | "perturbation" | "network";
+  family: "gradient" | "activation" | "perturbation" | "network" | "control";
   classSpecific: boolean;
   signed: boolean;
   /** Whether the difference of two classes' raw maps is the map of their scores' difference. */
@@ -366,6 +366,8 @@ export interface MapList {
   scrambled: CamCell[];
   /** By "<number>/<row>/<layer>", for each rank; `effect.ceiling` and the like stand alone. */
   numbers: Record<string, (number | null)[]>;
+  /** Why some of them are undefined, a key of the words of that. */
+  undefined: Record<string, (string | null)[]>;
   /** By "order.morf/<row>/<layer>" and "order.lerf/…": for each rank, at equal steps from 0 to 1. */
   curves: Record<string, (number | null)[][]>;
 }

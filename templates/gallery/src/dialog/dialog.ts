@@ -14,6 +14,7 @@ import type { Changed } from "../state/store";
 import { togglePin } from "../views/pins";
 import { factList, findings } from "./findings";
 import { linkCopier } from "./link";
+import { measured } from "./measured";
 import { type Open, probe } from "./probe";
 import { detailsOf, endsOf, savePng, saveSvg, titleOf } from "./save";
 import { neighbours, strips } from "./strips";
@@ -51,7 +52,7 @@ export async function showCell(changed: Changed<State>) {
     if (dialog().open) dialog().close();
     return;
   }
-  if (shown && dialog().open && !concerns(changed, "open", "language"))
+  if (shown && dialog().open && !concerns(changed, "open", "language", "network"))
     return shown.look(shown, changed);
   const id = idOf(open);
   const image = data.has(id.image) ? await data.imageOf(id.image) : null;
@@ -75,6 +76,7 @@ function build(first: Open): Shown {
   const beside = strips(first.image);
   const scale = colourScale();
   const facts = factList();
+  const numbers = measured();
   const looks = h("div");
   const find = (now: Open) => {
     const { marks, facts: found } = findings(now);
@@ -88,6 +90,7 @@ function build(first: Open): Shown {
     keepFocus(looks, () => looks.replaceChildren(ways(Boolean(now.cam?.picture))));
     scale.show(now);
     find(now);
+    numbers.show(now);
     beside.show(now.id);
     refreshControls(dialog());
   };
@@ -99,7 +102,16 @@ function build(first: Open): Shown {
     now.map = wholeMap(now.image, now.cam);
     find(now);
   };
-  const side = h(".beside", looks, scale.root, picture.reading, actions(), beside.root, facts.root);
+  const side = h(
+    ".beside",
+    looks,
+    scale.root,
+    picture.reading,
+    actions(),
+    beside.root,
+    numbers.root,
+    facts.root,
+  );
   keepFocus(dialog(), () =>
     dialog().replaceChildren(header(title, details, first.image), h(".stage", picture.root, side)),
   );

@@ -1,5 +1,5 @@
 // What is found on one map: marks on it, and facts beside it.
-import { data, state } from "../app";
+import { data, report, state } from "../app";
 import type { CellId } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
@@ -28,7 +28,7 @@ interface Fact {
 
 /** Marks for the photograph, and facts. */
 export function findings({ id, image, cam, map }: Open) {
-  const facts = classFacts(id, image, cam);
+  const facts = [...classFacts(id, image, cam), ...objectFacts(image)];
   if (!cam) return { marks: [], facts };
   if (!map) return { marks: [], facts: [...facts, ...valueFacts(cam)] };
   const high = regions(map, cam, highFraction());
@@ -77,6 +77,14 @@ function classFacts(
   }
   const said = t("fact.probability", { probability: probability(image.probabilities[rank]) });
   return [fact("class", [className(image, rank), said].join(t("comma")))];
+}
+
+/** What lies in the known regions. */
+function objectFacts({ regions }: ImageRecord): Fact[] {
+  const names = regions.map(
+    ([, , , , target]) => report.classes[target ?? -1] ?? t("objects.unnamed"),
+  );
+  return names.length ? [fact("objects", names.join(t("comma")))] : [];
 }
 
 function valueFacts(cam: CamCell): Fact[] {

@@ -4,9 +4,9 @@ import type { CellId } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import type { CamCell } from "../data/types";
 import { composite, mapLayer } from "../maps/composite";
-import { contrastWords, scaleWords } from "../maps/describe";
+import { absence, contrastWords, scaleWords } from "../maps/describe";
 import { ZERO } from "../maps/heat";
-import { isDrawn, longSide, scaleOf, tableName } from "../maps/look";
+import { isDrawn, longSide, regionColour, scaleOf, tableName } from "../maps/look";
 import { h } from "../parts/dom";
 import { paintColours } from "../parts/legend";
 import { className, layerName, number, prose, t } from "../parts/words";
@@ -29,7 +29,8 @@ const fontOf = (size: number, bold: boolean) => `${bold ? 700 : 400} ${size}px $
 export function titleOf(id: CellId, image: ImageRecord) {
   const { classSpecific, name } = data.methodOf(id.method);
   const ofClass = classSpecific ? className(image, id.rank) : t("class.any");
-  return [image.file, ofClass, name, id.layer].join(" · ");
+  const scrambled = data.network === "scrambled" ? [t("network.scrambled")] : [];
+  return [image.file, ofClass, name, id.layer, ...scrambled].join(" · ");
 }
 
 /** What a layer is called beside its address, and the run. */
@@ -55,7 +56,7 @@ function figureOf(id: CellId, image: ImageRecord): Figure {
     ends: isDrawn(cam) ? endsOf(image, cam) : null,
     caption: [
       ...(cam?.picture ? [t("cell.picture")] : []),
-      ...(cam?.state === "positive" ? [] : [t(`cell.${cam?.state ?? "absent"}`)]),
+      ...(cam?.state === "positive" ? [] : [absence(id, cam)]),
       ...(id.rank === CONTRAST ? [contrastWords(image, cam)] : []),
       ...(isDrawn(cam) ? [scaleWords()] : []),
       detailsOf(id),
@@ -124,6 +125,10 @@ function layersOf(id: CellId, image: ImageRecord): Layers {
     photo: alone ? null : image.photo,
     pale: { grey: grey || !there, opacity: there ? 1 : 0.35 },
     seen: image.seen,
+    regions: (state.boxes ? image.regions : []).map(([left, top, right, bottom, target]) => ({
+      box: [left, top, right, bottom],
+      colour: regionColour(target),
+    })),
     map: isDrawn(cam) ? mapLayer(image, cam, longSide(image)).toDataURL() : picture,
     colours: isDrawn(cam)
       ? { table: data.tables[tableName(cam)], count: cam.signed ? 2 * ZERO + 1 : 256 }
@@ -144,7 +149,13 @@ function fileName(id: CellId, image: ImageRecord) {
   const { classSpecific } = data.methodOf(id.method);
   const classes = classSpecific ? named.filter(Boolean).join("-") : "any-class";
   const file = plain(image.file.replace(/\.[^.]*$/, "")) || `image${image.index + 1}`;
-  const parts = [file, classes, id.method, plain(id.layer), plain(prose().run)];
+  const { network } = data;
+  const drawn = [
+    id.method.replace(":", "-"),
+    plain(id.layer),
+    network === "trained" ? "" : network,
+  ];
+  const parts = [file, classes, ...drawn, plain(prose().run)];
   return parts.filter(Boolean).join("_");
 }
 

@@ -2,7 +2,7 @@
 import { data, state } from "../app";
 import { type CellId, idText } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
-import { availability, layersOf } from "../maps/availability";
+import { availability, layersOf, shownControls } from "../maps/availability";
 import { frameOf } from "../maps/frames";
 import { nameOf } from "../parts/axes";
 import { all, bdi, h, keepFocus } from "../parts/dom";
@@ -28,8 +28,7 @@ export function neighbours(strip: Strip, id: CellId, image: ImageRecord): CellId
     const contrast = data.camOf(image, { ...id, rank: CONTRAST }) ? [CONTRAST] : [];
     return [...image.targets.keys(), ...contrast].map((rank) => ({ ...id, rank }));
   }
-  return data
-    .ownMethods(state.apart)
+  return [...data.ownMethods(state.apart), ...shownControls()]
     .filter(({ key }) => availability(key, id.layer) === "map")
     .map(({ key }) => ({ ...id, method: key }))
     .filter((one) => id.rank !== CONTRAST || data.camOf(image, one));

@@ -14,6 +14,8 @@ export interface Layers {
   /** Saturation and opacity of the photograph. */
   pale: { grey: boolean; opacity: number };
   seen: Box;
+  /** Outlines of known regions, as fractions of the photograph's sides, each with its colour. */
+  regions: { box: Box; colour: string }[];
   /** Address of the map over the part that the model saw. */
   map: string | null;
   /** Colours of the bar, RGB, and how many there are. */
@@ -75,14 +77,18 @@ function definitions({ colours, pale }: Layers) {
 }
 
 /** Photograph, what the model did not see of it, and the map. */
-function picture({ picture: { x, y, width, height } }: Figure, { photo, pale, seen, map }: Layers) {
-  const [left, top, right, bottom] = seen;
-  const part = {
+function picture(
+  { picture: { x, y, width, height } }: Figure,
+  { photo, pale, seen, regions, map }: Layers,
+) {
+  const within = ([left, top, right, bottom]: Box) => ({
     x: x + left * width,
     y: y + top * height,
     width: (right - left) * width,
     height: (bottom - top) * height,
-  };
+  });
+  const [left, top, right, bottom] = seen;
+  const part = within(seen);
   const whole = { x, y, width, height };
   const ground = node("rect", { ...whole, fill: "#eee" });
   const parts: Node[] = [ground];
@@ -97,6 +103,12 @@ function picture({ picture: { x, y, width, height } }: Figure, { photo, pale, se
     parts.push(node("path", { d: outline, "fill-rule": "evenodd", "fill-opacity": 0.6 }));
   }
   if (map) parts.push(node("image", { ...part, ...stretched, href: map }));
+  for (const { box, colour } of regions)
+    for (const stroke of [
+      { stroke: "#000", "stroke-width": 4, "stroke-opacity": 0.6 },
+      { stroke: colour, "stroke-width": 2 },
+    ])
+      parts.push(node("rect", { ...within(box), fill: "none", ...stroke }));
   return parts;
 }
 

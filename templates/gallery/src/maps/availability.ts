@@ -1,5 +1,5 @@
 // Where a method has maps.
-import { data, report } from "../app";
+import { data, report, state } from "../app";
 import { prose } from "../parts/words";
 
 /** Layers as the tables list them. */
@@ -19,6 +19,9 @@ export function availability(method: string, layer: string) {
   if (layer === "fused") return fuses ? "map" : "absent";
   return perLayer ? "map" : "absent";
 }
+
+/** The controls, where they stand beside the methods. */
+export const shownControls = () => (state.controls ? data.controls : []);
 
 /** Why a method was left out at a layer, in the room of a map. */
 export function shortReason(method: string, layer: string) {

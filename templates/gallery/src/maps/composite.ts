@@ -5,7 +5,10 @@ import type { ImageRecord } from "../data/dataset";
 import type { Box, CamCell } from "../data/types";
 import { h } from "../parts/dom";
 import { paint, paintContours } from "./heat";
-import { isDrawn, longSide, lookOf, shaded } from "./look";
+import { isDrawn, longSide, lookOf, regionColour, shaded } from "./look";
+
+/** Lengths in a picture's longer side of which an outline takes one and a half. */
+const REGION_UNITS = 400;
 
 /**
  * The picture.
@@ -23,6 +26,7 @@ export function composite(image: ImageRecord, id: CellId | null, side: number) {
   drawPhoto(context, image, cam?.state === "positive", id !== null);
   if (id) shadeUnseen(context, image.seen);
   if (isDrawn(cam)) context.drawImage(mapLayer(image, cam, side), ...pixelsOf(image.seen, canvas));
+  if (state.boxes) outline(context, image);
   return canvas;
 }
 
@@ -59,6 +63,21 @@ function shadeUnseen(context: CanvasRenderingContext2D, seen: Box) {
   context.rect(0, 0, canvas.width, canvas.height);
   context.rect(...pixelsOf(seen, canvas));
   context.fill("evenodd");
+}
+
+/** Outline the known regions of objects. */
+function outline(context: CanvasRenderingContext2D, { regions }: ImageRecord) {
+  const { canvas } = context;
+  const unit = Math.max(canvas.width, canvas.height) / REGION_UNITS;
+  for (const [left, top, right, bottom, target] of regions)
+    for (const [width, colour] of [
+      [3 * unit, "rgb(0 0 0 / 60%)"],
+      [1.5 * unit, regionColour(target)],
+    ] as const) {
+      context.lineWidth = width;
+      context.strokeStyle = colour;
+      context.strokeRect(...pixelsOf([left, top, right, bottom], canvas));
+    }
 }
 
 /** A map over the part of a photograph that the model saw, with its contours where they are wanted. */

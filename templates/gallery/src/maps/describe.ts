@@ -25,6 +25,15 @@ export function peakOf(cam: CamCell) {
   return cam.channel === undefined ? text : t("cell.channel", { channel: cam.channel, peak: text });
 }
 
+/** What stands in the place of a map that is not drawn: why it is not there. */
+export function absence(id: CellId, cam: CamCell | undefined) {
+  if (cam) return t(`cell.${cam.state}`);
+  const control = data.methodOf(id.method).family === "control";
+  if (!control && data.network === "trained") return t("cell.absent");
+  const sampled = data.knownImage(id.image)?.scrambled.length;
+  return t(control || !sampled ? "cell.outside" : "cell.notScrambled");
+}
+
 /** What a map shows: image, class, method, layer and largest value. */
 export function describe(id: CellId, image: ImageRecord | undefined = data.knownImage(id.image)) {
   const cam = image && data.camOf(image, id);
@@ -35,7 +44,8 @@ export function describe(id: CellId, image: ImageRecord | undefined = data.known
     facts.name,
     id.layer,
   ];
-  if (cam) words.push(cam.state === "positive" ? peakOf(cam) : t(`cell.${cam.state}`));
+  if (data.network === "scrambled") words.push(t("network.scrambled"));
+  if (image) words.push(cam?.state === "positive" ? peakOf(cam) : absence(id, cam));
   return words.join(t("comma"));
 }
 
@@ -126,5 +136,6 @@ export function scaleWords(kinds = kindsOf()) {
   if (threshold) words.push(t("threshold.words", { share: percent(threshold / 100) }));
   if (contours) words.push(t("contours.words"));
   if (cells) words.push(t("cells.words"));
+  if (state.boxes) words.push(t("boxes.words"));
   return sentences(...words);
 }

@@ -2,15 +2,15 @@
 // they come into view, go to paper, or while there is nothing else to do.
 import { data, report, state } from "../app";
 import type { CellId } from "../data/cells";
-import type { Unpacked } from "../data/dataset";
+import type { ImageRecord, Unpacked } from "../data/dataset";
 import type { CamCell } from "../data/types";
 import { all, h } from "../parts/dom";
 import { t } from "../parts/words";
 import { PAINTED, pick } from "../state/state";
 import { composite } from "./composite";
-import { describe } from "./describe";
+import { absence, describe } from "./describe";
 import { paint, paintContours } from "./heat";
-import { type Ground, lookOf, placeSeen, shaded, shape } from "./look";
+import { type Ground, lookOf, placeSeen, regionColour, shaded, shape } from "./look";
 
 /** Pixels of the longer side of a map in a table, in a wide table, in the overview, of a channel, on paper. */
 export const SIDES = { cell: 224, narrow: 112, tile: 160, channel: 64, paper: 200 };
@@ -30,7 +30,7 @@ interface Drawing {
 }
 
 /** What an image lends a frame. */
-type Source = Ground & Unpacked & { photo: string };
+type Source = Ground & Unpacked & { photo: string; regions: ImageRecord["regions"] };
 
 const drawings = new WeakMap<HTMLElement, Drawing>();
 
@@ -74,7 +74,7 @@ export function retarget(frame: HTMLElement, id: CellId) {
   if (!drawing) return;
   drawings.set(frame, { ...drawing, id, drawn: "" });
   frame.classList.remove("positive", "empty", "undefined", "absent");
-  for (const old of all(".seen, .label", frame)) old.remove();
+  for (const old of all(".seen, .label, .region", frame)) old.remove();
   draw(frame);
 }
 
@@ -100,11 +100,14 @@ export function draw(frame: HTMLElement) {
 
 async function load(frame: HTMLElement, drawing: Drawing) {
   const { id } = drawing;
-  if (drawing.tile && state.scale !== "image") {
+  if (drawing.tile && state.scale !== "image" && !state.boxes) {
     const small = await data.overviewOf(id.image, id);
     if (small) {
       const [width, height] = small.size;
-      return drawImage(frame, drawing, { ...small, width, height, scale: 0, photo: "" });
+      return drawImage(frame, drawing, {
+        ...small,
+        ...{ width, height, scale: 0, photo: "", regions: [] },
+      });
     }
   }
   const image = await data.imageOf(id.image);
@@ -131,12 +134,27 @@ function drawImage(frame: HTMLElement, drawing: Drawing, image: Source) {
   const cam = data.camOf(image, drawing.id);
   const look = pick(state, PAINTED).join();
   showAs(frame);
-  if (drawing.drawn === look) return;
   if (!drawing.drawn) fill(frame, drawing, image, cam);
+  showRegions(frame, image);
+  if (drawing.drawn === look) return;
   drawing.drawn = look;
   frame.dataset.drawn = look;
   const canvas = frame.querySelector<HTMLCanvasElement>("canvas.heat");
   if (canvas && cam) colour(canvas, image, cam, drawing.side);
+}
+
+/** Draw the known regions of objects over a photograph, or take them away. */
+function showRegions(frame: HTMLElement, { regions }: Source) {
+  const drawn = all(".region", frame);
+  if (!state.boxes) for (const one of drawn) one.remove();
+  else if (!drawn.length)
+    for (const [left, top, right, bottom, target] of regions) {
+      const box = h("span.region", { "aria-hidden": "true" });
+      placeSeen(box, [left, top, right, bottom]);
+      box.style.color = regionColour(target);
+      box.dataset.name = report.classes[target ?? -1] ?? "";
+      frame.append(box);
+    }
 }
 
 /** Paint a map into its canvas, and its contours into another behind it. */
@@ -157,7 +175,7 @@ function fill(frame: HTMLElement, drawing: Drawing, image: Source, cam: CamCell 
   frame.classList.add(cam?.state ?? "absent");
   if (cam?.picture) frame.append(over(image, h("img.picture", { src: cam.picture, alt: "" })));
   else if (cam?.state === "positive") frame.append(over(image, h("canvas.heat")));
-  else frame.append(h("span.label", t(`cell.${cam?.state ?? "absent"}`)));
+  else frame.append(h("span.label", absence(drawing.id, cam)));
 }
 
 /** Something over the part of a photograph that the model saw. */

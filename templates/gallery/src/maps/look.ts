@@ -48,6 +48,13 @@ export function placeSeen(element: HTMLElement, [left, top, right, bottom]: Box)
   });
 }
 
+/** Degrees between the hues of a class and the next one: no two of a few are alike. */
+const HUES_APART = 137.5;
+
+/** Colour of the outline of an object of a class; white where that is not known. */
+export const regionColour = (target: number | null) =>
+  target === null ? "#fff" : `hsl(${Math.round(200 + target * HUES_APART) % 360} 90% 70%)`;
+
 /** Pixels of a photograph's longer side. */
 export const longSide = (image: Pick<Ground, "width" | "height">) =>
   Math.max(image.width, image.height);

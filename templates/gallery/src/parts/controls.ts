@@ -1,7 +1,8 @@
 // Controls: each shows a value of the state, and can be told to show it as it is now.
 import { all, h } from "./dom";
 
-export type Option = [value: string | number, text: string];
+/** A choice; those of one group stand under its name. */
+export type Option = [value: string | number, text: string, group?: string];
 
 /** How each control shows its value anew. */
 const refreshers = new WeakMap<Element, () => void>();
@@ -23,10 +24,18 @@ export function select<T extends string>(
   choose: (value: T) => void,
 ) {
   const entries = options.map(([own, text]) => h("option", { value: String(own) }, text));
+  const groups = new Map<string, HTMLElement>();
+  const listed = options.map(([, , label], place) => {
+    if (!label) return entries[place];
+    const group = groups.get(label) ?? h("optgroup", { label });
+    groups.set(label, group);
+    group.append(entries[place]);
+    return group;
+  });
   const chosen = h(
     "select",
     { "data-focus": key, onchange: () => choose(chosen.value as T) },
-    ...entries,
+    ...new Set(listed),
   );
   const refresh = () => {
     for (const entry of entries) entry.selected = entry.value === String(value());

@@ -112,7 +112,7 @@ const choices = () => [
 ];
 
 function checks() {
-  const check = (key: "byValue" | "lift" | "contours" | "cells" | "grey" | "numbers") =>
+  const check = (key: "byValue" | "lift" | "contours" | "cells" | "grey" | "boxes" | "numbers") =>
     checkbox(
       t(key),
       key,
@@ -122,10 +122,15 @@ function checks() {
   const apart = () => checkbox(t("apart"), "apart", () => state.apart, showApart);
   return h(
     ".checks",
-    ...(["byValue", "lift", "contours", "cells", "grey", "numbers"] as const).map(check),
+    ...(["byValue", "lift", "contours", "cells", "grey"] as const).map(check),
+    hasRegions() && check("boxes"),
+    check("numbers"),
     report.methods.some((method) => method.like) ? apart() : null,
   );
 }
+
+/** Whether it is known where objects are. */
+const hasRegions = () => report.evidence?.questions.some(({ key }) => key === "regions") ?? false;
 
 /** Give methods that coincide columns of their own, or take them away. */
 const showApart = (apart: boolean) =>

@@ -1,5 +1,5 @@
 // What the page can show: every field of it, what a field may hold, and what it holds at first.
-import { CONTRAST, type Dataset, PREDICTED } from "../data/dataset";
+import { CONTRAST, type Dataset, type Network, PREDICTED } from "../data/dataset";
 import type { Report } from "../data/types";
 import { type Grouping, type Sort, sortsOf } from "../query/order";
 import type { Changed } from "./store";
@@ -47,11 +47,17 @@ export interface State {
   contours: boolean;
   cells: boolean;
   grey: boolean;
+  /** Whether the known regions of objects are drawn. */
+  boxes: boolean;
   apart: boolean;
   show: "overlay" | "heat" | "photo";
   numbers: boolean;
   chosen: string;
   methodOrder: "family" | "agreement";
+  /** Whether controls stand beside the methods. */
+  controls: boolean;
+  /** Whose maps the table shows. */
+  network: Network;
   /** Number of the evidence that is shown layer by layer; "" stands for all of one layer. */
   number: string;
   scope: string;
@@ -98,11 +104,14 @@ export const NAMES: Record<keyof State, string> = {
   contours: "ct",
   cells: "rc",
   grey: "g",
+  boxes: "bx",
   apart: "ap",
   show: "d",
   numbers: "nu",
   chosen: "ms",
   methodOrder: "mo",
+  controls: "cs",
+  network: "nw",
   number: "e",
   scope: "es",
   channelLayer: "cl",
@@ -133,7 +142,7 @@ export const PAINTED = [
 ] as const satisfies (keyof State)[];
 
 /** Fields that change how maps look, and nothing else. */
-export const LOOKS = [...PAINTED, "grey"] as const satisfies (keyof State)[];
+export const LOOKS = [...PAINTED, "grey", "boxes"] as const satisfies (keyof State)[];
 
 /** Fields that choose images, and their order. */
 export const FILTER = ["query", "sort", "group"] as const satisfies (keyof State)[];
@@ -191,11 +200,14 @@ export function initialState(data: Dataset): State {
     contours: false,
     cells: false,
     grey: false,
+    boxes: false,
     apart: false,
     show: "overlay",
     numbers: false,
     chosen: "",
     methodOrder: "family",
+    controls: false,
+    network: "trained",
     number: "",
     scope: "predicted",
     channelLayer: report.channels[0] ?? "",
@@ -236,6 +248,7 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
     scale: ["map", "method", "image", "report"],
     show: ["overlay", "heat", "photo"],
     methodOrder: ["family", "agreement"],
+    network: ["trained", ...(typeof report.evidence?.scrambled === "number" ? ["scrambled"] : [])],
     number: ["", ...evidenceNumbers(report.evidence)],
     scope: report.evidence?.scopes.map(({ key }) => key) ?? [],
     channelLayer: ["", ...report.channels],

@@ -11,14 +11,11 @@ import { t, withChance } from "../../parts/words";
 import { change } from "../../state/history";
 import { chosenImages } from "../../state/selection";
 import type { Axis, State } from "../../state/state";
-import { countWords, methodPanel } from "./methods";
+import { choosesMethods, countWords, methodPanel } from "./methods";
 import { isOnTable, shownClasses } from "./plan";
 
 /** The axes in the order in which a caption names them. */
 export const AXES: Axis[] = ["image", "class", "method", "layer"];
-
-/** Most methods that need no choosing. */
-const MAX_UNCHOSEN = 2;
 
 /** The axes' names in a sentence. */
 export const many = (axis: Axis) => t(`axis.${axis}.many`);
@@ -27,12 +24,7 @@ export const many = (axis: Axis) => t(`axis.${axis}.many`);
 export function headLine(image: ImageRecord | null) {
   const few = report.images.index.length <= MAX_IN_STRIP;
   const panels = [
-    panel(
-      "methods",
-      countWords,
-      report.methods.length > MAX_UNCHOSEN && isOnTable("method"),
-      methodPanel,
-    ),
+    panel("methods", countWords, choosesMethods() && isOnTable("method"), methodPanel),
     panel("axes", () => t("matrix.axes"), true, axesPanel),
   ];
   return h(
@@ -42,8 +34,19 @@ export function headLine(image: ImageRecord | null) {
     classSwitch(image),
     h(".openers", ...panels.map(([opener]) => opener)),
     ...panels.map(([, shown]) => shown),
+    data.network === "scrambled" && scrambledNotice(),
   );
 }
+
+/** That the maps are not those of the network as it is, and the way back. */
+const scrambledNotice = () =>
+  h(
+    "p.notice.scrambled",
+    { role: "status" },
+    t("network.notice", { seed: report.evidence?.scrambled ?? 0 }),
+    " ",
+    button(t("network.trained"), "trained", () => change({ network: "trained" }, true)),
+  );
 
 /** Where the image lies among those that are chosen. */
 function placeWords() {

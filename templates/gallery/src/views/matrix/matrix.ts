@@ -22,7 +22,16 @@ import { isOnTable, planOf } from "./plan";
 import { fitTo, mapTable, takeOver } from "./table";
 
 /** What the table shows, and how it is built. */
-const SHOWN = ["image", "rank", "method", "layer", "page", "chosen", "methodOrder"] as const;
+const SHOWN = [
+  "image",
+  "rank",
+  "method",
+  "layer",
+  "page",
+  "chosen",
+  "methodOrder",
+  "controls",
+] as const;
 const BUILT = ["rows", "columns", "beside", "apart"] as const;
 
 export const matrixView = () => arrangeMaps(viewRoot("matrix"));
@@ -57,6 +66,7 @@ export async function arrangeMaps(root: HTMLElement): Promise<View> {
     root,
     uses: [...APPEARANCE, "numbers"],
     update(changed) {
+      if (changed.has("network")) return false; // other maps under the same names
       if (concerns(changed, ...SHOWN, ...BUILT, ...FILTER)) return follow();
       if (changed.has("numbers")) foot.replaceChildren(...build().foot.childNodes);
       if (concerns(changed, "numbers", "cells")) refreshNumbers(shown);
@@ -88,7 +98,8 @@ function build() {
     ...notes([...(image ? labelNotes(image) : []), ...columnNotes(), ...prose().leftOut]),
     paged ? pager(MAX_IMAGES_ON_AXIS) : null,
   );
-  const truth = h("div", image && truthPanel(image));
+  // The network with permuted weights predicts nothing.
+  const truth = h("div", image && data.network === "trained" && truthPanel(image));
   return { head: headLine(image), table: mapTable(planOf(), caption), truth, foot };
 }
 

@@ -3,6 +3,7 @@ import { data, report, state } from "../../app";
 import type { ImageRecord } from "../../data/dataset";
 import type { MethodFacts } from "../../data/types";
 import { commonGrid, rankCorrelation } from "../../maps/agreement";
+import { shownControls } from "../../maps/availability";
 import { isDrawn } from "../../maps/look";
 import { button, checkbox, keepPressed, select } from "../../parts/controls";
 import { h } from "../../parts/dom";
@@ -12,6 +13,9 @@ import type { State } from "../../state/state";
 
 /** Most methods that are shown where none are chosen. */
 export const MAX_AT_FIRST = 8;
+
+/** Most methods that need no choosing. */
+const MAX_UNCHOSEN = 2;
 
 /** Least number of methods that are put in groups by what they are made from. */
 const MIN_GROUPED = 5;
@@ -23,6 +27,10 @@ const FAMILIES: MethodFacts["family"][] = ["gradient", "activation", "perturbati
 const BETWEEN = "~";
 
 const own = () => data.ownMethods(state.apart);
+
+/** Whether there is anything to choose. */
+export const choosesMethods = () =>
+  report.methods.length > MAX_UNCHOSEN || data.controls.length > 0;
 
 /** The methods to choose from, family by family. */
 const byFamily = () =>
@@ -38,8 +46,10 @@ function chosenMethods() {
   return new Set(chosen.length ? chosen : keys.slice(0, MAX_AT_FIRST));
 }
 
-/** Keys of the methods that are shown, in their order. */
-export function shownMethods() {
+/** Keys of the methods that are shown, in their order; the controls come last. */
+export const shownMethods = () => [...orderedMethods(), ...shownControls().map(({ key }) => key)];
+
+function orderedMethods() {
   const chosen = chosenMethods();
   const keys = byFamily().flatMap(({ key }) => (chosen.has(key) ? [key] : []));
   const image = data.knownImage(state.image);
@@ -106,7 +116,25 @@ export function methodPanel() {
       )
     );
   });
-  return [...groups, h(".folded", all(), order(), ...apartBox())];
+  return [...groups, h(".folded", all(), order(), ...apartBox(), ...doubts())];
+}
+
+/** What can be seen beside the maps, or in their place, to doubt them. */
+function doubts() {
+  const controls = checkbox(
+    t("matrix.controls"),
+    "controls",
+    () => state.controls,
+    (on) => change({ controls: on }),
+  );
+  const scrambled = checkbox(
+    t("network"),
+    "network",
+    () => state.network === "scrambled",
+    (on) => change({ network: on ? "scrambled" : "trained" }, true),
+  );
+  const hasScrambled = state.view === "matrix" && typeof report.evidence?.scrambled === "number";
+  return [data.controls.length > 0 && controls, hasScrambled && scrambled];
 }
 
 function chip({ key, name }: MethodFacts) {

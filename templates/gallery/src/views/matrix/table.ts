@@ -154,6 +154,12 @@ type Scope = "row" | "col" | "rowgroup";
 /** The head of a row, a column or a group, with a link that shows it across all images. */
 function headOf(axis: Axis, value: Value, fixed: Group["fixed"], scope: Scope, colSpan = 1) {
   const name = nameOf(axis, value, fixed);
+  if (axis === "method" && data.methodOf(String(value)).family === "control")
+    return h(
+      "th.control-head",
+      { scope, role: scope === "col" ? "columnheader" : "rowheader", colSpan },
+      bdi(name),
+    );
   const focus = t(axis === "image" ? "matrix.focusImage" : "matrix.focus", { name });
   const facts = axis === "layer" ? (prose().layers[String(value)] ?? []) : [];
   return h(

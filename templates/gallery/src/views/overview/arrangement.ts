@@ -5,9 +5,9 @@ import { h } from "../../parts/dom";
 import { t } from "../../parts/words";
 import { type Grouping, type Sort, numberOf } from "../../query/order";
 import { change } from "../../state/history";
-import { vocabularyOf } from "../../state/selection";
+import { queryWith, vocabularyOf } from "../../state/selection";
 import type { State } from "../../state/state";
-import { numberName } from "./words";
+import { numberName, questionName } from "./words";
 
 const SIZES: State["density"][] = ["s", "m", "l"];
 
@@ -16,7 +16,11 @@ export function order() {
   const fixed = ["order", "name", "class"] as const;
   const options: Option[] = [
     ...fixed.map((key): Option => [key, t(`sort.${key}`)]),
-    ...vocabularyOf(report).numbers.map((name): Option => [name, numberName(name)]),
+    ...vocabularyOf(report).numbers.map((name): Option => [
+      name,
+      numberName(name),
+      questionName(name),
+    ]),
   ];
   const sort = (name: string): Sort => fixed.find((key) => key === name) ?? `${name}.down`;
   const number = () => numberOf(state.sort);
@@ -38,6 +42,26 @@ export function order() {
     () => (direction.hidden = !number()),
   );
   return h(".order", choice, direction);
+}
+
+/** Right predictions, those first whose maps have the least on the object; null where that is unknown. */
+export function wrongPlaces() {
+  const { numbers } = vocabularyOf(report);
+  const name = [state.method, report.glance.method]
+    .map((method) => `regions.${method}`)
+    .find((one) => numbers.includes(one));
+  if (!name || !report.images.label.some((label) => label !== null)) return null;
+  const wanted = () => ({
+    query: queryWith(({ kind }) => kind === "right", "right:yes"),
+    sort: `${name}.up` as const,
+  });
+  const own = button(t("overview.wrongPlaces"), "wrong-places", () =>
+    change({ ...wanted(), page: 0 }, true),
+  );
+  return keepPressed(own, () => {
+    const { query, sort } = wanted();
+    return state.query === query && state.sort === sort;
+  });
 }
 
 /** What the tiles are grouped by. */

@@ -10,7 +10,7 @@ import { change } from "../../state/history";
 import { chosenImages } from "../../state/selection";
 import { APPEARANCE, FILTER, concerns } from "../../state/state";
 import { type View, viewRoot } from "../view";
-import { groupChoice, order, size } from "./arrangement";
+import { groupChoice, order, size, wrongPlaces } from "./arrangement";
 import { facet } from "./facets";
 import { histogram } from "./histogram";
 import { chips, queryLine } from "./query";
@@ -30,7 +30,7 @@ export function overviewView(): View {
     "overview",
     h("h2.visually-hidden", t("view.overview")),
     h(".ask", line.root, order(), openRail()),
-    h(".told", found, terms.root),
+    h(".told", found, terms.root, wrongPlaces()),
     h(".page", list, foot),
     rail,
   );

@@ -7,7 +7,7 @@ import { meant, parse, quote } from "../../query/parse";
 import { without } from "../../query/write";
 import { change } from "../../state/history";
 import { vocabularyOf } from "../../state/selection";
-import { mistakeWords, termWords } from "./words";
+import { mistakeWords, numberKeys, termWords } from "./words";
 
 const terms = () => parse(state.query, vocabularyOf(report));
 
@@ -64,7 +64,7 @@ function grammar() {
   return [
     h("h3", t("query.help")),
     h("dl.rows", ...rows),
-    h("p.hint", t("query.numbers", { numbers: numbers.join(t("comma")) })),
+    h("p.hint", t("query.numbers", { numbers: numberKeys() })),
   ];
 }
 

@@ -4,14 +4,14 @@ import { type CellId, idText } from "../../data/cells";
 import { layerFor } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
 import { SIDES } from "../../maps/frames";
-import { bdi, h } from "../../parts/dom";
+import { all, bdi, h } from "../../parts/dom";
 import { topWords } from "../../parts/image";
 import { t } from "../../parts/words";
 import { isRight } from "../../query/match";
-import type { Group } from "../../query/order";
+import { type Group, numberOf } from "../../query/order";
 import { linkTo } from "../../state/history";
 import { chosenGroups, pageAmong, queryWith } from "../../state/selection";
-import { groupTerms, groupWords } from "./words";
+import { groupTerms, groupWords, numberWords } from "./words";
 
 /** Images on a page. */
 export const MAX_TILES = 100;
@@ -27,6 +27,7 @@ export function fillTiles(root: HTMLElement, before: Tiles): Tiles {
       const id = mapOf(place);
       const tile = before.get(idText(id)) ?? tileOf(place, id);
       tiles.set(idText(id), tile);
+      sayNumber(tile, place);
       return tile;
     });
     const list = h("ul.tiles", ...own);
@@ -34,6 +35,13 @@ export function fillTiles(root: HTMLElement, before: Tiles): Tiles {
   });
   root.replaceChildren(...parts);
   return tiles;
+}
+
+/** Let a tile say the number that the images are sorted by; the probability stands there already. */
+function sayNumber(tile: HTMLElement, place: number) {
+  const number = numberOf(state.sort);
+  for (const said of all(".sorted", tile))
+    said.textContent = number && number.name !== "p" ? numberWords(number.name, place) : "";
 }
 
 /** The groups on the present page, each with the places that the page shows of it. */
@@ -83,6 +91,7 @@ function tileOf(place: number, id: CellId) {
     cellButton(id, { side: SIDES.tile, tile: report.folder, caption: false }),
     h("a", { ...name, ...link }, images.file[place]),
     h("span.hint", { dir: "auto" }, topWords(id.image)),
+    h("span.hint.sorted"),
     wrong && h("span.wrong", { dir: "auto" }, `✗ ${t("chip.is", { name: classes[label] })}`),
   );
   tile.style.setProperty("--shape", String(Math.min(Math.max(width / height, 0.5), 2.5)));

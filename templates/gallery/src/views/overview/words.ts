@@ -1,6 +1,7 @@
 // Terms of the query, groups and numbers in words.
 import { data, report, state } from "../../app";
-import { number, t } from "../../parts/words";
+import { number, prose, t } from "../../parts/words";
+import { columnsOf } from "../../query/match";
 import type { Group } from "../../query/order";
 import { type Condition, type Mistake, type Sign, type Term, quote } from "../../query/parse";
 import { vocabularyOf } from "../../state/selection";
@@ -17,6 +18,25 @@ export function numberName(name: string) {
   if (!row) return t(`number.${name}`);
   const method = data.methodOf(row).name;
   return key === "area" ? t("number.area", { method }) : `${evidenceName(key)} · ${method}`;
+}
+
+/** The question of the evidence that a number answers; "" for others. */
+export const questionName = (name: string) =>
+  prose().evidence.questions[name.split(".")[0]]?.name ?? "";
+
+/** The numbers that a query can ask for, each of methods once. */
+export function numberKeys() {
+  const names = vocabularyOf(report).numbers.map((name) => {
+    const row = name.slice(name.lastIndexOf(".") + 1);
+    return name.includes(".") ? name.replace(row, t("query.method")) : row;
+  });
+  return [...new Set(names)].join(t("comma"));
+}
+
+/** A number of an image, as its tile says it. */
+export function numberWords(name: string, place: number) {
+  const value = columnsOf(report.images).get(name)?.(place) ?? null;
+  return `${numberName(name)} ${value === null ? "–" : number(value)}`;
 }
 
 const either = (names: string[]) => names.join(t("or"));
@@ -39,13 +59,13 @@ export function termWords(condition: Condition) {
 
 /** What is mistaken in a term, and what to write instead. */
 export function mistakeWords({ text }: Term, { mistake, part }: Mistake) {
-  const { classes, numbers } = vocabularyOf(report);
+  const { classes } = report;
   const like = classes.filter((name) => name.toLowerCase().includes(part.toLowerCase()));
   const proposed = (like.length ? like : classes).slice(0, MAX_PROPOSED).map(quote);
   return t(`query.mistake.${mistake}`, {
     term: text,
     part,
-    numbers: numbers.join(t("comma")),
+    numbers: numberKeys(),
     classes: proposed.join(t("comma")),
   });
 }

@@ -1,0 +1,60 @@
+// What was measured of one map: each question in words with its numbers, and how the score falls.
+import { data, report } from "../app";
+import type { EvidenceQuestion } from "../data/types";
+import { bdi, h } from "../parts/dom";
+import { number, prose, t } from "../parts/words";
+import { numberName } from "../views/evidence/read";
+import { curves } from "./curves";
+import type { Open } from "./probe";
+
+/** The numbers of the map that is open; hidden where there are none. */
+export function measured() {
+  const root = h("section.measured");
+  const show = (now: Open) => {
+    const asked = data.network === "trained" ? (report.evidence?.questions ?? []) : [];
+    const rows = asked.flatMap((question) => answer(question, now) ?? []);
+    root.hidden = !rows.length;
+    root.replaceChildren(h("h3", t("measured")), h("dl", ...rows), ...curves(now));
+  };
+  return { root, show };
+}
+
+/** A question with its numbers; null where it was not put to such maps. */
+function answer({ key, coverage, numbers }: EvidenceQuestion, now: Open) {
+  const texts = numbers.flatMap(
+    (one) => textOf(one.key, now) ?? (one.key === key ? outside(key, coverage, now) : []),
+  );
+  if (!texts.length) return null;
+  const [first, ...others] = [...texts, ...ceiling(`${key}.ceiling`, now)];
+  return h(
+    "div",
+    h("dt", h("strong", bdi(numberName(key))), " ", bdi(prose().evidence.questions[key].question)),
+    h("dd", first),
+    others.length > 0 && h("dd.hint", ...others.map((text) => h("span", bdi(text)))),
+  );
+}
+
+/** A number of the map, or why it has none; null where it was not measured. */
+function textOf(key: string, { id, image }: Open) {
+  const path = `${key}/${id.method}/${id.layer}`;
+  const value = image.numbers[path]?.[id.rank];
+  if (value === undefined) return null;
+  const reason = image.undefined[path]?.[id.rank];
+  const words = prose().evidence.undefined[reason ?? ""] ?? t("cell.undefined");
+  const said = value === null ? t("measured.none", { reason: words }) : number(value);
+  return key.includes(".") ? `${numberName(key)} ${said}` : said;
+}
+
+/** That a question was put to the images of the sample alone, which this one is not of. */
+function outside(key: string, coverage: EvidenceQuestion["coverage"], { image }: Open) {
+  const isOfSample = Object.keys(image.numbers).some((name) => name.startsWith(`${key}/`));
+  return coverage === "sample" && !isOfSample
+    ? [t("measured.none", { reason: t("cell.outside") })]
+    : [];
+}
+
+/** What no map of the image and class can be expected to exceed. */
+function ceiling(key: string, { id, image }: Open) {
+  const value = image.numbers[key]?.[id.rank];
+  return typeof value === "number" ? [`${numberName(key)} ${number(value)}`] : [];
+}

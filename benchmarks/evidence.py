@@ -1,7 +1,7 @@
 """The evidence for maps: its passes beside bare forwards, and beside Quantus."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,8 +13,10 @@ from measuring import (
     build_images,
     build_model,
     compare,
+    digits,
     installed,
     measure,
+    python,
     verify,
 )
 from numpy.typing import NDArray
@@ -23,10 +25,13 @@ from torch import Tensor, nn
 from camreport import Explainer
 from camreport.engine.explainer import FUSED
 from camreport.images.preprocessing import Preprocessing
+from camreport.metrics.controls import edge_strength
 from camreport.metrics.effect import COVERED, MASKS, cell_of_pixel, shared_masks
 from camreport.metrics.order import STEPS
 from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.pipeline.evidence.effect import measure_effect
+from camreport.pipeline.evidence.learned import SEEDS, measure_learned
+from camreport.pipeline.evidence.maps import controls_of, input_pixels
 from camreport.pipeline.evidence.orders import measure_orders
 from camreport.results.schema import MapKey
 
@@ -38,6 +43,24 @@ CHUNK = 32
 
 QUANTUS_MAPS = 7
 """Maps that Quantus measures in each round: those of one layer and class, a tenth of all."""
+
+
+SAMPLE = 16
+"""Images on which passes are spent at the level ``basic``."""
+
+PEAK_MEMORY = """
+import re, sys, tempfile, numpy, camreport
+from pathlib import Path
+from PIL import Image
+count, random = int(sys.argv[1]), numpy.random.default_rng(0)
+with tempfile.TemporaryDirectory() as folder:
+    for number in range(count):
+        pixels = random.integers(0, 256, (240, 240, 3), dtype=numpy.uint8)
+        Image.fromarray(pixels).save(Path(folder, f"{number}.png"))
+    camreport.run([folder], Path(folder, "out"), evidence="full")
+print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+"""
+"""A process of its own that prints the most KiB it held during a run with all evidence."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +103,8 @@ def evidence_rows(settings: Settings) -> Iterator[Row]:
     yield effect_row(settings, case)
     yield order_row(settings, case)
     yield quantus_row(settings, case)
+    yield learned_row(settings, Case.of(settings, SAMPLE))
+    yield memory_row(settings)
 
 
 def effect_row(settings: Settings, case: Case) -> Row:
@@ -152,6 +177,33 @@ def quantus_row(settings: Settings, case: Case) -> Row:
     tenfold = [time * 10 for time in times["quantus"]]
     label = f"{what} {installed('quantus')} (a tenth of the maps, times 10) ÷ ours"
     return compare(label, times["ours"], tenfold, 40, "≥")
+
+
+def learned_row(settings: Settings, case: Case) -> Row:
+    """Compare the maps of three scrambled networks and their ranks with the run's own maps."""
+    edges = [edge_strength(each) for each in input_pixels(case.batch.inputs, Preprocessing())]
+    grids = {key.layer: maps.shape[-2:] for key, maps in case.batch.maps.items()}
+    controls = controls_of(edges, grids, case.batch.indices, case.batch.seed)
+    explainer, batch = case.batch.explainer, replace(case.batch, controls=controls)
+    contenders = {
+        "ours": partial(measure_learned, batch),
+        "engine": partial(explainer.explain, case.images, list(TARGETS)),
+    }
+    contenders["ours"]()
+    times = measure(contenders, settings.long_rounds, settings.device)
+    thrice = [time * SEEDS for time in times["engine"]]
+    what = f"learned, {len(METHODS)} methods of {SAMPLE} images ÷ {SEEDS} × the engine without it"
+    return compare(what, times["ours"], thrice, 1.15)
+
+
+def memory_row(settings: Settings) -> Row:
+    """Compare the most memory of a whole run with evidence on 64 images and on 8."""
+    what = "most memory of a run with all evidence, 64 images ÷ 8"
+    if settings.device != "cpu":
+        return Row(what, bar=1.1, note="measured on the CPU")
+    few, many = (int(python("-c", PEAK_MEMORY, count)) for count in (8, 64))
+    mebibytes = (f"{digits(kib / 1024)} MiB" for kib in (many, few))
+    return Row(what, *mebibytes, many / few, bar=1.1)
 
 
 def masked_images(case: Case) -> Tensor:

@@ -1,8 +1,10 @@
 """The evidence for maps: its passes beside bare forwards, and beside Quantus."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +15,10 @@ from measuring import (
     build_images,
     build_model,
     compare,
+    digits,
     installed,
     measure,
+    python,
     verify,
 )
 from numpy.typing import NDArray
@@ -23,12 +27,17 @@ from torch import Tensor, nn
 from camreport import Explainer
 from camreport.engine.explainer import FUSED
 from camreport.images.preprocessing import Preprocessing
+from camreport.metrics.controls import edge_strength
 from camreport.metrics.effect import COVERED, MASKS, cell_of_pixel, shared_masks
 from camreport.metrics.order import STEPS
 from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.pipeline.evidence.effect import measure_effect
+from camreport.pipeline.evidence.learned import SEEDS, measure_learned
+from camreport.pipeline.evidence.maps import controls_of, input_pixels
 from camreport.pipeline.evidence.orders import measure_orders
 from camreport.results.schema import MapKey
+
+INPUTS = Path(__file__).resolve().parents[1] / "inputs"
 
 METHODS = (*GRADIENT_METHODS, "eigen_cam")
 """Seven methods, so that an image has 70 maps at five layers for two classes."""
@@ -38,6 +47,24 @@ CHUNK = 32
 
 QUANTUS_MAPS = 7
 """Maps that Quantus measures in each round: those of one layer and class, a tenth of all."""
+
+
+SAMPLE = 16
+"""Images on which passes are spent at the level ``basic``."""
+
+PEAK_MEMORY = """
+import re, sys, tempfile, numpy, camreport
+from pathlib import Path
+from PIL import Image
+count, random = int(sys.argv[1]), numpy.random.default_rng(0)
+with tempfile.TemporaryDirectory() as folder:
+    for number in range(count):
+        pixels = random.integers(0, 256, (240, 240, 3), dtype=numpy.uint8)
+        Image.fromarray(pixels).save(Path(folder, f"{number}.png"))
+    camreport.run([folder], Path(folder, "out"), evidence="full")
+print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+"""
+"""A process of its own that prints the most KiB it held during a run with all evidence."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +107,9 @@ def evidence_rows(settings: Settings) -> Iterator[Row]:
     yield effect_row(settings, case)
     yield order_row(settings, case)
     yield quantus_row(settings, case)
+    yield learned_row(settings, Case.of(settings, SAMPLE))
+    yield memory_row(settings)
+    yield gallery_row(settings)
 
 
 def effect_row(settings: Settings, case: Case) -> Row:
@@ -152,6 +182,50 @@ def quantus_row(settings: Settings, case: Case) -> Row:
     tenfold = [time * 10 for time in times["quantus"]]
     label = f"{what} {installed('quantus')} (a tenth of the maps, times 10) ÷ ours"
     return compare(label, times["ours"], tenfold, 40, "≥")
+
+
+def learned_row(settings: Settings, case: Case) -> Row:
+    """Compare the maps of three scrambled networks and their ranks with the run's own maps."""
+    edges = [edge_strength(each) for each in input_pixels(case.batch.inputs, Preprocessing())]
+    grids = {key.layer: maps.shape[-2:] for key, maps in case.batch.maps.items()}
+    controls = controls_of(edges, grids, case.batch.indices, case.batch.seed)
+    explainer, batch = case.batch.explainer, replace(case.batch, controls=controls)
+    contenders = {
+        "ours": partial(measure_learned, batch),
+        "engine": partial(explainer.explain, case.images, list(TARGETS)),
+    }
+    contenders["ours"]()
+    times = measure(contenders, settings.long_rounds, settings.device)
+    thrice = [time * SEEDS for time in times["engine"]]
+    what = f"learned, {len(METHODS)} methods of {SAMPLE} images ÷ {SEEDS} × the engine without it"
+    return compare(what, times["ours"], thrice, 1.15)
+
+
+def memory_row(settings: Settings) -> Row:
+    """Compare the most memory of a whole run with evidence on 64 images and on 8."""
+    what = "most memory of a run with all evidence, 64 images ÷ 8"
+    if settings.device != "cpu":
+        return Row(what, bar=1.1, note="measured on the CPU")
+    few, many = (int(python("-c", PEAK_MEMORY, count)) for count in (8, 64))
+    mebibytes = (f"{digits(kib / 1024)} MiB" for kib in (many, few))
+    return Row(what, *mebibytes, many / few, bar=1.1)
+
+
+def gallery_row(settings: Settings) -> Row:
+    """Compare a run with basic evidence with one without, each a whole process."""
+
+    def command(level: str) -> None:
+        with tempfile.TemporaryDirectory() as out:
+            words = ("run", INPUTS, "-o", out, "--evidence", level, "--device", settings.device)
+            python("-m", "camreport", *words, "--quiet")
+
+    contenders: dict[str, Callable[[], object]] = {
+        level: partial(command, level) for level in ("basic", "off")
+    }
+    measure(contenders, 1, settings.device)
+    times = measure(contenders, settings.rounds, settings.device)
+    what = "`camreport run inputs` as a process, with basic evidence ÷ without"
+    return compare(what, times["basic"], times["off"], 1.25)
 
 
 def masked_images(case: Case) -> Tensor:

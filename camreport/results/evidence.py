@@ -62,7 +62,7 @@ class NumberKey(NamedTuple):
 
     @property
     def reasons(self) -> str:
-        """The name of the array that says why numbers are undefined."""
+        """The name of the array that says why numbers are undefined; there is none if none is."""
         return str(self._replace(number=self.number + WHY))
 
     @classmethod
@@ -130,7 +130,7 @@ class EvidenceEntry(Entry):
         doubled: whether collages had twice the height and width of an image, not images half of
             theirs; None if there was no collage.
         regions: number of images with known regions; None if no regions were given.
-        undefined: number of undefined values of each number, by reason.
+        undefined: number of undefined values by reason, of each number that has some.
         cost: cost of the evidence.
     """
 

@@ -205,10 +205,10 @@ def _numbers(
         if left[text].ndim != 2:
             continue
         key, numbers = _number_key(text, manifest, name), left.pop(text)
-        reasons = left.pop(key.reasons, None)
+        reasons = left.pop(key.reasons, np.zeros(shape, np.uint8))
         if numbers.shape != shape or np.isinf(numbers).any():
             raise _unexpected(name, text)
-        if reasons is None or reasons.dtype != np.uint8 or reasons.shape != shape:
+        if reasons.dtype != np.uint8 or reasons.shape != shape:
             raise _unexpected(name, key.reasons)
         undefined = np.isnan(numbers)
         if reasons.max() > max(Undefined) or not np.array_equal(undefined, reasons != 0):

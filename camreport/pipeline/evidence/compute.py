@@ -181,13 +181,11 @@ def count_undefined(arrays: Arrays) -> dict[str, dict[str, int]]:
     """
     found: dict[str, dict[str, int]] = {}
     for key in map(NumberKey.parse, arrays):
-        if key.reasons in arrays:
-            counts = found.setdefault(key.number, {})
-            reasons, numbers = np.unique(arrays[key.reasons], return_counts=True)
-            for reason, number in zip(reasons.tolist(), numbers.tolist(), strict=True):
-                if reason > Undefined.NOT_MEASURED:
-                    word = Undefined(reason).name.lower()
-                    counts[word] = counts.get(word, 0) + number
+        why, numbers = np.unique(arrays.get(key.reasons, ()), return_counts=True)
+        for reason, number in zip(why.tolist(), numbers.tolist(), strict=True):
+            if reason > Undefined.NOT_MEASURED:
+                counts, word = found.setdefault(key.number, {}), Undefined(reason).name.lower()
+                counts[word] = counts.get(word, 0) + number
     return found
 
 

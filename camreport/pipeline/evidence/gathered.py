@@ -82,7 +82,7 @@ class Gathered:
         found: Arrays = {IMAGE: indices}
         for key, own in self.values(metrics).items():
             found[str(key)] = own.numbers
-            if own.numbers.ndim == 2:  # a curve is undefined where its number is
+            if own.numbers.ndim == 2 and own.reasons.any():  # a curve is as its number is
                 found[key.reasons] = own.reasons
         for name, parts in sorted(self._maps.items()):
             rows = np.concatenate([own for own, _ in parts])

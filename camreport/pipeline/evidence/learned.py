@@ -3,11 +3,11 @@
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from camreport.engine.cost import Cost
+from camreport.metrics.grids import resampled
 from camreport.metrics.learned import learned
 from camreport.metrics.values import Undefined, Values
 from camreport.network.scrambled import FixedWeightsError
@@ -70,10 +70,7 @@ def _numbers(batch: EvidenceBatch, key: MapKey, others: NDArray[np.float32]) -> 
 
 def _on_grid(edges: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Return edges ``(n, 1, h, w)`` on a grid, which may be coarser: ``input`` has two of them."""
-    if edges.shape[-2:] == (height, width):
-        return edges
-    size, area = (width, height), cv2.INTER_AREA
-    return np.stack([cv2.resize(own[0], size, interpolation=area)[None] for own in edges])
+    return resampled(edges.astype(np.float64), height, width).astype(np.float32)
 
 
 def _undefined(batch: EvidenceBatch) -> dict[str, Values]:

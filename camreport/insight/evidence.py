@@ -36,6 +36,9 @@ FIXED = ("contrast", "stability")
 """Questions whose answer for a control is fixed by construction: it knows no class, and most of
 them do not change with the image."""
 
+CONTRAST, OPPOSITE = "contrast", -0.999
+"""Class contrast, and the greatest one of two maps that are negatives of each other."""
+
 _COUNTED = [reason for reason in Undefined if reason != Undefined.NOT_MEASURED]
 """Of each the values are counted; those of ``DEFINED`` come first."""
 
@@ -56,8 +59,9 @@ class Tally:
             how many it and theirs are defined; None for controls, without any, where neither end
             is better, and of questions whose answer for a control is fixed by construction.
         apart: whether the method is told apart from that whose median is best there; True for the
-            best one itself. None for controls, where neither end is better, and where fewer than
-            ``MIN_ORDERED`` images have both numbers.
+            best one itself. None for controls, where neither end is better, where fewer than
+            ``MIN_ORDERED`` images have both numbers, and for a class contrast that opposite logits
+            decide, which is no best one either.
     """
 
     key: NumberKey
@@ -255,6 +259,8 @@ def _compared(
         number = number_of(name)
         better = number.better if number else None
         methods = [key for key in rows if not key.row.startswith(CONTROL)]
+        if name.partition(".")[0] == CONTRAST:
+            methods = [key for key in methods if not _is_decided(key, values)]
         measured = [key for key in methods if not np.isnan(values[key]).all()]
         if better is None or not measured:
             continue
@@ -268,6 +274,16 @@ def _compared(
             apart = told_apart(values[best], own, better, seed)
             found[key] = beaten, apart if key != best else _enough(own)
     return found
+
+
+def _is_decided(key: NumberKey, values: Mapping[NumberKey, NDArray[np.float32]]) -> bool:
+    """Return whether the maps of two classes are negatives of each other in every image.
+
+    So they are by construction where two logits are opposite; it is no merit of the method.
+    """
+    contrast = values.get(key._replace(number=CONTRAST))
+    known = () if contrast is None else contrast[~np.isnan(contrast)]
+    return len(known) > 0 and max(known) <= OPPOSITE
 
 
 def _enough(values: NDArray[np.float32]) -> bool | None:

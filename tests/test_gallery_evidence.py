@@ -19,7 +19,7 @@ from camreport.results.reader import load_results
 
 if TYPE_CHECKING:
     from helpers.browser import Open
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [
     pytest.mark.slow,
@@ -309,3 +309,20 @@ def test_the_chinese_page_is_chinese(open_report: "Open", many: Path) -> None:
     go(page, "#v=summary&lang=zh", "summary")
     page.click("text=查看可信度")
     page.wait_for_selector(".view-evidence")
+
+
+def test_without_scripts_the_medians_stand_in_a_table(
+    chromium: "Browser", many: Path, off: Path
+) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((many / "index.html").as_uri())
+    rows = [row.split("\t") for row in page.inner_text("main > .scroller table").splitlines()]
+    place = [*rows[1]].index("Effect")
+    values = numbers(many, "effect", "layer_cam")
+    own = next(row for row in rows if row[0] == "LayerCAM")
+    assert own[place].startswith(f"{text(float(np.nanmedian(values)))} (")
+    assert own[place].endswith(f"n {np.isfinite(values).sum()}")
+    page.goto((off / "index.html").as_uri())
+    assert page.locator("main > .scroller table").count() == 0
+    context.close()

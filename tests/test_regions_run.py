@@ -11,6 +11,7 @@ from PIL import Image
 import camreport
 from camreport.errors import ClassError, InputError
 from camreport.images.preprocessing import Preprocessing
+from camreport.metrics.regions import CENTRE
 from camreport.metrics.values import Undefined
 from camreport.pipeline.prepare import known_regions, prepare
 from camreport.results.evidence import NumberKey
@@ -98,6 +99,8 @@ def test_a_second_run_with_regions_keeps_every_map_and_measures_them(report) -> 
     assert both.numbers[mass].numbers.min() > 0.9  # one half of the picture for each class
     assert not dog.numbers[mass].reasons.any()  # a region without a class counts for every class
     assert (cat.numbers[mass].reasons == Undefined.NO_REGION).all()
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert f'"key":"{CENTRE}"' in page.replace(" ", "")  # among the rows of the tables
 
     boxes.write_text(BOXES.replace("dog\n", "cat\n", 1))
     assert camreport.run(INPUTS, out, regions=boxes, **options).reused == 3

@@ -22,6 +22,7 @@ from camreport.insight.evidence_blocks import (
 )
 from camreport.metrics import METRICS, Number
 from camreport.metrics.controls import CONTROLS
+from camreport.metrics.regions import CENTRE
 from camreport.metrics.statistics import MIN_ORDERED, beats, medians, told_apart
 from camreport.metrics.values import Undefined
 from camreport.results.evidence import CONTROL, EvidenceEntry, NumberKey
@@ -195,7 +196,7 @@ def _ordered(
     numbers = [own.key for key in METRICS if key in measured for own in METRICS[key].numbers]
     layers = [own.address for own in manifest.layers if own.same_as is None] + [FUSED, INPUT]
     present = {key.row for key in keys}
-    controls = [row for row in CONTROLS if row in present]
+    controls = [row for row in (*CONTROLS, CENTRE) if row in present]
     rows = [*(row for row in manifest.shown_methods if row not in repeats), *controls]
     of_maps = [
         key

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from camreport.insight.numbers import map_keys
 from camreport.metrics.controls import CONTROLS
 from camreport.metrics.values import Undefined, Values
 from camreport.results.evidence import (
@@ -22,7 +23,7 @@ from camreport.results.evidence import (
     evidence_name,
 )
 from camreport.results.reader import MANIFEST, Results, load_results
-from camreport.results.schema import IMAGE, TARGETS, MapKey
+from camreport.results.schema import FUSED, IMAGE, TARGETS, MapKey
 from camreport.results.shards import Arrays, shard_name
 
 NUMBERS = {
@@ -132,19 +133,20 @@ def _arrays(
     first = number * results.manifest.totals.shard_length
     sampled = np.isin(np.arange(first, first + count), sample)
     arrays: Arrays = {IMAGE: shard[IMAGE], SCRAMBLED_IMAGE: shard[IMAGE][sampled]}
-    maps = [key for key in map(MapKey.parse, shard) if key and shard[str(key)].ndim == 4]
+    maps = [key for key in map_keys(shard) if shard[str(key)].ndim == 4]
     places = [*dict.fromkeys(key.layer for key in maps)]
+    main = (results.manifest.glance.layer, FUSED)
     keys = [*maps, *(MapKey(row, layer) for row in controls for layer in places)]
     for key in keys:
         for name in NUMBERS:
             question = name.partition(".")[0]
-            if question in questions:
+            if question in questions and (question != "order" or key.layer in main):
                 known = np.full(count, True) if question in ON_ALL else sampled
                 quality = (
                     0.5 if key.method in controls else 0.55 + 0.1 * maps.index(key) / len(maps)
                 )
                 _add(arrays, NumberKey(name, *key), _drawn(random, name, quality, known, slots))
-        if "order" in questions:
+        if "order" in questions and key.layer in main:
             for name in ("order.morf", "order.lerf"):
                 curve = np.sort(random.random((count, slots, STEPS)), -1)[..., ::-1]
                 curve[~sampled] = np.nan

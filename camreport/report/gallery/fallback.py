@@ -7,11 +7,15 @@ import numpy as np
 from PIL import Image
 
 from camreport.images.pixels import jpeg_bytes
+from camreport.insight.evidence import EvidenceTable, Tally
 from camreport.insight.summary import Summary
-from camreport.methods import DEFAULT_METHODS, Method
+from camreport.methods import DEFAULT_METHODS, METHODS, Method
+from camreport.metrics import METRICS
 from camreport.report.appearance import appearance, drawn_over, format_probability, seen_part
+from camreport.report.gallery.evidence import control_name
 from camreport.report.gallery.language import Words
 from camreport.report.gallery.records import shown_methods
+from camreport.results.evidence import CONTROL
 from camreport.results.reader import MapRecord, Results
 from camreport.results.schema import FUSED, INPUT, ImageEntry
 
@@ -52,7 +56,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The largest raw value of each map of one class: rows of layers, columns of methods."""
+    """A table: largest raw values of one class's maps by layer, or the evidence by method."""
 
     caption: str
     columns: tuple[str, ...]
@@ -103,6 +107,37 @@ def fallback_summary(results: Results, summary: Summary, words: Words) -> Fallba
         answers=tuple(answers),
         claims=tuple(words.message(claim.text) for claim in claims),
     )
+
+
+def fallback_evidence(table: EvidenceTable | None, layer: str, words: Words) -> tuple[Numbers, ...]:
+    """Tabulate the medians of the predicted class at a layer: one table, or none.
+
+    Args:
+        table: the evidence of a run; None where nothing was measured.
+        layer: its address.
+        words: of the language.
+    """
+    if table is None:
+        return ()
+    here = [own.key for own in table.tallies if own.key.layer == layer]
+    questions = [key for key in METRICS if any(own.number == key for own in here)]
+    rows = (
+        (
+            control_name(row, words) if row.startswith(CONTROL) else METHODS[row].name,
+            tuple(_median(table.tally(key, row, layer)) for key in questions),
+        )
+        for row in dict.fromkeys(own.row for own in here)
+    )
+    names = tuple(words.message(METRICS[key].name) for key in questions)
+    return (Numbers(words("fallback.evidence", layer=layer), names, tuple(rows)),)
+
+
+def _median(tally: Tally | None) -> str:
+    """Return a median with its interval and n."""
+    if tally is None or tally.median is None:
+        return "–"
+    interval = "" if tally.low is None else f" ({tally.low:.2f} … {tally.high:.2f})"
+    return f"{tally.median:.2f}{interval}, n {tally.n}".replace("-", "−")
 
 
 def fallback_image(

@@ -21,6 +21,7 @@ from camreport.images.loading import PHOTO_SIDE
 from camreport.images.pixels import jpeg_bytes
 from camreport.report.gallery.fallback import (
     FallbackImage,
+    fallback_evidence,
     fallback_image,
     fallback_summary,
 )
@@ -117,6 +118,7 @@ def _write_data(
         words=words,
         prose=prose(results, words, reduced_detail, repeats),
         summary=fallback_summary(results, measured.summary(), words),
+        evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=_POLICY,
         images=[(image, Markup()) for image in shown],
         more=len(results.readable) - len(shown),

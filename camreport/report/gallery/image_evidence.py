@@ -14,6 +14,7 @@ from camreport.metrics.values import Undefined
 from camreport.report.appearance import seen_part
 from camreport.report.gallery.entries import Levels, MapEntry, map_entry, smaller
 from camreport.report.heatmap import quantise
+from camreport.results.evidence import CONTROL
 from camreport.results.evidence_arrays import Evidence
 from camreport.results.reader import MapRecord, Record, Results
 from camreport.results.schema import INPUT, ImageEntry, Manifest
@@ -133,9 +134,14 @@ def _scrambled(
 
 
 def _numbers(manifest: Manifest, evidence: Evidence) -> dict[str, Numbers]:
-    """Return the numbers of an image by name, for each class explained, as far as measured."""
+    """Return the numbers of an image by name, for each class explained, as far as measured.
+
+    Of controls there are those that answer a question.
+    """
     found = {}
     for key, own in evidence.numbers.items():
+        if key.row.startswith(CONTROL) and "." in key.number:
+            continue
         measured = (own.reasons != Undefined.NOT_MEASURED).any()
         if measured and (not key.layer or key.layer == INPUT or _own(manifest, {key.layer: None})):
             found[str(key)] = [_digits(value) for value in own.numbers[0].tolist()]

@@ -15,6 +15,7 @@ from camreport.messages.progress import Progress
 from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
     FallbackImage,
+    fallback_evidence,
     fallback_image,
     fallback_summary,
 )
@@ -164,6 +165,7 @@ def _write_single(
         words=words,
         prose=prose(results, words, []),
         summary=fallback_summary(results, measured.summary(), words),
+        evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=policy,
         style=Markup(sheet),
         start=Markup(_START),

@@ -1,5 +1,5 @@
 // Methods and controls in rows; questions or layers in columns, each on its scale.
-import { data, report } from "../../app";
+import { report } from "../../app";
 import { PREDICTED } from "../../data/dataset";
 import { type Child, all, bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
@@ -8,7 +8,7 @@ import type { Sort } from "../../query/order";
 import { linkTo } from "../../state/history";
 import { aboutButton } from "./about";
 import { bar } from "./mark";
-import { type Column, type Row, type Value, alike, isOfPredicted } from "./read";
+import { type Column, type Row, type Value, alike, isByConstruction, isOfPredicted } from "./read";
 
 /** What the keys move to. */
 const STOPS = ":is(.head, a.value)";
@@ -93,14 +93,17 @@ const decimal = (value: number | null) =>
 
 /** A value with its bar, n and what is undefined; it leads to the images where they have it. */
 function cell(row: Row, column: Column, shared: boolean) {
-  const value = column.values.get(row.key);
-  if (!value) return h("td", { role: "cell" }, "–");
-  const words = detailWords(value, shared);
+  const found = column.values.get(row.key);
+  if (!found) return h("td", { role: "cell" }, "–");
+  const given = isByConstruction(row.key, column.number.question); // what could not be else is not compared
+  const value = given ? { ...found, beats: null } : found;
+  const signed = shared && !given;
+  const words = detailWords(value, signed);
   const content = [
-    h("strong", decimal(value.median), shared && "\u2009≈"),
+    h("strong", decimal(value.median), signed && "\u2009≈"),
     h("span.n", t("evidence.n", { n: value.n })),
     bar(value, { ...column, chance: column.number.chance }),
-    h("span.counts", ...told(value, isByConstruction(row, column)).map((text) => h("span", text))),
+    h("span.counts", given && h("span", t("evidence.given")), ...told(value)),
     h("span.visually-hidden", words),
   ];
   const link = imagesOf(row, column);
@@ -108,20 +111,12 @@ function cell(row: Row, column: Column, shared: boolean) {
   return h("td", { role: "cell", title: words, "data-row": row.name }, own);
 }
 
-/** Whether a map has its number whatever the network is: of one class, or of two opposite ones. */
-function isByConstruction({ key, control }: Row, { number: own }: Column) {
-  const { classSpecific, linear } = data.methodOf(key);
-  const given = !classSpecific || (report.opposite && linear);
-  return !control && given && own.question.key === "contrast";
-}
-
-/** How often a map beats every control, if it could do else, and how often its number is undefined. */
-function told({ beats, undefined: reasons }: Value, given: boolean) {
+/** How often a map beats every control, and how often its number is undefined. */
+function told({ beats, undefined: reasons }: Value) {
   const lost = Object.values(reasons).reduce((sum, count) => sum + count, 0);
   return [
-    ...(given ? [t("evidence.given")] : []),
-    ...(beats && !given ? [t("evidence.beats", { share: beats.join("/") })] : []),
-    ...(lost ? [t("evidence.lost", { count: lost })] : []),
+    beats && h("span", t("evidence.beats", { share: beats.join("/") })),
+    lost > 0 && h("span", t("evidence.lost", { count: lost })),
   ];
 }
 

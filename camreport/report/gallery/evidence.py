@@ -167,14 +167,8 @@ def _facts(table: EvidenceTable, words: Words) -> list[str]:
         told.append(message("evidence.fact.drawn", count=table.drawn))
     cost = entry.cost
     if cost.forwards:
-        told.append(
-            message(
-                "evidence.fact.cost",
-                forwards=cost.forwards,
-                backwards=cost.backwards,
-                seconds=cost.seconds,
-            )
-        )
+        passes = {"forwards": cost.forwards, "backwards": cost.backwards}
+        told.append(message("evidence.fact.cost", **passes))
     return [words.message(one) for one in told]
 
 

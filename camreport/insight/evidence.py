@@ -25,7 +25,7 @@ from camreport.metrics.controls import CONTROLS
 from camreport.metrics.regions import CENTRE
 from camreport.metrics.statistics import MIN_ORDERED, beats, medians, told_apart
 from camreport.metrics.values import Undefined
-from camreport.results.evidence import CONTROL, EvidenceEntry, NumberKey
+from camreport.results.evidence import CONTROL, EvidenceCost, EvidenceEntry, NumberKey
 from camreport.results.reader import Results
 from camreport.results.schema import FUSED, INPUT, Manifest
 
@@ -81,6 +81,7 @@ class EvidenceTable:
 
     Attributes:
         entry: what was measured, and how.
+        cost: of its passes.
         drawn: number of images on which all but counts rests; None if it is all of them.
         chance: of numbers, what is expected of a map that knows nothing, where the run decides it.
         scopes: the predicted class; then each class, where all images explain the same few.
@@ -88,6 +89,7 @@ class EvidenceTable:
     """
 
     entry: EvidenceEntry
+    cost: EvidenceCost | None
     drawn: int | None
     chance: Mapping[str, float]
     scopes: tuple[Scope, ...]
@@ -126,7 +128,8 @@ def evidence_table(
     drawn = len(kept) if len(kept) < manifest.totals.images else None
     keys = _ordered(totals.counts, manifest, repeats or {})
     tallies = (*_tallies(totals, keys, scopes, entry.seed),)
-    return EvidenceTable(entry, drawn, _chance(results, totals), scopes, tallies)
+    cost = manifest.cost.evidence
+    return EvidenceTable(entry, cost, drawn, _chance(results, totals), scopes, tallies)
 
 
 def number_of(key: str) -> Number | None:

@@ -1,8 +1,10 @@
 """The evidence for maps: its passes beside bare forwards, and beside Quantus."""
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,6 +36,8 @@ from camreport.pipeline.evidence.learned import SEEDS, measure_learned
 from camreport.pipeline.evidence.maps import controls_of, input_pixels
 from camreport.pipeline.evidence.orders import measure_orders
 from camreport.results.schema import MapKey
+
+INPUTS = Path(__file__).resolve().parents[1] / "inputs"
 
 METHODS = (*GRADIENT_METHODS, "eigen_cam")
 """Seven methods, so that an image has 70 maps at five layers for two classes."""
@@ -106,6 +110,7 @@ def evidence_rows(settings: Settings) -> Iterator[Row]:
     yield quantus_row(settings, case)
     yield learned_row(settings, Case.of(settings, SAMPLE))
     yield memory_row(settings)
+    yield gallery_row(settings)
 
 
 def effect_row(settings: Settings, case: Case) -> Row:
@@ -205,6 +210,23 @@ def memory_row(settings: Settings) -> Row:
     few, many = (int(python("-c", PEAK_MEMORY, count)) for count in (8, 64))
     mebibytes = (f"{digits(kib / 1024)} MiB" for kib in (many, few))
     return Row(what, *mebibytes, many / few, bar=1.1)
+
+
+def gallery_row(settings: Settings) -> Row:
+    """Compare a run with basic evidence with one without, each a whole process."""
+
+    def command(level: str) -> None:
+        with tempfile.TemporaryDirectory() as out:
+            words = ("run", INPUTS, "-o", out, "--evidence", level, "--device", settings.device)
+            python("-m", "camreport", *words, "--quiet")
+
+    contenders: dict[str, Callable[[], object]] = {
+        level: partial(command, level) for level in ("basic", "off")
+    }
+    measure(contenders, 1, settings.device)
+    times = measure(contenders, settings.rounds, settings.device)
+    what = "`camreport run inputs` as a process, with basic evidence ÷ without"
+    return compare(what, times["basic"], times["off"], 1.25)
 
 
 def masked_images(case: Case) -> Tensor:

@@ -162,3 +162,39 @@ def test_run_shows_how_far_it_is_with_one_image(
     assert shares == sorted(shares)
     assert [left for _, share, left in drawn if 0 < float(share) < 1 and left != "?"], drawn
     assert "report: file:" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals there")
+def test_run_shows_how_far_the_evidence_is_and_what_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from camreport.cli import commands as cli
+
+    words = ["run", str(INPUTS / "cat.jpg"), "-o", str(tmp_path / "out"), "--layers", "12"]
+    words += ["--methods", "grad_cam", "--metrics", "average_drop"]
+    monkeypatch.setattr(sys, "argv", ["camreport", *words])
+    with terminal(monkeypatch) as said:
+        assert cli.cli.exit_code() == 0
+    drawn = re.findall(
+        r"(\d+) of (\d+) passes for the evidence, \d\d:\d\d gone", b"".join(said).decode()
+    )
+    assert {total for _, total in drawn} == {str(3 * (1 + 2) + 4)}, (
+        "scrambled networks; a map, 3 controls"
+    )
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"\nevidence: \d+ forwards .*, 6 backwards, .* s\n  Learned: 3 forwards, 6 ", printed
+    )
+    monkeypatch.setattr(sys, "argv", ["camreport", *words])
+    assert cli.cli.exit_code() == 0
+    printed = capsys.readouterr().out
+    assert "nothing new to compute; it took 1 forward" in printed
+    assert "\nevidence, measured earlier: " in printed
+
+
+def test_an_unknown_metric_is_refused_before_anything_is_loaded(command: Command) -> None:
+    finished = command("run", CAT, "-o", "out", "--metrics", "rod")
+    assert finished.code == 2
+    assert "metrics: expected" in finished.err
+    assert "Did you mean 'road'?" in finished.err
+    assert not Path("out").exists()

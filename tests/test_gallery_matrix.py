@@ -110,11 +110,11 @@ def test_many_methods_are_grouped_and_chosen_by_chips(open_report: Open, everyth
     page = ready(open_report(everything, link="#v=matrix"))
     report = load_results(everything)
     heads = "#view tbody:last-child .maps th .head"
-    assert page.inner_text("[data-focus='open methods']").startswith("Methods 8/14")
+    assert page.inner_text("[data-focus='open methods']").startswith("Methods 8/15")
     assert len(texts(page, heads)) == 8
     page.click("[data-focus='open methods']")
     page.click("[data-focus=all-methods]")
-    until(page, f"document.querySelectorAll({heads!r}).length", 14)
+    until(page, f"document.querySelectorAll({heads!r}).length", 15)
     assert texts(page, "#view .family th") == [*FAMILIES.values()]
     shown = [key for key in report.manifest.methods if key not in ("cam", "finer_cam")]
     shown.remove("grad_cam_elementwise")
@@ -122,7 +122,7 @@ def test_many_methods_are_grouped_and_chosen_by_chips(open_report: Open, everyth
     shown.sort(key=lambda key: order.index(METHODS[key].family))
     assert texts(page, heads) == [METHODS[key].name for key in shown]
     page.click("[data-focus='chip grad_cam']")
-    until(page, f"document.querySelectorAll({heads!r}).length", 13)
+    until(page, f"document.querySelectorAll({heads!r}).length", 14)
     assert "grad_cam" not in fields(page)["ms"].split("~")
     assert page.get_attribute("[data-focus='chip grad_cam']", "aria-pressed") == "false"
 

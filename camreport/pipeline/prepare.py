@@ -22,6 +22,7 @@ from camreport.images.regions.read import without_masks
 from camreport.images.regions.region import PhotoRegions
 from camreport.messages.progress import Notify
 from camreport.methods import Method, resolve_methods
+from camreport.metrics import resolve_metrics
 from camreport.results.reader import check_output
 from camreport.settings import OFF, Settings, check_checkpoint, check_model, split_list
 
@@ -65,6 +66,8 @@ def prepare(
     listed = tuple(_listed_inputs(inputs))
     folder = _home(out, "output")
     methods = tuple(resolve_methods(settings.methods))
+    if settings.metrics:
+        resolve_metrics(settings.metrics)
     settings, names = _at_home(settings), class_names_of(settings)
     check_loading(settings)
     if names:

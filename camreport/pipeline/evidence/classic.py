@@ -147,9 +147,10 @@ def _taken_away(batch: EvidenceBatch, image: int, ranks: NDArray[np.int32]) -> M
         reverse = (variants // len(counts) % 2 == 1)[:, None]
         own = orders[variants // (2 * len(counts))]
         known = torch.where(reverse, own < pixels - count, own >= count)
-        known = known.view(-1, 1, *inputs.shape[1:])
-        filled = filled_in(inputs.expand(len(known), -1, -1, -1), known)
-        return torch.where(known, filled, filled + noise)
+        known = known.view(-1, 1, 1, *inputs.shape[1:])
+        each = [filled_in(inputs[None], own) for own in known]  # one at a time stays in the cache
+        filled = torch.cat(each)
+        return torch.where(known[:, 0], filled, filled + noise)
 
     return make
 

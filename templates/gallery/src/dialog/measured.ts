@@ -3,9 +3,12 @@ import { data, report } from "../app";
 import type { EvidenceQuestion } from "../data/types";
 import { bdi, h } from "../parts/dom";
 import { number, prose, t } from "../parts/words";
-import { numberName } from "../views/evidence/read";
+import { isByConstruction, numberName } from "../views/evidence/read";
 import { curves } from "./curves";
 import type { Open } from "./probe";
+
+/** Why a number is missing that was not asked for. */
+const NOT_MEASURED = "not_measured";
 
 /** The numbers of the map that is open; hidden where there are none. */
 export function measured() {
@@ -20,12 +23,15 @@ export function measured() {
 }
 
 /** A question with its numbers; null where it was not put to such maps. */
-function answer({ key, coverage, numbers }: EvidenceQuestion, now: Open) {
+function answer(question: EvidenceQuestion, now: Open) {
+  const { key, coverage, numbers } = question;
   const texts = numbers.flatMap(
-    (one) => textOf(one.key, now) ?? (one.key === key ? outside(key, coverage, now) : []),
+    (one) => textOf(one.key, now) ?? (one.key === key ? unmeasured(key, coverage, now) : []),
   );
   if (!texts.length) return null;
-  const [first, ...others] = [...texts, ...ceiling(`${key}.ceiling`, now)];
+  const given = isByConstruction(now.id.method, question) ? [t("evidence.given")] : [];
+  const [first, ...more] = texts;
+  const others = [...given, ...more, ...ceiling(`${key}.ceiling`, now)];
   return h(
     "div",
     h("dt", h("strong", bdi(numberName(key))), " ", bdi(prose().evidence.questions[key].question)),
@@ -38,19 +44,20 @@ function answer({ key, coverage, numbers }: EvidenceQuestion, now: Open) {
 function textOf(key: string, { id, image }: Open) {
   const path = `${key}/${id.method}/${id.layer}`;
   const value = image.numbers[path]?.[id.rank];
-  if (value === undefined) return null;
-  const reason = image.undefined[path]?.[id.rank];
-  const words = prose().evidence.undefined[reason ?? ""] ?? t("cell.undefined");
+  const reason = image.undefined[path]?.[id.rank] ?? NOT_MEASURED;
+  if (value === undefined || (value === null && reason === NOT_MEASURED)) return null;
+  const words = prose().evidence.undefined[reason] ?? t("cell.undefined");
   const said = value === null ? t("measured.none", { reason: words }) : number(value);
   return key.includes(".") ? `${numberName(key)} ${said}` : said;
 }
 
-/** That a question was put to the images of the sample alone, which this one is not of. */
-function outside(key: string, coverage: EvidenceQuestion["coverage"], { image }: Open) {
+/** That a question was put to other images or classes alone; nothing where to other maps. */
+function unmeasured(key: string, coverage: EvidenceQuestion["coverage"], { id, image }: Open) {
   const isOfSample = Object.keys(image.numbers).some((name) => name.startsWith(`${key}/`));
-  return coverage === "sample" && !isOfSample
-    ? [t("measured.none", { reason: t("cell.outside") })]
-    : [];
+  const ofOthers = `${key}/${id.method}/${id.layer}` in image.numbers;
+  if (coverage === "sample" && !isOfSample)
+    return [t("measured.none", { reason: t("cell.outside") })];
+  return ofOthers ? [t("measured.none", { reason: t("measured.class") })] : [];
 }
 
 /** What no map of the image and class can be expected to exceed. */

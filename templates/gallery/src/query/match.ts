@@ -14,8 +14,9 @@ export function columnsOf({ top, numbers }: ImageColumns): Map<string, Column> {
   if (top.some((predictions) => predictions.length))
     found.set("p", (place) => top[place][0]?.[1] ?? null);
   const known = Object.entries(numbers).filter(([, values]) => values.some((one) => one !== null));
-  const areas = known.filter(([name]) => name.startsWith("area."));
-  for (const [name, values] of [...known.filter((one) => !areas.includes(one)), ...areas])
+  /** Those of an image, then its maps' areas, then the evidence. */
+  const kind = (name: string) => (name.startsWith("area.") ? 1 : name.includes(".") ? 2 : 0);
+  for (const [name, values] of known.sort(([one], [other]) => kind(one) - kind(other)))
     found.set(name, (place) => values[place]);
   return found;
 }

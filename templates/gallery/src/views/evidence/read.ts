@@ -45,6 +45,13 @@ const INPUT = "input";
 export const numbersOf = ({ questions }: Evidence): Num[] =>
   questions.flatMap((question) => question.numbers.map((number) => ({ ...number, question })));
 
+/** Whether a map has its number whatever the network is: of one class, or of two opposite ones. */
+export function isByConstruction(row: string, { key }: EvidenceQuestion) {
+  const { classSpecific, linear, family } = data.methodOf(row);
+  const given = !classSpecific || (report.opposite && linear);
+  return family !== "control" && given && key === "contrast";
+}
+
 /** A number's name, which for a question's first one is the question's. */
 export const numberName = (key: string) =>
   prose().evidence.questions[key]?.name ?? prose().evidence.numbers[key] ?? key;

@@ -1,5 +1,5 @@
 // Methods and controls in rows; questions or layers in columns, each on its scale.
-import { data, report } from "../../app";
+import { report } from "../../app";
 import { PREDICTED } from "../../data/dataset";
 import { type Child, all, bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
@@ -8,7 +8,7 @@ import type { Sort } from "../../query/order";
 import { linkTo } from "../../state/history";
 import { aboutButton } from "./about";
 import { bar } from "./mark";
-import { type Column, type Row, type Value, alike, isOfPredicted } from "./read";
+import { type Column, type Row, type Value, alike, isByConstruction, isOfPredicted } from "./read";
 
 /** What the keys move to. */
 const STOPS = ":is(.head, a.value)";
@@ -95,7 +95,7 @@ const decimal = (value: number | null) =>
 function cell(row: Row, column: Column, shared: boolean) {
   const found = column.values.get(row.key);
   if (!found) return h("td", { role: "cell" }, "–");
-  const given = isByConstruction(row, column); // what could not be else is not compared
+  const given = isByConstruction(row.key, column.number.question); // what could not be else is not compared
   const value = given ? { ...found, beats: null } : found;
   const signed = shared && !given;
   const words = detailWords(value, signed);
@@ -109,13 +109,6 @@ function cell(row: Row, column: Column, shared: boolean) {
   const link = imagesOf(row, column);
   const own = link ? h("a.value", link, ...content) : h("span.value", ...content);
   return h("td", { role: "cell", title: words, "data-row": row.name }, own);
-}
-
-/** Whether a map has its number whatever the network is: of one class, or of two opposite ones. */
-function isByConstruction({ key, control }: Row, { number: own }: Column) {
-  const { classSpecific, linear } = data.methodOf(key);
-  const given = !classSpecific || (report.opposite && linear);
-  return !control && given && own.question.key === "contrast";
 }
 
 /** How often a map beats every control, and how often its number is undefined. */

@@ -15,7 +15,7 @@ from camreport.insight.evidence_findings import (
     evidence_findings,
 )
 from camreport.insight.findings import findings
-from camreport.results.evidence import EvidenceCost, EvidenceEntry, NumberKey
+from camreport.results.evidence import EvidenceEntry, NumberKey
 
 ENTRY = EvidenceEntry(
     level="full",
@@ -27,7 +27,6 @@ ENTRY = EvidenceEntry(
     baseline="mean",
     scrambled=(0,),
     undefined={},
-    cost=EvidenceCost(forwards=0, backwards=0, variants=0, maps=0, seconds=0.0, metrics={}),
 )
 
 
@@ -50,7 +49,7 @@ def measured(
     *tallies: Tally, misplaced: Mapping[str, tuple[int, int]] | None = None, opposite: bool = False
 ) -> Evidence:
     """Return evidence of Grad-CAM and LayerCAM at the layers ``a`` and ``b``."""
-    table = EvidenceTable(ENTRY, None, {}, (Scope("predicted"),), tallies)
+    table = EvidenceTable(ENTRY, None, None, {}, (Scope("predicted"),), tallies)
     plain = evidence(maps("grad_cam", "b"), maps("layer_cam", "b"))
     return replace(plain, table=table, misplaced=misplaced or {}, opposite=opposite)
 

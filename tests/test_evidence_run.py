@@ -161,17 +161,17 @@ def test_the_reader_gives_records_by_name(full: Path) -> None:
 
 
 def test_the_manifest_says_what_was_measured_and_what_it_cost(full: Path) -> None:
-    entry = manifest_of(full)["evidence"]
+    entry, spent = manifest_of(full)["evidence"], manifest_of(full)["cost"]["evidence"]
     keys = ("contrast", "effect", "order", "grid", "learned", "stability", "extent")
     assert tuple(entry["metrics"]) == keys
     told = (entry["level"], entry["maps"], entry["seed"], entry["masks"], entry["scrambled"])
     assert told == ("full", "main", 0, 128, [0, 1, 2])
-    cost = entry["cost"]["metrics"]
+    cost = spent["metrics"]
     assert cost["effect"]["variants"] == 128 * 3
     shards = len({index // 2 for index in entry["sample"]})  # the sample's images in one batch each
     assert (cost["learned"]["forwards"], cost["learned"]["backwards"]) == (3 * shards, 6 * shards)
     assert cost["stability"]["forwards"] == 5 * shards
-    assert entry["cost"]["variants"] == sum(each["variants"] for each in cost.values())
+    assert spent["variants"] == sum(each["variants"] for each in cost.values())
 
 
 def test_undefined_values_are_counted_by_reason_without_those_outside_the_sample(

@@ -154,6 +154,23 @@ def test_methods_are_told_apart_where_the_median_difference_is_surely_not_zero(
     assert tally(table, "effect", "control:edges", "b").apart is None
 
 
+def test_a_class_contrast_that_opposite_logits_decide_is_no_best_one(tmp_path: Path) -> None:
+    synthetic.write_results(tmp_path, 40, grids=synthetic.SMALL, photo_side=32)
+    path = write_evidence(tmp_path, sample=16) / "results/evidence-000000.npz"
+    with np.load(path) as file:
+        changed = dict(file)
+    for number in ("contrast", "contrast.overlap"):
+        values = changed[f"{number}/grad_cam/b"]
+        values[~np.isnan(values)] = -1.0 if number == "contrast" else 0.0
+    np.savez(path, **changed)  # type: ignore[arg-type]
+    found = evidence_table(load_results(tmp_path))
+    assert found is not None
+    for number in ("contrast", "contrast.overlap"):
+        assert tally(found, number, "grad_cam", "b").apart is None
+        assert tally(found, number, "layer_cam", "b").apart is True, "the only one to be ordered"
+        assert tally(found, number, "grad_cam", "a").apart is not None
+
+
 def test_under_thirty_images_nothing_is_told_apart(tmp_path: Path) -> None:
     synthetic.write_results(tmp_path, 29, grids=synthetic.SMALL, photo_side=32)
     found = evidence_table(load_results(write_evidence(tmp_path, level="full", sample=29)))

@@ -1,5 +1,9 @@
 """Learned: what a scrambled network's maps are compared with, and what it costs."""
 
+import importlib
+import warnings
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +12,13 @@ import torch
 from helpers.engine import READS
 from helpers.evidence_batches import METHODS, batch_of, random_maps
 from helpers.nets import EVERY, pooled_net, record_batches, toy_net
+from helpers.peers import peer
 from helpers.planted import bright_images, linear_net, planted_net
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import nn
 
-from camreport import Explainer
+from camreport import Explainer, explain
 from camreport.engine.cost import Cost
 from camreport.metrics.learned import UNCHANGED, learned
 from camreport.metrics.values import Undefined
@@ -168,3 +174,38 @@ def test_methods_with_passes_of_their_own_are_measured_only_where_they_are_asked
     assert measure_learned(few).cost.forwards == 3
     every = measure_learned(batch).values
     assert f"learned/score_cam/{next(iter(READS))}" in every
+
+
+def test_quantus_randomisation_test_with_permuted_weights_has_the_same_mean(monkeypatch):
+    quantus = peer("quantus")
+    net = toy_net()
+    batch = batch_of(net, ("hires_cam",), ("0",))
+
+    def permuted(*_: object, **__: object) -> Iterator[tuple[str, nn.Module]]:
+        for seed in scramble_seeds(batch.seed):
+            with scrambled(net, seed):
+                yield str(seed), deepcopy(net)
+
+    def maps(model: nn.Module, inputs: object, targets: object, **_: object) -> NDArray[np.float32]:
+        images, classes = torch.as_tensor(inputs).double(), torch.as_tensor(targets)[:, None]
+        return explain(model, images, ["0"], ["hires_cam"], classes).maps["hires_cam"]["0"].numpy()
+
+    wrapper = importlib.import_module("quantus.helpers.model.pytorch_model").PyTorchModel
+    monkeypatch.setattr(wrapper, "get_random_layer_generator", permuted)
+    metric = quantus.MPRT(
+        similarity_func=quantus.similarity_func.correlation_spearman,
+        return_average_correlation=True,
+        normalise=False,
+        abs=False,
+        disable_warnings=True,
+    )
+    with warnings.catch_warnings(action="ignore"):
+        theirs = metric(
+            model=net,
+            x_batch=batch.inputs,
+            y_batch=batch.targets[:, 0],
+            explain_func=maps,
+            channel_first=True,
+        )
+    ours = measure_learned(batch).values["learned/hires_cam/0"].numbers[:, 0]
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)

@@ -72,3 +72,18 @@ def test_an_order_of_distinct_values_does_not_depend_on_the_seed() -> None:
 )
 def test_the_tied_share_counts_every_value_that_another_one_equals(values, share) -> None:
     assert tied_share(np.array(values)) == share
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.float32([[-0.0, 0.0, 1e-45, -1e-45, 3e38, -3e38, 0.0]]),
+        np.random.default_rng(0).standard_normal((3, 4, 50)).astype(np.float32),
+        np.random.default_rng(1).integers(-3, 3, (5, 60)).astype(np.float32),
+        np.random.default_rng(2).standard_normal((4, 8)).astype(np.float32)[:, ::-1],
+        np.zeros((2, 1), np.float32),
+    ],
+    ids=["extremes", "different", "equal", "reversed", "single"],
+)
+def test_ranks_of_numbers_of_32_bits_are_scipys(values):
+    assert (average_ranks(values) == rankdata(values, axis=-1)).all()

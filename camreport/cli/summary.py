@@ -9,8 +9,7 @@ from camreport.cli.console import result
 
 if TYPE_CHECKING:
     from camreport.pipeline.records import Summary
-    from camreport.results.costs import TotalCost
-    from camreport.results.evidence import EvidenceEntry
+    from camreport.results.evidence import RunCost
     from camreport.results.reader import Results
 
 MAX_LISTED = 10
@@ -53,7 +52,7 @@ def finished(summary: "Summary", verbose: bool, printed: Sequence[str]) -> None:
         result(f"{layer.address}: {layer.type}, {layer.tensor}, {shape}")
     _print_predictions(results)
     _print_accuracy(results)
-    _print_cost(summary, results.manifest.cost, results.manifest.evidence)
+    _print_cost(summary, results.manifest.cost)
     report_written(summary.out / REPORT)
 
 
@@ -112,7 +111,7 @@ def _print_accuracy(results: "Results") -> None:
         console.warning(f"{warning}. Are the names given as --class-names in the model's order?")
 
 
-def _print_cost(summary: "Summary", total: "TotalCost", evidence: "EvidenceEntry | None") -> None:
+def _print_cost(summary: "Summary", total: "RunCost") -> None:
     """Print the cost of a run and of its evidence, and how many results it kept."""
     from camreport.report.gallery.language import words_of
     from camreport.report.gallery.prose import format_cost, format_families, format_metrics
@@ -127,9 +126,9 @@ def _print_cost(summary: "Summary", total: "TotalCost", evidence: "EvidenceEntry
     families = format_families(total, words)
     for name, passes in families if len(families) > 1 else ():
         result(f"  {name}: {passes}")
-    if evidence is not None:
+    if total.evidence is not None:
         of_earlier = "" if summary.measured else ", measured earlier"
-        result(f"evidence{of_earlier}: {format_cost(evidence.cost, words)}")
-        metrics = format_metrics(evidence.cost, words)
+        result(f"evidence{of_earlier}: {format_cost(total.evidence, words)}")
+        metrics = format_metrics(total.evidence, words)
         for name, passes in metrics if len(metrics) > 1 else ():
             result(f"  {name}: {passes}")

@@ -25,7 +25,7 @@ from camreport.metrics.controls import CONTROLS
 from camreport.metrics.regions import CENTRE
 from camreport.metrics.statistics import MIN_ORDERED, beats, medians, told_apart
 from camreport.metrics.values import Undefined
-from camreport.results.evidence import CONTROL, EvidenceEntry, NumberKey
+from camreport.results.evidence import CONTROL, EvidenceCost, EvidenceEntry, NumberKey
 from camreport.results.reader import Results
 from camreport.results.schema import FUSED, INPUT, Manifest
 
@@ -35,6 +35,9 @@ MAX_IMAGES = 2000
 FIXED = ("contrast", "stability")
 """Questions whose answer for a control is fixed by construction: it knows no class, and most of
 them do not change with the image."""
+
+CONTRAST, OPPOSITE = "contrast", -0.999
+"""Class contrast, and the greatest one of two maps that are negatives of each other."""
 
 _COUNTED = [reason for reason in Undefined if reason != Undefined.NOT_MEASURED]
 """Of each the values are counted; those of ``DEFINED`` come first."""
@@ -56,8 +59,9 @@ class Tally:
             how many it and theirs are defined; None for controls, without any, where neither end
             is better, and of questions whose answer for a control is fixed by construction.
         apart: whether the method is told apart from that whose median is best there; True for the
-            best one itself. None for controls, where neither end is better, and where fewer than
-            ``MIN_ORDERED`` images have both numbers.
+            best one itself. None for controls, where neither end is better, where fewer than
+            ``MIN_ORDERED`` images have both numbers, and for a class contrast that opposite logits
+            decide, which is no best one either.
     """
 
     key: NumberKey
@@ -77,6 +81,7 @@ class EvidenceTable:
 
     Attributes:
         entry: what was measured, and how.
+        cost: of its passes.
         drawn: number of images on which all but counts rests; None if it is all of them.
         chance: of numbers, what is expected of a map that knows nothing, where the run decides it.
         scopes: the predicted class; then each class, where all images explain the same few.
@@ -84,6 +89,7 @@ class EvidenceTable:
     """
 
     entry: EvidenceEntry
+    cost: EvidenceCost | None
     drawn: int | None
     chance: Mapping[str, float]
     scopes: tuple[Scope, ...]
@@ -122,7 +128,8 @@ def evidence_table(
     drawn = len(kept) if len(kept) < manifest.totals.images else None
     keys = _ordered(totals.counts, manifest, repeats or {})
     tallies = (*_tallies(totals, keys, scopes, entry.seed),)
-    return EvidenceTable(entry, drawn, _chance(results, totals), scopes, tallies)
+    cost = manifest.cost.evidence
+    return EvidenceTable(entry, cost, drawn, _chance(results, totals), scopes, tallies)
 
 
 def number_of(key: str) -> Number | None:
@@ -255,6 +262,8 @@ def _compared(
         number = number_of(name)
         better = number.better if number else None
         methods = [key for key in rows if not key.row.startswith(CONTROL)]
+        if name.partition(".")[0] == CONTRAST:
+            methods = [key for key in methods if not _is_decided(key, values)]
         measured = [key for key in methods if not np.isnan(values[key]).all()]
         if better is None or not measured:
             continue
@@ -268,6 +277,16 @@ def _compared(
             apart = told_apart(values[best], own, better, seed)
             found[key] = beaten, apart if key != best else _enough(own)
     return found
+
+
+def _is_decided(key: NumberKey, values: Mapping[NumberKey, NDArray[np.float32]]) -> bool:
+    """Return whether the maps of two classes are negatives of each other in every image.
+
+    So they are by construction where two logits are opposite; it is no merit of the method.
+    """
+    contrast = values.get(key._replace(number=CONTRAST))
+    known = () if contrast is None else contrast[~np.isnan(contrast)]
+    return len(known) > 0 and max(known) <= OPPOSITE
 
 
 def _enough(values: NDArray[np.float32]) -> bool | None:

@@ -16,7 +16,7 @@ UNCHANGED = 0.8
 
 @metric("scrambled", "basic", Number("learned", -1, 1), Number("learned.edges", -1, 1))
 def learned(
-    maps: NDArray[np.float32], scrambled: NDArray[np.float32], edges: NDArray[np.float32]
+    maps: NDArray[np.float32], scrambled: NDArray[np.float32] | None, edges: NDArray[np.float32]
 ) -> dict[str, Values]:
     """Compare maps with those of the same network after its weights were permuted.
 
@@ -30,7 +30,7 @@ def learned(
 
     Args:
         maps: ``(n, K, h, w)``, raw.
-        scrambled: ``(S, n, K, h, w)``, raw, of S scrambled networks.
+        scrambled: ``(S, n, K, h, w)``, raw, of S scrambled networks; None for a control.
         edges: ``(n, 1, h, w)``, the control of edges on the same grid.
 
     Returns:
@@ -47,8 +47,9 @@ def learned(
         0.0
     """
     own = Ranked.of(maps)
+    same = Ranked(own.ranks[None], own.finite[None])
     return {
-        "learned": own.similarity(Ranked.of(scrambled)),
+        "learned": own.similarity(same if scrambled is None else Ranked.of(scrambled)),
         "learned.edges": own.similarity(Ranked.of(edges[None])),
     }
 

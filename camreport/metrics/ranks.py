@@ -19,19 +19,32 @@ def average_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
         >>> average_ranks(np.array([3, 1, 3]))
         array([2.5, 1. , 2.5])
     """
-    # Equal values share a rank, so the faster sort for their width gives the same ranks.
-    order = np.argsort(values, -1, kind="stable" if values.itemsize <= 2 else "quicksort")
-    ordered = np.take_along_axis(values, order, -1)
-    places = np.arange(values.shape[-1])
-    steps = ordered[..., 1:] != ordered[..., :-1]
-    first, last = np.zeros_like(order), np.full_like(order, places[-1])
-    first[..., 1:] = np.where(steps, places[1:], 0)
-    last[..., :-1] = np.where(steps, places[:-1], places[-1])
-    first = np.maximum.accumulate(first, -1)
-    last = np.minimum.accumulate(last[..., ::-1], -1)[..., ::-1]
+    count = values.shape[-1]
+    order, ordered = _sorted(values)
+    begins = np.ones(values.shape, dtype=bool)
+    np.not_equal(ordered[..., 1:], ordered[..., :-1], out=begins[..., 1:])
+    first = np.flatnonzero(begins)
+    sizes = np.diff(first, append=values.size)
+    shared = np.repeat(first % count + (sizes + 1) / 2, sizes)
     ranks = np.empty(values.shape)
-    np.put_along_axis(ranks, order, (first + last) / 2 + 1, -1)
+    np.put_along_axis(ranks, order, shared.reshape(values.shape), -1)
     return ranks
+
+
+def _sorted(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return the order of values along the last axis, and keys that are equal as they are.
+
+    Numbers of 32 bits are sorted together with their places, as whole numbers of 64 bits in the
+    same order: many equal values, as of maps after a ReLU, then take no more time than others.
+    """
+    if values.dtype != np.float32:
+        order = np.argsort(values, -1, kind="stable" if values.itemsize <= 2 else "quicksort")
+        return order, np.take_along_axis(values, order, -1)
+    bits = (values + np.float32(0)).view(np.int32)  # -0 becomes 0
+    keys = (bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).astype(np.int64)
+    keys = keys << 32 | np.arange(values.shape[-1])
+    keys.sort(-1)
+    return keys & 0xFFFFFFFF, keys >> 32
 
 
 def unit_ranks(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -173,10 +173,10 @@ def _array(flat: Tensor) -> Array:
 def permute(values: Array, out: Array, random: np.random.Generator) -> None:
     """Write values ``(n,)`` into ``out`` in another order; each is equally likely at each place.
 
-    Few values get any order with the same probability. Many are laid out in rows from a random
-    start, as wide as a prime number, so that a column has values from everywhere: columns change
-    places, each goes around by a random step, and rows change places. It takes a third of the
-    time, for memory is read more nearly in order.
+    Few values get any order with the same probability. Many are laid out in rows as wide as a
+    prime number, so that a column has values from everywhere: columns change places, each goes
+    around by a random step, and rows change places; what is left over changes places with values
+    anywhere. It takes a fourth of the time, for memory is read more nearly in order.
     """
     count = len(values)
     if count <= FEW_VALUES:
@@ -184,15 +184,16 @@ def permute(values: Array, out: Array, random: np.random.Generator) -> None:
         return
     width = _prime(isqrt(count))
     rows = count // width
-    whole, start = rows * width, random.integers(count)
+    whole = rows * width
     columns = random.permutation(width) + width * random.integers(rows, size=width)
     for number, row in enumerate(random.permutation(rows)):
-        places = columns + width * row
-        places -= whole * (places >= whole)
         part = out[number * width : (number + 1) * width]
-        values.take(places + start, mode="wrap", out=part)
-    rest = values.take(np.arange(start + whole, start + count), mode="wrap")
-    out[whole:] = random.permutation(rest)
+        values[:whole].take(columns + width * row, mode="wrap", out=part)
+    out[whole:] = random.permutation(values[whole:])
+    anywhere = random.choice(count, count - whole, replace=False)
+    left = np.flatnonzero(anywhere < whole)
+    anywhere, left = anywhere[left], left + whole
+    out[anywhere], out[left] = out[left], out[anywhere]
 
 
 def _prime(limit: int) -> int:

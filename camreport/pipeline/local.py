@@ -18,6 +18,7 @@ from camreport.messages.progress import Measuring, Notify, Progress, silent, uns
 from camreport.models import LoadedModel
 from camreport.network.state import device_of
 from camreport.pipeline.evidence.run import (
+    evidence_cost,
     evidence_entry,
     is_measured,
     measure_missing,
@@ -100,7 +101,8 @@ def compute(
     manifest = make_manifest(
         model, structure, plan, request, job.describe.classes, tally, len(files)
     )
-    manifest = replace(manifest, evidence=evidence_entry(job, tally))
+    cost = replace(manifest.cost, evidence=evidence_cost(tally))
+    manifest = replace(manifest, evidence=evidence_entry(job, tally), cost=cost)
     if before:
         manifest = replace(manifest, versions=before.versions)
     changed = job.writer.complete(manifest)

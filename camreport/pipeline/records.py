@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ from camreport.models.loaded import numbered_classes
 from camreport.pipeline.run_plan import Request, RunPlan, as_message, as_messages
 from camreport.pipeline.shard import total_cost
 from camreport.results.costs import TotalCost
-from camreport.results.evidence import EvidenceSidecar
+from camreport.results.evidence import EvidenceSidecar, RunCost
 from camreport.results.schema import (
     SCHEMA,
     ClassEntry,
@@ -54,7 +54,7 @@ class Summary:
     total: int
     failed: tuple[ImageEntry, ...]
     reused: int
-    cost: TotalCost
+    cost: RunCost
     notes: tuple[Message, ...]
     changed: bool = True
     measured: bool = False
@@ -131,6 +131,12 @@ class Tally:
         self.findings[number] += sidecar.findings
 
     @property
+    def measured(self) -> list[EvidenceSidecar]:
+        """The sidecars of the evidence, shard by shard, then that of the collages."""
+        of_shards = [self.evidence[number] for number in sorted(self.evidence)]
+        return [*of_shards, *([self.collages] if self.collages else [])]
+
+    @property
     def cost(self) -> TotalCost:
         """The total cost of all shards, and of the true classes explained apart."""
         return total_cost(_by_number(self.costs) + _by_number(self.true_costs))
@@ -194,7 +200,7 @@ def make_manifest(
             shard_length=plan.shard,
         ),
         images=_flat(tally.images),
-        cost=tally.cost,
+        cost=RunCost(**{own.name: getattr(tally.cost, own.name) for own in fields(TotalCost)}),
     )
 
 

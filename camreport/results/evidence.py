@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from camreport.metrics import METRICS
 from camreport.metrics.values import Undefined
-from camreport.results.costs import Cost, Count
+from camreport.results.costs import Cost, Count, TotalCost
 from camreport.results.decoding import Entry, UnfitError
 
 CONTROL = "control:"
@@ -114,6 +114,17 @@ class EvidenceCost(Cost):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunCost(TotalCost):
+    """How much was computed for the maps of a run, and for their evidence.
+
+    Attributes:
+        evidence: cost of the evidence; None if nothing was measured.
+    """
+
+    evidence: EvidenceCost | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvidenceEntry(Entry):
     """What was measured of a run's maps, and how.
 
@@ -131,7 +142,6 @@ class EvidenceEntry(Entry):
             theirs; None if there was no collage.
         regions: number of images with known regions; None if no regions were given.
         undefined: number of undefined values by reason, of each number that has some.
-        cost: cost of the evidence.
     """
 
     level: Literal["basic", "full"]
@@ -146,7 +156,6 @@ class EvidenceEntry(Entry):
     doubled: bool | None = None
     regions: Count | None = None
     undefined: ReasonsByNumber
-    cost: EvidenceCost
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from camreport.messages import Message
 from camreport.methods import METHODS
 from camreport.results.costs import Count, TotalCost
 from camreport.results.decoding import Entry, UnfitError, filled, refusing, whole
-from camreport.results.evidence import EvidenceEntry
+from camreport.results.evidence import EvidenceEntry, RunCost
 
 SCHEMA = 3
 """Version of the folder's layout."""
@@ -386,7 +386,7 @@ class Manifest(Entry):
     """``manifest.json``: the description of a run and its results.
 
     Two runs with equal inputs and settings can differ only in ``command``, ``versions``, ``device``
-    and ``cost``, also that of the evidence.
+    and ``cost``.
 
     Attributes:
         schema: version of the folder's layout.
@@ -432,7 +432,7 @@ class Manifest(Entry):
     skipped: tuple[Skip, ...]
     totals: Totals
     images: tuple[ImageEntry, ...]
-    cost: TotalCost
+    cost: RunCost
     evidence: EvidenceEntry | None = None
 
     @property

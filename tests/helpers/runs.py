@@ -141,9 +141,7 @@ def manifest_of(out: Path) -> dict:
 
 def lasting(out: Path) -> dict:
     """Return what two equal runs must have in common in their manifests."""
-    found = {key: value for key, value in manifest_of(out).items() if key not in FREE}
-    found.get("evidence", {}).pop("cost", None)
-    return found
+    return {key: value for key, value in manifest_of(out).items() if key not in FREE}
 
 
 def shards_of(out: Path) -> dict[str, Arrays]:

@@ -112,9 +112,10 @@ def write_evidence(
         scrambled=SEEDS,
         regions=len(readable) if regions else None,
         undefined={},
-        cost=EvidenceCost(forwards=9, backwards=6, variants=0, maps=0, seconds=1.0, metrics={}),
     )
-    manifest = replace(results.manifest, evidence=entry)
+    cost = EvidenceCost(forwards=9, backwards=6, variants=0, maps=0, seconds=1.0, metrics={})
+    whole = replace(results.manifest.cost, evidence=cost)
+    manifest = replace(results.manifest, evidence=entry, cost=whole)
     (results.path / MANIFEST).write_text(json.dumps(manifest.to_json()), encoding="utf-8")
     return out
 

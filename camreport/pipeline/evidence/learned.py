@@ -44,7 +44,7 @@ def measure_learned(batch: EvidenceBatch) -> Measured:
             cost += passes
     except FixedWeightsError:
         return Measured(_undefined(batch))
-    pairs = {key: maps[None] for key, maps in batch.controls.items()}
+    pairs = dict[MapKey, NDArray[np.float32] | None](dict.fromkeys(batch.controls))
     for key in batch.maps:
         others = [of[key] for of in found.values() if key in of]
         pairs |= {key: np.stack(others)} if others else {}
@@ -57,7 +57,9 @@ def measure_learned(batch: EvidenceBatch) -> Measured:
     return Measured(values, kept, cost)
 
 
-def _numbers(batch: EvidenceBatch, key: MapKey, others: NDArray[np.float32]) -> dict[str, Values]:
+def _numbers(
+    batch: EvidenceBatch, key: MapKey, others: NDArray[np.float32] | None
+) -> dict[str, Values]:
     """Return the numbers ``(n, K)`` of one map or control by their names."""
     maps = batch.maps[key] if key in batch.maps else batch.controls[key]
     edges = _on_grid(batch.controls[MapKey("control:edges", key.layer)], *maps.shape[-2:])

@@ -117,8 +117,7 @@ def evidence_entry(job: Job, tally: Tally) -> EvidenceEntry | None:
     asked = job.asked
     if asked is None:
         return None
-    sidecars = [tally.evidence[number] for number in sorted(tally.evidence)]
-    sidecars += [tally.collages] if tally.collages else []
+    sidecars = tally.measured
     failed = {image.index for images in tally.failed.values() for image in images}
     return EvidenceEntry(
         level=asked.level,
@@ -133,15 +132,16 @@ def evidence_entry(job: Job, tally: Tally) -> EvidenceEntry | None:
         doubled=tally.collages.doubled if tally.collages else None,
         regions=None if asked.regions is None else len(asked.regions),
         undefined=_undefined(sidecars),
-        cost=total_evidence([sidecar.cost for sidecar in sidecars]),
     )
 
 
-def total_evidence(costs: Iterable[EvidenceCost]) -> EvidenceCost:
-    """Add up the costs of evidence, in total and by metric."""
+def evidence_cost(tally: Tally) -> EvidenceCost | None:
+    """Return the cost of the evidence, in total and by metric; None if nothing was measured."""
+    if not tally.measured:
+        return None
     found: dict[str, engine.Cost] = {}
-    for cost in costs:
-        for metric, own in cost.metrics.items():
+    for sidecar in tally.measured:
+        for metric, own in sidecar.cost.metrics.items():
             found[metric] = found.get(metric, engine.Cost()) + engine.Cost(**asdict(own))
     return _cost(found)
 

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from camreport.errors import ResultsError
 from camreport.files import is_file, writing
-from camreport.insight.evidence import EvidenceTable, Tally, evidence_table
+from camreport.insight.evidence import (
+    CONTRAST,
+    OPPOSITE,
+    EvidenceTable,
+    Tally,
+    evidence_table,
+)
 from camreport.insight.evidence_blocks import PREDICTED
 from camreport.methods import METHODS
 from camreport.metrics import METRICS, Number
@@ -184,6 +190,7 @@ def _caption(results: Results, table: EvidenceTable, shown: Sequence[Tally]) -> 
         f"{len(results.readable):,} images, drawn with seed {entry.seed}; the other questions "
         f"rest on {rest:,} images.",
         _order(shown),
+        *_decided(shown),
         "The columns answer different questions and are not added up.",
     ]
     dagger = escaped(" ".join(said))
@@ -198,3 +205,12 @@ def _order(shown: Sequence[Tally]) -> str:
         "(dagger): not told apart from the best method of the column (the interval of the median "
         f"paired difference holds 0); columns of fewer than {MIN_ORDERED} images are in no order."
     )
+
+
+def _decided(shown: Sequence[Tally]) -> Iterator[str]:
+    """Say where class contrast is no finding."""
+    for own in shown:
+        if own.key.number == CONTRAST and own.key.row in METHODS and own.high is not None:
+            if own.high <= OPPOSITE:
+                name = METHODS[own.key.row].name
+                yield f"Class contrast of {name} is -1 by construction: two logits are opposite."

@@ -165,16 +165,11 @@ def _facts(table: EvidenceTable, words: Words) -> list[str]:
         told.append(message("evidence.fact.regions", count=entry.regions))
     if table.drawn is not None:
         told.append(message("evidence.fact.drawn", count=table.drawn))
-    cost = entry.cost
-    if cost.forwards:
-        told.append(
-            message(
-                "evidence.fact.cost",
-                forwards=cost.forwards,
-                backwards=cost.backwards,
-                seconds=cost.seconds,
-            )
-        )
+    cost = table.cost
+    if cost is not None and cost.forwards:
+        code = "changed" if cost.variants else "cost"
+        counts = {name: getattr(cost, name) for name in ("forwards", "variants", "backwards")}
+        told.append(message(f"evidence.fact.{code}", **counts))
     return [words.message(one) for one in told]
 
 

@@ -30,7 +30,8 @@ function answer(question: EvidenceQuestion, now: Open) {
   );
   if (!texts.length) return null;
   const given = isByConstruction(now.id.method, question) ? [t("evidence.given")] : [];
-  const [first, ...others] = [...texts, ...given, ...ceiling(`${key}.ceiling`, now)];
+  const [first, ...more] = texts;
+  const others = [...given, ...more, ...ceiling(`${key}.ceiling`, now)];
   return h(
     "div",
     h("dt", h("strong", bdi(numberName(key))), " ", bdi(prose().evidence.questions[key].question)),

@@ -19,12 +19,12 @@ from camreport.report.gallery import render_gallery
 from camreport.results.reader import load_results
 
 KIB = 1024
-DISK = 4096 * KIB
+DISK = 12 * 1024 * KIB
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of four megabytes, where this user may mount one."""
+    """A real file system of twelve megabytes, where this user may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)]

@@ -1,6 +1,7 @@
 """Shared fixtures: the bundled model, the demo photographs and a finished demo report."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ from camreport.models import LoadedModel, load_model
 
 hypothesis.settings.register_profile("camreport", database=None, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("camreport")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as it is of a job in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
     f"helpers.{name}"

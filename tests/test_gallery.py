@@ -48,6 +48,7 @@ VIEWS = {
     "summary": "#v=summary",
     "overview": "#v=overview&k=1&m=layer_cam&l=features.9",
     "matrix": "#v=matrix&i=2&o=70&cm=cividis",
+    "evidence": "#v=evidence&l=features.9&e=extent.gini",
     "axes": "#v=matrix&r=image&c=class&l=features.9&m=hires_cam",
     "compare": f"#v=compare&{PINS}&z=2&x=0.3&y=0.6",
     "channels": "#v=channels&i=1&k=1&co=contribution&ch=3-17-200",
@@ -264,7 +265,7 @@ def test_page_without_scripts_shows_what_stands_still(open_report: Open, report:
     best = results.images[0].top[0]
     assert page.locator(".contact .name >> nth=0").inner_text() == best.name
     assert page.locator(".contact .percent >> nth=0").inner_text() == f"{best.probability:.2f}"
-    table = page.locator("table.numbers >> nth=0")
+    table = page.locator("table.numbers", has_text="both.jpg").first
     assert table.locator("tbody tr").count() == 6
     peak = float(results.arrays(0)["layer_cam/features.3"][0].max())
     shown = table.locator("tbody tr >> nth=1").locator("td >> nth=1").inner_text()

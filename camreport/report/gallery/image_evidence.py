@@ -19,10 +19,17 @@ from camreport.results.evidence_arrays import Evidence
 from camreport.results.reader import MapRecord, Record, Results
 from camreport.results.schema import INPUT, ImageEntry, Manifest
 
-EVIDENCE_SIDE = 28
-"""Longer side, in cells, at which controls and maps of the scrambled network are shipped."""
+CONTROL_SIDE = 28
+"""Longer side, in cells, at which controls are shipped."""
+
+SCRAMBLED_SIDE = 14
+"""Longer side, in cells, at which maps of the scrambled network are shipped: there are as many of
+them as of the network's own."""
 
 Numbers = list[float | None]
+
+ByMap = dict[str, dict[str, Numbers]]
+"""By ``<row>/<layer>`` of a map, empty for numbers of the image alone, then by number."""
 
 
 def image_evidence(
@@ -37,8 +44,8 @@ def image_evidence(
         levels: to which bytes are added.
 
     Returns:
-        ``controls`` and ``scrambled``, entries of maps; ``numbers``, ``undefined`` (why some of
-        them are not there) and ``curves`` by name.
+        ``controls`` and ``scrambled``, entries of maps; ``numbers``, by map and number;
+        ``undefined``, why some of them are not there, and ``curves``, by name.
 
     Raises:
         ResultsError: the image's evidence or its photograph is missing or damaged.
@@ -99,7 +106,7 @@ def _controls(
 
 def _control_entry(control: str, layer: str, cam: NDArray[np.float32], levels: Levels) -> MapEntry:
     """Return a control's entry, and add its bytes to the levels."""
-    quantised = quantise(smaller(cam, EVIDENCE_SIDE))
+    quantised = quantise(smaller(cam, CONTROL_SIDE))
     positive = quantised.state == "positive"
     return MapEntry(
         method=control,
@@ -130,21 +137,22 @@ def _scrambled(
                 continue
             for slot, cam in enumerate(cams[0][: None if METHODS[method].per_class else 1]):
                 record = MapRecord(METHODS[method], layer, slot, targets[slot], cam)
-                yield map_entry(record, levels, EVIDENCE_SIDE)
+                yield map_entry(record, levels, SCRAMBLED_SIDE)
 
 
-def _numbers(manifest: Manifest, evidence: Evidence) -> dict[str, Numbers]:
-    """Return the numbers of an image by name, for each class explained, as far as measured.
+def _numbers(manifest: Manifest, evidence: Evidence) -> ByMap:
+    """Return the numbers of an image for each class explained, as far as measured.
 
     Of controls there are those that answer a question.
     """
-    found = {}
+    found: ByMap = {}
     for key, own in evidence.numbers.items():
         if key.row.startswith(CONTROL) and "." in key.number:
             continue
         measured = (own.reasons != Undefined.NOT_MEASURED).any()
         if measured and (not key.layer or key.layer == INPUT or _own(manifest, {key.layer: None})):
-            found[str(key)] = [_digits(value) for value in own.numbers[0].tolist()]
+            of_map = found.setdefault("/".join(filter(None, (key.row, key.layer))), {})
+            of_map[key.number] = [_digits(value) for value in own.numbers[0].tolist()]
     return found
 
 

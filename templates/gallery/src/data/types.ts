@@ -364,9 +364,9 @@ export interface MapList {
   controls: CamCell[];
   /** Maps of the network with permuted weights. */
   scrambled: CamCell[];
-  /** By "<number>/<row>/<layer>", for each rank; `effect.ceiling` and the like stand alone. */
-  numbers: Record<string, (number | null)[]>;
-  /** Why some of them are undefined, a key of the words of that. */
+  /** By "<row>/<layer>", which is empty for `effect.ceiling` and the like; then by number and rank. */
+  numbers: Record<string, Record<string, (number | null)[]>>;
+  /** Why some are undefined, a key of the words of that, by "<number>/<row>/<layer>" and rank. */
   undefined: Record<string, (string | null)[]>;
   /** By "order.morf/<row>/<layer>" and "order.lerf/…": for each rank, at equal steps from 0 to 1. */
   curves: Record<string, (number | null)[][]>;

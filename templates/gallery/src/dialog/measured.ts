@@ -42,9 +42,9 @@ function answer(question: EvidenceQuestion, now: Open) {
 
 /** A number of the map, or why it has none; null where it was not measured. */
 function textOf(key: string, { id, image }: Open) {
-  const path = `${key}/${id.method}/${id.layer}`;
-  const value = image.numbers[path]?.[id.rank];
-  const reason = image.undefined[path]?.[id.rank] ?? NOT_MEASURED;
+  const map = `${id.method}/${id.layer}`;
+  const value = image.numbers[map]?.[key]?.[id.rank];
+  const reason = image.undefined[`${key}/${map}`]?.[id.rank] ?? NOT_MEASURED;
   if (value === undefined || (value === null && reason === NOT_MEASURED)) return null;
   const words = prose().evidence.undefined[reason] ?? t("cell.undefined");
   const said = value === null ? t("measured.none", { reason: words }) : number(value);
@@ -53,8 +53,8 @@ function textOf(key: string, { id, image }: Open) {
 
 /** That a question was put to other images or classes alone; nothing where to other maps. */
 function unmeasured(key: string, coverage: EvidenceQuestion["coverage"], { id, image }: Open) {
-  const isOfSample = Object.keys(image.numbers).some((name) => name.startsWith(`${key}/`));
-  const ofOthers = `${key}/${id.method}/${id.layer}` in image.numbers;
+  const isOfSample = Object.values(image.numbers).some((ofMap) => key in ofMap);
+  const ofOthers = key in (image.numbers[`${id.method}/${id.layer}`] ?? {});
   if (coverage === "sample" && !isOfSample)
     return [t("measured.none", { reason: t("cell.outside") })];
   return ofOthers ? [t("measured.none", { reason: t("measured.class") })] : [];
@@ -62,6 +62,6 @@ function unmeasured(key: string, coverage: EvidenceQuestion["coverage"], { id, i
 
 /** What no map of the image and class can be expected to exceed. */
 function ceiling(key: string, { id, image }: Open) {
-  const value = image.numbers[key]?.[id.rank];
+  const value = image.numbers[""]?.[key]?.[id.rank];
   return typeof value === "number" ? [`${numberName(key)} ${number(value)}`] : [];
 }

@@ -324,7 +324,7 @@ def test_print_is_a_cover_sheets_of_each_image_and_an_appendix(
     pdf, sheets = on_paper(page)
     assert len(pdf) <= 5_000_000
     before = covers(sheets)
-    assert before <= 2
+    assert before <= 3  # the summary may take two, the evidence takes one
     cover = flat(" ".join(sheets[:before]))
     assert "catdog-alexnet: 3 images" in cover
     assert all(name in cover for name in FILES)

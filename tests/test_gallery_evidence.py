@@ -236,7 +236,7 @@ def test_what_is_not_told_apart_has_one_sign_and_a_sentence(
 def test_under_thirty_images_nothing_is_put_in_order(open_report: "Open", few: Path) -> None:
     page = shown(open_report, few)
     assert not [said for said in texts(page, ".evidence strong") if "≈" in said]
-    assert "With fewer than 30 images nothing is put in order" in page.inner_text("#view")
+    assert "Where n is below 30, nothing is put in order" in page.inner_text("#view")
 
 
 def test_what_was_not_measured_is_a_line_and_no_column(open_report: "Open", few: Path) -> None:

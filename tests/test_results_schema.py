@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from camreport.errors import ResultsError
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import message
 from camreport.results.costs import Cost, TotalCost
+from camreport.results.evidence import RunCost
 from camreport.results.schema import (
     ClassEntry,
     FileFacts,
@@ -100,7 +102,7 @@ MANIFEST = Manifest(
     skipped=(Skip(method="layer_cam", layer=None, reason=message("results.text", text="so")),),
     totals=Totals(images=2, failed=1, shard_length=64),
     images=(OK, FAILED),
-    cost=TOTAL,
+    cost=RunCost(**{own.name: getattr(TOTAL, own.name) for own in fields(TOTAL)}),
 )
 
 

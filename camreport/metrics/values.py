@@ -31,6 +31,8 @@ class Undefined(IntEnum):
     """Every changed copy of the image has another most probable class."""
     FIXED_WEIGHTS = 9
     """The network has no weights that can be permuted."""
+    FAILED = 10
+    """The network's own code fails with permuted weights."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ def why_no_map(output: Tensor, alone: Tensor, grid: Grid, products: bool) -> str
 
 def depends_on_company(output: Tensor, alone: Tensor) -> bool:
     """Return whether an image has another output by itself than among the probe images."""
-    scale = float(alone.detach().abs().max()) if alone.numel() else 0.0
+    sizes = alone.detach().nan_to_num(posinf=0, neginf=0).abs()
+    scale = float(sizes.max()) if sizes.numel() else 0.0
     return not torch.allclose(output[:1], alone, rtol=0, atol=1e-3 * scale, equal_nan=True)
 
 

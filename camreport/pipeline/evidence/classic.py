@@ -17,6 +17,7 @@ from camreport.pipeline.evidence.ranked import (
     image_seed,
     pixel_ranks,
     ranked_maps,
+    with_unread,
 )
 
 NOISE = 0.01
@@ -51,7 +52,8 @@ def measure_average_drop(batch: EvidenceBatch) -> Measured:
             area[one.key][place] = mask.mean()
     found = dict[str, Values]()
     for key, why in reasons.items():
-        numbers = average_drop(before[key], Values(after[key], why), area[key])
+        of_map = with_unread(why, np.stack([before[key], after[key]]))
+        numbers = average_drop(before[key], Values(after[key], of_map), area[key])
         found |= {f"{name}/{key}": values for name, values in numbers.items()}
     return Measured(found, cost=cost)
 
@@ -63,8 +65,8 @@ def measure_road(batch: EvidenceBatch) -> Measured:
         ``road`` of each map of ``ranked_maps``, ``(n, K)``.
     """
     (chosen, reasons), cost = ranked_maps(batch), Cost()
-    of_shares = {key: np.repeat(why[..., None], len(SHARES), -1) for key, why in reasons.items()}
-    curves = {key: np.stack([_unknown(why)] * 2) for key, why in of_shares.items()}
+    room = (2, *batch.targets.shape, len(SHARES))
+    curves = {key: np.full(room, np.nan, np.float32) for key in reasons}
     for image, maps in enumerate(chosen):
         if not maps:
             continue
@@ -75,10 +77,11 @@ def measure_road(batch: EvidenceBatch) -> Measured:
         found = read[1:].reshape(len(maps), 2, len(SHARES), -1)
         for one, own in zip(maps, found, strict=True):
             curves[one.key][:, image, one.slot] = own[..., one.slot]
-    values = {
-        f"road/{key}": road(Values(morf, of_shares[key]), Values(lerf, of_shares[key]))
-        for key, (morf, lerf) in curves.items()
-    }
+    values = dict[str, Values]()
+    for key, read in curves.items():
+        why = with_unread(reasons[key], np.moveaxis(read, -1, 0))
+        of_shares = np.repeat(why[..., None], len(SHARES), -1)
+        values[f"road/{key}"] = road(*(Values(curve, of_shares) for curve in read))
     return Measured(values, cost=cost)
 
 

@@ -10,6 +10,7 @@ from camreport.engine.cost import Cost
 from camreport.metrics.grids import resampled
 from camreport.metrics.learned import learned
 from camreport.metrics.values import Undefined, Values
+from camreport.network.memory import is_out_of_memory
 from camreport.network.scrambled import FixedWeightsError
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.repeated import explainer_of, maps_again
@@ -21,7 +22,7 @@ SEEDS = 3
 
 def scramble_seeds(seed: int) -> tuple[int, ...]:
     """Return the seeds of a run's scrambled networks, which name their maps in the results."""
-    return tuple(range(seed, seed + SEEDS))
+    return tuple((seed + number) % 2**63 for number in range(SEEDS))
 
 
 def measure_learned(batch: EvidenceBatch) -> Measured:
@@ -33,7 +34,8 @@ def measure_learned(batch: EvidenceBatch) -> Measured:
     Returns:
         ``learned/<row>/<layer>`` and ``learned.edges/<row>/<layer>`` ``(n, K)`` for each map and
         control; the maps of the scrambled networks, ``scrambled.<seed>/<method>/<layer>``
-        ``(n, K, h, w)``. A network without weights that can be permuted has no numbers and no maps.
+        ``(n, K, h, w)``. A network without weights that can be permuted, or that
+        fails with permuted ones, has no numbers and no maps.
     """
     explainer, cost = explainer_of(batch), Cost()
     found: dict[int, dict[MapKey, NDArray[np.float32]]] = {}
@@ -43,7 +45,11 @@ def measure_learned(batch: EvidenceBatch) -> Measured:
                 found[seed], _, passes = maps_again(explainer, batch.inputs, batch)
             cost += passes
     except FixedWeightsError:
-        return Measured(_undefined(batch))
+        return Measured(_undefined(batch, Undefined.FIXED_WEIGHTS))
+    except Exception as error:  # the model's own code may not run with such weights
+        if is_out_of_memory(error):
+            raise
+        return Measured(_undefined(batch, Undefined.FAILED), cost=cost)
     pairs = dict[MapKey, NDArray[np.float32] | None](dict.fromkeys(batch.controls))
     for key in batch.maps:
         others = [of[key] for of in found.values() if key in of]
@@ -75,7 +81,7 @@ def _on_grid(edges: NDArray[np.float32], height: int, width: int) -> NDArray[np.
     return resampled(edges.astype(np.float64), height, width).astype(np.float32)
 
 
-def _undefined(batch: EvidenceBatch) -> dict[str, Values]:
-    nothing = Values.of(np.zeros(batch.targets.shape), (Undefined.FIXED_WEIGHTS, True))
+def _undefined(batch: EvidenceBatch, reason: Undefined) -> dict[str, Values]:
+    nothing = Values.of(np.zeros(batch.targets.shape), (reason, True))
     rows = (*batch.maps, *batch.controls)
     return {f"{number}/{key}": nothing for number in ("learned", "learned.edges") for key in rows}

@@ -11,7 +11,7 @@ from camreport.engine.cost import Cost
 from camreport.engine.variants import Make
 from camreport.metrics.order import covered_counts, order
 from camreport.metrics.ranks import tied_share
-from camreport.metrics.values import Values
+from camreport.metrics.values import Undefined, Values
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.ranked import (
     Reasons,
@@ -19,6 +19,7 @@ from camreport.pipeline.evidence.ranked import (
     enlarged_maps,
     pixel_ranks,
     ranked_maps,
+    with_unread,
 )
 from camreport.results.schema import MapKey
 
@@ -104,9 +105,12 @@ def _named(
     counts: NDArray[np.int64],
 ) -> Iterator[tuple[str, Values]]:
     """Yield numbers and curves by the names of their arrays."""
-    for key, why in reasons.items():
+    for key, of_map in reasons.items():
+        why = with_unread(of_map, np.moveaxis(curves[key], -1, 0))
         of_curves = np.repeat(why[..., None], len(counts), -1)
-        morf, lerf = (Values(curve, of_curves) for curve in curves[key])
-        named = {"order.morf": morf, "order.lerf": lerf, "order.tied": Values(tied[key], why)}
+        unknown = np.float32(np.nan)
+        read = np.where(of_curves == Undefined.DEFINED, curves[key], unknown)
+        morf, lerf = (Values(curve, of_curves) for curve in read)
+        named = {"order.morf": morf, "order.lerf": lerf, "order.tied": Values(tied[key], of_map)}
         named |= order(morf, lerf, counts)
         yield from ((f"{name}/{key}", values) for name, values in named.items())

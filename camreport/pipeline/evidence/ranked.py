@@ -58,6 +58,18 @@ def ranked_maps(batch: EvidenceBatch) -> tuple[list[list[RankedMap]], Reasons]:
     return chosen, reasons
 
 
+def with_unread(reasons: NDArray[np.uint8], read: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return why numbers are undefined, with those whose probabilities are not finite.
+
+    Args:
+        reasons: of the maps, ``(n, K)``.
+        read: probabilities of changed images, ``(..., n, K)``.
+    """
+    finite = np.isfinite(read).all(tuple(range(read.ndim - 2)))
+    unread = (reasons == Undefined.DEFINED) & ~finite
+    return np.where(unread, np.uint8(Undefined.NOT_FINITE), reasons)
+
+
 def keys_with_order(keys: Iterable[MapKey], plan: Plan) -> tuple[MapKey, ...]:
     """Return the maps whose order is asked: of each row those at its last layer, and fused."""
     distinct = [name for name in plan.layers if name not in plan.duplicates]

@@ -16,7 +16,7 @@ UNTABLED = ("order.tied",)
 
 REASONS = (
     *("not_finite", "constant", "no_positive", "no_other_class", "no_region", "region_unseen"),
-    *("class_changed", "fixed_weights"),
+    *("class_changed", "fixed_weights", "failed"),
 )
 """Why a number that was measured is undefined: names of ``Undefined``."""
 

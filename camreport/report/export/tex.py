@@ -201,9 +201,12 @@ def _order(shown: Sequence[Tally]) -> str:
     """Say what stands in an order, if anything does."""
     if all(own.apart is None for own in shown):
         return f"With fewer than {MIN_ORDERED} images nothing is put in order."
+    few = f"columns of fewer than {MIN_ORDERED} images are in no order."
+    if not any(own.apart is False for own in shown):
+        return few.capitalize()
     return (
         "(dagger): not told apart from the best method of the column (the interval of the median "
-        f"paired difference holds 0); columns of fewer than {MIN_ORDERED} images are in no order."
+        f"paired difference holds 0); {few}"
     )
 
 

@@ -304,6 +304,34 @@ class Explainer:
             draft = make_draft(module, chosen_layers, options, kept)
             self.draft = checked_draft(module, draft, sample, self._limits)
 
+    @classmethod
+    def of_options(
+        cls,
+        model: nn.Module | Classifier,
+        layers: Asked,
+        options: Options,
+        *,
+        input_shape: tuple[int, ...],
+        batch_size: int | None = None,
+        limits: Limits | None = None,
+    ) -> "Explainer":
+        """Return the explainer of options that are already put together; arguments as above."""
+        return cls(
+            model,
+            layers,
+            [method.key for method in options.methods],
+            quantity=options.quantity,
+            gamma=options.gamma,
+            stages=options.stages,
+            smooth=options.smooth,
+            seed=options.seed,
+            output=options.output,
+            activation=options.activation,
+            input_shape=input_shape,
+            batch_size=batch_size,
+            limits=limits,
+        )
+
     def __enter__(self) -> Self:
         if not self._depth:
             self._entered.enter_context(preserved(self._module))
@@ -335,18 +363,11 @@ class Explainer:
             LayerError, MethodError, ModelError, MemoryLimitError: as for a new one; and whatever
                 the model's own code raises about images of this size.
         """
-        options, scale = self.draft.options, height * width / prod(self._shape[-2:])
-        return Explainer(
+        scale, plan = height * width / prod(self._shape[-2:]), self.plan
+        return Explainer.of_options(
             self._module,
             self.draft.layers,
-            [method.key for method in options.methods],
-            quantity=options.quantity,
-            gamma=options.gamma,
-            stages=options.stages,
-            smooth=options.smooth,
-            seed=options.seed,
-            output=self.plan.output,
-            activation=self.plan.activation,
+            replace(self.draft.options, output=plan.output, activation=plan.activation),
             input_shape=(self._shape[0], height, width),
             batch_size=self._asked_size and max(1, int(self._asked_size / scale)),
             limits=self._limits,

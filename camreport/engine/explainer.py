@@ -33,7 +33,7 @@ from camreport.network.address import Layer
 from camreport.network.checks import check_module
 from camreport.network.choose import choose_layers, nearest_layers
 from camreport.network.memory import BatchTooLarge, is_out_of_memory
-from camreport.network.scrambled import scrambled
+from camreport.network.scrambled import Copies, scrambled
 from camreport.network.state import (
     device_of,
     full_precision,
@@ -297,6 +297,7 @@ class Explainer:
         self._sizes = BatchPlanner(batch_size or self._limits.first_batch)
         self._plan: Plan | None = None
         self._entered, self._depth = ExitStack(), 0
+        self._copies = Copies()
         sample = self._sample()
         with preserved(module):
             chosen_layers = _resolved(module, layers, sample, output)
@@ -341,6 +342,7 @@ class Explainer:
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if not self._depth:
+            self._copies = Copies()
             self._entered.close()
 
     def only(self, methods: Sequence[Method]) -> "Explainer":
@@ -377,13 +379,15 @@ class Explainer:
     def scrambled(self, seed: int) -> Iterator[None]:
         """Permute every weight tensor within itself until the block ends; see ``scrambled``.
 
+        In a block of the explainer's own the permuted copies are kept until that one ends.
+
         Args:
             seed: random seed of the permutations.
 
         Raises:
             FixedWeightsError: the network has no weights that can be permuted.
         """
-        with self, scrambled(self._module, seed):
+        with self, scrambled(self._module, seed, self._copies):
             yield
 
     @property

@@ -33,7 +33,7 @@ def photos(tmp_path: Path) -> list[InputFile]:
     (folder / "sub").mkdir(parents=True)
     for name in ("a.jpg", "b.jpg", "sub/c.jpg"):
         Image.new("RGB", (40, 30), "grey").save(folder / name)
-    return [InputFile(folder / name, name) for name in ("a.jpg", "b.jpg", "sub/c.jpg")]
+    return [InputFile(str(folder / name), name) for name in ("a.jpg", "b.jpg", "sub/c.jpg")]
 
 
 def coco(*annotations: dict[str, object], **image: object) -> str:
@@ -227,7 +227,9 @@ def test_masks_beside_the_photographs_are_no_inputs(tmp_path, photos) -> None:
     folder = tmp_path / "photos"
     for name in ("a_mask.png", "z_mask.png", "odd.png"):
         write_mask(folder / name)
-    beside = [InputFile(folder / name, name) for name in ("a_mask.png", "z_mask.png", "odd.png")]
+    beside = [
+        InputFile(str(folder / name), name) for name in ("a_mask.png", "z_mask.png", "odd.png")
+    ]
     kept = without_masks([*photos, *beside], folder)
     assert [file.name for file in kept] == ["a.jpg", "b.jpg", "sub/c.jpg", "z_mask.png", "odd.png"]
     assert without_masks([*photos, *beside], None) == (*photos, *beside)
@@ -356,7 +358,7 @@ def test_a_folder_without_regions_names_what_is_in_it(tmp_path, photos) -> None:
 def test_coordinates_are_those_of_the_upright_photograph(tmp_path, photos) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    Image.new("RGB", (40, 30)).save(photos[0].path, exif=exif)
+    Image.new("RGB", (40, 30)).save(photos[0].uri, exif=exif)
     path = written("boxes.csv", "a.jpg,10,30,20,40\n")(tmp_path)
     assert (found := find_regions(path, photos)[0]).outlines[0][0].box == Box(10, 30, 20, 40)
     assert (found.width, found.height) == (30, 40)

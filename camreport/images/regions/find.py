@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import ClassError, InputError, suggestion
-from camreport.images.inputs import InputFile, printable, read_file
+from camreport.images.inputs import InputFile, printable, read_file, read_input
 from camreport.images.labels import LabelMap, meant_classes
 from camreport.images.pixels import open_image
 from camreport.images.preprocessing import Box, Preprocessing
@@ -96,7 +96,7 @@ def find_regions(
         )
     found = {}
     for index, own in sorted(by_input.items()):
-        size = _upright_size(files[index].path)
+        size = _upright_size(files[index])
         outlines = _outlines(own, files[index].name, size, faults) if size else ()
         if size and outlines:
             found[index] = FoundRegions(*size, outlines)
@@ -299,10 +299,10 @@ def _mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     return np.asarray((colours > 0).any(2))
 
 
-def _upright_size(path: Path) -> tuple[int, int] | None:
+def _upright_size(file: InputFile) -> tuple[int, int] | None:
     """Return width and height of an upright photograph; None if it cannot be read."""
     try:
-        opened = open_image(read_file(path))
+        opened = open_image(read_input(file))
     except (OSError, InputError, MemoryError):
         return None
     width, height = opened.image.size

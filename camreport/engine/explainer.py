@@ -30,6 +30,7 @@ from camreport.messages import Message, message
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
 from camreport.methods.fusion import fuse
 from camreport.network.address import Layer
+from camreport.network.blame import raised_by
 from camreport.network.checks import check_module
 from camreport.network.choose import choose_layers, nearest_layers
 from camreport.network.memory import BatchTooLarge, is_out_of_memory
@@ -508,6 +509,12 @@ class Explainer:
                 raise
             raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
         return logits, cost + Cost(seconds=time.perf_counter() - started)
+
+    def is_fault_of_model(self, error: Exception) -> bool:
+        """Return whether the model's own code raised an exception, or returned what is no use."""
+        if is_out_of_memory(error) or isinstance(error, MemoryLimitError):
+            return False
+        return isinstance(error, ModelError | LayerError) or raised_by(self._module, error)
 
     @property
     def device(self) -> torch.device:

@@ -17,7 +17,7 @@ from PIL import Image
 from camreport.images.preprocessing import Preprocessing
 from camreport.insight.cache import keep_numbers
 from camreport.messages import message
-from camreport.report.gallery import folder, render_gallery
+from camreport.report.gallery import DEFAULT_LIMITS, folder, render_gallery
 from camreport.report.gallery.records import Detail, ImageRecord, image_record
 from camreport.results.costs import Cost, TotalCost
 from camreport.results.reader import Results, load_results, softmax
@@ -127,7 +127,7 @@ def render_folder(out: Path) -> Path:
         own = records[image.row]
         return replace(own, data={**own.data, "index": image.index, "file": image.file})
 
-    def thumbnail(target: Path, number: int, photo: bytes) -> None:
+    def thumbnail(target: Path, number: int, photo: Image.Image) -> None:
         if number < IN_SHARD:
             return write_thumbnail(target, number, photo)
         own, like = (f"{place:05d}" for place in (number, number % IN_SHARD))
@@ -142,7 +142,7 @@ def render_folder(out: Path) -> Path:
         mock.patch.object(folder, "image_record", record),
         mock.patch.object(folder, "_write_thumbnail", thumbnail),
     ):
-        return render_gallery(out, layout="folder")
+        return render_gallery(out, layout="folder", limits=replace(DEFAULT_LIMITS, pooled=10**6))
 
 
 def _write_numbers(out: Path, count: int) -> None:

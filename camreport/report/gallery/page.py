@@ -25,7 +25,10 @@ from camreport.results.layer_names import layer_names
 from camreport.results.reader import Record, Results
 from camreport.results.schema import Manifest
 
-MANY_DETAIL = Detail(photo_side=224, map_side=28, deflated=True)
+THUMBNAIL_SIDE = 96
+"""Longer side of the overview's photographs, in pixels."""
+
+MANY_DETAIL = Detail(photo_side=224, map_side=28, deflated=True, picture_side=THUMBNAIL_SIDE)
 """Detail of each image in a report of very many images."""
 
 
@@ -47,6 +50,8 @@ class Limits:
         chunk: images in a folder's file of all their maps.
         overview: images in a folder's file of what the overview needs.
         printed: images of a folder's report that are printed together.
+        pooled: images beyond which several processes render them: fewer are done before further
+            processes have started.
     """
 
     single_bytes: int = 15 * 1024 * 1024
@@ -56,6 +61,7 @@ class Limits:
     chunk: int = 25
     overview: int = 500
     printed: int = 200
+    pooled: int = 500
 
 
 DEFAULT_LIMITS = Limits()
@@ -82,6 +88,11 @@ class RunTotals:
     coinciding: set[Pair] | None = None
     opposite: bool | None = None
 
+    @property
+    def images(self) -> int:
+        """How many images these are."""
+        return len(self.true)
+
     def add(self, image: ImageRecord) -> None:
         """Add the values of one image."""
         self.targets.add(image.targets)
@@ -93,6 +104,17 @@ class RunTotals:
         self.opposite = self.opposite is not False and _are_opposite(image.logits)
         pairs = candidates(image.maps) if self.coinciding is None else self.coinciding
         self.coinciding = coinciding(image.maps, pairs)
+
+    def join(self, later: Self) -> None:
+        """Add the values of the images after those of these totals."""
+        self.targets |= later.targets
+        self.true += later.true
+        for method, peak in later.peaks.items():
+            self.peaks[method] = max(peak, self.peaks.get(method, 0.0))
+        first = self.duplicates is None
+        for name in ("duplicates", "coinciding", "opposite"):
+            own, its = getattr(self, name), getattr(later, name)
+            setattr(self, name, its if first else own & its)
 
     @property
     def true_slots(self) -> list[int | None]:

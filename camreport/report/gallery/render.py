@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -11,16 +12,17 @@ from markupsafe import Markup
 from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, writing
 from camreport.images.loading import PHOTO_SIDE
-from camreport.messages.progress import Progress
+from camreport.messages.progress import Progress, silent
 from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
+    TILE_SIDE,
     FallbackImage,
     fallback_evidence,
     fallback_image,
     fallback_summary,
 )
 from camreport.report.gallery.folder import is_folder, write_folder
-from camreport.report.gallery.language import Words, check_language, language_of, words_of
+from camreport.report.gallery.language import check_language, language_of, words_of
 from camreport.report.gallery.page import (
     DEFAULT_LIMITS,
     Limits,
@@ -28,6 +30,7 @@ from camreport.report.gallery.page import (
     RunTotals,
     report_data,
 )
+from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, image_record
 from camreport.report.gallery.template import digest, embedded, page_template, script, style
@@ -92,21 +95,28 @@ def render_gallery(
     remove_leftovers(report.parent, report.parent)
     reported = 0.0
 
-    def advance(done: float) -> None:
-        nonlocal reported
-        progress(max(0.0, done - reported))  # what was begun as one file is not counted twice
-        reported = max(reported, done)
+    def counted() -> Progress:
+        """Return what is told of one attempt: what the one before has done counts once."""
+        done = 0.0
+
+        def advance(count: float) -> None:
+            nonlocal done, reported
+            done += count
+            progress(max(0.0, done - reported))
+            reported = max(reported, done)
+
+        return advance
 
     if layout != "folder":
         try:
             most = None if layout == "single" else limits.single_bytes
-            _write_single(results, report, language, limits, most, advance)
+            _write_single(results, report, language, limits, most, counted())
         except _TooLarge:
             pass
         else:
             remove_tree(report.with_name(DATA))
             return report
-    write_folder(results, report, language, limits, advance)
+    write_folder(results, report, language, limits, counted())
     return report
 
 
@@ -129,7 +139,7 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
         )
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, REPORT)
-        _write_single(results, page, language_of(report), limits, None, lambda done: None)
+        _write_single(results, page, language_of(report), limits, None, silent)
         yield page
 
 
@@ -146,7 +156,7 @@ def _write_single(
     language: str,
     limits: Limits,
     most: int | None,
-    advance: Progress,
+    progress: Progress,
 ) -> None:
     """Write everything into one file, image by image.
 
@@ -170,7 +180,7 @@ def _write_single(
         style=Markup(sheet),
         start=Markup(_START),
         script=Markup(code),
-        images=_images(results, words, totals, advance),
+        images=_images(results, language, limits, totals, progress),
         more=0,
         report=lambda: embedded(report_data(measured, language, totals, limits, folder=False)),
     )
@@ -182,12 +192,31 @@ def _write_single(
 
 
 def _images(
-    results: Results, words: Words, totals: RunTotals, advance: Progress
+    results: Results, language: str, limits: Limits, totals: RunTotals, progress: Progress
 ) -> Iterator[tuple[FallbackImage, Markup]]:
     """Yield every image as the contact sheet and as the page's script take it; add to totals."""
-    for done, entry in enumerate(results.readable, start=1):
-        image = image_record(results, entry, Detail(PHOTO_SIDE, None, deflated=False))
+    make = partial(single_part, language)
+    for own, images in made_in_parts(results, results.readable, make, limits, progress):
+        totals.join(own)
+        yield from images
+
+
+def single_part(
+    language: str, results: Results, part: Part, progress: Progress
+) -> tuple[RunTotals, list[tuple[FallbackImage, Markup]]]:
+    """Return the totals of some images, and each as the contact sheet and the script take it.
+
+    Args:
+        language: of the contact sheet.
+        results: of the run.
+        part: the images.
+        progress: called with the number of images that are newly done.
+    """
+    totals, words, made = RunTotals(), words_of(language), list[tuple[FallbackImage, Markup]]()
+    for entry in part.images:
+        image = image_record(results, entry, Detail(PHOTO_SIDE, None, False, TILE_SIDE))
         totals.add(image)
-        shown = fallback_image(results, entry, words, lambda jpeg, _: data_uri(jpeg))
-        yield shown, embedded(image.data)
-        advance(done)
+        shown = fallback_image(results, entry, image, words, lambda jpeg, _: data_uri(jpeg))
+        made.append((shown, embedded(image.data)))
+        progress(1)
+    return totals, made

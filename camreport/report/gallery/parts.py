@@ -106,7 +106,7 @@ def _made_by_processes(
     try:
         while True:
             for part in islice(parts, processes + 1 - len(waiting)):
-                with _without_main():
+                with _starting():
                     waiting.append((part, pool.submit(_make, make, part)))
             if not waiting:
                 return
@@ -124,14 +124,21 @@ def _made_by_processes(
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
-    """Hide the main module while a process starts, which would import, and so run, it again."""
-    main = sys.modules["__main__"]
+def _starting() -> Iterator[None]:
+    """Keep Ctrl-C and the main module from processes that start in the block.
+
+    They would import, and so run, a user's script again. A signal that comes meanwhile is answered
+    after the block.
+    """
+    main, blocks = sys.modules["__main__"], hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocks else set()
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        if blocks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _open: list[Results] = []

@@ -280,6 +280,54 @@ def test_explainer_computes_the_maps_of_the_network_with_permuted_weights():
     assert_close(again.maps, explain(net, images, ["0", "3"], methods, targets).maps)
 
 
+@pytest.mark.parametrize(("kept", "made"), [(3, 3), (2, 3 + 2 + 2), (0, 9)])
+def test_an_entered_explainer_permutes_each_tensor_once_per_seed_as_far_as_memory_is_granted(
+    monkeypatch, kept, made
+):
+    net, calls, found = toy_net(), [], []
+    size = sum(weight.nbytes for weight in net.parameters())
+    tensors = len([*net.parameters()])
+    monkeypatch.setattr(module_under_test, "MAX_KEPT", kept * size)
+
+    def counted(*given: object) -> None:
+        calls.append(given)
+        permute(*given)
+
+    monkeypatch.setattr(module_under_test, "permute", counted)
+    with Explainer(net, ["0"], ["grad_cam"], input_shape=(3, 12, 12)) as explainer:
+        for _batch in range(3):
+            for seed in (5, 6, 7):
+                with explainer.scrambled(seed):
+                    found.append(values_of(net))
+    assert len(calls) == made * tensors
+    assert_close(found[:3] * 2, found[3:], rtol=0, atol=0)
+    with scrambled(net, 6):
+        assert_close(values_of(net), found[1], rtol=0, atol=0)
+
+
+def test_weights_that_change_between_two_blocks_of_an_explainer_are_permuted_anew():
+    net = toy_net()
+    explainer = Explainer(net, ["0"], ["grad_cam"], input_shape=(3, 12, 12))
+    for _block in range(2):
+        with explainer, explainer.scrambled(5):
+            found = values_of(net)["0.weight"]
+        assert torch.equal(found.flatten().sort().values, net[0].weight.flatten().sort().values)
+        net[0].weight.data.mul_(2)
+
+
+def test_the_number_of_threads_changes_no_permutation():
+    before, values, found = torch.get_num_threads(), np.arange(40_000), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(np.full_like(values, -1))
+            permute(values, found[-1], np.random.default_rng(0))
+    finally:
+        torch.set_num_threads(before)
+    assert (np.sort(found[0]) == values).all()
+    assert (found[0] == found[1]).all()
+
+
 # Interruptions
 
 

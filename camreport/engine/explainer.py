@@ -33,7 +33,7 @@ from camreport.network.address import Layer
 from camreport.network.checks import check_module
 from camreport.network.choose import choose_layers, nearest_layers
 from camreport.network.memory import BatchTooLarge, is_out_of_memory
-from camreport.network.scrambled import scrambled
+from camreport.network.scrambled import Copies, scrambled
 from camreport.network.state import (
     device_of,
     full_precision,
@@ -297,12 +297,41 @@ class Explainer:
         self._sizes = BatchPlanner(batch_size or self._limits.first_batch)
         self._plan: Plan | None = None
         self._entered, self._depth = ExitStack(), 0
+        self._copies = Copies()
         sample = self._sample()
         with preserved(module):
             chosen_layers = _resolved(module, layers, sample, output)
             kept = {} if channels is None else _resolved(module, channels, sample, output)
             draft = make_draft(module, chosen_layers, options, kept)
             self.draft = checked_draft(module, draft, sample, self._limits)
+
+    @classmethod
+    def of_options(
+        cls,
+        model: nn.Module | Classifier,
+        layers: Asked,
+        options: Options,
+        *,
+        input_shape: tuple[int, ...],
+        batch_size: int | None = None,
+        limits: Limits | None = None,
+    ) -> "Explainer":
+        """Return the explainer of options that are already put together; arguments as above."""
+        return cls(
+            model,
+            layers,
+            [method.key for method in options.methods],
+            quantity=options.quantity,
+            gamma=options.gamma,
+            stages=options.stages,
+            smooth=options.smooth,
+            seed=options.seed,
+            output=options.output,
+            activation=options.activation,
+            input_shape=input_shape,
+            batch_size=batch_size,
+            limits=limits,
+        )
 
     def __enter__(self) -> Self:
         if not self._depth:
@@ -313,6 +342,7 @@ class Explainer:
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if not self._depth:
+            self._copies = Copies()
             self._entered.close()
 
     def only(self, methods: Sequence[Method]) -> "Explainer":
@@ -335,18 +365,11 @@ class Explainer:
             LayerError, MethodError, ModelError, MemoryLimitError: as for a new one; and whatever
                 the model's own code raises about images of this size.
         """
-        options, scale = self.draft.options, height * width / prod(self._shape[-2:])
-        return Explainer(
+        scale, plan = height * width / prod(self._shape[-2:]), self.plan
+        return Explainer.of_options(
             self._module,
             self.draft.layers,
-            [method.key for method in options.methods],
-            quantity=options.quantity,
-            gamma=options.gamma,
-            stages=options.stages,
-            smooth=options.smooth,
-            seed=options.seed,
-            output=self.plan.output,
-            activation=self.plan.activation,
+            replace(self.draft.options, output=plan.output, activation=plan.activation),
             input_shape=(self._shape[0], height, width),
             batch_size=self._asked_size and max(1, int(self._asked_size / scale)),
             limits=self._limits,
@@ -356,13 +379,15 @@ class Explainer:
     def scrambled(self, seed: int) -> Iterator[None]:
         """Permute every weight tensor within itself until the block ends; see ``scrambled``.
 
+        In a block of the explainer's own the permuted copies are kept until that one ends.
+
         Args:
             seed: random seed of the permutations.
 
         Raises:
             FixedWeightsError: the network has no weights that can be permuted.
         """
-        with self, scrambled(self._module, seed):
+        with self, scrambled(self._module, seed, self._copies):
             yield
 
     @property

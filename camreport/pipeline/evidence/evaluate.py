@@ -98,7 +98,9 @@ def evaluate(
     keys = tuple(metric.key for metric in _measurable(metrics))
     preprocessing, notes = _preprocessing(model, images)
     gathered = Gathered(tuple(explanation.targets.shape))
-    with _explainer(model, images, explanation) as explainer:
+    with Explainer.of_options(
+        model, explanation.layers, explanation.options, input_shape=tuple(images.shape[1:])
+    ) as explainer:
         for start in range(0, len(images), explainer.batch_size):
             rows = np.arange(start, min(start + explainer.batch_size, len(images)))
             batch = _batch(explainer, images, explanation, rows, preprocessing, seed)
@@ -134,27 +136,6 @@ def _preprocessing(
         sides = (int(images.shape[-2]), int(images.shape[-1]))
         return Preprocessing(size=sides), (message("models.preprocessing_unknown"),)
     return model.preprocessing, ()
-
-
-def _explainer(
-    model: nn.Module | Classifier, images: Tensor, explanation: Explanation
-) -> Explainer:
-    """Return an explainer that computes the explanation's maps again."""
-    options = explanation.options
-    explainer = Explainer(
-        model,
-        explanation.layers,
-        [method.key for method in options.methods],
-        quantity=options.quantity,
-        gamma=options.gamma,
-        stages=options.stages,
-        smooth=options.smooth,
-        seed=options.seed,
-        output=options.output,
-        activation=options.activation,
-        input_shape=tuple(images.shape[1:]),
-    )
-    return explainer.only(options.methods)
 
 
 def _batch(

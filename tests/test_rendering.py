@@ -83,7 +83,7 @@ def test_thumbnails_are_decoded_at_a_fraction_of_their_photographs(
     assert {max(size) for size in decoded} == {112}, "the least power of two above 96"
 
 
-def test_a_run_decodes_each_photograph_once_besides_its_probe(
+def test_a_run_decodes_each_photograph_once_besides_its_first_for_the_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decodes: list[tuple[int, int]] = []
@@ -95,7 +95,8 @@ def test_a_run_decodes_each_photograph_once_besides_its_probe(
 
     monkeypatch.setattr("camreport.images.loading.decode_opened", counted)
     camreport.run(INPUTS, tmp_path / "out", layers=["12"], methods=["grad_cam"], evidence="off")
-    assert len(decodes) == 3 + 1
+    assert decodes.count((574, 434)) == 1, "the last of the three"
+    assert len(decodes) <= 3 + 2
 
 
 @pytest.mark.usefixtures("two_cores")

@@ -34,6 +34,7 @@ from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked
 from camreport.methods import METHODS, Method
 from camreport.results.evidence import COLLAGES, evidence_name
 from camreport.results.evidence_arrays import Collages, Evidence, read_collages, read_evidence
+from camreport.results.outline import Described, outlines
 from camreport.results.schema import (
     CHANNEL_WEIGHTS,
     FEATURE_MAPS,
@@ -175,8 +176,31 @@ class Results:
 
     @cached_property
     def readable(self) -> Sequence[ImageEntry]:
-        """The images that were explained."""
-        return [image for image in self.images if image.readable]
+        """The images that were explained; in large runs, each is read when it is needed."""
+        if self.manifest.images:
+            return [image for image in self.images if image.readable]
+        return _Readable(self.images, self.outlines)
+
+    @property
+    def count(self) -> int:
+        """How many images were explained."""
+        return self.manifest.totals.images - self.manifest.totals.failed
+
+    @property
+    def outlines(self) -> Sequence[Described]:
+        """What predictions and summaries need of each readable image, all in memory."""
+        return self._read[0]
+
+    @property
+    def failed(self) -> Sequence[ImageEntry]:
+        """The images that could not be read."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Sequence[Described], Sequence[ImageEntry]]:
+        if self.manifest.images:
+            return self.readable, [one for one in self.images if not one.readable]
+        return outlines(self.images, self.manifest.class_names)
 
     def maps(self, index: int) -> Iterator[MapRecord]:
         """Yield an image's maps, array by array; class-agnostic maps are yielded once.
@@ -377,6 +401,26 @@ class _SidecarImages(Sequence[ImageEntry]):
         if self._last[0] != shard:
             self._last = shard, read_sidecar(self.path, self.manifest, shard).images
         return self._last[1][row]
+
+
+@dataclass
+class _Readable(Sequence[ImageEntry]):
+    """The entries of the readable images among all, by their outlines."""
+
+    images: Sequence[ImageEntry]
+    outlines: Sequence[Described]
+
+    def __len__(self) -> int:
+        return len(self.outlines)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageEntry]: ...
+    def __getitem__(self, index: int | slice) -> ImageEntry | Sequence[ImageEntry]:
+        if isinstance(index, slice):
+            return [self.images[one.index] for one in self.outlines[index]]
+        return self.images[self.outlines[index].index]
 
 
 def read_sidecar(folder: Path, manifest: Manifest, shard: int) -> Sidecar:

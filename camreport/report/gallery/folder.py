@@ -34,6 +34,7 @@ from camreport.report.gallery.page import (
     Limits,
     Measured,
     RunTotals,
+    Shown,
     overview_entry,
     report_data,
 )
@@ -71,12 +72,18 @@ def is_folder(report: Path) -> bool:
 
 
 def write_folder(
-    results: Results, report: Path, language: str, limits: Limits, progress: Progress
+    measured: Measured,
+    shown: Shown,
+    report: Path,
+    language: str,
+    limits: Limits,
+    progress: Progress,
 ) -> None:
     """Write the folder of data, and then the page.
 
     Args:
-        results: of the run.
+        measured: over all maps of the run.
+        shown: the images that the report shows.
         report: path of the page.
         language: that it opens in.
         limits: of the report.
@@ -90,7 +97,7 @@ def write_folder(
         with files.reported(folder):
             folder.mkdir()  # which takes no folder, or link to one, that is there
             (folder / files.MARKER).touch()
-            page = _write_data(results, folder, language, limits, progress)
+            page = _write_data(measured, shown, folder, language, limits, progress)
             with files.writing(report, report.parent) as file:
                 file.write(page.encode())
                 with files.reported(report.with_name(DATA)):
@@ -113,20 +120,25 @@ def _exchange(data: Path, new: Path) -> None:
 
 
 def _write_data(
-    results: Results, folder: Path, language: str, limits: Limits, progress: Progress
+    measured: Measured,
+    shown: Shown,
+    folder: Path,
+    language: str,
+    limits: Limits,
+    progress: Progress,
 ) -> str:
     """Write all data and return the page."""
-    many = len(results.readable) > limits.many
+    results, many = measured.results, len(shown.images) > limits.many
     detail = limits.many_detail if many else Detail(PHOTO_SIDE, None, True, THUMBNAIL_SIDE)
     reduced_detail = ["maps.many"] if many else []
     (folder / "tiles").mkdir()
     make = partial(folder_part, folder, language, limits, detail)
-    totals, shown = _write_images(results, results.readable, folder, make, limits, progress)
+    totals, sheet = _write_images(results, shown.images, folder, make, limits, progress)
     words = words_of(language)
     repeats = totals.repeats(shown_methods(results.manifest))
-    measured = Measured.of(results).without(repeats)
+    measured = measured.without(repeats)
     data = report_data(
-        measured, language, totals, limits, folder=True, reduced_detail=reduced_detail
+        measured, shown, language, totals, limits, folder=True, reduced_detail=reduced_detail
     )
     _write_chunk(folder, "report", data)
     (folder / "camreport.js").write_text(script(), encoding="utf-8", newline="\n")
@@ -135,12 +147,12 @@ def _write_data(
         folder=True,
         language=language,
         words=words,
-        prose=prose(results, words, reduced_detail, repeats),
-        summary=fallback_summary(results, measured.summary(), words),
+        prose=prose(results, len(shown.images), words, reduced_detail, repeats),
+        summary=fallback_summary(results, shown.within(measured.summary()), words),
         evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=_POLICY,
-        images=[(image, Markup()) for image in shown],
-        more=len(results.readable) - len(shown),
+        images=[(image, Markup()) for image in sheet],
+        more=len(shown.images) - len(sheet),
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.engine import cost as engine
-from camreport.engine.explainer import Explainer, Explanation
+from camreport.engine.explainer import Explainer
+from camreport.engine.explanation import Explanation
 from camreport.engine.inputs import model_inputs
 from camreport.images.inputs import InputFile
 from camreport.images.loading import FailedInput, LoadedImage

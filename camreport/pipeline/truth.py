@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from camreport.engine.explainer import Explainer, Explanation
+from camreport.engine.explainer import Explainer
+from camreport.engine.explanation import Explanation
 from camreport.engine.inputs import model_inputs
 from camreport.errors import InputError
 from camreport.images.inputs import InputFile

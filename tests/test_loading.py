@@ -104,7 +104,7 @@ def inputs_of(*contents: bytes, folder: Path) -> list[InputFile]:
     """Write files and return them as inputs."""
     for index, content in enumerate(contents):
         (folder / f"{index}.png").write_bytes(content)
-    return [InputFile(folder / f"{i}.png", f"{i}.png") for i in range(len(contents))]
+    return [InputFile(str(folder / f"{i}.png"), f"{i}.png") for i in range(len(contents))]
 
 
 def test_threads_decode_no_more_pixels_together_than_the_limit(
@@ -163,7 +163,7 @@ def test_inputs_are_loaded_ahead_as_far_as_the_limits_allow(
 
 def test_one_bad_image_never_costs_the_others(tmp_path: Path) -> None:
     files = inputs_of(PNG, b"", PNG[:500], PNG, folder=tmp_path)
-    files.append(InputFile(tmp_path, "folder"))
+    files.append(InputFile(str(tmp_path), "folder"))
     loaded = dict(decode_ahead(files, [4, 2, 0, 1, 3], Preprocessing((8, 8))))
     assert list(loaded) == [4, 2, 0, 1, 3]
     assert {i for i, one in loaded.items() if isinstance(one, LoadedImage)} == {0, 3}
@@ -187,7 +187,7 @@ def test_too_little_memory_is_no_damage_and_may_pass(
 
 def test_a_failure_says_whether_it_may_pass(tmp_path: Path) -> None:
     (tmp_path / "half.png").write_bytes(PNG[:500])
-    files = [InputFile(tmp_path / name, name) for name in ("half.png", "lost.png")]
+    files = [InputFile(str(tmp_path / name), name) for name in ("half.png", "lost.png")]
     half, lost = (failure for _, failure in decode_ahead(files, [0, 1], Preprocessing()))
     assert isinstance(half, FailedInput)
     assert isinstance(lost, FailedInput)

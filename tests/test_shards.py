@@ -15,8 +15,8 @@ from helpers.runs import BY_TWO, npz_of, run, shards_of, tiny, write_images
 import camreport
 from camreport.errors import OutputError
 from camreport.files import create
-from camreport.images.inputs import find_images
 from camreport.images.loading import decode_ahead
+from camreport.images.search import find_images
 from camreport.methods import resolve_methods
 from camreport.models import LoadedModel, load_model
 from camreport.pipeline import missing

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import InputError
-from camreport.images.inputs import MAX_FILE_BYTES, InputFile, read_file
+from camreport.images.inputs import MAX_FILE_BYTES, InputFile, read_input
 from camreport.images.pixels import MAX_PIXELS, decode_opened, jpeg_bytes, open_image
 from camreport.images.preprocessing import Preprocessing
 from camreport.images.shared_limit import SharedLimit
@@ -123,7 +122,7 @@ def decode_ahead(
     pool = ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1))
     try:
         for index in todo:
-            waiting.append((index, pool.submit(_load, files[index].path, preprocessing, *shared)))
+            waiting.append((index, pool.submit(_load, files[index], preprocessing, *shared)))
             while len(waiting) > ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -163,13 +162,13 @@ def load_image(
 
 
 def _load(
-    path: Path, preprocessing: Preprocessing, file_bytes: SharedLimit, pixels: SharedLimit
+    file: InputFile, preprocessing: Preprocessing, file_bytes: SharedLimit, pixels: SharedLimit
 ) -> LoadedImage | FailedInput:
     """Return a photograph, or why it cannot be read: no file stops the others."""
     data = None
     try:
-        with file_bytes.hold(path.stat().st_size):
-            data = read_file(path)
+        with file_bytes.hold(file.bytes):
+            data = read_input(file)
             return load_image(data, preprocessing, pixels)
     except InputError as error:
         reason, transient = error.args[0], False

@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from camreport.images.inputs import InputFile
+from camreport.images.inputs import Facts, InputFile
 from camreport.insight.cache import to_arrays
 from camreport.insight.numbers import measure
 from camreport.methods import Method
 from camreport.models import LoadedModel
 from camreport.network.state import device_of
 from camreport.pipeline.evidence.choice import Asked, asked_of
-from camreport.pipeline.fingerprint import file_facts, inputs_digest
+from camreport.pipeline.fingerprint import inputs_digest
 from camreport.pipeline.records import Describer, class_entries, device_name
 from camreport.pipeline.run_plan import Record, Request, RunPlan, ShardLimits
 from camreport.pipeline.shard import Shard, in_order
-from camreport.results.schema import SCHEMA, FileFacts, ImageEntry, Sidecar, methods_with_maps
+from camreport.results.schema import SCHEMA, ImageEntry, Sidecar, methods_with_maps
 from camreport.results.shards import Arrays
 from camreport.results.writer import Marker, ResultsWriter
 
@@ -30,7 +30,7 @@ class Job:
         request: what to compute.
         asked: what to measure of the maps; None for nothing.
         files: the inputs.
-        facts: size and times of change of the input files, taken before any file is read.
+        facts: size and version of the input files, taken before any file is read.
         writer: the writer of the results folder.
         describe: adds labels and class names to a shard's sidecar.
     """
@@ -40,7 +40,7 @@ class Job:
     request: Request
     asked: Asked | None
     files: Sequence[InputFile]
-    facts: Sequence[FileFacts | None]
+    facts: Sequence[Facts | None]
     writer: ResultsWriter
     describe: Describer
 
@@ -132,6 +132,6 @@ def make_job(
     )
     overwrite = request.settings.overwrite
     writer = ResultsWriter(out, marker, describe, overwrite, limits.discarded_shards)
-    facts = [file_facts(file.path) for file in files]
+    facts = [file.facts for file in files]
     asked = asked_of(request, len(files))
     return Job(plan, model, request, asked, files, facts, writer, describe)

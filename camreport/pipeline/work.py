@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from camreport.errors import InputError, ResultsError
-from camreport.images.inputs import InputFile, read_file
+from camreport.images.inputs import Facts, InputFile, read_input
 from camreport.images.loading import FailedInput, decode_ahead
 from camreport.methods import Method
 from camreport.pipeline.evidence.choice import choose_of
@@ -15,7 +15,7 @@ from camreport.pipeline.job import Job
 from camreport.pipeline.run_plan import first_readable
 from camreport.pipeline.truth import unexplained
 from camreport.results.evidence import COLLAGES, EvidenceSidecar, evidence_name
-from camreport.results.schema import FileFacts, ImageEntry, Sidecar, TrueImage, TrueSidecar
+from camreport.results.schema import ImageEntry, Sidecar, TrueImage, TrueSidecar
 from camreport.results.shards import true_name
 from camreport.results.writer import Finished
 
@@ -204,7 +204,7 @@ def _is_current(job: Job, number: int, sidecar: Sidecar) -> bool:
 
 
 def _is_unchanged(
-    file: InputFile, now: FileFacts | None, image: ImageEntry, before: FileFacts | None
+    file: InputFile, now: Facts | None, image: ImageEntry, before: Facts | None
 ) -> bool:
     """Return whether a file is unchanged, by its size and times of change or else by its bytes."""
     if now == before:
@@ -212,7 +212,7 @@ def _is_unchanged(
     if now is None or before is None or now.bytes != before.bytes:
         return False
     try:
-        return hashlib.sha256(read_file(file.path)).hexdigest() == image.sha256
+        return hashlib.sha256(read_input(file)).hexdigest() == image.sha256
     except (OSError, InputError):
         return False
 

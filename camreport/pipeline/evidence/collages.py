@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from camreport.engine.cost import Cost
-from camreport.engine.explainer import Explainer, Explanation
+from camreport.engine.explainer import Explainer
+from camreport.engine.explanation import Explanation
 from camreport.engine.plan import Plan
 from camreport.errors import CamReportError
 from camreport.images.preprocessing import Preprocessing

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from camreport.engine.explainer import Classifier, Explainer, Explanation, check_images
+from camreport.engine.asked import Classifier, check_images
+from camreport.engine.explainer import Explainer
+from camreport.engine.explanation import Explanation
 from camreport.errors import MetricError, ModelError
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message

@@ -36,6 +36,7 @@ from camreport.settings import (
     GAMMA,
     check_activation,
     check_numbers,
+    check_output,
     check_quantity,
     check_smoothings,
 )
@@ -107,6 +108,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_activation(self.activation)
+        check_output(self.output)
         check_numbers(self.gamma, self.stages, self.seed)
         object.__setattr__(self, "quantity", check_quantity(self.quantity))
         object.__setattr__(self, "smooth", check_smoothings(self.smooth))

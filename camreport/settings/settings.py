@@ -63,6 +63,7 @@ from camreport.settings.values import (
     check_label_map,
     check_labels,
     check_metrics,
+    check_output,
     check_quantity,
     check_regions,
     check_seed,
@@ -194,6 +195,7 @@ class Settings:
     output: str | None = _model(
         None,
         metavar="KEY",
+        check=check_output,
         help="Key, attribute or index of the logits in the model's output.",
     )
     class_names: Sequence[str] | Path | None = option(

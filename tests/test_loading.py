@@ -45,12 +45,11 @@ def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
 PNG = encoded(noise(56, 40), "PNG")
 
 
-def test_load_image_prepares_photo_and_model_input() -> None:
+def test_load_image_prepares_the_photo_and_the_pixels_that_the_model_sees() -> None:
     data = encoded(noise(900, 300), "PNG")
     loaded = load_image(data, Preprocessing())
-    assert loaded.model_input.dtype == np.float32
-    assert loaded.model_input.shape == (3, 224, 224)
-    assert loaded.model_input.flags.c_contiguous
+    assert loaded.pixels.dtype == np.uint8
+    assert loaded.pixels.shape == (224, 224, 3)
     assert (loaded.width, loaded.height) == (900, 300)
     assert loaded.sha256 == hashlib.sha256(data).hexdigest()
     with Image.open(io.BytesIO(loaded.photo)) as photo:
@@ -115,12 +114,12 @@ def test_threads_decode_no_more_pixels_together_than_the_limit(
     lock, in_memory, seen = threading.Lock(), [0], []
 
     class Counting(Preprocessing):
-        def apply(self, image: Image.Image) -> NDArray[np.float32]:
+        def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
             with lock:
                 in_memory[0] += image.width * image.height
                 seen.append(in_memory[0])
             try:
-                return super().apply(image)
+                return super().pixels(image)
             finally:
                 with lock:
                     in_memory[0] -= image.width * image.height
@@ -146,8 +145,7 @@ class Asked(list[InputFile]):
 @pytest.mark.parametrize(
     ("limits", "ahead"),
     [
-        (LoadingLimits(images_ahead=2), 2),
-        (LoadingLimits(bytes_ahead=5 * 3 * 100 * 100 * 4), 5),
+        (LoadingLimits(bytes_ahead=5 * 3 * 100 * 100), 5),
         (LoadingLimits(bytes_ahead=1), 1),
     ],
 )

@@ -153,19 +153,23 @@ def below(uri: str) -> list[Listed]:
     return _all_listed(system, found)
 
 
-def matching(pattern: str) -> list[Listed]:
+def matching(pattern: str) -> list[tuple[str, Listed]]:
     """Return the objects that a pattern matches, and those below the folders that it matches.
+
+    Returns:
+        Each with the address of its folder, or of the folder that is matched.
 
     Raises:
         InputError, OSError: as for ``get``.
     """
     system = _system(pattern)
     found = _tried(pattern, lambda: system.glob(pattern, detail=True))
-    listed = _all_listed(system, found)
+    listed = {one.uri: (one.uri.rpartition("/")[0], one) for one in _all_listed(system, found)}
     for name, facts in found.items():
         if facts.get("type") == "directory":
-            listed += below(system.unstrip_protocol(name))
-    return sorted({one.uri: one for one in listed}.values(), key=lambda one: one.uri)
+            folder = system.unstrip_protocol(name)
+            listed = {one.uri: (folder, one) for one in below(folder)} | listed
+    return [listed[uri] for uri in sorted(listed)]
 
 
 @contextmanager

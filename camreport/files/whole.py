@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -33,6 +34,10 @@ LOCK = ".camreport.lock"
 
 STORES = ("s3:", "gs:")
 """First parts of the paths that stand for addresses on object storage."""
+
+SHARED_TRIES, SHARED_PAUSE = 50, 0.1
+"""How often a shared lock is tried while another process has the whole lock, and the seconds
+between."""
 
 _TEMPORARY = re.compile(r"\.camreport-[0-9a-f]{16}")
 
@@ -349,13 +354,17 @@ def remove_leftovers(folder: Path, root: Path) -> None:
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
+def locked(out: Path, shared: bool = False) -> Iterator[None]:
     """Keep a report's folder to oneself; it is made if it is not there.
 
     The system gives the lock back when the process ends, however it ends. A folder that was made
     for nothing goes again. Where the file system has no locks, there is none, and on object storage
     neither: there the marker, created by one run alone, keeps runs with other settings out, and two
     equal runs write equal bytes.
+
+    Args:
+        out: the folder.
+        shared: let other processes share it that ask for that too.
 
     Raises:
         OutputError: another process writes to the folder, or the folder cannot be made.
@@ -368,11 +377,12 @@ def locked(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
     file = None
     try:
-        file = _lock(out)
+        file = _lock(out, shared)
         yield
     finally:
         if file is not None:
             with suppress(OSError):
+                _take(file.fileno())  # the last of those who share it removes the file
                 (out / LOCK).unlink(missing_ok=True)
             file.close()
         with suppress(OSError):
@@ -380,19 +390,22 @@ def locked(out: Path) -> Iterator[None]:
                 path.rmdir()  # as long as it is empty
 
 
-def _lock(out: Path) -> BinaryIO | None:
+def _lock(out: Path, shared: bool) -> BinaryIO | None:
     """Return the open and locked file of a folder, or None where locks are not to be had."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    path = out / LOCK
+    path, tries = out / LOCK, SHARED_TRIES if shared else 0
     while True:
         try:
             file = open(os.open(path, flags, 0o600), "r+b", buffering=0)
         except OSError:
             return None  # whatever is to be written will say why it cannot be
         try:
-            _take(file.fileno())
+            _take(file.fileno(), shared)
         except (BlockingIOError, PermissionError):
             file.close()
+            if (tries := tries - 1) > 0:
+                time.sleep(SHARED_PAUSE)  # one of those who share it is just ending
+                continue
             raise OutputError(
                 f"output: another camreport is writing to {str(out)!r}. Wait until it has "
                 "finished, or choose another folder."
@@ -406,13 +419,15 @@ def _lock(out: Path) -> BinaryIO | None:
         file.close()  # the one before has just removed it
 
 
-def _take(descriptor: int) -> None:
+def _take(descriptor: int, shared: bool = False) -> None:
     """Lock an open file, or raise at once if another process has."""
     if os.name == "nt":
         import msvcrt
 
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        place, count = (secrets.randbelow(2**30), 1) if shared else (0, 2**30)
+        os.lseek(descriptor, place, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, count)  # type: ignore[attr-defined]
     else:
         import fcntl
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

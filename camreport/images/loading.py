@@ -45,7 +45,7 @@ class LoadedImage:
     """A decoded photograph, ready for the model and for the report.
 
     Attributes:
-        model_input: float32 ``(3, H, W)``, preprocessed.
+        pixels: what the model sees, uint8 ``(H, W, 3)``, RGB, not yet standardised.
         photo: the oriented photograph as JPEG bytes, longer side at most ``PHOTO_SIDE``.
         width: of the oriented photograph, in pixels.
         height: of the oriented photograph, in pixels.
@@ -53,7 +53,7 @@ class LoadedImage:
         note: what was done to the pixels that a reader should know; None if nothing.
     """
 
-    model_input: NDArray[np.float32]
+    pixels: NDArray[np.uint8]
     photo: bytes
     width: int
     height: int
@@ -86,21 +86,19 @@ class LoadingLimits:
     A single input beyond one of the last three limits is loaded while no other is.
 
     Attributes:
-        images_ahead: inputs that are ready or being loaded.
-        bytes_ahead: bytes of their model inputs.
+        bytes_ahead: bytes of the pixels of inputs that are ready or being loaded.
         pixels: pixels being decoded.
         file_bytes: bytes of files in memory.
     """
 
-    images_ahead: int = 64
-    bytes_ahead: int = 256 * 2**20
+    bytes_ahead: int = 64 * 2**20
     pixels: int = MAX_PIXELS
     file_bytes: int = MAX_FILE_BYTES
 
     def ahead(self, size: tuple[int, int]) -> int:
         """Return how many inputs are loaded ahead, given height and width of the model input."""
         height, width = size
-        return min(self.images_ahead, max(1, self.bytes_ahead // (3 * height * width * 4)))
+        return max(1, self.bytes_ahead // (3 * height * width))
 
 
 def decode_ahead(
@@ -154,7 +152,7 @@ def load_image(
         decoded = decode_opened(opened)
         image = decoded.image
         return LoadedImage(
-            model_input=preprocessing.apply(image),
+            pixels=preprocessing.pixels(image),
             photo=jpeg_bytes(_shrunk(image, PHOTO_SIDE)),
             width=image.width,
             height=image.height,

@@ -65,11 +65,15 @@ def _listed(given: str, skip: Skip, skip_own: Skip) -> Iterator[tuple[PurePosixP
     """
     try:
         if not remote.has_listings(given):
-            found = [one] if (one := remote.info(given)) else []
+            one = remote.info(given)
+            found = [(given.rpartition("/")[0], one)] if one else []
         elif glob.has_magic(given):
             found = remote.matching(given)
+            if "**" in given:  # which leads into folders of camreport's, past their markers
+                own = [one for one in remote.below(_address(_fixed_part(given))) if _marks(one)]
+                found += [(given, one) for one in own]
         else:
-            found = remote.below(given)
+            found = [(given, one) for one in remote.below(given)]
     except OSError as error:
         raise InputError(
             f"input: expected files at {quoted([given])}, which cannot be read ({error.strerror})."
@@ -77,29 +81,28 @@ def _listed(given: str, skip: Skip, skip_own: Skip) -> Iterator[tuple[PurePosixP
     if not found:
         hint = "" if remote.has_listings(given) else " A web server lists no folders: name files."
         raise InputError(f"input: expected files, found nothing at {quoted([given])}.{hint}")
-    if [one.uri for one in found] == [given] or not remote.has_listings(given):
-        yield PurePosixPath(given).parent, found[0]
-        return
-    fixed = _fixed_part(given)
-    yield from ((fixed, one) for one in _images(found, fixed, is_tar(given), skip, skip_own))
+    if [one.uri for _, one in found] == [given] or not remote.has_listings(given):
+        yield PurePosixPath(given).parent, found[0][1]
+    else:
+        yield from _images(found, given, skip, skip_own)
 
 
 def _images(
-    found: Sequence[Listed], root: PurePosixPath, tars: bool, skip: Skip, skip_own: Skip
-) -> Iterator[Listed]:
+    found: Sequence[tuple[str, Listed]], given: str, skip: Skip, skip_own: Skip
+) -> Iterator[tuple[PurePosixPath, Listed]]:
     """Yield the objects that are images, or tar files where these are asked for."""
-    own = {PurePosixPath(one.uri).parent for one in found if one.uri.endswith(f"/{MARKER}")}
+    own = {PurePosixPath(one.uri).parent for _, one in found if _marks(one)}
+    fixed, tars = _fixed_part(given), is_tar(given)
     for folder in sorted(own):
         skip_own(_address(folder))
-    for one in found:
+    for root, one in found:
         path = PurePosixPath(one.uri)
-        inner = path.relative_to(root)
+        inner = path.relative_to(fixed)
         if any(part.startswith(".") for part in inner.parts) or own & {*path.parents}:
             continue
-        if path.suffix.lower() in READABLE_EXTENSIONS | UNREADABLE_EXTENSIONS:
-            yield one
-        elif tars and is_tar(path.name):
-            yield one
+        is_image = path.suffix.lower() in READABLE_EXTENSIONS | UNREADABLE_EXTENSIONS
+        if is_image or (tars and is_tar(path.name)):
+            yield PurePosixPath(root), one
         elif path.suffix.lower() not in TEXT_EXTENSIONS:
             skip(path.name)
 
@@ -151,6 +154,10 @@ def _fixed_part(given: str) -> PurePosixPath:
     while glob.has_magic(str(fixed)):
         fixed = fixed.parent
     return fixed
+
+
+def _marks(one: Listed) -> bool:
+    return one.uri.endswith(f"/{MARKER}")
 
 
 def _address(path: PurePosixPath) -> str:

@@ -186,7 +186,7 @@ class _Search:
 
     def _remote(self, given: str) -> Iterator[_Found]:
         """Yield what an address leads to."""
-        skip = partial(self.skipped.count, given)
+        skip = partial(self.skipped.count, given.rstrip("/"))
         listed = _numbered(given) or [given]
         for root, file in remote_files(listed, self.labelled, skip, self.skipped.add_own):
             yield (file.uri, file.span[0] if file.span else -1), root, file

@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camreport.errors import InputError, ResultsError
+from camreport.errors import InputError, OutputError, ResultsError
 from camreport.files import (
     MARKER,
     RESULTS,
@@ -32,7 +33,7 @@ from camreport.files import (
     write,
 )
 from camreport.results.decoding import Entry
-from camreport.results.evidence import COLLAGES, EvidenceSidecar
+from camreport.results.evidence import COLLAGES, EvidenceSidecar, evidence_name
 from camreport.results.reader import MANIFEST, NEXT, REPORT, check_output, read_json
 from camreport.results.schema import (
     SCHEMA,
@@ -50,6 +51,7 @@ from camreport.results.shards import (
     read_shard,
     shard_name,
     sidecar_name,
+    true_name,
 )
 
 MAX_DISCARDED = 1000
@@ -128,6 +130,9 @@ class ResultsWriter:
         described: returns an earlier sidecar with this run's labels and class names.
         overwrite: whether a folder of another program, or many shards, may be replaced.
         max_discarded: number of finished shards from which only ``overwrite`` replaces them.
+        shared: whether other processes may write shards of the run at the same time; nothing is
+            removed then, and the lock may be shared with them.
+        numbers: the shards whose files are looked for; all if None.
     """
 
     out: Path
@@ -135,6 +140,8 @@ class ResultsWriter:
     described: Callable[[Sidecar], Sidecar] = lambda sidecar: sidecar
     overwrite: bool = False
     max_discarded: int = MAX_DISCARDED
+    shared: bool = False
+    numbers: Collection[int] | None = None
     _sizes: dict[Path, dict[str, int]] = field(default_factory=dict, init=False)
     _kept: dict[int, Path] = field(default_factory=dict, init=False)
     _beside: dict[str, Path] = field(default_factory=dict, init=False)
@@ -145,7 +152,8 @@ class ResultsWriter:
         check_output(self.out, self.overwrite)
         _settle(self.out)
         folders = (self.out / NEXT, self.out / RESULTS)
-        self._sizes = {folder: _listed(folder) for folder in folders}
+        listed = _listed if self.numbers is None else partial(_looked_up, numbers=self.numbers)
+        self._sizes = {folder: listed(folder) for folder in folders}
 
     @property
     def folder(self) -> Path:
@@ -220,6 +228,26 @@ class ResultsWriter:
         content = read_json(folder / sidecar_name(number), self.out)
         return Finished(folder, Sidecar.from_json(content, sidecar_name(number)))
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Names of the files beside the shards that are the run's, kept or committed."""
+        return tuple(self._beside)
+
+    def adopt(self, beside: Iterable[str]) -> None:
+        """Take files beside the shards that another process has committed as the run's."""
+        self._beside |= dict.fromkeys(beside, self.folder)
+
+    def written_beside(self, name: str, kind: type[_Beside]) -> _Beside | None:
+        """Return the sidecar of a file beside the shards that is the run's, if it is.
+
+        Raises:
+            ResultsError: the sidecar has changed meanwhile.
+        """
+        if name not in self._beside:
+            return None
+        record = _record(name)
+        return kind.from_json(read_json(self._beside[name] / record, self.out), record)
+
     def targets(self, number: int, finished: Finished[Sidecar]) -> NDArray[np.int64]:
         """Return the classes explained in a finished shard, ``(n, K)``.
 
@@ -254,7 +282,7 @@ class ResultsWriter:
             folder != self.out / RESULTS
             for folder in (*self._kept.values(), *self._beside.values())
         ) or any(self.described(one.sidecar) != one.sidecar for one in kept.values())
-        for folder in self._sizes:
+        for folder in () if self.shared else self._sizes:
             self._check_discarded(folder, {*self._kept, *extended})
 
     def commit(self, number: int, arrays: Arrays, sidecar: Sidecar, numbers: Arrays) -> None:
@@ -269,7 +297,7 @@ class ResultsWriter:
         Raises:
             OutputError: the disk is full, or the folder cannot be written to.
         """
-        self._claim()
+        self.claim()
         numbered = self.folder / numbers_name(number)
         with reported(numbered):
             numbered.unlink(missing_ok=True)
@@ -288,7 +316,7 @@ class ResultsWriter:
         Raises:
             OutputError: as for ``commit``.
         """
-        self._claim()
+        self.claim()
         self._beside[name] = self.folder
         self._write(name, arrays, sidecar)
 
@@ -303,8 +331,9 @@ class ResultsWriter:
         path = self.folder / name
         record = path.with_suffix(".json")
         size = 0
-        with reported(record):
-            record.unlink(missing_ok=True)
+        if not self._says(record, sidecar):
+            with reported(record):
+                record.unlink(missing_ok=True)
         if arrays:
             content = packed(arrays)
             size = content.tell()
@@ -313,6 +342,16 @@ class ResultsWriter:
                 own = numbers[1] | {FINGERPRINT: fingerprint(content)}
                 write(self.folder / numbers[0], packed(own).getbuffer(), self.out)
         write(record, _json(replace(sidecar, run=self.marker.run, bytes=size).to_json()), self.out)
+
+    def _says(self, record: Path, sidecar: Sidecar | TrueSidecar | EvidenceSidecar) -> bool:
+        """Return whether a sidecar is there that says the same; then its arrays are equal too.
+
+        So a process that was taken for dead takes away nothing that its successor has finished.
+        """
+        there = read_json(record, self.out)
+        own = replace(sidecar, run=self.marker.run, bytes=there.get("bytes", 0)).to_json()
+        free = ("cost", "device")
+        return bool(there) and _without(json.loads(_json(own)), free) == _without(there, free)
 
     def complete(self, manifest: Manifest) -> bool:
         """Write the manifest, which completes the results, and replace the earlier results.
@@ -323,8 +362,9 @@ class ResultsWriter:
         before = self.manifest()
         same = before is not None and replace(before, command="") == replace(manifest, command="")
         if self._claimed or self._changed or not before:
-            self._claim()
+            self.claim()
             folder = self.folder  # kept, because the folder depends on whether a manifest exists
+            remove_leftovers(folder, self.out)  # of workers that were killed
             write(folder / MANIFEST, _json(manifest.to_json()), self.out)
             self._prune(folder, manifest)
             if folder != self.out / RESULTS:
@@ -343,29 +383,61 @@ class ResultsWriter:
             (self.out / REPORT).unlink(missing_ok=True)  # it shows the earlier results
         _settle(self.out)
 
-    def _claim(self) -> None:
-        """Prepare the folder once: remove other runs' files, add the marker and the kept shards."""
+    def claim(self) -> None:
+        """Prepare the folder once: remove other runs' files, add the marker and the kept shards.
+
+        A shared folder gets a marker if it has none, and is not touched otherwise.
+
+        Raises:
+            InputError: a shared folder is another run's.
+            OutputError: as for ``commit``.
+        """
         if self._claimed:
             return
         folder = self.folder
         make_folder(folder, self.out)
-        ours = self.marker.to_json()
+        if self.shared:
+            self._join(folder)
+        else:
+            self._take(folder)
+        self._claimed = True
+
+    def _join(self, folder: Path) -> None:
+        """Put up the marker, or find that of a process with the same run.
+
+        Raises:
+            InputError: the folder is another run's.
+        """
+        try:
+            create(folder / MARKER, _json(self.marker.to_json()), self.out)
+        except OutputError:
+            if not is_file(folder / MARKER):
+                raise
+            if differing := self._differing(read_json(folder / MARKER, self.out)):
+                raise InputError(
+                    f"output: {str(self.out)!r} holds the shards of a run that differs in "
+                    f"{differing}, and a part removes nothing. Give every part the same options "
+                    "and images, or choose another folder."
+                ) from None
+
+    def _take(self, folder: Path) -> None:
+        """Make a folder this run's alone."""
         with reported(folder):
             if read_json(folder / MARKER, self.out).get("run") != self.marker.run:
                 for file in _own_files(folder):
                     file.unlink()
             remove_leftovers(folder, self.out)
+        ours = _json(self.marker.to_json())
         if os.path.lexists(folder / MARKER):
-            write(folder / MARKER, _json(ours), self.out)
+            write(folder / MARKER, ours, self.out)
         else:
-            create(folder / MARKER, _json(ours), self.out)
+            create(folder / MARKER, ours, self.out)
         for number, source in self._kept.items():
             self._take_over(number, source, folder)
         for name, source in self._beside.items():
             for own in (name, _record(name)) if source != folder else ():
                 if is_file(source / own):  # a file without arrays has only its sidecar
                     take_over(source / own, folder / own, self.out)
-        self._claimed = True
 
     def _take_over(self, number: int, source: Path, folder: Path) -> None:
         """Link the files of a kept shard into the folder; copy them if links are not possible."""
@@ -426,16 +498,23 @@ class ResultsWriter:
         count = len(_shards_in(folder).keys() - stay)
         if count < self.max_discarded or self.overwrite:
             return
-        before, ours = read_json(folder / MARKER, self.out), self.marker.to_json()
+        differing = self._differing(read_json(folder / MARKER, self.out)) or "its images"
+        raise InputError(
+            f"output: {str(self.out)!r} holds {count:,} finished shards of a run that differs "
+            f"in {differing}. Ask for the same to go on with them, "
+            "choose another folder, or pass --overwrite to replace them."
+        )
+
+    def _differing(self, before: Record) -> str:
+        """Return what differs between a marker and this run's, in words; empty for nothing."""
+        ours = json.loads(_json(self.marker.to_json()))
         settings = before.get("settings")
         settings = settings if isinstance(settings, dict) else {}
         differing = [key for key, own in ours["settings"].items() if settings.get(key) != own]
         differing += [key for key in ("methods", "inputs") if before.get(key) != ours[key]]
-        raise InputError(
-            f"output: {str(self.out)!r} holds {count:,} finished shards of a run that differs "
-            f"in {', '.join(differing) or 'its images'}. Ask for the same to go on with them, "
-            "choose another folder, or pass --overwrite to replace them."
-        )
+        if not differing and before.get("run") != ours["run"]:
+            differing = ["plan"]
+        return ", ".join(differing)
 
 
 def _record(name: str) -> str:
@@ -446,7 +525,7 @@ def _record(name: str) -> str:
 def _settle(out: Path) -> None:
     """Finish the replacement of the results folder, if a run was stopped during it."""
     results, following, last = out / RESULTS, out / NEXT, out / _LAST
-    with reported(results):
+    with reported(results), suppress(FileNotFoundError):  # parts of a run do it at the same time
         if not os.path.lexists(results):
             if is_marked(following) and is_file(following / MANIFEST):
                 os.replace(following, results)
@@ -500,6 +579,22 @@ def _listed(folder: Path) -> dict[str, int]:
             for entry in entries
             if entry.is_file(follow_symlinks=False)
         }
+
+
+def _looked_up(folder: Path, numbers: Collection[int]) -> dict[str, int]:
+    """Return the sizes of the files of some shards in a folder, by their names."""
+    found: dict[str, int] = {}
+    for number in numbers:
+        for name in (shard_name(number), true_name(number), evidence_name(number)):
+            for own in (name, _record(name)):
+                if is_file(folder / own):
+                    with suppress(FileNotFoundError):
+                        found[own] = (folder / own).lstat().st_size
+    return found
+
+
+def _without(record: Record, names: Collection[str]) -> Record:
+    return {name: value for name, value in record.items() if name not in names}
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -107,7 +107,7 @@ def evaluate(
             for kind in kinds_of(keys):
                 own = kind.prepared(batch, FULL, silent)
                 if own is not None:
-                    gathered.add(kind, rows, measured(kind, own))
+                    gathered.add(rows, measured(kind, own))
     return _evaluation(gathered.values(keys), notes)
 
 

@@ -12,7 +12,7 @@ from camreport.metrics.values import Undefined, Values
 from camreport.network.memory import is_out_of_memory
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.kinds import Kind
-from camreport.results.evidence import SCRAMBLED, SCRAMBLED_IMAGE, NumberKey
+from camreport.results.evidence import MEASURED_INPUT, SCRAMBLED, SCRAMBLED_IMAGE, NumberKey
 from camreport.results.schema import IMAGE
 from camreport.results.shards import Arrays
 
@@ -38,17 +38,15 @@ class Gathered:
 
     Attributes:
         shape: number of images and of classes.
-        costs: of the passes, by metric.
     """
 
     shape: tuple[int, ...]
-    costs: dict[str, Cost] = field(default_factory=dict)
     _values: dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]] = field(default_factory=dict)
     _maps: dict[str, list[tuple[NDArray[np.intp], NDArray[np.float32]]]] = field(
         default_factory=dict
     )
 
-    def add(self, kind: Kind, rows: NDArray[np.intp], measured: Measured) -> None:
+    def add(self, rows: NDArray[np.intp], measured: Measured) -> None:
         """Take what was measured of the images in some rows."""
         for name, own in measured.values.items():
             if name not in self._values:
@@ -61,8 +59,36 @@ class Gathered:
             numbers[rows], reasons[rows] = own.numbers, own.reasons
         for name, maps in measured.maps.items():
             self._maps.setdefault(name, []).append((rows, maps))
-        metric = kind.metrics[0]
-        self.costs[metric] = self.costs.get(metric, Cost()) + measured.cost
+
+    def take(
+        self,
+        metrics: Collection[str],
+        rows: NDArray[np.intp],
+        indices: NDArray[np.int64],
+        arrays: Arrays,
+    ) -> None:
+        """Take what an earlier run measured of the images in some rows, from a file of these rows.
+
+        Args:
+            metrics: keys of the metrics to take.
+            rows: of the images.
+            indices: of all images of the file among the run's inputs.
+            arrays: of the file.
+        """
+        values = dict[str, Values]()
+        for name, array in arrays.items():
+            key = NumberKey.parse(name)
+            if array.dtype == np.float32 and key.metric in metrics:
+                reasons = arrays.get(key.reasons, np.zeros(array.shape, np.uint8))
+                values[name] = Values(array[rows], reasons[rows])
+        whole = [MEASURED_INPUT] if "effect" in metrics and MEASURED_INPUT in arrays else []
+        self.add(rows, Measured(values, {name: arrays[name][rows] for name in whole}))
+        if "learned" in metrics and SCRAMBLED_IMAGE in arrays:
+            held = np.isin(arrays[SCRAMBLED_IMAGE], indices[rows])
+            own = np.flatnonzero(np.isin(indices, arrays[SCRAMBLED_IMAGE][held]))
+            names = [name for name in arrays if name.startswith(SCRAMBLED)]
+            maps = {name: arrays[name][held] for name in names if name != SCRAMBLED_IMAGE}
+            self.add(own, Measured(maps=maps))
 
     def values(self, metrics: Collection[str]) -> dict[NumberKey, Values]:
         """Return the numbers ``(n, K)`` and curves ``(n, K, T)`` of some metrics, by name."""
@@ -86,7 +112,8 @@ class Gathered:
                 found[key.reasons] = own.reasons
         for name, parts in sorted(self._maps.items()):
             rows = np.concatenate([own for own, _ in parts])
-            maps = np.concatenate([own for _, own in parts])
+            order = np.argsort(rows)
+            rows, maps = rows[order], np.concatenate([own for _, own in parts])[order]
             if name.startswith(SCRAMBLED):
                 found[SCRAMBLED_IMAGE], found[name] = indices[rows], maps
             else:

@@ -28,12 +28,14 @@ class Kind:
             those that are measured of every image, from its stored maps.
         repeats: it computes the maps again, so that a step of it is a forward pass and a backward
             pass for each class.
+        ranked: it is measured of maps in an order, of the main maps or of all.
     """
 
     metrics: tuple[str, ...]
     measure: Callable[[EvidenceBatch], Measured]
     passes: Callable[[int], int] = lambda orders: 0
     repeats: bool = False
+    ranked: bool = False
 
     @property
     def sampled(self) -> bool:
@@ -60,11 +62,11 @@ KINDS = (
     Kind(("contrast", "extent"), measure_maps),
     Kind(("regions",), measure_regions),
     Kind(("effect",), measure_effect, lambda orders: MASKS),
-    Kind(("order",), measure_orders, lambda orders: 1 + 18 * orders),
+    Kind(("order",), measure_orders, lambda orders: 1 + 18 * orders, ranked=True),
     Kind(("learned",), measure_learned, lambda orders: SEEDS, repeats=True),
     Kind(("stability",), measure_stability, lambda orders: COPIES + 1, repeats=True),
-    Kind(("average_drop",), measure_average_drop, lambda orders: orders),
-    Kind(("road",), measure_road, lambda orders: 18 * orders),
+    Kind(("average_drop",), measure_average_drop, lambda orders: orders, ranked=True),
+    Kind(("road",), measure_road, lambda orders: 18 * orders, ranked=True),
 )
 """In the order in which they are measured."""
 

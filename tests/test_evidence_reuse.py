@@ -9,9 +9,11 @@ from helpers.runs import interrupt_after, lasting, manifest_of, tiny, write_imag
 from helpers.runs import run_by_two as run
 from test_evidence_run import counted, evidence_of
 
+from camreport.engine.cost import Cost
 from camreport.pipeline import missing
-from camreport.pipeline.evidence import choice, compute
-from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
+from camreport.pipeline.evidence import choice
+from camreport.pipeline.evidence.batch import EvidenceBatch
+from camreport.pipeline.evidence.gathered import Gathered
 from camreport.pipeline.evidence.kinds import Kind
 from camreport.results.reader import load_results
 
@@ -47,13 +49,13 @@ def fresh(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 def kinds_measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
     """Return a list to which each measurement adds its metric and its images."""
     found: list[tuple[str, tuple[int, ...]]] = []
-    real = compute.measured
+    real = Gathered.measure
 
-    def noted(kind: Kind, batch: EvidenceBatch) -> Measured:
+    def noted(own: Gathered, kind: Kind, rows: np.ndarray, batch: EvidenceBatch) -> Cost:
         found.append((kind.metrics[0], tuple(batch.indices.tolist())))
-        return real(kind, batch)
+        return real(own, kind, rows, batch)
 
-    monkeypatch.setattr(compute, "measured", noted)
+    monkeypatch.setattr(Gathered, "measure", noted)
     return found
 
 

@@ -16,9 +16,9 @@ from camreport.methods import METHODS
 from camreport.metrics.controls import edge_strength, seen_pixels
 from camreport.metrics.grid import Collages
 from camreport.metrics.values import Undefined, Values
-from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
+from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.pipeline.evidence.choice import Asked
-from camreport.pipeline.evidence.gathered import Gathered, measured
+from camreport.pipeline.evidence.gathered import Gathered
 from camreport.pipeline.evidence.kinds import kinds_of
 from camreport.pipeline.evidence.maps import controls_of, grids_of
 from camreport.pipeline.evidence.parts import Part
@@ -38,8 +38,8 @@ from camreport.results.schema import (
 from camreport.results.shards import Arrays
 from camreport.settings import ALL
 
-_Found = tuple[Part, NDArray[np.intp], Measured]
-"""What was measured of the images in some rows of a shard."""
+_Todo = tuple[Part, NDArray[np.intp], EvidenceBatch]
+"""A part to measure of the images in some rows of a shard."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,13 @@ class ShardEvidence:
         arrays: by name, as they are written.
         unreadable: indices of the images whose files could not be read again as they had been.
         costs: of the passes, by the name of the part.
+        failures: how the model failed on what it was asked, by metric.
     """
 
     arrays: Arrays
     unreadable: frozenset[int]
     costs: Mapping[str, Cost]
+    failures: Mapping[str, str]
 
     @property
     def undefined(self) -> dict[str, dict[str, int]]:
@@ -155,25 +157,24 @@ def compute_evidence(
     unreadable = set[int]()
     free = _free(bench, arrays, images, [part for part in missing if not part.kind.sampled])
     sampled = _sampled(bench, arrays, images, _groups(missing), iter(decoded), unreadable, progress)
-    for part, rows, found in chain(free, sampled):
-        costs[part.name] += found.cost
-        gathered.add(rows, found)
+    for part, rows, batch in chain(free, sampled):
+        costs[part.name] += gathered.measure(part.kind, rows, batch)
     made = gathered.arrays(own, bench.asked.keys)
     if bench.asked.regions:
         made |= region_arrays(bench.asked.regions, own.tolist())
-    return ShardEvidence(made, frozenset(unreadable), costs)
+    return ShardEvidence(made, frozenset(unreadable), costs, gathered.failures)
 
 
 def _free(
     bench: Bench, arrays: Arrays, images: Sequence[ImageEntry], parts: Sequence[Part]
-) -> Iterator[_Found]:
-    """Yield what takes no pass, batch by batch."""
+) -> Iterator[_Todo]:
+    """Yield what to measure without a pass, batch by batch."""
     count = len(arrays[IMAGE]) if parts else 0
     for start in range(0, count, bench.batch):
         rows = np.arange(start, min(start + bench.batch, count))
         batch = bench.batch_of(arrays, rows, images)
         for part in parts:
-            yield part, rows, measured(part.kind, batch)
+            yield part, rows, batch
 
 
 def _sampled(
@@ -184,8 +185,8 @@ def _sampled(
     decoded: Iterator[Decoded],
     unreadable: set[int],
     progress: Progress,
-) -> Iterator[_Found]:
-    """Yield what takes passes, batch by batch; add to ``unreadable`` what is not as it was."""
+) -> Iterator[_Todo]:
+    """Yield what to measure with passes, batch by batch; note images that are not as they were."""
     for indices, parts in groups.items():
         for some in batches(islice(decoded, len(indices)), bench.batch):
             pixels = _pixels(some, images)
@@ -198,7 +199,7 @@ def _sampled(
             for part in parts:
                 prepared = part.kind.prepared(batch, bench.asked.level, progress)
                 if prepared is not None:
-                    yield part, rows, measured(part.kind, prepared)
+                    yield part, rows, prepared
 
 
 def spare_arrays(

@@ -14,7 +14,7 @@ from camreport.engine.explainer import Explainer
 from camreport.engine.targets import choose_targets
 from camreport.errors import ResultsError
 from camreport.images.loading import decode_ahead
-from camreport.messages.progress import Measuring, Progress, silent
+from camreport.messages.progress import Measuring, Notify, Progress, silent
 from camreport.metrics.controls import CONTROLS
 from camreport.metrics.effect import MASKS
 from camreport.pipeline.evidence import held
@@ -28,6 +28,7 @@ from camreport.pipeline.evidence.compute import (
     spare_arrays,
     to_decode,
 )
+from camreport.pipeline.evidence.gathered import failure
 from camreport.pipeline.evidence.held import Held
 from camreport.pipeline.evidence.kinds import Kind
 from camreport.pipeline.evidence.learned import scramble_seeds
@@ -111,7 +112,7 @@ def _passes(kind: Kind, job: Job) -> int:
 
 
 def measure_missing(
-    job: Job, work: Work, explainer: Explainer, tally: Tally, measuring: Measuring
+    job: Job, work: Work, explainer: Explainer, tally: Tally, measuring: Measuring, notify: Notify
 ) -> None:
     """Measure the maps of every shard that lacks its evidence, and write what was measured.
 
@@ -121,15 +122,18 @@ def measure_missing(
         explainer: of the run's methods; entered.
         tally: what is finished is added to it.
         measuring: called with the number of passes over one image that it takes.
+        notify: called once for each metric that the model fails on.
     """
     progress = measuring(passes_ahead(job, work)) if not is_measured(job, work) else silent
     asked, recipe = job.asked, (explainer, job.model.preprocessing, job.plan.batch)
-    bench = None if asked is None else Bench(asked, *recipe)
+    bench, failures = None if asked is None else Bench(asked, *recipe), dict[str, str]()
     for number in unsettled(job, work):
         there = work.evidence[number].parts if number in work.evidence else {}
-        _settle(job, bench, number, there, tally, progress)
+        failures = {**_settle(job, bench, number, there, tally, progress), **failures}
     if not held.is_settled(job, work.collages):
-        _settle_collages(job, bench, work.collages, tally, progress)
+        failures |= _settle_collages(job, bench, work.collages, tally, progress)
+    for metric, error in failures.items():
+        notify(str(failure(metric, error)))
 
 
 def evidence_entry(job: Job, tally: Tally) -> EvidenceEntry | None:
@@ -173,11 +177,15 @@ def _settle(
     there: Mapping[str, Held],
     tally: Tally,
     progress: Progress,
-) -> None:
-    """Measure what is missing of a shard's evidence; write what is asked for, and what is spare."""
+) -> Mapping[str, str]:
+    """Measure what is missing of a shard's evidence; write what is asked for, and what is spare.
+
+    Returns:
+        how the model failed on what it was asked, by metric.
+    """
     finished = job.writer.written(number)
     if not finished.sidecar.bytes:
-        return
+        return {}
     images = finished.sidecar.images
     parts = parts_of(job.asked, [image.index for image in images if image.readable])
     entries, arrays = _read(job, number, finished, there)
@@ -186,7 +194,7 @@ def _settle(
         shape = job.writer.targets(number, finished).shape
         _commit(job, spare_name(number), spare_arrays(spare, arrays, shape), finished, spare)
     if bench is None:
-        return
+        return {}
     missing = [part for part in parts if part.name not in entries]
     decoded = decode_ahead(job.files, to_decode(missing), job.model.preprocessing)
     whole = job.writer.read(shard_name(number), finished)
@@ -204,6 +212,7 @@ def _settle(
     tally.evidence[number] = _commit(
         job, evidence_name(number), found.arrays, finished, own, unread, len(found.unreadable)
     )
+    return found.failures
 
 
 def _read(
@@ -250,21 +259,24 @@ def _commit(
 
 def _settle_collages(
     job: Job, bench: Bench | None, there: Held | None, tally: Tally, progress: Progress
-) -> None:
-    """Move the finished evidence of collages to where it belongs; measure what is missing."""
+) -> Mapping[str, str]:
+    """Move the finished evidence of collages to where it belongs, or measure it; as above."""
     asks = held.asks_for_collages(job)
     if there is not None:
         with suppress(ResultsError):
             arrays = job.writer.read(there.name, there.finished)
             name = COLLAGES if asks else SPARE_COLLAGES
             job.writer.commit_beside(name, arrays, there.finished.sidecar)
-            return
+            return {}
     if asks and bench is not None:
-        _measure_collages(job, bench, tally, progress)
+        return _measure_collages(job, bench, tally, progress)
+    return {}
 
 
-def _measure_collages(job: Job, bench: Bench, tally: Tally, progress: Progress) -> None:
-    """Measure maps of collages of the run's images and write what was measured."""
+def _measure_collages(
+    job: Job, bench: Bench, tally: Tally, progress: Progress
+) -> Mapping[str, str]:
+    """Measure maps of collages of the run's images and write what was measured; as above."""
     images = job.sampled(lambda number: job.writer.written(number).sidecar)
     chosen = choose_of(bench.asked, images)
 
@@ -298,6 +310,7 @@ def _measure_collages(job: Job, bench: Bench, tally: Tally, progress: Progress) 
     )
     job.writer.commit_beside(COLLAGES, arrays, sidecar)
     tally.collages = sidecar
+    return {"grid": measured.failure} if measured.failure else {}
 
 
 def _entry(cost: engine.Cost) -> Cost:

@@ -26,8 +26,10 @@ from camreport.engine.plan import Options, Plan, make_draft
 from camreport.engine.probe import checked_draft, make_plan
 from camreport.engine.targets import Targets, as_indices, choose_targets, of_rows
 from camreport.engine.variants import Finished, Make, variant_logits
-from camreport.errors import ModelError
+from camreport.errors import LayerError, MemoryLimitError, ModelError
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
+from camreport.network.blame import raised_by
+from camreport.network.memory import is_out_of_memory
 from camreport.network.precision import check_precision_on, precision_of
 from camreport.network.scrambled import Copies, scrambled
 from camreport.network.state import (
@@ -309,6 +311,12 @@ class Explainer:
         with one_image_fits(), self, torch.inference_mode(False), self._precision(self.device):
             logits, cost = variant_logits(*sizes, count, make, progress)
         return logits, cost + Cost(seconds=time.perf_counter() - started)
+
+    def is_fault_of_model(self, error: Exception) -> bool:
+        """Return whether the model's own code raised an exception, or returned what is no use."""
+        if is_out_of_memory(error) or isinstance(error, MemoryLimitError):
+            return False
+        return isinstance(error, ModelError | LayerError) or raised_by(self._module, error)
 
     @property
     def device(self) -> torch.device:

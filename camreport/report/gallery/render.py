@@ -9,7 +9,7 @@ from typing import get_args
 from markupsafe import Markup
 
 from camreport.errors import InputError, ResultsError
-from camreport.files import is_file, remove_leftovers, remove_tree, writing
+from camreport.files import address_of, is_file, remove_leftovers, remove_tree, staged, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress
 from camreport.report.gallery.entries import data_uri
@@ -89,6 +89,22 @@ def render_gallery(
     layout = _layout_of(report) if layout is None else layout
     language = language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
+    with staged(report.parent) as folder:
+        _write(results, folder / REPORT, layout, language, limits, progress)
+        if address_of(report):
+            remove_tree(report.with_name(DATA))  # the earlier report's
+    return report
+
+
+def _write(
+    results: Results,
+    report: Path,
+    layout: Layout,
+    language: str,
+    limits: Limits,
+    progress: Progress,
+) -> None:
+    """Write the page, and the folder of data if there is one, into a folder of this machine."""
     remove_leftovers(report.parent, report.parent)
     reported = 0.0
 
@@ -105,9 +121,8 @@ def render_gallery(
             pass
         else:
             remove_tree(report.with_name(DATA))
-            return report
+            return
     write_folder(results, report, language, limits, advance)
-    return report
 
 
 @contextmanager

@@ -272,10 +272,14 @@ def is_there(path: Path) -> bool:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Path]:
+def staged(folder: Path, renewed: str) -> Iterator[Path]:
     """Give a folder of this machine: the one that is meant, or one whose files go to its address.
 
     Files go there once the block has ended well, those of inner folders first.
+
+    Args:
+        folder: the folder that is meant.
+        renewed: name of a folder in it; what it has at the address besides the new files goes.
 
     Raises:
         OutputError: a file cannot be written.
@@ -289,6 +293,11 @@ def staged(folder: Path) -> Iterator[Path]:
         paths = [path for path in local.rglob("*") if path.is_file()]
         for path in sorted(paths, key=lambda each: (-len(each.parts), each)):
             write(folder / path.relative_to(local), path.read_bytes(), folder)
+        new = {address_of(folder / path.relative_to(local)) for path in paths}
+        with reported(folder):
+            for one in remote.below(address_of(folder / renewed)):
+                if one.uri not in new:
+                    remote.remove(one.uri)
 
 
 def remove(path: Path) -> None:

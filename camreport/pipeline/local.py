@@ -97,7 +97,7 @@ def compute(
         with explainer or make_explainer(model, request, plan) as entered:
             with writing_behind(limits.waiting_shards) as later:
                 compute_missing(job, work, entered, later, tally, progress)
-            measure_missing(job, work, entered, tally, measuring)
+            measure_missing(job, work, entered, tally, measuring, notify)
     manifest = make_manifest(
         model, structure, plan, request, job.describe.classes, tally, len(files)
     )

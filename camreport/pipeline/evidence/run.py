@@ -11,7 +11,7 @@ from camreport.engine import cost as engine
 from camreport.engine.explainer import Explainer
 from camreport.engine.targets import choose_targets
 from camreport.images.loading import decode_ahead
-from camreport.messages.progress import Measuring, Progress
+from camreport.messages.progress import Measuring, Notify, Progress
 from camreport.methods.registry import SHARED
 from camreport.metrics.controls import CONTROLS
 from camreport.metrics.effect import MASKS
@@ -23,6 +23,7 @@ from camreport.pipeline.evidence.compute import (
     compute_evidence,
     count_undefined,
 )
+from camreport.pipeline.evidence.gathered import failure
 from camreport.pipeline.evidence.kinds import kinds_of
 from camreport.pipeline.evidence.learned import scramble_seeds
 from camreport.pipeline.job import Job
@@ -91,7 +92,7 @@ def passes_of_image(asked: Asked, job: Job) -> int:
 
 
 def measure_missing(
-    job: Job, work: Work, explainer: Explainer, tally: Tally, measuring: Measuring
+    job: Job, work: Work, explainer: Explainer, tally: Tally, measuring: Measuring, notify: Notify
 ) -> None:
     """Measure the maps of every shard that lacks its evidence, and write what was measured.
 
@@ -101,15 +102,18 @@ def measure_missing(
         explainer: of the run's methods; entered.
         tally: what is finished is added to it.
         measuring: called with the number of passes over one image that it takes.
+        notify: called once for each metric that the model fails on.
     """
     if job.asked is None or is_measured(job, work):
         return
     bench = Bench(job.asked, explainer, job.model.preprocessing, job.plan.batch)
-    progress = measuring(passes_ahead(job, work))
+    progress, failures = measuring(passes_ahead(job, work)), dict[str, str]()
     for number in unmeasured(job, work):
-        _measure(job, bench, number, tally, progress)
+        failures = {**_measure(job, bench, number, tally, progress), **failures}
     if lacks_collages(job, work):
-        _measure_collages(job, bench, tally, progress)
+        failures |= _measure_collages(job, bench, tally, progress)
+    for metric, error in failures.items():
+        notify(str(failure(metric, error)))
 
 
 def evidence_entry(job: Job, tally: Tally) -> EvidenceEntry | None:
@@ -146,12 +150,14 @@ def evidence_cost(tally: Tally) -> EvidenceCost | None:
     return _cost(found)
 
 
-def _measure(job: Job, bench: Bench, number: int, tally: Tally, progress: Progress) -> None:
-    """Measure the maps of a shard and write what was measured beside it."""
+def _measure(
+    job: Job, bench: Bench, number: int, tally: Tally, progress: Progress
+) -> Mapping[str, str]:
+    """Measure the maps of a shard and write what was measured beside it; return failures."""
     finished = job.writer.written(number)
     sidecar = finished.sidecar
     if not sidecar.bytes:
-        return
+        return {}
     arrays = job.writer.read(shard_name(number), finished)
     drawn = {*bench.asked.sample}
     todo = [image.index for image in sidecar.images if image.readable and image.index in drawn]
@@ -169,10 +175,13 @@ def _measure(job: Job, bench: Bench, number: int, tally: Tally, progress: Progre
     )
     job.writer.commit_beside(evidence_name(number), found.arrays, own)
     tally.evidence[number] = own
+    return found.failures
 
 
-def _measure_collages(job: Job, bench: Bench, tally: Tally, progress: Progress) -> None:
-    """Measure maps of collages of the run's images and write what was measured."""
+def _measure_collages(
+    job: Job, bench: Bench, tally: Tally, progress: Progress
+) -> Mapping[str, str]:
+    """Measure maps of collages of the run's images and write what was measured; as above."""
     images = job.sampled(lambda number: job.writer.written(number).sidecar)
     chosen = choose_of(bench.asked, images)
 
@@ -205,6 +214,7 @@ def _measure_collages(job: Job, bench: Bench, tally: Tally, progress: Progress) 
     )
     job.writer.commit_beside(COLLAGES, arrays, sidecar)
     tally.collages = sidecar
+    return {"grid": measured.failure} if measured.failure else {}
 
 
 def _cost(costs: Mapping[str, engine.Cost]) -> EvidenceCost:

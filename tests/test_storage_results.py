@@ -112,20 +112,6 @@ def test_a_lost_shard_is_computed_alone_and_from_one_listing(
     assert changed == [f"/{BUCKET}/{key(out)}/index.html"]
 
 
-def test_parts_of_a_run_meet_on_storage(out: str, storage: Storage, tmp_path: Path) -> None:
-    photos = write_images(tmp_path / "photos", 6)
-    for part in ("2/2", "1/2"):
-        run_by_two(photos, out, part=part)
-    assert "manifest.json" not in storage.objects(f"{key(out)}/results")
-    with pytest.raises(InputError, match="a part removes nothing"):
-        run_by_two(photos, out, tiny(seed=1), part="1/2")
-    assert images_computed(photos, Path(out)) == 0
-    run_by_two(photos, tmp_path / "here")
-    there = storage.objects(f"{key(out)}/results")
-    for path in (tmp_path / "here" / "results").glob("*.npz"):
-        assert there[path.name] == path.read_bytes()
-
-
 def test_a_write_that_raises_leaves_nothing(out: str, storage: Storage) -> None:
     from camreport.files import writing
 

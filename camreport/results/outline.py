@@ -119,7 +119,7 @@ def outlines(
     return found, failed
 
 
-def _reduce(record: object, names: Mapping[object, str]) -> None:
+def _reduce(record: object, names: Mapping[str, str]) -> None:
     """Leave of a record's predictions the first one, its name the same object in all records."""
     top = record.get("top") if isinstance(record, dict) else None
     if isinstance(record, dict) and isinstance(top, list):

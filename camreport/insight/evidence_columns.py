@@ -13,6 +13,9 @@ from camreport.results.reader import Results
 MAX_DETAILED = 1000
 """Most images of which all numbers are columns; of more, only those that answer a question."""
 
+AREA = "extent"
+"""Number that is no column here: each image has it as its ``area`` of the method."""
+
 HIT = "regions.hit"
 """Number that says whether a map's peak is on the object; a column of each image always."""
 
@@ -64,6 +67,7 @@ def evidence_columns(
             f"{key.number}.{key.row}": rounded(block.values[0, place])
             for place, key in enumerate(block.keys)
             if key.layer == layer
+            and key.number != AREA
             and not key.row.startswith(CONTROL)
             and key.row not in repeats
             and (detailed or "." not in key.number or key.number == HIT)

@@ -33,7 +33,13 @@ from camreport.files import (
     write,
 )
 from camreport.results.decoding import Entry
-from camreport.results.evidence import COLLAGES, EvidenceSidecar, evidence_name
+from camreport.results.evidence import (
+    COLLAGES,
+    SPARE_COLLAGES,
+    EvidenceSidecar,
+    evidence_name,
+    spare_name,
+)
 from camreport.results.reader import MANIFEST, NEXT, REPORT, check_output, read_json
 from camreport.results.schema import (
     SCHEMA,
@@ -61,8 +67,8 @@ Record = dict[str, Any]
 """A JSON object."""
 
 _LAST = ".camreport-last"
-_SHARD_FILE = re.compile(r"(shard|numbers|true|evidence)-(\d{6,9})\.(?:npz|json)")
-_BESIDE = ("true-", "evidence-")
+_SHARD_FILE = re.compile(r"(shard|numbers|true|evidence|spare)-(\d{6,9})\.(?:npz|json)")
+_BESIDE = ("true-", "evidence-", "spare-")
 _S = TypeVar("_S", Sidecar, TrueSidecar, EvidenceSidecar)
 _Beside = TypeVar("_Beside", TrueSidecar, EvidenceSidecar)
 
@@ -191,12 +197,16 @@ class ResultsWriter:
             kind: what its sidecar is.
             fits: whether a sidecar is of just what is wanted.
         """
-        found = [
+        found = [finished for finished in self.all_beside(name, kind) if fits(finished.sidecar)]
+        return max(found, key=self._fit, default=None)
+
+    def all_beside(self, name: str, kind: type[_Beside]) -> list[Finished[_Beside]]:
+        """Return the finished files of a name beside the shards, the most recent one first."""
+        return [
             Finished(folder, sidecar)
             for folder in self._sizes
-            if (sidecar := self._sidecar(folder, name, kind)) and fits(sidecar)
+            if (sidecar := self._sidecar(folder, name, kind))
         ]
-        return max(found, key=self._fit, default=None)
 
     def read(
         self, name: str, finished: Finished[_S], names: Collection[str] | None = None
@@ -554,8 +564,8 @@ def _own_files(folder: Path) -> list[Path]:
 
 def _collages_in(folder: Path) -> list[Path]:
     """Return the files of collages in a folder."""
-    both = (folder / COLLAGES, folder / _record(COLLAGES))
-    return [path for path in both if os.path.lexists(path)]
+    names = [own for name in (COLLAGES, SPARE_COLLAGES) for own in (name, _record(name))]
+    return [folder / name for name in names if os.path.lexists(folder / name)]
 
 
 def _shards_in(folder: Path) -> dict[int, list[Path]]:
@@ -585,7 +595,8 @@ def _looked_up(folder: Path, numbers: Collection[int]) -> dict[str, int]:
     """Return the sizes of the files of some shards in a folder, by their names."""
     found: dict[str, int] = {}
     for number in numbers:
-        for name in (shard_name(number), true_name(number), evidence_name(number)):
+        names = (shard_name, true_name, evidence_name, spare_name)
+        for name in (of(number) for of in names):
             for own in (name, _record(name)):
                 if is_file(folder / own):
                     with suppress(FileNotFoundError):

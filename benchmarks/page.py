@@ -33,7 +33,7 @@ FIRST_PAINT, FEW_READY, MANY_READY, TURN, RECOLOUR = 1.0, 2.0, 1.5, 0.25, 0.15
 """Budgets in seconds: until anything shows, until 12 or 100 maps do, for a page, for colours."""
 
 RENDERING = 3.0
-"""Budget of the CPU seconds of rendering an image, as a multiple of decoding its photograph once."""
+"""Budget of the CPU of rendering an image, as a multiple of decoding its photograph once."""
 
 NODES, HEAP = 2000, 150.0
 """Budgets of a view: elements, and MB that scripts hold."""

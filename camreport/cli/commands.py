@@ -116,18 +116,24 @@ def _measuring(bar: Any, passes: int) -> Progress:
     params=[
         click.Argument(["out"], type=options.HomePath()),
         *options.from_settings(Settings, lambda each: each.group == "Drawing", "as before"),
+        click.Option(
+            ["--images"],
+            metavar="FILE|N",
+            help="Images to show: those whose names FILE lists, one a line, or N of them, evenly "
+            "over classes and over right and wrong. Default: all; of more than 20,000, 2,000.",
+        ),
         options.DEBUG,
     ],
 )
 @click.pass_context
-def render(ctx: click.Context, /, out: Path, **_: object) -> None:
+def render(ctx: click.Context, /, out: Path, images: str | None, **_: object) -> None:
     """Build OUT/index.html again from OUT/results/, without computing anything."""
     from camreport.files import locked
     from camreport.report.gallery import render_gallery
     from camreport.results.reader import find_results
 
     with locked(find_results(out).parent), console.progress(unit=" images") as bar:
-        report = render_gallery(out, progress=bar.update, **options.given(ctx))
+        report = render_gallery(out, images=images, progress=bar.update, **options.given(ctx))
     summary.report_written(report)
 
 
@@ -178,6 +184,7 @@ def export(
 
 def _draw(out: Path, images: str | None, yes: bool) -> None:
     """Write figures, once it is agreed to write so many."""
+    from camreport.files import place_of
     from camreport.report import export as forms
     from camreport.results.reader import load_results
 
@@ -190,24 +197,25 @@ def _draw(out: Path, images: str | None, yes: bool) -> None:
     form = partial(forms.export_figures, images=images)
     total = len(forms.chosen_images(load_results(out), images))
     written = _with_progress(form, out, " images", total)
-    result(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
+    result(f"figures: {len(written)} in {place_of(written[0].parent)}")
 
 
 def _export(out: Path, pdf: bool, table: bool, tex: bool, archive: bool) -> None:
+    from camreport.files import place_of
     from camreport.report import export as forms
     from camreport.report.gallery import printable
 
     if pdf:
         with printable(out) as page:
-            result(f"document: {forms.export_document(out, page).resolve().as_uri()}")
+            result(f"document: {place_of(forms.export_document(out, page))}")
     if table:
         for path in _with_progress(forms.export_tables, out, " images"):
-            result(f"table: {path.resolve().as_uri()}")
+            result(f"table: {place_of(path)}")
     if tex:
-        result(f"table: {forms.export_tex(out).resolve().as_uri()}")
+        result(f"table: {place_of(forms.export_tex(out))}")
     if archive:
         path = _with_progress(forms.export_archive, out, " files", forms.count_packed(out))
-        result(f"archive: {path.resolve().as_uri()}")
+        result(f"archive: {place_of(path)}")
         if forms.is_outdated(out):
             console.warning(
                 f"{forms.DOCUMENT} is older than the report and stays outside; --pdf --zip prints "
@@ -225,7 +233,7 @@ def _with_progress(
     from camreport.results.reader import load_results
 
     if total is None:
-        total = len(load_results(out).readable)
+        total = load_results(out).count
     with console.progress(total=total, unit=unit) as bar:
         return form(out, bar.update)
 

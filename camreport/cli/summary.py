@@ -58,10 +58,11 @@ def finished(summary: "Summary", verbose: bool, printed: Sequence[str]) -> None:
 
 def report_written(report: Path) -> None:
     """Print where a report is, and whether it is large or needs a folder."""
+    from camreport.files import is_marked, place_of, sizes
     from camreport.report.gallery import DEFAULT_LIMITS
     from camreport.results.reader import DATA
 
-    size, beside = report.stat().st_size, report.with_name(DATA).is_dir()
+    size, beside = sizes(report.parent).get(report.name, 0), is_marked(report.with_name(DATA))
     if size > DEFAULT_LIMITS.single_bytes and not beside:
         console.warning(
             f"the report has {size / 2**20:.0f} MB in one file. It opens slowly and many portals "
@@ -69,7 +70,7 @@ def report_written(report: Path) -> None:
         )
     if beside:
         console.note(f"the report needs the folder {DATA}/ beside it: keep them together")
-    result(f"report: {report.resolve().as_uri()}")
+    result(f"report: {place_of(report)}")
 
 
 def _print_notice(message: str) -> None:
@@ -88,8 +89,8 @@ def _print_predictions(results: "Results") -> None:
             f"{entry.name} {format_probability(entry.probability)}" for entry in image.top[:3]
         )
         result(f"{image.file}: {top}")
-    if len(results.readable) > MAX_LISTED:
-        result(f"... and {len(results.readable) - MAX_LISTED} more images")
+    if results.count > MAX_LISTED:
+        result(f"... and {results.count - MAX_LISTED:,} more images")
 
 
 def _print_accuracy(results: "Results") -> None:
@@ -97,7 +98,7 @@ def _print_accuracy(results: "Results") -> None:
     from camreport.results.accuracy import accuracy, order_warning
 
     names = results.manifest.class_names
-    counted = accuracy(results.readable)
+    counted = accuracy(results.outlines)
     if counted is None:
         return
     fraction = counted.right / counted.total
@@ -107,7 +108,7 @@ def _print_accuracy(results: "Results") -> None:
         result(f"  {names[index]}: {right} of {total} right")
     if len(worst_first) > MAX_LISTED:
         result(f"  ... and {len(worst_first) - MAX_LISTED} more classes")
-    if warning := order_warning(results.readable, names):
+    if warning := order_warning(results.outlines, names):
         console.warning(f"{warning}. Are the names given as --class-names in the model's order?")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from camreport.engine.backward import bias_contributions, class_gradients, of_full_grad
 from camreport.engine.batch import ClassBatching
 from camreport.engine.forward import Capture, ForwardPass, biased_modules, forward_pass
-from camreport.engine.memory import Limits
+from camreport.engine.memory import Limits, one_image_fits
 from camreport.engine.perturbation import checked_tail, variants_of
 from camreport.engine.plan import (
     CheckedTail,
@@ -20,7 +20,6 @@ from camreport.engine.plan import (
     hook_points_of,
 )
 from camreport.engine.score import cotangents, strongest_classes
-from camreport.errors import MemoryLimitError
 from camreport.messages import Message, message
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, INPUT_GRADIENT, KEPT
@@ -29,16 +28,13 @@ from camreport.network.graph import find_tail
 from camreport.network.logits import logits_of
 from camreport.network.memory import is_out_of_memory
 from camreport.network.positions import depends_on_company
+from camreport.network.precision import full_precision
 from camreport.network.reading import reading_notes, settled
 from camreport.network.state import (
     forward_without_gradients,
-    full_precision,
     gradients_on,
     to_model,
 )
-
-ONE_IMAGE_TOO_MUCH = message("engine.memory")
-"""Error message for a batch of one image that does not fit into memory."""
 
 COMPANY = message("engine.company")
 """Note on models whose results for one image depend on the other images of the batch."""
@@ -78,13 +74,8 @@ def checked_draft(module: nn.Module, draft: Draft, image: Tensor, limits: Limits
         return draft
     with gradients_on():
         inputs = to_model(module, image)
-        try:
-            with full_precision(inputs.device):
-                gap = full_grad_gap(module, inputs, draft, limits)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+        with one_image_fits(), full_precision(inputs.device):
+            gap = full_grad_gap(module, inputs, draft, limits)
     if gap is None:
         return draft
     others = uncounted_kinds(module)
@@ -266,7 +257,7 @@ def _tails(
         if draft.followed is None or not forward.grids[point].plain:
             continue
         tail = find_tail(draft.followed, point, forward.output, activation)
-        checked = tail and checked_tail(module, tail, forward, point)
+        checked = tail and checked_tail(module, tail, forward, point, draft.options.precision)
         if checked:
             found[point] = checked
     return found, [point for point in points if point not in found]

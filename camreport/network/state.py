@@ -1,4 +1,4 @@
-"""The state in which a model runs: restored afterwards, with gradients, in float32."""
+"""The state in which a model runs: restored afterwards, with gradients, its weights in float32."""
 
 import re
 import signal
@@ -10,7 +10,6 @@ from types import FrameType
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 _ONE_AT_A_TIME = threading.RLock()
@@ -34,7 +33,7 @@ def preserved(module: nn.Module) -> Iterator[None]:
     """
 
     def change(changes: ExitStack) -> None:
-        _switch(changes, torch.utils.checkpoint, "CheckpointFunction", _NoCheckpoint)
+        switch(changes, torch.utils.checkpoint, "CheckpointFunction", _NoCheckpoint)
         _change_flags(module, changes)
         changes.callback(_Buffers(module).put_back)
         _widen(module, changes)
@@ -217,38 +216,7 @@ def forward_without_gradients(module: nn.Module) -> Callable[[Tensor], object]:
     return run
 
 
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute in float32 without autocast or TF32, with cuDNN's deterministic kernels.
-
-    Equal runs give equal maps on the CPU. On a GPU some of torch's own backward kernels (adaptive
-    pooling, bilinear upsampling) add up in a varying order, which changes the last digits.
-    """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    with ExitStack() as stack:
-        _switch(stack, cudnn, "benchmark", False)
-        _switch(stack, cudnn, "deterministic", True)
-        try:
-            _switch(stack, cudnn, "allow_tf32", False)
-        except RuntimeError:  # the caller uses torch's newer switches, which exclude this one
-            for part in ("conv", "rnn"):
-                _switch(stack, getattr(cudnn, part), "fp32_precision", "ieee")
-        for part in ("conv", "rnn"):  # "tf32" can also be inherited from torch.backends
-            if getattr(getattr(cudnn, part, None), "fp32_precision", "") == "tf32":
-                _switch(stack, getattr(cudnn, part), "fp32_precision", "ieee")
-        try:
-            if matmul.allow_tf32:
-                precision = torch.get_float32_matmul_precision()
-                stack.callback(torch.set_float32_matmul_precision, precision)
-                torch.set_float32_matmul_precision("highest")
-        except RuntimeError:  # the newer switches exclude this one, too
-            _switch(stack, matmul, "fp32_precision", "ieee")
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels' order may vary
-        yield
-
-
-def _switch(stack: ExitStack, owner: object, name: str, value: object) -> None:
+def switch(stack: ExitStack, owner: object, name: str, value: object) -> None:
     """Set an attribute until the stack unwinds."""
     stack.callback(setattr, owner, name, getattr(owner, name))
     setattr(owner, name, value)
@@ -260,7 +228,15 @@ def device_of(module: nn.Module, images: Tensor | None = None) -> torch.device:
     return next((p.device for p in module.parameters()), otherwise)
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; the CPU does not wait for CUDA, which copies in order.
+
+    On MPS such a copy may read memory that is free by then (pytorch/pytorch#189690).
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 def to_model(module: nn.Module, images: Tensor) -> Tensor:
     """Return a copy of images on the device and in the float dtype of a module's parameters."""
     reference = next((p for p in module.parameters() if p.is_floating_point()), images)
-    return images.detach().to(reference.device, reference.dtype, copy=True)
+    return sent(images.detach(), reference.device).to(reference.dtype, copy=True)

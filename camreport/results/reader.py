@@ -18,9 +18,11 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any, overload
 
@@ -29,10 +31,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import InputError, ResultsError
-from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked, read
+from camreport.files import (
+    LOCK,
+    MARKER,
+    RESULTS,
+    address_of,
+    is_file,
+    is_folder,
+    is_marked,
+    is_there,
+    names_in,
+    read,
+    remote,
+)
 from camreport.methods import METHODS, Method
+from camreport.results.decoding import refusing
 from camreport.results.evidence import COLLAGES, evidence_name
 from camreport.results.evidence_arrays import Collages, Evidence, read_collages, read_evidence
+from camreport.results.outline import Described, outlines
 from camreport.results.schema import (
     CHANNEL_WEIGHTS,
     FEATURE_MAPS,
@@ -45,6 +61,7 @@ from camreport.results.schema import (
     Manifest,
     MapKey,
     Sidecar,
+    check_images,
     check_schema,
     sidecar_of,
 )
@@ -117,6 +134,38 @@ class Channels:
     weights: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph at display size, which is decoded when its pixels are asked for, once.
+
+    Attributes:
+        jpeg: its bytes.
+        size: width and height, in pixels.
+    """
+
+    jpeg: bytes
+    size: tuple[int, int]
+    _opened: Image.Image = field(repr=False)
+    _name: str = field(repr=False)
+
+    def picture(self, side: int | None = None) -> Image.Image:
+        """Return its pixels, RGB.
+
+        Args:
+            side: longer side that is enough, in pixels; a larger photograph is reduced by a power
+                of two while it is decoded. None decodes all.
+
+        Raises:
+            ResultsError: it is damaged.
+        """
+        with _refusing_photo(self._name):
+            if side is not None and side < max(self.size):
+                scale = side / max(self.size)
+                width, height = (max(1, int(scale * length)) for length in self.size)
+                self._opened.draft(None, (width, height))
+            return self._opened.convert("RGB")
+
+
 @dataclass
 class Results:
     """A complete results folder, read shard by shard; the last shard stays in memory.
@@ -142,8 +191,56 @@ class Results:
 
     @cached_property
     def readable(self) -> Sequence[ImageEntry]:
-        """The images that were explained."""
-        return [image for image in self.images if image.readable]
+        """The images that were explained; in large runs, each is read when it is needed."""
+        if self.manifest.images:
+            return [image for image in self.images if image.readable]
+        return _Readable(self.images, self.outlines)
+
+    @property
+    def count(self) -> int:
+        """How many images were explained."""
+        return self.manifest.totals.images - self.manifest.totals.failed
+
+    @property
+    def outlines(self) -> Sequence[Described]:
+        """What predictions and summaries need of each readable image, all in memory."""
+        return self._read[0]
+
+    @property
+    def failed(self) -> Sequence[ImageEntry]:
+        """The images that could not be read."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Sequence[Described], Sequence[ImageEntry]]:
+        if self.manifest.images:
+            return self.readable, [one for one in self.images if not one.readable]
+        totals, root = self.manifest.totals, self.path.parent
+        names = map(sidecar_name, range(-(-totals.images // totals.shard_length)))
+        return outlines(
+            ((name, read_json(self.path / name, root)) for name in names), self.manifest
+        )
+
+    def entries(self, indices: Sequence[int]) -> list[ImageEntry]:
+        """Return the entries of some images; of large runs, no others are decoded.
+
+        Raises:
+            ResultsError: a sidecar is missing or damaged.
+        """
+        if self.manifest.images:
+            return [self.images[index] for index in indices]
+        found, length = list[ImageEntry](), self.manifest.totals.shard_length
+        for shard, own in groupby(indices, key=lambda index: index // length):
+            name = sidecar_name(shard)
+            records = read_json(self.path / name, self.path.parent).get("images")
+            rows = records if isinstance(records, list) else []
+            for index in own:
+                row = index - shard * length
+                entry = ImageEntry.from_json(rows[row] if row < len(rows) else None, name)
+                with refusing(name):
+                    check_images([entry], index, 1, self.manifest)
+                found.append(entry)
+        return found
 
     def maps(self, index: int) -> Iterator[MapRecord]:
         """Yield an image's maps, array by array; class-agnostic maps are yielded once.
@@ -196,23 +293,27 @@ class Results:
         start, stop = shard[PHOTO_OFFSETS][row : row + 2]
         return shard[PHOTO][start:stop].tobytes()
 
-    def picture(self, index: int) -> Image.Image:
-        """Return an image's photograph at display size, RGB.
+    def photograph(self, index: int) -> Photograph:
+        """Return an image's photograph at display size, not decoded yet.
 
         Raises:
             ResultsError: the photograph is missing, damaged or not of the shape of the image.
         """
         entry = self.images[index]
         what = f"the photograph of {entry.file!r} in {entry.shard}"
-        picture = decode_photo(self.photo(index), what)
-        width, height = entry.size
-        off = abs(picture.height * width - picture.width * height)  # from rounding
+        photo = open_photo(self.photo(index), what)
+        (across, down), (width, height) = photo.size, entry.size
+        off = abs(down * width - across * height)  # from rounding
         if off > 1.5 * max(width, height):
             raise ResultsError(
-                f"results: {what} is {picture.width} × {picture.height}, which does not fit an "
+                f"results: {what} is {across} × {down}, which does not fit an "
                 f"image of {width} × {height}. {MENDING}"
             )
-        return picture
+        return photo
+
+    def picture(self, index: int) -> Image.Image:
+        """Return an image's photograph at display size, RGB; raises as ``photograph`` does."""
+        return self.photograph(index).picture()
 
     def arrays(self, index: int) -> Arrays:
         """Return an image's arrays in its shard, by name.
@@ -342,6 +443,26 @@ class _SidecarImages(Sequence[ImageEntry]):
         return self._last[1][row]
 
 
+@dataclass
+class _Readable(Sequence[ImageEntry]):
+    """The entries of the readable images among all, by their outlines."""
+
+    images: Sequence[ImageEntry]
+    outlines: Sequence[Described]
+
+    def __len__(self) -> int:
+        return len(self.outlines)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageEntry]: ...
+    def __getitem__(self, index: int | slice) -> ImageEntry | Sequence[ImageEntry]:
+        if isinstance(index, slice):
+            return [self.images[one.index] for one in self.outlines[index]]
+        return self.images[self.outlines[index].index]
+
+
 def read_sidecar(folder: Path, manifest: Manifest, shard: int) -> Sidecar:
     """Return the sidecar of a shard in a ``results`` folder.
 
@@ -359,8 +480,8 @@ def check_data(out: str | Path) -> None:
         ResultsError: it contains something else, or is not a folder.
     """
     data = Path(out, DATA)
-    ours = is_folder(data) and (is_marked(data) or not any(data.iterdir()))
-    if os.path.lexists(data) and not ours:
+    other = is_there(data) and not is_folder(data)
+    if other or (names_in(data) and not is_marked(data)):
         raise ResultsError(
             f"report: expected {DATA}/ to be new, empty or ours, but it is something else. "
             "Move that away."
@@ -374,6 +495,9 @@ def check_output(out: Path, overwrite: bool = False) -> None:
         InputError: the path is a file or inside one, cannot be written to, or is a folder with
             something in it that no run has made.
     """
+    if uri := address_of(out):
+        _check_address(out, uri, overwrite)
+        return
     existing = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
     if not existing.is_dir():
         raise InputError(f"output: expected a folder, got the file {str(existing)!r}.")
@@ -402,13 +526,35 @@ def check_output(out: Path, overwrite: bool = False) -> None:
         )
 
 
+def _check_address(out: Path, uri: str, overwrite: bool) -> None:
+    """Refuse an address with objects that camreport has not put there.
+
+    Raises:
+        InputError: there are some, or the storage does not answer.
+    """
+    if overwrite or is_marked(out / RESULTS):
+        return
+    try:
+        others = len(remote.below(uri))
+    except OSError as error:
+        raise InputError(
+            f"output: expected an address to write to, got {uri!r} ({error.strerror})."
+        ) from error
+    if others:
+        raise InputError(
+            f"output: expected a new, empty or earlier report's address, got {uri!r} with "
+            f"{others:,} {'object' if others == 1 else 'objects'} of something else. "
+            "Choose another address or pass --overwrite."
+        )
+
+
 def find_results(path: str | Path) -> Path:
     """Return the ``results`` folder of a report, from the path of the report or of ``results``.
 
     Raises:
         ResultsError: the folder does not exist, or is a link.
     """
-    folder = Path(os.path.abspath(path))
+    folder = Path(path) if address_of(Path(path)) else Path(os.path.abspath(path))
     if not is_file(folder / MARKER):
         folder = folder / RESULTS
     if not is_file(folder / MARKER):
@@ -493,13 +639,29 @@ def decode_photo(data: bytes, name: str) -> Image.Image:
     Raises:
         ResultsError: the data is not a JPEG, or is damaged or too large.
     """
-    try:
+    return open_photo(data, name).picture()
+
+
+def open_photo(data: bytes, name: str) -> Photograph:
+    """Read the header of a photograph of a results folder.
+
+    Raises:
+        ResultsError: the data is not a JPEG, or is damaged or too large.
+    """
+    with _refusing_photo(name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(BytesIO(data), formats=("JPEG",))
-        if picture.width * picture.height > MAX_PHOTO_PIXELS:
-            raise ValueError(f"{picture.width} × {picture.height} pixels")
-        return picture.convert("RGB")
+            opened = Image.open(BytesIO(data), formats=("JPEG",))
+        if opened.width * opened.height > MAX_PHOTO_PIXELS:
+            raise ValueError(f"{opened.width} × {opened.height} pixels")
+        return Photograph(data, opened.size, opened, name)
+
+
+@contextmanager
+def _refusing_photo(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises on a damaged photograph into a ``ResultsError``."""
+    try:
+        yield
     except Exception as error:  # damage can make Pillow's decoder raise anything
         reason = re.sub(r"<_io\S* object at \w+>", "it", str(error))
         raise ResultsError(f"results: {name} is damaged ({reason}). {MENDING}") from error

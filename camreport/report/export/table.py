@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from camreport.files import is_file, writing
+from camreport.files import MAX_TABLE_BYTES, is_file, reading, writing
 from camreport.insight.aggregates import MapAggregate, PairAggregate, aggregate
 from camreport.insight.columns import image_columns
 from camreport.insight.evidence import evidence_table
@@ -121,8 +121,8 @@ def is_our_table(table: Path) -> bool:
     """Say whether a file is a table with our headings for its name."""
     if not is_file(table):
         return False
-    with table.open(encoding="utf-8-sig", errors="replace") as file:
-        headings = file.readline(1000).strip().split(",")
+    with reading(table, table.parent, MAX_TABLE_BYTES, partly=True) as file:
+        headings = file.readline(1000).decode("utf-8-sig", "replace").strip().split(",")
     expected = TABLES[table.name]
     return tuple(headings[: len(expected)]) == expected
 
@@ -195,8 +195,8 @@ def _row(results: Results, image: ImageEntry, record: MapRecord) -> list[object]
 def _image_rows(results: Results) -> Iterator[Sequence[object]]:
     """Yield the lines of ``images.csv``."""
     names, layer = results.manifest.class_names, results.manifest.glance.layer
-    own = evidence_columns(results, layer, most=len(results.readable))
-    columns = image_columns(results, layer) | own.numbers | own.spread(len(results.readable))
+    own = evidence_columns(results, layer, most=results.count)
+    columns = image_columns(results, layer) | own.numbers | own.spread(results.count)
     yield *IMAGE_COLUMNS, *columns
     for image, *numbers in zip(results.readable, *columns.values(), strict=True):
         label = "" if image.label is None else plain(names[image.label])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from camreport.errors import ResultsError
-from camreport.files import is_file, writing
+from camreport.files import MAX_TABLE_BYTES, is_file, reading, writing
 from camreport.insight.evidence import (
     EvidenceTable,
     Tally,
@@ -80,8 +80,8 @@ def is_our_tex(path: Path) -> bool:
     """Say whether a file is a table with our first line."""
     if not is_file(path):
         return False
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline(1000).rstrip("\n") == MARK
+    with reading(path, path.parent, MAX_TABLE_BYTES, partly=True) as file:
+        return file.readline(1000).decode("utf-8", "replace").rstrip("\r\n") == MARK
 
 
 def escaped(text: str) -> str:
@@ -180,12 +180,12 @@ def _caption(results: Results, table: EvidenceTable, shown: Sequence[Tally]) -> 
     """Say of what, of how many images and by which seed the numbers are."""
     manifest, entry = results.manifest, table.entry
     layer = layer_names(manifest)[manifest.glance.layer]
-    rest = table.drawn or len(results.readable)
+    rest = table.drawn or results.count
     said = [
         f"Evidence for the maps of {manifest.model.name} at {layer}, each image's predicted class: "
         f"medians over images with bootstrap 95 % intervals ({DRAWS:,} draws, seed {entry.seed}).",
         f"Passes were spent on a sample of {len(entry.sample):,} of "
-        f"{len(results.readable):,} images, drawn with seed {entry.seed}; the other questions "
+        f"{results.count:,} images, drawn with seed {entry.seed}; the other questions "
         f"rest on {rest:,} images.",
         _order(shown),
         *_decided(shown),

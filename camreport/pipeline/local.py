@@ -17,10 +17,12 @@ from camreport.insight.cache import keep_numbers
 from camreport.messages.progress import Measuring, Notify, Progress, silent, unseen
 from camreport.models import LoadedModel
 from camreport.network.state import device_of
+from camreport.pipeline.evidence.held import asks_for_collages
 from camreport.pipeline.evidence.run import (
     evidence_cost,
     evidence_entry,
     is_measured,
+    is_settled,
     measure_missing,
     passes_ahead,
 )
@@ -86,14 +88,14 @@ def compute(
     work = find_work(job)
     for sentence in _announced(job, work):
         notify(sentence)
-    job.writer.keep(work.kept, work.growing, work.beside)
+    job.writer.keep(work.kept, work.growing, work.beside(job))
     tally = _found(job, work, limits)
     reused = len(files) - work.inputs(job)
     progress(reused)
     # Where no map is computed, versions and structure are those that the maps come from.
     before = None if work.explained or work.unexplained else job.writer.manifest()
     structure = before.structure if before else structure_of(model)
-    if work.written or work.unexplained or not is_measured(job, work):
+    if work.written or work.unexplained or not is_settled(job, work):
         with explainer or make_explainer(model, request, plan) as entered:
             with writing_behind(limits.waiting_shards) as later:
                 compute_missing(job, work, entered, later, tally, progress)
@@ -154,6 +156,8 @@ def _found(job: Job, work: Work, limits: ShardLimits) -> Tally:
     for number, truth in work.true.items():
         tally.add_true(number, truth.sidecar)
     for number, evidence in work.evidence.items():
-        tally.evidence[number] = evidence.sidecar
-    tally.collages = work.collages.sidecar if work.collages else None
+        if evidence.settled and evidence.shown:
+            tally.evidence[number] = evidence.shown.sidecar
+    if work.collages and asks_for_collages(job):
+        tally.collages = work.collages.finished.sidecar
     return tally

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any, overload
 
@@ -30,8 +31,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import InputError, ResultsError
-from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked, read
+from camreport.files import (
+    LOCK,
+    MARKER,
+    RESULTS,
+    address_of,
+    is_file,
+    is_folder,
+    is_marked,
+    is_there,
+    names_in,
+    read,
+    remote,
+)
 from camreport.methods import METHODS, Method
+from camreport.results.decoding import refusing
 from camreport.results.evidence import COLLAGES, evidence_name
 from camreport.results.evidence_arrays import Collages, Evidence, read_collages, read_evidence
 from camreport.results.outline import Described, outlines
@@ -47,6 +61,7 @@ from camreport.results.schema import (
     Manifest,
     MapKey,
     Sidecar,
+    check_images,
     check_schema,
     sidecar_of,
 )
@@ -200,7 +215,32 @@ class Results:
     def _read(self) -> tuple[Sequence[Described], Sequence[ImageEntry]]:
         if self.manifest.images:
             return self.readable, [one for one in self.images if not one.readable]
-        return outlines(self.images, self.manifest.class_names)
+        totals, root = self.manifest.totals, self.path.parent
+        names = map(sidecar_name, range(-(-totals.images // totals.shard_length)))
+        return outlines(
+            ((name, read_json(self.path / name, root)) for name in names), self.manifest
+        )
+
+    def entries(self, indices: Sequence[int]) -> list[ImageEntry]:
+        """Return the entries of some images; of large runs, no others are decoded.
+
+        Raises:
+            ResultsError: a sidecar is missing or damaged.
+        """
+        if self.manifest.images:
+            return [self.images[index] for index in indices]
+        found, length = list[ImageEntry](), self.manifest.totals.shard_length
+        for shard, own in groupby(indices, key=lambda index: index // length):
+            name = sidecar_name(shard)
+            records = read_json(self.path / name, self.path.parent).get("images")
+            rows = records if isinstance(records, list) else []
+            for index in own:
+                row = index - shard * length
+                entry = ImageEntry.from_json(rows[row] if row < len(rows) else None, name)
+                with refusing(name):
+                    check_images([entry], index, 1, self.manifest)
+                found.append(entry)
+        return found
 
     def maps(self, index: int) -> Iterator[MapRecord]:
         """Yield an image's maps, array by array; class-agnostic maps are yielded once.
@@ -440,8 +480,8 @@ def check_data(out: str | Path) -> None:
         ResultsError: it contains something else, or is not a folder.
     """
     data = Path(out, DATA)
-    ours = is_folder(data) and (is_marked(data) or not any(data.iterdir()))
-    if os.path.lexists(data) and not ours:
+    other = is_there(data) and not is_folder(data)
+    if other or (names_in(data) and not is_marked(data)):
         raise ResultsError(
             f"report: expected {DATA}/ to be new, empty or ours, but it is something else. "
             "Move that away."
@@ -455,6 +495,9 @@ def check_output(out: Path, overwrite: bool = False) -> None:
         InputError: the path is a file or inside one, cannot be written to, or is a folder with
             something in it that no run has made.
     """
+    if uri := address_of(out):
+        _check_address(out, uri, overwrite)
+        return
     existing = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
     if not existing.is_dir():
         raise InputError(f"output: expected a folder, got the file {str(existing)!r}.")
@@ -483,13 +526,35 @@ def check_output(out: Path, overwrite: bool = False) -> None:
         )
 
 
+def _check_address(out: Path, uri: str, overwrite: bool) -> None:
+    """Refuse an address with objects that camreport has not put there.
+
+    Raises:
+        InputError: there are some, or the storage does not answer.
+    """
+    if overwrite or is_marked(out / RESULTS):
+        return
+    try:
+        others = len(remote.below(uri))
+    except OSError as error:
+        raise InputError(
+            f"output: expected an address to write to, got {uri!r} ({error.strerror})."
+        ) from error
+    if others:
+        raise InputError(
+            f"output: expected a new, empty or earlier report's address, got {uri!r} with "
+            f"{others:,} {'object' if others == 1 else 'objects'} of something else. "
+            "Choose another address or pass --overwrite."
+        )
+
+
 def find_results(path: str | Path) -> Path:
     """Return the ``results`` folder of a report, from the path of the report or of ``results``.
 
     Raises:
         ResultsError: the folder does not exist, or is a link.
     """
-    folder = Path(os.path.abspath(path))
+    folder = Path(path) if address_of(Path(path)) else Path(os.path.abspath(path))
     if not is_file(folder / MARKER):
         folder = folder / RESULTS
     if not is_file(folder / MARKER):

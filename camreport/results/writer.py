@@ -3,6 +3,10 @@
 If ``OUT/results`` has complete results of an earlier run, a run that changes them writes to a
 second folder, which replaces ``OUT/results`` once its manifest is written. Until then the earlier
 report stays unchanged.
+
+On object storage no folder can be renamed: a run that changes complete results removes their
+manifest first, and results of other settings need ``overwrite``. There is no lock either: the
+marker is created by one run alone, and two equal runs write equal bytes, of which the last stay.
 """
 
 import json
@@ -22,13 +26,17 @@ from camreport.errors import InputError, OutputError, ResultsError
 from camreport.files import (
     MARKER,
     RESULTS,
+    address_of,
     create,
     is_file,
-    is_folder,
     is_marked,
+    is_there,
     make_folder,
+    names_in,
+    remove,
     remove_leftovers,
     reported,
+    sizes,
     take_over,
     write,
 )
@@ -157,13 +165,20 @@ class ResultsWriter:
     def __post_init__(self) -> None:
         check_output(self.out, self.overwrite)
         _settle(self.out)
-        folders = (self.out / NEXT, self.out / RESULTS)
-        listed = _listed if self.numbers is None else partial(_looked_up, numbers=self.numbers)
+        folders = (self.out / RESULTS,) if self._remote else (self.out / NEXT, self.out / RESULTS)
+        look_up = self.numbers is not None and not self._remote
+        listed = partial(_looked_up, numbers=self.numbers or ()) if look_up else sizes
         self._sizes = {folder: listed(folder) for folder in folders}
+
+    @property
+    def _remote(self) -> bool:
+        return bool(address_of(self.out))
 
     @property
     def folder(self) -> Path:
         """Folder into which shards are written; not ``results`` if that has a manifest."""
+        if self._remote:
+            return self.out / RESULTS
         complete = is_file(self.out / RESULTS / MANIFEST)
         return self.out / (NEXT if complete else RESULTS)
 
@@ -292,6 +307,8 @@ class ResultsWriter:
             folder != self.out / RESULTS
             for folder in (*self._kept.values(), *self._beside.values())
         ) or any(self.described(one.sidecar) != one.sidecar for one in kept.values())
+        if self._remote and not self.shared:
+            self._check_marker(read_json(self.folder / MARKER, self.out))
         for folder in () if self.shared else self._sizes:
             self._check_discarded(folder, {*self._kept, *extended})
 
@@ -308,9 +325,7 @@ class ResultsWriter:
             OutputError: the disk is full, or the folder cannot be written to.
         """
         self.claim()
-        numbered = self.folder / numbers_name(number)
-        with reported(numbered):
-            numbered.unlink(missing_ok=True)
+        remove(self.folder / numbers_name(number))
         self._write(shard_name(number), arrays, sidecar, (numbers_name(number), numbers))
 
     def commit_beside(
@@ -342,8 +357,7 @@ class ResultsWriter:
         record = path.with_suffix(".json")
         size = 0
         if not self._says(record, sidecar):
-            with reported(record):
-                record.unlink(missing_ok=True)
+            remove(record)
         if arrays:
             content = packed(arrays)
             size = content.tell()
@@ -408,6 +422,8 @@ class ResultsWriter:
         make_folder(folder, self.out)
         if self.shared:
             self._join(folder)
+        elif self._remote:
+            self._take_address(folder)
         else:
             self._take(folder)
         self._claimed = True
@@ -449,6 +465,42 @@ class ResultsWriter:
                 if is_file(source / own):  # a file without arrays has only its sidecar
                     take_over(source / own, folder / own, self.out)
 
+    def _take_address(self, folder: Path) -> None:
+        """Make an address this run's, whose marker one run alone can create.
+
+        Raises:
+            InputError: it is another run's.
+        """
+        ours = _json(self.marker.to_json())
+        try:
+            create(folder / MARKER, ours, self.out)
+        except OutputError:
+            before = read_json(folder / MARKER, self.out)
+            if not before:
+                raise
+            self._check_marker(before)
+            own = before.get("run") == self.marker.run
+            for file in (folder / MANIFEST,) if own else _own_files(folder):
+                remove(file)
+            write(folder / MARKER, ours, self.out)
+        for number, source in self._kept.items():
+            self._take_over(number, source, folder)
+
+    def _check_marker(self, before: Record) -> None:
+        """Refuse an address with results of another run, or where one may be at work.
+
+        Raises:
+            InputError: the run would replace them, or mix its shards with theirs.
+        """
+        differing = self._differing(before) if before else ""
+        finished = before.get("run") == self.marker.run and is_file(self.folder / MANIFEST)
+        if differing and not finished and not self.overwrite:
+            raise InputError(
+                f"output: {address_of(self.out)!r} holds the results of a run that differs in "
+                f"{differing}, and that may be at work. Ask for the same to go on with them, "
+                "choose another address, or pass --overwrite to replace them."
+            )
+
     def _take_over(self, number: int, source: Path, folder: Path) -> None:
         """Link the files of a kept shard into the folder; copy them if links are not possible."""
         sidecar = self._sidecar(source, shard_name(number), Sidecar)
@@ -472,15 +524,14 @@ class ResultsWriter:
         """Remove shards with numbers beyond those of the run, and files beside that are not its."""
         count = -(-manifest.totals.images // manifest.totals.shard_length)
         stay = {own for name in self._beside for own in (name, _record(name))}
-        with reported(folder):
-            for number, files in _shards_in(folder).items():
-                for file in files:
-                    beside = file.name.startswith(_BESIDE)
-                    if number >= count or (beside and file.name not in stay):
-                        file.unlink()
-            for file in _collages_in(folder):
-                if file.name not in stay:
-                    file.unlink()
+        for number, files in _shards_in(folder).items():
+            for file in files:
+                beside = file.name.startswith(_BESIDE)
+                if number >= count or (beside and file.name not in stay):
+                    remove(file)
+        for file in _collages_in(folder):
+            if file.name not in stay:
+                remove(file)
 
     def _fit(self, finished: Finished[_S]) -> tuple[int, int]:
         """Return how many methods of this run a file has, and how few others."""
@@ -534,6 +585,8 @@ def _record(name: str) -> str:
 
 def _settle(out: Path) -> None:
     """Finish the replacement of the results folder, if a run was stopped during it."""
+    if address_of(out):
+        return
     results, following, last = out / RESULTS, out / NEXT, out / _LAST
     with reported(results), suppress(FileNotFoundError):  # parts of a run do it at the same time
         if not os.path.lexists(results):
@@ -558,37 +611,23 @@ def _settle(out: Path) -> None:
 def _own_files(folder: Path) -> list[Path]:
     """Return the files of a run in a folder without the marker, the manifest first."""
     shards = [file for files in _shards_in(folder).values() for file in files]
-    manifest = [folder / MANIFEST] if os.path.lexists(folder / MANIFEST) else []
+    manifest = [folder / MANIFEST] if is_there(folder / MANIFEST) else []
     return [*manifest, *shards, *_collages_in(folder)]
 
 
 def _collages_in(folder: Path) -> list[Path]:
     """Return the files of collages in a folder."""
     names = [own for name in (COLLAGES, SPARE_COLLAGES) for own in (name, _record(name))]
-    return [folder / name for name in names if os.path.lexists(folder / name)]
+    return [folder / name for name in names if is_there(folder / name)]
 
 
 def _shards_in(folder: Path) -> dict[int, list[Path]]:
     """Return the files of the shards in a folder, by the shards' numbers."""
     found: dict[int, list[Path]] = {}
-    if is_folder(folder):
-        for path in sorted(folder.iterdir()):
-            name = _SHARD_FILE.fullmatch(path.name)
-            if name:
-                found.setdefault(int(name[2]), []).append(path)
+    for name in names_in(folder):
+        if match := _SHARD_FILE.fullmatch(name):
+            found.setdefault(int(match[2]), []).append(folder / name)
     return found
-
-
-def _listed(folder: Path) -> dict[str, int]:
-    """Return the sizes of the regular files in a folder, by their names, from one listing."""
-    if not is_folder(folder):
-        return {}
-    with os.scandir(folder) as entries:
-        return {
-            entry.name: entry.stat(follow_symlinks=False).st_size
-            for entry in entries
-            if entry.is_file(follow_symlinks=False)
-        }
 
 
 def _looked_up(folder: Path, numbers: Collection[int]) -> dict[str, int]:

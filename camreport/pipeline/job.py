@@ -18,6 +18,7 @@ from camreport.pipeline.shard import Shard, in_order
 from camreport.results.schema import SCHEMA, FileFacts, ImageEntry, Sidecar, methods_with_maps
 from camreport.results.shards import Arrays
 from camreport.results.writer import Marker, ResultsWriter
+from camreport.settings import split_part
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Job:
         facts: size and times of change of the input files, taken before any file is read.
         writer: the writer of the results folder.
         describe: adds labels and class names to a shard's sidecar.
+        numbers: the numbers of its shards: all of the run, or those of a part or of an item.
     """
 
     plan: RunPlan
@@ -43,11 +45,7 @@ class Job:
     facts: Sequence[FileFacts | None]
     writer: ResultsWriter
     describe: Describer
-
-    @property
-    def numbers(self) -> range:
-        """The numbers of all shards."""
-        return range(-(-len(self.files) // self.plan.shard))
+    numbers: Sequence[int]
 
     def indices(self, number: int) -> range:
         """Return the indices of the inputs that a shard covers."""
@@ -130,8 +128,17 @@ def make_job(
         inputs=inputs_digest(files),
         plan=plan.to_json(),
     )
-    overwrite = request.settings.overwrite
-    writer = ResultsWriter(out, marker, describe, overwrite, limits.discarded_shards)
+    part = request.settings.part
+    writer = ResultsWriter(
+        out,
+        marker,
+        describe,
+        request.settings.overwrite,
+        limits.discarded_shards,
+        shared=part is not None,
+    )
+    first, step = split_part(part) if part else (1, 1)
+    numbers = range(-(-len(files) // plan.shard))[first - 1 :: step]
     facts = [file_facts(file.path) for file in files]
     asked = asked_of(request, len(files))
-    return Job(plan, model, request, asked, files, facts, writer, describe)
+    return Job(plan, model, request, asked, files, facts, writer, describe, numbers)

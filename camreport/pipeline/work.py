@@ -12,7 +12,6 @@ from camreport.images.loading import FailedInput, decode_ahead
 from camreport.methods import Method
 from camreport.pipeline.evidence.choice import choose_of
 from camreport.pipeline.job import Job
-from camreport.pipeline.run_plan import first_readable
 from camreport.pipeline.truth import unexplained
 from camreport.results.evidence import COLLAGES, EvidenceSidecar, evidence_name
 from camreport.results.schema import FileFacts, ImageEntry, Sidecar, TrueImage, TrueSidecar
@@ -68,6 +67,12 @@ class Work:
         """Numbers of the shards that are written."""
         return sorted([*self.lost, *self.changing])
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether an input is known that can be read."""
+        changing = [change.finished for change in self.changing.values()]
+        return any(one.sidecar.bytes for one in (*self.kept.values(), *changing))
+
     def inputs(self, job: Job) -> int:
         """Return the number of inputs of which something is computed, apart from evidence."""
         maps = sum(len(job.indices(number)) for number in self.explained)
@@ -91,14 +96,9 @@ def find_work(job: Job) -> Work:
     """Sort the shards by what has to be computed.
 
     Inputs with a transient failure are read again; their shard is kept if they still fail.
-
-    Raises:
-        InputError: no input can be read.
     """
     there = _usable(job)
     apart = _unexplained(job, there)
-    if not any(finished.sidecar.bytes for finished in there.values()):
-        first_readable(job.files, job.model.preprocessing)
     specs = {*job.request.specs}
     kept = {n: one for n, one in there.items() if {*one.sidecar.methods} == specs}
     true = {

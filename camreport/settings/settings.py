@@ -63,6 +63,7 @@ from camreport.settings.values import (
     check_label_map,
     check_labels,
     check_metrics,
+    check_part,
     check_quantity,
     check_regions,
     check_seed,
@@ -70,6 +71,7 @@ from camreport.settings.values import (
     check_stages,
     check_switch,
     check_weights,
+    check_workers,
     is_own_code,
 )
 
@@ -373,6 +375,29 @@ class Settings:
         help="Use an output folder that holds something else.",
     )
 
+    part: str | None = option(
+        None,
+        group="Machines",
+        affects=None,
+        metavar="K/N",
+        check=check_part,
+        recorded=False,
+        help="Compute only every Nth shard, from the Kth on, and no report. Once all N parts are "
+        "done, the same command without --part makes it.",
+    )
+    workers: int | None = option(
+        None,
+        group="Machines",
+        affects=None,
+        metavar="N",
+        parse=read_whole,
+        check=check_workers,
+        shown_default="one for each GPU, else 1",
+        recorded=False,
+        help="Processes that compute shards at the same time, each on a GPU of its own if there "
+        "are any.",
+    )
+
     spelled: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -465,3 +490,5 @@ class SettingsDict(TypedDict, total=False):
     language: str
     figures: bool
     overwrite: bool
+    part: str | None
+    workers: int | None

@@ -1,6 +1,6 @@
 """The evidence of a run, shard by shard, once its maps are written."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from camreport.engine import cost as engine
 from camreport.engine.explainer import Explainer
 from camreport.engine.targets import choose_targets
 from camreport.images.loading import decode_ahead
-from camreport.messages.progress import Measuring, Progress
+from camreport.messages.progress import Progress
 from camreport.methods.registry import SHARED
 from camreport.metrics.controls import CONTROLS
 from camreport.metrics.effect import MASKS
@@ -63,12 +63,16 @@ def unmeasured(job: Job, work: Work) -> list[int]:
 
 
 def passes_ahead(job: Job, work: Work) -> int:
-    """Return the number of passes over one image that the evidence still takes, at most."""
+    """Return the number of passes over one image that shards' evidence still takes, at most."""
     if job.asked is None:
         return 0
     left = {index for number in unmeasured(job, work) for index in job.indices(number)}
-    collages = len(job.asked.sample) * 3 if lacks_collages(job, work) else 0
-    return passes_of_image(job.asked, job) * len(left.intersection(job.asked.sample)) + collages
+    return passes_of_image(job.asked, job) * len(left.intersection(job.asked.sample))
+
+
+def passes_of_collages(job: Job, work: Work) -> int:
+    """Return the number of passes over one image that collages still take, at most."""
+    return len(job.asked.sample) * 3 if job.asked and lacks_collages(job, work) else 0
 
 
 def passes_of_image(asked: Asked, job: Job) -> int:
@@ -91,7 +95,7 @@ def passes_of_image(asked: Asked, job: Job) -> int:
 
 
 def measure_missing(
-    job: Job, work: Work, explainer: Explainer, tally: Tally, measuring: Measuring
+    job: Job, work: Work, explainer: Explainer, begin: Callable[[], Progress]
 ) -> None:
     """Measure the maps of every shard that lacks its evidence, and write what was measured.
 
@@ -99,17 +103,27 @@ def measure_missing(
         job: the job; all its shards are written.
         work: what was there.
         explainer: of the run's methods; entered.
-        tally: what is finished is added to it.
-        measuring: called with the number of passes over one image that it takes.
+        begin: called first, if anything is measured; returns what is told of finished passes.
     """
-    if job.asked is None or is_measured(job, work):
+    if job.asked is None or not (left := unmeasured(job, work)):
         return
     bench = Bench(job.asked, explainer, job.model.preprocessing, job.plan.batch)
-    progress = measuring(passes_ahead(job, work))
-    for number in unmeasured(job, work):
-        _measure(job, bench, number, tally, progress)
-    if lacks_collages(job, work):
-        _measure_collages(job, bench, tally, progress)
+    progress = begin()
+    for number in left:
+        _measure(job, bench, number, progress)
+
+
+def measure_collages_of(job: Job, explainer: Explainer, progress: Progress) -> None:
+    """Measure maps of collages of the run's images and write what was measured.
+
+    Args:
+        job: the job; all its shards are written, and it asks for collages.
+        explainer: of the run's methods; entered.
+        progress: called with the number of further finished passes over one image.
+    """
+    assert job.asked is not None
+    bench = Bench(job.asked, explainer, job.model.preprocessing, job.plan.batch)
+    _measure_collages(job, bench, progress)
 
 
 def evidence_entry(job: Job, tally: Tally) -> EvidenceEntry | None:
@@ -146,7 +160,7 @@ def evidence_cost(tally: Tally) -> EvidenceCost | None:
     return _cost(found)
 
 
-def _measure(job: Job, bench: Bench, number: int, tally: Tally, progress: Progress) -> None:
+def _measure(job: Job, bench: Bench, number: int, progress: Progress) -> None:
     """Measure the maps of a shard and write what was measured beside it."""
     finished = job.writer.written(number)
     sidecar = finished.sidecar
@@ -168,11 +182,9 @@ def _measure(job: Job, bench: Bench, number: int, tally: Tally, progress: Progre
         bytes=0,
     )
     job.writer.commit_beside(evidence_name(number), found.arrays, own)
-    tally.evidence[number] = own
 
 
-def _measure_collages(job: Job, bench: Bench, tally: Tally, progress: Progress) -> None:
-    """Measure maps of collages of the run's images and write what was measured."""
+def _measure_collages(job: Job, bench: Bench, progress: Progress) -> None:
     images = job.sampled(lambda number: job.writer.written(number).sidecar)
     chosen = choose_of(bench.asked, images)
 
@@ -203,7 +215,6 @@ def _measure_collages(job: Job, bench: Bench, tally: Tally, progress: Progress) 
         doubled=measured.doubled if arrays else None,
     )
     job.writer.commit_beside(COLLAGES, arrays, sidecar)
-    tally.collages = sidecar
 
 
 def _cost(costs: Mapping[str, engine.Cost]) -> EvidenceCost:

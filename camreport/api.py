@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from camreport.errors import InputError, suggestion
 from camreport.files import locked
-from camreport.images.inputs import InputFile, printable, read_file
+from camreport.images.inputs import InputFile, printable, read_input
 from camreport.images.pixels import decode
 from camreport.messages.progress import Measuring, Notify, Progress, unseen
 from camreport.pipeline.loading import choose_device, load
@@ -159,7 +159,7 @@ def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:
     """Return height and width of the first image that can be read, if any can."""
     for file in files:
         try:
-            image = decode(read_file(file.path))
+            image = decode(read_input(file))
         except (OSError, InputError):
             continue
         return image.height, image.width

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
-import numpy as np
 import pytest
 import torch
 from helpers import synthetic
 from helpers.checkout import INPUTS
+from helpers.inputs import inputs_of
 from torch import Tensor
 
 import camreport
-from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
 
 hypothesis.settings.register_profile("camreport", database=None, deadline=None, derandomize=True)
@@ -50,9 +49,7 @@ def catdog() -> LoadedModel:
 @pytest.fixture(scope="session")
 def photographs(catdog: LoadedModel) -> Tensor:
     """both.jpg, cat.jpg and dog.jpg as model inputs, ``(3, 3, 224, 224)``."""
-    files = sorted(INPUTS.glob("*.jpg"))
-    loaded = [load_image(file.read_bytes(), catdog.preprocessing) for file in files]
-    return torch.from_numpy(np.stack([image.model_input for image in loaded]))
+    return inputs_of(catdog.preprocessing, sorted(INPUTS.glob("*.jpg")))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """``--channels``: feature maps and Grad-CAM's weights in the results, against plain PyTorch."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.checkout import INPUTS
 from helpers.command import CAT, QUICK, Command
+from helpers.inputs import inputs_of
 from helpers.runs import (
     BY_TWO,
     PROBED,
@@ -26,7 +27,6 @@ from torch import Tensor, nn
 import camreport
 from camreport.engine.memory import BUDGETS, MEBIBYTE, Budget
 from camreport.errors import LayerError
-from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
 from camreport.pipeline.run_plan import ShardLimits
 from camreport.report import export
@@ -74,12 +74,6 @@ def plain_pass(
 def logit_of(targets: Tensor) -> Callable[[Tensor, int], Tensor]:
     """Return the score that is the logit of each image's target, ``(N, K)``."""
     return lambda logits, rank: logits.gather(1, targets[:, rank : rank + 1])[:, 0]
-
-
-def inputs_of(model: LoadedModel, files: Sequence[Path]) -> Tensor:
-    """Return files as inputs of a model, ``(N, 3, H, W)``."""
-    loaded = [load_image(file.read_bytes(), model.preprocessing) for file in files]
-    return torch.from_numpy(np.stack([image.model_input for image in loaded]))
 
 
 def whole(out: Path) -> Arrays:
@@ -151,7 +145,7 @@ def test_weights_are_of_what_is_explained(quantity: str, photos: Path, tmp_path:
     model, out = tiny(classes=5), tmp_path / "out"
     run(photos, out, model, channels=["0"], classes="top3", quantity=quantity)
     arrays = whole(out)
-    inputs = inputs_of(model, sorted(photos.iterdir()))
+    inputs = inputs_of(model.preprocessing, sorted(photos.iterdir()))
     with torch.no_grad():
         targets = model.module(inputs).topk(3).indices
     assert arrays["targets"].tolist() == targets.tolist()
@@ -186,7 +180,7 @@ def test_channels_of_a_channels_last_net_come_first(photos: Path, tmp_path: Path
     assert_near(weighted_sum(arrays, "features.5"), arrays["grad_cam/features.5"])
     kept: list[Tensor] = []
     handle = model.module.features[1].register_forward_hook(lambda *given: kept.append(given[2]))
-    logits = model.module.eval()(inputs_of(model, [file]))
+    logits = model.module.eval()(inputs_of(model.preprocessing, [file]))
     handle.remove()
     for rank, target in enumerate((0, 7)):
         (gradient,) = torch.autograd.grad(logits[0, target], kept[0], retain_graph=True)

@@ -25,7 +25,7 @@ def test_every_number_of_every_metric_is_explained() -> None:
 @pytest.mark.parametrize("form", NAMES)
 def test_the_examples_of_regions_mean_one_box(form, tmp_path) -> None:
     (tmp_path / NAMES[form]).write_text(EXAMPLES[form], encoding="utf-8")
-    files = [InputFile(INPUTS / name, name) for name in ("both.jpg", "cat.jpg")]
+    files = [InputFile(str(INPUTS / name), name) for name in ("both.jpg", "cat.jpg")]
     for path in (tmp_path / NAMES[form], tmp_path):
         (photo,) = find_regions(path, files).values()
         ((outline, label),) = photo.outlines
@@ -34,7 +34,7 @@ def test_the_examples_of_regions_mean_one_box(form, tmp_path) -> None:
 
 
 def test_the_examples_of_tables_are_read_without_a_complaint(tmp_path: Path) -> None:
-    files = [InputFile(INPUTS / name, name) for name in ("both.jpg", "cat.jpg", "dog.jpg")]
+    files = [InputFile(str(INPUTS / name), name) for name in ("both.jpg", "cat.jpg", "dog.jpg")]
     counts = []
     for text in TABLES:
         (tmp_path / "boxes.csv").write_text(text, encoding="utf-8")

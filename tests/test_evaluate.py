@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.inputs import inputs_of
 from helpers.nets import pooled_net, toy_net
 from helpers.runs import QUICK, run, tiny, write_images
 
 import camreport
 from camreport.errors import MetricError, ModelError
-from camreport.images.loading import load_image
 from camreport.metrics.values import Undefined
 from camreport.results.evidence import CONTROL
 from camreport.results.reader import load_results
@@ -29,8 +29,7 @@ def test_numbers_are_those_of_a_run(tmp_path: Path) -> None:
     photos, model = write_images(tmp_path / "photos", 3), tiny(3)
     run(photos, tmp_path / "out", model, evidence="full", evidence_maps="all", classes=[2, 0])
     files = sorted(photos.iterdir())
-    inputs = [load_image(file.read_bytes(), model.preprocessing).model_input for file in files]
-    images = torch.from_numpy(np.stack(inputs))
+    images = inputs_of(model.preprocessing, files)
     explained = camreport.explain(model, images, ["0", "2"], QUICK, [2, 0])
     found = camreport.evaluate(model, images, explained, "full")
     names = {"features.0": "0", "features.2": "2", "fused": "fused"}

@@ -23,8 +23,8 @@ from torch.nn.functional import interpolate
 
 import camreport
 from camreport.errors import InputError, ResultsError
-from camreport.images.inputs import find_images
 from camreport.images.preprocessing import Preprocessing
+from camreport.images.search import find_images
 from camreport.models import LoadedModel
 from camreport.report import export
 from camreport.report.export import lettering

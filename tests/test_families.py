@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.inputs import inputs_of
 from PIL import Image
 from torch import Tensor, nn
 
 import camreport
-from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
 from camreport.models.loaded import RANDOM
 from camreport.network.address import resolve_layer
@@ -168,8 +168,7 @@ def test_family_runs_end_to_end_at_its_own_layers(family, photograph, tmp_path):
         methods=METHODS,
     )
     loaded = load_model(family.model, weights="none", image_size=family.size)
-    image = load_image(photograph.read_bytes(), loaded.preprocessing).model_input
-    inputs = torch.from_numpy(image)[None]
+    inputs = inputs_of(loaded.preprocessing, [photograph])
     layers = expected_layers(family, loaded, inputs)
 
     results = load_results(tmp_path / "out")

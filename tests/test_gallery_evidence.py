@@ -96,6 +96,12 @@ def text(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
+def text_of(number: str, value: float) -> str:
+    """Return a number as it is written: three digits where there is no greatest value."""
+    own = METRICS[number].numbers[0]
+    return text(value) if np.isfinite(own.high) else f"{value:.3g}"
+
+
 @pytest.mark.parametrize("number", ["contrast", "effect", "stability", "extent"])
 def test_a_cell_has_the_median_of_the_results_its_n_and_what_is_undefined(
     open_report: "Open", many: Path, number: str
@@ -106,7 +112,7 @@ def test_a_cell_has_the_median_of_the_results_its_n_and_what_is_undefined(
         known = values[np.isfinite(values)]
         own = cell(number, name)
         median, n = texts(page, f"{own} :is(strong, .n)")
-        assert median.replace("\u2009≈", "") == text(float(np.median(known)))
+        assert median.replace("\u2009≈", "") == text_of(number, float(np.median(known)))
         assert n == f"n {known.size}"
         asked = 40 if METRICS[number].coverage == "all" else 36
         lost = [f"{asked - known.size} undefined"] if known.size < asked else []
@@ -152,6 +158,47 @@ def test_bar_interval_chance_and_ceiling_lie_where_their_values_are(
     assert marks["interval"] == pytest.approx(ends_of, **close)
     assert marks["chance"][0] == pytest.approx(at(0), **close)
     assert marks["ceiling"][0] == pytest.approx(at(evidence["ceilings"]["median"][0]), **close)
+
+
+def test_a_number_by_construction_says_so_and_is_neither_drawn_nor_compared_as_a_result(
+    open_report: "Open", many: Path
+) -> None:
+    page = shown(open_report, many)
+    given = "[...document.querySelectorAll('.given')].map(e => e.closest('td').dataset.row)"
+    rows = page.evaluate(given)
+    edges, random, blob = (
+        f"Control: {name}"
+        for name in ("edges of the photograph", "random map", "blob in the centre")
+    )
+    assert sorted(rows) == sorted([edges] * 2 + [random] * 3 + [blob] * 3)
+    for number, row in (("contrast", edges), ("learned", edges), ("stability", random)):
+        assert "by construction" in page.inner_text(cell(number, row))
+        assert "≈" not in page.inner_text(cell(number, row))
+    assert "by construction" not in page.inner_text(cell("stability", edges))
+
+
+def test_heads_say_which_end_is_better_and_the_limit_is_drawn(
+    open_report: "Open", many: Path
+) -> None:
+    page = shown(open_report, many)
+    said = dict(zip(QUESTIONS, texts(page, ".evidence thead .better"), strict=True))
+    for key in QUESTIONS:
+        words = {"high": "↑ higher is better", "low": "↓ lower is better"}
+        expected = words.get(METRICS[key].numbers[0].better or "", "neither end is better")
+        assert said[key] == ("above 0.8: unchanged" if key == "learned" else expected)
+    assert page.locator(".evidence .limit").count() == 1 + len(NAMES) + 1 + 1
+    parts = page.inner_text(".parts")
+    ceilings = shipped(many)["ceilings"]
+    shown_medians = {
+        key: text(median)
+        for key, scope, median in zip(
+            *(ceilings[n] for n in ("number", "scope", "median")), strict=True
+        )
+        if scope == 0
+    }
+    assert f"Ceiling of the effect {shown_medians['effect.ceiling']} (n 36)" in parts
+    assert f"Additivity (R²) {shown_medians['effect.additivity']} (n 36)" in parts
+    assert "Chance: " in parts
 
 
 def test_a_number_leads_to_its_images_the_most_doubtful_first(

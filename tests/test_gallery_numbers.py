@@ -59,8 +59,13 @@ def predicted(out: Path, values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def text(value: float) -> str:
-    """Write a number with three digits, as the page does."""
-    return f"{float(f'{value:.3g}'):.10g}".replace("-", "−")
+    """Write a number that has a greatest value with two digits behind the point, as shipped."""
+    return f"{float(f'{value:.3g}'):.2f}".replace("-", "−")
+
+
+def digits(value: float) -> str:
+    """Write a number without a greatest value with three digits."""
+    return f"{float(f'{value:.3g}'):.10g}"
 
 
 def opened(open_report: "Open", out: Path, map_: str, **options: object) -> "Page":
@@ -102,6 +107,7 @@ def test_the_dialog_says_a_maps_own_numbers_below_their_questions(
         assert said[name][0] == text(arrays[f"{key}/layer_cam/b"][image, 1])
     questions = page.locator(".measured dt").all_inner_texts()
     assert questions[0] == "Class contrast Does the map answer for this class?"
+    assert "−1 to 1, ↓ lower is better" in said["Class contrast"]
     ceiling = f"Ceiling of the effect {text(arrays['effect.ceiling'][image, 1])}"
     assert ceiling in said["Effect"] or np.isnan(arrays["effect.ceiling"][image, 1])
     page.click("#cell [data-focus='class 0']")
@@ -208,7 +214,7 @@ def test_images_are_sorted_by_a_number_of_a_method_and_say_it(
     assert np.allclose(known, ordered, rtol=5e-3), "three digits are shipped"
     assert np.isnan(found[len(known) :]).all(), "those without the number come last"
     said = texts(page, ".tile .sorted")
-    assert said[0] == f"Lift over the area · Grad-CAM {text(found[0])}"
+    assert said[0] == f"Lift over the area · Grad-CAM {digits(found[0])}"
     menu = page.locator("[data-focus=sort]")
     assert menu.input_value() == "regions.lift.grad_cam"
     groups = menu.locator("optgroup").evaluate_all("all => all.map(one => one.label)")

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camreport.errors import InputError
-from camreport.images.inputs import find_images, printable
+from camreport.images.inputs import printable
+from camreport.images.search import find_images
 
 plain = st.sampled_from(["a", "b", "ab", "c.d", "é", "a b", ".h"])
 odd = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), max_size=8)
@@ -39,7 +40,7 @@ def written(tree: set[tuple[str, ...]]) -> Iterator[Path]:
 def found(*inputs: str | Path) -> list[tuple[Path, str]]:
     """Return path and name of every input; none where there is nothing."""
     try:
-        return [(file.path, file.name) for file in find_images(inputs)]
+        return [(Path(file.uri), file.name) for file in find_images(inputs)]
     except InputError:
         return []
 

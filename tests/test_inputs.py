@@ -11,8 +11,9 @@ from helpers.checkout import INPUTS
 import camreport
 from camreport.cli import commands as cli
 from camreport.errors import InputError
-from camreport.images import inputs
-from camreport.images.inputs import find_images, printable, read_file
+from camreport.images import search
+from camreport.images.inputs import MAX_FILE_BYTES, printable, read_file
+from camreport.images.search import find_images
 
 ANY_CHARACTERS = [
     "two words.jpg",
@@ -69,7 +70,7 @@ def test_find_images_walks_folders_in_path_order(album: Path) -> None:
     assert names(album) == IN_ALBUM
     assert names(str(album) + "/") == IN_ALBUM
     found = find_images([album])
-    assert [file.path for file in found] == [album / name for name in IN_ALBUM]
+    assert [Path(file.uri) for file in found] == [album / name for name in IN_ALBUM]
 
 
 @pytest.mark.parametrize("name", ["ATTRIBUTION.md", "notes", ".hidden.jpg", ".git/logo.png"])
@@ -94,7 +95,9 @@ def test_find_images_expands_patterns(album: Path, pattern: str, expected: list[
 
 def test_find_images_takes_a_folder_as_it_is_when_it_looks_like_a_pattern(tmp_path: Path) -> None:
     put(tmp_path / "set[1]" / "deep" / "a.jpg", tmp_path / "set1" / "b.jpg")
-    assert [file.path.name for file in find_images([f"{tmp_path}/set[1]/**/*.jpg"])] == ["a.jpg"]
+    assert [Path(file.uri).name for file in find_images([f"{tmp_path}/set[1]/**/*.jpg"])] == [
+        "a.jpg"
+    ]
 
 
 def test_find_images_takes_a_name_as_it_is_when_it_looks_like_a_pattern(tmp_path: Path) -> None:
@@ -147,7 +150,7 @@ def test_find_images_keeps_names_of_any_characters(tmp_path: Path) -> None:
     assert sorted(names(tmp_path)) == sorted(shown)
     for name, said in zip(ANY_CHARACTERS, shown, strict=True):
         assert names(tmp_path / name) == [said]
-        assert find_images([tmp_path / name])[0].path == tmp_path / name
+        assert find_images([tmp_path / name])[0].uri == str(tmp_path / name)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")
@@ -159,7 +162,7 @@ def test_find_images_gives_printable_names_to_bytes_that_are_no_text(tmp_path: P
     for file in found:
         assert file.name.encode()  # no surrogates: it can be written into a report
         assert "caf\N{REPLACEMENT CHARACTER}.jpg" in file.name
-        assert file.path.read_bytes() == b"x"
+        assert Path(file.uri).read_bytes() == b"x"
 
 
 # Links
@@ -178,8 +181,8 @@ def test_linked_class_folders_and_files_keep_their_own_names(tmp_path: Path) -> 
         (data / folder / "2.jpg").symlink_to("../../blobs/5f3a")
     found = find_images([data])
     assert [file.name for file in found] == ["cat/1.jpg", "dog/2.jpg", "wolf/2.jpg"]
-    assert [file.path for file in found] == [data / file.name for file in found]
-    assert [read_file(file.path) for file in found] == [b"x"] * 3
+    assert [Path(file.uri) for file in found] == [data / file.name for file in found]
+    assert [read_file(Path(file.uri)) for file in found] == [b"x"] * 3
 
 
 @needs_links
@@ -191,7 +194,7 @@ def test_links_in_a_circle_end(tmp_path: Path, pattern: str) -> None:
     (tmp_path / "a" / "b").symlink_to("../b")
     (tmp_path / "b" / "a").symlink_to("../a")
     given = f"{tmp_path}{pattern}"
-    assert {file.path.relative_to(tmp_path).as_posix() for file in find_images([given])} == {
+    assert {Path(file.uri).relative_to(tmp_path).as_posix() for file in find_images([given])} == {
         *("a/1.jpg", "a/b/2.jpg", "b/2.jpg", "b/a/1.jpg")
     }
     [note] = told(given)
@@ -211,8 +214,8 @@ def test_a_folder_that_many_links_lead_to_is_read_a_bounded_number_of_times(
     read: list[object] = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda folder: read.append(folder) or scandir(folder))
-    assert 1 <= len(find_images([tmp_path / "0"])) <= inputs.MAX_PATHS_TO_FOLDER
-    assert len(read) <= inputs.MAX_PATHS_TO_FOLDER * 21
+    assert 1 <= len(find_images([tmp_path / "0"])) <= search.MAX_PATHS_TO_FOLDER
+    assert len(read) <= search.MAX_PATHS_TO_FOLDER * 21
 
 
 @needs_links
@@ -233,13 +236,15 @@ def test_every_entry_that_cannot_be_read_is_an_input_that_says_why(tmp_path: Pat
     (tmp_path / "device.jpg").symlink_to("/dev/zero")
     (tmp_path / "lost.jpg").symlink_to("nowhere.jpg")
     with (tmp_path / "sparse.jpg").open("wb") as file:
-        file.truncate(inputs.MAX_FILE_BYTES + 1)
+        file.truncate(MAX_FILE_BYTES + 1)
     found = find_images([tmp_path])
-    assert find_images([file.path for file in found]) == found, "named one by one, they are too"
+    assert find_images([Path(file.uri) for file in found]) == found, (
+        "named one by one, they are too"
+    )
     reasons = {}
     for file in found:
         try:
-            read_file(file.path)
+            read_file(Path(file.uri))
         except (InputError, OSError) as error:
             reasons[file.name] = str(error)
     assert reasons.keys() == {file.name for file in found} - {"good.jpg"}

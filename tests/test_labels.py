@@ -13,8 +13,9 @@ import camreport.api
 import camreport.images.labels
 from camreport.errors import ClassError
 from camreport.images.classes import read_class_names
-from camreport.images.inputs import InputFile, find_images
+from camreport.images.inputs import InputFile
 from camreport.images.labels import read_label_map, shown_class
+from camreport.images.search import find_images
 
 NAMES = ("cat", "dog")
 
@@ -27,7 +28,7 @@ def true_classes(*given: object) -> dict[int, int]:
 
 
 def inputs(*names: str) -> list[InputFile]:
-    return [InputFile(Path("photos", name), name) for name in names]
+    return [InputFile(str(Path("photos", name)), name) for name in names]
 
 
 def test_folders_name_the_classes() -> None:

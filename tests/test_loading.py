@@ -45,12 +45,11 @@ def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
 PNG = encoded(noise(56, 40), "PNG")
 
 
-def test_load_image_prepares_photo_and_model_input() -> None:
+def test_load_image_prepares_the_photo_and_the_pixels_that_the_model_sees() -> None:
     data = encoded(noise(900, 300), "PNG")
     loaded = load_image(data, Preprocessing())
-    assert loaded.model_input.dtype == np.float32
-    assert loaded.model_input.shape == (3, 224, 224)
-    assert loaded.model_input.flags.c_contiguous
+    assert loaded.pixels.dtype == np.uint8
+    assert loaded.pixels.shape == (224, 224, 3)
     assert (loaded.width, loaded.height) == (900, 300)
     assert loaded.sha256 == hashlib.sha256(data).hexdigest()
     with Image.open(io.BytesIO(loaded.photo)) as photo:
@@ -105,7 +104,7 @@ def inputs_of(*contents: bytes, folder: Path) -> list[InputFile]:
     """Write files and return them as inputs."""
     for index, content in enumerate(contents):
         (folder / f"{index}.png").write_bytes(content)
-    return [InputFile(folder / f"{i}.png", f"{i}.png") for i in range(len(contents))]
+    return [InputFile(str(folder / f"{i}.png"), f"{i}.png") for i in range(len(contents))]
 
 
 def test_threads_decode_no_more_pixels_together_than_the_limit(
@@ -115,12 +114,12 @@ def test_threads_decode_no_more_pixels_together_than_the_limit(
     lock, in_memory, seen = threading.Lock(), [0], []
 
     class Counting(Preprocessing):
-        def apply(self, image: Image.Image) -> NDArray[np.float32]:
+        def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
             with lock:
                 in_memory[0] += image.width * image.height
                 seen.append(in_memory[0])
             try:
-                return super().apply(image)
+                return super().pixels(image)
             finally:
                 with lock:
                     in_memory[0] -= image.width * image.height
@@ -146,8 +145,7 @@ class Asked(list[InputFile]):
 @pytest.mark.parametrize(
     ("limits", "ahead"),
     [
-        (LoadingLimits(images_ahead=2), 2),
-        (LoadingLimits(bytes_ahead=5 * 3 * 100 * 100 * 4), 5),
+        (LoadingLimits(bytes_ahead=5 * 3 * 100 * 100), 5),
         (LoadingLimits(bytes_ahead=1), 1),
     ],
 )
@@ -165,7 +163,7 @@ def test_inputs_are_loaded_ahead_as_far_as_the_limits_allow(
 
 def test_one_bad_image_never_costs_the_others(tmp_path: Path) -> None:
     files = inputs_of(PNG, b"", PNG[:500], PNG, folder=tmp_path)
-    files.append(InputFile(tmp_path, "folder"))
+    files.append(InputFile(str(tmp_path), "folder"))
     loaded = dict(decode_ahead(files, [4, 2, 0, 1, 3], Preprocessing((8, 8))))
     assert list(loaded) == [4, 2, 0, 1, 3]
     assert {i for i, one in loaded.items() if isinstance(one, LoadedImage)} == {0, 3}
@@ -189,7 +187,7 @@ def test_too_little_memory_is_no_damage_and_may_pass(
 
 def test_a_failure_says_whether_it_may_pass(tmp_path: Path) -> None:
     (tmp_path / "half.png").write_bytes(PNG[:500])
-    files = [InputFile(tmp_path / name, name) for name in ("half.png", "lost.png")]
+    files = [InputFile(str(tmp_path / name), name) for name in ("half.png", "lost.png")]
     half, lost = (failure for _, failure in decode_ahead(files, [0, 1], Preprocessing()))
     assert isinstance(half, FailedInput)
     assert isinstance(lost, FailedInput)

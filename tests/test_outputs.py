@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.checkout import INPUTS
+from helpers.inputs import inputs_of
 from helpers.nets import toy_net
 from helpers.runs import manifest_of
 from torch import Tensor, nn
@@ -15,7 +16,6 @@ from torch.testing import assert_close
 
 import camreport
 from camreport.errors import ModelError
-from camreport.images.loading import load_image
 from camreport.images.preprocessing import Preprocessing
 from camreport.network.logits import logits_of
 
@@ -247,7 +247,6 @@ def test_one_logit_is_reported_as_two_classes(tmp_path: Path) -> None:
     )
     top = manifest_of(tmp_path / "out")["images"][0]["top"]
     found = {entry["name"]: entry["probability"] for entry in top}
-    picture = load_image(CAT.read_bytes(), Preprocessing(size=(12, 12)))
     with torch.no_grad():
-        yes = model(torch.from_numpy(picture.model_input)[None]).sigmoid().item()
+        yes = model(inputs_of(Preprocessing(size=(12, 12)), [CAT])).sigmoid().item()
     assert found == pytest.approx({"yes": yes, "no": 1 - yes}, abs=1e-4)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.inputs import inputs_of
 from helpers.reports import embedded, maps_of
 from helpers.runs import (
     LAYERS,
@@ -30,7 +31,6 @@ from PIL import Image
 
 import camreport
 from camreport.errors import ClassError, InputError, LayerError
-from camreport.images.loading import load_image
 from camreport.images.preprocessing import Preprocessing
 from camreport.results.reader import load_results
 
@@ -85,9 +85,7 @@ def test_run_describes_every_image_in_the_manifest(photos: Path, tmp_path: Path)
     good = [record for record in records if record["index"] != 3]
     for row, record in enumerate(good):
         data = (photos / record["file"]).read_bytes()
-        logits = model.module(
-            torch.from_numpy(load_image(data, model.preprocessing).model_input)[None]
-        )
+        logits = model.module(inputs_of(model.preprocessing, [photos / record["file"]]))
         probabilities = logits.softmax(1)[0].double()
         assert record.keys() == {
             *("index", "file", "sha256", "width", "height", "status", "shard", "row", "top")
@@ -122,10 +120,7 @@ def test_run_writes_the_shards_of_the_contract(photos: Path, tmp_path: Path) -> 
     assert arrays["image"].tolist() == list(range(7))
     assert arrays["targets"].tolist() == [[2, 0]] * 7
     assert arrays["image"].dtype == arrays["targets"].dtype == np.int64
-    inputs = np.stack(
-        [load_image(p.read_bytes(), model.preprocessing).model_input for p in photos.iterdir()]
-    )
-    expected = model.module(torch.from_numpy(inputs)).detach().numpy()
+    expected = model.module(inputs_of(model.preprocessing, [*photos.iterdir()])).detach().numpy()
     order = [int(path.stem) for path in photos.iterdir()]
     np.testing.assert_allclose(arrays["logits"][order], expected, atol=1e-5)
 
@@ -135,10 +130,9 @@ def test_run_keeps_raw_maps(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "out", model)
     (arrays,) = shards_of(tmp_path / "out").values()
     assert (arrays["grad_cam/features.2"] < 0).any(), "before the final ReLU"
-    data = [load_image(p.read_bytes(), model.preprocessing) for p in sorted(photos.iterdir())]
     explained = camreport.explain(
         model,
-        torch.from_numpy(np.stack([image.model_input for image in data])),
+        inputs_of(model.preprocessing, sorted(photos.iterdir())),
         ["features.0", "features.2"],
         QUICK,
         "all",

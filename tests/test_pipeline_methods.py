@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.inputs import inputs_of
 from helpers.runs import (
     NOISY,
     PER_IMAGE,
@@ -27,7 +28,6 @@ from torch import nn
 
 import camreport
 from camreport.errors import ClassError, MethodError
-from camreport.images.loading import load_image
 from camreport.methods import METHODS, resolve_methods
 from camreport.models.loaded import LoadedModel
 
@@ -56,8 +56,7 @@ def photos(tmp_path: Path) -> Path:
 def test_run_keeps_the_maps_of_every_method(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "out", pooling(), methods=EVERY, classes=[1, 0])
     (arrays,) = shards_of(tmp_path / "out").values()
-    data = [load_image(p.read_bytes(), pooling().preprocessing) for p in sorted(photos.iterdir())]
-    inputs = torch.from_numpy(np.stack([image.model_input for image in data]))
+    inputs = inputs_of(pooling().preprocessing, sorted(photos.iterdir()))
     layers = ["features.0", "features.2"]
     explained = camreport.explain(pooling(), inputs, layers, EVERY, [1, 0])
     expected = {

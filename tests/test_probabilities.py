@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.checkout import INPUTS
+from helpers.inputs import inputs_of
 from helpers.reports import embedded
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -17,7 +18,6 @@ from torchvision.models import mobilenet_v3_small, resnet18, vit_b_16
 
 import camreport
 from camreport.errors import ModelError
-from camreport.images.loading import load_image
 from camreport.network.logits import AUTO, logits_key, logits_of
 from camreport.network.survey import sample_image
 from camreport.report.export import export_table
@@ -289,9 +289,8 @@ def test_a_report_shows_the_models_own_probabilities(
     kind = results.manifest.activation
     assert kind == recorded
     loaded = camreport.load_model(net)
-    pixels = load_image(PHOTOGRAPH.read_bytes(), loaded.preprocessing)
     with torch.no_grad():
-        z = net.z(torch.from_numpy(pixels.model_input)[None])
+        z = net.z(inputs_of(loaded.preprocessing, [PHOTOGRAPH]))
         chances = expected(z)[0].double()
     best = chances.argsort(descending=True, stable=True)
     (image,) = results.images

@@ -12,7 +12,7 @@ from PIL import Image
 
 from camreport.errors import ClassError, InputError
 from camreport.images.inputs import InputFile
-from camreport.images.preprocessing import Box
+from camreport.images.preprocessing import Box, Preprocessing
 from camreport.images.regions.find import find_regions, with_classes
 from camreport.images.regions.read import without_masks
 from camreport.images.regions.region import Outline, masked
@@ -33,7 +33,7 @@ def photos(tmp_path: Path) -> list[InputFile]:
     (folder / "sub").mkdir(parents=True)
     for name in ("a.jpg", "b.jpg", "sub/c.jpg"):
         Image.new("RGB", (40, 30), "grey").save(folder / name)
-    return [InputFile(folder / name, name) for name in ("a.jpg", "b.jpg", "sub/c.jpg")]
+    return [InputFile(str(folder / name), name) for name in ("a.jpg", "b.jpg", "sub/c.jpg")]
 
 
 def coco(*annotations: dict[str, object], **image: object) -> str:
@@ -118,6 +118,62 @@ def test_a_polygon_keeps_its_corners_and_a_compressed_mask_is_its_box(tmp_path, 
     assert second == Outline(BOX)
 
 
+@pytest.mark.parametrize(
+    ("corners", "note"),
+    [
+        ([20, 0, 1e9, 0, 1e9, 30, 20, 30], "1 cut at the picture's edge"),
+        ([20, -500, 60, -500, 60, 500, 20, 500], "1 cut at the picture's edge"),
+        ([20, 0, 2e9, 0, 2e9, 30, 20, 30], "expected corners within a billion pixels"),
+        ([20, 0, 1e300, 0, 1e300, 30, 20, 30], "expected corners within a billion pixels"),
+        ([50, 5, 60, 5, 60, 20], "expected a box or polygon that meets the picture"),
+        ([-5, -5, 90, -5, 90, -2, -2, -2, -2, 90, -5, 90], "holds the centre of a pixel"),
+        ([5, 5, 20, 20, 10, 10], "holds the centre of a pixel"),
+        ([20, 0, float("nan"), 0, 40, 30], "polygons of three corners or more"),
+        ([20, 0, float("inf"), 0, 40, 30], "polygons of three corners or more"),
+        ([20, 0, 40, 30], "polygons of three corners or more"),
+        ([20, 0, 40, 30, 7], "polygons of three corners or more"),
+    ],
+)
+def test_a_polygon_outside_or_broken_is_named_and_never_a_wrong_mask(
+    corners, note, tmp_path, photos
+) -> None:
+    path, notes = tmp_path / "polygons.json", list[str]()
+    path.write_text(coco({"segmentation": [corners]}, {"bbox": [1, 1, 2, 2]}))
+    found = with_classes(find_regions(path, photos, notes.append), NAMES)[0]
+    assert note in notes[0]
+    assert "annotation 1 (" in notes[0]
+    mask = found.mask(0, Preprocessing(size=(30, 40)))
+    if "cut" in note:
+        expected = np.zeros((30, 40), bool)
+        expected[:, 20:] = expected[1:3, 1:3] = True
+        np.testing.assert_array_equal(mask, expected)
+    else:
+        assert len(found.regions) == 1
+
+
+def test_a_polygon_of_yolo_is_cut_at_the_edge_too(tmp_path, photos) -> None:
+    path, notes = written("yolo/a.txt", "0 .5 0 1.5 0 1.5 1 .5 1\n")(tmp_path), list[str]()
+    found = with_classes(find_regions(path, photos, notes.append), NAMES)[0]
+    assert "1 cut at the picture's edge: line 1 of a.txt" in notes[0]
+    assert found.mask(0, Preprocessing(size=(30, 40))).sum() == 30 * 20
+
+
+def test_a_polygon_smaller_than_a_pixel_is_its_box(tmp_path, photos) -> None:
+    path = tmp_path / "polygons.json"
+    path.write_text(coco({"segmentation": [[7.1, 8.1, 7.4, 8.1, 7.4, 8.4]]}))
+    found = with_classes(find_regions(path, photos), NAMES)[0]
+    assert np.argwhere(found.mask(0, Preprocessing(size=(30, 40)))).tolist() == [[8, 7]]
+
+
+@pytest.mark.parametrize("counts", [[600, -1, 601], [600, 599], [], [600.5, 599.5], ["600", "600"]])
+def test_wrong_runs_are_named(counts, tmp_path, photos) -> None:
+    path = tmp_path / "runs.json"
+    shape = {"segmentation": {"counts": counts, "size": [30, 40]}, "bbox": [0, 0, 9, 9]}
+    path.write_text(coco(shape))
+    with pytest.raises(InputError, match=r"(runs that fill the photograph|pixels as runs)"):
+        find_regions(path, photos)
+
+
 def test_yolo_names_its_classes_in_a_file_beside_or_above_the_folder(tmp_path, photos) -> None:
     folder = tmp_path / "labels"
     written("labels/sub/c.txt", "1 .5 .5 .5 .5 0.9\n0 .1 .1 .3 .1 .3 .3\n")(tmp_path)
@@ -171,7 +227,9 @@ def test_masks_beside_the_photographs_are_no_inputs(tmp_path, photos) -> None:
     folder = tmp_path / "photos"
     for name in ("a_mask.png", "z_mask.png", "odd.png"):
         write_mask(folder / name)
-    beside = [InputFile(folder / name, name) for name in ("a_mask.png", "z_mask.png", "odd.png")]
+    beside = [
+        InputFile(str(folder / name), name) for name in ("a_mask.png", "z_mask.png", "odd.png")
+    ]
     kept = without_masks([*photos, *beside], folder)
     assert [file.name for file in kept] == ["a.jpg", "b.jpg", "sub/c.jpg", "z_mask.png", "odd.png"]
     assert without_masks([*photos, *beside], None) == (*photos, *beside)
@@ -203,7 +261,7 @@ def test_classes_of_which_none_is_the_models_are_an_error(tmp_path, photos) -> N
 @pytest.mark.parametrize(
     ("line", "note"),
     [
-        ("a.jpg,50,5,60,25", "2 left out: expected a box that meets the picture"),
+        ("a.jpg,50,5,60,25", "2 left out: expected a box or polygon that meets the picture"),
         ("a.jpg,30,5,10,25", "2 left out: expected right beyond left"),
         ("a.jpg,10,5,10,25", "2 left out: expected right beyond left"),
         ("a.jpg,10,5,nan,25", "2 left out: expected image, x0, y0, x1, y1"),
@@ -300,7 +358,7 @@ def test_a_folder_without_regions_names_what_is_in_it(tmp_path, photos) -> None:
 def test_coordinates_are_those_of_the_upright_photograph(tmp_path, photos) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    Image.new("RGB", (40, 30)).save(photos[0].path, exif=exif)
+    Image.new("RGB", (40, 30)).save(photos[0].uri, exif=exif)
     path = written("boxes.csv", "a.jpg,10,30,20,40\n")(tmp_path)
     assert (found := find_regions(path, photos)[0]).outlines[0][0].box == Box(10, 30, 20, 40)
     assert (found.width, found.height) == (30, 40)

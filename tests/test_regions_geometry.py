@@ -1,12 +1,14 @@
 """Regions on the model's input: through resizing and cutting, beside what Pillow draws."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from camreport.images.preprocessing import Box, Preprocessing
 from camreport.images.regions.find import mostly_unseen
-from camreport.images.regions.region import Outline, PhotoRegions, Region, masked
+from camreport.images.regions.region import Outline, PhotoRegions, Region, filled, masked
 
 SQUASH = Preprocessing(size=(56, 56), mean=(0, 0, 0), std=(1, 1, 1))
 CROP = Preprocessing(
@@ -40,7 +42,7 @@ def test_a_region_lies_where_the_model_sees_its_pixels(preprocessing, size) -> N
 def test_box_polygon_and_mask_of_one_rectangle_agree(preprocessing) -> None:
     pixels = np.zeros((90, 130), bool)
     pixels[20:70, 33:111] = True
-    corners = (33.5, 20.5, 110.5, 20.5, 110.5, 69.5, 33.5, 69.5)  # centres of outer pixels
+    corners = (33, 20, 111, 20, 111, 70, 33, 70)
     outlines = (
         Outline(Box(33, 20, 111, 70)),
         masked(pixels),
@@ -52,6 +54,34 @@ def test_box_polygon_and_mask_of_one_rectangle_agree(preprocessing) -> None:
         np.testing.assert_allclose(
             other.unseen(preprocessing), first.unseen(preprocessing), atol=1e-9
         )
+
+
+def crossings(corners: list[float], x: float, y: float) -> int:
+    """Return how many edges a ray to the right crosses, edge by edge, in whole fractions."""
+    points = [(Fraction(a), Fraction(b)) for a, b in zip(corners[::2], corners[1::2], strict=True)]
+    found = 0
+    for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
+        if (y0 <= y) != (y1 <= y):
+            found += x0 + (Fraction(y) - y0) * (x1 - x0) / (y1 - y0) > x
+    return found
+
+
+@pytest.mark.parametrize("reach", [1, 3, 100, 1e6])
+def test_a_polygon_holds_the_pixels_whose_rays_leave_it_an_odd_number_of_times(reach) -> None:
+    """Also where it crosses itself and where its corners are far outside of the picture."""
+    random = np.random.default_rng(0)
+    for corners in (6 * reach * random.uniform(-1, 2, (20, 14))).tolist():
+        mask = filled([corners], 9, 7)
+        for row, column in np.ndindex(7, 9):
+            assert mask[row, column] == crossings(corners, column + 0.5, row + 0.5) % 2
+
+
+def test_a_bow_tie_is_two_triangles_and_polygons_are_joined() -> None:
+    mask = filled([[0, 0, 8, 8, 8, 0, 0, 8]], 8, 8)
+    assert mask[3:5, [0, 7]].all()
+    assert not mask[[0, 7], 3:5].any()
+    two = [0, 0, 4, 0, 4, 4, 0, 4], [2, 2, 6, 2, 6, 6, 2, 6]
+    assert filled(two, 8, 8).sum() == 16 + 16 - 4
 
 
 def test_what_is_cut_off_is_unseen() -> None:

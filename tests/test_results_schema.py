@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from camreport.errors import ResultsError
+from camreport.images.inputs import Facts
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import message
 from camreport.results.costs import Cost, TotalCost
 from camreport.results.evidence import RunCost
 from camreport.results.schema import (
     ClassEntry,
-    FileFacts,
     Fusion,
     ImageEntry,
     LayerEntry,
@@ -111,7 +111,7 @@ def test_a_manifest_comes_back_as_it_was() -> None:
 
 
 def test_a_sidecar_comes_back_as_it_was() -> None:
-    facts = (FileFacts(bytes=9, modified_ns=-1, changed_ns=3), None)
+    facts = (Facts(9, "1 3"), None)
     sidecar = Sidecar(
         run="f", images=(OK, FAILED), facts=facts, cost=TOTAL, device="cpu", bytes=100
     )

@@ -15,8 +15,8 @@ from helpers.runs import BY_TWO, npz_of, run, shards_of, tiny, write_images
 import camreport
 from camreport.errors import OutputError
 from camreport.files import create
-from camreport.images.inputs import find_images
 from camreport.images.loading import decode_ahead
+from camreport.images.search import find_images
 from camreport.methods import resolve_methods
 from camreport.models import LoadedModel, load_model
 from camreport.pipeline import missing
@@ -63,7 +63,9 @@ def computed(
         for number in order:
             indices = plan.indices(number, len(files))
             decoded = decode_ahead(files, indices, model.preprocessing)
-            shards[number] = compute_shard(plan, explainer, "all", files, number, decoded)
+            shards[number] = compute_shard(
+                plan, explainer, model.preprocessing, "all", files, number, decoded
+            )
     return shards
 
 
@@ -98,7 +100,11 @@ def test_every_shard_alone_in_any_order_has_the_bytes_of_the_whole_run(
     files = find_images([folder])
     image = first_readable(files, model.preprocessing)
     plan = plan_run(
-        make_explainer(model, request, None), image, request, ShardLimits(shard_images=4)
+        make_explainer(model, request, None),
+        image,
+        model.preprocessing,
+        request,
+        ShardLimits(shard_images=4),
     )
     numbers = range(-(-13 // plan.shard))
     whole = computed(model, folder, request, plan, numbers)
@@ -121,7 +127,11 @@ def test_memory_that_ran_out_earlier_does_not_change_a_later_shard(tmp_path: Pat
     files = find_images([folder])
     image = first_readable(files, model.preprocessing)
     plan = plan_run(
-        make_explainer(model, request, None), image, request, ShardLimits(shard_images=8)
+        make_explainer(model, request, None),
+        image,
+        model.preprocessing,
+        request,
+        ShardLimits(shard_images=8),
     )
     model.module.most = 6
     whole = computed(model, folder, request, plan, range(3))
@@ -135,7 +145,9 @@ def test_a_plan_is_read_back_as_it_was(photos: Path) -> None:
     model = tiny(3)
     request = asked(model, ["0", "2:pre"], ("grad_cam", "xgrad_cam"))
     image = first_readable(find_images([photos]), model.preprocessing)
-    plan = plan_run(make_explainer(model, request, None), image, request, ShardLimits())
+    plan = plan_run(
+        make_explainer(model, request, None), image, model.preprocessing, request, ShardLimits()
+    )
     assert [skip.method for skip in plan.skipped] == ["xgrad_cam"]
     assert RunPlan.from_json(plan.to_json(), "a test") == plan
     assert plan.classes == 3
@@ -228,7 +240,7 @@ def test_what_is_computed_is_written_when_a_later_shard_fails(
     compute = missing.compute_shard
 
     def failing(*given: object, **options: object) -> Shard:
-        if given[4] == 2:
+        if given[5] == 2:
             raise KeyboardInterrupt
         return compute(*given, **options)  # type: ignore[arg-type]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.checkout import INPUTS
+from helpers.inputs import inputs_of
 from helpers.runs import manifest_of
 from helpers.sources import noise, run_of
 from torch import nn
@@ -17,7 +18,6 @@ from torchvision.transforms import v2
 
 import camreport
 from camreport.errors import ModelError
-from camreport.images.loading import load_image
 from camreport.models import LoadedModel, load_model
 
 CATS, DOGS = range(281, 286), range(151, 269)
@@ -38,9 +38,8 @@ def lite() -> LoadedModel:
 
 @pytest.mark.parametrize(("name", "breeds"), [("cat", CATS), ("dog", DOGS)])
 def test_efficientnet_lite0_finds_a_breed(lite: LoadedModel, name: str, breeds: range) -> None:
-    image = load_image((INPUTS / f"{name}.jpg").read_bytes(), lite.preprocessing)
     with torch.no_grad():
-        logits = lite.module(torch.from_numpy(image.model_input)[None])
+        logits = lite.module(inputs_of(lite.preprocessing, [INPUTS / f"{name}.jpg"]))
     top = logits[0].topk(3).indices.tolist()
     assert set(top) & set(breeds), [lite.class_names[index] for index in top]
 

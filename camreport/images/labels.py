@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,9 @@ from camreport.settings import split_list
 
 FOLDER = "folder"
 """The option's value for: an image's class is the name of its folder."""
+
+TAR_LABELS = "tar"
+"""The option's value for: an image's class is in a file beside it in its tar file."""
 
 LABEL_HEADINGS = frozenset(
     "label labels class classes category target truth ground_truth true_class class_name "
@@ -51,9 +53,9 @@ def true_classes(
     """Return the correct classes of every input with a label, by the input's index.
 
     Args:
-        labels: ``folder``; a CSV or TSV file of images and classes; or a mapping. An image has
-            its name in the report, or the last part of that name if no other image shares it. A
-            class has its name or its index.
+        labels: ``folder``; ``tar``; a CSV or TSV file of images and classes; or a mapping. An image
+            has its name in the report, or the last part of that name if no other image shares it.
+            A class has its name or its index.
         files: the inputs.
         names: the model's class names.
         notify: called with a sentence if some inputs have no label.
@@ -67,7 +69,9 @@ def true_classes(
     if isinstance(labels, Mapping):
         words = {index: labels[key] for key, index in _indices(labels, files).items()}
     elif str(labels) == FOLDER:
-        words = {i: Path(os.path.abspath(file.path)).parent.name for i, file in enumerate(files)}
+        words = {i: file.folder for i, file in enumerate(files) if not file.problem}
+    elif str(labels) == TAR_LABELS:
+        words = {i: file.label for i, file in enumerate(files) if file.label is not None}
     else:
         find = partial(_find, names=names, label_map=label_map or {})
         words = dict(_from_table(Path(labels), files, find))

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import InputError
-from camreport.images.inputs import MAX_FILE_BYTES, InputFile, read_file
+from camreport.images.inputs import MAX_FILE_BYTES, InputFile, read_input
 from camreport.images.pixels import MAX_PIXELS, decode_opened, jpeg_bytes, open_image
 from camreport.images.preprocessing import Preprocessing
 from camreport.images.shared_limit import SharedLimit
@@ -46,7 +45,7 @@ class LoadedImage:
     """A decoded photograph, ready for the model and for the report.
 
     Attributes:
-        model_input: float32 ``(3, H, W)``, preprocessed.
+        pixels: what the model sees, uint8 ``(H, W, 3)``, RGB, not yet standardised.
         photo: the oriented photograph as JPEG bytes, longer side at most ``PHOTO_SIDE``.
         width: of the oriented photograph, in pixels.
         height: of the oriented photograph, in pixels.
@@ -54,7 +53,7 @@ class LoadedImage:
         note: what was done to the pixels that a reader should know; None if nothing.
     """
 
-    model_input: NDArray[np.float32]
+    pixels: NDArray[np.uint8]
     photo: bytes
     width: int
     height: int
@@ -87,21 +86,19 @@ class LoadingLimits:
     A single input beyond one of the last three limits is loaded while no other is.
 
     Attributes:
-        images_ahead: inputs that are ready or being loaded.
-        bytes_ahead: bytes of their model inputs.
+        bytes_ahead: bytes of the pixels of inputs that are ready or being loaded.
         pixels: pixels being decoded.
         file_bytes: bytes of files in memory.
     """
 
-    images_ahead: int = 64
-    bytes_ahead: int = 256 * 2**20
+    bytes_ahead: int = 64 * 2**20
     pixels: int = MAX_PIXELS
     file_bytes: int = MAX_FILE_BYTES
 
     def ahead(self, size: tuple[int, int]) -> int:
         """Return how many inputs are loaded ahead, given height and width of the model input."""
         height, width = size
-        return min(self.images_ahead, max(1, self.bytes_ahead // (3 * height * width * 4)))
+        return max(1, self.bytes_ahead // (3 * height * width))
 
 
 def decode_ahead(
@@ -125,7 +122,7 @@ def decode_ahead(
     pool = ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1))
     try:
         for index in todo:
-            waiting.append((index, pool.submit(_load, files[index].path, preprocessing, *shared)))
+            waiting.append((index, pool.submit(_load, files[index], preprocessing, *shared)))
             while len(waiting) > ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -155,7 +152,7 @@ def load_image(
         decoded = decode_opened(opened)
         image = decoded.image
         return LoadedImage(
-            model_input=preprocessing.apply(image),
+            pixels=preprocessing.pixels(image),
             photo=jpeg_bytes(_shrunk(image, PHOTO_SIDE)),
             width=image.width,
             height=image.height,
@@ -165,13 +162,13 @@ def load_image(
 
 
 def _load(
-    path: Path, preprocessing: Preprocessing, file_bytes: SharedLimit, pixels: SharedLimit
+    file: InputFile, preprocessing: Preprocessing, file_bytes: SharedLimit, pixels: SharedLimit
 ) -> LoadedImage | FailedInput:
     """Return a photograph, or why it cannot be read: no file stops the others."""
     data = None
     try:
-        with file_bytes.hold(path.stat().st_size):
-            data = read_file(path)
+        with file_bytes.hold(file.bytes):
+            data = read_input(file)
             return load_image(data, preprocessing, pixels)
     except InputError as error:
         reason, transient = error.args[0], False

@@ -217,6 +217,27 @@ class Preprocessing:
         """Return the model input of an RGB image, float32 ``(3, H, W)``, standardised.
 
         Raises:
+            InputError: as for ``pixels``.
+        """
+        return self.standardised(self.pixels(image))
+
+    def standardised(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return model inputs ``(..., 3, H, W)`` of pixels ``(..., H, W, 3)``, RGB 0..255.
+
+        The engine does the same on the model's device: see ``engine/inputs.py``.
+        """
+        values = pixels.astype(np.float32)
+        if self.scale == 1:
+            values = values / np.float32(255)
+        if self.channel_order == "bgr":
+            values = values[..., ::-1]
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        return np.ascontiguousarray(np.moveaxis((values - mean) / std, -1, -3))
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return what the model sees of an RGB image, ``(H, W, 3)``, RGB 0..255.
+
+        Raises:
             InputError: the image is so narrow that its scaled version needs too much memory, or
                 has another size than the only one accepted without resizing; the error carries a
                 ``Message``.
@@ -246,14 +267,7 @@ class Preprocessing:
         left, top = self._offset(*image.size)
         scaled = image.resize((width, height), resampling)
         seen = scaled.crop((left, top, left + self.size[1], top + self.size[0]))
-        pixels = np.asarray(seen, dtype=np.float32)
-        if self.scale == 1:
-            pixels = pixels / np.float32(255)
-        if self.channel_order == "bgr":
-            pixels = pixels[..., ::-1]
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        standardised = (pixels - mean) / std
-        return np.ascontiguousarray(standardised.transpose(2, 0, 1))
+        return np.asarray(seen)
 
     def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
         fits = self.whole_at_size and (height, width) == self.size

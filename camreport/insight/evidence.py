@@ -20,6 +20,7 @@ from camreport.insight.evidence_blocks import (
     scopes_of,
     shard_blocks,
 )
+from camreport.methods import METHODS
 from camreport.metrics import METRICS, Number
 from camreport.metrics.controls import CONTROLS
 from camreport.metrics.regions import CENTRE
@@ -32,9 +33,16 @@ from camreport.results.schema import FUSED, INPUT, Manifest
 MAX_IMAGES = 2000
 """Most images on which medians and intervals rest; those of the sample are always among them."""
 
-FIXED = ("contrast", "stability")
-"""Questions whose answer for a control is fixed by construction: it knows no class, and most of
-them do not change with the image."""
+_RANDOM, _GAUSSIAN, _EDGES = CONTROLS
+
+GIVEN: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("contrast", "contrast.overlap", "learned"), (*CONTROLS,)),
+    **dict.fromkeys(("stability", "stability.correlation"), (_RANDOM, _GAUSSIAN)),
+    "stability.mirror": (_GAUSSIAN,),
+    "learned.edges": (_EDGES,),
+}
+"""Of a number, the controls that have it by construction: none knows a class or the network, two do
+not change with the image, one is its own mirror image, and one is the edges."""
 
 CONTRAST, OPPOSITE = "contrast", -0.999
 """Class contrast, and the greatest one of two maps that are negatives of each other."""
@@ -57,11 +65,12 @@ class Tally:
         high: its upper end; likewise.
         beats: in how many images the number is better than every control's at that layer, and in
             how many it and theirs are defined; None for controls, without any, where neither end
-            is better, and of questions whose answer for a control is fixed by construction.
+            is better, and where a control has the number by construction.
         apart: whether the method is told apart from that whose median is best there; True for the
-            best one itself. None for controls, where neither end is better, where fewer than
-            ``MIN_ORDERED`` images have both numbers, and for a class contrast that opposite logits
-            decide, which is no best one either.
+            best one itself. None for controls, where neither end is better, and where fewer than
+            ``MIN_ORDERED`` images have both numbers.
+        given: whether the maps have the number by construction, so that it is no result: it takes
+            part in no comparison.
     """
 
     key: NumberKey
@@ -73,6 +82,7 @@ class Tally:
     high: float | None
     beats: tuple[int, int] | None = None
     apart: bool | None = None
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,7 +234,8 @@ def _tallies(
         return
     values = totals.joined(keys)
     found = medians(values, seed)
-    compared = [_compared(dict(zip(keys, own, strict=True)), seed) for own in values]
+    by_key = [dict(zip(keys, own, strict=True)) for own in values]
+    compared = [_compared(own, seed) for own in by_key]
     for place, key in enumerate(keys):
         for at, scope in enumerate(scopes):
             n, *others = totals.counts[key][at].tolist()
@@ -237,9 +248,10 @@ def _tallies(
                 scope=scope.key,
                 n=n,
                 undefined={reason.name.lower(): count for reason, count in reasons if count},
-                median=_given(found.median[at, place]),
-                low=_given(found.low[at, place]),
-                high=_given(found.high[at, place]),
+                median=_finite(found.median[at, place]),
+                low=_finite(found.low[at, place]),
+                high=_finite(found.high[at, place]),
+                given=is_given(key, by_key[at]),
                 beats=beaten,
                 apart=apart,
             )
@@ -261,32 +273,43 @@ def _compared(
     for (name, _), rows in groups.items():
         number = number_of(name)
         better = number.better if number else None
-        methods = [key for key in rows if not key.row.startswith(CONTROL)]
-        if name.partition(".")[0] == CONTRAST:
-            methods = [key for key in methods if not _is_decided(key, values)]
+        results = [key for key in rows if not is_given(key, values)]
+        methods = [key for key in results if not key.row.startswith(CONTROL)]
         measured = [key for key in methods if not np.isnan(values[key]).all()]
         if better is None or not measured:
             continue
         sign = 1 if better == "high" else -1
         best = max(measured, key=lambda key: sign * float(np.nanmedian(values[key])))
-        controls = [values[key] for key in rows if key not in methods]
+        controls = [key for key in rows if key.row.startswith(CONTROL)]
+        others = [values[key] for key in controls if key in results]
         for key in methods:
             own, beaten = values[key], None
-            if controls and name.partition(".")[0] not in FIXED:
-                beaten = beats(own, np.stack(controls), better)
+            if 0 < len(others) == len(controls):
+                beaten = beats(own, np.stack(others), better)
             apart = told_apart(values[best], own, better, seed)
             found[key] = beaten, apart if key != best else _enough(own)
     return found
 
 
-def _is_decided(key: NumberKey, values: Mapping[NumberKey, NDArray[np.float32]]) -> bool:
-    """Return whether the maps of two classes are negatives of each other in every image.
+def is_given(key: NumberKey, values: Mapping[NumberKey, NDArray[np.float32]]) -> bool:
+    """Return whether maps have a number by construction, whatever the network is.
 
-    So they are by construction where two logits are opposite; it is no merit of the method.
+    So it is of a control in ``GIVEN``; and of a class contrast where all classes share one map, or
+    where the maps of two classes are negatives of each other in every image: two logits are
+    opposite, which is no merit of the method.
+
+    Args:
+        key: of the number.
+        values: of each number, ``(m,)`` in one scope.
     """
-    contrast = values.get(key._replace(number=CONTRAST))
-    known = () if contrast is None else contrast[~np.isnan(contrast)]
-    return len(known) > 0 and max(known) <= OPPOSITE
+    if np.isnan(values[key]).all():
+        return False
+    if key.row.startswith(CONTROL):
+        return key.row in GIVEN.get(key.number, ())
+    if key.number.partition(".")[0] != CONTRAST:
+        return False
+    contrast = values.get(key._replace(number=CONTRAST), values[key])
+    return not METHODS[key.row].per_class or bool(np.nanmax(contrast) <= OPPOSITE)
 
 
 def _enough(values: NDArray[np.float32]) -> bool | None:
@@ -294,6 +317,6 @@ def _enough(values: NDArray[np.float32]) -> bool | None:
     return True if np.count_nonzero(~np.isnan(values)) >= MIN_ORDERED else None
 
 
-def _given(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     """Return a number that JSON can hold."""
     return None if np.isnan(value) else float(value)

@@ -14,7 +14,9 @@ UNCHANGED = 0.8
 """Similarity to the scrambled network's maps above which a map is called unchanged."""
 
 
-@metric("scrambled", "basic", Number("learned", -1, 1), Number("learned.edges", -1, 1))
+@metric(
+    "scrambled", "basic", Number("learned", -1, 1, limit=UNCHANGED), Number("learned.edges", -1, 1)
+)
 def learned(
     maps: NDArray[np.float32], scrambled: NDArray[np.float32] | None, edges: NDArray[np.float32]
 ) -> dict[str, Values]:

@@ -40,6 +40,7 @@ class Number:
         high: the greatest value it can have; infinite where there is none.
         better: which end speaks for a map; None where neither does.
         chance: its expected value for a map that knows nothing; None where there is none.
+        limit: the value above which a map fails; None for a number that is no such gate.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Number:
     high: float
     better: Literal["high", "low"] | None = None
     chance: float | None = None
+    limit: float | None = None
 
 
 @dataclass(frozen=True)

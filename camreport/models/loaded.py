@@ -15,7 +15,7 @@ from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message
 from camreport.network.checks import check_module
 from camreport.network.logits import logits_of
-from camreport.network.state import gradients_on, preserved
+from camreport.network.state import gradients_on, preserved, to_model
 from camreport.settings import AUTO
 
 RANDOM = message("models.untrained")
@@ -203,10 +203,9 @@ def count_classes(
     Raises:
         ModelError: the model returns no logits, or its code fails on an image of that size.
     """
-    parameter = next(module.parameters(), torch.empty(0))
-    blank = parameter.new_zeros(1, 3, *preprocessing.size)
     try:
         with preserved(module), gradients_on():
+            blank = to_model(module, torch.zeros(1, 3, *preprocessing.size))
             returned = module(blank.requires_grad_().clone())
     except (MemoryError, torch.OutOfMemoryError):
         raise

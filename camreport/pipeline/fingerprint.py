@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,7 +11,6 @@ from camreport.images.inputs import InputFile
 from camreport.models import LoadedModel
 from camreport.network.state import device_of
 from camreport.pipeline.run_plan import Record, Request
-from camreport.results.schema import FileFacts
 from camreport.settings import AUTO
 from camreport.version import __version__
 
@@ -45,17 +43,6 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
 def inputs_digest(files: Sequence[InputFile]) -> str:
     """Return a digest of the inputs' names and their order."""
     return hashlib.sha256("\0".join(file.name for file in files).encode()).hexdigest()
-
-
-def file_facts(path: Path) -> FileFacts | None:
-    """Return a file's size and times of change; None if they cannot be read."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return FileFacts(
-        bytes=facts.st_size, modified_ns=facts.st_mtime_ns, changed_ns=facts.st_ctime_ns
-    )
 
 
 def _structure(module: nn.Module) -> str:

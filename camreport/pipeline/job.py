@@ -11,11 +11,11 @@ from camreport.methods import Method
 from camreport.models import LoadedModel
 from camreport.network.state import device_of
 from camreport.pipeline.evidence.choice import Asked, asked_of
-from camreport.pipeline.fingerprint import file_facts, inputs_digest
+from camreport.pipeline.fingerprint import inputs_digest
 from camreport.pipeline.records import Describer, class_entries, device_name
 from camreport.pipeline.run_plan import Record, Request, RunPlan, ShardLimits
 from camreport.pipeline.shard import Shard, in_order
-from camreport.results.schema import SCHEMA, FileFacts, ImageEntry, Sidecar, methods_with_maps
+from camreport.results.schema import SCHEMA, ImageEntry, Sidecar, methods_with_maps
 from camreport.results.shards import Arrays
 from camreport.results.writer import Marker, ResultsWriter
 from camreport.settings import split_part
@@ -31,7 +31,6 @@ class Job:
         request: what to compute.
         asked: what to measure of the maps; None for nothing.
         files: the inputs.
-        facts: size and times of change of the input files, taken before any file is read.
         writer: the writer of the results folder.
         describe: adds labels and class names to a shard's sidecar.
         numbers: the numbers of its shards: all of the run, or those of a part or of an item.
@@ -42,7 +41,6 @@ class Job:
     request: Request
     asked: Asked | None
     files: Sequence[InputFile]
-    facts: Sequence[FileFacts | None]
     writer: ResultsWriter
     describe: Describer
     numbers: Sequence[int]
@@ -96,7 +94,7 @@ class Job:
                 run="",
                 methods=tuple(sorted(self.request.specs)),
                 images=shard.images,
-                facts=tuple(self.facts[index] for index in self.indices(number)),
+                facts=tuple(self.files[index].facts for index in self.indices(number)),
                 cost=shard.cost,
                 device=self.device,
                 bytes=0,
@@ -139,6 +137,5 @@ def make_job(
     )
     first, step = split_part(part) if part else (1, 1)
     numbers = range(-(-len(files) // plan.shard))[first - 1 :: step]
-    facts = [file_facts(file.path) for file in files]
     asked = asked_of(request, len(files))
-    return Job(plan, model, request, asked, files, facts, writer, describe, numbers)
+    return Job(plan, model, request, asked, files, writer, describe, numbers)

@@ -152,7 +152,7 @@ def _planned(
     if earlier is None or plan is None:
         explainer = make_explainer(model, request, None)
         image = first_readable(files, model.preprocessing)
-        return plan_run(explainer, image, request, limits), explainer
+        return plan_run(explainer, image, model.preprocessing, request, limits), explainer
     if {*request.specs} <= {*earlier.methods}:
         return plan.of_methods(request.methods, None), None
     explainer = make_explainer(model, request, plan)

@@ -97,9 +97,8 @@ def _whole(
     progress: Progress = lambda inputs: None,
 ) -> Shard:
     """Compute a shard with all its methods."""
-    return compute_shard(
-        job.plan, explainer, job.request.targets, job.files, number, decoded, progress
-    )
+    own = job.model.preprocessing, job.request.targets
+    return compute_shard(job.plan, explainer, *own, job.files, number, decoded, progress)
 
 
 def _completed(
@@ -160,7 +159,8 @@ def _add_true_maps(
             job.files, [image.index for image in images], job.model.preprocessing
         )
         with explainer.only(missing) as few:
-            new = compute_true_maps(job.plan, few, job.files, images, decoded, progress)
+            own = job.plan, few, job.model.preprocessing
+            new = compute_true_maps(*own, job.files, images, decoded, progress)
         parts.append(new)
     arrays = {name: array for part in reversed(parts) for name, array in part.arrays.items()}
     sidecar = TrueSidecar(
@@ -172,8 +172,8 @@ def _add_true_maps(
         bytes=0,
         findings=tuple(dict.fromkeys(note for part in parts for note in part.findings)),
     )
-    own = job.ordered(arrays)
-    later(partial(job.writer.commit_beside, true_name(number), own, sidecar))
+    ordered = job.ordered(arrays)
+    later(partial(job.writer.commit_beside, true_name(number), ordered, sidecar))
 
 
 def _read_true(job: Job, number: int, finished: Finished[TrueSidecar]) -> TrueMaps | None:

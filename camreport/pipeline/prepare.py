@@ -8,8 +8,8 @@ from typing import cast
 
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.images.classes import find_class, read_class_names
-from camreport.images.inputs import InputFile, find_images
-from camreport.images.labels import FOLDER, LabelMap, read_label_map, true_classes
+from camreport.images.inputs import InputFile
+from camreport.images.labels import FOLDER, TAR_LABELS, LabelMap, read_label_map, true_classes
 from camreport.images.preprocessing import Preprocessing, PreprocessingChanges
 from camreport.images.regions.entries import named
 from camreport.images.regions.find import (
@@ -20,6 +20,7 @@ from camreport.images.regions.find import (
 )
 from camreport.images.regions.read import without_masks
 from camreport.images.regions.region import PhotoRegions
+from camreport.images.search import find_images
 from camreport.messages.progress import Notify
 from camreport.methods import Method, resolve_methods
 from camreport.metrics import resolve_metrics
@@ -74,7 +75,7 @@ def prepare(
         resolve_classes(settings.classes, names)
         resolve_quantity(settings.quantity, names)
     check_output(folder, settings.overwrite)
-    found = find_images(listed, exclude=folder, notify=notify)
+    found = find_images(listed, folder, notify, labelled=settings.labels == TAR_LABELS)
     files = without_masks(found, settings.regions)
     _check_labels(settings, files, names)
     regions = _find_regions(settings, files, names, notify)
@@ -260,7 +261,8 @@ def _check_labels(
         right_classes(settings, files, names)
     elif isinstance(labels, Path) and not os.path.isfile(labels):
         raise ClassError(
-            f"labels: expected 'folder', a CSV file or a mapping, found no file {str(labels)!r}."
+            "labels: expected 'folder', 'tar', a CSV file or a mapping, found no file "
+            f"{str(labels)!r}."
         )
 
 
@@ -298,7 +300,7 @@ def _at_home(settings: Settings) -> Settings:
     """Return settings with ``~`` expanded in their paths."""
     labels, file, regions = settings.labels, settings.checkpoint, settings.regions
     if isinstance(labels, str | Path):
-        labels = FOLDER if str(labels) == FOLDER else _home(labels)
+        labels = str(labels) if str(labels) in (FOLDER, TAR_LABELS) else _home(labels)
     file = None if file is None else _home(file, "checkpoint")
     regions = None if regions is None else _home(regions, "regions")
     return replace(settings, labels=labels, checkpoint=file, regions=regions)

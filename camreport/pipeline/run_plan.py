@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self, cast
 import torch
 
 from camreport.engine.explainer import Explainer
+from camreport.engine.inputs import model_inputs
 from camreport.engine.memory import Limits
 from camreport.engine.plan import Plan
 from camreport.engine.targets import choose_targets
@@ -227,14 +228,19 @@ def make_explainer(model: LoadedModel, request: Request, plan: RunPlan | None) -
 
 
 def plan_run(
-    explainer: Explainer, image: LoadedImage, request: Request, limits: ShardLimits
+    explainer: Explainer,
+    image: LoadedImage,
+    preprocessing: Preprocessing,
+    request: Request,
+    limits: ShardLimits,
 ) -> RunPlan:
     """Make the plan of a run from one image and discard the image's maps.
 
     Raises:
         LayerError, ClassError, ModelError, MemoryLimitError: as for ``explain``.
     """
-    planned = explainer.probe(torch.from_numpy(image.model_input)[None], request.targets)
+    inputs = model_inputs([image.pixels], preprocessing, explainer.device)
+    planned = explainer.probe(inputs, request.targets)
     batch, shard = cut(planned, request, limits)
     return RunPlan(
         batch=batch,
@@ -271,7 +277,7 @@ def first_readable(files: Sequence[InputFile], preprocessing: Preprocessing) -> 
         InputError: no image can be read; the message has the reasons of the first three.
     """
     failed: list[str] = []
-    one = LoadingLimits(images_ahead=1)
+    one = LoadingLimits(bytes_ahead=1)
     for index, image in decode_ahead(files, range(len(files)), preprocessing, one):
         if not isinstance(image, FailedInput):
             return image

@@ -7,13 +7,14 @@ from itertools import islice
 from math import isfinite
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from camreport.engine import cost as engine
 from camreport.engine.explainer import Explainer, Explanation
+from camreport.engine.inputs import model_inputs
 from camreport.images.inputs import InputFile
 from camreport.images.loading import FailedInput, LoadedImage
+from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message
 from camreport.messages.progress import Progress
 from camreport.methods import METHODS
@@ -61,6 +62,7 @@ class Shard:
 def compute_shard(
     plan: RunPlan,
     explainer: Explainer,
+    preprocessing: Preprocessing,
     targets: Sequence[int] | str,
     files: Sequence[InputFile],
     number: int,
@@ -75,6 +77,7 @@ def compute_shard(
     Args:
         plan: the plan of the run.
         explainer: the explainer of the methods to compute.
+        preprocessing: the model's.
         targets: classes to explain, as for ``explain``.
         files: all inputs of the run.
         number: the number of the shard.
@@ -92,8 +95,9 @@ def compute_shard(
         report = _BatchProgress(progress, len(batch))
         readable = {i: image for i, image in batch if isinstance(image, LoadedImage)}
         if readable:
-            inputs = np.stack([image.model_input for image in readable.values()])
-            parts.append(explainer(torch.from_numpy(inputs), targets, progress=report))
+            pixels = [image.pixels for image in readable.values()]
+            inputs = model_inputs(pixels, preprocessing, explainer.device)
+            parts.append(explainer(inputs, targets, progress=report))
         logits = iter(parts[-1].logits.cpu().numpy() if readable else ())
         for index, image in batch:
             name = files[index].name

@@ -110,7 +110,7 @@ def _run(
 def _whole(job: Job, todo: Sequence[int]) -> Item:
     """Return all the work as one item."""
     regions = job.asked.regions if job.asked else None
-    return Item(tuple(todo), job.plan.shard, job.files, job.facts, job.describe.labels, regions)
+    return Item(tuple(todo), job.plan.shard, job.files, job.describe.labels, regions)
 
 
 def _items(job: Job, todo: Sequence[int], workers: int) -> Iterator[Item]:

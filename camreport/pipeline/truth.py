@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from camreport.engine.explainer import Explainer, Explanation
+from camreport.engine.inputs import model_inputs
 from camreport.errors import InputError
 from camreport.images.inputs import InputFile
 from camreport.images.loading import LoadedImage
+from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message
 from camreport.messages.progress import Progress
 from camreport.pipeline.run_plan import RunPlan, as_messages
@@ -62,6 +64,7 @@ def unexplained(images: Sequence[ImageEntry], targets: NDArray[np.int64]) -> tup
 def compute_true_maps(
     plan: RunPlan,
     explainer: Explainer,
+    preprocessing: Preprocessing,
     files: Sequence[InputFile],
     images: Sequence[TrueImage],
     decoded: Iterable[Decoded],
@@ -72,6 +75,7 @@ def compute_true_maps(
     Args:
         plan: the plan of the run.
         explainer: the explainer of the methods to compute; each looks at a class.
+        preprocessing: the model's.
         files: all inputs of the run.
         images: the images of one shard, with their true classes.
         decoded: these images, in order; consumed batch by batch.
@@ -86,12 +90,13 @@ def compute_true_maps(
     left = iter(images)
     for batch in batches(decoded, plan.batch):
         wanted = [next(left) for _ in batch]
-        inputs = [
+        pixels = [
             unchanged(files[index], image, own.sha256)
             for (index, image), own in zip(batch, wanted, strict=True)
         ]
         targets = torch.tensor([[own.target] for own in wanted])
-        parts.append(explainer(torch.from_numpy(np.stack(inputs)), targets))
+        inputs = model_inputs(pixels, preprocessing, explainer.device)
+        parts.append(explainer(inputs, targets))
         progress(len(batch))
     arrays = {
         name: array
@@ -113,14 +118,14 @@ def without_methods(arrays: Arrays, methods: set[str]) -> Arrays:
     }
 
 
-def unchanged(file: InputFile, image: object, sha256: str | None) -> NDArray[np.float32]:
-    """Return an image's input, or raise if the image differs from the one that was explained.
+def unchanged(file: InputFile, image: object, sha256: str | None) -> NDArray[np.uint8]:
+    """Return an image's pixels, or raise if the image differs from the one that was explained.
 
     Raises:
         InputError: the image has changed, or cannot be read any more.
     """
     if isinstance(image, LoadedImage) and image.sha256 == sha256:
-        return image.model_input
+        return image.pixels
     raise InputError(
         f"input: expected {file.name!r} as it was explained, but it has changed since, or cannot "
         "be read any more. Run the same command again: finished shards stay."

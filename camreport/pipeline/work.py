@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from camreport.errors import InputError, ResultsError
-from camreport.images.inputs import InputFile, read_file
+from camreport.images.inputs import Facts, InputFile, read_input
 from camreport.images.loading import FailedInput, decode_ahead
 from camreport.methods import Method
 from camreport.pipeline.evidence.choice import choose_of
 from camreport.pipeline.job import Job
 from camreport.pipeline.truth import unexplained
 from camreport.results.evidence import COLLAGES, EvidenceSidecar, evidence_name
-from camreport.results.schema import FileFacts, ImageEntry, Sidecar, TrueImage, TrueSidecar
+from camreport.results.schema import ImageEntry, Sidecar, TrueImage, TrueSidecar
 from camreport.results.shards import true_name
 from camreport.results.writer import Finished
 
@@ -198,21 +198,20 @@ def _is_current(job: Job, number: int, sidecar: Sidecar) -> bool:
     """Return whether a finished shard's inputs are unchanged."""
     indices = job.indices(number)
     return [image.index for image in sidecar.images] == [*indices] and all(
-        image.file == job.files[i].name and _is_unchanged(job.files[i], job.facts[i], image, fact)
+        image.file == job.files[i].name and _is_unchanged(job.files[i], image, fact)
         for i, image, fact in zip(indices, sidecar.images, sidecar.facts, strict=True)
     )
 
 
-def _is_unchanged(
-    file: InputFile, now: FileFacts | None, image: ImageEntry, before: FileFacts | None
-) -> bool:
+def _is_unchanged(file: InputFile, image: ImageEntry, before: Facts | None) -> bool:
     """Return whether a file is unchanged, by its size and times of change or else by its bytes."""
+    now = file.facts
     if now == before:
         return True
     if now is None or before is None or now.bytes != before.bytes:
         return False
     try:
-        return hashlib.sha256(read_file(file.path)).hexdigest() == image.sha256
+        return hashlib.sha256(read_input(file)).hexdigest() == image.sha256
     except (OSError, InputError):
         return False
 

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal, NamedTuple, Self
 
 from camreport.errors import ResultsError
+from camreport.images.inputs import Facts
 from camreport.images.pixels import MAX_PIXELS
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message
@@ -285,15 +286,6 @@ class ImageEntry(Entry):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FileFacts(Entry):
-    """Size and times of change of a file, which show without reading it that it is unchanged."""
-
-    bytes: Count
-    modified_ns: int
-    changed_ns: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Sidecar(Entry):
     """The JSON file of a shard; it is written after the arrays and shows that they are complete.
 
@@ -301,7 +293,7 @@ class Sidecar(Entry):
         run: fingerprint of the run.
         methods: the methods in the shard, each with the settings that affect only its maps.
         images: the inputs of the shard, in order.
-        facts: size and times of change of each input's file; None if they could not be read.
+        facts: size and version of each input's file; None if they could not be read.
         cost: cost of the shard.
         device: device on which the shard was computed.
         bytes: size of the shard's file of arrays; 0 if no input could be read, so that there is no
@@ -312,7 +304,7 @@ class Sidecar(Entry):
     run: str
     methods: tuple[str, ...] = ()
     images: Annotated[tuple[ImageEntry, ...], filled]
-    facts: tuple[FileFacts | None, ...]
+    facts: tuple[Facts | None, ...]
     cost: TotalCost
     device: str
     bytes: Count

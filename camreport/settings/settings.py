@@ -108,11 +108,11 @@ class Settings:
         None,
         group="Input",
         affects="records",
-        metavar="folder|FILE",
+        metavar="folder|tar|FILE",
         write=write_labels,
         check=check_labels,
         help="True classes, for accuracy and for maps of each image's true class: the name of the "
-        "image's folder, or a CSV file of image and class.",
+        "image's folder, the file beside it in its tar file, or a CSV file of image and class.",
     )
     label_map: str | Mapping[str, Sequence[int]] | None = option(
         None,

@@ -208,7 +208,7 @@ def check_labels(labels: object) -> None:
     """
     if labels is not None and not isinstance(labels, str | Path | Mapping):
         raise ClassError(
-            f"labels: expected 'folder', a CSV file or a mapping, got {_shown(labels)}. For "
+            f"labels: expected 'folder', 'tar', a CSV file or a mapping, got {_shown(labels)}. For "
             "instance labels={'a.jpg': 'cat'}."
         )
 

@@ -15,11 +15,12 @@ const number = (more: Partial<EvidenceNumber> = {}): EvidenceNumber => ({
   low: -1,
   high: 1,
   chance: 0,
+  limit: null,
   ...more,
 });
 
 const value = (median: number | null, apart: boolean | null): Value => ({
-  ...{ n: 40, low: null, high: null, undefined: {}, beats: null },
+  ...{ n: 40, low: null, high: null, undefined: {}, beats: null, given: false },
   ...{ median, apart },
 });
 

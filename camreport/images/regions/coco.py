@@ -12,7 +12,10 @@ from camreport.images.regions.entries import Entry, Faults
 
 Json = Mapping[str, Any]
 
-RULE = "an image_id of 'images', and a bbox of x, y, width and height or a segmentation"
+RULE = (
+    "an image_id of 'images', and a bbox of x, y, width and height, polygons of three corners or "
+    "more, or whole numbers of pixels as runs"
+)
 
 
 def read_coco(text: str, faults: Faults) -> list[Entry]:
@@ -54,7 +57,7 @@ def _entry(
     image = images[annotation["image_id"]]
     category = annotation.get("category_id")
     label = None if category is None else names.get(category, str(category))
-    size = (int(image["width"]), int(image["height"])) if "width" in image else None
+    size = (_whole(image["width"]), _whole(image["height"])) if "width" in image else None
     shape = annotation.get("segmentation") or []
     polygons: tuple[tuple[float, ...], ...] = ()
     columns: tuple[int, ...] = ()
@@ -62,9 +65,11 @@ def _entry(
         polygons = tuple(tuple(_number(n) for n in corners) for corners in shape)
         if any(len(corners) < 6 or len(corners) % 2 for corners in polygons):
             raise ValueError
-    elif isinstance(shape["counts"], list):  # a text is a compressed mask: its box is used
-        columns = tuple(int(count) for count in shape["counts"])
-        size = (int(shape["size"][1]), int(shape["size"][0]))
+    elif not isinstance(shape["counts"], str):  # a text is a compressed mask: its box is used
+        columns = tuple(_whole(count) for count in shape["counts"])
+        size = (_whole(shape["size"][1]), _whole(shape["size"][0]))
+        if not columns:
+            raise ValueError
     box = None
     if not polygons and not columns:
         left, top, width, height = (_number(n) for n in annotation["bbox"])
@@ -93,3 +98,15 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(value)
     return float(value)
+
+
+def _whole(value: object) -> int:
+    """Return a whole number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = _number(value)
+    if number != int(number):
+        raise ValueError(value)
+    return int(number)

@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import ClassError, InputError, suggestion
-from camreport.images.inputs import InputFile, printable, read_file
+from camreport.images.inputs import InputFile, printable, read_file, read_input
 from camreport.images.labels import LabelMap, meant_classes
 from camreport.images.pixels import open_image
 from camreport.images.preprocessing import Box, Preprocessing
-from camreport.images.regions.entries import Entry, Faults, Four, named
+from camreport.images.regions.entries import Entry, Faults, named
 from camreport.images.regions.read import read_entries
 from camreport.images.regions.region import (
     Outline,
     PhotoRegions,
     Region,
     box_around,
+    filled,
     masked,
 )
 from camreport.messages.progress import Notify
@@ -33,13 +34,18 @@ from camreport.messages.progress import Notify
 UNTURNED = "coordinates of the upright photograph, got those before its EXIF orientation is applied"
 OTHER_SIZE = "coordinates in the photograph's own size"
 NO_AREA = "right beyond left and bottom below top"
-OUTSIDE = "a box that meets the picture, in pixels of the upright photograph"
+OUTSIDE = "a box or polygon that meets the picture, in pixels of the upright photograph"
+THIN = "a polygon that holds the centre of a pixel"
+TOO_FAR = "corners within a billion pixels"
 EMPTY = "a mask with a value above 0"
 WRONG_RUNS = "runs that fill the photograph"
 UNREADABLE = "a PNG file that can be read"
 AMBIGUOUS = "a name that only one photograph has; add its folder"
 ONCE = "each region once"
 CUT = "cut at the picture's edge"
+
+MAX_CORNER = 1e9
+"""Greatest coordinate of a polygon, in pixels: beyond it, float64 places edges less exactly."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def find_regions(
         )
     found = {}
     for index, own in sorted(by_input.items()):
-        size = _upright_size(files[index].path)
+        size = _upright_size(files[index])
         outlines = _outlines(own, files[index].name, size, faults) if size else ()
         if size and outlines:
             found[index] = FoundRegions(*size, outlines)
@@ -200,10 +206,9 @@ def _outlines(
             continue
         if (outline, entry.label) in found:
             faults.left_out(ONCE, f"{entry.where} ({name})")
-        elif entry.box and _exceeds(entry.box, size, entry.relative):
-            faults.add(
-                CUT, f"{entry.where} ({_numbers(entry.box)} in {name}, {size[0]} × {size[1]})"
-            )
+        elif _exceeds(around := _around(entry, size), size):
+            there = _numbers(entry.box or vars(around).values())
+            faults.add(CUT, f"{entry.where} ({there} in {name}, {size[0]} × {size[1]})")
         found[outline, entry.label] = None
     return tuple(found)
 
@@ -223,20 +228,42 @@ def _outline(entry: Entry, size: tuple[int, int]) -> Outline:
         if not mask.any():
             raise _FaultyError(EMPTY, "only 0")
         return masked(mask)
-    scale = size if entry.relative else (1, 1)
-    polygons = tuple(
-        tuple(corner * scale[at % 2] for at, corner in enumerate(corners))
-        for corners in entry.polygons
-    )
-    box = box_around(polygons) if polygons else Box(*_scaled(entry.box or (0, 0, 0, 0), scale))
+    box, polygons = _around(entry, size), _polygons(entry, size)
+    numbers = _numbers(vars(box).values())
     if box.right <= box.left or box.bottom <= box.top:
-        raise _FaultyError(NO_AREA, _numbers((box.left, box.top, box.right, box.bottom)))
+        raise _FaultyError(NO_AREA, numbers)
     inside = Box(
         max(box.left, 0.0), max(box.top, 0.0), min(box.right, width), min(box.bottom, height)
     )
     if inside.right <= inside.left or inside.bottom <= inside.top:
-        raise _FaultyError(OUTSIDE, _numbers((box.left, box.top, box.right, box.bottom)))
-    return Outline(inside, polygons)
+        raise _FaultyError(OUTSIDE, numbers)
+    if not polygons:
+        return Outline(inside)
+    if max(abs(corner) for corners in polygons for corner in corners) > MAX_CORNER:
+        raise _FaultyError(TOO_FAR, numbers)
+    if filled(polygons, width, height).any():
+        return Outline(inside, polygons)
+    if min(box.right - box.left, box.bottom - box.top) > 1:
+        raise _FaultyError(THIN, numbers)
+    return Outline(inside)  # smaller than a pixel: it holds the pixel that it covers most
+
+
+def _polygons(entry: Entry, size: tuple[int, int]) -> tuple[tuple[float, ...], ...]:
+    """Return the corners of an entry's polygons in pixels of the photograph."""
+    scale = size if entry.relative else (1, 1)
+    return tuple(
+        tuple(corner * scale[at % 2] for at, corner in enumerate(corners))
+        for corners in entry.polygons
+    )
+
+
+def _around(entry: Entry, size: tuple[int, int]) -> Box:
+    """Return the box of an entry in pixels of the photograph, also where it lies outside."""
+    if entry.polygons:
+        return box_around(_polygons(entry, size))
+    left, top, right, bottom = entry.box or (0.0, 0.0, 0.0, 0.0)
+    across, down = size if entry.relative else (1, 1)
+    return Box(left * across, top * down, right * across, bottom * down)
 
 
 def _from_columns(runs: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -272,25 +299,20 @@ def _mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     return np.asarray((colours > 0).any(2))
 
 
-def _upright_size(path: Path) -> tuple[int, int] | None:
+def _upright_size(file: InputFile) -> tuple[int, int] | None:
     """Return width and height of an upright photograph; None if it cannot be read."""
     try:
-        opened = open_image(read_file(path))
+        opened = open_image(read_input(file))
     except (OSError, InputError, MemoryError):
         return None
     width, height = opened.image.size
     return (height, width) if opened.orientation > 4 else (width, height)
 
 
-def _exceeds(box: Four, size: tuple[int, int], relative: bool) -> bool:
+def _exceeds(box: Box, size: tuple[int, int]) -> bool:
     """Return whether a box reaches more than a pixel beyond the picture."""
-    left, top, right, bottom = _scaled(box, size if relative else (1, 1))
-    return min(left, top) < -1 or right > size[0] + 1 or bottom > size[1] + 1
-
-
-def _scaled(box: Four, scale: tuple[int, int]) -> Four:
-    across, down = scale
-    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
+    beyond = box.right > size[0] + 1 or box.bottom > size[1] + 1
+    return beyond or min(box.left, box.top) < -1
 
 
 def _numbers(numbers: Iterable[float]) -> str:

@@ -78,8 +78,8 @@ def without_masks(files: Sequence[InputFile], regions: str | Path | None) -> tup
 
     def is_mask(file: InputFile) -> bool:
         stem = PurePath(file.name).with_suffix("").as_posix()
-        named = file.path.suffix.lower() == ".png" and stem.endswith(MASK)
-        inside = named and Path(os.path.realpath(file.path)).is_relative_to(folder)
+        named = file.uri.lower().endswith(".png") and stem.endswith(MASK)
+        inside = named and Path(os.path.realpath(file.uri)).is_relative_to(folder)
         return inside and stem.removesuffix(MASK) in names
 
     return tuple(file for file in files if not is_mask(file))
@@ -87,7 +87,7 @@ def without_masks(files: Sequence[InputFile], regions: str | Path | None) -> tup
 
 def _of_folder(folder: Path, files: Sequence[InputFile], faults: Faults) -> list[Entry]:
     found = _listed(folder)
-    inputs = {os.path.realpath(file.path) for file in files}
+    inputs = {os.path.realpath(file.uri) for file in files if file.span is None}
     masks = [f for f in found.get(".png", []) if os.path.realpath(f) not in inputs]
     lists = [f for f in found.get(".txt", []) if f.name in CLASS_LISTS]
     texts = [f for f in found.get(".txt", []) if f not in lists]

@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from camreport.images.preprocessing import Box, Preprocessing
 
@@ -27,7 +26,8 @@ class Outline:
 
     Attributes:
         box: around it; the region itself if the two others are empty.
-        polygons: x and y of their corners by turns.
+        polygons: x and y of their corners by turns; what lies outside the photograph counts for
+            nothing.
         pixels: the mask of the photograph's size, a bit for each pixel, deflated.
     """
 
@@ -132,10 +132,7 @@ class PhotoRegions:
             bits = np.frombuffer(zlib.decompress(outline.pixels), np.uint8)
             flat = np.unpackbits(bits, count=self.height * self.width)
             return flat.reshape(self.height, self.width).astype(bool)
-        picture = Image.new("1", (self.width, self.height))
-        for corners in outline.polygons:
-            ImageDraw.Draw(picture).polygon([c - 0.5 for c in corners], fill=1)
-        return np.array(picture)
+        return filled(outline.polygons, self.width, self.height)
 
     def _area(self, outline: Outline) -> float:
         if outline.polygons or outline.pixels:
@@ -147,6 +144,34 @@ class PhotoRegions:
 def masked(mask: NDArray[np.bool_]) -> Outline:
     """Return the shape of a mask ``(height, width)`` that has any pixel."""
     return Outline(_box_of(mask), pixels=zlib.compress(np.packbits(mask).tobytes()))
+
+
+def filled(polygons: Sequence[Sequence[float]], width: int, height: int) -> NDArray[np.bool_]:
+    """Return the pixels of a picture whose centres lie in any of some polygons, bool ``(H, W)``.
+
+    Of a polygon that crosses itself those places count from which a ray crosses its edges an odd
+    number of times, as in COCO's own code. Corners may lie outside the picture.
+
+    Args:
+        polygons: x and y of their corners by turns.
+        width: of the picture, in pixels.
+        height: likewise.
+    """
+    inside = np.zeros((height, width), dtype=bool)
+    for corners in polygons:
+        x, y = np.reshape(corners, (-1, 2)).astype(np.float64).T
+        next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+        ends = np.ceil(np.clip(np.stack([y, next_y]) - 0.5, 0, height)).astype(np.int64)
+        first, counts = ends.min(0), np.abs(ends[1] - ends[0])  # the rows that each edge crosses
+        edge = np.repeat(np.arange(len(x)), counts)
+        row = np.arange(len(edge)) - (np.cumsum(counts) - counts - first)[edge]
+        crossing = x[edge] + (row + 0.5 - y[edge]) * ((next_x - x)[edge] / (next_y - y)[edge])
+        column = np.ceil(np.clip(crossing - 0.5, 0, width)).astype(np.int64)
+        top, bottom = ends.min(), ends.max()
+        turns = np.zeros((bottom - top, width + 1), dtype=bool)
+        np.logical_xor.at(turns, (row - top, column), True)
+        inside[top:bottom] |= np.logical_xor.accumulate(turns[:, :-1], axis=1)
+    return inside
 
 
 def box_around(polygons: Sequence[Sequence[float]]) -> Box:

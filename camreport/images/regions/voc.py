@@ -53,7 +53,7 @@ def read_voc(text: str, name: str, faults: Faults) -> list[Entry]:
                 where=where,
                 image=PurePath(name).with_name(called).as_posix(),
                 label=(thing.findtext("name") or "").strip() or None,
-                box=(max(0.0, left - 1), max(0.0, top - 1), right, bottom),
+                box=(left - 1, top - 1, right, bottom),
                 size=size,
             )
         )

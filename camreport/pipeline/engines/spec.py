@@ -7,7 +7,6 @@ from typing import Any, Generic, TypeVar, overload
 
 from camreport.images.inputs import InputFile
 from camreport.images.regions.region import PhotoRegions
-from camreport.results.schema import FileFacts
 
 Record = dict[str, Any]
 """A JSON object."""
@@ -48,7 +47,6 @@ class Item:
         numbers: of the shards, in increasing order.
         length: inputs in a shard of the run.
         files: the inputs.
-        facts: size and times of change of the input files.
         labels: classes that count as right for each input with a label, by the input's index.
         regions: of the inputs, by their indices; None if the run has none.
     """
@@ -56,7 +54,6 @@ class Item:
     numbers: tuple[int, ...]
     length: int
     files: Sequence[InputFile]
-    facts: Sequence[FileFacts | None]
     labels: Mapping[int, tuple[int, ...]]
     regions: Mapping[int, PhotoRegions] | None
 
@@ -77,7 +74,6 @@ class Item:
         return replace(
             item,
             files=Excerpt(whole, {index: self.files[index] for index in own}),
-            facts=Excerpt(whole, {index: self.facts[index] for index in own}),
             labels={index: self.labels[index] for index in own if index in self.labels},
             regions=None
             if self.regions is None

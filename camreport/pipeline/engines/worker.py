@@ -138,7 +138,6 @@ class Worker:
             replace(self.request, labels=item.labels, regions=item.regions),
             self.asked and replace(self.asked, regions=item.regions),
             item.files,
-            item.facts,
             writer,
             describe,
             item.numbers,

@@ -147,12 +147,13 @@ def compute_evidence(
                 gathered.add(kind, rows, measured(kind, part))
     unreadable = 0
     for batch in batches(decoded, bench.batch):
-        inputs = _inputs(batch, images)
-        unreadable += len(batch) - len(inputs)
-        if inputs:
-            rows = np.flatnonzero(np.isin(arrays[IMAGE], [*inputs]))
+        pixels = _pixels(batch, images)
+        unreadable += len(batch) - len(pixels)
+        if pixels:
+            rows = np.flatnonzero(np.isin(arrays[IMAGE], [*pixels]))
             part = bench.batch_of(arrays, rows, images)
-            part = replace(part, inputs=np.stack([*inputs.values()]))
+            inputs = bench.preprocessing.standardised(np.stack([*pixels.values()]))
+            part = replace(part, inputs=inputs)
             for kind in kinds:
                 if kind.sampled:
                     own = kind.prepared(part, bench.asked.level, progress)
@@ -189,13 +190,11 @@ def count_undefined(arrays: Arrays) -> dict[str, dict[str, int]]:
     return found
 
 
-def _inputs(
-    batch: Sequence[Decoded], images: Sequence[ImageEntry]
-) -> dict[int, NDArray[np.float32]]:
-    """Return the inputs of those images that are as they were explained, by their indices."""
+def _pixels(batch: Sequence[Decoded], images: Sequence[ImageEntry]) -> dict[int, NDArray[np.uint8]]:
+    """Return the pixels of those images that are as they were explained, by their indices."""
     first = images[0].index
     return {
-        index: image.model_input
+        index: image.pixels
         for index, image in batch
         if isinstance(image, LoadedImage) and image.sha256 == images[index - first].sha256
     }

@@ -191,7 +191,8 @@ def _measure_collages(job: Job, bench: Bench, progress: Progress) -> None:
     def read(indices: NDArray[np.int64]) -> NDArray[np.float32]:
         todo = indices.tolist()
         decoded = decode_ahead(job.files, todo, bench.preprocessing)
-        return np.stack([unchanged(job.files[i], image, chosen.sha256[i]) for i, image in decoded])
+        pixels = [unchanged(job.files[i], image, chosen.sha256[i]) for i, image in decoded]
+        return bench.preprocessing.standardised(np.stack(pixels))
 
     weight = 1 + chosen.collages.target.shape[1]
     measured = measure_collages(

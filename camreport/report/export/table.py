@@ -58,11 +58,12 @@ PAIR_COLUMNS = (
 
 EVIDENCE_COLUMNS = (
     *("number", "row", "layer", "classes", "n", "median", "low", "high", "undefined", "reasons"),
-    *("better_than_controls", "of", "told_apart_from_best"),
+    *("better_than_controls", "of", "told_apart_from_best", "by_construction"),
 )
 """Headings of ``evidence.csv``: medians of the numbers of methods and controls with their 95 %
 interval. The classes are the predicted ones, or one that all images explain; row and layer are
-empty for a number that belongs to no map."""
+empty for a number that belongs to no map. What maps have by construction is compared with no
+other number."""
 
 TABLES: Mapping[str, Sequence[str]] = {
     TABLE: COLUMNS,
@@ -237,6 +238,7 @@ def _evidence_rows(results: Results) -> Iterator[Sequence[object]]:
             "; ".join(f"{reason} {count}" for reason, count in own.undefined.items()),
             *(own.beats or ("", "")),
             "" if own.apart is None else ("yes" if own.apart else "no"),
+            "yes" if own.given else "no",
         )
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from camreport.errors import ResultsError
 from camreport.files import is_file, writing
 from camreport.insight.evidence import (
-    CONTRAST,
-    OPPOSITE,
     EvidenceTable,
     Tally,
     evidence_table,
@@ -165,11 +163,11 @@ def _median(own: Tally | None) -> str:
     if own is None or own.median is None:
         return NOTHING
     sign = r"^{\dagger}" if own.apart is False else ""
-    return f"${own.median:.2f}{sign}$"
+    return f"$({own.median:.2f})$" if own.given else f"${own.median:.2f}{sign}$"
 
 
 def _interval(own: Tally | None) -> str:
-    if own is None or own.low is None or own.high is None:
+    if own is None or own.given or own.low is None or own.high is None:
         return ""
     return rf"{{\scriptsize [{_number(own.low)}, {_number(own.high)}]}}"
 
@@ -211,9 +209,6 @@ def _order(shown: Sequence[Tally]) -> str:
 
 
 def _decided(shown: Sequence[Tally]) -> Iterator[str]:
-    """Say where class contrast is no finding."""
-    for own in shown:
-        if own.key.number == CONTRAST and own.key.row in METHODS and own.high is not None:
-            if own.high <= OPPOSITE:
-                name = METHODS[own.key.row].name
-                yield f"Class contrast of {name} is -1 by construction: two logits are opposite."
+    """Say what is in brackets: numbers that are no finding."""
+    if any(own.given for own in shown):
+        yield "Numbers in brackets hold by construction, whatever the network is."

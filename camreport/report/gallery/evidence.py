@@ -52,6 +52,7 @@ def run_evidence(table: EvidenceTable | None) -> Record | None:
             "undefined": [dict(own.undefined) for own in of_maps],
             "beats": [own.beats and [*own.beats] for own in of_maps],
             "apart": [own.apart for own in of_maps],
+            "given": [place for place, own in enumerate(of_maps) if own.given],
         },
         "ceilings": _ceilings([own for own in table.tallies if not own.key.row], scopes),
     }
@@ -115,6 +116,7 @@ def _question(metric: Metric, chance: Mapping[str, float]) -> Record:
                 "low": _finite(number.low),
                 "high": _finite(number.high),
                 "chance": _digits(chance.get(number.key, number.chance)),
+                "limit": number.limit,
             }
             for number in metric.numbers
         ],

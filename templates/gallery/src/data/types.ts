@@ -196,8 +196,8 @@ export interface ImageColumns {
 }
 
 /**
- * A number of the evidence: its least and greatest value, which of them speaks for a map, and what
- * it is expected to be of a map that knows nothing.
+ * A number of the evidence: its least and greatest value, which of them speaks for a map, what it is
+ * expected to be of a map that knows nothing, and above which value a map fails.
  */
 export interface EvidenceNumber {
   key: string;
@@ -205,6 +205,7 @@ export interface EvidenceNumber {
   low: number | null;
   high: number | null;
   chance: number | null;
+  limit: number | null;
 }
 
 /** A question of the evidence. The first of its numbers has its key, and answers it. */
@@ -237,6 +238,8 @@ export interface EvidenceCells {
   beats: ([better: number, of: number] | null)[];
   /** Whether told apart from the best method at the layer; the best one is. Null: no order. */
   apart: (boolean | null)[];
+  /** Places of the cells whose number maps have by construction. */
+  given: number[];
 }
 
 /** Numbers of an image and class without a map: `effect.ceiling`, `effect.additivity`. */

@@ -1,9 +1,9 @@
 // What was measured of one map: each question in words with its numbers, and how the score falls.
 import { data, report } from "../app";
-import type { EvidenceQuestion } from "../data/types";
+import type { Evidence, EvidenceNumber, EvidenceQuestion } from "../data/types";
 import { bdi, h } from "../parts/dom";
-import { number, prose, t } from "../parts/words";
-import { isByConstruction, numberName } from "../views/evidence/read";
+import { prose, t } from "../parts/words";
+import { endsWords, isGiven, numberName, partWords, valueWords } from "../views/evidence/read";
 import { curves } from "./curves";
 import type { Open } from "./probe";
 
@@ -14,8 +14,9 @@ const NOT_MEASURED = "not_measured";
 export function measured() {
   const root = h("section.measured");
   const show = (now: Open) => {
-    const asked = data.network === "trained" ? (report.evidence?.questions ?? []) : [];
-    const rows = asked.flatMap((question) => answer(question, now) ?? []);
+    const { evidence } = report;
+    const known = evidence && data.network === "trained" ? evidence : null;
+    const rows = known?.questions.flatMap((question) => answer(known, question, now) ?? []) ?? [];
     root.hidden = !rows.length;
     root.replaceChildren(h("h3", t("measured")), h("dl", ...rows), ...curves(now));
   };
@@ -23,31 +24,32 @@ export function measured() {
 }
 
 /** A question with its numbers; null where it was not put to such maps. */
-function answer(question: EvidenceQuestion, now: Open) {
-  const { key, coverage, numbers } = question;
+function answer(evidence: Evidence, { key, coverage, numbers }: EvidenceQuestion, now: Open) {
   const texts = numbers.flatMap(
-    (one) => textOf(one.key, now) ?? (one.key === key ? unmeasured(key, coverage, now) : []),
+    (one) => textOf(one, now) ?? (one.key === key ? unmeasured(key, coverage, now) : []),
   );
   if (!texts.length) return null;
-  const given = isByConstruction(now.id.method, question) ? [t("evidence.given")] : [];
+  const { method, layer } = now.id;
+  const given = isGiven(evidence, key, method, layer) ? [t("evidence.given")] : [];
   const [first, ...more] = texts;
-  const others = [...given, ...more, ...ceiling(`${key}.ceiling`, now)];
+  const others = [...given, endsWords(numbers[0]), ...more, ...ofImage(key, now)];
   return h(
     "div",
     h("dt", h("strong", bdi(numberName(key))), " ", bdi(prose().evidence.questions[key].question)),
     h("dd", first),
-    others.length > 0 && h("dd.hint", ...others.map((text) => h("span", bdi(text)))),
+    h("dd.hint", ...others.map((text) => h("span", bdi(text)))),
   );
 }
 
 /** A number of the map, or why it has none; null where it was not measured. */
-function textOf(key: string, { id, image }: Open) {
+function textOf(own: EvidenceNumber, { id, image }: Open) {
+  const { key } = own;
   const map = `${id.method}/${id.layer}`;
   const value = image.numbers[map]?.[key]?.[id.rank];
   const reason = image.undefined[`${key}/${map}`]?.[id.rank] ?? NOT_MEASURED;
   if (value === undefined || (value === null && reason === NOT_MEASURED)) return null;
   const words = prose().evidence.undefined[reason] ?? t("cell.undefined");
-  const said = value === null ? t("measured.none", { reason: words }) : number(value);
+  const said = value === null ? t("measured.none", { reason: words }) : valueWords(value, own);
   return key.includes(".") ? `${numberName(key)} ${said}` : said;
 }
 
@@ -60,8 +62,9 @@ function unmeasured(key: string, coverage: EvidenceQuestion["coverage"], { id, i
   return ofOthers ? [t("measured.none", { reason: t("measured.class") })] : [];
 }
 
-/** What no map of the image and class can be expected to exceed. */
-function ceiling(key: string, { id, image }: Open) {
-  const value = image.numbers[""]?.[key]?.[id.rank];
-  return typeof value === "number" ? [`${numberName(key)} ${number(value)}`] : [];
-}
+/** What is measured of the image and class alone: what no map can be expected to exceed. */
+const ofImage = (key: string, { id, image }: Open) =>
+  Object.entries(image.numbers[""] ?? {}).flatMap(([name, values]) => {
+    const value = name.startsWith(`${key}.`) ? values[id.rank] : null;
+    return typeof value === "number" ? [partWords(name, value)] : [];
+  });

@@ -25,6 +25,13 @@ export function number(value: number) {
   return text.replace("-", "−");
 }
 
+/** Two digits behind the point, with a real minus, and none before nothing. */
+export const decimal = (value: number) =>
+  value
+    .toFixed(2)
+    .replace(/^-(?=[0.]+$)/, "")
+    .replace("-", "−");
+
 /** A probability with two digits, or a bound where that would claim certainty. */
 export function probability(value: number | null) {
   if (value === null || value === undefined) return "–";

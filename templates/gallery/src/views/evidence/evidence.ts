@@ -13,11 +13,15 @@ import {
   type Column,
   type Row,
   alike,
+  betterWords,
   columnsOf,
   layerShown,
   numberName,
   numbersOf,
+  partWords,
+  partsOf,
   rowsOf,
+  valueWords,
 } from "./read";
 import { evidenceTable } from "./table";
 
@@ -76,7 +80,8 @@ function arranged(evidence: Evidence, about: HTMLElement) {
   const table = evidenceTable(rows, columns, shownWords(evidence), about);
   const below = h(
     ".below",
-    ...[legend(columns, rows), caption(table), ...remarks(evidence, columns)],
+    ...[legend(columns, rows), ...parts(evidence, columns), caption(table)],
+    ...remarks(evidence, columns),
   );
   return { table, below };
 }
@@ -117,12 +122,13 @@ function asked(evidence: Evidence, about: HTMLElement) {
   const own = numbersOf(evidence).find(({ key }) => key === state.number);
   if (!own) return null;
   const { question } = prose().evidence.questions[own.question.key];
-  return h("p.asked", question, " ", aboutButton(own, "plain", t("evidence.more"), about));
+  const words = sentences(question, betterWords(own));
+  return h("p.asked", words, " ", aboutButton(own, "plain", t("evidence.more"), about));
 }
 
 /** What the marks mean, each beside its sample. */
 function legend(columns: Column[], rows: Row[]) {
-  const scale = { scale: [0, 1] as [number, number], ceiling: null, chance: null };
+  const scale = { scale: [0, 1] as [number, number], ceiling: null, chance: null, limit: null };
   const nothing = { median: null, low: null, high: null };
   const sample = (words: string, mark: Node | string) => h("span", mark, " ", t(words));
   const has = (some: (column: Column) => unknown) => columns.some(some);
@@ -133,10 +139,25 @@ function legend(columns: Column[], rows: Row[]) {
       sample("evidence.key.chance", bar(nothing, { ...scale, chance: 0.5 })),
     has(({ ceiling }) => ceiling !== null) &&
       sample("evidence.key.ceiling", bar(nothing, { ...scale, ceiling: 0.5 })),
+    has(({ number }) => number.limit !== null) &&
+      sample("evidence.key.limit", bar(nothing, { ...scale, limit: 0.5 })),
     has((column) => alike(column, rows).length) && sample("evidence.key.alike", "≈"),
     has(({ values }) => [...values.values()].some(({ beats }) => beats)) &&
       h("span", t("evidence.key.beats")),
   );
+}
+
+/** What is measured of images and classes beside their maps: chance, the ceiling, how far effects add up. */
+function parts(evidence: Evidence, columns: Column[]) {
+  const asked = [...new Map(columns.map(({ number }) => [number.key, number])).values()];
+  const chances = asked
+    .filter(({ chance }) => chance !== null)
+    .map((own) => `${numberName(own.key)} ${valueWords(own.chance, own)}`);
+  const said = asked
+    .flatMap(({ question }) => partsOf(evidence, question))
+    .map(({ key, n, median }) => `${partWords(key, median)} (${t("evidence.n", { n })})`);
+  if (chances.length) said.push(t("evidence.chances", { values: listed(chances) }));
+  return said.length ? [h("p.hint.parts", said.join(" · "))] : [];
 }
 
 /** Sample, seed and baseline; and what the table is not. */

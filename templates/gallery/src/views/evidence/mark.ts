@@ -5,10 +5,10 @@ import type { Column, Value } from "./read";
 type Drawn = Pick<Value, "median" | "low" | "high">;
 
 /** What a scale shows besides a value. */
-type Scale = Pick<Column, "scale" | "ceiling"> & { chance: number | null };
+type Scale = Pick<Column, "scale" | "ceiling"> & Pick<Column["number"], "chance" | "limit">;
 
 /** A bar from zero to the median, a line along the interval, and the marks of the scale. */
-export function bar({ median, low, high }: Drawn, { scale, ceiling, chance }: Scale) {
+export function bar({ median, low, high }: Drawn, { scale, ceiling, chance, limit }: Scale) {
   const [least, most] = scale;
   const at = (value: number) => Math.min(Math.max((value - least) / (most - least), 0), 1) * 100;
   const piece = (kind: string, one: number | null, other: number | null) => {
@@ -26,5 +26,6 @@ export function bar({ median, low, high }: Drawn, { scale, ceiling, chance }: Sc
     piece("interval", low, high),
     piece("chance", chance, chance),
     piece("ceiling", ceiling, ceiling),
+    piece("limit", limit, limit),
   );
 }

@@ -1,7 +1,7 @@
 // What the evidence holds, as its table needs it: numbers, columns, rows, and what is in each cell.
 import { data, report, state } from "../../app";
 import type { Evidence, EvidenceNumber, EvidenceQuestion } from "../../data/types";
-import { layerName, prose } from "../../parts/words";
+import { decimal, layerName, number, prose, t } from "../../parts/words";
 
 /** A number with the question that it belongs to. */
 export interface Num extends EvidenceNumber {
@@ -17,6 +17,8 @@ export interface Value {
   undefined: Record<string, number>;
   beats: [better: number, of: number] | null;
   apart: boolean | null;
+  /** Whether the maps have it by construction. */
+  given: boolean;
 }
 
 /** A column: a number at a layer, on a scale from its least to its greatest value. */
@@ -45,12 +47,36 @@ const INPUT = "input";
 export const numbersOf = ({ questions }: Evidence): Num[] =>
   questions.flatMap((question) => question.numbers.map((number) => ({ ...number, question })));
 
-/** Whether a map has its number whatever the network is: of one class, or of two opposite ones. */
-export function isByConstruction(row: string, { key }: EvidenceQuestion) {
-  const { classSpecific, linear, family } = data.methodOf(row);
-  const given = !classSpecific || (report.opposite && linear);
-  return family !== "control" && given && key === "contrast";
+/** A value as it is written everywhere: two decimals where there is a greatest value, else three digits. */
+export const valueWords = (value: number | null, { high }: Pick<EvidenceNumber, "high">) =>
+  value === null ? "–" : (high === null ? number : decimal)(value);
+
+/** A number of an image alone with its name: a part of one, or a count. */
+export const partWords = (key: string, value: number | null) =>
+  `${numberName(key)} ${Number.isInteger(value) ? String(value) : valueWords(value, { high: 1 })}`;
+
+/** A number's least and greatest value, and which end speaks for a map. */
+export function endsWords(own: EvidenceNumber) {
+  const [low, high] = [own.low, own.high].map((end) => (end === null ? "" : number(end)));
+  const ends = t(high ? "evidence.ends" : "evidence.from", { low, high });
+  return [ends, betterWords(own)].join(t("comma"));
 }
+
+/** Whether maps of a row at a layer have the answer to a question by construction. */
+export function isGiven(evidence: Evidence, key: string, row: string, layer: string) {
+  const { cells, rows, layers } = evidence;
+  const number = numbersOf(evidence).findIndex((own) => own.key === key);
+  return cells.given.some(
+    (place) =>
+      cells.number[place] === number &&
+      rows[cells.row[place]].key === row &&
+      layers[cells.layer[place]] === layer,
+  );
+}
+
+/** Which end speaks for a map, or from where on a number speaks against it. */
+export const betterWords = ({ better, limit }: EvidenceNumber) =>
+  t(`evidence.better.${better ?? (limit === null ? "none" : "limit")}`, { limit: limit ?? "" });
 
 /** A number's name, which for a question's first one is the question's. */
 export const numberName = (key: string) =>
@@ -99,17 +125,22 @@ function valuesAt({ cells, rows, layers }: Evidence, places: number[], wanted: s
         undefined: cells.undefined[place],
         beats: cells.beats[place],
         apart: cells.apart[place],
+        given: cells.given.includes(place),
       });
   return found;
 }
 
-/** Median over the images of the most that a number can reach there; null where that is not known. */
-function ceilingOf({ ceilings, scopes }: Evidence, { key }: Num) {
-  const place = ceilings.number.findIndex(
-    (name, place) => name === `${key}.ceiling` && scopes[ceilings.scope[place]].key === state.scope,
+/** What is known of the images alone that belongs to a question, in the present scope. */
+export const partsOf = ({ ceilings, scopes }: Evidence, question: EvidenceQuestion) =>
+  [...ceilings.number.entries()].flatMap(([place, key]) =>
+    key.startsWith(`${question.key}.`) && scopes[ceilings.scope[place]].key === state.scope
+      ? [{ key, n: ceilings.n[place], median: ceilings.median[place] }]
+      : [],
   );
-  return ceilings.median[place] ?? null;
-}
+
+/** Median over the images of the most that a number can reach there; null where that is not known. */
+const ceilingOf = (evidence: Evidence, { key, question }: Num) =>
+  partsOf(evidence, question).find((part) => part.key === `${key}.ceiling`)?.median ?? null;
 
 /** A round number at or above a positive one, of one digit. */
 function rounded(value: number) {
@@ -134,7 +165,7 @@ function columnsAt(evidence: Evidence, at: number, layers: string[], ofLayers: b
   const places = placesOf(evidence, at);
   const ceiling = ceilingOf(evidence, number);
   const ends = places.flatMap((place) => [median[place], low[place], high[place]]);
-  const scale = scaleOf(number, [...ends, ceiling, number.chance].filter(isKnown));
+  const scale = scaleOf(number, [...ends, ceiling, number.chance, number.limit].filter(isKnown));
   return layers
     .map((layer) => ({
       key: ofLayers ? layer : number.key,

@@ -8,7 +8,15 @@ import type { Sort } from "../../query/order";
 import { linkTo } from "../../state/history";
 import { aboutButton } from "./about";
 import { bar } from "./mark";
-import { type Column, type Row, type Value, alike, isByConstruction, isOfPredicted } from "./read";
+import {
+  type Column,
+  type Row,
+  type Value,
+  alike,
+  betterWords,
+  isOfPredicted,
+  valueWords,
+} from "./read";
 
 /** What the keys move to. */
 const STOPS = ":is(.head, a.value)";
@@ -66,6 +74,7 @@ function head({ key, name, number: own, scale }: Column, about: HTMLElement) {
       ? aboutButton(own, "head", name, about)
       : h("a.head", { ...linkTo({ number: "", layer: key }) }, bdi(name)),
     asked && h("span.question", question),
+    asked && h("span.better", betterWords(own)),
     h("span.ends", { "aria-hidden": "true" }, ...scale.map(end)),
   );
 }
@@ -82,32 +91,21 @@ function rowHead({ key, name, control }: Row) {
   );
 }
 
-/** A number with two digits behind the point, and a real minus. */
-const decimal = (value: number | null) =>
-  value === null
-    ? "–"
-    : value
-        .toFixed(2)
-        .replace(/^-(?=[0.]+$)/, "")
-        .replace("-", "−");
-
 /** A value with its bar, n and what is undefined; it leads to the images where they have it. */
 function cell(row: Row, column: Column, shared: boolean) {
   const found = column.values.get(row.key);
   if (!found) return h("td", { role: "cell" }, "–");
-  const given = isByConstruction(row.key, column.number.question); // what could not be else is not compared
-  const value = given ? { ...found, beats: null } : found;
-  const signed = shared && !given;
-  const words = detailWords(value, signed);
+  const words = detailWords(found, column, shared);
   const content = [
-    h("strong", decimal(value.median), signed && "\u2009≈"),
-    h("span.n", t("evidence.n", { n: value.n })),
-    bar(value, { ...column, chance: column.number.chance }),
-    h("span.counts", given && h("span", t("evidence.given")), ...told(value)),
+    h("strong", valueWords(found.median, column.number), shared && "\u2009≈"),
+    h("span.n", t("evidence.n", { n: found.n })),
+    bar(found, { ...column, ...column.number }),
+    h("span.counts", found.given && h("span", t("evidence.given")), ...told(found)),
     h("span.visually-hidden", words),
   ];
   const link = imagesOf(row, column);
-  const own = link ? h("a.value", link, ...content) : h("span.value", ...content);
+  const kind = found.given ? "value given" : "value";
+  const own = h(link ? "a" : "span", { class: kind, ...link }, ...content);
   return h("td", { role: "cell", title: words, "data-row": row.name }, own);
 }
 
@@ -121,12 +119,17 @@ function told({ beats, undefined: reasons }: Value) {
 }
 
 /** What the signs of a cell stand for: for those who listen and for those who point at it. */
-function detailWords({ low, high, beats, undefined: reasons }: Value, shared: boolean) {
+function detailWords(
+  { low, high, beats, undefined: reasons }: Value,
+  { number: own }: Column,
+  shared: boolean,
+) {
   const why = Object.entries(reasons).map(([reason, count]) =>
     t("evidence.why", { count, reason: prose().evidence.undefined[reason] ?? reason }),
   );
   const words = [
-    low !== null && t("evidence.interval", { low: decimal(low), high: decimal(high) }),
+    low !== null &&
+      t("evidence.interval", { low: valueWords(low, own), high: valueWords(high, own) }),
     shared && t("evidence.alike"),
     beats && t("evidence.beats.words", { better: beats[0], of: beats[1] }),
     ...why,

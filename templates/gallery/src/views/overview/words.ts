@@ -5,7 +5,7 @@ import { columnsOf } from "../../query/match";
 import type { Group } from "../../query/order";
 import { type Condition, type Mistake, type Sign, type Term, quote } from "../../query/parse";
 import { vocabularyOf } from "../../state/selection";
-import { numberName as evidenceName } from "../evidence/read";
+import { numberName as evidenceName, numbersOf, valueWords } from "../evidence/read";
 
 /** Most classes that a sentence proposes. */
 const MAX_PROPOSED = 4;
@@ -24,6 +24,12 @@ export function numberName(name: string) {
 export const questionName = (name: string) =>
   prose().evidence.questions[name.split(".")[0]]?.name ?? "";
 
+/** The number of the evidence that a number of the images is; the others are fractions. */
+const measuredAs = (name: string) =>
+  (report.evidence ? numbersOf(report.evidence) : []).find(
+    ({ key }) => name.startsWith(`${key}.`) && !name.slice(key.length + 1).includes("."),
+  ) ?? { high: 1 };
+
 /** The numbers that a query can ask for, each of methods once. */
 export function numberKeys() {
   const names = vocabularyOf(report).numbers.map((name) => {
@@ -36,7 +42,7 @@ export function numberKeys() {
 /** A number of an image, as its tile says it. */
 export function numberWords(name: string, place: number) {
   const value = columnsOf(report.images).get(name)?.(place) ?? null;
-  return `${numberName(name)} ${value === null ? "–" : number(value)}`;
+  return `${numberName(name)} ${valueWords(value, measuredAs(name))}`;
 }
 
 const either = (names: string[]) => names.join(t("or"));

@@ -99,7 +99,7 @@ def compute(
     # Where no map is computed, versions and structure are those that the maps come from.
     before = None if work.explained or work.unexplained else job.writer.manifest()
     with _once(lambda: explainer or make_explainer(model, request, plan)) as entered:
-        work_through(job, work, out, limits, entered, tally, progress, measuring)
+        work_through(job, work, out, limits, entered, tally, progress, notify, measuring)
     if request.settings.part:
         inputs = sum(len(job.indices(number)) for number in job.numbers)
         part = request.settings.part

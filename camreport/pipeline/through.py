@@ -1,13 +1,14 @@
 """Working through a job: an engine computes its shards, then comes what spans shards."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
 from camreport.engine.explainer import Explainer
 from camreport.errors import WorkerError
-from camreport.messages.progress import Measuring, Progress, silent
-from camreport.pipeline.engines.choice import choose_ways
+from camreport.messages.progress import Measuring, Notify, Progress, silent
+from camreport.pipeline.engines.choice import ways_of
 from camreport.pipeline.engines.here import here
 from camreport.pipeline.engines.spec import Engine, Item
 from camreport.pipeline.engines.worker import make_spec
@@ -41,6 +42,7 @@ def work_through(
     explainer: Callable[[], Explainer],
     tally: Tally,
     progress: Progress,
+    notify: Notify,
     measuring: Measuring,
 ) -> None:
     """Compute and write all that is missing, and add it to the tally.
@@ -53,6 +55,7 @@ def work_through(
         explainer: returns the explainer of the run's methods, entered.
         tally: what is finished is added to it.
         progress: called with the number of newly finished inputs.
+        notify: called with a sentence if workers are waited for.
         measuring: called with the passes that the evidence takes.
 
     Raises:
@@ -60,14 +63,14 @@ def work_through(
     """
     todo = sorted({*work.written, *work.unexplained, *unmeasured(job, work)})
     spans = job.request.settings.part is None and lacks_collages(job, work)
-    ways = choose_ways(job) if todo else None
-    passes = passes_of_collages(job, work) if spans else 0
-    begin = cache(lambda: measuring(passes + (0 if ways else passes_ahead(job, work))))
-    if ways:
-        _run(ways.engine, job, out, _items(job, todo, ways.workers), tally, progress)
-    elif todo:
-        engine = here(job, work, explainer, progress, begin, limits.waiting_shards)
-        _run(engine, job, out, [_whole(job, todo)], tally)
+    with ways_of(job, notify) if todo else nullcontext() as ways:
+        passes = passes_of_collages(job, work) if spans else 0
+        begin = cache(lambda: measuring(passes + (0 if ways else passes_ahead(job, work))))
+        if ways:
+            _run(ways.engine, job, out, _items(job, todo, ways.workers), tally, progress)
+        elif todo:
+            engine = here(job, work, explainer, progress, begin, limits.waiting_shards)
+            _run(engine, job, out, [_whole(job, todo)], tally)
     if spans:
         measure_collages_of(job, explainer(), begin())
         tally.collages = job.writer.written_beside(COLLAGES, EvidenceSidecar)
@@ -104,7 +107,10 @@ def _run(
             progress(0 if number in tally.costs else len(job.indices(number)))
             _add(job, number, tally)
     if errors:
-        raise WorkerError(" ".join(errors))
+        raise WorkerError(
+            f"workers: {'; '.join(errors)}. The others are finished and stay: run the same command "
+            "again, or with a smaller --batch-size in another folder."
+        )
 
 
 def _whole(job: Job, todo: Sequence[int]) -> Item:

@@ -42,6 +42,7 @@ from camreport.settings.values import (
     AUTO,
     BASIC,
     BUNDLED,
+    CLUSTERS,
     DEFAULT_METHODS,
     EVIDENCE_MAPS,
     GAMMA,
@@ -63,6 +64,7 @@ from camreport.settings.values import (
     check_label_map,
     check_labels,
     check_metrics,
+    check_on,
     check_part,
     check_quantity,
     check_regions,
@@ -385,6 +387,18 @@ class Settings:
         help="Compute only every Nth shard, from the Kth on, and no report. Once all N parts are "
         "done, the same command without --part makes it.",
     )
+    on: str | None = option(
+        None,
+        group="Machines",
+        affects=None,
+        metavar="|".join(CLUSTERS),
+        parse=OneOf(*CLUSTERS),
+        check=check_on,
+        shown_default="this machine",
+        recorded=False,
+        help="Compute on a Ray cluster that runs, or on one of this machine alone, which goes on "
+        "when workers die.",
+    )
     workers: int | None = option(
         None,
         group="Machines",
@@ -491,4 +505,5 @@ class SettingsDict(TypedDict, total=False):
     figures: bool
     overwrite: bool
     part: str | None
+    on: str | None
     workers: int | None

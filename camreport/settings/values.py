@@ -51,6 +51,9 @@ MAIN, ALL = "main", "all"
 EVIDENCE_MAPS = (MAIN, ALL)
 """Maps whose marked parts are covered in order."""
 
+CLUSTERS = ("ray", "ray:local")
+"""Clusters that ``on`` takes: one that runs, or one of this machine alone."""
+
 WEIGHTS = ("default", "none")
 """What ``weights`` takes: the model's own, or random ones."""
 
@@ -444,6 +447,16 @@ def split_part(part: str) -> tuple[int, int]:
     raise InputError(
         f"part: expected K/N with K from 1 to N, such as 1/16 to 16/16, got {_shown(part)}."
     )
+
+
+def check_on(on: str | None) -> None:
+    """Refuse a word for a cluster that is none of ``CLUSTERS``.
+
+    Raises:
+        InputError: it is not.
+    """
+    if on is not None:
+        _check_word("on", on, CLUSTERS)
 
 
 def check_workers(workers: int | None) -> None:

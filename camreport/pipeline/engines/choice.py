@@ -1,11 +1,15 @@
 """Which engine a run gets: what its settings ask for, and what there is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
-from camreport.models import LoadedModel
+from camreport.messages.progress import Notify
 from camreport.network.state import device_of
+from camreport.pipeline.engines.on_ray import connected, on_ray, share_of
+from camreport.pipeline.engines.pool import pool, visible_gpus
 from camreport.pipeline.engines.spec import Engine
 from camreport.pipeline.job import Job
 
@@ -23,21 +27,24 @@ class Ways:
     workers: int
 
 
-def choose_ways(job: Job) -> Ways | None:
-    """Return the engine of other processes that computes a job; None for this process.
+@contextmanager
+def ways_of(job: Job, notify: Notify) -> Iterator[Ways | None]:
+    """Give the engine of other processes that a job's settings ask for; None for this process.
 
     Raises:
         InputError: there is no cluster, or the model cannot be sent to another process.
     """
-    settings = job.request.settings
-    device = device_of(job.model.module)
-    given: LoadedModel | None = None if isinstance(settings.model, str) else job.model
+    settings, device = job.request.settings, device_of(job.model.module)
+    given = None if isinstance(settings.model, str) else job.model
+    if settings.on is not None:
+        with connected(settings.on):
+            import ray
+
+            share = share_of(ray.nodes(), settings.workers, device.type == "cuda")
+            yield Ways(on_ray(share, notify, given), share.workers)
+        return
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     if settings.workers is None and (given is not None or ":" in settings.device):
         gpus = 0  # a model of this process, or one GPU that is named
     workers = settings.workers or max(1, gpus)
-    if workers == 1:
-        return None
-    from camreport.pipeline.engines.pool import pool, visible_gpus
-
-    return Ways(pool(workers, visible_gpus(gpus), given), workers)
+    yield Ways(pool(workers, visible_gpus(gpus), given), workers) if workers > 1 else None

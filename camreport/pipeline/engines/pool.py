@@ -48,7 +48,7 @@ def pool(workers: int, gpus: Sequence[str], model: "LoadedModel | None" = None) 
         cards: SimpleQueue[str] = context.SimpleQueue()
         for number in range(workers):
             cards.put(gpus[number % len(gpus)] if gpus else "")
-        threads = max(1, _cpus() // workers)
+        threads = max(1, usable_cpus() // workers)
         before = {*multiprocessing.active_children()}
         executor = ProcessPoolExecutor(
             workers, context, _begin, (cards, threads, spec.to_json(), sent)
@@ -163,7 +163,7 @@ def _pickled(model: "LoadedModel") -> bytes:
         ) from error
 
 
-def _cpus() -> int:
+def usable_cpus() -> int:
     """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -8,8 +8,6 @@ import torch
 
 from camreport.messages.progress import Notify
 from camreport.network.state import device_of
-from camreport.pipeline.engines.on_ray import connected, on_ray, share_of
-from camreport.pipeline.engines.pool import pool, visible_gpus
 from camreport.pipeline.engines.spec import Engine
 from camreport.pipeline.job import Job
 
@@ -37,9 +35,9 @@ def ways_of(job: Job, notify: Notify) -> Iterator[Ways | None]:
     settings, device = job.request.settings, device_of(job.model.module)
     given = None if isinstance(settings.model, str) else job.model
     if settings.on is not None:
-        with connected(settings.on):
-            import ray
+        from camreport.pipeline.engines.on_ray import connected, on_ray, share_of
 
+        with connected(settings.on) as ray:
             share = share_of(ray.nodes(), settings.workers, device.type == "cuda")
             yield Ways(on_ray(share, notify, given), share.workers)
         return
@@ -47,4 +45,9 @@ def ways_of(job: Job, notify: Notify) -> Iterator[Ways | None]:
     if settings.workers is None and (given is not None or ":" in settings.device):
         gpus = 0  # a model of this process, or one GPU that is named
     workers = settings.workers or max(1, gpus)
-    yield Ways(pool(workers, visible_gpus(gpus), given), workers) if workers > 1 else None
+    if workers == 1:
+        yield None
+        return
+    from camreport.pipeline.engines.pool import pool, visible_gpus
+
+    yield Ways(pool(workers, visible_gpus(gpus), given), workers)

@@ -110,8 +110,8 @@ class ShardWorker:
 
 
 @contextmanager
-def connected(on: str) -> Iterator[None]:
-    """Use the cluster that is connected already, or connect to one and leave it in the end.
+def connected(on: str) -> Iterator[Any]:
+    """Give Ray, connected to a cluster; one that the caller has not connected is left in the end.
 
     Args:
         on: ``ray`` for a cluster that runs, ``ray:local`` for one on this machine alone.
@@ -127,7 +127,7 @@ def connected(on: str) -> Iterator[None]:
             "'camreport[ray]'"
         ) from error
     if ray.is_initialized():
-        yield
+        yield ray
         return
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "camreport"}
     before = dict(os.environ)
@@ -147,7 +147,7 @@ def connected(on: str) -> Iterator[None]:
                 ray.init(address="auto", **quiet)
             except ConnectionError as error:
                 raise InputError(NO_CLUSTER) from error
-        yield
+        yield ray
     finally:
         ray.shutdown()
         os.environ.clear()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import AlexNet
 
 import camreport
-from camreport.engine.explainer import FUSED
+from camreport.engine.explanation import FUSED
 from camreport.methods import METHODS
 from camreport.methods.registry import ACTIVATION
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from camreport import Explainer
-from camreport.engine.explainer import FUSED
+from camreport.engine.explanation import FUSED
 from camreport.images.preprocessing import Preprocessing
 from camreport.metrics.controls import edge_strength
 from camreport.metrics.effect import COVERED, MASKS, cell_of_pixel, shared_masks

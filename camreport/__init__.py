@@ -29,7 +29,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from camreport.api import run
-    from camreport.engine.explainer import Explainer, Explanation, explain
+    from camreport.engine.explain import explain
+    from camreport.engine.explainer import Explainer
+    from camreport.engine.explanation import Explanation
     from camreport.errors import CamReportError
     from camreport.models import LoadedModel, load_model
     from camreport.pipeline.evidence.evaluate import Evaluation, evaluate
@@ -42,13 +44,13 @@ _HOMES = {
     "CamReportError": "errors",
     "Evaluation": "pipeline.evidence.evaluate",
     "Explainer": "engine.explainer",
-    "Explanation": "engine.explainer",
+    "Explanation": "engine.explanation",
     "LoadedModel": "models",
     "Results": "results.reader",
     "Settings": "settings",
     "Summary": "pipeline.records",
     "evaluate": "pipeline.evidence.evaluate",
-    "explain": "engine.explainer",
+    "explain": "engine.explain",
     "load_model": "models",
     "load_results": "results.reader",
     "overlay": "report.heatmap",

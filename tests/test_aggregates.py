@@ -144,7 +144,8 @@ def test_the_order_of_the_shards_changes_nothing(many: Results) -> None:
     images = many.manifest.images
     shards = [images[first : first + 64] for first in range(0, len(images), 64)]
     backwards = tuple(image for shard in reversed(shards) for image in reversed(shard))
-    other = Results(many.path, replace(many.manifest, images=backwards))
+    other = Results(many.path, many.manifest)
+    vars(other)["_read"] = backwards, ()
     assert equal(aggregate(many), aggregate(other))
 
 

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from camreport import explain
-from camreport.engine.explainer import LOOPED
+from camreport.engine.explained import LOOPED
 from camreport.errors import LayerError, ModelError
 from camreport.methods import METHODS
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from camreport import explain
-from camreport.engine.explainer import FUSED, Explanation
+from camreport.engine.explanation import FUSED, Explanation
 from camreport.methods import METHODS
 from camreport.methods.registry import ACTIVATION, GRADIENT, LOOK_ALIKES
 from camreport.network.choose import auto_layers

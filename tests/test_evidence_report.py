@@ -78,13 +78,15 @@ def test_every_cell_of_the_tables_is_shipped_in_columns(
 ) -> None:
     own = report["evidence"]
     numbers = [number["key"] for question in own["questions"] for number in question["numbers"]]
-    cells = own["cells"]
+    cells = dict(own["cells"])
+    given = cells.pop("given")
     assert len({len(column) for column in cells.values()}) == 1
     for place, number in enumerate(cells["number"]):
         row, layer = own["rows"][cells["row"][place]], own["layers"][cells["layer"][place]]
         scope = own["scopes"][cells["scope"][place]]["key"]
         found = table.tally(numbers[number], row["key"], layer, scope)
         assert found is not None
+        assert (place in given) is found.given
         assert cells["n"][place] == found.n
         assert cells["median"][place] == pytest.approx(found.median, rel=1e-3)
         assert cells["undefined"][place] == found.undefined

@@ -288,7 +288,7 @@ def test_under_thirty_images_nothing_is_put_in_order(open_report: "Open", few: P
 
 def test_what_was_not_measured_is_a_line_and_no_column(open_report: "Open", few: Path) -> None:
     page = shown(open_report, few)
-    assert texts(page, ".evidence thead .head") == ["Class contrast", "Learned", "Extent"]
+    assert texts(page, ".evidence thead .head") == ["Class contrast", "Learned", "Area above half"]
     lines = [line for line in texts(page, ".below .hint") if line.startswith("Not measured in")]
     assert [line.rpartition(" with ")[2] for line in lines] == ["--evidence full", "--regions FILE"]
     for key in ("effect", "order", "grid", "stability"):
@@ -347,7 +347,7 @@ def test_on_paper_the_evidence_has_one_page(open_report: "Open", many: Path) -> 
     assert len(pages) == 1
     words = " ".join(pages[0].split())
     assert "All questions" in words
-    assert all(name in words for name in ("Effect", "Extent", *NAMES.values()))
+    assert all(name in words for name in ("Effect", "Order", *NAMES.values()))
 
 
 def test_the_chinese_page_is_chinese(open_report: "Open", many: Path) -> None:

@@ -11,6 +11,7 @@ from helpers.sources import run_of
 from torch import nn
 from torch.testing import assert_close
 
+from camreport import evaluate, explain
 from camreport.errors import ModelError
 from camreport.images.preprocessing import Preprocessing
 from camreport.models import load_model
@@ -57,6 +58,19 @@ def build_loaded():
 
 instance = build()
 text = "no model"
+
+def build_half():
+    return build().half()
+
+def build_brain():
+    return build().bfloat16()
+
+class Casting(Net):
+    def forward(self, images):
+        return super().forward(images.half())
+
+def build_casting():
+    return Casting().half()
 
 def build_text():
     return text
@@ -121,6 +135,33 @@ def test_own_code_gives_its_model(
     assert str(own.parent) not in " ".join(map(str, (loaded.name, loaded.source, *loaded.notes)))
     assert any("ImageNet's is assumed" in str(note) for note in loaded.notes)
     assert sys.path == path
+
+
+@pytest.mark.parametrize("name", ["build_half", "build_brain"])
+def test_own_code_in_half_precision_is_explained_in_float32(own: Path, name: str) -> None:
+    loaded = load_model(f"{own}/net_of_mine.py:{name}")
+    before = {key: value.clone() for key, value in loaded.module.state_dict().items()}
+    assert loaded.class_names == ("class 0", "class 1", "class 2")
+    plain = load_model(f"{own}/net_of_mine.py:build").module
+    plain.load_state_dict({key: value.float() for key, value in before.items()})
+    images = torch.rand(2, 3, 40, 48)
+    ours, expected = (explain(net, images, ["body.0"]) for net in (loaded.module, plain))
+    assert_close(ours.logits, expected.logits)
+    assert_close(ours.maps, expected.maps)
+    for metric in ("learned", "effect", "order", "stability"):
+        found, same = (
+            evaluate(net, images, explained, metric).values[metric]["layer_cam"]["body.0"]
+            for net, explained in ((loaded.module, ours), (plain, expected))
+        )
+        assert_close(torch.tensor(found), torch.tensor(same), equal_nan=True)
+    for key, value in loaded.module.state_dict().items():
+        assert value.dtype == before[key].dtype
+        assert torch.equal(value, before[key])
+
+
+def test_own_code_that_casts_to_half_precision_is_told_what_to_do(own: Path) -> None:
+    with pytest.raises(ModelError, match=r"read as float32.*\.half\(\)"):
+        load_model(f"{own}/net_of_mine.py:build_casting")
 
 
 def test_own_class_is_built(own: Path) -> None:

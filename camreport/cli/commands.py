@@ -118,18 +118,24 @@ def _measuring(bar: Any, passes: int) -> Progress:
     params=[
         click.Argument(["out"], type=options.HomePath()),
         *options.from_settings(Settings, lambda each: each.group == "Drawing", "as before"),
+        click.Option(
+            ["--images"],
+            metavar="FILE|N",
+            help="Images to show: those whose names FILE lists, one a line, or N of them, evenly "
+            "over classes and over right and wrong. Default: all; of more than 20,000, 2,000.",
+        ),
         options.DEBUG,
     ],
 )
 @click.pass_context
-def render(ctx: click.Context, /, out: Path, **_: object) -> None:
+def render(ctx: click.Context, /, out: Path, images: str | None, **_: object) -> None:
     """Build OUT/index.html again from OUT/results/, without computing anything."""
     from camreport.files import locked
     from camreport.report.gallery import render_gallery
     from camreport.results.reader import find_results
 
     with locked(find_results(out).parent), console.progress(unit=" images") as bar:
-        report = render_gallery(out, progress=bar.update, **options.given(ctx))
+        report = render_gallery(out, images=images, progress=bar.update, **options.given(ctx))
     summary.report_written(report)
 
 
@@ -227,7 +233,7 @@ def _with_progress(
     from camreport.results.reader import load_results
 
     if total is None:
-        total = len(load_results(out).readable)
+        total = load_results(out).count
     with console.progress(total=total, unit=unit) as bar:
         return form(out, bar.update)
 

@@ -103,8 +103,8 @@ def _print_predictions(results: "Results") -> None:
             f"{entry.name} {format_probability(entry.probability)}" for entry in image.top[:3]
         )
         result(f"{image.file}: {top}")
-    if len(results.readable) > MAX_LISTED:
-        result(f"... and {len(results.readable) - MAX_LISTED} more images")
+    if results.count > MAX_LISTED:
+        result(f"... and {results.count - MAX_LISTED:,} more images")
 
 
 def _print_accuracy(results: "Results") -> None:
@@ -112,7 +112,7 @@ def _print_accuracy(results: "Results") -> None:
     from camreport.results.accuracy import accuracy, order_warning
 
     names = results.manifest.class_names
-    counted = accuracy(results.readable)
+    counted = accuracy(results.outlines)
     if counted is None:
         return
     fraction = counted.right / counted.total
@@ -122,7 +122,7 @@ def _print_accuracy(results: "Results") -> None:
         result(f"  {names[index]}: {right} of {total} right")
     if len(worst_first) > MAX_LISTED:
         result(f"  ... and {len(worst_first) - MAX_LISTED} more classes")
-    if warning := order_warning(results.readable, names):
+    if warning := order_warning(results.outlines, names):
         console.warning(f"{warning}. Are the names given as --class-names in the model's order?")
 
 

@@ -14,6 +14,7 @@ from camreport.engine.plan import Plan
 from camreport.engine.score import look_alike_cotangents
 from camreport.methods import Method
 from camreport.methods.registry import LOOK_ALIKES
+from camreport.network.state import sent
 
 SAMPLES = 4
 """Number of noisy copies of each image that are averaged."""
@@ -82,7 +83,7 @@ def _moments(batch: Batch, part: slice, points: Sequence[str]) -> dict[str, list
     """Return the means of G, G² and G³ over the noisy copies, ``(K, n, C, h, w)`` each."""
     moments: dict[str, list[Tensor]] = {}
     for noise in noise_like(batch.inputs, batch.plan.options.seed):
-        noisy = batch.inputs[part] + noise.to(batch.inputs)
+        noisy = batch.inputs[part] + sent(noise, batch.inputs.device).to(batch.inputs)
         changed = replace(
             batch,
             forward=forward_pass(batch.module, noisy, batch.plan.capture),
@@ -111,7 +112,7 @@ def _copies(batch: Batch) -> Iterator[tuple[Tensor, bool]]:
     augmentations = AUGMENTATIONS if "aug" in options.smooth else ((False, 1.0),)
     for noise in noises:
         for flipped, factor in augmentations:
-            copy = (inputs + noise.to(inputs)) * factor
+            copy = (inputs + sent(noise, inputs.device).to(inputs)) * factor
             yield (copy.flip(-1) if flipped else copy), flipped
 
 

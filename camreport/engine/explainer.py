@@ -4,35 +4,33 @@ model ─▶ Draft (checked, no pass) ─▶ first forward ─▶ Plan ─▶ pa
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import prod
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from camreport.engine.backward import CHANNEL_WEIGHTS
-from camreport.engine.batch import Batch, ClassBatching, Maps, PassCounter, Progress
+from camreport.engine.asked import Asked, Classifier, check_images, checked_shape, resolved
+from camreport.engine.batch import Batch, ClassBatching, PassCounter, Progress
 from camreport.engine.cost import Cost
-from camreport.engine.forward import ForwardPass, forward_pass
-from camreport.engine.memory import BatchPlanner, Limits, give_back_cached
-from camreport.engine.passes import PASSES, Passes, passes_of
-from camreport.engine.plan import Options, Plan, Skip, make_draft
-from camreport.engine.probe import ONE_IMAGE_TOO_MUCH, checked_draft, make_plan
+from camreport.engine.explained import explained
+from camreport.engine.explanation import Explanation, join
+from camreport.engine.forward import ForwardPass, named_forward_pass
+from camreport.engine.memory import BatchPlanner, Limits, in_batches, one_image_fits
+from camreport.engine.passes import PASSES, Passes
+from camreport.engine.plan import Options, Plan, make_draft
+from camreport.engine.probe import checked_draft, make_plan
 from camreport.engine.targets import Targets, as_indices, choose_targets, of_rows
 from camreport.engine.variants import Finished, Make, variant_logits
 from camreport.errors import LayerError, MemoryLimitError, ModelError
-from camreport.images.preprocessing import Preprocessing
-from camreport.messages import Message, message
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
-from camreport.methods.fusion import fuse
-from camreport.network.address import Layer
+from camreport.network.blame import raised_by
 from camreport.network.checks import check_module
-from camreport.network.choose import choose_layers, nearest_layers
-from camreport.network.memory import BatchTooLarge, is_out_of_memory
+from camreport.network.memory import is_out_of_memory
 from camreport.network.scrambled import Copies, scrambled
 from camreport.network.state import (
     device_of,
@@ -41,187 +39,12 @@ from camreport.network.state import (
     preserved,
     to_model,
 )
-from camreport.network.survey import sample_image, survey
-from camreport.network.trace import NotSpatialError
-from camreport.settings import AUTO, GAMMA, split_list
-
-FUSED = "fused"
-"""Layer name of the map that fuses a method's maps of all layers."""
-
-LOOPED = message("engine.looped")
-"""Note on models whose backward pass does not support several classes at once."""
-
-Asked = str | int | nn.Module | Sequence[str | int | nn.Module] | Mapping[str, Layer] | None
-"""Layers as a user may specify them."""
+from camreport.network.survey import sample_image
+from camreport.settings import AUTO, GAMMA
 
 
 def _silent(_fraction: float) -> None:
     """Ignore progress."""
-
-
-@dataclass(frozen=True)
-class Channels:
-    """One layer's channels and their weights: Grad-CAM is the weighted sum of the channels.
-
-    Attributes:
-        layer: the layer.
-        features: the layer's activation, ``(N, C, h, w)`` float32, on the CPU.
-        weights: spatial means of the gradient of the explained score, ``(N, K, C)`` float32.
-    """
-
-    layer: Layer
-    features: Tensor = field(repr=False)
-    weights: Tensor = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The maps of one call, with everything needed to interpret them.
-
-    Attributes:
-        maps: ``maps[method][layer]`` is a Tensor ``(N, K, h, w)``, float32: raw, that is
-            unnormalised and before the final ReLU. Layers have the names that the caller gave;
-            ``maps["layer_cam"]["fused"]`` exists if there are two layers or more. Methods on
-            the input's grid: ``guided_backprop`` ``(N, K, 3, H, W)`` and ``full_grad``
-            ``(N, K, H, W)`` under the layer ``input``, ``guided_grad_cam`` ``(N, K, 3, H, W)``
-            per layer. ``gradient_x_activation`` is ``(N, K, C, h, w)``.
-        logits: ``(N, num_classes)`` float32.
-        activation: how logits become probabilities: ``softmax``, ``sigmoid``, or ``none`` if the
-            model returns probabilities.
-        output: key of the logits in the model's output; None for a tensor or the key ``logits``.
-        targets: class indices explained, ``(N, K)`` int64.
-        layers: the layers with maps, by the name that the caller gave, in network order.
-        shapes: ``(C, h, w)`` of each layer, under the same names.
-        duplicates: for each layer whose tensor equals an earlier layer's, that earlier layer,
-            such as ``features.12`` for ``avgpool`` of AlexNet at 224 px.
-        skipped: requested methods that are not defined here, with the reasons.
-        costs: number of passes and maps, by kind of passes.
-        bytes_per_image: bytes that the model's innermost modules return for one image.
-        channels: the layers whose channels are kept, by address, in network order.
-        options: what was asked of the engine.
-        notes: notes for the reader about the model and about how the maps were computed.
-        findings: those of the notes that result from these images.
-    """
-
-    maps: Maps = field(repr=False)
-    logits: Tensor = field(repr=False)
-    activation: str
-    output: str | None
-    targets: Tensor = field(repr=False)
-    layers: dict[str, Layer]
-    shapes: dict[str, tuple[int, ...]]
-    duplicates: dict[str, str]
-    skipped: tuple[Skip, ...]
-    costs: dict[str, Cost]
-    bytes_per_image: int
-    channels: dict[str, Channels]
-    options: Options = field(repr=False)
-    notes: tuple[Message, ...] = ()
-    findings: tuple[Message, ...] = ()
-
-    @property
-    def cost(self) -> Cost:
-        """Total number of passes and maps."""
-        return sum(self.costs.values(), Cost())
-
-
-@runtime_checkable
-class Classifier(Protocol):
-    """A module with its preprocessing and output format; ``load_model`` returns one.
-
-    Attributes:
-        module: maps images ``(N, 3, H, W)`` to logits, or to an output that contains them.
-        preprocessing: preprocessing of the images; its ``size`` is their height and width.
-        output: key, attribute or index of the logits in the module's output.
-        activation: how logits become probabilities, as for ``explain``.
-    """
-
-    @property
-    def module(self) -> nn.Module: ...  # noqa: D102
-    @property
-    def preprocessing(self) -> Preprocessing: ...  # noqa: D102
-    @property
-    def output(self) -> str | None: ...  # noqa: D102
-    @property
-    def activation(self) -> str: ...  # noqa: D102
-
-
-def explain(
-    model: nn.Module | Classifier,
-    images: Tensor,
-    layers: str | nn.Module | Sequence[str | int | nn.Module] | None = None,
-    methods: str | Sequence[str] = DEFAULT_METHODS,
-    targets: Targets = None,
-    *,
-    quantity: str = "logit",
-    gamma: float = GAMMA,
-    stages: int | None = None,
-    smooth: str | Sequence[str] = (),
-    seed: int = 0,
-    output: str | None = None,
-    activation: str = AUTO,
-) -> Explanation:
-    """Compute the class-activation maps of a batch: every layer, method and class at once.
-
-    The model's mode, ``requires_grad``, ``.grad``, hooks and state are restored at the end, also
-    after an exception. Many images are split into batches by a byte budget; the maps do not
-    depend on the split.
-
-    Args:
-        model: a classifier from ``(N, 3, H, W)`` to logits, or the result of ``load_model``.
-        images: ``(N, 3, H, W)``, preprocessed; moved to the model's device.
-        layers: addresses such as ``features.12``, patterns such as ``layer*``, or module
-            objects; None chooses up to five layers.
-        methods: names from the registry, in any spelling.
-        targets: K class indices for every image, a tensor ``(N, K)``, ``"all"``, ``"top3"``,
-            or None for the most probable class.
-        quantity: the score to explain: the class's ``logit``, its ``probability``, its
-            ``contrast`` (this logit minus the strongest other) or ``contrast:INDEX``. Score-CAM
-            and Finer-CAM have a score of their own and keep it.
-        gamma: steepness of the lift in LayerCAM's fusion.
-        stages: how many early stages the fusion lifts; by default three if there are five stages,
-            otherwise all but the last.
-        smooth: ``noise`` averages over 4 noisy copies of each image, ``aug`` over mirrored and
-            brighter or darker ones, ``eigen`` keeps the first principal component of the
-            channels' contributions instead of their sum. They apply to the methods that are
-            sums over channels of activation and gradient.
-        seed: random seed of the noise.
-        output: key, attribute or index of the logits in the model's output. One logit per image,
-            as from a binary head, becomes two classes.
-        activation: how logits become probabilities: ``softmax`` over exclusive classes,
-            ``sigmoid`` of each class by itself, ``none`` if the model returns probabilities;
-            ``auto`` detects a model that returns probabilities.
-
-    Raises:
-        LayerError: an address leads to no module, or to no spatial tensor.
-        MethodError: an unknown method or option, or none of the methods is defined here. If only
-            some methods are undefined, ``skipped`` holds the reasons.
-        ClassError: a target that is not a class of the model, or an unknown quantity.
-        ModelError: images or logits of the wrong shape.
-
-    Example:
-        >>> from torch import nn
-        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
-        >>> e = explain(net, torch.rand(5, 3, 8, 8), layers=["0"], targets=[0, 1])
-        >>> tuple(e.maps["layer_cam"]["0"].shape)
-        (5, 2, 6, 6)
-    """
-    check_images(images)
-    as_indices(targets, len(images))
-    with Explainer(
-        model,
-        layers,
-        methods,
-        quantity=quantity,
-        gamma=gamma,
-        stages=stages,
-        smooth=smooth,
-        seed=seed,
-        output=output,
-        activation=activation,
-        input_shape=tuple(images.shape[1:]),
-    ) as explainer:
-        return explainer.explain(images, targets)
 
 
 class Explainer:
@@ -291,7 +114,7 @@ class Explainer:
         chosen = tuple(resolve_methods(methods))
         options = Options(chosen, quantity, gamma, stages, smooth, seed, output, activation)
         self._module, self._limits = module, limits or Limits()
-        self._shape = _checked_shape(input_shape)
+        self._shape = checked_shape(input_shape)
         self._batching = ClassBatching()
         self._asked_size = batch_size
         self._sizes = BatchPlanner(batch_size or self._limits.first_batch)
@@ -300,8 +123,8 @@ class Explainer:
         self._copies = Copies()
         sample = self._sample()
         with preserved(module):
-            chosen_layers = _resolved(module, layers, sample, output)
-            kept = {} if channels is None else _resolved(module, channels, sample, output)
+            chosen_layers = resolved(module, layers, sample, output)
+            kept = {} if channels is None else resolved(module, channels, sample, output)
             draft = make_draft(module, chosen_layers, options, kept)
             self.draft = checked_draft(module, draft, sample, self._limits)
 
@@ -414,13 +237,8 @@ class Explainer:
             LayerError, ClassError, ModelError, MemoryLimitError: as for ``explain``.
         """
         self._check(image)
-        try:
-            with self:
-                self._batch(image, as_indices(targets, len(image)), _silent, PASSES[:1])
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+        with one_image_fits(), self:
+            self._batch(image, as_indices(targets, len(image)), _silent, PASSES[:1])
         assert self._plan is not None
         return self._plan
 
@@ -459,25 +277,16 @@ class Explainer:
         """
         self._check(images)
         wanted = as_indices(targets, len(images))
-        parts: list[Explanation] = []
-        start = 0
+
+        def run(rows: slice) -> Explanation:
+            return self._batch(images[rows], of_rows(wanted, rows), progress)
+
+        def size() -> int:
+            return batch_size or self.batch_size
+
         with self:
-            while start < len(images):
-                allowed = self._sizes.fitting(batch_size or self.batch_size)
-                size = min(allowed, len(images) - start)
-                rows = slice(start, start + size)
-                try:
-                    parts.append(self._batch(images[rows], of_rows(wanted, rows), progress))
-                    start = rows.stop
-                    continue
-                except (MemoryError, RuntimeError, BatchTooLarge) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    if size == 1:
-                        raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
-                self._sizes.fail(size)  # outside the handler: the failed batch is freed
-                give_back_cached(device_of(self._module, images))
-        return join(parts)
+            device = device_of(self._module, images)
+            return join(in_batches(len(images), size, self._sizes, run, device))
 
     def variant_logits(
         self, count: int, make: Make, *, progress: Finished = _silent
@@ -500,14 +309,15 @@ class Explainer:
         """
         started, plan = time.perf_counter(), self.plan
         sizes = self._module, plan, self._limits
-        try:
-            with self, torch.inference_mode(False), full_precision(self.device):
-                logits, cost = variant_logits(*sizes, count, make, progress)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+        with one_image_fits(), self, torch.inference_mode(False), full_precision(self.device):
+            logits, cost = variant_logits(*sizes, count, make, progress)
         return logits, cost + Cost(seconds=time.perf_counter() - started)
+
+    def is_fault_of_model(self, error: Exception) -> bool:
+        """Return whether the model's own code raised an exception, or returned what is no use."""
+        if is_out_of_memory(error) or isinstance(error, MemoryLimitError):
+            return False
+        return isinstance(error, ModelError | LayerError) or raised_by(self._module, error)
 
     @property
     def device(self) -> torch.device:
@@ -522,7 +332,7 @@ class Explainer:
         kinds: Sequence[Passes] = PASSES,
     ) -> Explanation:
         """Explain one batch by a forward pass, a backward pass per class and further passes."""
-        started, maps, costs = time.perf_counter(), Maps(), dict[str, Cost]()
+        started = time.perf_counter()
         with gradients_on():
             inputs = to_model(self._module, images)
             with full_precision(inputs.device):
@@ -540,18 +350,7 @@ class Explainer:
                     batching=self._batching,
                     limits=self._limits,
                 )
-                findings = _negative_values(batch)
-                for passes in kinds:
-                    methods = passes.methods(self._plan)
-                    if methods or passes.always:
-                        found, cost = passes.run(batch, methods, maps)
-                        maps |= found
-                        now = time.perf_counter()
-                        costs[passes.name] = cost + Cost(seconds=now - started)
-                        started = now
-        if self._batching.works is False:
-            findings = (*findings, LOOPED)
-        return _explanation(batch, maps, costs, findings)
+                return explained(batch, kinds, started)
 
     def _forward(self, inputs: Tensor) -> ForwardPass:
         """Run the forward pass of a batch.
@@ -565,17 +364,9 @@ class Explainer:
         if self._asked_size is None and len(inputs) > 1:
             activations = self._limits.budget(inputs.device).activations
             limit = self._limits.first_allowance * activations
-        try:
-            capture = self._plan.capture if self._plan else draft.capture
-            return forward_pass(self._module, inputs, capture, limit)
-        except NotSpatialError as error:
-            named = (*draft.layers.items(), *draft.channels.items())
-            given = [name for name, layer in named if layer.module == error.name]
-            calls = survey(self._module, inputs[:1], draft.options.output)
-            raise LayerError(
-                f"layer: expected a spatial output, but {given[0]!r} gives {error.reason}. "
-                f"Nearest with a grid: {', '.join(nearest_layers(calls, error.name)) or 'none'}."
-            ) from error
+        capture = self._plan.capture if self._plan else draft.capture
+        named = {**draft.channels, **draft.layers}
+        return named_forward_pass(self._module, inputs, capture, named, limit)
 
     def _sample(self) -> Tensor:
         """Return the noise image on which the model is surveyed."""
@@ -593,164 +384,3 @@ class Explainer:
                 f"images: expected (N, {', '.join(map(str, self._shape))}) as planned, got "
                 f"{tuple(images.shape)}. Make another Explainer for images of another size."
             )
-
-
-def _checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the shape of the images, or raise if it is unknown.
-
-    Raises:
-        ModelError: the shape is None.
-    """
-    if shape is None:
-        raise ModelError(
-            "input_shape: expected (C, H, W) of the images, got none. Pass for example "
-            "input_shape=(3, 224, 224), or what load_model returns as the model."
-        )
-    return tuple(shape)
-
-
-def _resolved(
-    module: nn.Module, layers: Asked, sample: Tensor, output: str | None
-) -> Mapping[str, Layer]:
-    """Return the layers of a request by the names that the caller gave."""
-    if isinstance(layers, Mapping):
-        return layers
-    wanted = split_list(layers) if isinstance(layers, str) else layers
-    return choose_layers(module, wanted, sample, output)
-
-
-def _negative_values(batch: Batch) -> tuple[Message, ...]:
-    """Return a note on methods that assume A >= 0 at layers with negative values."""
-    plan = batch.plan
-    methods = [
-        method for method in plan.methods if method.non_negative and plan.points_by_layer(method)
-    ]
-    wanted = {
-        name: point for method in methods for name, point in plan.points_by_layer(method).items()
-    }
-    if not wanted:
-        return ()
-    flags = [(batch.values(point) < 0).any() for point in wanted.values()]
-    negative = [
-        name for name, flag in zip(wanted, torch.stack(flags).tolist(), strict=True) if flag
-    ]
-    if not negative:
-        return ()
-    names = ", ".join(method.name for method in methods)
-    return (message("engine.negative", methods=names, layers=", ".join(negative)),)
-
-
-def _explanation(
-    batch: Batch, maps: Maps, costs: dict[str, Cost], findings: tuple[Message, ...]
-) -> Explanation:
-    """Return the explanation of a batch from the maps of its passes."""
-    plan, forward = batch.plan, batch.forward
-    named: Maps = {}
-    for method in plan.methods:
-        kind = passes_of(method, plan)
-        ran = maps.get(method.key, {}) if kind in costs else {}
-        named[method.key] = _by_name(ran, method, plan)
-        if ran:
-            costs[kind] += Cost(maps=batch.targets.numel() * len(named[method.key]))
-    weights = maps.get(CHANNEL_WEIGHTS, {})
-    return Explanation(
-        maps=named,
-        logits=batch.reference_logits.float(),
-        activation=plan.activation,
-        output=plan.output,
-        targets=batch.targets,
-        layers=dict(plan.layers),
-        shapes={name: plan.shapes[name] for name in plan.layers},
-        duplicates=_holding_duplicates(batch),
-        skipped=plan.skipped,
-        costs=costs,
-        bytes_per_image=forward.bytes_per_image,
-        channels={
-            name: Channels(layer, batch.values(layer.point).float().cpu(), weights[layer.point])
-            for name, layer in plan.channels.items()
-        },
-        options=plan.options,
-        notes=tuple(dict.fromkeys((*plan.notes, *findings))),
-        findings=findings,
-    )
-
-
-def _holding_duplicates(batch: Batch) -> dict[str, str]:
-    """Return the plan's duplicates whose tensors are equal for this batch as well."""
-    layers, duplicates = batch.plan.layers, batch.plan.duplicates
-    if not duplicates:
-        return {}
-    equal = [
-        (batch.values(layers[name].point) == batch.values(layers[earlier].point)).all()
-        for name, earlier in duplicates.items()
-    ]
-    holds = torch.stack(equal).tolist()
-    return {name: duplicates[name] for name, one in zip(duplicates, holds, strict=True) if one}
-
-
-def _by_name(by_point: dict[str, Tensor], method: Method, plan: Plan) -> dict[str, Tensor]:
-    """Return a method's maps by the layers' names, and the fused map."""
-    if not by_point:
-        return {}
-    maps = {name: by_point[point] for name, point in plan.points_by_layer(method).items()}
-    points = plan.points(method)
-    if method.fuses and len(points) > 1:
-        known = [plan.stage_ids[point] for point in points] if plan.stage_ids else None
-        cams = [by_point[point] for point in points]
-        maps[FUSED] = fuse(cams, plan.options.gamma, plan.options.stages, known)
-    return maps
-
-
-def check_images(images: Tensor) -> None:
-    """Refuse anything that is not a batch of images.
-
-    Raises:
-        ModelError: the images are not a float tensor ``(N, 3, H, W)`` with N > 0.
-    """
-    if not isinstance(images, Tensor):
-        raise ModelError(
-            f"images: expected a float tensor (N, 3, H, W), got {type(images).__name__}. "
-            "For files use camreport.run(files, out)."
-        )
-    shape = tuple(images.shape)
-    if images.ndim != 4 or shape[0] == 0 or not images.is_floating_point():
-        raise ModelError(
-            f"images: expected a float tensor (N, 3, H, W), got {shape} of {images.dtype}."
-            + (" Add the batch axis: images[None]." if images.ndim == 3 else "")
-        )
-
-
-def join(parts: Sequence[Explanation]) -> Explanation:
-    """Join the explanations of the batches of one call, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    return replace(
-        first,
-        maps={
-            method: {
-                layer: torch.cat([part.maps[method][layer] for part in parts]) for layer in by_layer
-            }
-            for method, by_layer in first.maps.items()
-        },
-        logits=torch.cat([part.logits for part in parts]),
-        targets=torch.cat([part.targets for part in parts]),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-        findings=tuple(dict.fromkeys(note for part in parts for note in part.findings)),
-        duplicates={
-            name: earlier
-            for name, earlier in first.duplicates.items()
-            if all(name in part.duplicates for part in parts)
-        },
-        costs={
-            passes: sum((part.costs[passes] for part in parts), Cost()) for passes in first.costs
-        },
-        channels={
-            name: replace(
-                channels,
-                features=torch.cat([part.channels[name].features for part in parts]),
-                weights=torch.cat([part.channels[name].weights for part in parts]),
-            )
-            for name, channels in first.channels.items()
-        },
-    )

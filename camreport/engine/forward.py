@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from camreport.errors import LayerError
+from camreport.network.address import Layer
+from camreport.network.choose import nearest_layers
 from camreport.network.grid import Grid
 from camreport.network.logits import logits_of, recognise, resolved_key
 from camreport.network.state import wants_graph
+from camreport.network.survey import survey
 from camreport.network.trace import LayerTrace, NotSpatialError, counted_bytes
 from camreport.settings import AUTO
 
@@ -81,6 +85,30 @@ def forward_pass(
         if capture.from_input or not wants_graph(error):
             raise
     return _forward_pass(module, inputs, capture, limit, from_input=True)
+
+
+def named_forward_pass(
+    module: nn.Module,
+    inputs: Tensor,
+    capture: Capture,
+    layers: Mapping[str, Layer],
+    limit: float = float("inf"),
+) -> ForwardPass:
+    """Run the forward pass; an error about a layer has the name under which it was asked for.
+
+    Raises:
+        LayerError: a layer has no grid, or as for ``forward_pass``.
+        BatchTooLarge, ModelError: as for ``forward_pass``.
+    """
+    try:
+        return forward_pass(module, inputs, capture, limit)
+    except NotSpatialError as error:
+        given = [name for name, layer in layers.items() if layer.module == error.name]
+        calls = survey(module, inputs[:1], capture.output)
+        raise LayerError(
+            f"layer: expected a spatial output, but {given[0]!r} gives {error.reason}. "
+            f"Nearest with a grid: {', '.join(nearest_layers(calls, error.name)) or 'none'}."
+        ) from error
 
 
 def _forward_pass(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camreport.images.preprocessing import Preprocessing
+from camreport.network.state import sent
 
 WHITE = 255.0
 """The value of white in a photograph."""
@@ -30,7 +31,7 @@ def model_inputs(
         (len(pixels), *pixels[0].shape), dtype=torch.uint8, pin_memory=device.type == "cuda"
     )
     np.stack(pixels, out=joined.numpy())
-    values = joined.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    values = sent(joined, device).permute(0, 3, 1, 2)
     if preprocessing.channel_order == "bgr":
         values = values.flip(1)
     values = values.to(torch.float32, memory_format=torch.contiguous_format)
@@ -45,7 +46,4 @@ def _on(device: torch.device, numbers: Sequence[float]) -> Tensor:
     Division by a tensor on the device is rounded as on the CPU; a GPU multiplies by the inverse
     of a number instead.
     """
-    own = torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1)
-    return (
-        own.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else own.to(device)
-    )
+    return sent(torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1), device)

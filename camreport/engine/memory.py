@@ -1,10 +1,21 @@
 """Memory limits: fixed byte budgets, and the number of images in the next batch."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
+
+from camreport.errors import MemoryLimitError
+from camreport.messages import message
+from camreport.network.memory import BatchTooLarge, is_out_of_memory
+
+Result = TypeVar("Result")
+
+ONE_IMAGE_TOO_MUCH = message("engine.memory")
+"""Error message for a batch of one image that does not fit into memory."""
 
 MEBIBYTE = 1024 * 1024
 
@@ -98,6 +109,58 @@ class BatchPlanner:
     def fail(self, tried: int) -> None:
         """Remember that a batch of ``tried`` images did not fit into memory."""
         self.failed = min(self.failed, tried)
+
+
+def in_batches(
+    count: int,
+    size: Callable[[], int],
+    sizes: BatchPlanner,
+    run: Callable[[slice], Result],
+    device: torch.device,
+) -> list[Result]:
+    """Run slices of a number of images; a batch that does not fit into memory is halved.
+
+    Args:
+        count: number of images.
+        size: returns the number of images in the next batch if it fits.
+        sizes: remembers the sizes that did not.
+        run: runs the images of a slice.
+        device: of the model.
+
+    Raises:
+        MemoryLimitError: a single image does not fit into memory.
+    """
+    found: list[Result] = []
+    start = 0
+    while start < count:
+        part = slice(start, min(start + sizes.fitting(size()), count))
+        try:
+            found.append(run(part))
+            start = part.stop
+            continue
+        except (MemoryError, RuntimeError, BatchTooLarge) as error:
+            if not is_out_of_memory(error):
+                raise
+            if part.stop - part.start == 1:
+                raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+        sizes.fail(part.stop - part.start)  # outside the handler: the failed batch is freed
+        give_back_cached(device)
+    return found
+
+
+@contextmanager
+def one_image_fits() -> Iterator[None]:
+    """Say of whatever runs out of memory in the block that a single image does not fit into it.
+
+    Raises:
+        MemoryLimitError: memory has run out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
 
 
 def give_back_cached(device: torch.device) -> None:

@@ -151,9 +151,9 @@ class BoundTail:
         """
         if self._removed:
             return self._rest(self._removed.results(images, channels), rows)
-        chosen = torch.arange(channels.start, channels.stop)
+        chosen = torch.arange(channels.start, channels.stop, device=self.values.device)
         values = self.values[images, None].repeat(1, len(chosen), 1, 1, 1)  # (n, m, C, h, w)
-        values[:, torch.arange(len(chosen)), chosen] = 0
+        values[:, chosen - channels.start, chosen] = 0
         return self.logits(values.flatten(0, 1), rows)
 
     def kept(self, images: slice, positions: slice, rows: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from camreport.engine.backward import bias_contributions, class_gradients, of_full_grad
 from camreport.engine.batch import ClassBatching
 from camreport.engine.forward import Capture, ForwardPass, biased_modules, forward_pass
-from camreport.engine.memory import Limits
+from camreport.engine.memory import Limits, one_image_fits
 from camreport.engine.perturbation import checked_tail, variants_of
 from camreport.engine.plan import (
     CheckedTail,
@@ -20,7 +20,6 @@ from camreport.engine.plan import (
     hook_points_of,
 )
 from camreport.engine.score import cotangents, strongest_classes
-from camreport.errors import MemoryLimitError
 from camreport.messages import Message, message
 from camreport.methods import Method
 from camreport.methods.registry import ABLATED, INPUT_GRADIENT, KEPT
@@ -36,9 +35,6 @@ from camreport.network.state import (
     gradients_on,
     to_model,
 )
-
-ONE_IMAGE_TOO_MUCH = message("engine.memory")
-"""Error message for a batch of one image that does not fit into memory."""
 
 COMPANY = message("engine.company")
 """Note on models whose results for one image depend on the other images of the batch."""
@@ -78,13 +74,8 @@ def checked_draft(module: nn.Module, draft: Draft, image: Tensor, limits: Limits
         return draft
     with gradients_on():
         inputs = to_model(module, image)
-        try:
-            with full_precision(inputs.device):
-                gap = full_grad_gap(module, inputs, draft, limits)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+        with one_image_fits(), full_precision(inputs.device):
+            gap = full_grad_gap(module, inputs, draft, limits)
     if gap is None:
         return draft
     others = uncounted_kinds(module)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from camreport.engine.score import strongest_classes
 from camreport.errors import ClassError
+from camreport.network.state import sent
 
 Targets = Sequence[int] | Tensor | str | None
 """Classes as a user may specify them: K indices for every image, a tensor ``(N, K)``, ``all``,
@@ -31,13 +32,13 @@ def choose_targets(logits: Tensor, targets: Targets) -> Tensor:
     if isinstance(wanted, str):
         if wanted != "all":
             return strongest_classes(logits, int(wanted[3:]))
-        wanted = torch.arange(num_classes)
+        return torch.arange(num_classes, device=logits.device).expand(count, -1)
     outside = wanted[(wanted < 0) | (wanted >= num_classes)]
     if len(outside):
         raise ClassError(
             f"targets: expected class indices 0 to {num_classes - 1}, got {int(outside[0])}."
         )
-    return wanted.expand(count, -1).to(logits.device, torch.int64)
+    return sent(wanted.to(torch.int64), logits.device).expand(count, -1)
 
 
 def as_indices(targets: Targets, count: int) -> Tensor | str:

@@ -153,7 +153,7 @@ def load_image(
         image = decoded.image
         return LoadedImage(
             pixels=preprocessing.pixels(image),
-            photo=jpeg_bytes(_shrunk(image, PHOTO_SIDE)),
+            photo=jpeg_bytes(shrunk(image, PHOTO_SIDE)),
             width=image.width,
             height=image.height,
             sha256=hashlib.sha256(data).hexdigest(),
@@ -186,7 +186,7 @@ def _system_reason(error: OSError) -> Message | str:
     return message(code) if code else error.strerror or str(error)
 
 
-def _shrunk(image: Image.Image, side: int) -> Image.Image:
+def shrunk(image: Image.Image, side: int) -> Image.Image:
     """Return an image scaled down so that its longer side has at most ``side`` pixels."""
     scale = side / max(image.size)
     if scale >= 1:

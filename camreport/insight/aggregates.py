@@ -15,6 +15,7 @@ from camreport.insight.cache import numbered_images, possible_keys
 from camreport.insight.numbers import Pair, ShardNumbers
 from camreport.methods import METHODS
 from camreport.metrics.grids import GRID
+from camreport.results.outline import Described
 from camreport.results.reader import Results
 from camreport.results.schema import ImageEntry, MapKey
 
@@ -179,20 +180,20 @@ def aggregate(results: Results) -> Aggregates:
     Raises:
         ResultsError: a shard without numbers of its own is missing or damaged.
     """
-    totals = _Totals(possible_keys(results.manifest))
+    totals = Totals(possible_keys(results.manifest))
     for numbers, images in numbered_images(results):
         totals.add(numbers, images)
-    return totals.aggregates()
+    return totals.aggregates(results.images)
 
 
-def outcome_of(image: ImageEntry) -> Outcome:
+def outcome_of(image: Described) -> Outcome:
     """Return whether the prediction for an image is right, wrong, or cannot be judged."""
     if image.label is None or not image.top:
         return "unlabelled"
     return "right" if image.label == image.top[0].index else "wrong"
 
 
-def _outcomes(images: Sequence[ImageEntry]) -> NDArray[np.intp]:
+def _outcomes(images: Sequence[Described]) -> NDArray[np.intp]:
     """Return the places of the images' outcomes among ``OUTCOMES``."""
     return np.array([OUTCOMES.index(outcome_of(image)) for image in images])
 
@@ -270,14 +271,14 @@ class _MapCounts:
     likeness: Histogram = field(default_factory=lambda: Histogram(-1))
     alike: int = 0
     similar: int = 0
-    named: list[tuple[int, str]] = field(default_factory=list)
+    named: list[int] = field(default_factory=list)
 
     def add(
         self,
         numbers: ShardNumbers,
         place: int,
         outcomes: NDArray[np.intp],
-        images: Sequence[ImageEntry],
+        images: Sequence[Described],
     ) -> None:
         """Count the maps of one array."""
         key = numbers.keys[place]
@@ -291,10 +292,10 @@ class _MapCounts:
         self.alike += int(np.count_nonzero(likeness > ALIKE))
         similar = np.flatnonzero(likeness > SIMILAR).tolist()
         self.similar += len(similar)
-        named = [(images[row].index, images[row].file) for row in similar[:MAX_NAMED]]
+        named = [images[row].index for row in similar[:MAX_NAMED]]
         self.named = sorted([*self.named, *named])[:MAX_NAMED]
 
-    def aggregate(self, key: MapKey) -> MapAggregate:
+    def aggregate(self, key: MapKey, images: Sequence[ImageEntry]) -> MapAggregate:
         """Return the counts and medians."""
         predicted = {outcome: counts.areas() for outcome, counts in self.predicted.items()}
         return MapAggregate(
@@ -305,7 +306,7 @@ class _MapCounts:
             self.likeness.spread(),
             self.alike,
             self.similar,
-            tuple(file for _, file in self.named),
+            tuple(images[index].file for index in self.named),
         )
 
 
@@ -318,7 +319,7 @@ class _MeanSums:
 
 
 @dataclass
-class _Totals:
+class Totals:
     """Counts and sums over the images added so far.
 
     Attributes:
@@ -331,7 +332,7 @@ class _Totals:
     pairs: dict[Pair, tuple[Histogram, Histogram]] = field(default_factory=dict)
     means: dict[tuple[int, int], _MeanSums] = field(default_factory=dict)
 
-    def add(self, numbers: ShardNumbers, images: Sequence[ImageEntry]) -> None:
+    def add(self, numbers: ShardNumbers, images: Sequence[Described]) -> None:
         """Take in the images of one shard."""
         outcomes = _outcomes(images)
         self.images += np.bincount(outcomes, minlength=len(OUTCOMES))
@@ -364,11 +365,13 @@ class _Totals:
             sums.n[at] += positive[:, rows].sum(1)
             sums.sums[at] += numbers.where[:, rows].sum(1, dtype=np.int64)
 
-    def aggregates(self) -> Aggregates:
+    def aggregates(self, images: Sequence[ImageEntry]) -> Aggregates:
         """Return the counts, medians and sums."""
         return Aggregates(
             images=dict(zip(OUTCOMES, self.images.tolist(), strict=True)),
-            maps=tuple(self.maps[key].aggregate(key) for key in self.keys if key in self.maps),
+            maps=tuple(
+                self.maps[key].aggregate(key, images) for key in self.keys if key in self.maps
+            ),
             pairs=tuple(
                 PairAggregate((one.method, other.method), one.layer, rho.spread(), both.spread())
                 for (one, other), (rho, both) in self.pairs.items()

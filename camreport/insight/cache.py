@@ -19,8 +19,9 @@ from camreport.files import write
 from camreport.insight.numbers import ShardNumbers, map_keys, measure
 from camreport.methods import METHODS
 from camreport.metrics.grids import GRID
+from camreport.results.outline import Described
 from camreport.results.reader import Results
-from camreport.results.schema import FUSED, INPUT, ImageEntry, Manifest, MapKey
+from camreport.results.schema import FUSED, INPUT, Manifest, MapKey
 from camreport.results.shards import (
     FINGERPRINT,
     MENDING,
@@ -52,14 +53,13 @@ _KINDS = {
 """Type and number of axes of each array of numbers."""
 
 
-def numbered_images(results: Results) -> Iterator[tuple[ShardNumbers, list[ImageEntry]]]:
+def numbered_images(results: Results) -> Iterator[tuple[ShardNumbers, list[Described]]]:
     """Yield the numbers of the readable images of each shard, with the images, in their order.
 
     Raises:
         ResultsError: a shard without numbers of its own is missing or damaged.
     """
-    readable = (image for image in results.images if image.readable)
-    for shard, group in groupby(readable, key=attrgetter("shard")):
+    for shard, group in groupby(results.outlines, key=attrgetter("shard")):
         images = list(group)
         numbers = shard_numbers(results, shard)
         rows = [image.row for image in images if image.row is not None]

@@ -7,7 +7,8 @@ from camreport.insight.claims import Finding, Place
 from camreport.messages import message
 from camreport.methods import METHODS
 from camreport.results.accuracy import order_warning
-from camreport.results.schema import ImageEntry, Manifest
+from camreport.results.outline import Described
+from camreport.results.schema import Manifest
 
 MAX_SEEN = 0.98
 """Fraction of a photograph below which it counts as cropped."""
@@ -16,7 +17,7 @@ PROVENANCE = Place("provenance")
 
 
 def cautions(
-    manifest: Manifest, images: Sequence[ImageEntry], *, opposite: bool = False
+    manifest: Manifest, images: Sequence[Described], *, opposite: bool = False
 ) -> tuple[Finding, ...]:
     """Return the cautions that hold for a run.
 
@@ -35,14 +36,14 @@ def cautions(
     )
 
 
-def seen_fraction(manifest: Manifest, image: ImageEntry) -> float:
+def seen_fraction(manifest: Manifest, image: Described) -> float:
     """Return the fraction of an image that the model saw, 0..1."""
     width, height = image.size
     across, down = _seen(manifest, image)
     return across * down / (width * height)
 
 
-def _seen(manifest: Manifest, image: ImageEntry) -> tuple[int, int]:
+def _seen(manifest: Manifest, image: Described) -> tuple[int, int]:
     """Return how many of an image's pixels the model saw across and down."""
     width, height = image.size
     box = manifest.preprocessing.seen_box(width, height)
@@ -51,7 +52,7 @@ def _seen(manifest: Manifest, image: ImageEntry) -> tuple[int, int]:
     return round(across), round(down)
 
 
-def _names(manifest: Manifest, images: Sequence[ImageEntry]) -> Iterator[Finding]:
+def _names(manifest: Manifest, images: Sequence[Described]) -> Iterator[Finding]:
     if warning := order_warning(images, manifest.class_names):
         text = message("insight.caution.names", warning=warning)
         yield Finding(text, len(images), Place("overview", query="right:no"))
@@ -71,7 +72,7 @@ def _opposite(manifest: Manifest, count: int, opposite: bool) -> Iterator[Findin
         yield Finding(message("insight.caution.opposite", methods=names), count, PROVENANCE)
 
 
-def _cropped(manifest: Manifest, images: Sequence[ImageEntry]) -> Iterator[Finding]:
+def _cropped(manifest: Manifest, images: Sequence[Described]) -> Iterator[Finding]:
     fractions = [seen_fraction(manifest, image) for image in images]
     cropped = [part for part in fractions if part < MAX_SEEN]
     if not cropped:

@@ -7,7 +7,7 @@ from camreport.insight.claims import coefficient
 from camreport.insight.predictions import certainty, judgement
 from camreport.messages import Message, message
 from camreport.methods import Method
-from camreport.results.schema import ImageEntry
+from camreport.results.outline import Described
 
 MAX_FIRST = 8
 """Most images that are named."""
@@ -42,7 +42,7 @@ class Chosen:
 
 
 def read_first(
-    images: Sequence[ImageEntry], agreement: Mapping[int, float], empty: Mapping[int, Method]
+    images: Sequence[Described], agreement: Mapping[int, float], empty: Mapping[int, Method]
 ) -> tuple[Chosen, ...]:
     """Choose at most ``MAX_FIRST`` images, each once; none of a single image.
 
@@ -72,13 +72,13 @@ def read_first(
     return tuple(Chosen(index, (*why,)) for index, why in [*reasons.items()][:MAX_FIRST])
 
 
-def rule(images: Iterable[ImageEntry]) -> Message:
+def rule(images: Iterable[Described]) -> Message:
     """Return the rule in words, with or without true classes."""
     labelled = any(judgement(image) != "unknown" for image in images)
     return message("insight.first.rule_labelled" if labelled else "insight.first.rule")
 
 
-def _errors(ranked: Sequence[ImageEntry]) -> Iterator[Pick]:
+def _errors(ranked: Sequence[Described]) -> Iterator[Pick]:
     wrong = [image.index for image in ranked if judgement(image) == "wrong"]
     for place, index in enumerate(wrong[:MAX_ERRORS]):
         yield index, message("insight.first.next_error" if place else "insight.first.error")
@@ -96,7 +96,7 @@ def _empty(empty: Mapping[int, Method]) -> Iterator[Pick]:
         yield index, message("insight.first.empty", method=method.name)
 
 
-def _surest(ranked: Sequence[ImageEntry]) -> Iterator[Pick]:
+def _surest(ranked: Sequence[Described]) -> Iterator[Pick]:
     """Yield the most confident image, and that of each class; errors are none of them."""
     judged = any(judgement(image) != "unknown" for image in ranked)
     wanted = "right" if judged else "unknown"

@@ -1,6 +1,7 @@
 """Numbers of each image, column by column, for the page and for tables."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +36,19 @@ def image_columns(results: Results, layer: str, repeats: Collection[str] = ()) -
     Raises:
         ResultsError: a shard without numbers of its own is missing or damaged.
     """
-    parts = [_columns(numbers, layer, repeats) for numbers, _ in numbered_images(results)]
+    return joined(columns_of(numbers, layer, repeats) for numbers, _ in numbered_images(results))
+
+
+def joined(parts: Iterable[dict[str, Column]]) -> dict[str, Column]:
+    """Return the columns of several parts of the images one after the other."""
+    parts = [*parts]
     names = dict.fromkeys(name for part in parts for name in part)
     return {name: [own for part in parts for own in part[name]] for name in names}
 
 
-def _columns(numbers: ShardNumbers, layer: str, repeats: Collection[str]) -> dict[str, Column]:
+def columns_of(
+    numbers: ShardNumbers, layer: str, repeats: Collection[str] = ()
+) -> dict[str, Column]:
     """Return the columns of some images."""
     areas = {
         f"area.{key.method}": numbers.of_predicted(area, key)
@@ -77,5 +85,15 @@ def _median_of_pairs(
 
 
 def rounded(values: NDArray[np.float32]) -> Column:
-    """Return numbers with three digits after the point, None in place of NaN."""
-    return [round(value, DIGITS) if np.isfinite(value) else None for value in values.tolist()]
+    """Return numbers with three digits after the point, None in place of NaN.
+
+    Equal ones are one object, or those of a million images would take 32 bytes each.
+    """
+    return [
+        _shared(round(value, DIGITS)) if np.isfinite(value) else None for value in values.tolist()
+    ]
+
+
+@lru_cache(maxsize=10_000)
+def _shared(value: float) -> float:
+    return value

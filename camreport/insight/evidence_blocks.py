@@ -64,7 +64,7 @@ def scopes_of(results: Results) -> tuple[Scope, ...]:
     """
     predicted, root = Scope(PREDICTED), results.path.parent
     common: tuple[int, ...] | None = None
-    for shard in dict.fromkeys(image.shard for image in results.readable if image.shard):
+    for shard in dict.fromkeys(image.shard for image in results.outlines if image.shard):
         explained = read_shard(results.path / shard, root, {TARGETS}).get(TARGETS, np.zeros((0, 0)))
         for targets in {tuple(own) for own in explained.tolist()}:
             if len(targets) > MAX_CLASSES or targets != (common := common or targets):

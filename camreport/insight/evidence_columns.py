@@ -7,11 +7,14 @@ from camreport.insight.columns import Column, rounded
 from camreport.insight.evidence_blocks import PREDICTED, Scope, shard_blocks
 from camreport.metrics import METRICS
 from camreport.results.evidence import CONTROL
+from camreport.results.outline import Described
 from camreport.results.reader import Results
-from camreport.results.schema import ImageEntry
 
 MAX_DETAILED = 1000
 """Most images of which all numbers are columns; of more, only those that answer a question."""
+
+AREA = "extent"
+"""Number that is no column here: each image has it as its ``area`` of the method."""
 
 HIT = "regions.hit"
 """Number that says whether a map's peak is on the object; a column of each image always."""
@@ -58,12 +61,13 @@ def evidence_columns(
     if entry is None:
         return EvidenceColumns()
     parts: list[tuple[int, dict[str, Column]]] = []
-    detailed = len(results.readable) <= most
+    detailed = results.count <= most
     for block in shard_blocks(results, [Scope(PREDICTED)]):
         own = {
             f"{key.number}.{key.row}": rounded(block.values[0, place])
             for place, key in enumerate(block.keys)
             if key.layer == layer
+            and key.number != AREA
             and not key.row.startswith(CONTROL)
             and key.row not in repeats
             and (detailed or "." not in key.number or key.number == HIT)
@@ -74,7 +78,7 @@ def evidence_columns(
         name: [value for n, part in parts for value in part.get(name, [None] * n)] for name in names
     }
     sample = {*entry.sample}
-    places = [place for place, image in enumerate(results.readable) if image.index in sample]
+    places = [place for place, image in enumerate(results.outlines) if image.index in sample]
     return EvidenceColumns(
         {name: own for name, own in columns.items() if not _is_sampled(name)},
         (*places,),
@@ -86,7 +90,7 @@ def evidence_columns(
     )
 
 
-def misplaced(images: Sequence[ImageEntry], columns: EvidenceColumns) -> dict[str, tuple[int, int]]:
+def misplaced(images: Sequence[Described], columns: EvidenceColumns) -> dict[str, tuple[int, int]]:
     """Return in how many images that are predicted right a map's peak is not on the object.
 
     Args:

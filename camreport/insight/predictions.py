@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from camreport.results.schema import ImageEntry
+from camreport.results.outline import Described
 
 CONFIDENT = 0.8
 """Probability of the predicted class above which an error counts as confident."""
@@ -102,24 +102,24 @@ class Reliability:
     count: int
 
 
-def judgement(image: ImageEntry) -> Judgement:
+def judgement(image: Described) -> Judgement:
     """Say whether an image's most probable class is the true one."""
     if image.label is None or not image.top:
         return "unknown"
     return "right" if image.top[0].index == image.label else "wrong"
 
 
-def certainty(image: ImageEntry) -> float:
+def certainty(image: Described) -> float:
     """Return the probability of the most probable class; 0 where there is none."""
     return image.top[0].probability if image.top else 0.0
 
 
-def confident_errors(images: Sequence[ImageEntry]) -> int:
+def confident_errors(images: Sequence[Described]) -> int:
     """Count the errors whose probability is above ``CONFIDENT``."""
     return sum(judgement(one) == "wrong" and certainty(one) > CONFIDENT for one in images)
 
 
-def confusion(images: Sequence[ImageEntry]) -> Confusion | None:
+def confusion(images: Sequence[Described]) -> Confusion | None:
     """Count true against predicted classes; None without labels, or if a label means several."""
     if any(image.labels for image in images):
         return None
@@ -144,7 +144,7 @@ def confusion(images: Sequence[ImageEntry]) -> Confusion | None:
     return Confusion(scores, tuple(cells), whole)
 
 
-def confidence(images: Sequence[ImageEntry]) -> Confidence:
+def confidence(images: Sequence[Described]) -> Confidence:
     """Count the predictions by their probability: from 0.5 on if none is below that."""
     predicted = [image for image in images if image.top]
     low = 0.5 if all(certainty(image) >= 0.5 for image in predicted) else 0.0
@@ -157,12 +157,12 @@ def confidence(images: Sequence[ImageEntry]) -> Confidence:
     return Confidence(low, *(tuple(counts[kind]) for kind in ("right", "wrong", "unknown")))
 
 
-def reliability(images: Sequence[ImageEntry]) -> tuple[Reliability, ...]:
+def reliability(images: Sequence[Described]) -> tuple[Reliability, ...]:
     """Compare confidence and accuracy in bins; empty below ``MIN_RELIABILITY`` judged images."""
     judged = [image for image in images if judgement(image) != "unknown"]
     if len(judged) < MIN_RELIABILITY:
         return ()
-    bins: list[list[ImageEntry]] = [[] for _ in range(RELIABILITY_BINS)]
+    bins: list[list[Described]] = [[] for _ in range(RELIABILITY_BINS)]
     for image in judged:
         bins[_bin(certainty(image), RELIABILITY_BINS)].append(image)
     return tuple(

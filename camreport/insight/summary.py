@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import reduce
+from heapq import nsmallest
+from operator import itemgetter
 
 import numpy as np
 
 from camreport.insight.cautions import cautions
-from camreport.insight.choice import Chosen, read_first, rule
+from camreport.insight.choice import MAX_DISPUTED, Chosen, read_first, rule
 from camreport.insight.claims import Evidence, Finding, Place
 from camreport.insight.columns import Column
 from camreport.insight.doubts import Trust, doubt, trust
@@ -28,7 +30,8 @@ from camreport.messages import Message, message
 from camreport.messages.message import LANGUAGES
 from camreport.methods import Method
 from camreport.results.accuracy import accuracy
-from camreport.results.schema import FUSED, ImageEntry
+from camreport.results.outline import Described
+from camreport.results.schema import FUSED
 
 MAX_NAMED = 3
 """Most predicted classes that the headline counts."""
@@ -121,7 +124,7 @@ class Summary:
 
 
 def summarise(
-    images: Sequence[ImageEntry], evidence: Evidence, numbers: Mapping[str, Column]
+    images: Sequence[Described], evidence: Evidence, numbers: Mapping[str, Column]
 ) -> Summary:
     """Return the summary of a run.
 
@@ -151,14 +154,14 @@ def summarise(
     )
 
 
-def _score(images: Sequence[ImageEntry]) -> Score | None:
+def _score(images: Sequence[Described]) -> Score | None:
     counted = accuracy(images)
     if counted is None:
         return None
     return Score(counted.right, counted.total, confident_errors(images))
 
 
-def headline(images: Sequence[ImageEntry]) -> Message:
+def headline(images: Sequence[Described]) -> Message:
     """Return the outcome in a sentence: accuracy, or what was predicted."""
     counted = accuracy(images)
     if counted is not None:
@@ -183,9 +186,10 @@ def headline(images: Sequence[ImageEntry]) -> Message:
 
 
 def _agreement(indices: Sequence[int], numbers: Mapping[str, Column]) -> dict[int, float]:
-    """Return the median rank correlation of the methods' maps, by the image's index."""
+    """Return the lowest median rank correlations of the methods' maps, by the image's index."""
     found = zip(indices, numbers.get("disagreement", ()), strict=False)
-    return {index: 1 - value for index, value in found if value is not None}
+    known = ((index, 1 - value) for index, value in found if value is not None)
+    return dict(nsmallest(MAX_DISPUTED, known, key=itemgetter(1)))
 
 
 def _empty(

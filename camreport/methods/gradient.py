@@ -81,10 +81,11 @@ def grad_cam_plus_plus(activation: "Tensor", gradient: "Tensor") -> "Tensor":
     _same_shape(activation, gradient)
     total = activation.sum((-2, -1), keepdim=True)  # S_k, (..., C, 1, 1)
     positive = gradient.clamp(min=0)
+    largest = positive.amax((-2, -1), keepdim=True)
+    undefined = (largest * total).add_(2).squeeze((-2, -1)) <= 0
     denominator = (positive * total).add_(2)
-    if (total < 0).any():
-        denominator.masked_fill_(denominator <= 0, float("nan"))
-    return _weigh_channels(positive.div_(denominator).sum((-2, -1)), activation)
+    weight = positive.div_(denominator).sum((-2, -1))
+    return _weigh_channels(weight.masked_fill_(undefined, float("nan")), activation)
 
 
 @method(

@@ -32,7 +32,7 @@ class Undefined(IntEnum):
     FIXED_WEIGHTS = 9
     """The network has no weights that can be permuted."""
     FAILED = 10
-    """The network's own code fails with permuted weights."""
+    """The network's own code fails on the changed image or with permuted weights."""
 
 
 @dataclass(frozen=True)

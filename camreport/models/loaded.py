@@ -30,6 +30,10 @@ _ADVICE = (
         "It is called with the images alone: wrap it in a module whose forward takes nothing else.",
     ),
     (
+        r"\bhalf\b|float16|bfloat16",
+        "Weights are read as float32 here: take casts such as .half() out of its forward.",
+    ),
+    (
         r"channels",
         "Images have three channels here: wrap the model in a module that makes its channels.",
     ),

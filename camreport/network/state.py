@@ -260,7 +260,15 @@ def device_of(module: nn.Module, images: Tensor | None = None) -> torch.device:
     return next((p.device for p in module.parameters()), otherwise)
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; the CPU does not wait for CUDA, which copies in order.
+
+    On MPS such a copy may read memory that is free by then (pytorch/pytorch#189690).
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 def to_model(module: nn.Module, images: Tensor) -> Tensor:
     """Return a copy of images on the device and in the float dtype of a module's parameters."""
     reference = next((p for p in module.parameters() if p.is_floating_point()), images)
-    return images.detach().to(reference.device, reference.dtype, copy=True)
+    return sent(images.detach(), reference.device).to(reference.dtype, copy=True)

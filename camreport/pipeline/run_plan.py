@@ -15,7 +15,7 @@ from camreport.engine.plan import Plan
 from camreport.engine.targets import choose_targets
 from camreport.errors import InputError
 from camreport.images.inputs import InputFile
-from camreport.images.loading import FailedInput, LoadedImage, LoadingLimits, decode_ahead
+from camreport.images.loading import FailedInput, LoadedImage, decode_ahead
 from camreport.images.preprocessing import Preprocessing
 from camreport.images.regions.region import PhotoRegions
 from camreport.messages import Message, message
@@ -277,8 +277,8 @@ def first_readable(files: Sequence[InputFile], preprocessing: Preprocessing) -> 
         InputError: no image can be read; the message has the reasons of the first three.
     """
     failed: list[str] = []
-    one = LoadingLimits(bytes_ahead=1)
-    for index, image in decode_ahead(files, range(len(files)), preprocessing, one):
+    for index in range(len(files)):
+        ((_, image),) = decode_ahead(files, [index], preprocessing)
         if not isinstance(image, FailedInput):
             return image
         failed.append(f"{files[index].name}: {image.reason}")

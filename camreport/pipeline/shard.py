@@ -5,13 +5,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from math import isfinite
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from camreport.engine import cost as engine
-from camreport.engine.explainer import Explainer, Explanation
+from camreport.engine.explainer import Explainer
+from camreport.engine.explanation import Explanation
 from camreport.engine.inputs import model_inputs
+from camreport.engine.transfer import Transfer
 from camreport.images.inputs import InputFile
 from camreport.images.loading import FailedInput, LoadedImage
 from camreport.images.preprocessing import Preprocessing
@@ -37,6 +41,8 @@ from camreport.results.shards import Arrays, pack_photos, shard_name
 
 TOP_PREDICTIONS = 5
 """Number of predictions kept for each image."""
+
+Item = TypeVar("Item")
 
 Decoded = tuple[int, LoadedImage | FailedInput]
 """An input's index, and the image or the reason why it could not be read."""
@@ -90,16 +96,20 @@ def compute_shard(
     started = time.perf_counter()
     entries: list[ImageEntry] = []
     photos: list[bytes] = []
-    parts: list[Explanation] = []
-    for batch in batches(decoded, plan.batch):
+    parts: list[Part] = []
+
+    def begun(batch: Sequence[Decoded]) -> _Begun:
         report = _BatchProgress(progress, len(batch))
-        readable = {i: image for i, image in batch if isinstance(image, LoadedImage)}
-        if readable:
-            pixels = [image.pixels for image in readable.values()]
-            inputs = model_inputs(pixels, preprocessing, explainer.device)
-            parts.append(explainer(inputs, targets, progress=report))
-        logits = iter(parts[-1].logits.cpu().numpy() if readable else ())
-        for index, image in batch:
+        pixels = [image.pixels for _, image in batch if isinstance(image, LoadedImage)]
+        if not pixels:
+            return _Begun(batch, None, report)
+        inputs = model_inputs(pixels, preprocessing, explainer.device)
+        return _Begun(batch, Part.of(explainer(inputs, targets, progress=report)), report)
+
+    for each in one_behind(map(begun, batches(decoded, plan.batch))):
+        parts += [each.part] if each.part else []
+        logits = iter(each.part.maps.arrays()[LOGITS] if each.part else ())
+        for index, image in each.batch:
             name = files[index].name
             if isinstance(image, FailedInput):
                 entries.append(_failed_entry(index, name, image))
@@ -107,7 +117,7 @@ def compute_shard(
                 top = _top(next(logits), plan.activation)
                 entries.append(_read_entry(index, name, image, number, len(photos), top))
                 photos.append(image.photo)
-        report(1)
+        each.report(1)
     arrays: Arrays = {}
     if parts:
         arrays = joined_arrays(parts)
@@ -173,6 +183,48 @@ class _BatchProgress:
             self._reported = done
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is kept of a batch's explanation: no memory of the model's device.
+
+    Attributes:
+        maps: and the other arrays of a shard, by their names, on their way to the CPU.
+        costs: by kind of passes.
+        findings: notes for the reader that result from these images.
+    """
+
+    maps: Transfer
+    costs: Mapping[str, engine.Cost]
+    findings: tuple[Message, ...]
+
+    @classmethod
+    def of(cls, explanation: Explanation) -> "Part":
+        """Return the part of an explanation; the copy of its maps begins."""
+        maps = Transfer(dict(_named_tensors(explanation)))
+        return cls(maps, explanation.costs, explanation.findings)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A batch whose maps are being computed; no part if no input of it is readable."""
+
+    batch: Sequence[Decoded]
+    part: Part | None
+    report: _BatchProgress
+
+
+def one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items in order, each once the next one has been made.
+
+    So a device computes the next batch while the CPU waits for what the last one has given.
+    """
+    earlier: list[Item] = []
+    for item in items:
+        yield from earlier
+        earlier = [item]
+    yield from earlier
+
+
 def batches(decoded: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
     """Yield inputs in lists of ``size``; failed inputs count, so every batch is always the same."""
     inputs = iter(decoded)
@@ -180,24 +232,22 @@ def batches(decoded: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
         yield batch
 
 
-def joined_arrays(parts: Sequence[Explanation]) -> Arrays:
-    """Return the joined arrays of several batches, on the CPU."""
-    joined: dict[str, list[NDArray[np.generic]]] = {}
-    for part in parts:
-        for name, array in _named_arrays(part):
-            joined.setdefault(name, []).append(array)
-    return {name: np.concatenate(arrays) for name, arrays in joined.items()}
+def joined_arrays(parts: Sequence[Part]) -> Arrays:
+    """Return the joined arrays of several batches."""
+    arrays = [part.maps.arrays() for part in parts]
+    names = dict.fromkeys(name for own in arrays for name in own)
+    return {name: np.concatenate([own[name] for own in arrays]) for name in names}
 
 
-def _named_arrays(part: Explanation) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    for method, by_layer in part.maps.items():
+def _named_tensors(explanation: Explanation) -> Iterator[tuple[str, Tensor]]:
+    for method, by_layer in explanation.maps.items():
         for layer, cams in by_layer.items():
-            yield str(MapKey(method, layer)), cams.cpu().numpy()
-    for address, channels in part.channels.items():
-        yield str(MapKey(FEATURE_MAPS, address)), channels.features.numpy()
-        yield str(MapKey(CHANNEL_WEIGHTS, address)), channels.weights.cpu().numpy()
-    yield LOGITS, part.logits.cpu().numpy()
-    yield TARGETS, part.targets.cpu().numpy()
+            yield str(MapKey(method, layer)), cams
+    for address, channels in explanation.channels.items():
+        yield str(MapKey(FEATURE_MAPS, address)), channels.features
+        yield str(MapKey(CHANNEL_WEIGHTS, address)), channels.weights
+    yield LOGITS, explanation.logits
+    yield TARGETS, explanation.targets
 
 
 def _read_entry(

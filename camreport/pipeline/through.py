@@ -12,6 +12,7 @@ from camreport.pipeline.engines.choice import ways_of
 from camreport.pipeline.engines.here import here
 from camreport.pipeline.engines.spec import Engine, Item
 from camreport.pipeline.engines.worker import make_spec
+from camreport.pipeline.evidence.gathered import failure
 from camreport.pipeline.evidence.run import (
     lacks_collages,
     measure_collages_of,
@@ -55,7 +56,7 @@ def work_through(
         explainer: returns the explainer of the run's methods, entered.
         tally: what is finished is added to it.
         progress: called with the number of newly finished inputs.
-        notify: called with a sentence if workers are waited for.
+        notify: called if workers are waited for, and for each metric that the model fails on.
         measuring: called with the passes that the evidence takes.
 
     Raises:
@@ -63,17 +64,21 @@ def work_through(
     """
     todo = sorted({*work.written, *work.unexplained, *unmeasured(job, work)})
     spans = job.request.settings.part is None and lacks_collages(job, work)
+    failures: dict[str, str] = {}
     with ways_of(job, notify) if todo else nullcontext() as ways:
         passes = passes_of_collages(job, work) if spans else 0
         begin = cache(lambda: measuring(passes + (0 if ways else passes_ahead(job, work))))
         if ways:
-            _run(ways.engine, job, out, _items(job, todo, ways.workers), tally, progress)
+            items = _items(job, todo, ways.workers)
+            failures = _run(ways.engine, job, out, items, tally, progress)
         elif todo:
             engine = here(job, work, explainer, progress, begin, limits.waiting_shards)
-            _run(engine, job, out, [_whole(job, todo)], tally)
+            failures = _run(engine, job, out, [_whole(job, todo)], tally)
     if spans:
-        measure_collages_of(job, explainer(), begin())
+        failures |= measure_collages_of(job, explainer(), begin())
         tally.collages = job.writer.written_beside(COLLAGES, EvidenceSidecar)
+    for metric, error in failures.items():
+        notify(str(failure(metric, error)))
 
 
 def _run(
@@ -83,7 +88,7 @@ def _run(
     items: Iterable[Item],
     tally: Tally,
     progress: Progress = silent,
-) -> None:
+) -> dict[str, str]:
     """Have an engine compute items, and add them to the tally.
 
     Args:
@@ -94,14 +99,18 @@ def _run(
         tally: what is finished is added to it.
         progress: called with the number of newly finished inputs.
 
+    Returns:
+        The metrics that the model fails on, each with what it raised.
+
     Raises:
         WorkerError: items were given up.
     """
-    errors = []
+    errors, failures = list[str](), dict[str, str]()
     for outcome in engine(make_spec(job, out), items):
         if outcome.error:
             errors.append(outcome.error)
             continue
+        failures = {**outcome.failures, **failures}
         job.writer.adopt(outcome.beside)
         for number in outcome.item.numbers:
             progress(0 if number in tally.costs else len(job.indices(number)))
@@ -111,6 +120,7 @@ def _run(
             f"workers: {'; '.join(errors)}. The others are finished and stay: run the same command "
             "again, or with a smaller --batch-size in another folder."
         )
+    return failures
 
 
 def _whole(job: Job, todo: Sequence[int]) -> Item:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from camreport.engine.explainer import Explainer, Explanation
+from camreport.engine.explainer import Explainer
 from camreport.engine.inputs import model_inputs
 from camreport.errors import InputError
 from camreport.images.inputs import InputFile
@@ -17,7 +17,7 @@ from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message
 from camreport.messages.progress import Progress
 from camreport.pipeline.run_plan import RunPlan, as_messages
-from camreport.pipeline.shard import Decoded, batches, cost_of, joined_arrays
+from camreport.pipeline.shard import Decoded, Part, batches, cost_of, joined_arrays
 from camreport.results.costs import TotalCost
 from camreport.results.schema import (
     FEATURE_MAPS,
@@ -86,7 +86,7 @@ def compute_true_maps(
         ClassError, LayerError, MemoryLimitError, ModelError: as for ``explain``.
     """
     started = time.perf_counter()
-    parts: list[Explanation] = []
+    parts: list[Part] = []
     left = iter(images)
     for batch in batches(decoded, plan.batch):
         wanted = [next(left) for _ in batch]
@@ -96,7 +96,7 @@ def compute_true_maps(
         ]
         targets = torch.tensor([[own.target] for own in wanted])
         inputs = model_inputs(pixels, preprocessing, explainer.device)
-        parts.append(explainer(inputs, targets))
+        parts.append(Part.of(explainer(inputs, targets)))
         progress(len(batch))
     arrays = {
         name: array

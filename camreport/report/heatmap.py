@@ -8,6 +8,7 @@ every rounding is ``floor(x + 0.5)``. Nothing here imports torch.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from numbers import Real
 from typing import Any, Literal
 
@@ -128,8 +129,9 @@ def shade(
     return index.astype(np.uint8), index >= threshold * 255
 
 
+@cache
 def colour_table(name: str = "inferno") -> NDArray[np.uint8]:
-    """Return the RGB colours ``(256, 3)`` of a colour map.
+    """Return the RGB colours ``(256, 3)`` of a colour map, not to be modified.
 
     Raises:
         MethodError: no such colour map.

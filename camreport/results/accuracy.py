@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from camreport.messages import Message, message
-from camreport.results.schema import ImageEntry
+from camreport.results.outline import Described
 from camreport.settings import join_list
 
 MAX_NAMES = 10
@@ -44,7 +44,7 @@ class Reordering:
     right: int
 
 
-def accuracy(images: Iterable[ImageEntry]) -> Accuracy | None:
+def accuracy(images: Iterable[Described]) -> Accuracy | None:
     """Count right predictions; return None if no image has a true class.
 
     Args:
@@ -63,7 +63,7 @@ def accuracy(images: Iterable[ImageEntry]) -> Accuracy | None:
     return Accuracy(right, total, {} if _has_wide_labels(listed) else by_class)
 
 
-def better_order(images: Iterable[ImageEntry], num_classes: int) -> Reordering | None:
+def better_order(images: Iterable[Described], num_classes: int) -> Reordering | None:
     """Find an order of the class names with which clearly more predictions would be right.
 
     Two names are exchanged as long as that makes at least twice as many images of both classes
@@ -88,7 +88,7 @@ def better_order(images: Iterable[ImageEntry], num_classes: int) -> Reordering |
     return Reordering(tuple(order), right)
 
 
-def order_warning(images: Sequence[ImageEntry], names: Sequence[str]) -> Message | None:
+def order_warning(images: Sequence[Described], names: Sequence[str]) -> Message | None:
     """Return a warning that the class names seem to be in the wrong order, if they do."""
     counted, better = accuracy(images), better_order(images, len(names))
     if counted is None or better is None or _has_wide_labels(images):
@@ -102,7 +102,7 @@ def order_warning(images: Sequence[ImageEntry], names: Sequence[str]) -> Message
     return message("results.names_by_index", names=join_list(renamed[:MAX_NAMES]) + rest, **counts)
 
 
-def _has_wide_labels(images: Iterable[ImageEntry]) -> bool:
+def _has_wide_labels(images: Iterable[Described]) -> bool:
     """Return whether the label of any image means several classes."""
     return any(image.labels for image in images)
 
@@ -124,7 +124,7 @@ def _best_exchange(
     return best
 
 
-def _confusions(images: Iterable[ImageEntry]) -> Counter[tuple[int, int]]:
+def _confusions(images: Iterable[Described]) -> Counter[tuple[int, int]]:
     """Count images by their true and their most probable class."""
     return Counter(
         (image.label, image.top[0].index)

@@ -18,6 +18,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -33,6 +34,7 @@ from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked
 from camreport.methods import METHODS, Method
 from camreport.results.evidence import COLLAGES, evidence_name
 from camreport.results.evidence_arrays import Collages, Evidence, read_collages, read_evidence
+from camreport.results.outline import Described, outlines
 from camreport.results.schema import (
     CHANNEL_WEIGHTS,
     FEATURE_MAPS,
@@ -117,6 +119,38 @@ class Channels:
     weights: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph at display size, which is decoded when its pixels are asked for, once.
+
+    Attributes:
+        jpeg: its bytes.
+        size: width and height, in pixels.
+    """
+
+    jpeg: bytes
+    size: tuple[int, int]
+    _opened: Image.Image = field(repr=False)
+    _name: str = field(repr=False)
+
+    def picture(self, side: int | None = None) -> Image.Image:
+        """Return its pixels, RGB.
+
+        Args:
+            side: longer side that is enough, in pixels; a larger photograph is reduced by a power
+                of two while it is decoded. None decodes all.
+
+        Raises:
+            ResultsError: it is damaged.
+        """
+        with _refusing_photo(self._name):
+            if side is not None and side < max(self.size):
+                scale = side / max(self.size)
+                width, height = (max(1, int(scale * length)) for length in self.size)
+                self._opened.draft(None, (width, height))
+            return self._opened.convert("RGB")
+
+
 @dataclass
 class Results:
     """A complete results folder, read shard by shard; the last shard stays in memory.
@@ -142,8 +176,31 @@ class Results:
 
     @cached_property
     def readable(self) -> Sequence[ImageEntry]:
-        """The images that were explained."""
-        return [image for image in self.images if image.readable]
+        """The images that were explained; in large runs, each is read when it is needed."""
+        if self.manifest.images:
+            return [image for image in self.images if image.readable]
+        return _Readable(self.images, self.outlines)
+
+    @property
+    def count(self) -> int:
+        """How many images were explained."""
+        return self.manifest.totals.images - self.manifest.totals.failed
+
+    @property
+    def outlines(self) -> Sequence[Described]:
+        """What predictions and summaries need of each readable image, all in memory."""
+        return self._read[0]
+
+    @property
+    def failed(self) -> Sequence[ImageEntry]:
+        """The images that could not be read."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Sequence[Described], Sequence[ImageEntry]]:
+        if self.manifest.images:
+            return self.readable, [one for one in self.images if not one.readable]
+        return outlines(self.images, self.manifest.class_names)
 
     def maps(self, index: int) -> Iterator[MapRecord]:
         """Yield an image's maps, array by array; class-agnostic maps are yielded once.
@@ -196,23 +253,27 @@ class Results:
         start, stop = shard[PHOTO_OFFSETS][row : row + 2]
         return shard[PHOTO][start:stop].tobytes()
 
-    def picture(self, index: int) -> Image.Image:
-        """Return an image's photograph at display size, RGB.
+    def photograph(self, index: int) -> Photograph:
+        """Return an image's photograph at display size, not decoded yet.
 
         Raises:
             ResultsError: the photograph is missing, damaged or not of the shape of the image.
         """
         entry = self.images[index]
         what = f"the photograph of {entry.file!r} in {entry.shard}"
-        picture = decode_photo(self.photo(index), what)
-        width, height = entry.size
-        off = abs(picture.height * width - picture.width * height)  # from rounding
+        photo = open_photo(self.photo(index), what)
+        (across, down), (width, height) = photo.size, entry.size
+        off = abs(down * width - across * height)  # from rounding
         if off > 1.5 * max(width, height):
             raise ResultsError(
-                f"results: {what} is {picture.width} × {picture.height}, which does not fit an "
+                f"results: {what} is {across} × {down}, which does not fit an "
                 f"image of {width} × {height}. {MENDING}"
             )
-        return picture
+        return photo
+
+    def picture(self, index: int) -> Image.Image:
+        """Return an image's photograph at display size, RGB; raises as ``photograph`` does."""
+        return self.photograph(index).picture()
 
     def arrays(self, index: int) -> Arrays:
         """Return an image's arrays in its shard, by name.
@@ -340,6 +401,26 @@ class _SidecarImages(Sequence[ImageEntry]):
         if self._last[0] != shard:
             self._last = shard, read_sidecar(self.path, self.manifest, shard).images
         return self._last[1][row]
+
+
+@dataclass
+class _Readable(Sequence[ImageEntry]):
+    """The entries of the readable images among all, by their outlines."""
+
+    images: Sequence[ImageEntry]
+    outlines: Sequence[Described]
+
+    def __len__(self) -> int:
+        return len(self.outlines)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageEntry]: ...
+    def __getitem__(self, index: int | slice) -> ImageEntry | Sequence[ImageEntry]:
+        if isinstance(index, slice):
+            return [self.images[one.index] for one in self.outlines[index]]
+        return self.images[self.outlines[index].index]
 
 
 def read_sidecar(folder: Path, manifest: Manifest, shard: int) -> Sidecar:
@@ -493,13 +574,29 @@ def decode_photo(data: bytes, name: str) -> Image.Image:
     Raises:
         ResultsError: the data is not a JPEG, or is damaged or too large.
     """
-    try:
+    return open_photo(data, name).picture()
+
+
+def open_photo(data: bytes, name: str) -> Photograph:
+    """Read the header of a photograph of a results folder.
+
+    Raises:
+        ResultsError: the data is not a JPEG, or is damaged or too large.
+    """
+    with _refusing_photo(name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(BytesIO(data), formats=("JPEG",))
-        if picture.width * picture.height > MAX_PHOTO_PIXELS:
-            raise ValueError(f"{picture.width} × {picture.height} pixels")
-        return picture.convert("RGB")
+            opened = Image.open(BytesIO(data), formats=("JPEG",))
+        if opened.width * opened.height > MAX_PHOTO_PIXELS:
+            raise ValueError(f"{opened.width} × {opened.height} pixels")
+        return Photograph(data, opened.size, opened, name)
+
+
+@contextmanager
+def _refusing_photo(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises on a damaged photograph into a ``ResultsError``."""
+    try:
+        yield
     except Exception as error:  # damage can make Pillow's decoder raise anything
         reason = re.sub(r"<_io\S* object at \w+>", "it", str(error))
         raise ResultsError(f"results: {name} is damaged ({reason}). {MENDING}") from error

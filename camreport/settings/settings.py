@@ -311,7 +311,7 @@ class Settings:
         metavar="|".join(LEVELS),
         parse=OneOf(*LEVELS),
         check=check_evidence,
-        help="What is measured of the maps: basic compares classes, extents and a network with "
+        help="What is measured of the maps: basic compares classes, areas and a network with "
         "scrambled weights; full also covers images, combines them and adds noise.",
     )
     evidence_images: int | str | None = _evidence(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from camreport.engine.explainer import Explanation
+from camreport.engine.explanation import Explanation
 from camreport.methods import METHODS
 from camreport.methods.registry import ABLATED, KEPT, SHARED
 from helpers.nets import pooled_net, toy_net

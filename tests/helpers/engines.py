@@ -94,10 +94,10 @@ def write_case(folder: Path) -> Path:
 def run(out: Path | str, **options: Any) -> Summary:
     """Run on the case that a folder lies in, in shards of two images."""
     case = Path(out).parent
-    given = {"evidence_images": "all", "classes": "all", "batch_size": 2, **options}
+    usual = {"model": f"{case / 'net.py'}:build", "classes": "all", "evidence_images": "all"}
     limits = ShardLimits(shard_images=2)
-    model = f"{case / 'net.py'}:build"
-    return camreport.run(case / "photos", out, model=model, image_size=32, limits=limits, **given)
+    given = {**usual, "image_size": 32, "batch_size": 2, **options}
+    return camreport.run(case / "photos", out, limits=limits, **given)
 
 
 def start_driver(out: Path, on: str = "", workers: int = 2) -> subprocess.Popen[bytes]:
@@ -132,6 +132,12 @@ def wait_for(met: Callable[[], object], seconds: float = 200) -> None:
 def seen_by(case: Path) -> list[int]:
     """Return the numbers of the processes that have seen the white photograph."""
     return [int(path.name.removeprefix("seen-")) for path in case.glob("seen-*")]
+
+
+def forget(case: Path) -> None:
+    """Remove what the network is told and what it has left."""
+    for name in ("once", "always", "hold", *(path.name for path in case.glob("seen-*"))):
+        (case / name).unlink(missing_ok=True)
 
 
 def is_alive(process: int) -> bool:

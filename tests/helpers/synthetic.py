@@ -17,7 +17,7 @@ from PIL import Image
 from camreport.images.preprocessing import Preprocessing
 from camreport.insight.cache import keep_numbers
 from camreport.messages import message
-from camreport.report.gallery import folder, render_gallery
+from camreport.report.gallery import DEFAULT_LIMITS, folder, render_gallery
 from camreport.report.gallery.records import Detail, ImageRecord, image_record
 from camreport.results.costs import Cost, TotalCost
 from camreport.results.reader import Results, load_results, softmax
@@ -108,6 +108,67 @@ def write_results(
     return out
 
 
+def write_records(out: Path, count: int, in_shard: int) -> Path:
+    """Write the records and the numbers of ``count`` images, without photographs; shards are links.
+
+    Args:
+        out: the folder of the report.
+        count: number of images, a multiple of ``in_shard``.
+        in_shard: images in a shard.
+
+    Returns:
+        ``out``.
+    """
+    assert count % in_shard == 0
+    random = np.random.default_rng(0)
+    results = out / "results"
+    results.mkdir(parents=True)
+    (results / ".camreport").write_text("{}")
+    photo = _photo(random, 0, 64)
+    few = [_arrays(random, photo, ("grad_cam", "layer_cam"), GRIDS) for _ in range(IN_SHARD)]
+    rows = [few[row % IN_SHARD] for row in range(in_shard)]
+    images = [_entry(index, photo, rows[index]["logits"]) for index in range(in_shard)]
+    images = [replace(own, shard=shard_name(0), row=row) for row, own in enumerate(images)]
+    pack, offsets = pack_photos([b"-"] * in_shard)
+    np.savez(
+        results / shard_name(0),
+        image=np.arange(in_shard),
+        photo=pack,
+        photo_offsets=offsets,
+        **stack_arrays(rows),
+    )
+    manifest = manifest_of(("grad_cam", "layer_cam"), GRIDS, images)
+    totals = Totals(images=count, failed=0, shard_length=in_shard)
+    _write_json(results / "manifest.json", replace(manifest, totals=totals, images=()))
+    for shard in range(count // in_shard):
+        first = shard * in_shard
+        own = [
+            replace(
+                image,
+                index=first + row,
+                shard=shard_name(shard),
+                file=f"val/n{image.label:08d}/ILSVRC2012_val_{first + row:08d}.JPEG",
+                top=tuple(
+                    replace(one, probability=round(float(p), 6))
+                    for one, p in zip(image.top, _two(random), strict=True)
+                ),
+            )
+            for row, image in enumerate(images)
+        ]
+        _write_json(results / sidecar_name(shard), _sidecar(own))
+        if shard:
+            os.link(results / shard_name(0), results / shard_name(shard))
+    keep_numbers(load_results(out), {0})
+    for shard in range(1, count // in_shard):
+        os.link(results / numbers_name(0), results / numbers_name(shard))
+    return out
+
+
+def _two(random: np.random.Generator) -> tuple[float, float]:
+    first = random.uniform(0.5, 1)
+    return first, 1 - first
+
+
 def render_folder(out: Path) -> Path:
     """Render a report of ``write_results`` as a folder; what two images share is made once.
 
@@ -127,7 +188,7 @@ def render_folder(out: Path) -> Path:
         own = records[image.row]
         return replace(own, data={**own.data, "index": image.index, "file": image.file})
 
-    def thumbnail(target: Path, number: int, photo: bytes) -> None:
+    def thumbnail(target: Path, number: int, photo: Image.Image) -> None:
         if number < IN_SHARD:
             return write_thumbnail(target, number, photo)
         own, like = (f"{place:05d}" for place in (number, number % IN_SHARD))
@@ -142,7 +203,7 @@ def render_folder(out: Path) -> Path:
         mock.patch.object(folder, "image_record", record),
         mock.patch.object(folder, "_write_thumbnail", thumbnail),
     ):
-        return render_gallery(out, layout="folder")
+        return render_gallery(out, layout="folder", limits=replace(DEFAULT_LIMITS, pooled=10**6))
 
 
 def _write_numbers(out: Path, count: int) -> None:

@@ -1,7 +1,7 @@
 """The engine that computes in this process, with the model that is loaded already."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from camreport.engine.explainer import Explainer
 from camreport.messages.progress import Progress
@@ -34,9 +34,14 @@ def here(
     def engine(_: RunSpec, items: Iterable[Item]) -> Iterator[Outcome]:
         for item in items:
             started = time.perf_counter()
-            work_off(job, work, explainer(), progress, begin, waiting)
-            seconds = time.perf_counter() - started
-            yield Outcome(item, len(item.indices), seconds=seconds, device=job.device)
+            failures = work_off(job, work, explainer(), progress, begin, waiting)
+            yield Outcome(
+                item,
+                len(item.indices),
+                seconds=time.perf_counter() - started,
+                device=job.device,
+                failures=failures,
+            )
 
     return engine
 
@@ -48,7 +53,7 @@ def work_off(
     progress: Progress,
     begin: Callable[[], Progress],
     waiting: int,
-) -> None:
+) -> Mapping[str, str]:
     """Compute and write what is missing of a job's shards, then of their evidence.
 
     Args:
@@ -58,7 +63,10 @@ def work_off(
         progress: called with the number of newly finished inputs.
         begin: as for ``measure_missing``.
         waiting: as for ``writing_behind``.
+
+    Returns:
+        As ``measure_missing``.
     """
     with writing_behind(waiting) as later:
         compute_missing(job, work, explainer, later, progress)
-    measure_missing(job, work, explainer, begin)
+    return measure_missing(job, work, explainer, begin)

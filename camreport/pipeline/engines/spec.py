@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar, overload
 
 from camreport.images.inputs import InputFile
@@ -99,6 +99,7 @@ class Outcome:
         seconds: time it took.
         device: the device and the machine on which it was computed.
         beside: names of the files beside its shards.
+        failures: the metrics that the model fails on, each with what it raised.
         error: why it was given up; empty if it is finished.
     """
 
@@ -108,6 +109,7 @@ class Outcome:
     seconds: float = 0.0
     device: str = ""
     beside: tuple[str, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
 
 

@@ -107,7 +107,7 @@ class Worker:
         job.writer.keep(work.kept, work.growing, work.beside)
         job.writer.claim()
         waiting = ShardLimits().waiting_shards
-        work_off(job, work, self._entered(), silent, lambda: silent, waiting)
+        failures = work_off(job, work, self._entered(), silent, lambda: silent, waiting)
         images = [
             image for number in item.numbers for image in job.writer.written(number).sidecar.images
         ]
@@ -118,6 +118,7 @@ class Worker:
             seconds=round(time.perf_counter() - started, 3),
             device=f"{platform.node()} {job.device}",
             beside=job.writer.beside,
+            failures=failures,
         )
 
     def _entered(self) -> Explainer:

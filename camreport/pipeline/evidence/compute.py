@@ -17,7 +17,7 @@ from camreport.metrics.grid import Collages
 from camreport.metrics.values import Undefined, Values
 from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.pipeline.evidence.choice import Asked
-from camreport.pipeline.evidence.gathered import Gathered, measured
+from camreport.pipeline.evidence.gathered import Gathered
 from camreport.pipeline.evidence.kinds import kinds_of
 from camreport.pipeline.evidence.maps import controls_of, grids_of
 from camreport.pipeline.evidence.regions import region_arrays
@@ -105,11 +105,13 @@ class ShardEvidence:
         arrays: by name, as they are written.
         unreadable: number of images whose files could not be read again as they had been.
         costs: of the passes, by metric.
+        failures: how the model failed on what it was asked, by metric.
     """
 
     arrays: Arrays
     unreadable: int
     costs: Mapping[str, Cost]
+    failures: Mapping[str, str]
 
     @property
     def undefined(self) -> dict[str, dict[str, int]]:
@@ -144,7 +146,7 @@ def compute_evidence(
         part = bench.batch_of(arrays, rows, images)
         for kind in kinds:
             if not kind.sampled:
-                gathered.add(kind, rows, measured(kind, part))
+                gathered.measure(kind, rows, part)
     unreadable = 0
     for batch in batches(decoded, bench.batch):
         pixels = _pixels(batch, images)
@@ -158,11 +160,11 @@ def compute_evidence(
                 if kind.sampled:
                     own = kind.prepared(part, bench.asked.level, progress)
                     if own is not None:
-                        gathered.add(kind, rows, measured(kind, own))
+                        gathered.measure(kind, rows, own)
     found = gathered.arrays(arrays[IMAGE], bench.asked.keys)
     if bench.asked.regions:
         found |= region_arrays(bench.asked.regions, arrays[IMAGE].tolist())
-    return ShardEvidence(found, unreadable, gathered.costs)
+    return ShardEvidence(found, unreadable, gathered.costs, gathered.failures)
 
 
 def collage_arrays(collages: Collages, values: Mapping[str, Values]) -> Arrays:

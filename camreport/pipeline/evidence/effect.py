@@ -19,6 +19,7 @@ from camreport.metrics.effect import (
 )
 from camreport.metrics.values import Values
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
+from camreport.pipeline.evidence.ranked import Reasons, of_every_map
 
 
 def measure_effect(batch: EvidenceBatch) -> Measured:
@@ -34,7 +35,8 @@ def measure_effect(batch: EvidenceBatch) -> Measured:
     drops, cost = _drops(batch, masks)  # (n, K, M)
     found = {"effect.ceiling": effect_ceiling(masks, drops)}
     found["effect.additivity"] = additivity(masks, drops)
-    rows = {k: v for k, v in {**batch.maps, **batch.controls}.items() if k.method != "measured"}
+    rows = {**batch.maps, **batch.controls}
+    rows = {key: rows[key] for key in reasons_of_effect(batch)}
     if rows:
         size = (batch.inputs.shape[-2], batch.inputs.shape[-1])
         means = [cell_means(maps, masks.grid, size) for maps in rows.values()]
@@ -44,6 +46,11 @@ def measure_effect(batch: EvidenceBatch) -> Measured:
         each = zip(rows, values.numbers, values.reasons, strict=True)
         found |= {f"effect/{key}": Values(numbers, why) for key, numbers, why in each}
     return Measured(found, {"measured/input": measured_effect(masks, drops)}, cost)
+
+
+def reasons_of_effect(batch: EvidenceBatch) -> Reasons:
+    """Return the maps whose effect is asked: all but the measured one."""
+    return {key: why for key, why in of_every_map(batch).items() if key.method != "measured"}
 
 
 def _drops(batch: EvidenceBatch, masks: SharedMasks) -> tuple[NDArray[np.float64], Cost]:

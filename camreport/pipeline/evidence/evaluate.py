@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from camreport.engine.explainer import Classifier, Explainer, Explanation, check_images
+from camreport.engine.asked import Classifier, check_images
+from camreport.engine.explainer import Explainer
+from camreport.engine.explanation import Explanation
 from camreport.errors import MetricError, ModelError
 from camreport.images.preprocessing import Preprocessing
 from camreport.messages import Message, message
@@ -16,7 +18,7 @@ from camreport.metrics import Metric, resolve_metrics
 from camreport.metrics.controls import edge_strength
 from camreport.metrics.values import Values
 from camreport.pipeline.evidence.batch import EvidenceBatch
-from camreport.pipeline.evidence.gathered import Gathered, measured
+from camreport.pipeline.evidence.gathered import Gathered, failure
 from camreport.pipeline.evidence.kinds import kinds_of
 from camreport.pipeline.evidence.maps import controls_of, grids_of, input_pixels
 from camreport.results.evidence import CONTROL, NumberKey
@@ -101,14 +103,16 @@ def evaluate(
     with Explainer.of_options(
         model, explanation.layers, explanation.options, input_shape=tuple(images.shape[1:])
     ) as explainer:
+        explainer.probe(images[:1], explanation.targets[:1])
         for start in range(0, len(images), explainer.batch_size):
             rows = np.arange(start, min(start + explainer.batch_size, len(images)))
             batch = _batch(explainer, images, explanation, rows, preprocessing, seed)
             for kind in kinds_of(keys):
                 own = kind.prepared(batch, FULL, silent)
                 if own is not None:
-                    gathered.add(kind, rows, measured(kind, own))
-    return _evaluation(gathered.values(keys), notes)
+                    gathered.measure(kind, rows, own)
+    failures = (failure(metric, error) for metric, error in gathered.failures.items())
+    return _evaluation(gathered.values(keys), (*notes, *failures))
 
 
 def _measurable(metrics: str | Iterable[str]) -> list[Metric]:

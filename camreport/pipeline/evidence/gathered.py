@@ -1,6 +1,6 @@
 """Batches measured one after another, and put together."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -8,28 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.engine.cost import Cost
+from camreport.messages import Message, message
+from camreport.metrics import METRICS
 from camreport.metrics.values import Undefined, Values
+from camreport.models.loaded import first_line
 from camreport.network.memory import is_out_of_memory
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.kinds import Kind
 from camreport.results.evidence import SCRAMBLED, SCRAMBLED_IMAGE, NumberKey
 from camreport.results.schema import IMAGE
 from camreport.results.shards import Arrays
-
-
-def measured(kind: Kind, batch: EvidenceBatch) -> Measured:
-    """Measure a batch; where memory runs out, its halves."""
-    started = perf_counter()
-    try:
-        found = kind.measure(batch)
-        seconds = perf_counter() - started
-        return replace(found, cost=replace(found.cost, seconds=seconds))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error) or len(batch.indices) == 1:
-            raise
-    middle = len(batch.indices) // 2  # outside the handler: what failed is freed
-    halves = np.arange(middle), np.arange(middle, len(batch.indices))
-    return _joined([measured(kind, _some_of(batch, rows)) for rows in halves])
 
 
 @dataclass
@@ -39,17 +27,39 @@ class Gathered:
     Attributes:
         shape: number of images and of classes.
         costs: of the passes, by metric.
+        failures: how the model failed on what it was asked, by metric.
     """
 
     shape: tuple[int, ...]
     costs: dict[str, Cost] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
     _values: dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]] = field(default_factory=dict)
     _maps: dict[str, list[tuple[NDArray[np.intp], NDArray[np.float32]]]] = field(
         default_factory=dict
     )
 
-    def add(self, kind: Kind, rows: NDArray[np.intp], measured: Measured) -> None:
-        """Take what was measured of the images in some rows."""
+    def measure(self, kind: Kind, rows: NDArray[np.intp], batch: EvidenceBatch) -> None:
+        """Measure the images in some rows, each by itself where the model fails on some of them.
+
+        Where memory runs out, halves are measured.
+        """
+        started, parts = perf_counter(), len(rows)
+        try:
+            found = kind.measure(batch)
+            return self._add(kind, rows, found, perf_counter() - started)
+        except Exception as error:
+            if is_out_of_memory(error) and len(rows) > 1:
+                parts = 2
+            elif not batch.explainer.is_fault_of_model(error):
+                raise
+            elif len(rows) == 1:
+                self.failures.setdefault(kind.metrics[0], first_line(error))
+                return self._add(kind, rows, kind.failed(batch), perf_counter() - started)
+        for own in np.array_split(np.arange(len(rows)), parts):  # what failed is freed by now
+            self.measure(kind, rows[own], _some_of(batch, own))
+
+    def _add(self, kind: Kind, rows: NDArray[np.intp], measured: Measured, seconds: float) -> None:
+        """Take what was measured of the images in some rows, and the time that it took."""
         for name, own in measured.values.items():
             if name not in self._values:
                 shape = (*self.shape, *own.numbers.shape[2:])
@@ -62,7 +72,8 @@ class Gathered:
         for name, maps in measured.maps.items():
             self._maps.setdefault(name, []).append((rows, maps))
         metric = kind.metrics[0]
-        self.costs[metric] = self.costs.get(metric, Cost()) + measured.cost
+        cost = replace(measured.cost, seconds=seconds)
+        self.costs[metric] = self.costs.get(metric, Cost()) + cost
 
     def values(self, metrics: Collection[str]) -> dict[NumberKey, Values]:
         """Return the numbers ``(n, K)`` and curves ``(n, K, T)`` of some metrics, by name."""
@@ -95,6 +106,16 @@ class Gathered:
         return found
 
 
+def failure(metric: str, error: str) -> Message:
+    """Return what a reader is told of a model that fails on what a metric asks.
+
+    Args:
+        metric: key of the metric.
+        error: the first line of the model's error.
+    """
+    return message("evidence.model_fails", metric=METRICS[metric].name, error=error.rstrip("."))
+
+
 def _some_of(batch: EvidenceBatch, rows: NDArray[np.intp]) -> EvidenceBatch:
     """Return some images of a batch, by their rows."""
     return replace(
@@ -105,14 +126,4 @@ def _some_of(batch: EvidenceBatch, rows: NDArray[np.intp]) -> EvidenceBatch:
         targets=batch.targets[rows],
         logits=batch.logits[rows],
         indices=batch.indices[rows],
-    )
-
-
-def _joined(parts: Sequence[Measured]) -> Measured:
-    """Return what was measured of several batches, in order."""
-    first = parts[0]
-    return Measured(
-        {name: Values.joined([part.values[name] for part in parts]) for name in first.values},
-        {name: np.concatenate([part.maps[name] for part in parts]) for name in first.maps},
-        sum((part.cost for part in parts), Cost()),
     )

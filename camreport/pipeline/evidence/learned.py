@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.engine.cost import Cost
+from camreport.metrics import METRICS
 from camreport.metrics.grids import resampled
 from camreport.metrics.learned import learned
 from camreport.metrics.values import Undefined, Values
-from camreport.network.memory import is_out_of_memory
 from camreport.network.scrambled import FixedWeightsError
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.repeated import explainer_of, maps_again
@@ -34,8 +34,7 @@ def measure_learned(batch: EvidenceBatch) -> Measured:
     Returns:
         ``learned/<row>/<layer>`` and ``learned.edges/<row>/<layer>`` ``(n, K)`` for each map and
         control; the maps of the scrambled networks, ``scrambled.<seed>/<method>/<layer>``
-        ``(n, K, h, w)``. A network without weights that can be permuted, or that
-        fails with permuted ones, has no numbers and no maps.
+        ``(n, K, h, w)``. A network without weights that can be permuted has neither.
     """
     explainer, cost = explainer_of(batch), Cost()
     found: dict[int, dict[MapKey, NDArray[np.float32]]] = {}
@@ -45,11 +44,10 @@ def measure_learned(batch: EvidenceBatch) -> Measured:
                 found[seed], _, passes = maps_again(explainer, batch.inputs, batch)
             cost += passes
     except FixedWeightsError:
-        return Measured(_undefined(batch, Undefined.FIXED_WEIGHTS))
-    except Exception as error:  # the model's own code may not run with such weights
-        if is_out_of_memory(error):
-            raise
-        return Measured(_undefined(batch, Undefined.FAILED), cost=cost)
+        nothing = Values.of(np.zeros(batch.targets.shape), (Undefined.FIXED_WEIGHTS, True))
+        names = [number.key for number in METRICS["learned"].numbers]
+        rows = (*batch.maps, *batch.controls)
+        return Measured({f"{name}/{key}": nothing for name in names for key in rows})
     pairs = dict[MapKey, NDArray[np.float32] | None](dict.fromkeys(batch.controls))
     for key in batch.maps:
         others = [of[key] for of in found.values() if key in of]
@@ -79,9 +77,3 @@ def _numbers(
 def _on_grid(edges: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Return edges ``(n, 1, h, w)`` on a grid, which may be coarser: ``input`` has two of them."""
     return resampled(edges.astype(np.float64), height, width).astype(np.float32)
-
-
-def _undefined(batch: EvidenceBatch, reason: Undefined) -> dict[str, Values]:
-    nothing = Values.of(np.zeros(batch.targets.shape), (reason, True))
-    rows = (*batch.maps, *batch.controls)
-    return {f"{number}/{key}": nothing for number in ("learned", "learned.edges") for key in rows}

@@ -58,6 +58,11 @@ def ranked_maps(batch: EvidenceBatch) -> tuple[list[list[RankedMap]], Reasons]:
     return chosen, reasons
 
 
+def of_every_map(batch: EvidenceBatch) -> Reasons:
+    """Return for all maps and controls that nothing stands against their numbers."""
+    return {key: np.zeros(batch.targets.shape, np.uint8) for key in (*batch.maps, *batch.controls)}
+
+
 def with_unread(reasons: NDArray[np.uint8], read: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return why numbers are undefined, with those whose probabilities are not finite.
 

@@ -96,7 +96,7 @@ def passes_of_image(asked: Asked, job: Job) -> int:
 
 def measure_missing(
     job: Job, work: Work, explainer: Explainer, begin: Callable[[], Progress]
-) -> None:
+) -> Mapping[str, str]:
     """Measure the maps of every shard that lacks its evidence, and write what was measured.
 
     Args:
@@ -104,26 +104,33 @@ def measure_missing(
         work: what was there.
         explainer: of the run's methods; entered.
         begin: called first, if anything is measured; returns what is told of finished passes.
+
+    Returns:
+        The metrics that the model fails on, each with what it raised.
     """
     if job.asked is None or not (left := unmeasured(job, work)):
-        return
+        return {}
     bench = Bench(job.asked, explainer, job.model.preprocessing, job.plan.batch)
-    progress = begin()
+    progress, failures = begin(), dict[str, str]()
     for number in left:
-        _measure(job, bench, number, progress)
+        failures = {**_measure(job, bench, number, progress), **failures}
+    return failures
 
 
-def measure_collages_of(job: Job, explainer: Explainer, progress: Progress) -> None:
+def measure_collages_of(job: Job, explainer: Explainer, progress: Progress) -> Mapping[str, str]:
     """Measure maps of collages of the run's images and write what was measured.
 
     Args:
         job: the job; all its shards are written, and it asks for collages.
         explainer: of the run's methods; entered.
         progress: called with the number of further finished passes over one image.
+
+    Returns:
+        The metrics that the model fails on, each with what it raised.
     """
     assert job.asked is not None
     bench = Bench(job.asked, explainer, job.model.preprocessing, job.plan.batch)
-    _measure_collages(job, bench, progress)
+    return _measure_collages(job, bench, progress)
 
 
 def evidence_entry(job: Job, tally: Tally) -> EvidenceEntry | None:
@@ -160,12 +167,12 @@ def evidence_cost(tally: Tally) -> EvidenceCost | None:
     return _cost(found)
 
 
-def _measure(job: Job, bench: Bench, number: int, progress: Progress) -> None:
-    """Measure the maps of a shard and write what was measured beside it."""
+def _measure(job: Job, bench: Bench, number: int, progress: Progress) -> Mapping[str, str]:
+    """Measure the maps of a shard and write what was measured beside it; return failures."""
     finished = job.writer.written(number)
     sidecar = finished.sidecar
     if not sidecar.bytes:
-        return
+        return {}
     arrays = job.writer.read(shard_name(number), finished)
     drawn = {*bench.asked.sample}
     todo = [image.index for image in sidecar.images if image.readable and image.index in drawn]
@@ -182,9 +189,11 @@ def _measure(job: Job, bench: Bench, number: int, progress: Progress) -> None:
         bytes=0,
     )
     job.writer.commit_beside(evidence_name(number), found.arrays, own)
+    return found.failures
 
 
-def _measure_collages(job: Job, bench: Bench, progress: Progress) -> None:
+def _measure_collages(job: Job, bench: Bench, progress: Progress) -> Mapping[str, str]:
+    """Measure maps of collages of the run's images and write what was measured; as above."""
     images = job.sampled(lambda number: job.writer.written(number).sidecar)
     chosen = choose_of(bench.asked, images)
 
@@ -216,6 +225,7 @@ def _measure_collages(job: Job, bench: Bench, progress: Progress) -> None:
         doubled=measured.doubled if arrays else None,
     )
     job.writer.commit_beside(COLLAGES, arrays, sidecar)
+    return {"grid": measured.failure} if measured.failure else {}
 
 
 def _cost(costs: Mapping[str, engine.Cost]) -> EvidenceCost:

@@ -195,8 +195,8 @@ def _row(results: Results, image: ImageEntry, record: MapRecord) -> list[object]
 def _image_rows(results: Results) -> Iterator[Sequence[object]]:
     """Yield the lines of ``images.csv``."""
     names, layer = results.manifest.class_names, results.manifest.glance.layer
-    own = evidence_columns(results, layer, most=len(results.readable))
-    columns = image_columns(results, layer) | own.numbers | own.spread(len(results.readable))
+    own = evidence_columns(results, layer, most=results.count)
+    columns = image_columns(results, layer) | own.numbers | own.spread(results.count)
     yield *IMAGE_COLUMNS, *columns
     for image, *numbers in zip(results.readable, *columns.values(), strict=True):
         label = "" if image.label is None else plain(names[image.label])

@@ -180,12 +180,12 @@ def _caption(results: Results, table: EvidenceTable, shown: Sequence[Tally]) -> 
     """Say of what, of how many images and by which seed the numbers are."""
     manifest, entry = results.manifest, table.entry
     layer = layer_names(manifest)[manifest.glance.layer]
-    rest = table.drawn or len(results.readable)
+    rest = table.drawn or results.count
     said = [
         f"Evidence for the maps of {manifest.model.name} at {layer}, each image's predicted class: "
         f"medians over images with bootstrap 95 % intervals ({DRAWS:,} draws, seed {entry.seed}).",
         f"Passes were spent on a sample of {len(entry.sample):,} of "
-        f"{len(results.readable):,} images, drawn with seed {entry.seed}; the other questions "
+        f"{results.count:,} images, drawn with seed {entry.seed}; the other questions "
         f"rest on {rest:,} images.",
         _order(shown),
         *_decided(shown),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from camreport.images.loading import shrunk
 from camreport.images.pixels import jpeg_bytes
 from camreport.insight.evidence import EvidenceTable, Tally
 from camreport.insight.summary import Summary
@@ -14,7 +15,7 @@ from camreport.metrics import METRICS
 from camreport.report.appearance import appearance, drawn_over, format_probability, seen_part
 from camreport.report.gallery.evidence import control_name
 from camreport.report.gallery.language import Words
-from camreport.report.gallery.records import shown_methods
+from camreport.report.gallery.records import ImageRecord, shown_methods
 from camreport.results.evidence import CONTROL
 from camreport.results.reader import MapRecord, Results
 from camreport.results.schema import FUSED, INPUT, ImageEntry
@@ -141,15 +142,19 @@ def _median(tally: Tally | None) -> str:
 
 
 def fallback_image(
-    results: Results, image: ImageEntry, words: Words, picture: Picture
+    results: Results, image: ImageEntry, record: ImageRecord, words: Words, picture: Picture
 ) -> FallbackImage:
     """Draw one image's part of the contact sheet.
 
-    Raises:
-        ResultsError: its arrays or its photograph are missing or damaged.
+    Args:
+        results: of the run.
+        image: one that could be read.
+        record: made of it.
+        words: of the language.
+        picture: keeps the pictures.
     """
     manifest = results.manifest
-    maps = {(m.method.key, m.layer, m.slot): m for m in results.maps(image.index)}
+    maps = {(m.method.key, m.layer, m.slot): m for m in record.maps}
     methods = tile_methods(shown_methods(manifest))
     names = words("names").join(method.name for method in methods)
     layer = manifest.layers[-1].address
@@ -160,7 +165,7 @@ def fallback_image(
         badge=_badge(results, image, words),
         predictions=tuple(ShownPrediction(p.name, p.probability) for p in image.top[:3]),
         caption=words("fallback.caption", image=image.file, methods=names, layer=layer),
-        tiles=tuple(_tiles(results, image, maps, words, picture)),
+        tiles=tuple(_tiles(results, image, record, maps, words, picture)),
         numbers=tuple(_numbers(results, image, maps, words)),
     )
 
@@ -192,12 +197,16 @@ def _badge(results: Results, image: ImageEntry, words: Words) -> str:
 
 
 def _tiles(
-    results: Results, image: ImageEntry, maps: _Maps, words: Words, picture: Picture
+    results: Results,
+    image: ImageEntry,
+    record: ImageRecord,
+    maps: _Maps,
+    words: Words,
+    picture: Picture,
 ) -> Iterator[Tile]:
     """Draw the photograph, and each class and method at the last layer."""
     manifest, comma = results.manifest, words("comma")
-    photo = results.picture(image.index)
-    photo.thumbnail((TILE_SIDE, TILE_SIDE))
+    photo = shrunk(record.picture, TILE_SIDE)
     original = words("original")
     source = picture(jpeg_bytes(photo, quality=80), f"{image.index}")
     yield Tile(source, original, comma.join([image.file, original]))
@@ -205,10 +214,10 @@ def _tiles(
     layer = manifest.layers[-1].address
     for slot, target in enumerate(results.targets(image.index)):
         for method in tile_methods(shown_methods(manifest)):
-            record = maps.get((method.key, layer, slot))
-            if record is None:
+            own = maps.get((method.key, layer, slot))
+            if own is None:
                 continue
-            shown = appearance(record)
+            shown = appearance(own)
             of_class = method.per_class
             name = manifest.class_names[target] if of_class else words("class.any")
             label = words("fallback.tile", name=name, method=method.name)

@@ -9,42 +9,61 @@ OUT/data/thumbs/00/00000.jpg, tiles/      thumbnails; pictures for where scripts
 
 import json
 import os
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from markupsafe import Markup
 from PIL import Image
 
 from camreport import files
-from camreport.images.loading import PHOTO_SIDE
+from camreport.images.loading import PHOTO_SIDE, shrunk
 from camreport.images.pixels import jpeg_bytes
+from camreport.messages.progress import Progress
 from camreport.report.gallery.fallback import (
+    TILE_SIDE,
     FallbackImage,
     fallback_evidence,
     fallback_image,
     fallback_summary,
 )
-from camreport.report.gallery.language import Words, words_of
+from camreport.report.gallery.language import words_of
 from camreport.report.gallery.page import (
+    THUMBNAIL_SIDE,
     Limits,
     Measured,
     RunTotals,
+    Shown,
     overview_entry,
     report_data,
 )
+from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, image_record, shown_methods
 from camreport.report.gallery.template import compact_json, page_template, script, style
 from camreport.results.reader import DATA, Results
-
-THUMBNAIL_SIDE = 96
-"""Longer side of the overview's photographs, in pixels."""
+from camreport.results.schema import ImageEntry
 
 _POLICY = (
     "default-src 'none'; img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'; "
     "style-src 'self' file:; script-src 'self' file:"
 )
+
+
+@dataclass
+class FolderPart:
+    """What some images of a report come to whose data is written.
+
+    Attributes:
+        totals: over them.
+        overview: their entries of the overview, as JSON.
+        shown: those of them that the contact sheet shows.
+    """
+
+    totals: RunTotals = field(default_factory=RunTotals)
+    overview: list[str] = field(default_factory=list)
+    shown: list[FallbackImage] = field(default_factory=list)
 
 
 def is_folder(report: Path) -> bool:
@@ -53,16 +72,22 @@ def is_folder(report: Path) -> bool:
 
 
 def write_folder(
-    results: Results, report: Path, language: str, limits: Limits, advance: Callable[[int], None]
+    measured: Measured,
+    shown: Shown,
+    report: Path,
+    language: str,
+    limits: Limits,
+    progress: Progress,
 ) -> None:
     """Write the folder of data, and then the page.
 
     Args:
-        results: of the run.
+        measured: over all maps of the run.
+        shown: the images that the report shows.
         report: path of the page.
         language: that it opens in.
         limits: of the report.
-        advance: called with the number of images done so far.
+        progress: called with the number of images that are newly done.
 
     Raises:
         OutputError: a file cannot be written.
@@ -72,7 +97,7 @@ def write_folder(
         with files.reported(folder):
             folder.mkdir()  # which takes no folder, or link to one, that is there
             (folder / files.MARKER).touch()
-            page = _write_data(results, folder, language, limits, advance)
+            page = _write_data(measured, shown, folder, language, limits, progress)
             with files.writing(report, report.parent) as file:
                 file.write(page.encode())
                 with files.reported(report.with_name(DATA)):
@@ -95,19 +120,25 @@ def _exchange(data: Path, new: Path) -> None:
 
 
 def _write_data(
-    results: Results, folder: Path, language: str, limits: Limits, advance: Callable[[int], None]
+    measured: Measured,
+    shown: Shown,
+    folder: Path,
+    language: str,
+    limits: Limits,
+    progress: Progress,
 ) -> str:
     """Write all data and return the page."""
-    many = len(results.readable) > limits.many
-    detail = limits.many_detail if many else Detail(PHOTO_SIDE, None, deflated=True)
+    results, many = measured.results, len(shown.images) > limits.many
+    detail = limits.many_detail if many else Detail(PHOTO_SIDE, None, True, THUMBNAIL_SIDE)
     reduced_detail = ["maps.many"] if many else []
-    totals, words = RunTotals(), words_of(language)
-    _write_images(results, folder, limits, detail, totals, advance)
-    shown = _write_tiles(results, folder, limits, words)
+    (folder / "tiles").mkdir()
+    make = partial(folder_part, folder, language, limits, detail)
+    totals, sheet = _write_images(results, shown.images, folder, make, limits, progress)
+    words = words_of(language)
     repeats = totals.repeats(shown_methods(results.manifest))
-    measured = Measured.of(results).without(repeats)
+    measured = measured.without(repeats)
     data = report_data(
-        measured, language, totals, limits, folder=True, reduced_detail=reduced_detail
+        measured, shown, language, totals, limits, folder=True, reduced_detail=reduced_detail
     )
     _write_chunk(folder, "report", data)
     (folder / "camreport.js").write_text(script(), encoding="utf-8", newline="\n")
@@ -116,66 +147,92 @@ def _write_data(
         folder=True,
         language=language,
         words=words,
-        prose=prose(results, words, reduced_detail, repeats),
-        summary=fallback_summary(results, measured.summary(), words),
+        prose=prose(results, len(shown.images), words, reduced_detail, repeats),
+        summary=fallback_summary(results, shown.within(measured.summary()), words),
         evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=_POLICY,
-        images=[(image, Markup()) for image in shown],
-        more=len(results.readable) - len(shown),
+        images=[(image, Markup()) for image in sheet],
+        more=len(shown.images) - len(sheet),
     )
 
 
 def _write_images(
     results: Results,
+    images: Sequence[ImageEntry],
     folder: Path,
+    make: Callable[[Results, Part, Progress], FolderPart],
+    limits: Limits,
+    progress: Progress,
+) -> tuple[RunTotals, list[FallbackImage]]:
+    """Write the data of all images; return their totals, and the entries of the contact sheet."""
+    totals, shown, overview, number = RunTotals(), list[FallbackImage](), list[str](), 0
+    for part in made_in_parts(results, images, make, limits, progress):
+        totals.join(part.totals)
+        shown += part.shown
+        overview += part.overview
+        whole = totals.images == len(images)
+        while len(overview) >= limits.overview or (whole and overview):
+            entries = ",".join(overview[: limits.overview])
+            _write_script(folder, f"overview-{number:04d}", f"[{entries}]")
+            del overview[: limits.overview]
+            number += 1
+    return totals, shown
+
+
+def folder_part(
+    folder: Path,
+    language: str,
     limits: Limits,
     detail: Detail,
-    totals: RunTotals,
-    advance: Callable[[int], None],
-) -> None:
-    """Write every image's maps, its part of the overview and its thumbnail; add it to totals."""
-    chunk: list[object] = []
-    overview: list[object] = []
-    last = len(results.readable)
-    for done, entry in enumerate(results.readable, start=1):
-        image = image_record(results, entry, detail)
-        totals.add(image)
-        chunk.append(image.data)
-        overview.append(overview_entry(results, image))
-        _write_thumbnail(folder, done - 1, image.photo)
-        if done % limits.chunk == 0 or done == last:
-            _write_chunk(folder, f"images-{(done - 1) // limits.chunk:04d}", chunk)
-            chunk.clear()
-        if done % limits.overview == 0 or done == last:
-            _write_chunk(folder, f"overview-{(done - 1) // limits.overview:04d}", overview)
-            overview.clear()
-        advance(done)
+    results: Results,
+    part: Part,
+    progress: Progress,
+) -> FolderPart:
+    """Write the maps and the thumbnails of some images, and pictures of the contact sheet.
 
-
-def _write_tiles(
-    results: Results, folder: Path, limits: Limits, words: Words
-) -> list[FallbackImage]:
-    """Write the pictures of the contact sheet, and return the entries of the first images."""
+    Args:
+        folder: of the data.
+        language: of the contact sheet.
+        limits: of the report.
+        detail: of each image.
+        results: of the run.
+        part: the images; the first is the first of a file.
+        progress: called with the number of images that are newly done.
+    """
+    made, chunk, words = FolderPart(), list[object](), words_of(language)
 
     def keep(jpeg: bytes, name: str) -> str:
         (folder / "tiles" / f"{name}.jpg").write_bytes(jpeg)
         return f"{DATA}/tiles/{name}.jpg"
 
-    (folder / "tiles").mkdir()
-    return [
-        fallback_image(results, entry, words, keep) for entry in results.readable[: limits.fallback]
-    ]
+    for place, entry in enumerate(part.images, start=part.first):
+        is_shown = place < limits.fallback
+        own = replace(detail, picture_side=TILE_SIDE) if is_shown else detail
+        image = image_record(results, entry, own)
+        made.totals.add(image)
+        made.overview.append(compact_json(overview_entry(results, image)))
+        if is_shown:
+            made.shown.append(fallback_image(results, entry, image, words, keep))
+        _write_thumbnail(folder, place, image.picture)
+        chunk.append(image.data)
+        if len(chunk) == limits.chunk or entry is part.images[-1]:
+            _write_chunk(folder, f"images-{place // limits.chunk:04d}", chunk)
+            chunk.clear()
+        progress(1)
+    return made
 
 
-def _write_thumbnail(folder: Path, number: int, photo: bytes) -> None:
+def _write_thumbnail(folder: Path, number: int, photo: Image.Image) -> None:
     name = f"{number:05d}"
     target = folder / "thumbs" / name[:-3]
     target.mkdir(parents=True, exist_ok=True)
-    picture = Image.open(BytesIO(photo)).convert("RGB")
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    (target / f"{name}.jpg").write_bytes(jpeg_bytes(picture, quality=75))
+    (target / f"{name}.jpg").write_bytes(jpeg_bytes(shrunk(photo, THUMBNAIL_SIDE), quality=75))
 
 
 def _write_chunk(folder: Path, name: str, content: object) -> None:
-    text = f"camreport({json.dumps(name)}, {compact_json(content)});\n"
+    _write_script(folder, name, compact_json(content))
+
+
+def _write_script(folder: Path, name: str, content: str) -> None:
+    text = f"camreport({json.dumps(name)}, {content});\n"
     (folder / f"{name}.js").write_text(text, encoding="utf-8", newline="\n")

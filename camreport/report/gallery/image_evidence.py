@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from camreport.methods import METHODS
 from camreport.metrics.controls import CONTROLS, control_maps, edge_strength, seen_pixels
@@ -33,7 +34,11 @@ ByMap = dict[str, dict[str, Numbers]]
 
 
 def image_evidence(
-    results: Results, image: ImageEntry, maps: Sequence[MapRecord], levels: Levels
+    results: Results,
+    image: ImageEntry,
+    maps: Sequence[MapRecord],
+    picture: Image.Image,
+    levels: Levels,
 ) -> Record:
     """Return what is measured of an image's maps; bytes of further maps are added to the levels.
 
@@ -41,6 +46,7 @@ def image_evidence(
         results: of the run.
         image: one that could be read.
         maps: its raw maps.
+        picture: its photograph at display size, RGB; of an image in no sample it may be smaller.
         levels: to which bytes are added.
 
     Returns:
@@ -48,7 +54,7 @@ def image_evidence(
         ``undefined``, why some of them are not there, and ``curves``, by name.
 
     Raises:
-        ResultsError: the image's evidence or its photograph is missing or damaged.
+        ResultsError: the image's evidence is missing or damaged.
     """
     entry, evidence = results.manifest.evidence, results.evidence(image.index)
     if entry is None or evidence is None:
@@ -57,7 +63,7 @@ def image_evidence(
     if image.index in entry.sample:
         grids = {record.layer: record.cam.shape for record in maps if record.cam.ndim == 2}
         own = {layer: grids[layer] for layer in _own(results.manifest, grids)}
-        controls = [*_controls(results, image, own, levels)]
+        controls = [*_controls(results.manifest, image, own, picture, levels)]
     scrambled = _scrambled(results.manifest, evidence, results.targets(image.index), levels)
     return {
         "controls": [own.to_json() for own in controls],
@@ -91,13 +97,17 @@ def _own(manifest: Manifest, layers: Mapping[str, object]) -> list[str]:
 
 
 def _controls(
-    results: Results, image: ImageEntry, grids: Mapping[str, tuple[int, ...]], levels: Levels
+    manifest: Manifest,
+    image: ImageEntry,
+    grids: Mapping[str, tuple[int, ...]],
+    picture: Image.Image,
+    levels: Levels,
 ) -> Iterator[MapEntry]:
     """Yield the controls of an image on the grid of each layer."""
-    entry, preprocessing = results.manifest.evidence, results.manifest.preprocessing
+    entry, preprocessing = manifest.evidence, manifest.preprocessing
     assert entry is not None
-    photo, seen = np.asarray(results.picture(image.index)), seen_part(preprocessing, image)
-    edges = edge_strength(seen_pixels(photo, seen, *preprocessing.size))
+    seen = seen_part(preprocessing, image)
+    edges = edge_strength(seen_pixels(np.asarray(picture), seen, *preprocessing.size))
     for layer, (rows, columns) in grids.items():
         maps = control_maps(edges, rows, columns, seed=entry.seed, image=image.index)
         for control, cam in zip(CONTROLS, maps, strict=True):

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from camreport.insight.aggregates import Aggregates, aggregate
+from camreport.insight.aggregates import Aggregates, Totals
+from camreport.insight.cache import numbered_images, possible_keys
 from camreport.insight.claims import Evidence
-from camreport.insight.columns import Column, image_columns
+from camreport.insight.columns import Column, columns_of, image_columns, joined
 from camreport.insight.evidence import EvidenceTable, evidence_table
 from camreport.insight.evidence_columns import EvidenceColumns, evidence_columns, misplaced
 from camreport.insight.summary import Summary, summarise
@@ -23,9 +24,12 @@ from camreport.report.gallery.records import Detail, ImageRecord, columns, shown
 from camreport.report.heatmap import COLORMAPS, OPACITY, colour_table
 from camreport.results.layer_names import layer_names
 from camreport.results.reader import Record, Results
-from camreport.results.schema import Manifest
+from camreport.results.schema import ImageEntry, Manifest
 
-MANY_DETAIL = Detail(photo_side=224, map_side=28, deflated=True)
+THUMBNAIL_SIDE = 96
+"""Longer side of the overview's photographs, in pixels."""
+
+MANY_DETAIL = Detail(photo_side=224, map_side=28, deflated=True, picture_side=THUMBNAIL_SIDE)
 """Detail of each image in a report of very many images."""
 
 
@@ -47,6 +51,10 @@ class Limits:
         chunk: images in a folder's file of all their maps.
         overview: images in a folder's file of what the overview needs.
         printed: images of a folder's report that are printed together.
+        shown: images beyond which a sample is shown.
+        sample: images in it.
+        pooled: images beyond which several processes render them: fewer are done before further
+            processes have started.
     """
 
     single_bytes: int = 15 * 1024 * 1024
@@ -56,6 +64,9 @@ class Limits:
     chunk: int = 25
     overview: int = 500
     printed: int = 200
+    shown: int = 20_000
+    sample: int = 2000
+    pooled: int = 500
 
 
 DEFAULT_LIMITS = Limits()
@@ -82,6 +93,11 @@ class RunTotals:
     coinciding: set[Pair] | None = None
     opposite: bool | None = None
 
+    @property
+    def images(self) -> int:
+        """How many images these are."""
+        return len(self.true)
+
     def add(self, image: ImageRecord) -> None:
         """Add the values of one image."""
         self.targets.add(image.targets)
@@ -93,6 +109,17 @@ class RunTotals:
         self.opposite = self.opposite is not False and _are_opposite(image.logits)
         pairs = candidates(image.maps) if self.coinciding is None else self.coinciding
         self.coinciding = coinciding(image.maps, pairs)
+
+    def join(self, later: Self) -> None:
+        """Add the values of the images after those of these totals."""
+        self.targets |= later.targets
+        self.true += later.true
+        for method, peak in later.peaks.items():
+            self.peaks[method] = max(peak, self.peaks.get(method, 0.0))
+        first = self.duplicates is None
+        for name in ("duplicates", "coinciding", "opposite"):
+            own, its = getattr(self, name), getattr(later, name)
+            setattr(self, name, its if first else own & its)
 
     @property
     def true_slots(self) -> list[int | None]:
@@ -132,10 +159,14 @@ class Measured:
             ResultsError: a shard is missing or damaged.
         """
         layer = results.manifest.glance.layer
+        totals, parts = Totals(possible_keys(results.manifest)), []
+        for numbers, images in numbered_images(results):
+            totals.add(numbers, images)
+            parts.append(columns_of(numbers, layer))
         return cls(
             results,
-            aggregate(results),
-            image_columns(results, layer),
+            totals.aggregates(results.images),
+            joined(parts),
             evidence_table(results),
             evidence_columns(results, layer),
             {},
@@ -160,7 +191,7 @@ class Measured:
         Args:
             opposite: whether the logits of its two classes are opposite in every image.
         """
-        images = self.results.readable
+        images = self.results.outlines
         evidence = Evidence(
             self.results.manifest,
             self.aggregates,
@@ -172,8 +203,48 @@ class Measured:
         return summarise(images, evidence, self.columns)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The images that a report shows.
+
+    Attributes:
+        images: their entries, in order.
+        places: their places among the readable images; None if they are all.
+        total: how many images could be read.
+    """
+
+    images: Sequence[ImageEntry]
+    places: Sequence[int] | None
+    total: int
+
+    def of(self, column: Sequence[float | None]) -> Sequence[float | None]:
+        """Return the shown images' part of a column of all."""
+        return column if self.places is None else [column[place] for place in self.places]
+
+    def sampled(self, own: EvidenceColumns) -> Record:
+        """Return the numbers of the evidence's sample as far as it is shown, with its places."""
+        places = range(self.total) if self.places is None else self.places
+        at = {place: number for number, place in enumerate(places)}
+        kept = [number for number, place in enumerate(own.places) if place in at]
+        return {
+            "places": [at[own.places[number]] for number in kept],
+            "numbers": {
+                name: [column[number] for number in kept] for name, column in own.sampled.items()
+            },
+        }
+
+    def within(self, summary: Summary) -> Summary:
+        """Return a summary that sends nobody to an image that is not shown."""
+        if self.places is None:
+            return summary
+        indices = {image.index for image in self.images}
+        first = (chosen for chosen in summary.first if chosen.image in indices)
+        return replace(summary, first=(*first,))
+
+
 def report_data(
     measured: Measured,
+    shown: Shown,
     language: str,
     totals: RunTotals,
     limits: Limits,
@@ -185,8 +256,9 @@ def report_data(
 
     Args:
         measured: what is measured over the maps of the run.
+        shown: the images that the report shows.
         language: that the page opens in.
-        totals: of all images.
+        totals: of the images shown.
         limits: of the report.
         folder: whether the maps are in files of their own.
         reduced_detail: as for ``prose``.
@@ -195,8 +267,9 @@ def report_data(
     glance, repeats = manifest.glance, totals.repeats(shown_methods(manifest))
     measured = measured.without(repeats)
     own = measured.of_images
+    numbers = {**measured.columns, **own.numbers}
     return {
-        "id": _identity(results),
+        "id": _identity(manifest, shown),
         "language": language,
         "folder": folder,
         "perChunk": limits.chunk,
@@ -204,20 +277,20 @@ def report_data(
         "glance": glance._asdict(),
         **_shown(manifest, totals, repeats),
         **_colours(),
-        "images": columns(results.readable)
+        "images": columns(shown.images)
         | {
             "true": totals.true_slots,
-            "numbers": {**measured.columns, **own.numbers},
-            "sampled": {"places": own.places, "numbers": own.sampled},
+            "numbers": {name: shown.of(column) for name, column in numbers.items()},
+            "sampled": shown.sampled(own),
         },
         "prose": {
-            code: prose(results, words_of(code), reduced_detail, repeats)
+            code: prose(results, len(shown.images), words_of(code), reduced_detail, repeats)
             | {"evidence": evidence_prose(measured.evidence, words_of(code))}
             for code in LANGUAGES
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
-        "summary": measured.summary(opposite=bool(totals.opposite)).to_json(),
+        "summary": shown.within(measured.summary(opposite=bool(totals.opposite))).to_json(),
         "evidence": run_evidence(measured.evidence),
     }
 
@@ -252,12 +325,11 @@ def overview_entry(results: Results, image: ImageRecord) -> dict[str, object]:
     }
 
 
-def _identity(results: Results) -> str:
-    """Return an identifier of the run: its model, methods, layers and images."""
-    manifest = results.manifest
+def _identity(manifest: Manifest, shown: Shown) -> str:
+    """Return an identifier of the run: its model, methods, layers and the images shown."""
     layers = [layer.to_json() for layer in manifest.layers]
     identity = json.dumps([manifest.model.to_json(), manifest.methods, layers])
-    identity += "".join(image.sha256 or "" for image in results.readable)
+    identity += "".join(image.sha256 or "" for image in shown.images)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 

@@ -12,8 +12,9 @@ from camreport.report.gallery.records import shown_methods
 from camreport.results.accuracy import accuracy, order_warning
 from camreport.results.costs import Cost, TotalCost
 from camreport.results.evidence import EvidenceCost
+from camreport.results.outline import Described
 from camreport.results.reader import Results
-from camreport.results.schema import FUSED, INPUT, ImageEntry, LayerEntry, Manifest
+from camreport.results.schema import FUSED, INPUT, LayerEntry, Manifest
 from camreport.settings import NONE
 
 Rows = list[tuple[str, str]]
@@ -25,6 +26,7 @@ MAX_NAMES = 6
 
 def prose(
     results: Results,
+    shown: int,
     words: Words,
     reduced_detail: Sequence[str],
     repeats: Mapping[str, str] | None = None,
@@ -33,28 +35,36 @@ def prose(
 
     Args:
         results: of the run.
+        shown: how many of its images the page shows.
         words: of the language.
         reduced_detail: keys of ``strings`` that say what the page shows in less than full detail.
         repeats: for each method whose maps coincide with another's, that other; None if unknown.
     """
     manifest = results.manifest
     methods = shown_methods(manifest)
-    readable = results.readable
+    readable = results.outlines
+    some = [_shown(shown, results.count, words)] if shown < results.count else []
     return {
         "title": words("title", model=manifest.model.name),
-        "run": _run(manifest, words),
+        "run": " · ".join([_run(manifest, words), *some]),
         "lede": words("space").join(
             [
                 _lede(manifest, len(readable), methods, words),
+                *(words("shown.of", shown=part) for part in some),
                 *coincidences(manifest, repeats or {}, words),
             ]
         ),
-        "asked": _asked(manifest, len(readable), methods, words),
+        "asked": words("space").join(
+            [
+                _asked(manifest, len(readable), methods, words),
+                *(words("shown.of", shown=part) for part in some),
+            ]
+        ),
         "warning": _warning(manifest, readable, words),
         "facts": _facts(manifest, readable, methods, words),
         "leftOut": _left_out(manifest, words),
         "failed": [
-            (image.file, words.message(image.reason)) for image in results.images if image.reason
+            (image.file, words.message(image.reason)) for image in results.failed if image.reason
         ],
         "inputs": len(results.images),
         "layers": _layers(manifest, words),
@@ -98,6 +108,10 @@ def format_metrics(cost: EvidenceCost, words: Words) -> Rows:
     ]
 
 
+def _shown(shown: int, count: int, words: Words) -> str:
+    return words("shown", shown=f"{shown:,}", all=f"{count:,}")
+
+
 def _run(manifest: Manifest, words: Words) -> str:
     """Name the model and the data, so that reports in many tabs can be distinguished."""
     inputs = _inputs(manifest.command)
@@ -137,7 +151,7 @@ def _asked(manifest: Manifest, images: int, methods: Sequence[Method], words: Wo
 
 
 def _facts(
-    manifest: Manifest, readable: Sequence[ImageEntry], methods: Sequence[Method], words: Words
+    manifest: Manifest, readable: Sequence[Described], methods: Sequence[Method], words: Words
 ) -> Rows:
     model = manifest.model
     score = _score(manifest, readable, words)
@@ -158,13 +172,13 @@ def _facts(
     ]
 
 
-def _warning(manifest: Manifest, readable: Sequence[ImageEntry], words: Words) -> str:
+def _warning(manifest: Manifest, readable: Sequence[Described], words: Words) -> str:
     """Return the warnings about the model and about its class names."""
     warnings = (manifest.model.warning, order_warning(readable, manifest.class_names))
     return words("stop").join(words.message(warning) for warning in warnings if warning)
 
 
-def _score(manifest: Manifest, readable: Sequence[ImageEntry], words: Words) -> str:
+def _score(manifest: Manifest, readable: Sequence[Described], words: Words) -> str:
     """Return how many predictions are right, overall and for each of a few classes."""
     counted = accuracy(readable)
     if counted is None:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -11,25 +12,29 @@ from markupsafe import Markup
 from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, writing
 from camreport.images.loading import PHOTO_SIDE
-from camreport.messages.progress import Progress
+from camreport.messages.progress import Progress, silent
 from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
+    TILE_SIDE,
     FallbackImage,
     fallback_evidence,
     fallback_image,
     fallback_summary,
 )
 from camreport.report.gallery.folder import is_folder, write_folder
-from camreport.report.gallery.language import Words, check_language, language_of, words_of
+from camreport.report.gallery.language import check_language, language_of, words_of
 from camreport.report.gallery.page import (
     DEFAULT_LIMITS,
     Limits,
     Measured,
     RunTotals,
+    Shown,
     report_data,
 )
+from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, image_record
+from camreport.report.gallery.shown import choose_shown
 from camreport.report.gallery.template import digest, embedded, page_template, script, style
 from camreport.results.reader import DATA, REPORT, Results, check_data, load_results
 from camreport.settings import Layout
@@ -59,6 +64,7 @@ def render_gallery(
     *,
     layout: Layout | None = None,
     language: str | None = None,
+    images: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress = lambda count: None,
 ) -> Path:
@@ -73,6 +79,8 @@ def render_gallery(
             that of the report that is there, or ``auto``.
         language: that the page opens in; the reader can switch. None is that of the report that
             is there, or English.
+        images: how many images are shown, or the path of a list of their names, one a line; None
+            for all, or of more than ``limits.shown`` a sample. Totals are of all images.
         limits: sizes that decide how a report lies on disk.
         progress: called with the number of newly written images.
 
@@ -82,7 +90,7 @@ def render_gallery(
     Raises:
         ResultsError: the results are missing, incomplete or damaged, or ``OUT/data`` holds what
             is not ours.
-        InputError: no such language or layout.
+        InputError: no such language, layout, list or image.
     """
     results = load_results(out)
     report = results.path.parent / REPORT
@@ -90,23 +98,32 @@ def render_gallery(
     language = language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
     remove_leftovers(report.parent, report.parent)
+    measured = Measured.of(results)
+    shown = choose_shown(measured, images, limits)
     reported = 0.0
 
-    def advance(done: float) -> None:
-        nonlocal reported
-        progress(max(0.0, done - reported))  # what was begun as one file is not counted twice
-        reported = max(reported, done)
+    def counted() -> Progress:
+        """Return what is told of one attempt: what the one before has done counts once."""
+        done = 0.0
+
+        def advance(count: float) -> None:
+            nonlocal done, reported
+            done += count
+            progress(max(0.0, done - reported))
+            reported = max(reported, done)
+
+        return advance
 
     if layout != "folder":
         try:
             most = None if layout == "single" else limits.single_bytes
-            _write_single(results, report, language, limits, most, advance)
+            _write_single(measured, shown, report, language, limits, most, counted())
         except _TooLarge:
             pass
         else:
             remove_tree(report.with_name(DATA))
             return report
-    write_folder(results, report, language, limits, advance)
+    write_folder(measured, shown, report, language, limits, counted())
     return report
 
 
@@ -121,7 +138,7 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
     """
     results = load_results(out)
     report = results.path.parent / REPORT
-    count = len(results.readable)
+    count = results.count
     if is_folder(report) and count > limits.printed:
         raise ResultsError(
             f"export: a document of {count:,} images has as many pages; up to {limits.printed} are "
@@ -129,7 +146,9 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
         )
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, REPORT)
-        _write_single(results, page, language_of(report), limits, None, lambda done: None)
+        every = Shown(results.readable, None, results.count)
+        language, measured = language_of(report), Measured.of(results)
+        _write_single(measured, every, page, language, limits, None, silent)
         yield page
 
 
@@ -141,19 +160,20 @@ def _layout_of(report: Path) -> Layout:
 
 
 def _write_single(
-    results: Results,
+    measured: Measured,
+    shown: Shown,
     report: Path,
     language: str,
     limits: Limits,
     most: int | None,
-    advance: Progress,
+    progress: Progress,
 ) -> None:
     """Write everything into one file, image by image.
 
     Raises:
         _TooLarge: it has more than ``most`` bytes; nothing has changed.
     """
-    totals, words, measured = RunTotals(), words_of(language), Measured.of(results)
+    results, totals, words = measured.results, RunTotals(), words_of(language)
     code, sheet = script(), style()
     policy = (
         "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
@@ -163,16 +183,18 @@ def _write_single(
         folder=False,
         language=language,
         words=words,
-        prose=prose(results, words, []),
-        summary=fallback_summary(results, measured.summary(), words),
+        prose=prose(results, len(shown.images), words, []),
+        summary=fallback_summary(results, shown.within(measured.summary()), words),
         evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=policy,
         style=Markup(sheet),
         start=Markup(_START),
         script=Markup(code),
-        images=_images(results, words, totals, advance),
+        images=_images(results, shown, language, limits, totals, progress),
         more=0,
-        report=lambda: embedded(report_data(measured, language, totals, limits, folder=False)),
+        report=lambda: embedded(
+            report_data(measured, shown, language, totals, limits, folder=False)
+        ),
     )
     with writing(report, report.parent) as file:
         for part in page:
@@ -182,12 +204,36 @@ def _write_single(
 
 
 def _images(
-    results: Results, words: Words, totals: RunTotals, advance: Progress
+    results: Results,
+    shown: Shown,
+    language: str,
+    limits: Limits,
+    totals: RunTotals,
+    progress: Progress,
 ) -> Iterator[tuple[FallbackImage, Markup]]:
     """Yield every image as the contact sheet and as the page's script take it; add to totals."""
-    for done, entry in enumerate(results.readable, start=1):
-        image = image_record(results, entry, Detail(PHOTO_SIDE, None, deflated=False))
+    make = partial(single_part, language)
+    for own, images in made_in_parts(results, shown.images, make, limits, progress):
+        totals.join(own)
+        yield from images
+
+
+def single_part(
+    language: str, results: Results, part: Part, progress: Progress
+) -> tuple[RunTotals, list[tuple[FallbackImage, Markup]]]:
+    """Return the totals of some images, and each as the contact sheet and the script take it.
+
+    Args:
+        language: of the contact sheet.
+        results: of the run.
+        part: the images.
+        progress: called with the number of images that are newly done.
+    """
+    totals, words, made = RunTotals(), words_of(language), list[tuple[FallbackImage, Markup]]()
+    for entry in part.images:
+        image = image_record(results, entry, Detail(PHOTO_SIDE, None, False, TILE_SIDE))
         totals.add(image)
-        shown = fallback_image(results, entry, words, lambda jpeg, _: data_uri(jpeg))
-        yield shown, embedded(image.data)
-        advance(done)
+        shown = fallback_image(results, entry, image, words, lambda jpeg, _: data_uri(jpeg))
+        made.append((shown, embedded(image.data)))
+        progress(1)
+    return totals, made

@@ -1,7 +1,7 @@
 // How a score falls while a map's picture is covered, what it marks most first, or last.
 import { data } from "../app";
 import { h } from "../parts/dom";
-import { number, t } from "../parts/words";
+import { decimal, probability, t } from "../parts/words";
 import { s } from "../views/summary/svg";
 import type { Open } from "./probe";
 
@@ -17,18 +17,16 @@ export function curves({ id, image }: Open) {
   const found = CURVES.map((name) => image.curves[`order.${name}/${path}`]?.[id.rank]);
   const [first, last] = found.map((curve) => curve?.filter((value) => value !== null) ?? []);
   if (first.length < 2 || last.length < 2) return [];
-  const [whole, covered, deletion, insertion] = [
-    first[0],
-    first[first.length - 1],
-    ...[first, last].map(areaBelow),
-  ].map(number);
+  const areas = [first, last].map((curve) => decimal(areaBelow(curve)));
+  const [whole, covered] = [first[0], first[first.length - 1]].map(probability);
+  const [deletion, insertion] = areas;
   const name = data.classOf(image, id.rank);
   const label = t("curves.words", { name, whole, covered, deletion, insertion });
   return [
     h(
       "figure.curves",
       plot([first, last], label),
-      h("figcaption", ...CURVES.map(key), t("curves")),
+      h("figcaption", ...CURVES.map((name, place) => key(name, areas[place])), t("curves")),
     ),
   ];
 }
@@ -37,7 +35,7 @@ export function curves({ id, image }: Open) {
 const areaBelow = (curve: number[]) =>
   curve.slice(1).reduce((sum, value, i) => sum + (value + curve[i]) / 2, 0) / (curve.length - 1);
 
-const key = (name: string) => h(`span.key.${name}`, t(`curves.${name}`));
+const key = (name: string, area: string) => h(`span.key.${name}`, t(`curves.${name}`, { area }));
 
 function plot(both: number[][], label: string) {
   const { width, height, left, top, bottom } = PLOT;

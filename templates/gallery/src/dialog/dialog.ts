@@ -6,7 +6,7 @@ import { isDrawn, tableName, wholeMap } from "../maps/look";
 import { button, refreshControls, toggle } from "../parts/controls";
 import { all, bdi, byId, h, keepFocus } from "../parts/dom";
 import { badge } from "../parts/image";
-import { paintColours } from "../parts/legend";
+import { boxKeys, paintColours } from "../parts/legend";
 import { t } from "../parts/words";
 import { change, leave } from "../state/history";
 import { type State, concerns } from "../state/state";
@@ -106,6 +106,7 @@ function build(first: Open): Shown {
     ".beside",
     looks,
     scale.root,
+    boxKeys(),
     picture.reading,
     actions(),
     beside.root,

@@ -1,9 +1,13 @@
 // What the colours mean.
-import { data, state } from "../app";
+import { data, report, state } from "../app";
 import { kindsOf, scaleWords } from "../maps/describe";
 import { ZERO, paintBar } from "../maps/heat";
-import { all, h } from "./dom";
+import { regionColour } from "../maps/look";
+import { all, bdi, h } from "./dom";
 import { t } from "./words";
+
+/** Most classes whose boxes are explained. */
+const MAX_KEYS = 10;
 
 /** A colour map as a bar, with a name for those who do not see it. */
 export function colourBar(map: string, label: string) {
@@ -39,7 +43,32 @@ export function legend(kinds = kindsOf()) {
     const signed = colourBar("diverging", t("legend.signed"));
     root.append(row(t("legend.against"), signed, t("legend.for")));
   }
+  root.append(boxKeys());
   return root;
+}
+
+/** Whose boxes have which colour; empty while none are drawn. */
+export function boxKeys() {
+  const root = h("span.box-keys");
+  fillKeys(root);
+  return root;
+}
+
+/** The classes of the objects that are known of the images at hand. */
+function fillKeys(root: HTMLElement) {
+  const known = report.images.index.flatMap((index) => data.knownImage(index)?.regions ?? []);
+  const targets = state.boxes ? [...new Set(known.map((region) => region[4]))] : [];
+  root.replaceChildren(
+    ...targets.slice(0, MAX_KEYS).map((target) => {
+      const key = h(
+        "span",
+        h("span.region"),
+        bdi(report.classes[target ?? -1] ?? t("objects.unnamed")),
+      );
+      all(".region", key)[0].style.color = regionColour(target);
+      return key;
+    }),
+  );
 }
 
 const row = (from: string, bar: HTMLElement, to: string, kind = "") =>
@@ -53,6 +82,7 @@ export function refreshLegends() {
     paintColours(bar as HTMLCanvasElement, colormap);
     to.textContent = t(`legend.${scale}`);
   }
+  for (const keys of all(".box-keys")) fillKeys(keys);
   for (const words of all(".scale-words"))
     words.textContent = scaleWords((words.dataset.kinds ?? "").split(" "));
 }

@@ -80,7 +80,7 @@ function arranged(evidence: Evidence, about: HTMLElement) {
   const table = evidenceTable(rows, columns, shownWords(evidence), about);
   const below = h(
     ".below",
-    ...[legend(columns, rows), ...parts(evidence, columns), caption(table)],
+    ...[legend(columns, rows), ...parts(evidence, columns), caption(table, columns)],
     ...remarks(evidence, columns),
   );
   return { table, below };
@@ -161,8 +161,13 @@ function parts(evidence: Evidence, columns: Column[]) {
 }
 
 /** Sample, seed and baseline; and what the table is not. */
-function caption(table: HTMLElement) {
-  const told = sentences(...prose().evidence.facts, t("evidence.noTotal"));
+function caption(table: HTMLElement, columns: Column[]) {
+  const collages = columns.find(({ number }) => number.question.coverage === "collages");
+  const told = sentences(
+    ...prose().evidence.facts,
+    t("evidence.noTotal"),
+    collages ? t("evidence.collages", { names: numberName(collages.number.key) }) : "",
+  );
   const links = table.querySelector("a.value") && h("span.screen-only", ` ${t("evidence.links")}`);
   return h("p.figcaption", bdi(told), links);
 }

@@ -139,7 +139,7 @@ function detailWords(
 
 /** A link to the images by a method's number, those that speak most against the map first. */
 function imagesOf({ key }: Row, { number: own, layer }: Column) {
-  const name = `${own.key}.${key}`;
+  const name = `${own.key === "extent" ? "area" : own.key}.${key}`;
   const { glance, images } = report;
   if (!images.numbers[name] || layer !== glance.layer || !isOfPredicted()) return null;
   const sort: Sort = own.better === "high" ? `${name}.up` : `${name}.down`;

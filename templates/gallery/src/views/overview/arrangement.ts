@@ -1,13 +1,17 @@
 // In what order, groups and size the tiles come.
-import { report, state } from "../../app";
+import { data, report, state } from "../../app";
 import { type Option, button, keepPressed, select, slider } from "../../parts/controls";
 import { h } from "../../parts/dom";
 import { t } from "../../parts/words";
+import { columnsOf } from "../../query/match";
 import { type Grouping, type Sort, numberOf } from "../../query/order";
 import { change } from "../../state/history";
-import { queryWith, vocabularyOf } from "../../state/selection";
+import { chosenImages, queryWith, vocabularyOf } from "../../state/selection";
 import type { State } from "../../state/state";
 import { numberName, questionName } from "./words";
+
+/** No number of an image is below it. */
+const LEAST = -1;
 
 const SIZES: State["density"][] = ["s", "m", "l"];
 
@@ -42,6 +46,29 @@ export function order() {
     () => (direction.hidden = !number()),
   );
   return h(".order", choice, direction);
+}
+
+/** That not all images have the number that they are sorted by, and what leaves the others out. */
+export function lacking() {
+  const root = h("p.hint.lacking", { role: "status" });
+  const refresh = () => {
+    const name = numberOf(state.sort)?.name ?? "";
+    const column = columnsOf(report.images).get(name);
+    const shown = chosenImages().map((index) => data.placeOf(index));
+    const count = shown.filter((place) => !column || column(place) !== null).length;
+    root.hidden = count === shown.length;
+    if (root.hidden) return root.replaceChildren();
+    const key = name in report.images.sampled.numbers ? "sample" : "some";
+    const values = { count: count.toLocaleString("en"), all: shown.length.toLocaleString("en") };
+    const act = () => change({ query: queryWith(() => false, `${name}>=${LEAST}`), page: 0 }, true);
+    root.replaceChildren(
+      t(`overview.${key}`, values),
+      " ",
+      button(t("overview.only"), "only", act),
+    );
+  };
+  refresh();
+  return { root, refresh };
 }
 
 /** Right predictions, those first whose maps have the least on the object; null where that is unknown. */

@@ -10,7 +10,7 @@ import { change } from "../../state/history";
 import { chosenImages } from "../../state/selection";
 import { APPEARANCE, FILTER, concerns } from "../../state/state";
 import { type View, viewRoot } from "../view";
-import { groupChoice, order, size, wrongPlaces } from "./arrangement";
+import { groupChoice, lacking, order, size, wrongPlaces } from "./arrangement";
 import { facet } from "./facets";
 import { histogram } from "./histogram";
 import { chips, queryLine } from "./query";
@@ -23,6 +23,7 @@ export function overviewView(): View {
     (one) => one !== null,
   );
   const found = h("p", { role: "status", class: "found" });
+  const without = lacking();
   const list = h(".results");
   const foot = h("div");
   const rail = sideRail(filters.map(({ root }) => root));
@@ -30,7 +31,7 @@ export function overviewView(): View {
     "overview",
     h("h2.visually-hidden", t("view.overview")),
     h(".ask", line.root, order(), openRail()),
-    h(".told", found, terms.root, wrongPlaces()),
+    h(".told", found, terms.root, wrongPlaces(), without.root),
     h(".page", list, foot),
     rail,
   );
@@ -38,6 +39,7 @@ export function overviewView(): View {
   const show = () => {
     tiles = fillTiles(list, tiles);
     found.textContent = countWords();
+    without.refresh();
     foot.replaceChildren(...below());
   };
   show();

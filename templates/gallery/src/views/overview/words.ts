@@ -1,6 +1,6 @@
 // Terms of the query, groups and numbers in words.
 import { data, report, state } from "../../app";
-import { number, prose, t } from "../../parts/words";
+import { layerName, number, prose, t } from "../../parts/words";
 import { columnsOf } from "../../query/match";
 import type { Group } from "../../query/order";
 import { type Condition, type Mistake, type Sign, type Term, quote } from "../../query/parse";
@@ -20,9 +20,13 @@ export function numberName(name: string) {
   return key === "area" ? t("number.area", { method }) : `${evidenceName(key)} · ${method}`;
 }
 
-/** The question of the evidence that a number answers; "" for others. */
-export const questionName = (name: string) =>
-  prose().evidence.questions[name.split(".")[0]]?.name ?? "";
+/** The question of the evidence that a number answers, and the layer; "" for numbers of an image. */
+export function questionName(name: string) {
+  const [key, ...more] = name.split(".");
+  const question = key === "area" ? "extent" : key;
+  const named = more.length > 0 && prose().evidence.questions[question]?.name;
+  return named ? [named, layerName(report.glance.layer)].join(t("comma")) : "";
+}
 
 /** The number of the evidence that a number of the images is; the others are fractions. */
 const measuredAs = (name: string) =>

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,7 +155,7 @@ def test_workers_with_other_weights_end_the_run_and_nothing_is_written(
 class Light:
     """An actor that notes where it runs, without a model."""
 
-    def __init__(self, spec: str, cpus: int, given: Path) -> None:
+    def __init__(self, spec: str, cpus: int, given: Path, access: dict[str, str]) -> None:
         self.folder = given
 
     def ready(self) -> None:
@@ -180,6 +181,7 @@ def outcomes(folder: Path, share: engine.Share, numbers: list[tuple[int, ...]]) 
     """Return what light actors make of items."""
     files = [InputFile(f"{index}.png", f"{index}.png") for index in range(64)]
     items = (Item(own, 2, files, {}, None).of(own) for own in numbers)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "ShardWorker", Light)
         return [*engine.on_ray(share, print, folder)(SPEC, items)]
@@ -196,7 +198,7 @@ def test_a_machine_that_is_lost_for_good_costs_nothing_but_time(
     numbers = [(number,) for number in range(6)]
     thread = Thread(target=lambda: found.extend(outcomes(tmp_path, share, numbers)))
     thread.start()
-    wait_for(lambda: len([*tmp_path.glob("[0-9]*")]) == 3)
+    wait_for(lambda: len([*tmp_path.glob("[0-9]*")]) == 3 or not thread.is_alive())
     cluster.remove_node(node)
     (tmp_path / "hold").unlink()
     thread.join()

@@ -7,12 +7,12 @@ for a machine that never comes back.
 import os
 import secrets
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from camreport.errors import InputError, WorkerError
+from camreport.errors import InputError, OutputError, WorkerError
 from camreport.messages.progress import Notify
 from camreport.pipeline.engines.pool import usable_cpus
 from camreport.pipeline.engines.spec import Engine, Item, Outcome, Record, RunSpec
@@ -90,10 +90,14 @@ class ShardWorker:
         spec: a ``RunSpec`` as text.
         cpus: threads to compute with.
         given: the model, if it comes from the driver's Python.
+        access: the driver's variables for object storage.
     """
 
-    def __init__(self, spec: str, cpus: int, given: "LoadedModel | None") -> None:
+    def __init__(
+        self, spec: str, cpus: int, given: "LoadedModel | None", access: Mapping[str, str]
+    ) -> None:
         self._spec, self._cpus, self._given = spec, cpus, given
+        os.environ.update(access)
 
     def ready(self) -> None:
         """Load the model and compare it with the run's."""
@@ -130,7 +134,7 @@ def connected(on: str) -> Iterator[Any]:
         yield ray
         return
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "camreport"}
-    before = dict(os.environ)
+    before = {name: own for name, own in os.environ.items() if name.startswith("RAY_")}
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         if on == LOCAL:
@@ -150,7 +154,8 @@ def connected(on: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-        os.environ.clear()
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            del os.environ[name]
         os.environ.update(before)
 
 
@@ -167,8 +172,9 @@ def on_ray(share: Share, notify: Notify, model: "LoadedModel | None" = None) -> 
     def engine(spec: RunSpec, items: Iterable[Item]) -> Iterator[Outcome]:
         given = None if model is None else ray.put(model)  # held, or the cluster may forget it
         remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0)(ShardWorker)
-        text = spec.to_json()
-        pool = _Pool(lambda: remote.remote(text, share.cpus, given), share, iter(items), notify)
+        access = {name: own for name, own in os.environ.items() if name.startswith("AWS_")}
+        own = spec.to_json(), share.cpus, given, access
+        pool = _Pool(lambda: remote.remote(*own), share, iter(items), notify)
         try:
             yield from pool.outcomes()
         finally:
@@ -301,7 +307,7 @@ class _Pool:
         except ray.exceptions.RayTaskError as error:
             self.idle.append(actor)
             cause = _cause(error)
-            if not _may_pass(cause) or self._failed(item) >= TRIES:
+            if not isinstance(cause, OSError | OutputError) or self._failed(item) >= TRIES:
                 raise cause from None
             self.again.append(item)
         except ray.exceptions.RayError as error:
@@ -335,10 +341,5 @@ def _cause(error: Any) -> Exception:
         return cause
     return WorkerError(
         f"workers: {TRIES} died one after the other as they started. Finished shards stay: the "
-        f"same command resumes. ({str(error).strip().splitlines()[0]})"
+        f"same command resumes. ({str(error).strip().splitlines()[-1].strip()})"
     )
-
-
-def _may_pass(error: Exception) -> bool:
-    """Return whether writing files has failed, which may be over soon."""
-    return isinstance(error, OSError) or isinstance(error.__cause__, OSError)

@@ -31,7 +31,7 @@ from camreport.pipeline import missing
 from camreport.pipeline.evidence import run as evidence
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.choice import sample_of
-from camreport.pipeline.evidence.gathered import measured
+from camreport.pipeline.evidence.gathered import Gathered
 from camreport.pipeline.evidence.kinds import Kind
 from camreport.results.evidence import NumberKey
 from camreport.results.reader import load_results
@@ -417,11 +417,13 @@ def test_a_batch_that_memory_does_not_hold_is_halved() -> None:
         preprocessing=tiny().preprocessing,
         seed=0,
     )
-    found = measured(Kind(("extent",), measure), batch)
-    assert sizes == [5, 2, 3, 1, 2]
-    assert found.values["extent"].numbers[:, 0].tolist() == [0, 1, 2, 3, 4]
-    assert found.maps["scrambled.0/a/b"][:, 0].tolist() == [0, 1, 2, 3, 4]
-    assert found.cost.forwards == 3
+    gathered = Gathered((5, 1))
+    gathered.measure(Kind(("extent",), measure), few, batch)
+    found = gathered.arrays(few, {"extent"})
+    assert sizes == [5, 3, 2, 1, 2]
+    assert found["extent"][:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert found["scrambled.0/a/b"][:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert gathered.costs["extent"].forwards == 3
 
 
 # Files from someone else

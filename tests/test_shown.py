@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import synthetic
 
-from camreport.errors import InputError
+from camreport.errors import InputError, ResultsError
 from camreport.insight.aggregates import aggregate
 from camreport.insight.predictions import judgement
 from camreport.report.gallery import DEFAULT_LIMITS, render_gallery
@@ -141,10 +141,31 @@ def _means_equal(one: Results, other: Results) -> bool:
 
 
 def test_outlines_leave_out_failed_images(results: Results) -> None:
-    images = [*results.images[:4]]
-    images[1] = replace(images[1], status="failed")
-    found, failed = outlines(images, results.manifest.class_names)
-    assert [one.index for one in found] == [0, 2, 3]
-    assert failed == [images[1]]
-    assert found[1].top == images[2].top[:1]
-    assert found[1].size == images[2].size
+    failed = {"index": 1, "file": "b.jpg", "sha256": None, "width": None, "height": None}
+    failed |= {"status": "failed", "reason": {"code": "images.empty"}}
+    sidecar = json.loads((results.path / "shard-000000.json").read_text())
+    sidecar["images"][1] = failed
+    totals = replace(results.manifest.totals, images=64)
+    found, left = outlines([("a", sidecar)], replace(results.manifest, images=(), totals=totals))
+    assert [one.index for one in found] == [0, *range(2, 64)]
+    assert [one.file for one in left] == ["b.jpg"]
+    for one, whole in zip(found, (results.images[0], *results.images[2:64]), strict=True):
+        for name in ("index", "size", "label", "labels", "shard", "row"):
+            assert getattr(one, name) == getattr(whole, name), name
+        assert one.top == whole.top[:1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("index", 7), ("label", 2), ("width", 0), ("status", "odd"), ("top", [{"index": 2}])],
+)
+def test_damaged_sidecars_are_named(results: Results, field: str, value: object) -> None:
+    sidecar = json.loads((results.path / "shard-000000.json").read_text())
+    sidecar["images"][3][field] = value
+    with pytest.raises(ResultsError, match=r"images\[3\].* in shard-000000\.json"):
+        outlines([("shard-000000.json", sidecar)], lazy(results).manifest)
+
+
+def test_entries_of_some_images_are_those_of_all(results: Results) -> None:
+    wanted = [0, 63, 64, 200, 299]
+    assert lazy(results).entries(wanted) == [results.images[index] for index in wanted]

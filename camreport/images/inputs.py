@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from camreport.errors import ClassError, InputError
+from camreport.files.remote import get, is_address, last_part
 from camreport.messages import Message, message
 
 READABLE_EXTENSIONS = frozenset(
@@ -74,6 +75,8 @@ class InputFile:
     @property
     def folder(self) -> str:
         """Name of the folder that it lies in; a tar file counts as one, without its extension."""
+        if self.span is None and is_address(self.uri):
+            return last_part(self.uri.rpartition("/")[0])
         if self.span is None:
             return Path(os.path.abspath(self.uri)).parent.name
         inner = PurePosixPath(self.name).parent.name
@@ -89,7 +92,15 @@ def read_input(file: InputFile) -> bytes:
     """
     if file.problem is not None:
         raise InputError(file.problem)
-    return read_file(Path(file.uri), span=file.span)
+    if not is_address(file.uri):
+        return read_file(Path(file.uri), span=file.span)
+    size = file.bytes if file.facts else MAX_FILE_BYTES + 1
+    check_size(file.bytes)
+    data = get(file.uri, file.span or (0, size))
+    check_size(len(data))
+    if file.span and len(data) < file.span[1]:
+        raise InputError(message("images.cut_off_in_tar"))
+    return data
 
 
 def facts_of(path: str | Path) -> Facts | None:

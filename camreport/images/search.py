@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from camreport.errors import InputError
 from camreport.files import MARKER, RESULTS
+from camreport.files.remote import is_address
 from camreport.images.inputs import (
     READABLE_EXTENSIONS,
     TAR,
@@ -30,6 +31,7 @@ from camreport.images.inputs import (
     printable,
     quoted,
 )
+from camreport.images.remote_search import remote_files
 from camreport.images.tars import is_tar, tar_members
 from camreport.messages.progress import Notify
 
@@ -44,7 +46,7 @@ MAX_NUMBERED = 100_000
 
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
-_Found = tuple[tuple[str, int], Path, InputFile]
+_Found = tuple[tuple[str, int], PurePath, InputFile]
 """What makes a file different from all others, a folder, and the file, named relative to it."""
 
 
@@ -74,9 +76,9 @@ def find_images(
     """
     skipped = _Skipped()
     search = _Search(_report_folder(exclude), skipped, labelled)
-    found: dict[tuple[str, int], tuple[Path, InputFile]] = {}
+    found: dict[tuple[str, int], tuple[PurePath, InputFile]] = {}
     for given in inputs:
-        for key, root, file in search.expand(str(given)):
+        for key, root, file in search.expand(os.fspath(given)):
             found.setdefault(key, (root, file))
     notes = skipped.notes()
     if not found:
@@ -111,6 +113,12 @@ class _Skipped:
         """Count a file without an image extension."""
         extension = printable(Path(file).suffix.lower()) or "none"
         self.extensions.setdefault(str(given), Counter())[extension] += 1
+
+    def add_own(self, folder: str | Path) -> None:
+        """Add a folder of pictures made by camreport."""
+        words = quoted([folder])
+        if words not in self.own:
+            self.own.append(words)
 
     def notes(self) -> list[str]:
         """Return one sentence for each kind, without a full stop."""
@@ -158,7 +166,9 @@ class _Search:
         Raises:
             InputError: there is nothing at the given path, or it is a compressed tar file.
         """
-        if os.path.isdir(given):
+        if is_address(given):
+            yield from self._remote(given)
+        elif os.path.isdir(given):
             yield from self._folder(Path(given))
         elif os.path.lexists(given):
             yield from self._file(Path(given))
@@ -173,6 +183,13 @@ class _Search:
             raise InputError(
                 f"input: expected a file, folder or pattern, found nothing at {quoted([given])}."
             )
+
+    def _remote(self, given: str) -> Iterator[_Found]:
+        """Yield what an address leads to."""
+        skip = partial(self.skipped.count, given.rstrip("/"))
+        listed = _numbered(given) or [given]
+        for root, file in remote_files(listed, self.labelled, skip, self.skipped.add_own):
+            yield (file.uri, file.span[0] if file.span else -1), root, file
 
     def _folder(self, root: Path) -> Iterator[_Found]:
         for file in self._images(root, sorted(self._walk(root))):
@@ -306,9 +323,7 @@ class _Search:
         return self.real[folder]
 
     def _skip_own(self, folder: Path) -> None:
-        words = quoted([folder])
-        if words not in self.skipped.own:
-            self.skipped.own.append(words)
+        self.skipped.add_own(folder)
 
 
 def _single(root: Path, path: Path) -> _Found:
@@ -385,12 +400,12 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
-def _unique_names(found: Sequence[tuple[Path, str]]) -> list[str]:
+def _unique_names(found: Sequence[tuple[PurePath, str]]) -> list[str]:
     """Return printable names, prefixed by their folder and then numbered where they clash."""
     names = [printable(name) for _, name in found]
     clashes = Counter(names)
     names = [
-        f"{printable(Path(os.path.abspath(root)).name)}/{name}" if clashes[name] > 1 else name
+        f"{printable(_folder_name(root))}/{name}" if clashes[name] > 1 else name
         for (root, _), name in zip(found, names, strict=True)
     ]
     taken: set[str] = set()
@@ -401,6 +416,10 @@ def _unique_names(found: Sequence[tuple[Path, str]]) -> list[str]:
         taken.add(unique)
         names[position] = unique
     return names
+
+
+def _folder_name(root: PurePath) -> str:
+    return Path(os.path.abspath(root)).name if isinstance(root, Path) else root.name
 
 
 def _sentence(note: str) -> str:

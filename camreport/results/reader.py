@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any, overload
 
@@ -32,6 +33,7 @@ from PIL import Image
 from camreport.errors import InputError, ResultsError
 from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked, read
 from camreport.methods import METHODS, Method
+from camreport.results.decoding import refusing
 from camreport.results.evidence import COLLAGES, evidence_name
 from camreport.results.evidence_arrays import Collages, Evidence, read_collages, read_evidence
 from camreport.results.outline import Described, outlines
@@ -47,6 +49,7 @@ from camreport.results.schema import (
     Manifest,
     MapKey,
     Sidecar,
+    check_images,
     check_schema,
     sidecar_of,
 )
@@ -200,7 +203,32 @@ class Results:
     def _read(self) -> tuple[Sequence[Described], Sequence[ImageEntry]]:
         if self.manifest.images:
             return self.readable, [one for one in self.images if not one.readable]
-        return outlines(self.images, self.manifest.class_names)
+        totals, root = self.manifest.totals, self.path.parent
+        names = map(sidecar_name, range(-(-totals.images // totals.shard_length)))
+        return outlines(
+            ((name, read_json(self.path / name, root)) for name in names), self.manifest
+        )
+
+    def entries(self, indices: Sequence[int]) -> list[ImageEntry]:
+        """Return the entries of some images; of large runs, no others are decoded.
+
+        Raises:
+            ResultsError: a sidecar is missing or damaged.
+        """
+        if self.manifest.images:
+            return [self.images[index] for index in indices]
+        found, length = list[ImageEntry](), self.manifest.totals.shard_length
+        for shard, own in groupby(indices, key=lambda index: index // length):
+            name = sidecar_name(shard)
+            records = read_json(self.path / name, self.path.parent).get("images")
+            rows = records if isinstance(records, list) else []
+            for index in own:
+                row = index - shard * length
+                entry = ImageEntry.from_json(rows[row] if row < len(rows) else None, name)
+                with refusing(name):
+                    check_images([entry], index, 1, self.manifest)
+                found.append(entry)
+        return found
 
     def maps(self, index: int) -> Iterator[MapRecord]:
         """Yield an image's maps, array by array; class-agnostic maps are yielded once.

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Protocol, Self
 
 from camreport.errors import ResultsError
 from camreport.images.inputs import Facts
@@ -285,6 +285,26 @@ class ImageEntry(Entry):
                 raise UnfitError(f"a value in an image that is {self.status}", None, f".{name}")
 
 
+class Predicted(Protocol):
+    """An image with its true and its predicted classes: all of an ``ImageEntry``, or a part."""
+
+    @property
+    def index(self) -> int:
+        """Index among the inputs."""
+
+    @property
+    def label(self) -> int | None:
+        """Index of the true class, if it is known."""
+
+    @property
+    def labels(self) -> tuple[int, ...] | None:
+        """Indices of all classes that count as right, if there are several."""
+
+    @property
+    def top(self) -> tuple[Prediction, ...]:
+        """The most probable class first."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sidecar(Entry):
     """The JSON file of a shard; it is written after the arrays and shows that they are complete.
@@ -497,14 +517,19 @@ def sidecar_of(content: object, manifest: Manifest, shard: int, where: str) -> S
     """
     sidecar = Sidecar.from_json(content, where)
     length = manifest.totals.shard_length
-    count = min(length, manifest.totals.images - shard * length)
+    first = shard * length
     with refusing(where):
-        if len(sidecar.images) != count:
-            raise UnfitError(f"{count} entries", len(sidecar.images), ".images")
-        _check_numbered(sidecar.images, shard * length)
-        for index, image in enumerate(sidecar.images):
-            _check_classes(image, len(manifest.classes), f".images[{index}]")
+        check_images(sidecar.images, first, min(length, manifest.totals.images - first), manifest)
     return sidecar
+
+
+def check_images(images: Sequence[Predicted], first: int, count: int, manifest: Manifest) -> None:
+    """Raise ``UnfitError`` for other images than ``count`` from index ``first`` on."""
+    if len(images) != count:
+        raise UnfitError(f"{count} entries", len(images), ".images")
+    _check_numbered(images, first)
+    for index, image in enumerate(images):
+        _check_classes(image, len(manifest.classes), f".images[{index}]")
 
 
 def check_schema(content: Mapping[str, object], where: str) -> None:
@@ -525,7 +550,7 @@ def check_schema(content: Mapping[str, object], where: str) -> None:
     raise ResultsError(f"results: expected schema {SCHEMA}, got {schema}, of {origin}. {advice}")
 
 
-def _check_classes(image: ImageEntry, classes: int, path: str) -> None:
+def _check_classes(image: Predicted, classes: int, path: str) -> None:
     """Raise ``UnfitError`` for an image with the index of a class that does not exist."""
     named = (image.label, *(image.labels or ()), *(entry.index for entry in image.top))
     for index in named:
@@ -548,7 +573,7 @@ def _check_preprocessing(preprocessing: Preprocessing) -> None:
 
 
 def _check_numbered(
-    entries: Sequence[ClassEntry | ImageEntry], first: int, path: str = ".images"
+    entries: Sequence[ClassEntry | Predicted], first: int, path: str = ".images"
 ) -> None:
     for index, entry in enumerate(entries):
         if entry.index != first + index:

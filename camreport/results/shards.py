@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import struct
 import zipfile
 import zlib
@@ -124,7 +125,7 @@ def read_fingerprint(path: Path, root: Path) -> NDArray[np.uint8]:
         ResultsError: the file is missing or damaged.
     """
     try:
-        with reading(path, root, MAX_BYTES) as file:
+        with reading(path, root, MAX_BYTES, partly=True) as file:
             return fingerprint(file)
     except ResultsError:
         raise
@@ -144,9 +145,12 @@ def read_shard(path: Path, root: Path, names: Collection[str] | None = None) -> 
         ResultsError: the file is missing, damaged or not in the format of ``np.savez``.
     """
     try:
-        with reading(path, root, MAX_BYTES) as file, zipfile.ZipFile(file) as archive:
+        with (
+            reading(path, root, MAX_BYTES, partly=names is not None) as file,
+            zipfile.ZipFile(file) as archive,
+        ):
             entries = archive.infolist()
-            _check_entries(entries, path.stat().st_size)
+            _check_entries(entries, file.seek(0, os.SEEK_END))
             found = {entry.filename.removesuffix(".npy"): _stored(file, entry) for entry in entries}
             wanted = [key for key in found if names is None or key in names]
             return {key: _read(file, found[key]) for key in wanted}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from camreport.errors import ClassError, suggestion
 
+_ADDRESS = re.compile(r"(s3|gs|https?):/{1,2}(.*)", re.IGNORECASE | re.DOTALL)
 _ENTRY_OR_COMMA = re.compile(r'"[^"]*"|，')
 _ENTRY = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|([^,]*))(?:,|$)')
 
@@ -194,7 +195,14 @@ def write_size(size: int | Sequence[int]) -> str:
 
 
 def write_path(path: str | Path) -> str:
-    """Write a path that names nothing of this machine: relative to here, or its last part."""
+    """Write a path that names nothing of this machine: relative to here, or its last part.
+
+    An address stays whole, without what follows a question mark on the web, which may be a key.
+    """
+    if address := _ADDRESS.match(os.fspath(path)):
+        kind, rest = address.groups()
+        web = kind.lower().startswith("http")
+        return f"{kind}://{rest.partition('?')[0].rpartition('@')[2] if web else rest}"
     given = Path(path)
     if given.is_absolute() or ".." in given.parts:
         try:

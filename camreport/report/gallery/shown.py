@@ -114,4 +114,5 @@ def _named(results: Results, path: Path) -> list[int]:
 
 
 def _shown(results: Results, places: Sequence[int]) -> Shown:
-    return Shown([results.readable[place] for place in places], places, results.count)
+    indices = [results.outlines[place].index for place in places]
+    return Shown(results.entries(indices), places, results.count)

@@ -2,6 +2,9 @@
 
 A report's folder may come from someone else, with links in it that lead anywhere. Below the
 folder (``root`` here) no link is followed, to write or to read, and no pipe or device is opened.
+
+A folder on object storage has a path as well: ``Path("s3://bucket/run")``, which Python writes
+``s3:/bucket/run``. Each of its files is an object, read and written as a whole.
 """
 
 import errno
@@ -13,10 +16,12 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from camreport.errors import OutputError, ResultsError
+from camreport.errors import InputError, OutputError, ResultsError
+from camreport.files import remote
 
 MARKER = ".camreport"
 """Name of the file that says that a folder is ours."""
@@ -26,6 +31,9 @@ RESULTS = "results"
 
 LOCK = ".camreport.lock"
 """Name of the file that is locked in a report's folder while something writes there."""
+
+STORES = ("s3:", "gs:")
+"""First parts of the paths that stand for addresses on object storage."""
 
 SHARED_TRIES, SHARED_PAUSE = 50, 0.1
 """How often a shared lock is tried while another process has the whole lock, and the seconds
@@ -41,6 +49,25 @@ _ADVICE = {
 }
 
 
+def address_of(path: Path) -> str:
+    """Return the address that a path stands for; an empty text for one of this machine.
+
+    Raises:
+        InputError: it is a web address, where nothing can be written.
+    """
+    first = path.parts[0].lower() if path.parts else ""
+    if first in ("http:", "https:"):
+        raise InputError(
+            f"output: expected a folder or an address with s3:// or gs://, got {str(path)!r}."
+        )
+    return "/".join((f"{first}/", *path.parts[1:])) if first in STORES else ""
+
+
+def place_of(path: Path) -> str:
+    """Return where a file is, to be opened or told: an address, or ``file:`` and a whole path."""
+    return address_of(path) or path.resolve().as_uri()
+
+
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
     """Name the file and the reason where the machine refuses to write.
@@ -52,9 +79,8 @@ def reported(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "Close what has it open, or choose another folder.")
-        raise OutputError(
-            f"output: {str(path)!r} cannot be written ({error.strerror or error}). {advice}"
-        ) from error
+        where, reason = address_of(path) or str(path), error.strerror or error
+        raise OutputError(f"output: {where!r} cannot be written ({reason}). {advice}") from error
 
 
 @contextmanager
@@ -64,6 +90,12 @@ def writing(path: Path, root: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: it cannot be written, or a link stands in the way.
     """
+    if uri := address_of(path):
+        content = BytesIO()
+        yield content
+        with reported(path):
+            remote.put(uri, content.getvalue())
+        return
     check_no_links(path.parent, root)
     temporary = temporary_name(path.parent)
     with reported(path):
@@ -88,6 +120,10 @@ def create(path: Path, data: bytes, root: Path) -> None:
     Raises:
         OutputError: it is there already, or cannot be written.
     """
+    if uri := address_of(path):
+        with reported(path):
+            remote.create(uri, data)
+        return
     check_no_links(path.parent, root)
     temporary = temporary_name(path.parent)
     with reported(path):
@@ -128,6 +164,8 @@ def make_folder(path: Path, root: Path) -> None:
     Raises:
         OutputError: it cannot be made, or a link stands in the way.
     """
+    if address_of(path):  # an object needs no folder
+        return
     check_no_links(path, root)
     with reported(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -144,6 +182,8 @@ def check_no_links(path: Path, root: Path) -> None:
     Raises:
         OutputError: there is one.
     """
+    if address_of(root):  # where there are none
+        return
     for part in (path, *path.parents):
         if part == root:
             return
@@ -160,7 +200,14 @@ def is_link(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Say whether a path is a regular file, and no link to one."""
+    """Say whether a path is a regular file, and no link to one.
+
+    Raises:
+        OutputError: the storage does not answer.
+    """
+    if uri := address_of(path):
+        with reported(path):
+            return remote.info(uri) is not None
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except (OSError, ValueError):
@@ -168,22 +215,72 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Say whether a path is a folder, and no link to one."""
+    """Say whether a path is a folder, and no link to one; an address is one if something is there.
+
+    Raises:
+        OutputError: the storage does not answer.
+    """
+    if address_of(path):
+        return bool(sizes(path))
     return path.is_dir() and not is_link(path)
 
 
 def is_marked(folder: Path) -> bool:
-    """Say whether a folder is one of ours."""
-    return is_folder(folder) and is_file(folder / MARKER)
+    """Say whether a folder is one of ours; raises as ``is_file`` does."""
+    return bool(address_of(folder) or is_folder(folder)) and is_file(folder / MARKER)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes of the regular files in a folder, by their names, from one listing.
+
+    Raises:
+        OutputError: the storage does not answer.
+    """
+    if uri := address_of(folder):
+        with reported(folder):
+            listed = remote.below(uri)
+        names = [(one.uri.removeprefix(f"{uri}/"), one.bytes) for one in listed]
+        return {name: size for name, size in names if name and "/" not in name}
+    if not is_folder(folder):
+        return {}
+    with os.scandir(folder) as entries:
+        return {
+            entry.name: entry.stat(follow_symlinks=False).st_size
+            for entry in entries
+            if entry.is_file(follow_symlinks=False)
+        }
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a link to one, if it is there.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    with reported(path):
+        if uri := address_of(path):
+            remote.remove(uri)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
-def reading(path: Path, root: Path, most: int) -> Iterator[BinaryIO]:
+def reading(path: Path, root: Path, most: int, partly: bool = False) -> Iterator[BinaryIO]:
     """Open a regular file of at most ``most`` bytes.
+
+    Args:
+        path: of the file.
+        root: of the report.
+        most: the most bytes that it may have.
+        partly: whether little of it will be read, so that an object is not fetched as a whole.
 
     Raises:
         ResultsError: it is missing, no regular file, too large, or behind a link below ``root``.
     """
+    if uri := address_of(path):
+        with _fetched(uri, path, most, partly) as content:
+            yield content
+        return
     try:
         check_no_links(path, root)
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -203,6 +300,24 @@ def reading(path: Path, root: Path, most: int) -> Iterator[BinaryIO]:
         ) from error
 
 
+@contextmanager
+def _fetched(uri: str, path: Path, most: int, partly: bool) -> Iterator[BinaryIO]:
+    """Open an object; raises as ``reading`` does."""
+    try:
+        if partly and (facts := remote.info(uri)):
+            with remote.opened(uri, facts.bytes, remote.SMALL_BLOCK_BYTES) as file:
+                yield file
+            return
+        content = remote.get(uri, (0, most + 1))
+    except OSError as error:
+        raise ResultsError(
+            f"results: {uri} cannot be read ({error.strerror}). Run 'camreport run' again."
+        ) from error
+    if len(content) > most:
+        raise ResultsError(f"results: {path.name} has more than the {most:,} bytes expected.")
+    yield BytesIO(content)
+
+
 def read(path: Path, root: Path, most: int) -> bytes:
     """Return the bytes of a regular file, as by ``reading``."""
     with reading(path, root, most) as file:
@@ -211,7 +326,11 @@ def read(path: Path, root: Path, most: int) -> bytes:
 
 def remove_tree(folder: Path) -> None:
     """Remove a marked folder as far as this is possible; links in it go, never what they name."""
-    if is_marked(folder):
+    if uri := address_of(folder):
+        with suppress(OSError):
+            for one in remote.below(uri) if is_marked(folder) else ():
+                remote.remove(one.uri)
+    elif is_marked(folder):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -221,6 +340,8 @@ def remove_leftovers(folder: Path, root: Path) -> None:
     Raises:
         OutputError: a link stands in the way.
     """
+    if address_of(folder):  # a write that fails leaves nothing there
+        return
     check_no_links(folder, root)
     with suppress(OSError):
         for path in list(folder.iterdir()):
@@ -237,7 +358,9 @@ def locked(out: Path, shared: bool = False) -> Iterator[None]:
     """Keep a report's folder to oneself; it is made if it is not there.
 
     The system gives the lock back when the process ends, however it ends. A folder that was made
-    for nothing goes again. Where the file system has no locks, there is none.
+    for nothing goes again. Where the file system has no locks, there is none, and on object storage
+    neither: there the marker, created by one run alone, keeps runs with other settings out, and two
+    equal runs write equal bytes.
 
     Args:
         out: the folder.
@@ -246,6 +369,9 @@ def locked(out: Path, shared: bool = False) -> Iterator[None]:
     Raises:
         OutputError: another process writes to the folder, or the folder cannot be made.
     """
+    if address_of(out):
+        yield
+        return
     made = [path for path in (out, *out.parents) if not os.path.lexists(path)]
     with reported(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -126,7 +126,7 @@ def test_parts_share_the_lock_and_a_whole_run_does_not(tmp_path: Path) -> None:
 def test_a_part_beside_a_whole_run_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "SHARED_PAUSE", 0)
+    monkeypatch.setattr(files.whole, "SHARED_PAUSE", 0)
     with locked(tmp_path), pytest.raises(OutputError, match="another camreport"):
         with locked(tmp_path, shared=True):
             pass

@@ -91,9 +91,9 @@ def write_case(folder: Path) -> Path:
     return folder
 
 
-def run(out: Path | str, **options: Any) -> Summary:
-    """Run on the case that a folder lies in, in shards of two images."""
-    case = Path(out).parent
+def run(out: Path | str, case: Path | None = None, **options: Any) -> Summary:
+    """Run on a case, that of the folder if none is given, in shards of two images."""
+    case = case or Path(out).parent
     usual = {"model": f"{case / 'net.py'}:build", "classes": "all", "evidence_images": "all"}
     limits = ShardLimits(shard_images=2)
     given = {**usual, "image_size": 32, "batch_size": 2, **options}

@@ -12,7 +12,7 @@ from typing import Any
 
 from camreport.engine.explainer import Explainer
 from camreport.errors import CamReportError, ModelError
-from camreport.files import MARKER
+from camreport.files import MARKER, address_of
 from camreport.messages.progress import silent
 from camreport.methods import resolve_methods
 from camreport.models import LoadedModel
@@ -60,7 +60,7 @@ def make_spec(job: Job, out: Path) -> RunSpec:
         settings=settings | own,
         marker=job.writer.marker.to_json(),
         total=len(job.files),
-        out=str(out.absolute()),
+        out=str(out if address_of(out) else out.absolute()),
         folder=os.getcwd(),
         device=device_of(model.module).type,
     )

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -99,14 +100,16 @@ def results_of(out: Path) -> dict[str, object]:
     """Return a run's results by file, without what may differ between two equal runs."""
     found: dict[str, object] = {}
     for path in sorted((out / "results").glob("*")):
-        content: object = path.read_bytes()
-        if path.suffix == ".json":
-            record = json.loads(path.read_bytes())
-            for name in ("command", "versions", "device", "cost"):
-                record.pop(name, None)
-            content = record
-        found[path.name] = content
+        content = path.read_bytes()
+        found[path.name] = lasting(json.loads(content)) if path.suffix == ".json" else content
     return found
+
+
+def lasting(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record, and those in it, without what may differ between two equal runs."""
+    free = ("command", "versions", "device", "cost")
+    kept = {name: value for name, value in record.items() if name not in free}
+    return {name: lasting(own) if isinstance(own, dict) else own for name, own in kept.items()}
 
 
 def children_of(process: int) -> Iterator[int]:

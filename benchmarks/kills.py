@@ -8,7 +8,6 @@ the same command again, here or on the same engine, until it completes.
 
 import argparse
 import random
-import signal
 import subprocess
 import tempfile
 import time
@@ -79,7 +78,6 @@ def main(rounds: int, seed: int, engines: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rounds", type=int, nargs="?", default=30)
     parser.add_argument("--seed", type=int, default=0)

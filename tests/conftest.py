@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ pytest_plugins = [
 if TYPE_CHECKING:
     from helpers.browser import Open
     from helpers.folders import Visit
+    from helpers.tabs import Free
     from playwright.sync_api import Browser, Page
 
 
@@ -77,12 +79,18 @@ def chromium() -> "Iterator[Browser]":
         yield running
 
 
-@pytest.fixture
-def open_report(chromium: "Browser") -> "Iterator[Open]":
-    """Open a report and fail afterwards if it asked for anything of others or said anything."""
-    from helpers.browser import KEEP_PAINTED, PATIENCE, count_work
+@pytest.fixture(scope="session")
+def free_tabs() -> "Free":
+    """Tabs that no test uses at the moment."""
+    return {}
 
-    contexts = []
+
+@pytest.fixture
+def open_report(chromium: "Browser", free_tabs: "Free") -> "Iterator[Open]":
+    """Open a report and fail afterwards if it asked for anything of others or said anything."""
+    from helpers import tabs
+
+    lent = ExitStack()
     said: list[str] = []
     strays: list[str] = []
 
@@ -105,32 +113,27 @@ def open_report(chromium: "Browser") -> "Iterator[Open]":
             if url.partition("#")[0] != page_file and not url.startswith((data, "data:", "blob:")):
                 strays.append(url)
 
-        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(1000 * PATIENCE)
-        context.add_init_script(f"({KEEP_PAINTED})()")
-        contexts.append(context)
-        page = context.new_page()
-        if counted:
-            count_work(page)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: check(request.url))
+        size = {"width": width, "height": height}
+        page = lent.enter_context(
+            tabs.lent(chromium, free_tabs, **size, counted=counted, **options)
+        )
+        lent.enter_context(tabs.heard(page, said.append, check))
         page.goto(page_file + link)
+        tabs.begin_history(page)
         return page
 
-    yield open_
-    for context in contexts:
-        context.close()
+    with lent:
+        yield open_
     assert said == []
     assert strays == []
 
 
 @pytest.fixture
-def visit(chromium: "Browser") -> "Iterator[Visit]":
+def visit(chromium: "Browser", free_tabs: "Free") -> "Iterator[Visit]":
     """Open reports; fail afterwards if a page said anything or asked for what is not its own."""
-    from helpers.browser import KEEP_PAINTED, PATIENCE, count_work
+    from helpers import tabs
 
-    contexts = []
+    lent = ExitStack()
     said: list[str] = []
     requested: list[str] = []
     allowed = ["data:"]
@@ -145,27 +148,22 @@ def visit(chromium: "Browser") -> "Iterator[Visit]":
         counted: bool = False,
         **options: object,
     ) -> "Page":
-        viewport = {"width": 1400, "height": height}
-        context = chromium.new_context(viewport=viewport, **options)
-        context.set_default_timeout(1000 * PATIENCE)
-        context.add_init_script(f"({KEEP_PAINTED})()")
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: requested.append(request.url))
-        if counted:
-            count_work(page)
+        size = {"width": 1400, "height": height}
+        options.setdefault("fresh", isinstance(where, str))  # a server's pages are kept in it
+        page = lent.enter_context(
+            tabs.lent(chromium, free_tabs, **size, counted=counted, **options)
+        )
+        lent.enter_context(tabs.heard(page, said.append, requested.append))
         address = where if isinstance(where, str) else f"{where.resolve().as_uri()}/index.html"
         allowed.append(address.rpartition("/")[0] + "/")
         if missing:
             expected.extend(["net::ERR_FILE_NOT_FOUND", "camreport is not defined"])
         page.goto(address + (f"#{link}" if link else ""))
+        tabs.begin_history(page)
         return page
 
-    yield open_
-    for context in contexts:
-        context.close()
+    with lent:
+        yield open_
     assert [text for text in said if not any(word in text for word in expected)] == []
     assert [url for url in requested if not url.startswith(tuple(allowed))] == []
 

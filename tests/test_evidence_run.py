@@ -30,7 +30,7 @@ from camreport.metrics.values import Undefined, Values
 from camreport.pipeline import missing
 from camreport.pipeline.evidence import run as evidence
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
-from camreport.pipeline.evidence.choice import sample_of
+from camreport.pipeline.evidence.choice import groups_of
 from camreport.pipeline.evidence.gathered import Gathered
 from camreport.pipeline.evidence.kinds import Kind
 from camreport.results.evidence import NumberKey
@@ -40,6 +40,9 @@ Arrays = dict[str, np.ndarray]
 
 BASIC = {"evidence": "basic", "evidence_images": 3}
 FULL = {"evidence": "full", "evidence_images": 3}
+OFF = {"evidence": "off"}
+SPARE = {"spare", "spare.json"}
+"""Names, up to a hyphen, of files with evidence that the last run did not ask for."""
 
 
 def evidence_of(out: Path) -> dict[str, bytes]:
@@ -187,12 +190,19 @@ def test_undefined_values_are_counted_by_reason_without_those_outside_the_sample
 # The sample
 
 
-def test_a_larger_sample_holds_every_smaller_one() -> None:
-    samples = [{*sample_of(500, 3, wanted)} for wanted in (1, 16, 64, "all")]
+def test_a_larger_sample_holds_every_smaller_one_and_its_groups() -> None:
+    groups = [groups_of(500, 3, wanted) for wanted in (1, 16, 64, "all")]
+    samples = [{index for group in each for index in group} for each in groups]
     assert [len(sample) for sample in samples] == [1, 16, 64, 500]
     assert all(small < large for small, large in pairwise(samples))
-    assert sample_of(500, 3, 16) != sample_of(500, 4, 16)
-    assert sample_of(3, 0, 16) == (0, 1, 2)
+    assert [[len(group) for group in each] for each in groups[1:]] == [
+        [16],
+        [16, 48],
+        [16, 48, 192, 244],
+    ]
+    assert all(large[: len(small)] == small for small, large in pairwise(groups[1:]))
+    assert groups_of(500, 3, 16) != groups_of(500, 4, 16)
+    assert groups_of(3, 0, 16) == ((0, 1, 2),)
 
 
 def test_images_of_the_sample_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
@@ -241,7 +251,7 @@ def test_a_higher_level_reuses_every_map(
     assert evidence_of(out) == evidence_of(basic), "and back again"
 
 
-def test_off_after_basic_keeps_the_maps_and_removes_the_evidence(
+def test_off_after_full_keeps_the_maps_and_shows_no_evidence(
     basic: Path, inputs: Path, tmp_path: Path
 ) -> None:
     out, model = tmp_path / "out", tiny()
@@ -251,8 +261,12 @@ def test_off_after_basic_keeps_the_maps_and_removes_the_evidence(
     assert shards_of(out) == shards_of(basic)
     assert "evidence" not in manifest_of(out)
     left = {path.name.partition("-")[0] for path in (out / "results").iterdir()}
-    assert left == {".camreport", "manifest.json", "shard", "numbers"}
+    assert left == {".camreport", "manifest.json", "shard", "numbers", *SPARE}
     assert load_results(out).evidence(0) is None
+    assert load_results(out).collages() is None
+    before = files_of(out / "results")
+    assert not run(inputs, out, model, evidence="off").changed
+    assert files_of(out / "results") == before
 
 
 def test_the_same_evidence_is_not_measured_again(basic: Path, inputs: Path, tmp_path: Path) -> None:
@@ -418,12 +432,12 @@ def test_a_batch_that_memory_does_not_hold_is_halved() -> None:
         seed=0,
     )
     gathered = Gathered((5, 1))
-    gathered.measure(Kind(("extent",), measure), few, batch)
+    cost = gathered.measure(Kind(("extent",), measure), few, batch)
     found = gathered.arrays(few, {"extent"})
-    assert sizes == [5, 3, 2, 1, 2]
+    halves = [size for size in sizes if size <= 2]
+    assert (sizes[0], sum(halves), cost.forwards) == (5, 5, len(halves))
     assert found["extent"][:, 0].tolist() == [0, 1, 2, 3, 4]
     assert found["scrambled.0/a/b"][:, 0].tolist() == [0, 1, 2, 3, 4]
-    assert gathered.costs["extent"].forwards == 3
 
 
 # Files from someone else

@@ -166,6 +166,7 @@ def test_family_runs_end_to_end_at_its_own_layers(family, photograph, tmp_path):
         image_size=family.size,
         classes="top1",
         methods=METHODS,
+        evidence="off" if family.model in SLOW else "basic",
     )
     loaded = load_model(family.model, weights="none", image_size=family.size)
     inputs = inputs_of(loaded.preprocessing, [photograph])

@@ -10,6 +10,7 @@ import pytest
 from helpers.browser import missing
 from helpers.checkout import INPUTS
 from helpers.command import Command
+from helpers.small import small_model
 from numpy.typing import NDArray
 from PIL import Image, ImageFont
 from scipy.ndimage import find_objects, label
@@ -40,6 +41,15 @@ def copy(demo: Path, tmp_path: Path) -> Path:
     """A copy of the demo report."""
     shutil.copytree(demo, tmp_path / "copy")
     return tmp_path / "copy"
+
+
+@pytest.fixture(scope="module")
+def two_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a small model, whose figures take moments."""
+    out = tmp_path_factory.mktemp("small") / "g"
+    model = small_model(("cat", "dog"))
+    camreport.run(INPUTS, out, model=model, methods="grad_cam", evidence="off")
+    return out
 
 
 def drawn(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -111,7 +121,9 @@ def test_sheet_repeats_the_photograph_in_every_row_and_has_300_dots_per_inch(cop
     assert (found < 5000).sum() == 6, "five layers and the fused one"
 
 
-def test_figures_are_drawn_of_chosen_images_only(copy: Path) -> None:
+def test_figures_are_drawn_of_chosen_images_only(two_layers: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(two_layers, tmp_path / "copy"))
+
     def images_of(chosen: str) -> set[str]:
         told: list[int] = []
         files = export.export_figures(copy, told.append, images=chosen)
@@ -129,7 +141,8 @@ def test_figures_are_drawn_of_chosen_images_only(copy: Path) -> None:
         export.export_figures(copy, images="0")
 
 
-def test_words_in_figures_are_those_of_the_report(copy: Path) -> None:
+def test_words_in_figures_are_those_of_the_report(two_layers: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(two_layers, tmp_path / "copy"))
     try:
         ImageFont.truetype("NotoSansCJK-Regular.ttc", 13)
     except OSError:

@@ -37,7 +37,9 @@ def test_area_names_the_widest_and_the_narrowest_method_at_the_last_layer() -> N
         "Grad-CAM 15% (n = 19)."
     )
     assert found.count == 19
-    assert found.place == Place("matrix", layer="b", rows="image", columns="method")
+    assert found.place == Place(
+        "matrix", layer="b", rows="image", columns="method", sort="area.layer_cam.down"
+    )
 
 
 def test_area_of_a_single_method_is_compared_with_none() -> None:
@@ -103,7 +105,9 @@ def test_right_and_wrong_take_the_method_that_differs_most_and_count_maps_with_e
         "33%–51%) where it is wrong (n = 20)."
     )
     assert found.count == 300
-    assert found.place == Place("overview", None, "layer_cam", "b", query="right:no")
+    assert found.place == Place(
+        "overview", None, "layer_cam", "b", query="right:no", sort="area.layer_cam.down"
+    )
 
 
 @pytest.mark.parametrize(("alike", "n", "said"), [(1, 20, False), (2, 20, True), (0, 0, False)])

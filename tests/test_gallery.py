@@ -384,7 +384,7 @@ def test_hostile_names_show_as_text(open_report: Open, tmp_path: Path) -> None:
         channels=["features.3"],
         labels={f"{HOSTILE[2]}.jpg": HOSTILE[0]},
     )
-    page = ready(open_report(tmp_path / "g", link="#v=overview&i=2"))
+    page = ready(open_report(tmp_path / "g", link="#v=overview&i=2", fresh=True))
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
     markup = "[onerror], b, #app > img, #app script, #view img[src='x']"
     files = sorted(f"{name.replace('/', '∕')}.jpg" for name in HOSTILE)

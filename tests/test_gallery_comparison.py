@@ -258,7 +258,7 @@ SHOWN = """(() => {
 
 
 def test_flicker_swaps_two_maps_until_it_is_stopped(open_report: Open, demo: Path) -> None:
-    page = compare(open_report, demo, [ONE, OTHER])
+    page = compare(open_report, demo, [ONE, OTHER], fresh=True)  # for its clock
     said = ".ways figure:has([data-focus=flicker]) output"
     assert (page.inner_text(said), page.evaluate(SHOWN)) == ("A", [True, False])
     page.click("[data-focus=turn]")

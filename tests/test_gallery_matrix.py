@@ -151,8 +151,8 @@ def test_a_place_without_a_map_says_why_in_a_word(open_report: Open, tmp_path: P
     said = page.eval_on_selector_all(
         "#view td.nothing", "all => all.map(e => [e.innerText.trim(), e.title])"
     )
-    assert ["not fused", "Only LayerCAM’s maps of all layers are fused into one."] in said
-    words = {word: reason for word, reason in said if word != "not fused"}
+    assert ["–", "Only LayerCAM’s maps of all layers are fused into one."] in said
+    words = {word: reason for word, reason in said if word != "–"}
     assert words.keys() == {"needs A ≥ 0"}
     assert "is read in front of the activation" in words["needs A ≥ 0"]
     below = texts(page, "#view .reasons td")

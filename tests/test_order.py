@@ -5,6 +5,8 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from helpers.evidence_batches import batch_of
+from helpers.nets import pooled_net
 from helpers.planted import PATCH, SIZE, bright_images, evidence_batch, patch, planted_net
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -12,10 +14,11 @@ from torchcam.metrics import DeletionInsertionMetric
 
 from camreport.engine.explainer import Explainer
 from camreport.metrics.order import covered_counts, order
+from camreport.metrics.ranks import tied_share
 from camreport.metrics.values import Undefined, Values
 from camreport.pipeline.evidence.batch import Measured
 from camreport.pipeline.evidence.orders import measure_orders
-from camreport.pipeline.evidence.ranked import keys_with_order
+from camreport.pipeline.evidence.ranked import keys_with_order, pixel_levels, pixel_ranks
 from camreport.results.schema import MapKey
 
 PIXELS = SIZE * SIZE
@@ -197,3 +200,17 @@ def test_deletion_and_insertion_are_torchcams():
         for kind, area in peer.summary().items():
             name = f"order.{kind.removesuffix('_auc')}/a/0"
             assert found[name].numbers[image, 0] == pytest.approx(area, abs=1e-5)
+
+
+def test_the_tied_share_and_the_order_are_those_of_a_map_without_its_rounding():
+    random = np.random.default_rng(0)
+    cam = random.normal(size=(12, 12)).astype(np.float32)
+    cam[:, 5:] = 0.3
+    shaken = [cam * (1 + random.uniform(-1e-7, 1e-7, cam.shape)) for _ in range(4)]
+    batch = batch_of(pooled_net(), ("grad_cam",), ("0",))
+    levels = pixel_levels(batch, [cam, *(one.astype(np.float32) for one in shaken)])
+    shares = [float(tied_share(own)) for own in levels]
+    assert shares[0] > 0.5
+    assert shares == [shares[0]] * 5
+    ranks = pixel_ranks(batch, 0, levels)
+    np.testing.assert_array_equal(ranks[1:], ranks[:1].repeat(4, 0))

@@ -1,6 +1,7 @@
 """Further forward passes: as few and as small as promised, told of, and right without a tail."""
 
 import gc
+from collections.abc import Iterator
 from dataclasses import fields
 from itertools import pairwise
 
@@ -116,12 +117,20 @@ def test_chunks_take_masks_of_several_images(key):
 
 
 def live_bytes() -> int:
-    """Return the bytes of all tensors that exist."""
+    """Return the bytes of all tensors made since the collector's last freeze."""
     return sum(
         tensor.numel() * tensor.element_size()
         for tensor in gc.get_objects()
         if type(tensor) is Tensor
     )
+
+
+@pytest.fixture
+def only_new() -> Iterator[None]:
+    """Let the collector list what a test makes, not all that other tests have left."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def sizes_of_each_pass(part: nn.Module, every: int) -> list[int]:
@@ -137,6 +146,7 @@ def sizes_of_each_pass(part: nn.Module, every: int) -> list[int]:
     return sizes
 
 
+@pytest.mark.usefixtures("only_new")
 @pytest.mark.parametrize("key", CHANGES)
 def test_memory_does_not_grow_with_the_number_of_variants(key):
     net = toy_net()
@@ -146,6 +156,7 @@ def test_memory_does_not_grow_with_the_number_of_variants(key):
     assert sizes[-1] - sizes[0] < 8 * images(1).numel() * 8, "a chunk"
 
 
+@pytest.mark.usefixtures("only_new")
 def test_smoothing_copies_do_not_pile_up():
     net = toy_net()
     sizes = sizes_of_each_pass(net, every=6)

@@ -7,6 +7,7 @@ from scipy.stats import rankdata, spearmanr
 from camreport.metrics.ranks import (
     average_ranks,
     descending_order,
+    settled,
     spearman,
     tied_share,
     unit_ranks,
@@ -87,3 +88,15 @@ def test_the_tied_share_counts_every_value_that_another_one_equals(values, share
 )
 def test_ranks_of_numbers_of_32_bits_are_scipys(values):
     assert (average_ranks(values) == rankdata(values, axis=-1)).all()
+
+
+def test_values_that_differ_by_rounding_alone_are_settled_and_dense_ones_stay() -> None:
+    random = np.random.default_rng(0)
+    plateau = np.repeat(random.normal(size=40), 20)
+    shaken = plateau * (1 + random.uniform(-1e-7, 1e-7, plateau.shape))
+    found = settled(shaken.astype(np.float32))
+    assert len(np.unique(found)) == 40
+    np.testing.assert_array_equal(average_ranks(found), average_ranks(plateau))
+    dense = np.append(np.linspace(0, 1e-4, 4000), 1.0)
+    np.testing.assert_array_equal(settled(dense), dense)
+    np.testing.assert_array_equal(settled(np.zeros((2, 3))), np.zeros((2, 3)))

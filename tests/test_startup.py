@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from helpers.checkout import INPUTS
 
-HEAVY = ("torchvision", "torch._dynamo", "torch._inductor", "scipy", "matplotlib", "timm")
+HEAVY = (
+    *("torchvision", "torch._dynamo", "torch._inductor", "scipy", "matplotlib", "timm"),
+    *("fsspec", "s3fs", "gcsfs", "aiohttp", "botocore"),
+)
 """Packages that nothing here needs; sympy is loaded by ``torch.autograd.grad`` itself."""
 
 RUN = """

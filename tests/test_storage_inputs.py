@@ -1,8 +1,6 @@
 """Inputs on object storage and web servers: what is listed, and bytes as from local files."""
 
 import builtins
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,15 +163,3 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.Mo
     with pytest.raises(InputError, match=r"gs:// needs gcsfs.* pip install 'camreport\[gcs\]'"):
         find_images(["gs://bucket/folder"])
     remote._file_system.cache_clear()
-
-
-def test_paths_of_this_machine_import_no_file_systems(tmp_path: Path) -> None:
-    write_images(tmp_path / "photos", 1)
-    program = (
-        "import sys, camreport; from camreport.images.search import find_images;"
-        f"camreport.load_results; find_images([{str(tmp_path / 'photos')!r}]);"
-        "print([name for name in sys.modules if name.partition('.')[0] in"
-        " ('fsspec', 's3fs', 'gcsfs', 'aiohttp', 'botocore')])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "[]\n", done.stderr

@@ -24,6 +24,7 @@ from helpers.engines import (
     write_case,
 )
 from helpers.nets import gap_net
+from helpers.storage import s3_server
 
 from camreport.cli import exits
 from camreport.errors import InputError, ModelError, WorkerError
@@ -105,6 +106,16 @@ def test_a_worker_with_other_weights_ends_the_run_and_nothing_is_written(
 def seen() -> tuple[str, int]:
     """Return which GPUs a worker sees, and its threads."""
     return os.environ["CUDA_VISIBLE_DEVICES"], torch.get_num_threads()
+
+
+def test_workers_write_to_object_storage_what_they_write_to_a_folder(case: Path) -> None:
+    with s3_server() as storage:
+        run("s3://photographs/out", case, workers=2)
+        there = storage.objects("out/results")
+    folder = case / "whole/results"
+    arrays = {path.name: path.read_bytes() for path in folder.glob("*.npz")}
+    assert {name: there[name] for name in arrays} == arrays
+    assert there.keys() == {path.name for path in folder.iterdir()}
 
 
 def test_each_process_gets_a_gpu_and_its_threads() -> None:

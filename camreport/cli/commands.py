@@ -186,6 +186,7 @@ def export(
 
 def _draw(out: Path, images: str | None, yes: bool) -> None:
     """Write figures, once it is agreed to write so many."""
+    from camreport.files import place_of
     from camreport.report import export as forms
     from camreport.results.reader import load_results
 
@@ -198,24 +199,25 @@ def _draw(out: Path, images: str | None, yes: bool) -> None:
     form = partial(forms.export_figures, images=images)
     total = len(forms.chosen_images(load_results(out), images))
     written = _with_progress(form, out, " images", total)
-    result(f"figures: {len(written)} in {written[0].parent.resolve().as_uri()}")
+    result(f"figures: {len(written)} in {place_of(written[0].parent)}")
 
 
 def _export(out: Path, pdf: bool, table: bool, tex: bool, archive: bool) -> None:
+    from camreport.files import place_of
     from camreport.report import export as forms
     from camreport.report.gallery import printable
 
     if pdf:
         with printable(out) as page:
-            result(f"document: {forms.export_document(out, page).resolve().as_uri()}")
+            result(f"document: {place_of(forms.export_document(out, page))}")
     if table:
         for path in _with_progress(forms.export_tables, out, " images"):
-            result(f"table: {path.resolve().as_uri()}")
+            result(f"table: {place_of(path)}")
     if tex:
-        result(f"table: {forms.export_tex(out).resolve().as_uri()}")
+        result(f"table: {place_of(forms.export_tex(out))}")
     if archive:
         path = _with_progress(forms.export_archive, out, " files", forms.count_packed(out))
-        result(f"archive: {path.resolve().as_uri()}")
+        result(f"archive: {place_of(path)}")
         if forms.is_outdated(out):
             console.warning(
                 f"{forms.DOCUMENT} is older than the report and stays outside; --pdf --zip prints "

@@ -164,7 +164,7 @@ def switch(flag: str, meaning: str, group: str = GROUPS[-1]) -> GroupedOption:
 
 OUT = GroupedOption(
     ["-o", "--out"],
-    "Folder for the report.",
+    "Folder for the report, or an address on object storage: s3://bucket/run.",
     default="report",
     shown_default="report",
     type=HomePath(),

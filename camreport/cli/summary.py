@@ -73,10 +73,11 @@ def part_finished(summary: "Summary") -> None:
 
 def report_written(report: Path) -> None:
     """Print where a report is, and whether it is large or needs a folder."""
+    from camreport.files import is_marked, place_of, sizes
     from camreport.report.gallery import DEFAULT_LIMITS
     from camreport.results.reader import DATA
 
-    size, beside = report.stat().st_size, report.with_name(DATA).is_dir()
+    size, beside = sizes(report.parent).get(report.name, 0), is_marked(report.with_name(DATA))
     if size > DEFAULT_LIMITS.single_bytes and not beside:
         console.warning(
             f"the report has {size / 2**20:.0f} MB in one file. It opens slowly and many portals "
@@ -84,7 +85,7 @@ def report_written(report: Path) -> None:
         )
     if beside:
         console.note(f"the report needs the folder {DATA}/ beside it: keep them together")
-    result(f"report: {report.resolve().as_uri()}")
+    result(f"report: {place_of(report)}")
 
 
 def _print_notice(message: str) -> None:

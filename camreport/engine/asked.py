@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from camreport.errors import ModelError
 from camreport.images.preprocessing import Preprocessing
 from camreport.network.address import Layer
+from camreport.network.checks import check_module
 from camreport.network.choose import choose_layers
-from camreport.settings import split_list
+from camreport.settings import AUTO, split_list
 
 Asked = str | int | nn.Module | Sequence[str | int | nn.Module] | Mapping[str, Layer] | None
 """Layers as a user may specify them."""
@@ -55,18 +56,31 @@ def check_images(images: Tensor) -> None:
         )
 
 
-def checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the shape of the images, or raise if it is unknown.
+def unpacked(
+    model: nn.Module | Classifier,
+    input_shape: tuple[int, ...] | None,
+    output: str | None,
+    activation: str,
+) -> tuple[nn.Module, tuple[int, ...], str | None, str]:
+    """Return a model's module, its input's shape, its output's key and activation.
+
+    Of a classifier, what the caller has not given is the classifier's own.
 
     Raises:
-        ModelError: the shape is None.
+        ModelError: the model is no module, or the shape is unknown.
     """
-    if shape is None:
+    if isinstance(model, Classifier) and not isinstance(model, nn.Module):
+        output = model.output if output is None else output
+        activation = model.activation if activation == AUTO else activation
+        input_shape = input_shape or (3, *model.preprocessing.size)
+        model = model.module
+    module = check_module(model)
+    if input_shape is None:
         raise ModelError(
             "input_shape: expected (C, H, W) of the images, got none. Pass for example "
             "input_shape=(3, 224, 224), or what load_model returns as the model."
         )
-    return tuple(shape)
+    return module, tuple(input_shape), output, activation
 
 
 def resolved(

@@ -33,6 +33,7 @@ from camreport.methods.registry import (
     POOL_GRADIENT,
 )
 from camreport.network.memory import is_out_of_memory
+from camreport.network.precision import wide
 
 CHANNEL_WEIGHTS = "channel_weights"
 """Key of Grad-CAM's weights ``(N, K, C)`` among the maps, present if channels are kept."""
@@ -139,11 +140,11 @@ def _fill_from_gradients(
     gradient = gradients.layers.pop(point)  # (k, N, C, h, w)
     pooled = gradients.pools.pop(point, gradient)
     if weights is not None:
-        weights[:] = gradient.mean((-2, -1)).transpose(0, 1)
+        weights[:] = wide(gradient).mean((-2, -1)).transpose(0, 1)
     activation = batch.values(point).expand_as(gradient)
     for few in _few_images(batch, gradient):
         for method, cams in maps.items():
-            used = (pooled if method.needs is POOL_GRADIENT else gradient)[:, few]
+            used = wide((pooled if method.needs is POOL_GRADIENT else gradient)[:, few])
             cams[few] = _layer_map(batch, method, activation[:, few], used).transpose(0, 1)
 
 

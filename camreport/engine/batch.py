@@ -10,6 +10,7 @@ from camreport.engine.forward import ForwardPass
 from camreport.engine.memory import Budget, Limits
 from camreport.engine.plan import Plan
 from camreport.methods import Method
+from camreport.network.precision import wide
 
 Maps = dict[str, dict[str, Tensor]]
 """Raw maps ``(N, K, ...)`` float32, by method and hook point."""
@@ -88,8 +89,11 @@ class Batch:
         return self.limits.budget(self.forward.inputs.device)
 
     def values(self, point: str) -> Tensor:
-        """Return the activation at a hook point, ``(N, C, h, w)``, without its graph."""
-        return self.forward.activations[point].detach()
+        """Return the activation at a hook point, ``(N, C, h, w)``, without its graph.
+
+        It has 32 bits at least, whatever the precision of the passes.
+        """
+        return wide(self.forward.activations[point].detach())
 
     def empty_maps(self, method: Method) -> dict[str, Tensor]:
         """Return uninitialised maps of a method, ``(N, K, h, w)`` or ``(N, K, C, h, w)``."""

@@ -14,6 +14,7 @@ from camreport.engine.plan import Plan
 from camreport.engine.score import look_alike_cotangents
 from camreport.methods import Method
 from camreport.methods.registry import LOOK_ALIKES
+from camreport.network.precision import wide
 from camreport.network.state import sent
 
 SAMPLES = 4
@@ -95,7 +96,7 @@ def _moments(batch: Batch, part: slice, points: Sequence[str]) -> dict[str, list
         logits = changed.forward.logits
         by_class = class_gradients(logits, variables, rows, batch.batching, batch.budget)
         for slots, gradients in by_class:
-            for point, gradient in gradients.layers.items():
+            for point, gradient in ((s, wide(own)) for s, own in gradients.layers.items()):
                 room = (len(rows), *gradient.shape[1:])
                 sums = moments.setdefault(point, [gradient.new_zeros(room) for _ in range(3)])
                 square = gradient.square()

@@ -9,7 +9,7 @@ from camreport.engine.explainer import Explainer
 from camreport.engine.explanation import Explanation
 from camreport.engine.targets import Targets, as_indices
 from camreport.methods import DEFAULT_METHODS
-from camreport.settings import AUTO, GAMMA
+from camreport.settings import AUTO, EXACT, GAMMA
 
 
 def explain(
@@ -26,6 +26,7 @@ def explain(
     seed: int = 0,
     output: str | None = None,
     activation: str = AUTO,
+    precision: str = EXACT,
 ) -> Explanation:
     """Compute the class-activation maps of a batch: every layer, method and class at once.
 
@@ -57,6 +58,8 @@ def explain(
         activation: how logits become probabilities: ``softmax`` over exclusive classes,
             ``sigmoid`` of each class by itself, ``none`` if the model returns probabilities;
             ``auto`` detects a model that returns probabilities.
+        precision: arithmetic of the model's passes: ``exact`` for float32, ``tf32`` on GPUs that
+            have it, ``bf16`` for bfloat16; maps are computed from them in float32.
 
     Raises:
         LayerError: an address leads to no module, or to no spatial tensor.
@@ -85,6 +88,7 @@ def explain(
         seed=seed,
         output=output,
         activation=activation,
+        precision=precision,
         input_shape=tuple(images.shape[1:]),
     ) as explainer:
         return explainer.explain(images, targets)

@@ -5,7 +5,7 @@ model ─▶ Draft (checked, no pass) ─▶ first forward ─▶ Plan ─▶ pa
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import copy
 from dataclasses import replace
 from math import prod
@@ -14,7 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from camreport.engine.asked import Asked, Classifier, check_images, checked_shape, resolved
+from camreport.engine.asked import Asked, Classifier, check_images, resolved, unpacked
 from camreport.engine.batch import Batch, ClassBatching, PassCounter, Progress
 from camreport.engine.cost import Cost
 from camreport.engine.explained import explained
@@ -29,18 +29,17 @@ from camreport.engine.variants import Finished, Make, variant_logits
 from camreport.errors import LayerError, MemoryLimitError, ModelError
 from camreport.methods import DEFAULT_METHODS, Method, resolve_methods
 from camreport.network.blame import raised_by
-from camreport.network.checks import check_module
 from camreport.network.memory import is_out_of_memory
+from camreport.network.precision import check_precision_on, precision_of
 from camreport.network.scrambled import Copies, scrambled
 from camreport.network.state import (
     device_of,
-    full_precision,
     gradients_on,
     preserved,
     to_model,
 )
 from camreport.network.survey import sample_image
-from camreport.settings import AUTO, GAMMA
+from camreport.settings import AUTO, EXACT, GAMMA
 
 
 def _silent(_fraction: float) -> None:
@@ -67,6 +66,7 @@ class Explainer:
         seed: random seed of the noise.
         output: key, attribute or index of the logits in the model's output.
         activation: how logits become probabilities, as for ``explain``.
+        precision: arithmetic of the model's passes, as for ``explain``.
         input_shape: ``(C, H, W)`` of the images; not needed for a ``LoadedModel``.
         batch_size: images per batch; chosen from a byte budget if None.
         limits: the limits on batch and chunk sizes.
@@ -101,20 +101,18 @@ class Explainer:
         seed: int = 0,
         output: str | None = None,
         activation: str = AUTO,
+        precision: str = EXACT,
         input_shape: tuple[int, ...] | None = None,
         batch_size: int | None = None,
         limits: Limits | None = None,
     ) -> None:
-        if isinstance(model, Classifier) and not isinstance(model, nn.Module):
-            output = model.output if output is None else output
-            activation = model.activation if activation == AUTO else activation
-            input_shape = input_shape or (3, *model.preprocessing.size)
-            model = model.module
-        module = check_module(model)
+        module, shape, output, activation = unpacked(model, input_shape, output, activation)
         chosen = tuple(resolve_methods(methods))
-        options = Options(chosen, quantity, gamma, stages, smooth, seed, output, activation)
+        scoring = quantity, gamma, stages, smooth, seed
+        options = Options(chosen, *scoring, output, activation, precision)
+        check_precision_on(device_of(module), precision)
         self._module, self._limits = module, limits or Limits()
-        self._shape = checked_shape(input_shape)
+        self._shape = shape
         self._batching = ClassBatching()
         self._asked_size = batch_size
         self._sizes = BatchPlanner(batch_size or self._limits.first_batch)
@@ -151,6 +149,7 @@ class Explainer:
             seed=options.seed,
             output=options.output,
             activation=options.activation,
+            precision=options.precision,
             input_shape=input_shape,
             batch_size=batch_size,
             limits=limits,
@@ -309,7 +308,7 @@ class Explainer:
         """
         started, plan = time.perf_counter(), self.plan
         sizes = self._module, plan, self._limits
-        with one_image_fits(), self, torch.inference_mode(False), full_precision(self.device):
+        with one_image_fits(), self, torch.inference_mode(False), self._precision(self.device):
             logits, cost = variant_logits(*sizes, count, make, progress)
         return logits, cost + Cost(seconds=time.perf_counter() - started)
 
@@ -335,7 +334,7 @@ class Explainer:
         started = time.perf_counter()
         with gradients_on():
             inputs = to_model(self._module, images)
-            with full_precision(inputs.device):
+            with self._precision(inputs.device):
                 forward = self._forward(inputs)
                 if self._plan is None:
                     self._plan = make_plan(self._module, self.draft, forward, self._limits)
@@ -351,6 +350,10 @@ class Explainer:
                     limits=self._limits,
                 )
                 return explained(batch, kinds, started)
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[None]:
+        """Return the block in which the model's passes run."""
+        return precision_of(self._module, device, self.draft.options.precision)
 
     def _forward(self, inputs: Tensor) -> ForwardPass:
         """Run the forward pass of a batch.

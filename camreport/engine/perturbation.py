@@ -25,9 +25,15 @@ from camreport.metrics.effect import MASKS
 from camreport.network.graph import Entry, Tail, whole_model
 from camreport.network.logits import logits_of
 from camreport.network.memory import is_out_of_memory
+from camreport.network.precision import reduced, wide
 from camreport.network.trace import counted_bytes
+from camreport.settings import BF16
 
 Result = TypeVar("Result")
+
+MAX_GAP, MAX_REDUCED_GAP = 1e-4, 2e-2
+"""Largest difference between the logits of a tail and of the whole model, as a fraction of the
+largest logit; in bfloat16, one rounding differs by up to 2⁻⁸."""
 
 
 def masked_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[Maps, Cost]:
@@ -52,12 +58,12 @@ def tail_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tuple[
         for point in points:
             tail = BoundTail(batch, point)
             for method in (m for m in methods if point in batch.plan.points(m)):
-                if method.needs is ABLATED:
-                    changed = _scores_of_variants(batch, tail, tail.channels, tail.ablated, read)
-                    cams = method.compute(tail.values, unchanged, changed)
-                else:
-                    changed = _scores_of_variants(batch, tail, tail.positions, tail.kept, read)
-                    cams = method.compute(tail.values, changed)
+                ablates = method.needs is ABLATED
+                each = (tail.channels, tail.ablated) if ablates else (tail.positions, tail.kept)
+                with reduced(batch.inputs.device, batch.plan.options.precision):
+                    changed = _scores_of_variants(batch, tail, each[0], each[1], read)
+                given = (unchanged, changed) if ablates else (changed,)
+                cams = method.compute(tail.values, *given)
                 maps.setdefault(method.key, {})[point] = cams.float()
     return maps, _counted(batch, before)
 
@@ -73,7 +79,7 @@ def variants_of(method: Method, activation: Tensor) -> int:
 
 
 def checked_tail(
-    module: nn.Module, tail: Tail, forward: ForwardPass, point: str
+    module: nn.Module, tail: Tail, forward: ForwardPass, point: str, precision: str
 ) -> CheckedTail | None:
     """Return a tail if it gives the model's logits, up to rounding; None if not.
 
@@ -84,18 +90,20 @@ def checked_tail(
         tail: the part of the model after the layer.
         forward: a forward pass of the model.
         point: the layer's hook point.
+        precision: arithmetic of the model's passes.
     """
     inputs, logits = forward.inputs.detach(), forward.logits.detach()
-    values = forward.activations[point].detach()
+    values = wide(forward.activations[point].detach())
     rows = torch.arange(len(inputs) + 1, device=inputs.device) % len(inputs)
-    with torch.no_grad():
+    with torch.no_grad(), reduced(inputs.device, precision):
         saved = _tried(lambda: _saved(tail, inputs))
         if saved is None:
             return None
         own = [tensor[rows] for tensor in saved]
         with counted_bytes(module) as returned:
             found = _tried(lambda: tail.after(values[rows], *own))
-    if found is None or not _agrees(found, logits[rows]):
+    tolerance = MAX_REDUCED_GAP if precision == BF16 else MAX_GAP
+    if found is None or not _agrees(found, logits[rows], tolerance):
         return None
     layer = values[0].numel() * values.element_size()
     return CheckedTail(tail, layer + returned.total // len(rows))
@@ -139,7 +147,7 @@ class BoundTail:
             rows: rows of the images that the outputs belong to, ``(M,)``.
         """
         if self._tail is not None:
-            return self._tail.after(values, *(tensor[rows] for tensor in self._saved))
+            return wide(self._tail.after(values, *(tensor[rows] for tensor in self._saved)))
         plan, output = self._batch.plan, self._whole(values, rows)
         return logits_of(output, len(rows), plan.output, plan.activation)
 
@@ -178,7 +186,8 @@ class BoundTail:
     def _rest(self, results: Tensor, rows: Tensor) -> Tensor:
         """Return the logits from the linear operation's results ``(n, m, ...)``."""
         assert self._entry is not None
-        return self._entry.rest(results.flatten(0, 1), *(tensor[rows] for tensor in self._saved))
+        saved = (tensor[rows] for tensor in self._saved)
+        return wide(self._entry.rest(results.flatten(0, 1), *saved))
 
 
 @dataclass(frozen=True)
@@ -371,9 +380,9 @@ def _tried(run: Callable[[], Result]) -> Result | None:
         return None
 
 
-def _agrees(found: Tensor, logits: Tensor) -> bool:
-    """Return whether a tail gives the model's logits, up to rounding."""
+def _agrees(found: Tensor, logits: Tensor, tolerance: float) -> bool:
+    """Return whether a tail gives the model's logits, up to a fraction of the largest."""
     if found.shape != logits.shape:
         return False
     scale = float(logits.nan_to_num(posinf=0, neginf=0).abs().max())
-    return bool(torch.isclose(found, logits, rtol=0, atol=1e-4 * scale, equal_nan=True).all())
+    return bool(torch.isclose(found, logits, rtol=0, atol=tolerance * scale, equal_nan=True).all())

@@ -33,9 +33,11 @@ from camreport.network.choose import ALEXNET_LAYERS, is_alexnet
 from camreport.network.graph import FollowedModel, Head, Tail, find_head, follow
 from camreport.settings import (
     AUTO,
+    EXACT,
     GAMMA,
     check_activation,
     check_numbers,
+    check_precision,
     check_quantity,
     check_smoothings,
 )
@@ -89,11 +91,12 @@ class Options:
         seed: random seed of the noise, from 0.
         output: key, attribute or index of the logits in the model's output; None to find it.
         activation: how logits become probabilities: ``softmax``, ``sigmoid``, ``none``, ``auto``.
+        precision: arithmetic of the model's passes, one of ``PRECISIONS``.
 
     Raises:
         MethodError: a number or a smoothing is out of range.
         ClassError: an unknown quantity.
-        ModelError: an unknown activation.
+        ModelError: an unknown activation or precision.
     """
 
     methods: tuple[Method, ...]
@@ -104,9 +107,11 @@ class Options:
     seed: int = 0
     output: str | None = None
     activation: str = AUTO
+    precision: str = EXACT
 
     def __post_init__(self) -> None:
         check_activation(self.activation)
+        check_precision(self.precision)
         check_numbers(self.gamma, self.stages, self.seed)
         object.__setattr__(self, "quantity", check_quantity(self.quantity))
         object.__setattr__(self, "smooth", check_smoothings(self.smooth))

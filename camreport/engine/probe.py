@@ -28,10 +28,10 @@ from camreport.network.graph import find_tail
 from camreport.network.logits import logits_of
 from camreport.network.memory import is_out_of_memory
 from camreport.network.positions import depends_on_company
+from camreport.network.precision import full_precision
 from camreport.network.reading import reading_notes, settled
 from camreport.network.state import (
     forward_without_gradients,
-    full_precision,
     gradients_on,
     to_model,
 )
@@ -257,7 +257,7 @@ def _tails(
         if draft.followed is None or not forward.grids[point].plain:
             continue
         tail = find_tail(draft.followed, point, forward.output, activation)
-        checked = tail and checked_tail(module, tail, forward, point)
+        checked = tail and checked_tail(module, tail, forward, point, draft.options.precision)
         if checked:
             found[point] = checked
     return found, [point for point in points if point not in found]

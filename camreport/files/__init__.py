@@ -7,6 +7,9 @@ from camreport.files.whole import (
     MARKER as MARKER,
 )
 from camreport.files.whole import (
+    MAX_TABLE_BYTES as MAX_TABLE_BYTES,
+)
+from camreport.files.whole import (
     RESULTS as RESULTS,
 )
 from camreport.files.whole import (
@@ -31,10 +34,16 @@ from camreport.files.whole import (
     is_marked as is_marked,
 )
 from camreport.files.whole import (
+    is_there as is_there,
+)
+from camreport.files.whole import (
     locked as locked,
 )
 from camreport.files.whole import (
     make_folder as make_folder,
+)
+from camreport.files.whole import (
+    names_in as names_in,
 )
 from camreport.files.whole import (
     place_of as place_of,
@@ -59,6 +68,9 @@ from camreport.files.whole import (
 )
 from camreport.files.whole import (
     sizes as sizes,
+)
+from camreport.files.whole import (
+    staged as staged,
 )
 from camreport.files.whole import (
     take_over as take_over,

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,9 @@ STORES = ("s3:", "gs:")
 SHARED_TRIES, SHARED_PAUSE = 50, 0.1
 """How often a shared lock is tried while another process has the whole lock, and the seconds
 between."""
+
+MAX_TABLE_BYTES = 2**40
+"""Largest table of ours whose first line is read."""
 
 _TEMPORARY = re.compile(r"\.camreport-[0-9a-f]{16}")
 
@@ -251,6 +255,51 @@ def sizes(folder: Path) -> dict[str, int]:
         }
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the sorted names of what is in a folder; of objects, those that are not deeper.
+
+    Raises:
+        OutputError: the storage does not answer.
+    """
+    if address_of(folder):
+        return sorted(sizes(folder))
+    return sorted(os.listdir(folder)) if is_folder(folder) else []
+
+
+def is_there(path: Path) -> bool:
+    """Say whether there is anything at a path; raises as ``is_file`` does."""
+    return is_file(path) if address_of(path) else os.path.lexists(path)
+
+
+@contextmanager
+def staged(folder: Path, renewed: str) -> Iterator[Path]:
+    """Give a folder of this machine: the one that is meant, or one whose files go to its address.
+
+    Files go there once the block has ended well, those of inner folders first.
+
+    Args:
+        folder: the folder that is meant.
+        renewed: name of a folder in it; what it has at the address besides the new files goes.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    if not address_of(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="camreport-") as temporary:
+        local = Path(temporary)
+        yield local
+        paths = [path for path in local.rglob("*") if path.is_file()]
+        for path in sorted(paths, key=lambda each: (-len(each.parts), each)):
+            write(folder / path.relative_to(local), path.read_bytes(), folder)
+        new = {address_of(folder / path.relative_to(local)) for path in paths}
+        with reported(folder):
+            for one in remote.below(address_of(folder / renewed)):
+                if one.uri not in new:
+                    remote.remove(one.uri)
+
+
 def remove(path: Path) -> None:
     """Remove a file, or a link to one, if it is there.
 
@@ -304,7 +353,8 @@ def reading(path: Path, root: Path, most: int, partly: bool = False) -> Iterator
 def _fetched(uri: str, path: Path, most: int, partly: bool) -> Iterator[BinaryIO]:
     """Open an object; raises as ``reading`` does."""
     try:
-        if partly and (facts := remote.info(uri)):
+        facts = remote.info(uri) if partly else None
+        if facts and facts.bytes > remote.SMALL_BLOCK_BYTES:
             with remote.opened(uri, facts.bytes, remote.SMALL_BLOCK_BYTES) as file:
                 yield file
             return

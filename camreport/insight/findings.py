@@ -5,6 +5,7 @@ returns nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from operator import itemgetter
 
@@ -78,7 +79,8 @@ def _area(evidence: Evidence) -> Iterator[Finding]:
         text = message(
             "insight.area", layer=evidence.last, method=name_of(wide), area=most, count=count
         )
-    yield Finding(text, count, _methods_side_by_side(evidence.last))
+    place = replace(_methods_side_by_side(evidence.last), sort=f"area.{wide.key.method}.down")
+    yield Finding(text, count, place)
 
 
 def _empty(evidence: Evidence) -> Iterator[Finding]:
@@ -130,7 +132,11 @@ def _right_and_wrong(evidence: Evidence) -> Iterator[Finding]:
         differing=sum(one[0] >= MIN_DIFFERENCE for one in found),
         methods=len(found),
     )
-    place = Place("overview", None, own.key.method, own.key.layer, query="right:no")
+    assert right.median is not None
+    assert wrong.median is not None
+    way = "down" if wrong.median > right.median else "up"
+    sort = f"area.{own.key.method}.{way}"
+    place = Place("overview", None, own.key.method, own.key.layer, query="right:no", sort=sort)
     yield Finding(text, rights + wrongs, place)
 
 
@@ -168,7 +174,8 @@ def _disagreement(evidence: Evidence) -> Iterator[Finding]:
     lowest = _lowest(evidence.class_pairs(evidence.last))
     if lowest is None or _median(lowest) >= MAX_AGREEMENT:
         return
-    yield _of_pair("insight.disagreement", lowest)
+    found = _of_pair("insight.disagreement", lowest)
+    yield replace(found, place=replace(found.place, sort="disagreement.down"))
 
 
 def _depth(evidence: Evidence) -> Iterator[Finding]:

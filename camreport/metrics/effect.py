@@ -4,6 +4,7 @@ The masks are the same for every image, map and class, so that the forwards of a
 its maps with one matrix product, and the effect of each cell on each score is measured besides.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -114,7 +115,12 @@ def cell_means(maps: NDArray[np.float32], grid: Size, size: Size) -> NDArray[np.
     return means.reshape(*maps.shape[:-2], -1)
 
 
-@metric("masked", "full", Number("effect", -1, 1, better="high", chance=0))
+@metric(
+    "masked",
+    "full",
+    Number("effect", -1, 1, better="high", chance=0),
+    beside=(Number("effect.ceiling", -1, 1), Number("effect.additivity", -math.inf, 1)),
+)
 def effect(sums: NDArray[np.float64], drops: NDArray[np.float64]) -> Values:
     """Correlate what maps claim of masks with what covering them takes from the score.
 

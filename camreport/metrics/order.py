@@ -28,6 +28,7 @@ def covered_counts(pixels: int) -> NDArray[np.int64]:
     Number("order", -1, 1, better="high", chance=0),
     Number("order.deletion", 0, 1, better="low"),
     Number("order.insertion", 0, 1, better="high"),
+    beside=(*(Number("order.tied", 0, 1), Number("order.morf", 0, 1), Number("order.lerf", 0, 1)),),
     aliases=("srg",),
 )
 def order(morf: Values, lerf: Values, counts: NDArray[np.int64]) -> Mapping[str, Values]:

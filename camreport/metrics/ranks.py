@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+ROUNDING = 1e-6
+"""How far values of float32 may be apart by rounding, as a share of the greatest of all."""
+
 
 def average_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return the ranks of values along the last axis, from 1; equal values share their average.
@@ -81,6 +84,30 @@ def spearman(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
     first, second = unit_ranks(one), unit_ranks(other)
     defined = first.any(-1) & second.any(-1)
     return np.where(defined, np.clip((first * second).sum(-1), -1, 1), np.nan)
+
+
+def settled(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return values of which those are equal that differ by no more than rounding.
+
+    Sorted, values are split where neighbours are further apart than ``ROUNDING`` times the greatest
+    magnitude. Those that stay together become equal, unless together they span more than four times
+    as much: then they are dense, and no rounding of one value.
+
+    Args:
+        values: of any shape, finite.
+
+    Example:
+        >>> settled(np.array([1.0, 0.5, 1.00000001, 0.0]))
+        array([1. , 0.5, 1. , 0. ])
+    """
+    distinct, places = np.unique(values, return_inverse=True)
+    distinct = distinct.astype(np.float64)
+    near = ROUNDING * np.abs(distinct).max(initial=0)
+    starts = np.flatnonzero(np.diff(distinct, prepend=-np.inf) > near)
+    widths = distinct[np.append(starts[1:], len(distinct)) - 1] - distinct[starts]
+    chain = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(distinct)))
+    joined = np.where(widths[chain] <= 4 * near, distinct[starts][chain], distinct)
+    return np.asarray(joined[places].reshape(values.shape), dtype=np.float64)
 
 
 def descending_order(values: NDArray[Any], seed: int) -> NDArray[np.intp]:

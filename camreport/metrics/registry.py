@@ -61,6 +61,7 @@ class Metric:
         needs: what it is measured on, which decides what it costs.
         level: the lowest level of evidence that asks it.
         numbers: what it gives for each map; the first one answers the question.
+        beside: what else stands in its results: numbers of images, curves, and counts.
         aliases: further spellings of its name.
     """
 
@@ -69,6 +70,7 @@ class Metric:
     needs: Needs
     level: Level
     numbers: tuple[Number, ...]
+    beside: tuple[Number, ...] = ()
     aliases: tuple[str, ...] = ()
 
     @property
@@ -122,7 +124,11 @@ LEVELS: tuple[Level, ...] = ("basic", "full", "name")
 
 
 def metric(
-    needs: Needs, level: Level, *numbers: Number, aliases: tuple[str, ...] = ()
+    needs: Needs,
+    level: Level,
+    *numbers: Number,
+    beside: tuple[Number, ...] = (),
+    aliases: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Return a decorator that registers a function as a metric.
 
@@ -130,15 +136,22 @@ def metric(
         needs: as for ``Metric``.
         level: as for ``Metric``.
         numbers: as for ``Metric``.
+        beside: as for ``Metric``.
         aliases: as for ``Metric``.
     """
 
     def register(compute: F) -> F:
         key = compute.__name__
-        METRICS[key] = Metric(key, compute, needs, level, numbers, aliases)
+        METRICS[key] = Metric(key, compute, needs, level, numbers, beside, aliases)
         return compute
 
     return register
+
+
+def number_of(key: str) -> Number | None:
+    """Return what stands under a key in results, with its range; None if no metric gives it."""
+    every = (number for one in METRICS.values() for number in (*one.numbers, *one.beside))
+    return next((number for number in every if number.key == key), None)
 
 
 def resolve_metrics(names: str | Iterable[str]) -> list[Metric]:

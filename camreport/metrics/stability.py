@@ -16,6 +16,7 @@ from camreport.metrics.values import Undefined, Values
     Number("stability", 0, math.inf, better="low"),
     Number("stability.correlation", 0, 2, better="low"),
     Number("stability.mirror", -1, 1, better="high"),
+    beside=(Number("stability.changed", 0, math.inf),),
 )
 def stability(
     maps: NDArray[np.float32],

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from camreport.errors import ModelError
+from camreport.network.precision import wide
 from camreport.settings import AUTO, NONE, SIGMOID, SOFTMAX
 
 LOGITS = "logits"
@@ -37,7 +38,7 @@ def probabilities(logits: Tensor, activation: str) -> Tensor:
 def logits_of(
     output: object, count: int, key: str | None = None, activation: str = SOFTMAX
 ) -> Tensor:
-    """Return the logits ``(N, num_classes)`` in a model's output.
+    """Return the logits ``(N, num_classes)`` in a model's output, in float32 or float64.
 
     A binary classifier that returns one number per image gets two classes whose probabilities add
     up to 1: a logit z becomes −z/2 and z/2 (under a sigmoid −z and z), a
@@ -53,7 +54,7 @@ def logits_of(
     Raises:
         ModelError: the output has no such format, or several parts of it could be the logits.
     """
-    numbers = _numbers(output, count, key)
+    numbers = wide(_numbers(output, count, key))
     return numbers if numbers.shape[1] > 1 else _two_classes(numbers, activation)
 
 

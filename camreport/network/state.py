@@ -1,4 +1,4 @@
-"""The state in which a model runs: restored afterwards, with gradients, in float32."""
+"""The state in which a model runs: restored afterwards, with gradients, its weights in float32."""
 
 import re
 import signal
@@ -10,7 +10,6 @@ from types import FrameType
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 _ONE_AT_A_TIME = threading.RLock()
@@ -34,7 +33,7 @@ def preserved(module: nn.Module) -> Iterator[None]:
     """
 
     def change(changes: ExitStack) -> None:
-        _switch(changes, torch.utils.checkpoint, "CheckpointFunction", _NoCheckpoint)
+        switch(changes, torch.utils.checkpoint, "CheckpointFunction", _NoCheckpoint)
         _change_flags(module, changes)
         changes.callback(_Buffers(module).put_back)
         _widen(module, changes)
@@ -217,38 +216,7 @@ def forward_without_gradients(module: nn.Module) -> Callable[[Tensor], object]:
     return run
 
 
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute in float32 without autocast or TF32, with cuDNN's deterministic kernels.
-
-    Equal runs give equal maps on the CPU. On a GPU some of torch's own backward kernels (adaptive
-    pooling, bilinear upsampling) add up in a varying order, which changes the last digits.
-    """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    with ExitStack() as stack:
-        _switch(stack, cudnn, "benchmark", False)
-        _switch(stack, cudnn, "deterministic", True)
-        try:
-            _switch(stack, cudnn, "allow_tf32", False)
-        except RuntimeError:  # the caller uses torch's newer switches, which exclude this one
-            for part in ("conv", "rnn"):
-                _switch(stack, getattr(cudnn, part), "fp32_precision", "ieee")
-        for part in ("conv", "rnn"):  # "tf32" can also be inherited from torch.backends
-            if getattr(getattr(cudnn, part, None), "fp32_precision", "") == "tf32":
-                _switch(stack, getattr(cudnn, part), "fp32_precision", "ieee")
-        try:
-            if matmul.allow_tf32:
-                precision = torch.get_float32_matmul_precision()
-                stack.callback(torch.set_float32_matmul_precision, precision)
-                torch.set_float32_matmul_precision("highest")
-        except RuntimeError:  # the newer switches exclude this one, too
-            _switch(stack, matmul, "fp32_precision", "ieee")
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels' order may vary
-        yield
-
-
-def _switch(stack: ExitStack, owner: object, name: str, value: object) -> None:
+def switch(stack: ExitStack, owner: object, name: str, value: object) -> None:
     """Set an attribute until the stack unwinds."""
     stack.callback(setattr, owner, name, getattr(owner, name))
     setattr(owner, name, value)

@@ -18,9 +18,9 @@ from camreport.network.positions import (
     probe_images,
     why_no_map,
 )
+from camreport.network.precision import full_precision
 from camreport.network.state import (
     forward_without_gradients,
-    full_precision,
     gradients_on,
     preserved,
     to_model,

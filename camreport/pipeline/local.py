@@ -19,6 +19,7 @@ from camreport.insight.cache import keep_numbers
 from camreport.messages.progress import Measuring, Notify, Progress, silent, unseen
 from camreport.models import LoadedModel
 from camreport.network.state import device_of
+from camreport.pipeline.evidence.held import asks_for_collages
 from camreport.pipeline.evidence.run import (
     evidence_cost,
     evidence_entry,
@@ -92,7 +93,7 @@ def compute(
         first_readable(files, model.preprocessing)
     for sentence in _announced(job, work):
         notify(sentence)
-    job.writer.keep(work.kept, work.growing, work.beside)
+    job.writer.keep(work.kept, work.growing, work.beside(job))
     tally = _found(job, work, limits)
     reused = sum(len(job.indices(number)) for number in job.numbers) - work.inputs(job)
     progress(reused)
@@ -174,6 +175,8 @@ def _found(job: Job, work: Work, limits: ShardLimits) -> Tally:
     for number, truth in work.true.items():
         tally.add_true(number, truth.sidecar)
     for number, evidence in work.evidence.items():
-        tally.evidence[number] = evidence.sidecar
-    tally.collages = work.collages.sidecar if work.collages else None
+        if evidence.settled and evidence.shown:
+            tally.evidence[number] = evidence.shown.sidecar
+    if work.collages and asks_for_collages(job):
+        tally.collages = work.collages.finished.sidecar
     return tally

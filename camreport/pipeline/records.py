@@ -197,6 +197,7 @@ def make_manifest(
         activation=plan.activation,
         fusion=Fusion(gamma=request.settings.gamma, stages=request.settings.stages),
         smooth=request.smooth,  # type: ignore[arg-type]  # checked to be these words
+        precision=request.settings.precision,  # type: ignore[arg-type]  # likewise
         skipped=plan.skipped,
         totals=Totals(
             images=total,

@@ -223,6 +223,7 @@ def make_explainer(model: LoadedModel, request: Request, plan: RunPlan | None) -
         seed=request.settings.seed,
         output=model.output if plan is None else plan.output,
         activation=request.settings.activation if plan is None else plan.activation,
+        precision=request.settings.precision,
         batch_size=None if bounded else size,
     )
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from math import isfinite
 from typing import TypeVar
@@ -98,15 +99,8 @@ def compute_shard(
     photos: list[bytes] = []
     parts: list[Part] = []
 
-    def begun(batch: Sequence[Decoded]) -> _Begun:
-        report = _BatchProgress(progress, len(batch))
-        pixels = [image.pixels for _, image in batch if isinstance(image, LoadedImage)]
-        if not pixels:
-            return _Begun(batch, None, report)
-        inputs = model_inputs(pixels, preprocessing, explainer.device)
-        return _Begun(batch, Part.of(explainer(inputs, targets, progress=report)), report)
-
-    for each in one_behind(map(begun, batches(decoded, plan.batch))):
+    begin = partial(_begun, explainer, preprocessing, targets, progress)
+    for each in one_behind(map(begin, batches(decoded, plan.batch))):
         parts += [each.part] if each.part else []
         logits = iter(each.part.maps.arrays()[LOGITS] if each.part else ())
         for index, image in each.batch:
@@ -211,6 +205,22 @@ class _Begun:
     batch: Sequence[Decoded]
     part: Part | None
     report: _BatchProgress
+
+
+def _begun(
+    explainer: Explainer,
+    preprocessing: Preprocessing,
+    targets: Sequence[int] | str,
+    progress: Progress,
+    batch: Sequence[Decoded],
+) -> _Begun:
+    """Have a batch's maps computed; on a GPU they are still to come when this returns."""
+    report = _BatchProgress(progress, len(batch))
+    pixels = [image.pixels for _, image in batch if isinstance(image, LoadedImage)]
+    if not pixels:
+        return _Begun(batch, None, report)
+    inputs = model_inputs(pixels, preprocessing, explainer.device)
+    return _Begun(batch, Part.of(explainer(inputs, targets, progress=report)), report)
 
 
 def one_behind(items: Iterable[Item]) -> Iterator[Item]:

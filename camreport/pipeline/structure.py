@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from camreport.images.inputs import printable
 from camreport.models import LoadedModel
+from camreport.network.precision import full_precision
 from camreport.network.state import (
     device_of,
     forward_without_gradients,
-    full_precision,
     preserved,
     to_model,
 )

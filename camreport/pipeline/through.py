@@ -13,12 +13,12 @@ from camreport.pipeline.engines.here import here
 from camreport.pipeline.engines.spec import Engine, Item
 from camreport.pipeline.engines.worker import make_spec
 from camreport.pipeline.evidence.gathered import failure
+from camreport.pipeline.evidence.held import is_settled
 from camreport.pipeline.evidence.run import (
-    lacks_collages,
-    measure_collages_of,
     passes_ahead,
     passes_of_collages,
-    unmeasured,
+    settle_collages,
+    unsettled,
 )
 from camreport.pipeline.job import Job
 from camreport.pipeline.records import Tally
@@ -62,10 +62,10 @@ def work_through(
     Raises:
         WorkerError: workers have died, so that shards are left to compute.
     """
-    todo = sorted({*work.written, *work.unexplained, *unmeasured(job, work)})
-    spans = job.request.settings.part is None and lacks_collages(job, work)
+    todo = sorted({*work.written, *work.unexplained, *unsettled(job, work)})
+    spans = job.request.settings.part is None and not is_settled(job, work.collages)
     failures: dict[str, str] = {}
-    with ways_of(job, notify) if todo else nullcontext() as ways:
+    with ways_of(job, len(todo), notify) if todo else nullcontext() as ways:
         passes = passes_of_collages(job, work) if spans else 0
         begin = cache(lambda: measuring(passes + (0 if ways else passes_ahead(job, work))))
         if ways:
@@ -75,7 +75,7 @@ def work_through(
             engine = here(job, work, explainer, progress, begin, limits.waiting_shards)
             failures = _run(engine, job, out, [_whole(job, todo)], tally)
     if spans:
-        failures |= measure_collages_of(job, explainer(), begin())
+        failures |= settle_collages(job, work, explainer(), begin)
         tally.collages = job.writer.written_beside(COLLAGES, EvidenceSidecar)
     for metric, error in failures.items():
         notify(str(failure(metric, error)))

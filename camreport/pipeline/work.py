@@ -3,17 +3,22 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from camreport.errors import InputError, ResultsError
 from camreport.images.inputs import Facts, InputFile, read_input
 from camreport.images.loading import FailedInput, decode_ahead
 from camreport.methods import Method
-from camreport.pipeline.evidence.choice import choose_of
+from camreport.pipeline.evidence.held import (
+    Held,
+    HeldEvidence,
+    asks_for_collages,
+    held_collages,
+    held_evidence,
+    staying,
+)
 from camreport.pipeline.job import Job
 from camreport.pipeline.truth import unexplained
-from camreport.results.evidence import COLLAGES, EvidenceSidecar, evidence_name
 from camreport.results.schema import ImageEntry, Sidecar, TrueImage, TrueSidecar
 from camreport.results.shards import true_name
 from camreport.results.writer import Finished
@@ -44,8 +49,8 @@ class Work:
         lost: the shards to compute from scratch.
         true: finished files of true classes that stay beside kept shards.
         unexplained: for each further kept shard, the images whose true class is to be explained.
-        evidence: finished evidence that stays beside kept shards.
-        collages: finished evidence of the run's collages; None where there is none that stays.
+        evidence: what is finished of the evidence for kept shards.
+        collages: where the finished evidence of collages lies, if there is some.
     """
 
     kept: dict[int, Finished[Sidecar]]
@@ -53,8 +58,8 @@ class Work:
     lost: list[int]
     true: dict[int, Finished[TrueSidecar]]
     unexplained: dict[int, tuple[TrueImage, ...]]
-    evidence: dict[int, Finished[EvidenceSidecar]]
-    collages: Finished[EvidenceSidecar] | None
+    evidence: dict[int, HeldEvidence]
+    collages: Held | None
 
     @property
     def explained(self) -> list[int]:
@@ -83,13 +88,10 @@ class Work:
         """Numbers of the finished shards that keep all their maps and get further ones."""
         return [number for number, change in self.changing.items() if not change.loses]
 
-    @property
-    def beside(self) -> dict[str, Path]:
-        """The folders of the files that stay beside kept shards, by the files' names."""
+    def beside(self, job: Job) -> dict[str, Path]:
+        """Return the folders of the files that stay beside kept shards, by the files' names."""
         true = {true_name(number): one.folder for number, one in self.true.items()}
-        evidence = {evidence_name(number): one.folder for number, one in self.evidence.items()}
-        collages = {COLLAGES: self.collages.folder} if self.collages else {}
-        return true | evidence | collages
+        return true | staying(job, self.evidence, self.collages)
 
 
 def find_work(job: Job) -> Work:
@@ -114,7 +116,7 @@ def find_work(job: Job) -> Work:
         lost=[number for number in job.numbers if number not in there],
         true=true,
         unexplained={n: apart[n] for n in apart if n in kept and n not in true},
-        evidence=_evidence(job, kept),
+        evidence={n: held_evidence(job, n, one.sidecar) for n, one in kept.items()},
         collages=_collages(job, kept),
     )
 
@@ -138,28 +140,6 @@ def _usable(job: Job) -> dict[int, Finished[Sidecar]]:
     for number in _no_longer_failing(job, there):
         del there[number]
     return there
-
-
-def _evidence(
-    job: Job, kept: Mapping[int, Finished[Sidecar]]
-) -> dict[int, Finished[EvidenceSidecar]]:
-    """Return the finished evidence of kept shards that is just what the run asks for."""
-    found: dict[int, Finished[EvidenceSidecar]] = {}
-    for number, one in kept.items() if job.asked else ():
-        assert job.asked is not None
-        decided = job.asked.decided(one.sidecar.images)
-        finished = job.writer.finished_beside(
-            evidence_name(number),
-            EvidenceSidecar,
-            partial(_is_of, decided),
-        )
-        if finished:
-            found[number] = finished
-    return found
-
-
-def _is_of(decided: str, sidecar: EvidenceSidecar) -> bool:
-    return sidecar.decided == decided and not sidecar.unreadable
 
 
 def _unexplained(job: Job, there: dict[int, Finished[Sidecar]]) -> dict[int, tuple[TrueImage, ...]]:
@@ -216,18 +196,12 @@ def _is_unchanged(file: InputFile, image: ImageEntry, before: Facts | None) -> b
         return False
 
 
-def _collages(job: Job, kept: Mapping[int, Finished[Sidecar]]) -> Finished[EvidenceSidecar] | None:
-    """Return the finished evidence of collages, where all images of the sample are in kept shards.
-
-    Labels decide which images stand in collages.
-    """
-    if job.asked is None or "grid" not in job.asked.keys:
-        return None
-    if not {index // job.plan.shard for index in job.asked.sample} <= kept.keys():
-        return None
-    images = job.sampled({number: one.sidecar for number, one in kept.items()}.__getitem__)
-    decided = choose_of(job.asked, images).decided
-    return job.writer.finished_beside(COLLAGES, EvidenceSidecar, partial(_is_of, decided))
+def _collages(job: Job, kept: Mapping[int, Finished[Sidecar]]) -> Held | None:
+    """Return where the finished evidence of collages lies; labels decide which images they show."""
+    sample = job.asked.sample if job.asked and asks_for_collages(job) else ()
+    known = {index // job.plan.shard for index in sample} <= kept.keys()
+    sidecars = {number: one.sidecar for number, one in kept.items()}
+    return held_collages(job, job.sampled(sidecars.__getitem__) if sample and known else None)
 
 
 def _change(job: Job, finished: Finished[Sidecar]) -> Change:

@@ -4,6 +4,8 @@ OUT/results/evidence-000000.npz    what was measured of a shard's maps; evidence
                                    beside it says that it is complete and what decides it
 OUT/results/collages.npz           what was measured on collages of the run's images, if anything;
                                    collages.json beside it
+OUT/results/spare-000000.npz       evidence that the last run did not ask for; a later one that asks
+OUT/results/spare.npz              for it takes it from there, and no reader sees it
 """
 
 import re
@@ -21,6 +23,9 @@ CONTROL = "control:"
 
 COLLAGES = "collages.npz"
 """File name of what was measured on collages."""
+
+SPARE_COLLAGES = "spare.npz"
+"""File name of what was measured on collages, where the last run did not ask for it."""
 
 WHY = ".why"
 """Ending of the names of arrays that say why numbers are undefined."""
@@ -76,6 +81,11 @@ class NumberKey(NamedTuple):
 def evidence_name(shard: int) -> str:
     """Return the file name of the evidence beside a shard."""
     return f"evidence-{shard:06d}.npz"
+
+
+def spare_name(shard: int) -> str:
+    """Return the file name of the evidence for a shard that the last run did not ask for."""
+    return f"spare-{shard:06d}.npz"
 
 
 def _named(value: Mapping[str, object]) -> None:
@@ -159,15 +169,31 @@ class EvidenceEntry(Entry):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PartEntry(Entry):
+    """A finished part of the evidence: one kind of it, for some images.
+
+    Attributes:
+        decided: digest of what decides it, beside the run: its settings, the methods, the images.
+        images: indices of the images among the run's inputs; none for all of the shard.
+        cost: its cost.
+    """
+
+    decided: str
+    images: tuple[Count, ...] = ()
+    cost: Cost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvidenceSidecar(Entry):
     """The JSON file of ``evidence-000000.npz`` or ``collages.npz``; it shows that it is complete.
 
-    It stays valid as long as the run and everything in ``decided`` are the same.
+    Each part stays valid as long as the run and what decides the part are the same.
 
     Attributes:
         run: fingerprint of the run.
         methods: the methods whose maps were measured, as in the shard's sidecar.
-        decided: digest of what decides the evidence: its settings, the methods and the images.
+        parts: the finished parts by name: ``contrast``, ``learned.0``; not among them are those
+            with an image that could not be read again.
         unreadable: number of images whose files could not be read again as they had been.
         undefined: number of undefined values of each number, by reason.
         cost: cost of the evidence.
@@ -178,7 +204,7 @@ class EvidenceSidecar(Entry):
 
     run: str
     methods: tuple[str, ...]
-    decided: str
+    parts: Annotated[Mapping[str, PartEntry], _named]
     unreadable: Count
     undefined: ReasonsByNumber
     cost: EvidenceCost

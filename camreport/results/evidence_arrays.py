@@ -10,20 +10,24 @@ from numpy.typing import NDArray
 
 from camreport.errors import ResultsError
 from camreport.methods import METHODS
+from camreport.metrics import METRICS
+from camreport.metrics.registry import number_of
 from camreport.metrics.values import Undefined, Values
 from camreport.results.evidence import (
     BOX_CLASSES,
     BOXES,
     CONTROL,
     MEASURED_INPUT,
-    NAME,
     SCRAMBLED,
     SCRAMBLED_IMAGE,
-    WHY,
     NumberKey,
 )
 from camreport.results.schema import FUSED, IMAGE, INPUT, TARGETS, Manifest, MapKey
 from camreport.results.shards import MENDING, Arrays
+from camreport.settings import NONE
+
+ROUNDING = 1e-4
+"""How far beyond its range a number may lie by rounding; it is read as the end of the range."""
 
 _SCRAMBLED = re.compile(rf"{re.escape(SCRAMBLED)}([0-9]{{1,19}})")
 _CONTROL = re.compile(rf"{CONTROL}[a-z_]{{1,40}}")
@@ -122,7 +126,7 @@ def read_evidence(
     left, count = dict(arrays), len(image)
     if not np.array_equal(left.pop(IMAGE, ()), image):
         raise _unexpected(name, IMAGE)
-    regions = _regions(left, count, name)
+    regions = _regions(left, count, len(manifest.classes), name)
     sampled = left.pop(SCRAMBLED_IMAGE, np.empty(0, np.int64))
     if not np.array_equal(image[np.isin(image, sampled)], sampled):
         raise _unexpected(name, SCRAMBLED_IMAGE)
@@ -136,7 +140,7 @@ def read_evidence(
         key = _number_key(text, manifest, name)
         if not _fits(array, np.float32, (count, slots, 0)):
             raise _unexpected(name, text)
-        curves[key] = array
+        curves[key] = _within_range(array, key, manifest, name)
     return Evidence(image, numbers, curves, measured, sampled, scrambled, regions)
 
 
@@ -165,15 +169,17 @@ def read_collages(arrays: Arrays, manifest: Manifest, name: str) -> Collages:
     return Collages(numbers, image, target)
 
 
-def _regions(left: Arrays, count: int, name: str) -> list[Regions]:
+def _regions(left: Arrays, count: int, kinds: int, name: str) -> list[Regions]:
     """Take the regions out of arrays; return them image by image."""
     if BOXES not in left:
         return []
     boxes, classes = left.pop(BOXES), left.pop(BOX_CLASSES, None)
     fits = boxes.ndim == 2 and boxes.dtype == np.float32 and boxes.shape[1] == 5
-    if not fits or not np.isfinite(boxes).all():
+    if not fits or not ((boxes[:, 1:] >= 0) & (boxes[:, 1:] <= 1)).all():
         raise _unexpected(name, BOXES)
     if classes is None or classes.dtype != np.int64 or classes.shape != (len(boxes),):
+        raise _unexpected(name, BOX_CLASSES)
+    if not ((classes >= -1) & (classes < kinds)).all():
         raise _unexpected(name, BOX_CLASSES)
     rows = boxes[:, 0]
     if not ((rows >= 0) & (rows < count) & (rows == np.floor(rows))).all():
@@ -190,7 +196,8 @@ def _scrambled(
         key, maps = NumberKey.parse(text), left.pop(text)
         seed = _SCRAMBLED.fullmatch(key.number)
         of_run = key.row in manifest.methods and key.layer in _layers(manifest)
-        if not (seed and of_run and _fits(maps, np.float32, (*shape, 0, 0))):
+        known = seed and manifest.evidence and int(seed[1]) in manifest.evidence.scrambled
+        if not (seed and known and of_run and _fits(maps, np.float32, (*shape, 0, 0))):
             raise _unexpected(name, text)
         found.setdefault(int(seed[1]), {})[MapKey(key.row, key.layer)] = maps
     return found
@@ -206,15 +213,39 @@ def _numbers(
             continue
         key, numbers = _number_key(text, manifest, name), left.pop(text)
         reasons = left.pop(key.reasons, np.zeros(shape, np.uint8))
-        if numbers.shape != shape or np.isinf(numbers).any():
+        if numbers.shape != shape:
             raise _unexpected(name, text)
         if reasons.dtype != np.uint8 or reasons.shape != shape:
             raise _unexpected(name, key.reasons)
         undefined = np.isnan(numbers)
         if reasons.max() > max(Undefined) or not np.array_equal(undefined, reasons != 0):
             raise _unexpected(name, key.reasons)
-        found[key] = Values(numbers, reasons)
+        found[key] = Values(_within_range(numbers, key, manifest, name), reasons)
     return found
+
+
+def _within_range(
+    values: NDArray[np.float32], key: NumberKey, manifest: Manifest, name: str
+) -> NDArray[np.float32]:
+    """Return values of a number within the range that the registry has of it.
+
+    Scores that a model does not give as probabilities have no range, nor what is made of them.
+
+    Raises:
+        ResultsError: a value is infinite, or outside by more than rounding.
+    """
+    number = number_of(key.number)
+    assert number is not None
+    of_scores = METRICS[key.metric].needs in ("orders", "masked") and key.number != "order.tied"
+    low, high = number.low, number.high
+    if manifest.activation == NONE and of_scores and key.metric != "effect":
+        low, high = -np.inf, np.inf
+    within = np.isnan(values) | (values >= low - ROUNDING) & (values <= high + ROUNDING)
+    if np.isinf(values).any() or not within.all():
+        raise ResultsError(
+            f"results: {name} has values outside of {low:g} to {high:g} at {str(key)!r}. {MENDING}"
+        )
+    return np.clip(values, low, high)
 
 
 def _number_key(text: str, manifest: Manifest, name: str) -> NumberKey:
@@ -226,8 +257,8 @@ def _number_key(text: str, manifest: Manifest, name: str) -> NumberKey:
     key = NumberKey.parse(text)
     known = key.row in METHODS and key.row in manifest.methods
     of_run = (known or _CONTROL.fullmatch(key.row)) and key.layer in _layers(manifest)
-    is_named = NAME.fullmatch(key.number) and not key.number.endswith(WHY)
-    if not (is_named and (of_run or text == key.number)):
+    asked = manifest.evidence is not None and key.metric in manifest.evidence.metrics
+    if not (asked and number_of(key.number) and (of_run or text == key.number)):
         raise _unexpected(name, text)
     return key
 

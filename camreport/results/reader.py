@@ -31,7 +31,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.errors import InputError, ResultsError
-from camreport.files import LOCK, MARKER, RESULTS, is_file, is_folder, is_marked, read
+from camreport.files import (
+    LOCK,
+    MARKER,
+    RESULTS,
+    address_of,
+    is_file,
+    is_folder,
+    is_marked,
+    is_there,
+    names_in,
+    read,
+    remote,
+)
 from camreport.methods import METHODS, Method
 from camreport.results.decoding import refusing
 from camreport.results.evidence import COLLAGES, evidence_name
@@ -468,8 +480,8 @@ def check_data(out: str | Path) -> None:
         ResultsError: it contains something else, or is not a folder.
     """
     data = Path(out, DATA)
-    ours = is_folder(data) and (is_marked(data) or not any(data.iterdir()))
-    if os.path.lexists(data) and not ours:
+    other = is_there(data) and not is_folder(data)
+    if other or (names_in(data) and not is_marked(data)):
         raise ResultsError(
             f"report: expected {DATA}/ to be new, empty or ours, but it is something else. "
             "Move that away."
@@ -483,6 +495,9 @@ def check_output(out: Path, overwrite: bool = False) -> None:
         InputError: the path is a file or inside one, cannot be written to, or is a folder with
             something in it that no run has made.
     """
+    if uri := address_of(out):
+        _check_address(out, uri, overwrite)
+        return
     existing = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
     if not existing.is_dir():
         raise InputError(f"output: expected a folder, got the file {str(existing)!r}.")
@@ -511,13 +526,35 @@ def check_output(out: Path, overwrite: bool = False) -> None:
         )
 
 
+def _check_address(out: Path, uri: str, overwrite: bool) -> None:
+    """Refuse an address with objects that camreport has not put there.
+
+    Raises:
+        InputError: there are some, or the storage does not answer.
+    """
+    if overwrite or is_marked(out / RESULTS):
+        return
+    try:
+        others = len(remote.below(uri))
+    except OSError as error:
+        raise InputError(
+            f"output: expected an address to write to, got {uri!r} ({error.strerror})."
+        ) from error
+    if others:
+        raise InputError(
+            f"output: expected a new, empty or earlier report's address, got {uri!r} with "
+            f"{others:,} {'object' if others == 1 else 'objects'} of something else. "
+            "Choose another address or pass --overwrite."
+        )
+
+
 def find_results(path: str | Path) -> Path:
     """Return the ``results`` folder of a report, from the path of the report or of ``results``.
 
     Raises:
         ResultsError: the folder does not exist, or is a link.
     """
-    folder = Path(os.path.abspath(path))
+    folder = Path(path) if address_of(Path(path)) else Path(os.path.abspath(path))
     if not is_file(folder / MARKER):
         folder = folder / RESULTS
     if not is_file(folder / MARKER):

@@ -418,6 +418,7 @@ class Manifest(Entry):
         activation: how logits become probabilities.
         fusion: how maps were fused.
         smooth: kinds of smoothing that were applied.
+        precision: arithmetic of the network's passes.
         skipped: methods without maps, everywhere or at a layer.
         totals: sizes of the run.
         images: all inputs; empty if there are more than ``MAX_INLINE``.
@@ -441,6 +442,7 @@ class Manifest(Entry):
     activation: Activation
     fusion: Fusion
     smooth: tuple[Literal["noise", "aug", "eigen"], ...]
+    precision: Literal["exact", "tf32", "bf16"]
     skipped: tuple[Skip, ...]
     totals: Totals
     images: tuple[ImageEntry, ...]

@@ -3,6 +3,10 @@
 If ``OUT/results`` has complete results of an earlier run, a run that changes them writes to a
 second folder, which replaces ``OUT/results`` once its manifest is written. Until then the earlier
 report stays unchanged.
+
+On object storage no folder can be renamed: a run that changes complete results removes their
+manifest first, and results of other settings need ``overwrite``. There is no lock either: the
+marker is created by one run alone, and two equal runs write equal bytes, of which the last stay.
 """
 
 import json
@@ -22,18 +26,28 @@ from camreport.errors import InputError, OutputError, ResultsError
 from camreport.files import (
     MARKER,
     RESULTS,
+    address_of,
     create,
     is_file,
-    is_folder,
     is_marked,
+    is_there,
     make_folder,
+    names_in,
+    remove,
     remove_leftovers,
     reported,
+    sizes,
     take_over,
     write,
 )
 from camreport.results.decoding import Entry
-from camreport.results.evidence import COLLAGES, EvidenceSidecar, evidence_name
+from camreport.results.evidence import (
+    COLLAGES,
+    SPARE_COLLAGES,
+    EvidenceSidecar,
+    evidence_name,
+    spare_name,
+)
 from camreport.results.reader import MANIFEST, NEXT, REPORT, check_output, read_json
 from camreport.results.schema import (
     SCHEMA,
@@ -61,8 +75,8 @@ Record = dict[str, Any]
 """A JSON object."""
 
 _LAST = ".camreport-last"
-_SHARD_FILE = re.compile(r"(shard|numbers|true|evidence)-(\d{6,9})\.(?:npz|json)")
-_BESIDE = ("true-", "evidence-")
+_SHARD_FILE = re.compile(r"(shard|numbers|true|evidence|spare)-(\d{6,9})\.(?:npz|json)")
+_BESIDE = ("true-", "evidence-", "spare-")
 _S = TypeVar("_S", Sidecar, TrueSidecar, EvidenceSidecar)
 _Beside = TypeVar("_Beside", TrueSidecar, EvidenceSidecar)
 
@@ -151,13 +165,20 @@ class ResultsWriter:
     def __post_init__(self) -> None:
         check_output(self.out, self.overwrite)
         _settle(self.out)
-        folders = (self.out / NEXT, self.out / RESULTS)
-        listed = _listed if self.numbers is None else partial(_looked_up, numbers=self.numbers)
+        folders = (self.out / RESULTS,) if self._remote else (self.out / NEXT, self.out / RESULTS)
+        look_up = self.numbers is not None and not self._remote
+        listed = partial(_looked_up, numbers=self.numbers or ()) if look_up else sizes
         self._sizes = {folder: listed(folder) for folder in folders}
+
+    @property
+    def _remote(self) -> bool:
+        return bool(address_of(self.out))
 
     @property
     def folder(self) -> Path:
         """Folder into which shards are written; not ``results`` if that has a manifest."""
+        if self._remote:
+            return self.out / RESULTS
         complete = is_file(self.out / RESULTS / MANIFEST)
         return self.out / (NEXT if complete else RESULTS)
 
@@ -191,12 +212,16 @@ class ResultsWriter:
             kind: what its sidecar is.
             fits: whether a sidecar is of just what is wanted.
         """
-        found = [
+        found = [finished for finished in self.all_beside(name, kind) if fits(finished.sidecar)]
+        return max(found, key=self._fit, default=None)
+
+    def all_beside(self, name: str, kind: type[_Beside]) -> list[Finished[_Beside]]:
+        """Return the finished files of a name beside the shards, the most recent one first."""
+        return [
             Finished(folder, sidecar)
             for folder in self._sizes
-            if (sidecar := self._sidecar(folder, name, kind)) and fits(sidecar)
+            if (sidecar := self._sidecar(folder, name, kind))
         ]
-        return max(found, key=self._fit, default=None)
 
     def read(
         self, name: str, finished: Finished[_S], names: Collection[str] | None = None
@@ -282,6 +307,8 @@ class ResultsWriter:
             folder != self.out / RESULTS
             for folder in (*self._kept.values(), *self._beside.values())
         ) or any(self.described(one.sidecar) != one.sidecar for one in kept.values())
+        if self._remote and not self.shared:
+            self._check_marker(read_json(self.folder / MARKER, self.out))
         for folder in () if self.shared else self._sizes:
             self._check_discarded(folder, {*self._kept, *extended})
 
@@ -298,9 +325,7 @@ class ResultsWriter:
             OutputError: the disk is full, or the folder cannot be written to.
         """
         self.claim()
-        numbered = self.folder / numbers_name(number)
-        with reported(numbered):
-            numbered.unlink(missing_ok=True)
+        remove(self.folder / numbers_name(number))
         self._write(shard_name(number), arrays, sidecar, (numbers_name(number), numbers))
 
     def commit_beside(
@@ -332,8 +357,7 @@ class ResultsWriter:
         record = path.with_suffix(".json")
         size = 0
         if not self._says(record, sidecar):
-            with reported(record):
-                record.unlink(missing_ok=True)
+            remove(record)
         if arrays:
             content = packed(arrays)
             size = content.tell()
@@ -350,8 +374,7 @@ class ResultsWriter:
         """
         there = read_json(record, self.out)
         own = replace(sidecar, run=self.marker.run, bytes=there.get("bytes", 0)).to_json()
-        free = ("cost", "device")
-        return bool(there) and _without(json.loads(_json(own)), free) == _without(there, free)
+        return bool(there) and _lasting(json.loads(_json(own))) == _lasting(there)
 
     def complete(self, manifest: Manifest) -> bool:
         """Write the manifest, which completes the results, and replace the earlier results.
@@ -398,6 +421,8 @@ class ResultsWriter:
         make_folder(folder, self.out)
         if self.shared:
             self._join(folder)
+        elif self._remote:
+            self._take_address(folder)
         else:
             self._take(folder)
         self._claimed = True
@@ -414,10 +439,11 @@ class ResultsWriter:
             if not is_file(folder / MARKER):
                 raise
             if differing := self._differing(read_json(folder / MARKER, self.out)):
+                where = address_of(self.out) or str(self.out)
                 raise InputError(
-                    f"output: {str(self.out)!r} holds the shards of a run that differs in "
-                    f"{differing}, and a part removes nothing. Give every part the same options "
-                    "and images, or choose another folder."
+                    f"output: {where!r} holds the shards of a run that differs in {differing}, and "
+                    "a part removes nothing. Give every part the same options and images, or "
+                    "choose another folder."
                 ) from None
 
     def _take(self, folder: Path) -> None:
@@ -438,6 +464,42 @@ class ResultsWriter:
             for own in (name, _record(name)) if source != folder else ():
                 if is_file(source / own):  # a file without arrays has only its sidecar
                     take_over(source / own, folder / own, self.out)
+
+    def _take_address(self, folder: Path) -> None:
+        """Make an address this run's, whose marker one run alone can create.
+
+        Raises:
+            InputError: it is another run's.
+        """
+        ours = _json(self.marker.to_json())
+        try:
+            create(folder / MARKER, ours, self.out)
+        except OutputError:
+            before = read_json(folder / MARKER, self.out)
+            if not before:
+                raise
+            self._check_marker(before)
+            own = before.get("run") == self.marker.run
+            for file in (folder / MANIFEST,) if own else _own_files(folder):
+                remove(file)
+            write(folder / MARKER, ours, self.out)
+        for number, source in self._kept.items():
+            self._take_over(number, source, folder)
+
+    def _check_marker(self, before: Record) -> None:
+        """Refuse an address with results of another run, or where one may be at work.
+
+        Raises:
+            InputError: the run would replace them, or mix its shards with theirs.
+        """
+        differing = self._differing(before) if before else ""
+        finished = before.get("run") == self.marker.run and is_file(self.folder / MANIFEST)
+        if differing and not finished and not self.overwrite:
+            raise InputError(
+                f"output: {address_of(self.out)!r} holds the results of a run that differs in "
+                f"{differing}, and that may be at work. Ask for the same to go on with them, "
+                "choose another address, or pass --overwrite to replace them."
+            )
 
     def _take_over(self, number: int, source: Path, folder: Path) -> None:
         """Link the files of a kept shard into the folder; copy them if links are not possible."""
@@ -462,15 +524,14 @@ class ResultsWriter:
         """Remove shards with numbers beyond those of the run, and files beside that are not its."""
         count = -(-manifest.totals.images // manifest.totals.shard_length)
         stay = {own for name in self._beside for own in (name, _record(name))}
-        with reported(folder):
-            for number, files in _shards_in(folder).items():
-                for file in files:
-                    beside = file.name.startswith(_BESIDE)
-                    if number >= count or (beside and file.name not in stay):
-                        file.unlink()
-            for file in _collages_in(folder):
-                if file.name not in stay:
-                    file.unlink()
+        for number, files in _shards_in(folder).items():
+            for file in files:
+                beside = file.name.startswith(_BESIDE)
+                if number >= count or (beside and file.name not in stay):
+                    remove(file)
+        for file in _collages_in(folder):
+            if file.name not in stay:
+                remove(file)
 
     def _fit(self, finished: Finished[_S]) -> tuple[int, int]:
         """Return how many methods of this run a file has, and how few others."""
@@ -524,6 +585,8 @@ def _record(name: str) -> str:
 
 def _settle(out: Path) -> None:
     """Finish the replacement of the results folder, if a run was stopped during it."""
+    if address_of(out):
+        return
     results, following, last = out / RESULTS, out / NEXT, out / _LAST
     with reported(results), suppress(FileNotFoundError):  # parts of a run do it at the same time
         if not os.path.lexists(results):
@@ -548,44 +611,31 @@ def _settle(out: Path) -> None:
 def _own_files(folder: Path) -> list[Path]:
     """Return the files of a run in a folder without the marker, the manifest first."""
     shards = [file for files in _shards_in(folder).values() for file in files]
-    manifest = [folder / MANIFEST] if os.path.lexists(folder / MANIFEST) else []
+    manifest = [folder / MANIFEST] if is_there(folder / MANIFEST) else []
     return [*manifest, *shards, *_collages_in(folder)]
 
 
 def _collages_in(folder: Path) -> list[Path]:
     """Return the files of collages in a folder."""
-    both = (folder / COLLAGES, folder / _record(COLLAGES))
-    return [path for path in both if os.path.lexists(path)]
+    names = [own for name in (COLLAGES, SPARE_COLLAGES) for own in (name, _record(name))]
+    return [folder / name for name in names if is_there(folder / name)]
 
 
 def _shards_in(folder: Path) -> dict[int, list[Path]]:
     """Return the files of the shards in a folder, by the shards' numbers."""
     found: dict[int, list[Path]] = {}
-    if is_folder(folder):
-        for path in sorted(folder.iterdir()):
-            name = _SHARD_FILE.fullmatch(path.name)
-            if name:
-                found.setdefault(int(name[2]), []).append(path)
+    for name in names_in(folder):
+        if match := _SHARD_FILE.fullmatch(name):
+            found.setdefault(int(match[2]), []).append(folder / name)
     return found
-
-
-def _listed(folder: Path) -> dict[str, int]:
-    """Return the sizes of the regular files in a folder, by their names, from one listing."""
-    if not is_folder(folder):
-        return {}
-    with os.scandir(folder) as entries:
-        return {
-            entry.name: entry.stat(follow_symlinks=False).st_size
-            for entry in entries
-            if entry.is_file(follow_symlinks=False)
-        }
 
 
 def _looked_up(folder: Path, numbers: Collection[int]) -> dict[str, int]:
     """Return the sizes of the files of some shards in a folder, by their names."""
     found: dict[str, int] = {}
     for number in numbers:
-        for name in (shard_name(number), true_name(number), evidence_name(number)):
+        names = (shard_name, true_name, evidence_name, spare_name)
+        for name in (of(number) for of in names):
             for own in (name, _record(name)):
                 if is_file(folder / own):
                     with suppress(FileNotFoundError):
@@ -593,8 +643,13 @@ def _looked_up(folder: Path, numbers: Collection[int]) -> dict[str, int]:
     return found
 
 
-def _without(record: Record, names: Collection[str]) -> Record:
-    return {name: value for name, value in record.items() if name not in names}
+def _lasting(record: Record) -> Record:
+    """Return a record, and those in it, without what differs between two equal runs."""
+    return {
+        name: _lasting(value) if isinstance(value, dict) else value
+        for name, value in record.items()
+        if name not in ("cost", "device")
+    }
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -45,10 +45,12 @@ from camreport.settings.values import (
     CLUSTERS,
     DEFAULT_METHODS,
     EVIDENCE_MAPS,
+    EXACT,
     GAMMA,
     LANGUAGES,
     LEVELS,
     MAIN,
+    PRECISIONS,
     TIMM,
     WEIGHTS,
     check_activation,
@@ -66,6 +68,7 @@ from camreport.settings.values import (
     check_metrics,
     check_on,
     check_part,
+    check_precision,
     check_quantity,
     check_regions,
     check_seed,
@@ -298,6 +301,14 @@ class Settings:
         check=check_device,
         help="Device to compute on.",
     )
+    precision: str = _what(
+        EXACT,
+        metavar="|".join(PRECISIONS),
+        parse=OneOf(*PRECISIONS),
+        check=check_precision,
+        help="Arithmetic of the network's passes: exact is float32; tf32 has fewer bits, on NVIDIA "
+        "GPUs; bf16 computes the passes in bfloat16 and the maps in float32.",
+    )
     batch_size: int | None = _what(
         None,
         metavar="auto|N",
@@ -494,6 +505,7 @@ class SettingsDict(TypedDict, total=False):
     smooth: str | Sequence[str]
     seed: int
     device: str
+    precision: str
     batch_size: int | None
     evidence: str
     evidence_images: int | str | None

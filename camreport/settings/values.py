@@ -54,6 +54,11 @@ EVIDENCE_MAPS = (MAIN, ALL)
 CLUSTERS = ("ray", "ray:local")
 """Clusters that ``on`` takes: one that runs, or one of this machine alone."""
 
+EXACT, TF32, BF16 = "exact", "tf32", "bf16"
+PRECISIONS = (EXACT, TF32, BF16)
+"""Arithmetic of a model's passes: float32; TF32, float32 with a shorter mantissa in products, of
+NVIDIA GPUs; or bfloat16 under autocast, with maps in float32."""
+
 WEIGHTS = ("default", "none")
 """What ``weights`` takes: the model's own, or random ones."""
 
@@ -88,6 +93,18 @@ def check_activation(activation: str) -> str:
         known = f"{AUTO}, {', '.join(ACTIVATIONS[:-1])} or {ACTIVATIONS[-1]}"
         raise ModelError(f"activation: expected {known}, got {activation!r}.")
     return activation
+
+
+def check_precision(precision: str) -> str:
+    """Return one of ``PRECISIONS`` as it is.
+
+    Raises:
+        ModelError: it is none of these.
+    """
+    if precision not in PRECISIONS:
+        known = f"{', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
+        raise ModelError(f"precision: expected {known}, got {_shown(precision)}.")
+    return precision
 
 
 def check_smoothings(smooth: str | Sequence[str]) -> tuple[str, ...]:

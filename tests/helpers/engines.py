@@ -153,13 +153,16 @@ def lasting(out: Path) -> dict[str, object]:
     """Return the files of a run's results, without what may differ between two equal runs."""
     found: dict[str, object] = {}
     for path in sorted((out / "results").iterdir()):
-        content: Any = path.read_bytes()
-        if path.suffix == ".json":
-            content = json.loads(content)
-            for name in ("command", "versions", "device", "cost"):
-                content.pop(name, None)
-        found[path.name] = content
+        content = path.read_bytes()
+        found[path.name] = _equal(json.loads(content)) if path.suffix == ".json" else content
     return found
+
+
+def _equal(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record, and those in it, without what may differ between two equal runs."""
+    free = ("command", "versions", "device", "cost")
+    kept = {name: value for name, value in record.items() if name not in free}
+    return {name: _equal(own) if isinstance(own, dict) else own for name, own in kept.items()}
 
 
 def finished(out: Path) -> list[int]:

@@ -8,6 +8,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import fsspec
 import pytest
@@ -94,6 +95,8 @@ def s3_server() -> Iterator[Storage]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         _forget()
+        address = f"http://127.0.0.1:{server.server_port}/moto-api/reset"
+        urlopen(Request(address, method="POST")).close()  # moto's buckets outlive its servers
         storage.system.mkdir(BUCKET)
         try:
             yield storage

@@ -349,6 +349,7 @@ def manifest_of(
         activation="softmax",
         fusion=Fusion(gamma=2.0, stages=None),
         smooth=(),
+        precision="exact",
         skipped=(),
         totals=Totals(images=len(images), failed=0, shard_length=IN_SHARD),
         images=(*images,) if len(images) <= MAX_INLINE else (),

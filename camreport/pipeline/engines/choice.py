@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -26,8 +26,13 @@ class Ways:
 
 
 @contextmanager
-def ways_of(job: Job, notify: Notify) -> Iterator[Ways | None]:
+def ways_of(job: Job, shards: int, notify: Notify) -> Iterator[Ways | None]:
     """Give the engine of other processes that a job's settings ask for; None for this process.
+
+    Args:
+        job: the job.
+        shards: number of shards to compute; there are no more workers than that.
+        notify: called if workers are waited for.
 
     Raises:
         InputError: there is no cluster, or the model cannot be sent to another process.
@@ -39,12 +44,13 @@ def ways_of(job: Job, notify: Notify) -> Iterator[Ways | None]:
 
         with connected(settings.on) as ray:
             share = share_of(ray.nodes(), settings.workers, device.type == "cuda")
+            share = replace(share, workers=min(share.workers, shards))
             yield Ways(on_ray(share, notify, given), share.workers)
         return
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     if settings.workers is None and (given is not None or ":" in settings.device):
         gpus = 0  # a model of this process, or one GPU that is named
-    workers = settings.workers or max(1, gpus)
+    workers = min(settings.workers or max(1, gpus), shards)
     if workers == 1:
         yield None
         return

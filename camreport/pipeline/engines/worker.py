@@ -104,7 +104,7 @@ class Worker:
         started = time.perf_counter()
         job = self._job(item)
         work = find_work(job)
-        job.writer.keep(work.kept, work.growing, work.beside)
+        job.writer.keep(work.kept, work.growing, work.beside(job))
         job.writer.claim()
         waiting = ShardLimits().waiting_shards
         failures = work_off(job, work, self._entered(), silent, lambda: silent, waiting)

@@ -4,17 +4,23 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, cast
 
 import numpy as np
 
 from camreport.images.regions.region import PhotoRegions
+from camreport.methods import Method
+from camreport.methods.registry import SHARED
 from camreport.metrics import METRICS, Metric, resolve_metrics
 from camreport.metrics.grid import Collages, choose_collages
 from camreport.metrics.registry import LEVELS
 from camreport.pipeline.run_plan import Request
 from camreport.results.schema import ImageEntry
 from camreport.settings import ALL, FULL, OFF
+
+FIRST_GROUP = 16
+"""Number of images in the first group of a sample."""
 
 SAMPLES = {"basic": 16, "full": 64}
 """Largest number of images on which passes are spent, by level, unless the user has chosen it."""
@@ -29,8 +35,10 @@ class Asked:
         metrics: the metrics, in the order of tables.
         maps: whether order is measured of the ``main`` maps or of ``all``.
         seed: of everything random.
-        sample: indices of the images on which passes are spent, in increasing order.
+        groups: indices of the images on which passes are spent, in the groups in which they were
+            drawn, as from ``groups_of``.
         methods: the methods of the run, as its sidecars list them.
+        shared: whether all methods need the same passes.
         regions: of the inputs, by their indices; None if the user gave none.
     """
 
@@ -38,8 +46,9 @@ class Asked:
     metrics: tuple[Metric, ...]
     maps: Literal["main", "all"]
     seed: int
-    sample: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]
     methods: tuple[str, ...]
+    shared: bool
     regions: Mapping[int, PhotoRegions] | None
 
     @property
@@ -47,22 +56,10 @@ class Asked:
         """The keys of the metrics."""
         return tuple(metric.key for metric in self.metrics)
 
-    def decided(self, images: Sequence[ImageEntry]) -> str:
-        """Return a digest of everything that decides the evidence for the maps of some images."""
-        drawn, regions = {*self.sample}, self.regions or {}
-        parts = {
-            "level": self.level,
-            "metrics": self.keys,
-            "maps": self.maps,
-            "seed": self.seed,
-            "methods": sorted(self.methods),
-            "images": [
-                [image.index, image.sha256, image.index in drawn, repr(regions.get(image.index))]
-                for image in images
-                if image.readable
-            ],
-        }
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """The indices of the images on which passes are spent, in increasing order."""
+        return tuple(sorted(index for group in self.groups for index in group))
 
 
 @dataclass(frozen=True)
@@ -95,9 +92,11 @@ def choose_of(asked: Asked, images: Sequence[ImageEntry]) -> ChosenCollages:
         [image.label for image in known],
         asked.seed,
     )
-    parts = [asked.decided(known), *(own.tolist() for own in (collages.image, collages.cells))]
-    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return ChosenCollages(collages, {image.index: image.sha256 for image in known}, digest)
+    sha256 = {image.index: image.sha256 for image in known}
+    cells = [own.tolist() for own in (collages.image, collages.cells)]
+    decisive = [asked.seed, sorted(asked.methods), *cells, [*sha256.items()]]
+    digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+    return ChosenCollages(collages, sha256, digest)
 
 
 def asked_of(request: Request, total: int) -> Asked | None:
@@ -115,10 +114,11 @@ def asked_of(request: Request, total: int) -> Asked | None:
         metrics=_metrics(settings.evidence, settings.metrics, request.regions is not None),
         maps=cast(Literal["main", "all"], settings.evidence_maps),
         seed=settings.seed,
-        sample=sample_of(
+        groups=groups_of(
             total, settings.seed, settings.evidence_images or SAMPLES[settings.evidence]
         ),
         methods=tuple(request.specs),
+        shared=all(is_shared(request, method) for method in request.methods),
         regions=request.regions,
     )
 
@@ -134,8 +134,16 @@ def _metrics(level: str, names: str | Sequence[str], has_regions: bool) -> tuple
     )
 
 
-def sample_of(total: int, seed: int, wanted: int | str) -> tuple[int, ...]:
-    """Draw images; a larger sample with the same seed holds every smaller one.
+def is_shared(request: Request, method: Method) -> bool:
+    """Return whether a method needs one forward pass and one backward pass per class, no others."""
+    copies = {"noise", "aug"}.intersection(request.smooth)
+    return method.needs.passes == SHARED and not (copies and method.supports_smoothing)
+
+
+def groups_of(total: int, seed: int, wanted: int | str) -> tuple[tuple[int, ...], ...]:
+    """Draw images, in groups: 16, and then three times as many as before.
+
+    A larger sample with the same seed has every group of a smaller one, but for its last.
 
     Args:
         total: number of inputs.
@@ -143,11 +151,18 @@ def sample_of(total: int, seed: int, wanted: int | str) -> tuple[int, ...]:
         wanted: number of images to draw, or ``all``.
 
     Returns:
-        their indices, in increasing order.
+        the indices of each group, in increasing order.
 
     Example:
-        >>> set(sample_of(100, 0, 16)) < set(sample_of(100, 0, 64))
+        >>> [len(group) for group in groups_of(100, 0, 64)]
+        [16, 48]
+        >>> groups_of(100, 0, 64)[:1] == groups_of(100, 0, 16)
         True
     """
-    drawn = np.random.default_rng(seed).permutation(total)
-    return tuple(sorted(drawn[: total if wanted == ALL else int(wanted)].tolist()))
+    drawn = np.random.default_rng(seed).permutation(total)[: total if wanted == ALL else wanted]
+    ends = [0, *(FIRST_GROUP * 4**power for power in range(32))]
+    return tuple(
+        tuple(sorted(drawn[start:end].tolist()))
+        for start, end in pairwise(ends)
+        if start < len(drawn)
+    )

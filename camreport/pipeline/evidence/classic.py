@@ -15,6 +15,7 @@ from camreport.pipeline.evidence.ranked import (
     changed_probabilities,
     enlarged_maps,
     image_seed,
+    pixel_levels,
     pixel_ranks,
     ranked_maps,
     with_unread,
@@ -70,7 +71,7 @@ def measure_road(batch: EvidenceBatch) -> Measured:
     for image, maps in enumerate(chosen):
         if not maps:
             continue
-        ranks = pixel_ranks(batch, image, enlarged_maps(batch, [one.cam for one in maps]))
+        ranks = pixel_ranks(batch, image, pixel_levels(batch, [one.cam for one in maps]))
         variants, make = len(maps) * 2 * len(SHARES), _taken_away(batch, image, ranks)
         read, spent = changed_probabilities(batch, image, variants, make)
         cost += spent

@@ -1,7 +1,8 @@
 """The evidence for one shard: a pure function of its maps, its images and what is asked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,10 @@ from camreport.pipeline.evidence.choice import Asked
 from camreport.pipeline.evidence.gathered import Gathered
 from camreport.pipeline.evidence.kinds import kinds_of
 from camreport.pipeline.evidence.maps import controls_of, grids_of
+from camreport.pipeline.evidence.parts import Part
 from camreport.pipeline.evidence.regions import region_arrays
 from camreport.pipeline.shard import Decoded, batches
-from camreport.results.evidence import NumberKey
+from camreport.results.evidence import NumberKey, PartEntry
 from camreport.results.reader import decode_photo
 from camreport.results.schema import (
     IMAGE,
@@ -35,6 +37,9 @@ from camreport.results.schema import (
 )
 from camreport.results.shards import Arrays
 from camreport.settings import ALL
+
+_Todo = tuple[Part, NDArray[np.intp], EvidenceBatch]
+"""A part to measure of the images in some rows of a shard."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +108,13 @@ class ShardEvidence:
 
     Attributes:
         arrays: by name, as they are written.
-        unreadable: number of images whose files could not be read again as they had been.
-        costs: of the passes, by metric.
+        unreadable: indices of the images whose files could not be read again as they had been.
+        costs: of the passes, by the name of the part.
         failures: how the model failed on what it was asked, by metric.
     """
 
     arrays: Arrays
-    unreadable: int
+    unreadable: frozenset[int]
     costs: Mapping[str, Cost]
     failures: Mapping[str, str]
 
@@ -123,6 +128,8 @@ def compute_evidence(
     bench: Bench,
     arrays: Arrays,
     images: Sequence[ImageEntry],
+    parts: Sequence[Part],
+    earlier: Mapping[str, Arrays],
     decoded: Iterable[Decoded],
     progress: Progress = silent,
 ) -> ShardEvidence:
@@ -132,39 +139,101 @@ def compute_evidence(
         bench: what they are measured with.
         arrays: of the shard.
         images: records of the shard's inputs.
-        decoded: those of its readable images that are in the sample, in order; consumed batch by
-            batch.
+        parts: all parts of the evidence.
+        earlier: arrays of files with finished parts, by the names of the parts.
+        decoded: the images ``to_decode``, in order; consumed batch by batch.
         progress: called with the number of further finished passes over one image.
 
     Raises:
         ClassError, LayerError, MemoryLimitError, ModelError: as for ``explain``.
     """
-    gathered = Gathered(arrays[TARGETS].shape)
-    kinds = kinds_of(bench.asked.keys)
-    for start in range(0, len(arrays[IMAGE]), bench.batch):
-        rows = np.arange(start, min(start + bench.batch, len(arrays[IMAGE])))
-        part = bench.batch_of(arrays, rows, images)
-        for kind in kinds:
-            if not kind.sampled:
-                gathered.measure(kind, rows, part)
-    unreadable = 0
-    for batch in batches(decoded, bench.batch):
-        pixels = _pixels(batch, images)
-        unreadable += len(batch) - len(pixels)
-        if pixels:
-            rows = np.flatnonzero(np.isin(arrays[IMAGE], [*pixels]))
-            part = bench.batch_of(arrays, rows, images)
-            inputs = bench.preprocessing.standardised(np.stack([*pixels.values()]))
-            part = replace(part, inputs=inputs)
-            for kind in kinds:
-                if kind.sampled:
-                    own = kind.prepared(part, bench.asked.level, progress)
-                    if own is not None:
-                        gathered.measure(kind, rows, own)
-    found = gathered.arrays(arrays[IMAGE], bench.asked.keys)
+    own, gathered = arrays[IMAGE], Gathered(arrays[TARGETS].shape)
+    for part in parts:
+        if part.name in earlier:
+            rows = np.flatnonzero(np.isin(own, part.indices))
+            gathered.take(part.kind.metrics, rows, own, earlier[part.name])
+    missing = [part for part in parts if part.name not in earlier]
+    costs = {part.name: Cost() for part in missing}
+    unreadable = set[int]()
+    free = _free(bench, arrays, images, [part for part in missing if not part.kind.sampled])
+    sampled = _sampled(bench, arrays, images, _groups(missing), iter(decoded), unreadable, progress)
+    for part, rows, batch in chain(free, sampled):
+        costs[part.name] += gathered.measure(part.kind, rows, batch)
+    made = gathered.arrays(own, bench.asked.keys)
     if bench.asked.regions:
-        found |= region_arrays(bench.asked.regions, arrays[IMAGE].tolist())
-    return ShardEvidence(found, unreadable, gathered.costs, gathered.failures)
+        made |= region_arrays(bench.asked.regions, own.tolist())
+    return ShardEvidence(made, frozenset(unreadable), costs, gathered.failures)
+
+
+def _free(
+    bench: Bench, arrays: Arrays, images: Sequence[ImageEntry], parts: Sequence[Part]
+) -> Iterator[_Todo]:
+    """Yield what to measure without a pass, batch by batch."""
+    count = len(arrays[IMAGE]) if parts else 0
+    for start in range(0, count, bench.batch):
+        rows = np.arange(start, min(start + bench.batch, count))
+        batch = bench.batch_of(arrays, rows, images)
+        for part in parts:
+            yield part, rows, batch
+
+
+def _sampled(
+    bench: Bench,
+    arrays: Arrays,
+    images: Sequence[ImageEntry],
+    groups: Mapping[tuple[int, ...], Sequence[Part]],
+    decoded: Iterator[Decoded],
+    unreadable: set[int],
+    progress: Progress,
+) -> Iterator[_Todo]:
+    """Yield what to measure with passes, batch by batch; note images that are not as they were."""
+    for indices, parts in groups.items():
+        for some in batches(islice(decoded, len(indices)), bench.batch):
+            pixels = _pixels(some, images)
+            unreadable |= {index for index, _ in some} - pixels.keys()
+            if not pixels:
+                continue
+            rows = np.flatnonzero(np.isin(arrays[IMAGE], [*pixels]))
+            inputs = bench.preprocessing.standardised(np.stack([*pixels.values()]))
+            batch = replace(bench.batch_of(arrays, rows, images), inputs=inputs)
+            for part in parts:
+                prepared = part.kind.prepared(batch, bench.asked.level, progress)
+                if prepared is not None:
+                    yield part, rows, prepared
+
+
+def spare_arrays(
+    parts: Mapping[str, PartEntry], earlier: Mapping[str, Arrays], shape: tuple[int, ...]
+) -> Arrays:
+    """Return the arrays of finished parts alone.
+
+    Args:
+        parts: the parts by name.
+        earlier: arrays of the files that have them, by the names of the parts.
+        shape: number of images and of classes.
+    """
+    gathered, metrics, own = Gathered(shape), set[str](), np.empty(0, np.int64)
+    for name, entry in parts.items():
+        for kind in kinds_of([name.partition(".")[0]]):
+            own = earlier[name][IMAGE]
+            rows = np.flatnonzero(np.isin(own, entry.images) | (not entry.images))
+            gathered.take(kind.metrics, rows, own, earlier[name])
+            metrics.update(kind.metrics)
+    return gathered.arrays(own, metrics)
+
+
+def to_decode(missing: Iterable[Part]) -> list[int]:
+    """Return the indices of the images whose files it takes to measure parts."""
+    return [index for indices in _groups(missing) for index in indices]
+
+
+def _groups(missing: Iterable[Part]) -> dict[tuple[int, ...], list[Part]]:
+    """Return parts that take passes, by their images."""
+    found: dict[tuple[int, ...], list[Part]] = {}
+    for part in missing:
+        if part.kind.sampled:
+            found.setdefault(part.indices, []).append(part)
+    return found
 
 
 def collage_arrays(collages: Collages, values: Mapping[str, Values]) -> Arrays:

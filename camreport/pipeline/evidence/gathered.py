@@ -15,7 +15,7 @@ from camreport.models.loaded import first_line
 from camreport.network.memory import is_out_of_memory
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.kinds import Kind
-from camreport.results.evidence import SCRAMBLED, SCRAMBLED_IMAGE, NumberKey
+from camreport.results.evidence import MEASURED_INPUT, SCRAMBLED, SCRAMBLED_IMAGE, NumberKey
 from camreport.results.schema import IMAGE
 from camreport.results.shards import Arrays
 
@@ -26,27 +26,27 @@ class Gathered:
 
     Attributes:
         shape: number of images and of classes.
-        costs: of the passes, by metric.
         failures: how the model failed on what it was asked, by metric.
     """
 
     shape: tuple[int, ...]
-    costs: dict[str, Cost] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     _values: dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]] = field(default_factory=dict)
     _maps: dict[str, list[tuple[NDArray[np.intp], NDArray[np.float32]]]] = field(
         default_factory=dict
     )
 
-    def measure(self, kind: Kind, rows: NDArray[np.intp], batch: EvidenceBatch) -> None:
+    def measure(self, kind: Kind, rows: NDArray[np.intp], batch: EvidenceBatch) -> Cost:
         """Measure the images in some rows, each by itself where the model fails on some of them.
 
         Where memory runs out, halves are measured.
+
+        Returns:
+            what was computed, and the time that it took.
         """
         started, parts = perf_counter(), len(rows)
         try:
-            found = kind.measure(batch)
-            return self._add(kind, rows, found, perf_counter() - started)
+            return self._add(rows, kind.measure(batch), started)
         except Exception as error:
             if is_out_of_memory(error) and len(rows) > 1:
                 parts = 2
@@ -54,12 +54,12 @@ class Gathered:
                 raise
             elif len(rows) == 1:
                 self.failures.setdefault(kind.metrics[0], first_line(error))
-                return self._add(kind, rows, kind.failed(batch), perf_counter() - started)
-        for own in np.array_split(np.arange(len(rows)), parts):  # what failed is freed by now
-            self.measure(kind, rows[own], _some_of(batch, own))
+                return self._add(rows, kind.failed(batch), started)
+        few = np.array_split(np.arange(len(rows)), parts)  # what failed is freed by now
+        return sum((self.measure(kind, rows[own], _some_of(batch, own)) for own in few), Cost())
 
-    def _add(self, kind: Kind, rows: NDArray[np.intp], measured: Measured, seconds: float) -> None:
-        """Take what was measured of the images in some rows, and the time that it took."""
+    def _add(self, rows: NDArray[np.intp], measured: Measured, started: float = 0) -> Cost:
+        """Take what was measured of the images in some rows since a time; return what it cost."""
         for name, own in measured.values.items():
             if name not in self._values:
                 shape = (*self.shape, *own.numbers.shape[2:])
@@ -71,9 +71,37 @@ class Gathered:
             numbers[rows], reasons[rows] = own.numbers, own.reasons
         for name, maps in measured.maps.items():
             self._maps.setdefault(name, []).append((rows, maps))
-        metric = kind.metrics[0]
-        cost = replace(measured.cost, seconds=seconds)
-        self.costs[metric] = self.costs.get(metric, Cost()) + cost
+        return replace(measured.cost, seconds=perf_counter() - started)
+
+    def take(
+        self,
+        metrics: Collection[str],
+        rows: NDArray[np.intp],
+        indices: NDArray[np.int64],
+        arrays: Arrays,
+    ) -> None:
+        """Take what an earlier run measured of the images in some rows, from a file of these rows.
+
+        Args:
+            metrics: keys of the metrics to take.
+            rows: of the images.
+            indices: of all images of the file among the run's inputs.
+            arrays: of the file.
+        """
+        values = dict[str, Values]()
+        for name, array in arrays.items():
+            key = NumberKey.parse(name)
+            if array.dtype == np.float32 and key.metric in metrics:
+                reasons = arrays.get(key.reasons, np.zeros(array.shape, np.uint8))
+                values[name] = Values(array[rows], reasons[rows])
+        whole = [MEASURED_INPUT] if "effect" in metrics and MEASURED_INPUT in arrays else []
+        self._add(rows, Measured(values, {name: arrays[name][rows] for name in whole}))
+        if "learned" in metrics and SCRAMBLED_IMAGE in arrays:
+            held = np.isin(arrays[SCRAMBLED_IMAGE], indices[rows])
+            own = np.flatnonzero(np.isin(indices, arrays[SCRAMBLED_IMAGE][held]))
+            names = [name for name in arrays if name.startswith(SCRAMBLED)]
+            maps = {name: arrays[name][held] for name in names if name != SCRAMBLED_IMAGE}
+            self._add(own, Measured(maps=maps))
 
     def values(self, metrics: Collection[str]) -> dict[NumberKey, Values]:
         """Return the numbers ``(n, K)`` and curves ``(n, K, T)`` of some metrics, by name."""
@@ -97,7 +125,8 @@ class Gathered:
                 found[key.reasons] = own.reasons
         for name, parts in sorted(self._maps.items()):
             rows = np.concatenate([own for own, _ in parts])
-            maps = np.concatenate([own for _, own in parts])
+            order = np.argsort(rows)
+            rows, maps = rows[order], np.concatenate([own for _, own in parts])[order]
             if name.startswith(SCRAMBLED):
                 found[SCRAMBLED_IMAGE], found[name] = indices[rows], maps
             else:

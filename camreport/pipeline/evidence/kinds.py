@@ -47,6 +47,11 @@ class Kind:
         """Whether passes are spent on it, so that only some images are measured."""
         return self.passes(1) > 0
 
+    @property
+    def ranked(self) -> bool:
+        """Whether it is measured of maps in an order: of the main maps, or of all."""
+        return self.reasons is _of_orders
+
     def prepared(
         self, batch: EvidenceBatch, level: str, progress: Progress
     ) -> EvidenceBatch | None:

@@ -16,7 +16,7 @@ from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
 from camreport.pipeline.evidence.ranked import (
     Reasons,
     changed_probabilities,
-    enlarged_maps,
+    pixel_levels,
     pixel_ranks,
     ranked_maps,
     with_unread,
@@ -44,9 +44,9 @@ def measure_orders(batch: EvidenceBatch) -> Measured:
     for image, maps in enumerate(chosen):
         if not maps:
             continue
-        values = enlarged_maps(batch, [one.cam for one in maps])
-        shares = [tied_share(own) for own in values]
-        found, spent = _curves(batch, image, pixel_ranks(batch, image, values), counts)
+        levels = pixel_levels(batch, [one.cam for one in maps])
+        shares = [tied_share(own) for own in levels]
+        found, spent = _curves(batch, image, pixel_ranks(batch, image, levels), counts)
         cost += spent
         for one, share, own in zip(maps, shares, found, strict=True):
             tied[one.key][image, one.slot] = share

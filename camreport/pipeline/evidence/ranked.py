@@ -12,10 +12,13 @@ from camreport.engine.plan import Plan
 from camreport.engine.score import scores
 from camreport.engine.variants import Make
 from camreport.metrics.grids import enlarged
-from camreport.metrics.ranks import descending_order
+from camreport.metrics.ranks import descending_order, settled
 from camreport.metrics.values import Undefined
 from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.results.schema import FUSED, MapKey
+
+LEVELS = 1e9
+"""Whole steps between zero and the greatest magnitude of a map's values."""
 
 Reasons = dict[MapKey, NDArray[np.uint8]]
 """Why maps have no order, values of ``Undefined`` ``(n, K)``."""
@@ -96,16 +99,31 @@ def enlarged_maps(batch: EvidenceBatch, cams: Sequence[NDArray[np.float32]]) -> 
     return values
 
 
-def pixel_ranks(batch: EvidenceBatch, image: int, values: NDArray[np.float32]) -> NDArray[np.int32]:
+def pixel_levels(batch: EvidenceBatch, cams: Sequence[NDArray[np.float32]]) -> NDArray[np.int32]:
+    """Return the pixels' values in maps as enlarged, in whole steps, ``(maps, H * W)``.
+
+    Values that differ by rounding alone are equal, so that ties do not depend on what else was in
+    a batch: cells are settled, and a step is a billionth of the greatest magnitude.
+    """
+    height, width = batch.inputs.shape[-2:]
+    levels = np.empty((len(cams), height * width), np.int32)
+    for row, cam in enumerate(cams):
+        cells = settled(cam)
+        pixels = enlarged(cells, height, width).ravel()
+        levels[row] = np.rint(pixels * (LEVELS / np.abs(cells).max()))
+    return levels
+
+
+def pixel_ranks(batch: EvidenceBatch, image: int, levels: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return the place of each pixel of an image in the order of maps, the greatest first.
 
     Args:
         batch: whose seed draws, with the image's index, the order of equal values.
         image: row of the image.
-        values: ``(maps, H * W)``.
+        levels: ``(maps, H * W)``, as from ``pixel_levels``.
     """
-    ranks, seed = np.empty(values.shape, np.int32), image_seed(batch, image)
-    for row, own in enumerate(values):
+    ranks, seed = np.empty(levels.shape, np.int32), image_seed(batch, image)
+    for row, own in enumerate(levels):
         ranks[row, descending_order(own, seed)] = np.arange(own.size)
     return ranks
 
@@ -143,4 +161,5 @@ def _undefined(cam: NDArray[np.float32]) -> Undefined:
     """Return why a map has no order."""
     if not np.isfinite(cam).all():
         return Undefined.NOT_FINITE
-    return Undefined.CONSTANT if cam.min() == cam.max() else Undefined.DEFINED
+    cells = settled(cam)
+    return Undefined.CONSTANT if cells.min() == cells.max() else Undefined.DEFINED

@@ -6,7 +6,8 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 
-from camreport.files import MARKER, is_file, is_marked, remove_tree, writing
+from camreport.errors import InputError, OutputError, ResultsError
+from camreport.files import MARKER, address_of, is_file, is_marked, remove, remove_tree, writing
 from camreport.messages.progress import Progress
 from camreport.report.export.figures import FIGURES
 from camreport.report.export.pdf import DOCUMENT, is_older, report_page
@@ -33,9 +34,10 @@ def export_archive(out: str | Path, progress: Progress = lambda count: None) -> 
     Raises:
         ResultsError: the results are missing, incomplete or damaged, or the report is not
             rendered.
+        InputError: the report is on object storage.
         OutputError: the archive cannot be written.
     """
-    folder = load_results(out).path.parent
+    folder = _here(out)
     files = [report_page(folder), *own_data(folder), *_exports(folder)]
     path = folder.with_name(folder.name + ".zip")
     with writing(path, path.parent) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as z:
@@ -46,9 +48,24 @@ def export_archive(out: str | Path, progress: Progress = lambda count: None) -> 
 
 
 def count_packed(out: str | Path) -> int:
-    """Return how many files ``export_archive`` would pack."""
-    folder = load_results(out).path.parent
+    """Return how many files ``export_archive`` would pack; raises as that does."""
+    folder = _here(out)
     return 1 + len(own_data(folder)) + len(_exports(folder))
+
+
+def _here(out: str | Path) -> Path:
+    """Return the folder of a report on this machine.
+
+    Raises:
+        ResultsError, InputError: as for ``export_archive``.
+    """
+    folder = load_results(out).path.parent
+    if address := address_of(folder):
+        raise InputError(
+            f"export: expected a report on this machine to pack, got {address!r}. Copy it here, or "
+            "open its page there."
+        )
+    return folder
 
 
 def own_data(folder: Path) -> list[Path]:
@@ -72,8 +89,8 @@ def remove_exports(out: str | Path) -> None:
     document stays, it may be anybody's.
     """
     for path in _tables(Path(out)):
-        with suppress(OSError):
-            path.unlink()
+        with suppress(OutputError):
+            remove(path)
     remove_tree(Path(out, FIGURES))
 
 
@@ -88,7 +105,7 @@ def _exports(folder: Path) -> list[Path]:
 
 def _tables(folder: Path) -> list[Path]:
     """Return the tables of a report that are there and ours."""
-    with suppress(OSError):
+    with suppress(OSError, ResultsError):
         tables = [folder / name for name in TABLES if is_our_table(folder / name)]
         return [*tables, *([folder / TEX] if is_our_tex(folder / TEX) else [])]
     return []

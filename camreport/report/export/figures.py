@@ -11,7 +11,15 @@ import numpy as np
 from PIL import Image
 
 from camreport.errors import InputError, ResultsError, suggestion
-from camreport.files import MARKER, check_no_links, is_marked, make_folder, remove_tree, write
+from camreport.files import (
+    MARKER,
+    check_no_links,
+    is_marked,
+    make_folder,
+    names_in,
+    remove_tree,
+    write,
+)
 from camreport.messages.progress import Progress
 from camreport.report.appearance import seen_part
 from camreport.report.export.lettering import FONTS, readable_words
@@ -199,7 +207,7 @@ def _claim(folder: Path, root: Path) -> None:
         OutputError: it is a link, or cannot be made.
     """
     check_no_links(folder, root)
-    if folder.is_dir() and any(folder.iterdir()) and not is_marked(folder):
+    if names_in(folder) and not is_marked(folder):
         raise ResultsError(
             f"export: expected {FIGURES}/ to be new, empty or ours, but it holds something else. "
             "Move that away."

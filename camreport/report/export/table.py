@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from camreport.files import is_file, writing
+from camreport.files import MAX_TABLE_BYTES, is_file, reading, writing
 from camreport.insight.aggregates import MapAggregate, PairAggregate, aggregate
 from camreport.insight.columns import image_columns
 from camreport.insight.evidence import evidence_table
@@ -121,8 +121,8 @@ def is_our_table(table: Path) -> bool:
     """Say whether a file is a table with our headings for its name."""
     if not is_file(table):
         return False
-    with table.open(encoding="utf-8-sig", errors="replace") as file:
-        headings = file.readline(1000).strip().split(",")
+    with reading(table, table.parent, MAX_TABLE_BYTES, partly=True) as file:
+        headings = file.readline(1000).decode("utf-8-sig", "replace").strip().split(",")
     expected = TABLES[table.name]
     return tuple(headings[: len(expected)]) == expected
 

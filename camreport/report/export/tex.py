@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from camreport.errors import ResultsError
-from camreport.files import is_file, writing
+from camreport.files import MAX_TABLE_BYTES, is_file, reading, writing
 from camreport.insight.evidence import (
     EvidenceTable,
     Tally,
@@ -80,8 +80,8 @@ def is_our_tex(path: Path) -> bool:
     """Say whether a file is a table with our first line."""
     if not is_file(path):
         return False
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline(1000).rstrip("\n") == MARK
+    with reading(path, path.parent, MAX_TABLE_BYTES, partly=True) as file:
+        return file.readline(1000).decode("utf-8", "replace").rstrip("\r\n") == MARK
 
 
 def escaped(text: str) -> str:

@@ -125,7 +125,7 @@ def fallback_evidence(table: EvidenceTable | None, layer: str, words: Words) -> 
     rows = (
         (
             control_name(row, words) if row.startswith(CONTROL) else METHODS[row].name,
-            tuple(_median(table.tally(key, row, layer)) for key in questions),
+            tuple(_median(table.tally(key, row, layer), words) for key in questions),
         )
         for row in dict.fromkeys(own.row for own in here)
     )
@@ -133,10 +133,12 @@ def fallback_evidence(table: EvidenceTable | None, layer: str, words: Words) -> 
     return (Numbers(words("fallback.evidence", layer=layer), names, tuple(rows)),)
 
 
-def _median(tally: Tally | None) -> str:
-    """Return a median with its interval and n."""
+def _median(tally: Tally | None, words: Words) -> str:
+    """Return a median with its interval and n, or that it holds by construction."""
     if tally is None or tally.median is None:
         return "–"
+    if tally.given:
+        return words("evidence.given")
     interval = "" if tally.low is None else f" ({tally.low:.2f} … {tally.high:.2f})"
     return f"{tally.median:.2f}{interval}, n {tally.n}".replace("-", "−")
 

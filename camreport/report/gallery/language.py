@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from camreport.errors import InputError
-from camreport.files import is_file
+from camreport.errors import InputError, ResultsError
+from camreport.files import is_file, reading
 from camreport.messages import Message
 from camreport.settings import LANGUAGES as LANGUAGES
+
+MAX_PAGE_BYTES = 8 * 1024**3
+"""Largest page whose language is looked for."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ def language_of(report: Path) -> str:
     if not is_file(report):  # opening a pipe would wait for somebody to write to it
         return "en"
     try:
-        with report.open(encoding="utf-8") as file:
-            head = file.read(200)
-    except (OSError, UnicodeDecodeError):
+        with reading(report, report.parent, MAX_PAGE_BYTES, partly=True) as file:
+            head = file.read(200).decode(errors="replace")
+    except ResultsError:
         return "en"
     found = re.search(r'<html lang="(\w+)', head)
     return found[1] if found and found[1] in LANGUAGES else "en"

@@ -15,7 +15,7 @@ from camreport.results.evidence import EvidenceCost
 from camreport.results.outline import Described
 from camreport.results.reader import Results
 from camreport.results.schema import FUSED, INPUT, LayerEntry, Manifest
-from camreport.settings import NONE
+from camreport.settings import EXACT, NONE
 
 Rows = list[tuple[str, str]]
 """Names, and the text that belongs to each."""
@@ -276,6 +276,7 @@ def _provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str])
         ("explained", _quantity(manifest, words)),
         ("fusion", _fusion(manifest, words)),
         ("smoothing", _smoothing(manifest, words)),
+        ("precision", _precision(manifest, words)),
         ("maps", words("list").join(words(key) for key in ("maps.stored", *reduced_detail))),
         ("cost", format_cost(manifest.cost, words)),
     ]
@@ -314,6 +315,11 @@ def _fusion(manifest: Manifest, words: Words) -> str:
     stages = manifest.fusion.stages
     early = words("fusion.early") if stages is None else words("fusion.stages", count=stages)
     return words("fusion.rule", gamma=f"{manifest.fusion.gamma:g}", stages=early)
+
+
+def _precision(manifest: Manifest, words: Words) -> str:
+    """Say in which arithmetic the network ran; empty if in float32."""
+    return "" if manifest.precision == EXACT else words(f"precision.{manifest.precision}")
 
 
 def _smoothing(manifest: Manifest, words: Words) -> str:

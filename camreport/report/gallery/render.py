@@ -10,7 +10,7 @@ from typing import get_args
 from markupsafe import Markup
 
 from camreport.errors import InputError, ResultsError
-from camreport.files import is_file, remove_leftovers, remove_tree, writing
+from camreport.files import is_file, remove_leftovers, remove_tree, staged, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress, silent
 from camreport.report.gallery.entries import data_uri
@@ -97,9 +97,24 @@ def render_gallery(
     layout = _layout_of(report) if layout is None else layout
     language = language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
-    remove_leftovers(report.parent, report.parent)
     measured = Measured.of(results)
     shown = choose_shown(measured, images, limits)
+    with staged(report.parent, DATA) as folder:
+        _write(measured, shown, folder / REPORT, layout, language, limits, progress)
+    return report
+
+
+def _write(
+    measured: Measured,
+    shown: Shown,
+    report: Path,
+    layout: Layout,
+    language: str,
+    limits: Limits,
+    progress: Progress,
+) -> None:
+    """Write the page, and the folder of data if there is one, into a folder of this machine."""
+    remove_leftovers(report.parent, report.parent)
     reported = 0.0
 
     def counted() -> Progress:
@@ -122,9 +137,8 @@ def render_gallery(
             pass
         else:
             remove_tree(report.with_name(DATA))
-            return report
+            return
     write_folder(measured, shown, report, language, limits, counted())
-    return report
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import { availability, shortReason, layerList } from "../maps/availability";
 import { composite } from "../maps/composite";
 import { peakOf, scores } from "../maps/describe";
 import { SIDES } from "../maps/frames";
-import { bdi, h } from "../parts/dom";
+import { bdi, h, parted } from "../parts/dom";
 import { className, layerDetails, layerName, methodDetails, t } from "../parts/words";
 
 /** Most columns of a table: maps 40 mm wide that lie beside each other on a sheet of paper. */
@@ -34,12 +34,8 @@ export function columnsOf(image: ImageRecord): Column[][] {
   ]);
 }
 
-/** Parts that fit on a sheet, about equally long. */
-function cut(columns: Column[]) {
-  const parts = Math.ceil(columns.length / MAX_COLUMNS);
-  const length = Math.ceil(columns.length / parts);
-  return Array.from({ length: parts }, (_, i) => columns.slice(i * length, (i + 1) * length));
-}
+/** Parts that fit on a sheet. */
+const cut = (columns: Column[]) => parted(columns, Math.ceil(columns.length / MAX_COLUMNS));
 
 export function mapsTable(image: ImageRecord, columns: Column[]) {
   const layers = layerList().filter((layer) =>

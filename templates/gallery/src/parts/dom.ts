@@ -88,3 +88,9 @@ export function keepFocus(root: HTMLElement, build: () => void) {
   (again ?? root).focus({ preventScroll: true });
   if (caret !== null && again instanceof HTMLInputElement) again.setSelectionRange(caret, caret);
 }
+
+/** A list in parts that are about equally long. */
+export function parted<T>(list: T[], parts: number) {
+  const length = Math.ceil(list.length / parts);
+  return Array.from({ length: parts }, (_, i) => list.slice(i * length, (i + 1) * length));
+}

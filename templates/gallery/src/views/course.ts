@@ -5,8 +5,11 @@ import type { MethodFacts } from "../data/types";
 import { availability, layersOf } from "../maps/availability";
 import { cellButton } from "../maps/cell";
 import { photoOf } from "../maps/frames";
-import { bdi, h } from "../parts/dom";
+import { bdi, h, parted } from "../parts/dom";
 import { className, listed, probability, t } from "../parts/words";
+
+/** Most classes beside the photograph: on paper their maps are almost 40 mm wide. */
+const MAX_CLASSES = 3;
 
 interface Row {
   name: Node | string;
@@ -25,19 +28,20 @@ export interface CourseTable {
 
 const classMethods = () => data.ownMethods(state.apart).filter((method) => method.classSpecific);
 
-/** Original and each class, layer by layer: a table for each method. */
-export const classTables = (image: ImageRecord) =>
-  classMethods().map((method) => classTable(image, method));
+/** Original and each class, layer by layer: a table for each method, or several of few classes. */
+export function classTables(image: ImageRecord) {
+  const parts = parted([...image.targets.keys()], Math.ceil(report.ranks / MAX_CLASSES));
+  return classMethods().flatMap((method) => parts.map((ranks) => classTable(image, method, ranks)));
+}
 
-function classTable(image: ImageRecord, method: MethodFacts): CourseTable {
+function classTable(image: ImageRecord, method: MethodFacts, ranks: number[]): CourseTable {
   const layers = layersOf(method.key);
-  const ranks = [...image.targets.keys()];
   const classes = ranks.map((rank) => ({
     name: className(image, rank),
     probability: probability(image.probabilities[rank]),
   }));
   return {
-    key: `classes.${image.index}.${method.key}`,
+    key: ["classes", image.index, method.key, ...ranks.slice(0, 1).filter(Boolean)].join("."),
     caption: t(layers.length > 1 ? "tables.classes.caption" : "tables.classes.one", {
       image: image.file,
       method: method.name,

@@ -18,7 +18,7 @@ import { AXES, headLine, many } from "./head";
 import { shownMethods } from "./methods";
 import { refreshNumbers } from "./numbers";
 import { offerPin } from "./pinning";
-import { isOnTable, planOf } from "./plan";
+import { type Plan, isOnTable, planOf } from "./plan";
 import { fitTo, mapTable, takeOver } from "./table";
 
 /** What the table shows, and how it is built. */
@@ -91,20 +91,26 @@ function build() {
   const keys = isOnTable("method") ? shownMethods() : [state.method];
   const kinds = kindsOf(keys.map((key) => data.methodOf(key)));
   const paged = isOnTable("image") && chosenImages().length > MAX_IMAGES_ON_AXIS;
+  const plan = planOf();
   const foot = h(
     ".below",
     figureCaption(caption, kinds),
     state.numbers && h("p.hint", t("matrix.numbers")),
-    ...notes([...(image ? labelNotes(image) : []), ...columnNotes(), ...prose().leftOut]),
+    ...notes([...(image ? labelNotes(image) : []), ...columnNotes(plan), ...prose().leftOut]),
     paged ? pager(MAX_IMAGES_ON_AXIS) : null,
   );
   // The network with permuted weights predicts nothing.
   const truth = h("div", image && data.network === "trained" && truthPanel(image));
-  return { head: headLine(image), table: mapTable(planOf(), caption), truth, foot };
+  return { head: headLine(image), table: mapTable(plan, caption), truth, foot };
 }
 
-/** Why maps are missing; below rows of methods that is said under each. */
-const columnNotes = () => (state.rows === "method" ? [] : leftOut());
+/** Why maps are missing; of what is not computed, rows of methods say it under each. */
+function columnNotes({ groups }: Plan) {
+  const slots = groups.flatMap(({ rows }) => rows.flatMap((row) => row.slots));
+  const fused = t("cell.notFused");
+  const apart = slots.some((slot) => slot.kind === "none" && slot.reason === fused);
+  return [...(apart ? [fused] : []), ...(state.rows === "method" ? [] : leftOut())];
+}
 
 /** The two classes of an image's contrast. */
 function contrastNames(index: number) {

@@ -92,7 +92,6 @@ function slotOf(asked: CellId): Slot {
   if (there === "map" && contrast && image && !data.camOf(image, id))
     return { kind: "none", word: t("truth.none"), reason: t("compare.noDifference") };
   if (there === "map") return { kind: "map", id };
-  if (there === "absent")
-    return { kind: "none", word: t("cell.apart"), reason: t("cell.notFused") };
+  if (there === "absent") return { kind: "none", word: "–", reason: t("cell.notFused") };
   return { kind: "none", word: shortReason(id.method, layer), reason: there };
 }

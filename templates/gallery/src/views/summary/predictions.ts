@@ -11,6 +11,10 @@ import { s } from "./svg";
 /** Pixels of a side of the reliability diagram. */
 const SIDE = 160;
 
+/** Room for the words and ticks of its axes, and where these stand. */
+const AXIS = 44;
+const TICKS = [0, 0.5, 1];
+
 /** Largest radius of a point in it. */
 const MAX_RADIUS = 9;
 
@@ -67,7 +71,7 @@ function countCell({ index, total }: ClassScore, predicted: number, count: numbe
 }
 
 /** The pairs of classes that are confused most often. */
-function pairs({ cells }: Confusion) {
+function pairs({ cells, scores }: Confusion) {
   const lines = cells.map(({ label, predicted, count }) => {
     const words = t("summary.confusion.pair", {
       name: className(label),
@@ -76,7 +80,25 @@ function pairs({ cells }: Confusion) {
     const link = leadTo({ view: "overview", query: queryOf(label, predicted) });
     return h("li", h("a", link, bdi(words)), ` ${count}`);
   });
-  return lines.length ? h("ol.pairs", ...lines) : h("p", t("summary.noErrors"));
+  const list = lines.length ? h("ol.pairs", ...lines) : h("p", t("summary.noErrors"));
+  const summary = h("summary", { "data-focus": "by-class" }, t("summary.classes"));
+  return h("div", list, h("details", summary, byClass(scores)));
+}
+
+/** Recall and precision of each class, in the order of the classes. */
+function byClass(scores: ClassScore[]) {
+  const heads = ["class", "recall", "precision"].map((key) =>
+    h("th", { scope: "col" }, t(`summary.${key}`)),
+  );
+  const share = (right: number, of: number) => h("td", `${rate(right, of)} (${right}/${of})`);
+  const rows = scores.map(({ index, right, total, predicted }) => {
+    const link = images(`is:${quote(className(index))}`);
+    const name = total ? h("a", link, bdi(className(index))) : bdi(className(index));
+    return h("tr", h("th", { scope: "row" }, name), share(right, total), share(right, predicted));
+  });
+  const table = h("table.by-class", h("thead", h("tr", ...heads)), h("tbody", ...rows));
+  enableRoving(table, "a");
+  return h(".scroller", table);
 }
 
 /** How many predictions have which probability: bars that lead to their images. */
@@ -119,6 +141,9 @@ const axis = (low: number) =>
     h("span", "1"),
   );
 
+const label = (x: number, y: number, words: string, anchor = "middle") =>
+  s("text", { x, y, "text-anchor": anchor }, document.createTextNode(words));
+
 /** Confidence against the share that is right: on the diagonal, one says the other. */
 export function reliability() {
   const bins = report.summary.reliability;
@@ -144,12 +169,22 @@ export function reliability() {
     }),
   );
   const edge = MAX_RADIUS + 1;
-  const box = [-edge, -edge, SIDE + 2 * edge, SIDE + 2 * edge].join(" ");
+  const box = [-AXIS, -edge, SIDE + AXIS + edge, SIDE + AXIS + edge].join(" ");
   const drawing = s(
     "svg",
     { viewBox: box, role: "img", "aria-label": words.join(t("list")) },
     s("rect", { width: SIDE, height: SIDE }),
     s("line", { x1: 0, y1: SIDE, x2: SIDE, y2: 0 }),
+    ...TICKS.flatMap((value) => [
+      label(value * SIDE, SIDE + 14, String(value)),
+      label(-5, (1 - value) * SIDE + 4, String(value), "end"),
+    ]),
+    label(SIDE / 2, SIDE + 27, t("number.p")),
+    s(
+      "g",
+      { transform: `translate(${10 - AXIS} ${SIDE / 2}) rotate(-90)` },
+      label(0, 0, t("summary.reliability.right")),
+    ),
     ...points,
   );
   const hint = t("summary.reliability.gap", { gap: percent(gap), count: total });

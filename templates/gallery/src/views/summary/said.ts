@@ -11,7 +11,7 @@ export const said = (text: Said) => text[state.language].replaceAll("ρ ", "ρ\u
 
 /** A link to what shows a claim, whatever was chosen before. */
 export const leadTo = (place: Place) =>
-  linkTo({ beside: "none", query: "", number: "", page: 0, open: "", ...place });
+  linkTo({ beside: "none", query: "", sort: "order", number: "", page: 0, open: "", ...place });
 
 /** A link to an image with all its maps. */
 export const leadToImage = (image: number) =>

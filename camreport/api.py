@@ -6,16 +6,16 @@ What can be refused without torch is refused before torch is imported.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import TYPE_CHECKING, Unpack
 
-from camreport.errors import InputError, ModelError, suggestion
+from camreport.errors import InputError, suggestion
 from camreport.files import locked
 from camreport.images.inputs import InputFile, printable, read_input
 from camreport.images.pixels import decode
 from camreport.messages.progress import Measuring, Notify, Progress, unseen
+from camreport.pipeline.loading import choose_device, load
 from camreport.pipeline.prepare import (
     Prepared,
-    changes_of,
     known_regions,
     prepare,
     resolve_classes,
@@ -24,12 +24,9 @@ from camreport.pipeline.prepare import (
 )
 from camreport.report.export import export_figures, remove_exports
 from camreport.report.gallery import check_rendering, render_gallery
-from camreport.settings import AUTO, Settings, SettingsDict, check_device, options_of
+from camreport.settings import AUTO, Settings, SettingsDict, options_of
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from camreport.models import LoadedModel
     from camreport.pipeline.records import Summary
     from camreport.pipeline.run_plan import Request, ShardLimits
@@ -50,7 +47,8 @@ def run(
 ) -> "Summary":
     """Explain images and write ``OUT/results`` and the report ``OUT/index.html``.
 
-    Where the results are new, the table and the figures of earlier ones go.
+    Where the results are new, the table and the figures of earlier ones go. A part of a run only
+    writes shards.
 
     Args:
         inputs: files, folders or glob patterns.
@@ -68,6 +66,7 @@ def run(
 
     Raises:
         InputError: an input or the output folder is not usable, or no image could be read.
+        WorkerError: workers have died; finished shards stay.
         ModelError, LayerError, ClassError, MethodError: see ``load_model`` and ``explain``.
             Nothing is written in any of these cases.
         TypeError: there is no such option.
@@ -81,10 +80,12 @@ def run(
 
     settings, folder = prepared.settings, prepared.out
     loaded, request = _load_and_resolve(prepared, notify)
-    with locked(folder):
+    with locked(folder, shared=settings.part is not None):
         summary = compute(
             loaded, prepared.files, folder, request, progress, notify, measuring, limits
         )
+        if summary.part:
+            return summary
         render_gallery(folder, layout=settings.layout, language=settings.language)
         if summary.changed:
             remove_exports(folder)
@@ -152,47 +153,6 @@ def _loaded(prepared: Prepared, notify: Notify) -> "LoadedModel":
     if isinstance(settings.model, str) or settings.device != AUTO:
         loaded.module.to(choose_device(settings.device))
     return loaded
-
-
-def load(settings: Settings, class_names: Sequence[str] | None = None) -> "LoadedModel":
-    """Load the model that settings name, as ``load_model`` does; see there for ``Raises``."""
-    from camreport.models import load_model
-
-    return load_model(
-        cast("str | nn.Module | LoadedModel", settings.model),
-        checkpoint=settings.checkpoint,
-        weights=settings.weights,
-        trust_checkpoint=settings.trust_checkpoint,
-        output=settings.output,
-        class_names=class_names,
-        **changes_of(settings),
-    )
-
-
-def choose_device(device: str) -> "torch.device":
-    """Return the named device, or with ``auto`` the fastest that is there.
-
-    Raises:
-        ModelError: this machine has no such device.
-    """
-    import torch
-
-    check_device(device)
-    counts = {
-        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        "mps": int(torch.backends.mps.is_available()),
-        "cpu": 1,
-    }
-    there = [kind for kind, count in counts.items() if count]
-    if device == "auto":
-        return torch.device(there[0])
-    kind, _, number = device.partition(":")
-    if int(number or 0) >= counts[kind]:
-        raise ModelError(
-            f"device: expected auto or {' or '.join(there)} here, got {device!r}. PyTorch "
-            f"{torch.__version__} sees {counts[kind] or 'no'} {kind} device(s)."
-        )
-    return torch.device(device)
 
 
 def _size_of_first(files: Sequence[InputFile]) -> tuple[int, int] | None:

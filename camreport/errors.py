@@ -9,7 +9,8 @@ CamReportError
 ├── ClassError      a class index, class name or target
 ├── MethodError     a method name or what a method was given
 ├── MetricError     a metric's name or what a metric was given
-└── ResultsError    a results folder that cannot be read
+├── ResultsError    a results folder that cannot be read
+└── WorkerError     a process or machine that died during the run
 
 Messages follow ``<argument>: expected <rule>, got <value>. <What to do next.>``
 """
@@ -56,6 +57,10 @@ class MetricError(CamReportError):
 
 class ResultsError(CamReportError):
     """A results folder is missing, incomplete or not written by camreport."""
+
+
+class WorkerError(CamReportError):
+    """Workers have died, so that shards are left to compute; the same command resumes."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -98,7 +98,9 @@ def run(
             notify=printed.append if quiet else partial(summary.notice, printed),
         )
     summary.failures(done)
-    if not quiet:
+    if done.part and not quiet:
+        summary.part_finished(done)
+    elif not quiet:
         summary.finished(done, verbose, printed)
     ctx.exit(1 if done.failed else 0)
 
@@ -272,12 +274,12 @@ def _export_figures(out: Path) -> None:
 @click.pass_context
 def layers(ctx: click.Context, /, tree: bool, **_: object) -> None:
     """List a model's layers in the order in which they run, with the tensor that maps use."""
-    from camreport import api
+    from camreport.pipeline.loading import load
     from camreport.pipeline.prepare import check_loading
 
     settings = options.settings_of(ctx)
     check_loading(settings)
-    loaded = api.load(settings)
+    loaded = load(settings)
     console.table([HEAD, *layer_rows(loaded, tree)], right=NUMBERS)
     height, width = loaded.preprocessing.size
     result()

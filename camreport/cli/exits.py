@@ -1,7 +1,7 @@
 """How the program ends: its exit codes and error messages.
 
-Exit codes: 0 all well; 1 finished, but some inputs failed; 2 wrong usage, nothing to do or a file
-of this machine that cannot be read or written; 3 internal error; 130 interrupted.
+Exit codes: 0 all well; 1 some inputs failed, or workers died; 2 wrong usage, nothing to do or a
+file of this machine that cannot be read or written; 3 internal error; 130 interrupted.
 """
 
 import errno
@@ -16,7 +16,7 @@ import click
 
 from camreport.cli import console
 from camreport.cli.options import worded
-from camreport.errors import CamReportError, suggestion
+from camreport.errors import CamReportError, WorkerError, suggestion
 
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EBADF)
 """What a disk answers that is full, read-only or broken."""
@@ -107,7 +107,7 @@ def _report(error: Exception) -> int:
     """Print the error that stopped a command; return the exit code."""
     if isinstance(error, CamReportError):
         console.error(str(error))
-        return 2
+        return 1 if isinstance(error, WorkerError) else 2
     if isinstance(error, OSError) and (error.filename or error.errno in MACHINE_ERRORS):
         what = f"file: {str(error.filename)!r} cannot be read or written"
         console.error(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from camreport.cli import console
 from camreport.cli.console import result
+from camreport.files import RESULTS
 
 if TYPE_CHECKING:
     from camreport.pipeline.records import Summary
@@ -54,6 +55,20 @@ def finished(summary: "Summary", verbose: bool, printed: Sequence[str]) -> None:
     _print_accuracy(results)
     _print_cost(summary, results.manifest.cost)
     report_written(summary.out / REPORT)
+
+
+def part_finished(summary: "Summary") -> None:
+    """Print what a part of a run has done, and what comes next."""
+    computed = summary.total - summary.reused
+    result(
+        f"part {summary.part}: {summary.shards:,} {'shard' if summary.shards == 1 else 'shards'} "
+        f"with {summary.total:,} inputs: {computed:,} computed, {summary.reused:,} kept"
+    )
+    result(f"shards: {(summary.out / RESULTS).resolve().as_uri()}")
+    count = summary.part.partition("/")[2]
+    result(
+        f"next: once all {count} parts are done, the same command without --part writes the report"
+    )
 
 
 def report_written(report: Path) -> None:

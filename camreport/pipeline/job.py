@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from camreport.images.inputs import Facts, InputFile
+from camreport.images.inputs import InputFile
 from camreport.insight.cache import to_arrays
 from camreport.insight.numbers import measure
 from camreport.methods import Method
@@ -18,6 +18,7 @@ from camreport.pipeline.shard import Shard, in_order
 from camreport.results.schema import SCHEMA, ImageEntry, Sidecar, methods_with_maps
 from camreport.results.shards import Arrays
 from camreport.results.writer import Marker, ResultsWriter
+from camreport.settings import split_part
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Job:
         request: what to compute.
         asked: what to measure of the maps; None for nothing.
         files: the inputs.
-        facts: size and version of the input files, taken before any file is read.
         writer: the writer of the results folder.
         describe: adds labels and class names to a shard's sidecar.
+        numbers: the numbers of its shards: all of the run, or those of a part or of an item.
     """
 
     plan: RunPlan
@@ -40,14 +41,9 @@ class Job:
     request: Request
     asked: Asked | None
     files: Sequence[InputFile]
-    facts: Sequence[Facts | None]
     writer: ResultsWriter
     describe: Describer
-
-    @property
-    def numbers(self) -> range:
-        """The numbers of all shards."""
-        return range(-(-len(self.files) // self.plan.shard))
+    numbers: Sequence[int]
 
     def indices(self, number: int) -> range:
         """Return the indices of the inputs that a shard covers."""
@@ -98,7 +94,7 @@ class Job:
                 run="",
                 methods=tuple(sorted(self.request.specs)),
                 images=shard.images,
-                facts=tuple(self.facts[index] for index in self.indices(number)),
+                facts=tuple(self.files[index].facts for index in self.indices(number)),
                 cost=shard.cost,
                 device=self.device,
                 bytes=0,
@@ -130,8 +126,16 @@ def make_job(
         inputs=inputs_digest(files),
         plan=plan.to_json(),
     )
-    overwrite = request.settings.overwrite
-    writer = ResultsWriter(out, marker, describe, overwrite, limits.discarded_shards)
-    facts = [file.facts for file in files]
+    part = request.settings.part
+    writer = ResultsWriter(
+        out,
+        marker,
+        describe,
+        request.settings.overwrite,
+        limits.discarded_shards,
+        shared=part is not None,
+    )
+    first, step = split_part(part) if part else (1, 1)
+    numbers = range(-(-len(files) // plan.shard))[first - 1 :: step]
     asked = asked_of(request, len(files))
-    return Job(plan, model, request, asked, files, facts, writer, describe)
+    return Job(plan, model, request, asked, files, writer, describe, numbers)

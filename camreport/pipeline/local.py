@@ -1,12 +1,14 @@
-"""A run on this machine, from top to bottom.
+"""A run from top to bottom.
 
-probe ─▶ RunPlan ─▶ find_work ─▶ for each unfinished shard: decode ─▶ compute_shard ─▶ commit
-                             ─▶ for each shard: compute_evidence ─▶ commit
+probe ─▶ RunPlan ─▶ find_work ─▶ an engine, for unfinished shards: decode ─▶ compute_shard ─▶ commit
+                                                                   compute_evidence ─▶ commit
+                             ─▶ collages ─▶ manifest
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from camreport.engine.explainer import Explainer
@@ -22,14 +24,12 @@ from camreport.pipeline.evidence.run import (
     evidence_cost,
     evidence_entry,
     is_measured,
-    is_settled,
-    measure_missing,
     passes_ahead,
+    passes_of_collages,
 )
 from camreport.pipeline.fingerprint import run_settings
 from camreport.pipeline.job import Job, make_job
-from camreport.pipeline.missing import compute_missing, writing_behind
-from camreport.pipeline.records import Summary, Tally, make_manifest, make_summary
+from camreport.pipeline.records import Summary, Tally, make_manifest, make_summary, part_summary
 from camreport.pipeline.run_plan import (
     Record,
     Request,
@@ -40,8 +40,10 @@ from camreport.pipeline.run_plan import (
     plan_run,
 )
 from camreport.pipeline.structure import structure_of
+from camreport.pipeline.through import work_through
 from camreport.pipeline.work import Work, find_work
 from camreport.results.reader import Results
+from camreport.results.schema import Manifest
 from camreport.results.writer import earlier_run
 
 MIN_ANNOUNCED = 200
@@ -68,7 +70,7 @@ def compute(
         model: the model, on the device to compute on.
         files: the inputs.
         out: the folder of the report and the results, locked by the caller.
-        request: what to compute.
+        request: what to compute; the shards of one part only, if its settings name one.
         progress: called with the number of newly finished inputs; fractional within one input.
         notify: called with the reason for each skipped method and with what the evidence takes,
             before anything is computed.
@@ -80,29 +82,39 @@ def compute(
         LayerError, ClassError, MethodError, ModelError: as for ``explain``; nothing is written
             before the request has been tried on one image.
         OutputError: the folder cannot be written to.
+        WorkerError: workers have died, so that shards are left to compute.
     """
-    limits = limits or ShardLimits.of(device_of(model.module))
+    limits = limits or ShardLimits.of(device_of(model.module), len(files))
     settings = run_settings(model, request)
     plan, explainer = _planned(model, files, out, request, settings, limits)
     job = make_job(plan, model, files, out, request, settings, limits)
     work = find_work(job)
+    if not work.is_readable:
+        first_readable(files, model.preprocessing)
     for sentence in _announced(job, work):
         notify(sentence)
     job.writer.keep(work.kept, work.growing, work.beside(job))
     tally = _found(job, work, limits)
-    reused = len(files) - work.inputs(job)
+    reused = sum(len(job.indices(number)) for number in job.numbers) - work.inputs(job)
     progress(reused)
     # Where no map is computed, versions and structure are those that the maps come from.
     before = None if work.explained or work.unexplained else job.writer.manifest()
+    with _once(lambda: explainer or make_explainer(model, request, plan)) as entered:
+        work_through(job, work, out, limits, entered, tally, progress, notify, measuring)
+    if request.settings.part:
+        inputs = sum(len(job.indices(number)) for number in job.numbers)
+        part = request.settings.part
+        return part_summary(out, part, len(job.numbers), inputs, tally, reused)
+    return _finished(job, work, out, before, tally, reused)
+
+
+def _finished(
+    job: Job, work: Work, out: Path, before: Manifest | None, tally: Tally, reused: int
+) -> Summary:
+    """Write the manifest of a run whose shards are all in the tally; return its summary."""
+    model, plan, request, total = job.model, job.plan, job.request, len(job.files)
     structure = before.structure if before else structure_of(model)
-    if work.written or work.unexplained or not is_settled(job, work):
-        with explainer or make_explainer(model, request, plan) as entered:
-            with writing_behind(limits.waiting_shards) as later:
-                compute_missing(job, work, entered, later, tally, progress)
-            measure_missing(job, work, entered, tally, measuring, notify)
-    manifest = make_manifest(
-        model, structure, plan, request, job.describe.classes, tally, len(files)
-    )
+    manifest = make_manifest(model, structure, plan, request, job.describe.classes, tally, total)
     cost = replace(manifest.cost, evidence=evidence_cost(tally))
     manifest = replace(manifest, evidence=evidence_entry(job, tally), cost=cost)
     if before:
@@ -111,6 +123,13 @@ def compute(
     measured = [number for number, finished in work.kept.items() if finished.sidecar.bytes]
     keep_numbers(Results(out / RESULTS, manifest), measured)
     return make_summary(out, manifest, tally, reused, changed, not is_measured(job, work))
+
+
+@contextmanager
+def _once(make: Callable[[], Explainer]) -> Iterator[Callable[[], Explainer]]:
+    """Yield a function that makes and enters an explainer at its first call."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(make()))
 
 
 def _planned(
@@ -144,7 +163,7 @@ def _planned(
 def _announced(job: Job, work: Work) -> Iterator[str]:
     """Yield what a user is told before anything is computed."""
     yield from dict.fromkeys(str(skip.reason) for skip in job.plan.skipped)
-    if (passes := passes_ahead(job, work)) >= MIN_ANNOUNCED:
+    if (passes := passes_ahead(job, work) + passes_of_collages(job, work)) >= MIN_ANNOUNCED:
         yield f"evidence takes {passes:,} further passes over one image each; --evidence off: none"
 
 

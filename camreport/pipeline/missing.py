@@ -16,7 +16,6 @@ from camreport.images.loading import decode_ahead
 from camreport.messages.progress import Progress
 from camreport.methods import Method
 from camreport.pipeline.job import Job
-from camreport.pipeline.records import Tally
 from camreport.pipeline.shard import Decoded, Shard, compute_shard, total_cost, with_methods
 from camreport.pipeline.truth import TrueMaps, compute_true_maps, unexplained, without_methods
 from camreport.pipeline.work import Work, finished_true
@@ -55,7 +54,7 @@ def writing_behind(waiting: int) -> Iterator[Later]:
 
 
 def compute_missing(
-    job: Job, work: Work, explainer: Explainer, later: Later, tally: Tally, progress: Progress
+    job: Job, work: Work, explainer: Explainer, later: Later, progress: Progress
 ) -> None:
     """Compute and write what is missing: shards, and the true classes that they do not explain.
 
@@ -64,18 +63,16 @@ def compute_missing(
         work: what is there and what is not.
         explainer: of the run's methods.
         later: writes in the background.
-        tally: what is finished is added to it.
         progress: called with the number of newly finished inputs.
     """
     for number, shard in _shards(job, work, explainer, progress):
         sidecar = job.sidecar(number, shard)
         later(partial(job.commit, number, job.ordered(shard.arrays), sidecar))
-        tally.add(number, sidecar)
         images = unexplained(sidecar.images, shard.arrays.get(TARGETS, NO_TARGETS))
         if images and job.of_class:
-            _add_true_maps(job, explainer, number, images, later, tally)
+            _add_true_maps(job, explainer, number, images, later)
     for number, images in work.unexplained.items():
-        _add_true_maps(job, explainer, number, images, later, tally, progress)
+        _add_true_maps(job, explainer, number, images, later, progress)
 
 
 def _shards(
@@ -149,7 +146,6 @@ def _add_true_maps(
     number: int,
     images: tuple[TrueImage, ...],
     later: Later,
-    tally: Tally,
     progress: Progress = lambda inputs: None,
 ) -> None:
     """Write the maps of true classes beside a shard; of finished ones only methods are added."""
@@ -178,7 +174,6 @@ def _add_true_maps(
     )
     ordered = job.ordered(arrays)
     later(partial(job.writer.commit_beside, true_name(number), ordered, sidecar))
-    tally.add_true(number, sidecar)
 
 
 def _read_true(job: Job, number: int, finished: Finished[TrueSidecar]) -> TrueMaps | None:

@@ -48,6 +48,8 @@ class Summary:
         notes: notes for the user about the model, the methods and the inputs.
         changed: whether the results differ from those in the folder before the run.
         measured: whether evidence was measured in this run.
+        part: the part of a run that this was, as ``K/N``; empty for a whole run.
+        shards: number of shards that the part or run has.
     """
 
     out: Path
@@ -58,6 +60,8 @@ class Summary:
     notes: tuple[Message, ...]
     changed: bool = True
     measured: bool = False
+    part: str = ""
+    shards: int = 0
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,14 @@ def make_summary(
     notes = (*manifest.model.notes, *reasons, *noted)
     failed = _flat(tally.failed)
     return Summary(out, total, failed, reused, manifest.cost, notes, changed, measured)
+
+
+def part_summary(
+    out: Path, part: str, shards: int, inputs: int, tally: Tally, reused: int
+) -> Summary:
+    """Return the summary of a part, whose shards are all in the tally."""
+    cost = RunCost(**{own.name: getattr(tally.cost, own.name) for own in fields(TotalCost)})
+    return Summary(out, inputs, _flat(tally.failed), reused, cost, (), part=part, shards=shards)
 
 
 def device_name(device: torch.device) -> str:

@@ -30,6 +30,9 @@ from camreport.results.schema import MAX_INLINE, Activation, LayerEntry, Skip
 from camreport.results.writer import MAX_DISCARDED
 from camreport.settings import Settings, check_smoothings
 
+MANY_INPUTS, LONG_SHARD = 100_000, 512
+"""Number of inputs beyond which shards are longer, and the largest number of inputs in those."""
+
 Record = dict[str, Any]
 """A JSON object."""
 
@@ -57,9 +60,14 @@ class ShardLimits:
     discarded_shards: int = MAX_DISCARDED
 
     @classmethod
-    def of(cls, device: torch.device) -> Self:
-        """Return the limits for a device; a shard can hold the device's largest batch."""
-        return cls(shard_images=max(cls.shard_images, Limits.of(device).budget(device).images))
+    def of(cls, device: torch.device, total: int) -> Self:
+        """Return the limits for a device and a number of inputs.
+
+        A shard can hold the device's largest batch. Long runs have longer shards, and so fewer
+        files.
+        """
+        least = LONG_SHARD if total > MANY_INPUTS else cls.shard_images
+        return cls(shard_images=max(least, Limits.of(device).budget(device).images))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,6 @@ from camreport.pipeline.evidence.held import (
     staying,
 )
 from camreport.pipeline.job import Job
-from camreport.pipeline.run_plan import first_readable
 from camreport.pipeline.truth import unexplained
 from camreport.results.schema import ImageEntry, Sidecar, TrueImage, TrueSidecar
 from camreport.results.shards import true_name
@@ -73,6 +72,12 @@ class Work:
         """Numbers of the shards that are written."""
         return sorted([*self.lost, *self.changing])
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether an input is known that can be read."""
+        changing = [change.finished for change in self.changing.values()]
+        return any(one.sidecar.bytes for one in (*self.kept.values(), *changing))
+
     def inputs(self, job: Job) -> int:
         """Return the number of inputs of which something is computed, apart from evidence."""
         maps = sum(len(job.indices(number)) for number in self.explained)
@@ -93,14 +98,9 @@ def find_work(job: Job) -> Work:
     """Sort the shards by what has to be computed.
 
     Inputs with a transient failure are read again; their shard is kept if they still fail.
-
-    Raises:
-        InputError: no input can be read.
     """
     there = _usable(job)
     apart = _unexplained(job, there)
-    if not any(finished.sidecar.bytes for finished in there.values()):
-        first_readable(job.files, job.model.preprocessing)
     specs = {*job.request.specs}
     kept = {n: one for n, one in there.items() if {*one.sidecar.methods} == specs}
     true = {
@@ -178,15 +178,14 @@ def _is_current(job: Job, number: int, sidecar: Sidecar) -> bool:
     """Return whether a finished shard's inputs are unchanged."""
     indices = job.indices(number)
     return [image.index for image in sidecar.images] == [*indices] and all(
-        image.file == job.files[i].name and _is_unchanged(job.files[i], job.facts[i], image, fact)
+        image.file == job.files[i].name and _is_unchanged(job.files[i], image, fact)
         for i, image, fact in zip(indices, sidecar.images, sidecar.facts, strict=True)
     )
 
 
-def _is_unchanged(
-    file: InputFile, now: Facts | None, image: ImageEntry, before: Facts | None
-) -> bool:
+def _is_unchanged(file: InputFile, image: ImageEntry, before: Facts | None) -> bool:
     """Return whether a file is unchanged, by its size and times of change or else by its bytes."""
+    now = file.facts
     if now == before:
         return True
     if now is None or before is None or now.bytes != before.bytes:

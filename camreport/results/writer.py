@@ -374,8 +374,7 @@ class ResultsWriter:
         """
         there = read_json(record, self.out)
         own = replace(sidecar, run=self.marker.run, bytes=there.get("bytes", 0)).to_json()
-        free = ("cost", "device")
-        return bool(there) and _without(json.loads(_json(own)), free) == _without(there, free)
+        return bool(there) and _lasting(json.loads(_json(own))) == _lasting(there)
 
     def complete(self, manifest: Manifest) -> bool:
         """Write the manifest, which completes the results, and replace the earlier results.
@@ -440,10 +439,11 @@ class ResultsWriter:
             if not is_file(folder / MARKER):
                 raise
             if differing := self._differing(read_json(folder / MARKER, self.out)):
+                where = address_of(self.out) or str(self.out)
                 raise InputError(
-                    f"output: {str(self.out)!r} holds the shards of a run that differs in "
-                    f"{differing}, and a part removes nothing. Give every part the same options "
-                    "and images, or choose another folder."
+                    f"output: {where!r} holds the shards of a run that differs in {differing}, and "
+                    "a part removes nothing. Give every part the same options and images, or "
+                    "choose another folder."
                 ) from None
 
     def _take(self, folder: Path) -> None:
@@ -643,8 +643,13 @@ def _looked_up(folder: Path, numbers: Collection[int]) -> dict[str, int]:
     return found
 
 
-def _without(record: Record, names: Collection[str]) -> Record:
-    return {name: value for name, value in record.items() if name not in names}
+def _lasting(record: Record) -> Record:
+    """Return a record, and those in it, without what differs between two equal runs."""
+    return {
+        name: _lasting(value) if isinstance(value, dict) else value
+        for name, value in record.items()
+        if name not in ("cost", "device")
+    }
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

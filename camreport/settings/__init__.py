@@ -44,6 +44,7 @@ from camreport.settings.values import (
     check_smoothings,
     check_weights,
     is_own_code,
+    split_part,
     unknown_model,
 )
 
@@ -99,5 +100,6 @@ __all__ = [
     "option",
     "options_of",
     "split_list",
+    "split_part",
     "unknown_model",
 ]

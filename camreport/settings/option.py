@@ -11,7 +11,7 @@ Affects = Literal["maps", "records", "evidence", "report"]
 """Parts of a run's results: the maps; what is recorded of each image; the evidence for the maps;
 how the report shows it."""
 
-GROUPS = ("Input", "Model", "What", "Evidence", "Drawing", "Output", "Other")
+GROUPS = ("Input", "Model", "What", "Evidence", "Drawing", "Output", "Machines", "Other")
 """Headings of ``--help``, in their order."""
 
 

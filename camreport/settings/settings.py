@@ -42,6 +42,7 @@ from camreport.settings.values import (
     AUTO,
     BASIC,
     BUNDLED,
+    CLUSTERS,
     DEFAULT_METHODS,
     EVIDENCE_MAPS,
     EXACT,
@@ -65,7 +66,9 @@ from camreport.settings.values import (
     check_label_map,
     check_labels,
     check_metrics,
+    check_on,
     check_output,
+    check_part,
     check_precision,
     check_quantity,
     check_regions,
@@ -74,6 +77,7 @@ from camreport.settings.values import (
     check_stages,
     check_switch,
     check_weights,
+    check_workers,
     is_own_code,
 )
 
@@ -386,6 +390,41 @@ class Settings:
         help="Use an output folder that holds something else.",
     )
 
+    part: str | None = option(
+        None,
+        group="Machines",
+        affects=None,
+        metavar="K/N",
+        check=check_part,
+        recorded=False,
+        help="Compute only every Nth shard, from the Kth on, and no report. Once all N parts are "
+        "done, the same command without --part makes it.",
+    )
+    on: str | None = option(
+        None,
+        group="Machines",
+        affects=None,
+        metavar="|".join(CLUSTERS),
+        parse=OneOf(*CLUSTERS),
+        check=check_on,
+        shown_default="this machine",
+        recorded=False,
+        help="Compute on a Ray cluster that runs, or on one of this machine alone, which goes on "
+        "when workers die.",
+    )
+    workers: int | None = option(
+        None,
+        group="Machines",
+        affects=None,
+        metavar="N",
+        parse=read_whole,
+        check=check_workers,
+        shown_default="one for each GPU, else 1",
+        recorded=False,
+        help="Processes that compute shards at the same time, each on a GPU of its own if there "
+        "are any.",
+    )
+
     spelled: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -476,3 +515,6 @@ class SettingsDict(TypedDict, total=False):
     language: str
     figures: bool
     overwrite: bool
+    part: str | None
+    on: str | None
+    workers: int | None

@@ -51,6 +51,9 @@ MAIN, ALL = "main", "all"
 EVIDENCE_MAPS = (MAIN, ALL)
 """Maps whose marked parts are covered in order."""
 
+CLUSTERS = ("ray", "ray:local")
+"""Clusters that ``on`` takes: one that runs, or one of this machine alone."""
+
 EXACT, TF32, BF16 = "exact", "tf32", "bf16"
 PRECISIONS = (EXACT, TF32, BF16)
 """Arithmetic of a model's passes: float32; TF32, float32 with a shorter mantissa in products, of
@@ -450,6 +453,51 @@ def check_checkpoint(checkpoint: str | Path | None) -> None:
     if not os.path.isfile(path):
         there = "is no regular file" if os.path.exists(path) else "does not exist"
         raise ModelError(f"checkpoint: {path.name} cannot be read: {str(path)!r} {there}.")
+
+
+def check_part(part: str | None) -> None:
+    """Refuse a part of a run that is not one of its parts.
+
+    Raises:
+        InputError: it is not ``K/N`` with K from 1 to N.
+    """
+    if part is not None:
+        split_part(part)
+
+
+def split_part(part: str) -> tuple[int, int]:
+    """Return K and N of a part ``K/N``.
+
+    Raises:
+        InputError: as for ``check_part``.
+    """
+    number, _, count = part.partition("/") if isinstance(part, str) else ("", "", "")
+    if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+        return int(number), int(count)
+    raise InputError(
+        f"part: expected K/N with K from 1 to N, such as 1/16 to 16/16, got {_shown(part)}."
+    )
+
+
+def check_on(on: str | None) -> None:
+    """Refuse a word for a cluster that is none of ``CLUSTERS``.
+
+    Raises:
+        InputError: it is not.
+    """
+    if on is not None:
+        _check_word("on", on, CLUSTERS)
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of processes that makes no sense.
+
+    Raises:
+        InputError: it is no whole number from 1.
+    """
+    is_whole = isinstance(workers, Integral) and not isinstance(workers, bool)
+    if workers is not None and not (is_whole and workers >= 1):
+        raise InputError(f"workers: expected a whole number from 1, got {_shown(workers)}.")
 
 
 def _check_word(option: str, word: object, words: Sequence[str]) -> None:

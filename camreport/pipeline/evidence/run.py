@@ -1,6 +1,6 @@
 """The evidence of a run, shard by shard, once its maps are written."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from camreport.engine.explainer import Explainer
 from camreport.engine.targets import choose_targets
 from camreport.errors import ResultsError
 from camreport.images.loading import decode_ahead
-from camreport.messages.progress import Measuring, Notify, Progress, silent
+from camreport.messages.progress import Progress, silent
 from camreport.metrics.controls import CONTROLS
 from camreport.metrics.effect import MASKS
 from camreport.pipeline.evidence import held
@@ -28,7 +28,6 @@ from camreport.pipeline.evidence.compute import (
     spare_arrays,
     to_decode,
 )
-from camreport.pipeline.evidence.gathered import failure
 from camreport.pipeline.evidence.held import Held
 from camreport.pipeline.evidence.kinds import Kind
 from camreport.pipeline.evidence.learned import scramble_seeds
@@ -59,11 +58,6 @@ def is_measured(job: Job, work: Work) -> bool:
     return not (_missing(job, work) or lacks_collages(job, work))
 
 
-def is_settled(job: Job, work: Work) -> bool:
-    """Return whether the evidence lies as a run leaves it: what it asks for, and what is spare."""
-    return not unsettled(job, work) and held.is_settled(job, work.collages)
-
-
 def lacks_collages(job: Job, work: Work) -> bool:
     """Return whether the evidence of collages is asked for and not there."""
     return held.asks_for_collages(job) and work.collages is None
@@ -79,10 +73,13 @@ def unsettled(job: Job, work: Work) -> list[int]:
 
 
 def passes_ahead(job: Job, work: Work) -> int:
-    """Return the number of passes over one image that the evidence still takes, at most."""
-    left = sum(_passes(part.kind, job) * len(part.indices) for part in _missing(job, work))
-    collages = len(job.asked.sample) * 3 if job.asked and lacks_collages(job, work) else 0
-    return left + collages
+    """Return the number of passes over one image that shards' evidence still takes, at most."""
+    return sum(_passes(part.kind, job) * len(part.indices) for part in _missing(job, work))
+
+
+def passes_of_collages(job: Job, work: Work) -> int:
+    """Return the number of passes over one image that collages still take, at most."""
+    return len(job.asked.sample) * 3 if job.asked and lacks_collages(job, work) else 0
 
 
 def _missing(job: Job, work: Work) -> list[Part]:
@@ -112,28 +109,45 @@ def _passes(kind: Kind, job: Job) -> int:
 
 
 def measure_missing(
-    job: Job, work: Work, explainer: Explainer, tally: Tally, measuring: Measuring, notify: Notify
-) -> None:
+    job: Job, work: Work, explainer: Explainer, begin: Callable[[], Progress]
+) -> Mapping[str, str]:
     """Measure the maps of every shard that lacks its evidence, and write what was measured.
 
     Args:
         job: the job; all its shards are written.
         work: what was there.
         explainer: of the run's methods; entered.
-        tally: what is finished is added to it.
-        measuring: called with the number of passes over one image that it takes.
-        notify: called once for each metric that the model fails on.
+        begin: called first, if anything is measured; returns what is told of finished passes.
+
+    Returns:
+        How the model failed on what it was asked, by metric.
     """
-    progress = measuring(passes_ahead(job, work)) if not is_measured(job, work) else silent
-    asked, recipe = job.asked, (explainer, job.model.preprocessing, job.plan.batch)
-    bench, failures = None if asked is None else Bench(asked, *recipe), dict[str, str]()
+    progress = begin() if _missing(job, work) else silent
+    bench, failures = _bench(job, explainer), dict[str, str]()
     for number in unsettled(job, work):
         there = work.evidence[number].parts if number in work.evidence else {}
-        failures = {**_settle(job, bench, number, there, tally, progress), **failures}
-    if not held.is_settled(job, work.collages):
-        failures |= _settle_collages(job, bench, work.collages, tally, progress)
-    for metric, error in failures.items():
-        notify(str(failure(metric, error)))
+        failures = {**_settle(job, bench, number, there, progress), **failures}
+    return failures
+
+
+def settle_collages(
+    job: Job, work: Work, explainer: Explainer, begin: Callable[[], Progress]
+) -> Mapping[str, str]:
+    """Move the finished evidence of collages to where it belongs, or measure it; as above."""
+    asks, there = held.asks_for_collages(job), work.collages
+    if there is not None:
+        with suppress(ResultsError):
+            arrays = job.writer.read(there.name, there.finished)
+            name = COLLAGES if asks else SPARE_COLLAGES
+            job.writer.commit_beside(name, arrays, there.finished.sidecar)
+            return {}
+    bench = _bench(job, explainer)
+    return _measure_collages(job, bench, begin()) if asks and bench is not None else {}
+
+
+def _bench(job: Job, explainer: Explainer) -> Bench | None:
+    recipe = explainer, job.model.preprocessing, job.plan.batch
+    return None if job.asked is None else Bench(job.asked, *recipe)
 
 
 def evidence_entry(job: Job, tally: Tally) -> EvidenceEntry | None:
@@ -175,7 +189,6 @@ def _settle(
     bench: Bench | None,
     number: int,
     there: Mapping[str, Held],
-    tally: Tally,
     progress: Progress,
 ) -> Mapping[str, str]:
     """Measure what is missing of a shard's evidence; write what is asked for, and what is spare.
@@ -209,9 +222,7 @@ def _settle(
     own = {part.name: entries[part.name] for part in parts}
     broken = {part.name for part in parts if found.unreadable.intersection(part.indices)}
     unread = broken.intersection(part.name for part in missing if part.kind.sampled)
-    tally.evidence[number] = _commit(
-        job, evidence_name(number), found.arrays, finished, own, unread, len(found.unreadable)
-    )
+    _commit(job, evidence_name(number), found.arrays, finished, own, unread, len(found.unreadable))
     return found.failures
 
 
@@ -241,7 +252,7 @@ def _commit(
     parts: Mapping[str, PartEntry],
     unread: Collection[str] = (),
     unreadable: int = 0,
-) -> EvidenceSidecar:
+) -> None:
     """Write evidence beside a shard; parts with images that could not be read are not finished."""
     sidecar = EvidenceSidecar(
         run="",
@@ -254,28 +265,9 @@ def _commit(
         bytes=0,
     )
     job.writer.commit_beside(name, arrays, sidecar)
-    return sidecar
 
 
-def _settle_collages(
-    job: Job, bench: Bench | None, there: Held | None, tally: Tally, progress: Progress
-) -> Mapping[str, str]:
-    """Move the finished evidence of collages to where it belongs, or measure it; as above."""
-    asks = held.asks_for_collages(job)
-    if there is not None:
-        with suppress(ResultsError):
-            arrays = job.writer.read(there.name, there.finished)
-            name = COLLAGES if asks else SPARE_COLLAGES
-            job.writer.commit_beside(name, arrays, there.finished.sidecar)
-            return {}
-    if asks and bench is not None:
-        return _measure_collages(job, bench, tally, progress)
-    return {}
-
-
-def _measure_collages(
-    job: Job, bench: Bench, tally: Tally, progress: Progress
-) -> Mapping[str, str]:
+def _measure_collages(job: Job, bench: Bench, progress: Progress) -> Mapping[str, str]:
     """Measure maps of collages of the run's images and write what was measured; as above."""
     images = job.sampled(lambda number: job.writer.written(number).sidecar)
     chosen = choose_of(bench.asked, images)
@@ -309,7 +301,6 @@ def _measure_collages(
         doubled=measured.doubled if arrays else None,
     )
     job.writer.commit_beside(COLLAGES, arrays, sidecar)
-    tally.collages = sidecar
     return {"grid": measured.failure} if measured.failure else {}
 
 

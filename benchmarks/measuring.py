@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
-from torchvision.models import AlexNet, alexnet
+
+if TYPE_CHECKING:
+    from torchvision.models import AlexNet
 
 TOLERANCE = 1e-5
 """Largest deviation from our raw map, as part of its peak, that is still the same map."""
@@ -142,8 +144,10 @@ def verify(name: str, found: float, tolerance: float = TOLERANCE) -> float:
     return found
 
 
-def build_model(device: str, classes: int = 2) -> AlexNet:
+def build_model(device: str, classes: int = 2) -> "AlexNet":
     """Build torchvision's AlexNet, 4,096 wide, with seeded random weights."""
+    from torchvision.models import alexnet
+
     torch.manual_seed(0)
     return alexnet(num_classes=classes).eval().to(device)
 

@@ -10,17 +10,20 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import process_time
 
 from measuring import digits
+from PIL import Image
 from playwright.sync_api import Browser, Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from helpers import browser, synthetic
 
 import camreport
-from camreport.report.gallery import render_gallery
+from camreport.images.pixels import decode, jpeg_bytes
+from camreport.report.gallery import DEFAULT_LIMITS, render_gallery
 from camreport.report.gallery.template import script, style
 
 INPUTS = Path(__file__).resolve().parents[1] / "inputs"
@@ -28,6 +31,9 @@ INPUTS = Path(__file__).resolve().parents[1] / "inputs"
 MB = 1024**2
 FIRST_PAINT, FEW_READY, MANY_READY, TURN, RECOLOUR = 1.0, 2.0, 1.5, 0.25, 0.15
 """Budgets in seconds: until anything shows, until 12 or 100 maps do, for a page, for colours."""
+
+RENDERING = 3.0
+"""Budget of the CPU of rendering an image, as a multiple of decoding its photograph once."""
 
 NODES, HEAP = 2000, 150.0
 """Budgets of a view: elements, and MB that scripts hold."""
@@ -170,6 +176,22 @@ def few_rows(chromium: Browser, folder: Path, rounds: int) -> Iterator[str]:
     page.context.close()
 
 
+def rendering_rows(_: Browser, folder: Path, rounds: int) -> Iterator[str]:
+    """Measure rendering in one process against decoding each photograph once, by CPU seconds."""
+    count, alone = 1200, replace(DEFAULT_LIMITS, pooled=10**6)
+    out = synthetic.write_results(folder / "rendered", count)
+    photograph = Image.open(INPUTS / "dog.jpg").convert("RGB").resize((500, 375))
+    data, found = jpeg_bytes(photograph), []
+    for _ in range(rounds):
+        begun = process_time()
+        for _ in range(count):
+            decode(data)
+        decoded = process_time()
+        render_gallery(out, layout="folder", limits=alone)
+        found.append((process_time() - decoded) / (decoded - begun))
+    yield line("rendering of 1,200 images ÷ decoding 500 × 375 pixels, CPU", found, RENDERING)
+
+
 def many_rows(chromium: Browser, folder: Path, rounds: int) -> Iterator[str]:
     """Measure reports of 300 and of 10,000 images, which are folders."""
     for count, side in ((300, 448), (10_000, 256)):
@@ -206,7 +228,7 @@ def main() -> int:
     print("| what | best (range) | budget | |\n|---|---:|---:|---|")
     missed = False
     with tempfile.TemporaryDirectory() as folder, browser.launched() as chromium:
-        for rows in (few_rows, many_rows):
+        for rows in (rendering_rows, few_rows, many_rows):
             for measured in rows(chromium, Path(folder), 1 if options.quick else 5):
                 print(measured, flush=True)
                 missed |= "missed" in measured

@@ -39,6 +39,7 @@ def opened(out: Path) -> dict[str, float]:
     shown = choose_shown(measured, None, DEFAULT_LIMITS)
     steps["sample, s"] = time.perf_counter() - started
     steps["images"], steps["shown"] = count, len(shown.images)
+    steps["CPU of all that, s"] = time.process_time()
     steps["memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return steps
 

@@ -4,10 +4,10 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hypothesis
 import pytest
 import torch
 from helpers import synthetic
@@ -18,22 +18,33 @@ from torch import Tensor
 import camreport
 from camreport.models import LoadedModel, load_model
 
-hypothesis.settings.register_profile("camreport", database=None, deadline=None, derandomize=True)
-hypothesis.settings.load_profile("camreport")
+if find_spec("hypothesis"):  # a machine with a GPU may have no more than tests/test_cuda.py needs
+    from hypothesis import settings
+
+    settings.register_profile("camreport", database=None, deadline=None, derandomize=True)
+    settings.load_profile("camreport")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as it is of a job in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
     f"helpers.{name}"
-    for name in (
-        "checkpoints",
-        "coloured",
-        "command",
-        "report_cells",
-        "runs",
-    )
+    for name, needs in {
+        "checkpoints": "torchvision",
+        "coloured": "PIL",
+        "command": "click",
+        "report_cells": "playwright",
+        "runs": "PIL",
+    }.items()
+    if find_spec(needs)
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know the limit of pyproject.toml where pytest-timeout, which keeps it, is missing."""
+    if not find_spec("pytest_timeout"):
+        parser.addini("timeout", "seconds that a test may take")
+
 
 if TYPE_CHECKING:
     from helpers.browser import Open

@@ -6,14 +6,16 @@ import torch
 from helpers.planted import PATCH, bright_images, evidence_batch, patch, planted_net
 from numpy.typing import NDArray
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer, neighbors_weights
+from scipy.sparse.linalg import spsolve
 from test_order import FixedCam
 from torchcam.metrics import ClassificationMetric
 
 from camreport.metrics.classic import average_drop, road
 from camreport.metrics.values import Undefined, Values
-from camreport.pipeline.evidence import classic
+from camreport.pipeline.evidence import classic, filling
 from camreport.pipeline.evidence.batch import Measured
-from camreport.pipeline.evidence.classic import filled_in, measure_average_drop, measure_road
+from camreport.pipeline.evidence.classic import measure_average_drop, measure_road
+from camreport.pipeline.evidence.filling import filled_in
 from camreport.results.schema import MapKey
 
 Maps = NDArray[np.float32]
@@ -86,7 +88,7 @@ def test_road_is_half_the_mean_difference_of_the_orders():
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_pixels_are_filled_in_as_grad_cams_equations_say(share, monkeypatch):
-    monkeypatch.setattr(classic, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(filling, "TOLERANCE", 1e-9)
     random = np.random.default_rng(0)
     images = torch.from_numpy(random.standard_normal((3, 2, 12, 9)))
     known = torch.from_numpy(random.random((3, 1, 12, 9)) > share)
@@ -100,6 +102,27 @@ def test_pixels_are_filled_in_as_grad_cams_equations_say(share, monkeypatch):
         expected = np.linalg.solve(system.toarray(), right)  # (unknown, C)
         np.testing.assert_allclose(own[:, ~where[0]].T, expected, atol=1e-6)
         assert torch.equal(own[:, where[0]], image[:, where[0]])
+
+
+def test_a_large_hole_is_filled_in_within_few_steps(monkeypatch):
+    """One grid alone would take as many steps as the hole is wide, 200 here."""
+    steps, around = [], filling._around
+
+    def counted(values: torch.Tensor) -> torch.Tensor:
+        steps.append(values.shape)
+        return around(values)
+
+    monkeypatch.setattr(filling, "_around", counted)
+    rows, columns = np.mgrid[-75:75, -75:75]
+    known = torch.from_numpy((rows**2 + columns**2 > 70**2) & (rows + columns < 140))[None, None]
+    image = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, 150, 150)))
+    found = filled_in(image, known)[0]
+    assert len(steps) < 80
+    system, right = NoisyLinearImputer.setup_sparse_system(
+        known[0, 0].double().numpy(), image[0].numpy(), neighbors_weights
+    )
+    expected = spsolve(system.tocsc(), right)
+    np.testing.assert_allclose(found[:, ~known[0, 0]].T, expected, atol=2e-3)
 
 
 def test_road_covers_exactly_a_tenth_more_in_each_step_also_of_maps_full_of_ties(monkeypatch):

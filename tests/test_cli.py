@@ -80,7 +80,7 @@ WITHOUT_TORCH = [
     ((*RUN, "--quantity", "contrast:dgo", "--class-names", "cat,dog"), "Did you mean 'dog'?"),
     ((*RUN, "--gamma", "0"), "gamma: expected a number above 0, got 0.0"),
     ((*RUN, "--gamma", "steep"), "gamma: expected a number, got 'steep'"),
-    ((*RUN, "--stages", "-1"), "stages: expected a number from 0"),
+    ((*RUN, "--stages", "-1"), "stages: expected a whole number from 0"),
     ((*RUN, "--stages", "1.5"), "stages: expected a whole number, got '1.5'"),
     ((*RUN, "--smooth", "noisy"), "noise, aug, eigen, got 'noisy'. Did you mean 'noise'?"),
     ((*RUN, "--seed", "x"), "seed: expected a whole number, got 'x'"),

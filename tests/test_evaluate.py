@@ -11,7 +11,7 @@ from helpers.runs import QUICK, run, tiny, write_images
 
 import camreport
 from camreport.errors import MetricError, ModelError
-from camreport.metrics.values import Undefined
+from camreport.metrics.values import WORDS
 from camreport.results.evidence import CONTROL
 from camreport.results.reader import load_results
 
@@ -46,7 +46,7 @@ def test_numbers_are_those_of_a_run(tmp_path: Path) -> None:
         else:
             numbers = found.values[key.number][key.row][names[key.layer]]
             reasons = found.reasons[key.number][key.row][names[key.layer]]
-            np.testing.assert_array_equal(reasons, own.reasons)
+            np.testing.assert_array_equal(reasons, WORDS[own.reasons])
         if key.number != "learned.edges":
             np.testing.assert_allclose(numbers, own.numbers, atol=1e-4, err_msg=str(key))
             compared += 1
@@ -84,7 +84,10 @@ def test_undefined_numbers_have_reasons(images: torch.Tensor) -> None:
     explained = camreport.explain(net, images, ["3"], targets=[1])
     found = camreport.evaluate(net, images, explained, "contrast")
     assert np.isnan(found.values["contrast"]["grad_cam"]["3"]).all()
-    assert (found.reasons["contrast"]["grad_cam"]["3"] == Undefined.NO_OTHER_CLASS).all()
+    assert (found.reasons["contrast"]["grad_cam"]["3"] == "no_other_class").all()
+    both = camreport.explain(net, images, ["3"], targets=[1, 2])
+    found = camreport.evaluate(net, images, both, "contrast")
+    assert (found.reasons["contrast"]["grad_cam"]["3"] == "").all()
 
 
 def test_numbers_do_not_depend_on_batch_mates(images: torch.Tensor) -> None:

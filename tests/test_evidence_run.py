@@ -26,6 +26,7 @@ from camreport.engine.cost import Cost
 from camreport.errors import ResultsError
 from camreport.images.loading import LoadedImage
 from camreport.metrics.controls import CONTROLS
+from camreport.metrics.registry import number_of
 from camreport.metrics.values import Undefined, Values
 from camreport.pipeline import missing
 from camreport.pipeline.evidence import run as evidence
@@ -461,6 +462,16 @@ CHANGES: dict[str, Callable[[Arrays], Arrays]] = {
     "a box of no image": put("regions.boxes", np.array([[2, 0, 0, 1, 1]], np.float32)),
     "scrambled maps of no image": put("scrambled.image", np.array([9])),
     "a number without a reason": put(NUMBER, np.full((2, 2), np.nan, np.float32)),
+    "a share above 1": put(NUMBER, np.full((2, 2), 1.5, np.float32)),
+    "a correlation below -1": put("contrast/grad_cam/features.2", np.full((2, 2), -2, np.float32)),
+    "numbers of 64 bits": put(NUMBER, np.zeros((2, 2))),
+    "a number that no metric gives": put("extent.own/grad_cam/fused", np.zeros((2, 2), np.float32)),
+    "a metric that was not asked": put("order/grad_cam/fused", np.zeros((2, 2), np.float32)),
+    "a curve that was not asked": put("order.morf/grad_cam/fused", np.zeros((2, 2, 9), np.float32)),
+    "a network of another seed": put(
+        "scrambled.77/grad_cam/features.2", np.zeros((2, 2, 3, 3), np.float32)
+    ),
+    "a box beyond the picture": put("regions.boxes", np.array([[0, 0, 0, 3, 1]], np.float32)),
 }
 
 
@@ -474,8 +485,33 @@ def test_evidence_that_does_not_fit_the_run_is_refused(
     with np.load(path) as arrays:
         changed = CHANGES[change](dict(arrays))
     np.savez(path, **changed)
-    with pytest.raises(ResultsError, match=r"evidence-000000\.npz does not match the manifest"):
+    with pytest.raises(
+        ResultsError, match=r"^results: evidence-000000\.npz (does not match|has values)"
+    ):
         load_results(out).evidence(0)
+
+
+def test_what_lies_beyond_its_range_by_rounding_is_read_as_its_end(
+    inputs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(inputs, out, evidence="basic")
+    path = out / "results" / "evidence-000000.npz"
+    with np.load(path) as arrays:
+        changed = put(NUMBER, np.full((2, 2), 1 + 1e-6, np.float32))(dict(arrays))
+        changed.pop("extent.why/grad_cam/features.2", None)
+        np.savez(path, **changed)
+    found = load_results(out).shard_evidence(0)
+    assert (found.numbers[NumberKey.parse(NUMBER)].numbers == 1).all()
+
+
+def test_every_number_of_a_run_has_a_range_in_the_registry(full: Path) -> None:
+    with np.load(full / "results" / "evidence-000000.npz") as arrays:
+        numbers = {NumberKey.parse(name).number for name in arrays if arrays[name].ndim in (2, 3)}
+    numbers = {name for name in numbers if not name.startswith("scrambled.")}
+    assert {name for name in numbers if not name.endswith(".why")} == {
+        name for name in numbers if number_of(name)
+    }
 
 
 def test_a_sample_beyond_the_images_is_refused(basic: Path, tmp_path: Path) -> None:

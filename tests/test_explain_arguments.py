@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import camreport
-from camreport.errors import InputError, LayerError, ModelError
+from camreport.errors import InputError, LayerError, MethodError, ModelError
+from camreport.settings import Settings
 
 
 def net_of(channels: int) -> nn.Sequential:
@@ -135,3 +136,17 @@ def test_run_writes_to_the_home_folder_where_a_tilde_says_so(tmp_path, monkeypat
     camreport.run(photograph, "~/report", **options)
     assert (tmp_path / "report" / "index.html").is_file()
     assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("output", [0, 1.5, ["logits"]])
+def test_a_key_of_the_logits_that_is_no_text_is_refused_by_name(output: object) -> None:
+    expected = r"output: expected a text, or None to find the logits, got .*output='0'"
+    with pytest.raises(ModelError, match=expected):
+        camreport.explain(net_of(3), torch.rand(1, 3, 20, 20), ["0"], output=output)
+    with pytest.raises(ModelError, match=expected):
+        Settings(output=output)
+
+
+def test_early_stages_are_a_whole_number() -> None:
+    with pytest.raises(MethodError, match=r"stages: expected a whole number from 0, or None"):
+        camreport.explain(net_of(3), torch.rand(1, 3, 20, 20), ["0"], stages=1.5)

@@ -85,7 +85,7 @@ def test_figures_are_the_overlays_of_the_raw_maps(demo: Path, tmp_path: Path) ->
     copy = tmp_path / "copy"
     copy.mkdir()
     shutil.copytree(demo / "results", copy / "results")
-    export.export_figures(copy)
+    export.export_figures(copy, images="1")
     for method, signed in (("layer_cam", False), ("hires_cam", True)):
         expected = camreport.overlay(photo, arrays[f"{method}/features.9"][1], signed=signed)
         drawn = pixels_of(copy / "figures" / f"both_class1-dog_{method}_features.9.png")

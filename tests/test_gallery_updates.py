@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.browser import Open, until
 from helpers.checkout import INPUTS
-from helpers.page_steps import go
+from helpers.page_steps import enter, go
 from playwright.sync_api import Page
 
 import camreport
@@ -112,7 +112,7 @@ def test_a_threshold_moves_the_marks_of_an_open_map_and_leaves_its_frame(
     page.focus("#probe")
     boxes = "[...document.querySelectorAll('#cell .mark.box')].map(box => box.style.width)"
     before, facts = page.evaluate(boxes), page.inner_text("#facts")
-    page.evaluate("location.hash += '&t=90'")
+    enter(page, page.evaluate("location.hash") + "&t=90")
     until(page, f"{boxes}.join() !== {before!r}.join()", True)
     assert page.inner_text("#facts") != facts
     assert page.evaluate("document.querySelector('#probe').known")

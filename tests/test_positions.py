@@ -242,19 +242,19 @@ def test_a_grid_shows_places_if_its_quarters_follow_the_images(size) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "odd"),
+    ("name", "built", "odd"),
     [
-        ("swinv2_tiny_window8_256", "layers.0.blocks.0.attn.cpb_mlp"),
-        ("mvitv2_tiny", None),
-        ("tnt_s_legacy_patch16_224", "blocks.0.attn_in"),
-        ("efficientformerv2_s0", "stages.2.blocks.4.token_mixer.talking_head1"),
+        ("swinv2_tiny_window8_256", {"img_size": 64}, "layers.0.blocks.0.attn.cpb_mlp"),
+        ("mvitv2_tiny", {"img_size": 64}, None),
+        ("tnt_s_legacy_patch16_224", {"img_size": 64}, "blocks.0.attn_in"),
+        ("efficientformerv2_s0", {}, "stages.2.blocks.4.token_mixer.talking_head1"),
     ],
 )
-def test_two_images_are_explained_at_autos_layers_of_timms_networks(name, odd) -> None:
+def test_two_images_are_explained_at_autos_layers_of_timms_networks(name, built, odd) -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
-    net = timm.create_model(name, pretrained=False).eval()
-    side = net.default_cfg["input_size"][1]
+    net = timm.create_model(name, pretrained=False, **built).eval()
+    side = built.get("img_size", net.default_cfg["input_size"][1])
     x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     calls = [c for child in survey(net, x[:1]) for c in child.inside()]
     reasons = {call.name: call.why_no_map for call in calls if call.why_no_map}

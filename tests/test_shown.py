@@ -1,6 +1,8 @@
 """Reports of very many images show a sample, or the images asked for; totals are of all."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +140,31 @@ def test_images_read_from_sidecars_are_those_of_the_manifest(results: Results) -
 def _means_equal(one: Results, other: Results) -> bool:
     found = (aggregate(results).means for results in (one, other))
     return all(np.array_equal(a.sums, b.sums) for a, b in zip(*found, strict=True))
+
+
+OPEN = """
+import resource, sys
+from camreport.report.gallery.page import DEFAULT_LIMITS, Measured
+from camreport.report.gallery.shown import choose_shown
+from camreport.results.reader import load_results
+measured = Measured.of(load_results(sys.argv[1]))
+measured.summary()
+shown = choose_shown(measured, None, DEFAULT_LIMITS)
+print(len(shown.images), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts kilobytes")
+def test_a_million_records_would_take_less_than_400_megabytes_more(tmp_path: Path) -> None:
+    found = []
+    for count in (20_480, 61_440):
+        out = synthetic.write_records(tmp_path / str(count), count, 512)
+        command = [sys.executable, "-c", OPEN, str(out)]
+        finished = subprocess.run(command, check=True, capture_output=True, text=True)
+        found.append([*map(int, finished.stdout.split())])
+    assert [shown for shown, _ in found] == [2000, 2000]
+    assert (found[1][1] - found[0][1]) * 1024 / 40_960 < 400, "bytes an image"
 
 
 def test_outlines_leave_out_failed_images(results: Results) -> None:

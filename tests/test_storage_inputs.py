@@ -147,7 +147,7 @@ def test_a_server_that_is_busy_twice_is_asked_again(photos: Path, storage: Stora
     storage.refuse(503, 2)
     assert read_input(files[0]) == (photos / "00.png").read_bytes()
     storage.refuse(503, 2)
-    assert len(find_images([f"s3://{BUCKET}/set/*.png"])) == 3
+    assert len(find_images([Path(f"s3://{BUCKET}/set/*.png")])) == 3
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ import camreport
 from camreport.errors import InputError, OutputError
 from camreport.files import write
 from camreport.results import writer
-from camreport.results.writer import ResultsWriter
+from camreport.results.schema import SCHEMA
+from camreport.results.writer import Marker, ResultsWriter
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:moto", "ignore::DeprecationWarning:botocore", "ignore:unclosed"
@@ -260,3 +261,18 @@ def written(objects: dict[str, bytes], folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
+
+
+def test_processes_that_share_an_address_put_up_one_marker(out: str, storage: Storage) -> None:
+    def marker(run: str) -> Marker:
+        return Marker(
+            schema=SCHEMA, run=run, settings={"seed": run}, methods=(), inputs="", plan={}
+        )
+
+    for _ in range(2):
+        ResultsWriter(Path(out), marker("a"), shared=True, numbers=[0]).claim()
+    content = storage.objects(f"{key(out)}/results")
+    with pytest.raises(InputError, match=r"differs in seed, and a part removes nothing"):
+        ResultsWriter(Path(out), marker("b"), shared=True, numbers=[0]).claim()
+    assert content.keys() == {".camreport"}
+    assert storage.objects(f"{key(out)}/results") == content

@@ -263,7 +263,7 @@ def test_draft_refuses_when_nothing_can_be_computed(methods, layers, said):
         ({"gamma": -1.0}, MethodError, "gamma: expected a number above 0, got -1.0"),
         ({"gamma": float("nan")}, MethodError, "gamma: .*got nan"),
         ({"gamma": float("inf")}, MethodError, "gamma: .*got inf"),
-        ({"stages": -1}, MethodError, "stages: expected a number from 0, or None, got -1"),
+        ({"stages": -1}, MethodError, "stages: expected a whole number from 0, or None, got -1"),
         ({"seed": 2**64}, MethodError, "seed: .*got 18446744073709551616"),
         ({"smooth": "noise,blur"}, MethodError, "smooth: .* noise, aug, eigen, got 'blur'"),
         ({"smooth": ["Blur"]}, MethodError, "got 'blur'"),

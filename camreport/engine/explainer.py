@@ -111,7 +111,7 @@ class Explainer:
         scoring = quantity, gamma, stages, smooth, seed
         options = Options(chosen, *scoring, output, activation, precision)
         check_precision_on(device_of(module), precision)
-        self._module, self._limits = module, limits or Limits()
+        self._module, self._limits = module, limits or Limits.of(device_of(module))
         self._shape = shape
         self._batching = ClassBatching()
         self._asked_size = batch_size

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 
@@ -40,10 +40,32 @@ class Budget:
 
 BUDGETS = {
     "cpu": Budget(256 * MEBIBYTE, 32 * MEBIBYTE, 32, 4 * MEBIBYTE),
-    "cuda": Budget(4096 * MEBIBYTE, 1024 * MEBIBYTE, 512, 256 * MEBIBYTE),
     "mps": Budget(1024 * MEBIBYTE, 128 * MEBIBYTE, 128, 64 * MEBIBYTE),
 }
-"""Budgets by device type."""
+"""Budgets by device type; that of CUDA depends on the class of the card: see ``cuda_budget``."""
+
+CLASSES = (2, 4, 6, 8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256)
+"""Classes of cards by their memory as it is sold, in GiB."""
+
+SHOWN = 0.9
+"""The fraction of it that a card shows at least."""
+
+
+def memory_class(device: torch.device) -> int:
+    """Return the class of a CUDA card, in GiB: equal cards have one, whatever else they run.
+
+    The result is 0 for other devices.
+    """
+    if device.type != "cuda":
+        return 0
+    total = torch.cuda.get_device_properties(device).total_memory / (1024 * MEBIBYTE)
+    return max((size for size in CLASSES if SHOWN * size <= total), default=CLASSES[0])
+
+
+def cuda_budget(memory: int) -> Budget:
+    """Return the budget of a class of cards: fixed fractions of its memory, in GiB."""
+    whole = memory * 1024 * MEBIBYTE
+    return Budget(whole // 16, whole // 64, 512, whole // 256)
 
 
 @dataclass(frozen=True)
@@ -63,6 +85,7 @@ class Limits:
         sorted_from: smallest batch for which reordering a linear layer's weights by position pays
             off.
         budgets: budgets by device type; a type that is not listed has the budget of the CPU.
+        memory: class of the CUDA card, in GiB; 0 for other devices.
     """
 
     first_batch: int = 16
@@ -70,9 +93,17 @@ class Limits:
     tail_variants: int = 8
     sorted_from: int = 4
     budgets: Mapping[str, Budget] = field(default_factory=lambda: BUDGETS)
+    memory: int = 0
+
+    @classmethod
+    def of(cls, device: torch.device) -> Self:
+        """Return the limits for a device."""
+        return cls(memory=memory_class(device))
 
     def budget(self, device: torch.device) -> Budget:
         """Return the budget of a device."""
+        if device.type == "cuda" and "cuda" not in self.budgets:
+            return cuda_budget(self.memory or CLASSES[0])
         return self.budgets.get(device.type, self.budgets["cpu"])
 
     def images_of(self, device: torch.device, bytes_per_image: int) -> int:

@@ -37,6 +37,7 @@ from camreport.settings import (
     GAMMA,
     check_activation,
     check_numbers,
+    check_output,
     check_precision,
     check_quantity,
     check_smoothings,
@@ -111,6 +112,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_activation(self.activation)
+        check_output(self.output)
         check_precision(self.precision)
         check_numbers(self.gamma, self.stages, self.seed)
         object.__setattr__(self, "quantity", check_quantity(self.quantity))

@@ -62,7 +62,7 @@ def address_of(path: Path) -> str:
     first = path.parts[0].lower() if path.parts else ""
     if first in ("http:", "https:"):
         raise InputError(
-            f"output: expected a folder or an address with s3:// or gs://, got {str(path)!r}."
+            f"storage: expected a folder or an address with s3:// or gs://, got {str(path)!r}."
         )
     return "/".join((f"{first}/", *path.parts[1:])) if first in STORES else ""
 

@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path, PurePath
 
 from camreport.errors import InputError
-from camreport.files import MARKER, RESULTS
+from camreport.files import MARKER, RESULTS, address_of
 from camreport.files.remote import is_address
 from camreport.images.inputs import (
     READABLE_EXTENSIONS,
@@ -78,7 +78,8 @@ def find_images(
     search = _Search(_report_folder(exclude), skipped, labelled)
     found: dict[tuple[str, int], tuple[PurePath, InputFile]] = {}
     for given in inputs:
-        for key, root, file in search.expand(os.fspath(given)):
+        address = address_of(given) if isinstance(given, Path) else ""
+        for key, root, file in search.expand(address or os.fspath(given)):
             found.setdefault(key, (root, file))
     notes = skipped.notes()
     if not found:

@@ -8,6 +8,10 @@ from camreport.methods.registry import ACTIVATION, GRADIENT, HEAD, method
 if TYPE_CHECKING:
     from torch import Tensor
 
+SQUARINGS = 16
+"""Squarings of a Gram matrix before its first eigenvector is read off a column: the power 65,536
+leaves less than 1e-4 of a second eigenvector whose singular value is 0.9999 of the first."""
+
 MAX_CANCELLED = 1e-3
 """Smallest fraction of its terms' sizes at which the sign of a sum is not left to rounding."""
 
@@ -97,7 +101,7 @@ def eigen_grad_cam(activation: "Tensor", gradient: "Tensor") -> "Tensor":
 def first_component(channels: "Tensor") -> "Tensor":
     """Project the positions on the first right singular vector of ``(h * w, C)``.
 
-    Taken from the eigenvectors of the smaller of the two Gram matrices. A decomposition leaves
+    Taken from the first eigenvector of the smaller of the two Gram matrices. It leaves
     the sign of the map c open. It is the first of these that rounding cannot turn:
 
     1. c agrees with the sum of the channels: sum_k <c, channel k> > 0. Behind a LayerNorm the
@@ -121,14 +125,51 @@ def first_component(channels: "Tensor") -> "Tensor":
     broken = ~rows.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
     rows = rows.masked_fill(broken, 0)
     if rows.shape[-2] <= rows.shape[-1]:
-        vector = torch.linalg.eigh(rows @ rows.mT).eigenvectors[..., -1:]  # (..., C, 1)
+        vector = _leading_vector(rows @ rows.mT)  # (..., C, 1)
         component = vector.mT @ rows
     else:
-        vector = torch.linalg.eigh(rows.mT @ rows).eigenvectors[..., -1:]  # (..., h * w, 1)
+        vector = _leading_vector(rows.mT @ rows)  # (..., h * w, 1)
         component = (rows @ vector).norm(dim=-2, keepdim=True) * vector.mT
     signed: Tensor = component * _sign(component, rows) * peak
     signed = signed.masked_fill(broken, torch.nan).to(channels.dtype)
     return signed.reshape(*channels.shape[:-3], *channels.shape[-2:])
+
+
+def _leading_vector(gram: "Tensor") -> "Tensor":
+    """Return the first eigenvector of Gram matrices ``(..., n, n)``, as ``(..., n, 1)``.
+
+    A GPU multiplies matrices far faster than it decomposes many small ones; the CPU does not.
+    """
+    import torch
+
+    if gram.device.type == "cpu":
+        vectors: Tensor = torch.linalg.eigh(gram).eigenvectors
+        return vectors[..., -1:]
+    return by_squaring(gram)
+
+
+def by_squaring(gram: "Tensor") -> "Tensor":
+    """Return the first eigenvector of Gram matrices by a fixed number of squarings.
+
+    Each squaring squares the ratio of any two eigenvalues, until one is left. A matrix of zeros
+    has a vector of zeros.
+
+    Args:
+        gram: ``(..., n, n)``, symmetric and positive semidefinite.
+
+    Returns:
+        ``(..., n, 1)``, of length 1, with either sign.
+    """
+    import torch
+
+    for _ in range(SQUARINGS):
+        trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+        gram = gram / torch.where(trace > 0, trace, 1.0)
+        gram = gram @ gram
+    largest = gram.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None]
+    column = gram.gather(-1, largest.expand(*gram.shape[:-1], 1))
+    length = column.norm(dim=-2, keepdim=True)
+    return column / torch.where(length > 0, length, 1.0)
 
 
 def _sign(component: "Tensor", rows: "Tensor") -> "Tensor":

@@ -34,6 +34,15 @@ class Undefined(IntEnum):
     FAILED = 10
     """The network's own code fails on the changed image or with permuted weights."""
 
+    @property
+    def word(self) -> str:
+        """Its name in lower case, as in the manifest; empty where a number is there."""
+        return self.name.lower() if self else ""
+
+
+WORDS = np.array([reason.word for reason in Undefined])
+"""The words of ``Undefined`` by their values."""
+
 
 @dataclass(frozen=True)
 class Values:

@@ -34,7 +34,7 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
         "classes": request.targets if isinstance(request.targets, str) else [*request.targets],
         "device": device_of(model.module).type,
     }
-    decisive = request.settings.fingerprint("maps", resolved)
+    decisive = request.settings.fingerprint(resolved)
     for name in ("methods", "batch_size"):
         del decisive[name]
     return {"camreport": __version__, "torch": torch.__version__, **decisive}

@@ -10,7 +10,7 @@ import torch
 
 from camreport.engine.explainer import Explainer
 from camreport.engine.inputs import model_inputs
-from camreport.engine.memory import Limits
+from camreport.engine.memory import Limits, memory_class
 from camreport.engine.plan import Plan
 from camreport.engine.targets import choose_targets
 from camreport.errors import InputError
@@ -67,7 +67,7 @@ class ShardLimits:
         files.
         """
         least = LONG_SHARD if total > MANY_INPUTS else cls.shard_images
-        return cls(shard_images=max(least, Limits().budget(device).images))
+        return cls(shard_images=max(least, Limits.of(device).budget(device).images))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +138,8 @@ class RunPlan(Entry):
         batch: inputs per batch.
         bounded: whether a batch far beyond the byte budget is halved; False if the user has
             chosen the batch size.
+        memory: class of the CUDA card whose memory the byte budgets are fractions of, in GiB; 0 on
+            other devices. A run that is resumed on another card keeps it.
         shard: inputs per shard, a whole number of batches; the last one may have fewer.
         activation: how logits become probabilities.
         output: key of the logits in the model's output; None for a tensor or the key ``logits``.
@@ -150,6 +152,7 @@ class RunPlan(Entry):
 
     batch: Annotated[int, whole(1, 2**31)]
     bounded: bool
+    memory: Annotated[int, whole(0)]
     shard: Annotated[int, whole(1, 2**31)]
     activation: Activation
     output: str | None
@@ -225,6 +228,7 @@ def make_explainer(model: LoadedModel, request: Request, plan: RunPlan | None) -
         activation=request.settings.activation if plan is None else plan.activation,
         precision=request.settings.precision,
         batch_size=None if bounded else size,
+        limits=None if plan is None else Limits(memory=plan.memory),
     )
 
 
@@ -246,6 +250,7 @@ def plan_run(
     return RunPlan(
         batch=batch,
         bounded=request.batch_size is None,
+        memory=memory_class(explainer.device),
         shard=shard,
         activation=cast(Activation, planned.activation),
         output=planned.output,

@@ -146,7 +146,7 @@ def in_order(arrays: Arrays, methods: Collection[str], layers: Sequence[str]) ->
     ranks: dict[str, tuple[int, int, str]] = {}
     for name in arrays:
         key = MapKey.parse(name)
-        if key is None:
+        if key is None or key.method not in METHODS.keys() | groups.keys():
             ranks[name] = len(groups), 0, name
         elif key.method in groups:
             ranks[name] = groups[key.method], rows.get(key.layer, len(rows)), name

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from camreport.settings.option import Affects, documented, option, options_of
+from camreport.settings.option import documented, option, options_of
 from camreport.settings.text import (
     OneNumberOf,
     OneOf,
@@ -67,6 +67,7 @@ from camreport.settings.values import (
     check_labels,
     check_metrics,
     check_on,
+    check_output,
     check_part,
     check_precision,
     check_quantity,
@@ -201,6 +202,7 @@ class Settings:
     output: str | None = _model(
         None,
         metavar="KEY",
+        check=check_output,
         help="Key, attribute or index of the logits in the model's output.",
     )
     class_names: Sequence[str] | Path | None = option(
@@ -448,21 +450,18 @@ class Settings:
             words = [*paths, *words]
         return shlex.join(["camreport", "run", *words])
 
-    def fingerprint(
-        self, affects: Affects, resolved: Mapping[str, object] | None = None
-    ) -> dict[str, object]:
-        """Return the values that decide a part of the results, ready for JSON.
+    def fingerprint(self, resolved: Mapping[str, object] | None = None) -> dict[str, object]:
+        """Return the values that decide the maps, ready for JSON.
 
-        Runs with equal fingerprints may share that part. A new option is included by itself.
+        Runs with equal fingerprints may share maps. A new option is included by itself.
 
         Args:
-            affects: ``maps``, ``records``, ``evidence`` or ``report``.
             resolved: values to use instead of the options' own, by the option's name or by what
                 it ``decides``: ``12`` and ``features.12``, resolved, have one fingerprint.
         """
         found: dict[str, object] = {}
         for name, each in options_of(type(self)).items():
-            if each.affects == affects:
+            if each.affects == "maps":
                 key = next((key for key in (each.decides, name) if key in (resolved or {})), "")
                 value = each.written(getattr(self, name))
                 found[key or name] = resolved[key] if resolved and key else value

@@ -95,6 +95,19 @@ def check_activation(activation: str) -> str:
     return activation
 
 
+def check_output(output: str | None) -> None:
+    """Refuse a key of the logits that is no text.
+
+    Raises:
+        ModelError: it is none.
+    """
+    if output is not None and not isinstance(output, str):
+        raise ModelError(
+            f"output: expected a text, or None to find the logits, got {_shown(output)}. For the "
+            "first part of a tuple output='0', for a dictionary's output='logits'."
+        )
+
+
 def check_precision(precision: str) -> str:
     """Return one of ``PRECISIONS`` as it is.
 
@@ -156,7 +169,7 @@ def check_stages(stages: int | None) -> None:
         MethodError: it is.
     """
     if stages is not None and not (isinstance(stages, Integral) and stages >= 0):
-        raise MethodError(f"stages: expected a number from 0, or None, got {_shown(stages)}.")
+        raise MethodError(f"stages: expected a whole number from 0, or None, got {_shown(stages)}.")
 
 
 def check_seed(seed: int) -> None:

@@ -12,9 +12,22 @@ from camreport.report.heatmap import (
 from camreport.results.reader import Results
 
 
+def enter(page: Page, link: str) -> None:
+    """Enter a state in the address, and wait until the page has taken it."""
+    page.evaluate(
+        """async link => {
+            const before = location.href;
+            location.hash = link;
+            if (location.href !== before)
+                await new Promise(done => addEventListener("hashchange", done, {once: true}));
+        }""",
+        link,
+    )
+
+
 def go(page: Page, state: str, view: str) -> None:
     """Follow a link to a state and wait for its view."""
-    page.evaluate("state => { location.hash = state }", state)
+    enter(page, state)
     page.wait_for_selector(f"#view .view-{view}")
 
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Page
 import camreport
 from helpers.browser import pixels_of, settle
 from helpers.checkout import INPUTS
+from helpers.page_steps import enter
 
 LAYERS = ("features.0", "features.3", "features.6", "features.9", "features.12")
 
@@ -20,9 +21,12 @@ METHOD_KEYS = ("grad_cam", "layer_cam", "hires_cam")
 Pixels = NDArray[np.uint8]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on the demo photographs with true classes and channels; its path is unusual."""
+    """The demo photographs' report, with true classes and channels, under an odd name.
+
+    Not to be changed.
+    """
     out = tmp_path_factory.mktemp("gallery") / "my report – größe 你好 #1%20"
     labels = {"both.jpg": "cat", "cat.jpg": "cat"}
     camreport.run(INPUTS, out, methods=METHOD_KEYS, labels=labels, channels=["10"])
@@ -39,15 +43,7 @@ def ready(page: Page) -> Page:
 
 def show(page: Page, link: str) -> Page:
     """Follow a link within an open report."""
-    page.evaluate(
-        """async link => {
-            if (location.hash === link) return;
-            const changed = new Promise(done => addEventListener("hashchange", done, {once: true}));
-            location.hash = link;
-            await changed;
-        }""",
-        link,
-    )
+    enter(page, link)
     settle(page)
     return page
 

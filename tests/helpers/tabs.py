@@ -81,7 +81,9 @@ def heard(
 
 def begin_history(page: Page) -> None:
     """Let the history of a tab begin with the page that it shows."""
-    page.context.new_cdp_session(page).send("Page.resetNavigationHistory")
+    session = page.context.new_cdp_session(page)
+    session.send("Page.resetNavigationHistory")
+    session.detach()
 
 
 def _new(chromium: Browser, counted: bool, options: dict[str, Any]) -> Page:

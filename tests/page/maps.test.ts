@@ -9,6 +9,7 @@ import {
 } from "../../templates/gallery/src/maps/agreement";
 import { ZERO, enlarge, indices } from "../../templates/gallery/src/maps/heat";
 import { peakAt, regions } from "../../templates/gallery/src/maps/measure";
+import { parted } from "../../templates/gallery/src/parts/dom";
 
 const floats = (...values: number[]) => Float64Array.from(values);
 
@@ -114,4 +115,16 @@ test("the peak of a raw cell is its middle", () => {
   const values = enlarge([0, 9], cam, 4, 8, false);
   const map = { height: 4, width: 8, values, index: indices(values, false, 1) };
   assert.deepEqual(peakAt(map, cam, true), { column: 6, row: 2 });
+});
+
+test("a list is parted into as many parts as asked, none longer than another by more than one", () => {
+  assert.deepEqual(parted([1, 2, 3, 4, 5, 6], 2), [
+    [1, 2, 3],
+    [4, 5, 6],
+  ]);
+  assert.deepEqual(parted([1, 2, 3, 4, 5], 2), [
+    [1, 2, 3],
+    [4, 5],
+  ]);
+  assert.deepEqual(parted([1, 2], 1), [[1, 2]]);
 });

@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from camreport.engine.cost import Cost
 from camreport.engine.variants import Make
 from camreport.metrics.classic import SHARES, average_drop, road
 from camreport.metrics.values import Values
 from camreport.pipeline.evidence.batch import EvidenceBatch, Measured
+from camreport.pipeline.evidence.filling import filled_in
 from camreport.pipeline.evidence.ranked import (
     changed_probabilities,
     enlarged_maps,
@@ -23,12 +23,6 @@ from camreport.pipeline.evidence.ranked import (
 
 NOISE = 0.01
 """Standard deviation of the noise on filled-in pixels, in units of the preprocessed image."""
-
-TOLERANCE = 1e-5
-"""Largest difference of a filled-in pixel from the mean of its neighbours, far below the noise."""
-
-MAX_STEPS = 2000
-"""Largest number of steps in which the equations of filled-in pixels are solved."""
 
 
 def measure_average_drop(batch: EvidenceBatch) -> Measured:
@@ -84,43 +78,6 @@ def measure_road(batch: EvidenceBatch) -> Measured:
         of_shares = np.repeat(why[..., None], len(SHARES), -1)
         values[f"road/{key}"] = road(*(Values(curve, of_shares) for curve in read))
     return Measured(values, cost=cost)
-
-
-def filled_in(images: Tensor, known: Tensor) -> Tensor:
-    """Return images in which unknown pixels are weighted means of their eight neighbours.
-
-    A neighbour beside counts 1/6 and one at a corner 1/12, among those inside the image. The
-    equations of all unknown pixels are solved together, by conjugate gradients.
-
-    Args:
-        images: ``(m, C, H, W)``.
-        known: bool ``(m, 1, H, W)``; one pixel of each image at least.
-
-    Source: Rong et al. 2022, noisy linear imputation, https://arxiv.org/abs/2202.00449
-    """
-    corner, side = 1 / 12, 1 / 6
-    kernel = images.new_tensor([[corner, side, corner], [side, 0, side], [corner, side, corner]])
-
-    def around(values: Tensor) -> Tensor:
-        return conv2d(values.flatten(0, 1)[:, None], kernel[None, None], padding=1).view_as(values)
-
-    def total(values: Tensor) -> Tensor:
-        return values.sum((-2, -1), keepdim=True)
-
-    weight = around(torch.ones_like(images[:1, :1]))
-    filled = torch.where(known, images, total(images * known) / total(known))
-    residual = (around(filled) - weight * filled).masked_fill(known, 0)
-    direction = residual / weight
-    size, tiny = total(residual * direction), torch.finfo(images.dtype).tiny
-    for _ in range(MAX_STEPS):
-        if float(residual.abs().amax()) <= TOLERANCE:
-            break
-        product = (weight * direction - around(direction)).masked_fill(known, 0)
-        step = size / total(direction * product).clamp(min=tiny)
-        filled, residual = filled + step * direction, residual - step * product
-        before, size = size, total(residual * residual / weight)
-        direction = residual / weight + size / before.clamp(min=tiny) * direction
-    return filled
 
 
 def _seen_through(batch: EvidenceBatch, image: int, masks: NDArray[np.float32]) -> Make:

@@ -256,7 +256,7 @@ def count_undefined(arrays: Arrays) -> dict[str, dict[str, int]]:
         why, numbers = np.unique(arrays.get(key.reasons, ()), return_counts=True)
         for reason, number in zip(why.tolist(), numbers.tolist(), strict=True):
             if reason > Undefined.NOT_MEASURED:
-                counts, word = found.setdefault(key.number, {}), Undefined(reason).name.lower()
+                counts, word = found.setdefault(key.number, {}), Undefined(reason).word
                 counts[word] = counts.get(word, 0) + number
     return found
 

@@ -16,7 +16,7 @@ from camreport.messages import Message, message
 from camreport.messages.progress import silent
 from camreport.metrics import Metric, resolve_metrics
 from camreport.metrics.controls import edge_strength
-from camreport.metrics.values import Values
+from camreport.metrics.values import WORDS, Values
 from camreport.pipeline.evidence.batch import EvidenceBatch
 from camreport.pipeline.evidence.gathered import Gathered, failure
 from camreport.pipeline.evidence.kinds import kinds_of
@@ -28,7 +28,7 @@ from camreport.settings import FULL
 Numbers = Mapping[str, Mapping[str, Mapping[str, NDArray[np.float32]]]]
 """``numbers[number][row][layer]``."""
 
-Reasons = Mapping[str, Mapping[str, Mapping[str, NDArray[np.uint8]]]]
+Reasons = Mapping[str, Mapping[str, Mapping[str, NDArray[np.str_]]]]
 """Likewise, why they are undefined."""
 
 _Numbers = dict[str, dict[str, dict[str, NDArray[np.float32]]]]
@@ -42,7 +42,9 @@ class Evaluation:
         values: ``values[number][method][layer]`` is float32 ``(N, K)``, NaN where a number is
             undefined. A metric's first number has its key, further ones add to it:
             ``effect``, ``order.deletion``.
-        reasons: likewise uint8 ``(N, K)``, why a number is undefined; 0 where it is not.
+        reasons: likewise texts ``(N, K)``, why a number is undefined: ``constant``,
+            ``not_finite``, ``no_positive``, ``no_other_class``, ``class_changed``,
+            ``fixed_weights``, ``failed`` or ``not_measured``; empty where it is not.
         controls: ``controls[name][number][layer]``, the same of maps that know nothing of the
             model: ``random``, ``gaussian`` and ``edges``.
         images: ``images[number]`` ``(N, K)``, numbers that belong to no map: ``effect.ceiling``.
@@ -177,7 +179,7 @@ def _batch(
 def _evaluation(numbers: Mapping[NumberKey, Values], notes: tuple[Message, ...]) -> Evaluation:
     """Return numbers and curves by their names, rows and layers."""
     values, controls, curves = _Numbers(), _Numbers(), _Numbers()
-    reasons: dict[str, dict[str, dict[str, NDArray[np.uint8]]]] = {}
+    reasons: dict[str, dict[str, dict[str, NDArray[np.str_]]]] = {}
     images: dict[str, NDArray[np.float32]] = {}
     for key, own in numbers.items():
         if not key.row:
@@ -191,5 +193,5 @@ def _evaluation(numbers: Mapping[NumberKey, Values], notes: tuple[Message, ...])
             place.setdefault(key.number, {}).setdefault(key.row, {})[key.layer] = own.numbers
             if own.numbers.ndim == 2:
                 why = reasons.setdefault(key.number, {})
-                why.setdefault(key.row, {})[key.layer] = own.reasons
+                why.setdefault(key.row, {})[key.layer] = WORDS[own.reasons]
     return Evaluation(values, reasons, controls, images, curves, notes)

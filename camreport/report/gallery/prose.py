@@ -44,22 +44,15 @@ def prose(
     methods = shown_methods(manifest)
     readable = results.outlines
     some = [_shown(shown, results.count, words)] if shown < results.count else []
+    repeated = coincidences(manifest, repeats or {}, words)
+    some_of = [words("shown.of", shown=part) for part in some]
     return {
         "title": words("title", model=manifest.model.name),
         "run": " · ".join([_run(manifest, words), *some]),
         "lede": words("space").join(
-            [
-                _lede(manifest, len(readable), methods, words),
-                *(words("shown.of", shown=part) for part in some),
-                *coincidences(manifest, repeats or {}, words),
-            ]
+            [_lede(manifest, len(readable), methods, words), *some_of, *repeated]
         ),
-        "asked": words("space").join(
-            [
-                _asked(manifest, len(readable), methods, words),
-                *(words("shown.of", shown=part) for part in some),
-            ]
-        ),
+        "asked": words("space").join([_asked(manifest, len(readable), methods, words), *some_of]),
         "warning": _warning(manifest, readable, words),
         "facts": _facts(manifest, readable, methods, words),
         "leftOut": _left_out(manifest, words),

@@ -9,6 +9,7 @@ import pytest
 from helpers.checkout import INPUTS
 from helpers.engines import finished, lasting, run, write_case
 from helpers.runs import interrupt_after
+from helpers.storage import s3_server
 
 from camreport import files
 from camreport.cli.commands import cli
@@ -146,6 +147,20 @@ def test_a_finished_shard_stays_while_a_process_that_was_given_up_writes_it_agai
 
 def _die(_arrays: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_parts_on_object_storage_equal_one_run_in_a_folder(whole: Path) -> None:
+    address, folder = "s3://photographs/out", whole / "whole/results"
+    with s3_server() as storage:
+        run(address, whole, part="2/2")
+        with pytest.raises(InputError, match=r"'s3://photographs/out' holds .* differs in gamma"):
+            run(address, whole, part="1/2", gamma=1.0)
+        run(address, whole, part="1/2")
+        assert run(address, whole).reused == 8
+        there = storage.objects("out/results")
+    arrays = {path.name: path.read_bytes() for path in folder.glob("*.npz")}
+    assert {name: there[name] for name in arrays} == arrays
+    assert there.keys() == {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("part", ["0/3", "4/3", "1", "a/b", "1/0", "1/2/3", "-1/2", ""])

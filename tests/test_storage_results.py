@@ -276,3 +276,17 @@ def test_processes_that_share_an_address_put_up_one_marker(out: str, storage: St
         ResultsWriter(Path(out), marker("b"), shared=True, numbers=[0]).claim()
     assert content.keys() == {".camreport"}
     assert storage.objects(f"{key(out)}/results") == content
+
+
+def test_parts_of_a_run_meet_on_storage(out: str, storage: Storage, tmp_path: Path) -> None:
+    photos = write_images(tmp_path / "photos", 6)
+    for part in ("2/2", "1/2"):
+        run_by_two(photos, out, part=part)
+    assert "manifest.json" not in storage.objects(f"{key(out)}/results")
+    with pytest.raises(InputError, match="a part removes nothing"):
+        run_by_two(photos, out, tiny(seed=1), part="1/2")
+    assert images_computed(photos, Path(out)) == 0
+    run_by_two(photos, tmp_path / "here")
+    there = storage.objects(f"{key(out)}/results")
+    for path in (tmp_path / "here" / "results").glob("*.npz"):
+        assert there[path.name] == path.read_bytes()

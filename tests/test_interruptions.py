@@ -102,7 +102,7 @@ def test_run_resumes_when_killed_before_any_file_is_in_place(
     run(photos, tmp_path / "whole", batch_size=2)
     with monkeypatch.context() as patch:
         for name in ("replace", "link"):
-            patch.setattr(files.os, name, killed_at(file, getattr(os, name)))
+            patch.setattr(files.whole.os, name, killed_at(file, getattr(os, name)))
         with pytest.raises(KeyboardInterrupt):
             run(photos, tmp_path / "out", batch_size=2)
     assert not (tmp_path / "out" / "index.html").exists()

@@ -9,7 +9,7 @@ from helpers.checkout import INPUTS
 
 HEAVY = (
     *("torchvision", "torch._dynamo", "torch._inductor", "scipy", "matplotlib", "timm"),
-    *("fsspec", "s3fs", "gcsfs", "aiohttp", "botocore"),
+    *("fsspec", "s3fs", "gcsfs", "aiohttp", "botocore", "ray"),
 )
 """Packages that nothing here needs; sympy is loaded by ``torch.autograd.grad`` itself."""
 

@@ -25,7 +25,8 @@ def test_help_lists_every_option_once_in_groups_with_examples(command: Command) 
     finished = command("run", "--help")
     assert (finished.code, finished.err) == (0, "")
     headings = re.findall(r"^(\w+):$", finished.out, re.MULTILINE)
-    assert headings == ["Input", "Model", "What", "Evidence", "Drawing", "Output", "Other"]
+    groups = ["Input", "Model", "What", "Evidence", "Drawing", "Output", "Machines", "Other"]
+    assert headings == groups
     for parameter in cli.run.params:
         for name in parameter.opts if isinstance(parameter, click.Option) else ():
             assert len(re.findall(rf"^ +(-\w, )?{re.escape(name)}\b(?!-)", finished.out, re.M)) <= 1

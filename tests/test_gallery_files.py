@@ -126,11 +126,12 @@ def test_contact_sheet_has_a_hundred_images_and_counts_the_rest(tmp_path: Path) 
 def test_rendering_more_images_needs_no_more_memory(tmp_path: Path, layout: render.Layout) -> None:
     code = (
         "import sys; from camreport.report.gallery import render_gallery\n"
-        "render_gallery(sys.argv[1], layout=sys.argv[2])\n"
+        "from camreport.report.gallery.page import Limits\n"
+        "render_gallery(sys.argv[1], layout=sys.argv[2], limits=Limits(pooled=300))\n"
         "print(*(line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line))"
     )
     peaks = []
-    for count in (100, 600):
+    for count in (400, 900):
         out = synthetic.write_results(tmp_path / str(count), count, photo_side=224)
         command = [sys.executable, "-c", code, str(out), layout]
         finished = subprocess.run(command, check=True, capture_output=True, text=True)

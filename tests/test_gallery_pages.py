@@ -194,7 +194,7 @@ def test_a_run_is_named_by_its_model_and_its_inputs(demo: Path, command: str, ru
     model = replace(results.manifest.model, name="net")
     manifest = replace(results.manifest, command=command, model=model)
     changed = Results(results.path, manifest)
-    assert prose(changed, words_of("en"), [])["run"] == run
+    assert prose(changed, 3, words_of("en"), [])["run"] == run
 
 
 @in_browser

@@ -40,7 +40,7 @@ def test_images_of_the_sidecars_are_those_of_the_manifest(out: Path) -> None:
     assert not lazy.manifest.images
     assert len(lazy.images) == 130
     assert [*lazy.images] == [*inline.images]
-    assert lazy.readable == inline.readable
+    assert [*lazy.readable] == [*inline.readable]
     assert lazy.images[-1] == inline.images[129]
     assert [*lazy.images[60:70:3]] == [*inline.images[60:70:3]]
     with pytest.raises(IndexError):

@@ -60,6 +60,7 @@ MANIFEST = Manifest(
     command="camreport run cats -o out",
     versions={"camreport": "0"},
     device="cpu",
+    precision="exact",
     seed=None,
     model=ModelEntry(
         name="tiny",

@@ -69,6 +69,7 @@ def explain(
         ModelError: images or logits of the wrong shape.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
         >>> e = explain(net, torch.rand(5, 3, 8, 8), layers=["0"], targets=[0, 1])

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from torch import Tensor
 
@@ -23,26 +24,26 @@ NEGATIVE, EQUAL = "negative/", "equal/"
 """What stands before a layer's name in the names of ``_checks``."""
 
 
-def explained(batch: Batch, kinds: Sequence[Passes], started: float) -> Explanation:
+def explained(begun: AbstractContextManager[Batch], kinds: Sequence[Passes]) -> Explanation:
     """Explain a batch by a backward pass for each class and by further passes.
 
     Args:
-        batch: the batch, after its forward pass.
+        begun: runs the forward pass, and gives the batch; nothing of it is held afterwards.
         kinds: the kinds of passes to run.
-        started: when the forward pass began, by ``time.perf_counter``.
     """
-    maps, costs = Maps(), dict[str, Cost]()
-    checked = Transfer(_checks(batch))
-    for passes in kinds:
-        methods = passes.methods(batch.plan)
-        if methods or passes.always:
-            found, cost = passes.run(batch, methods, maps)
-            maps |= found
-            now = time.perf_counter()
-            costs[passes.name] = cost + Cost(seconds=now - started)
-            started = now
-    holding = [name for name, flag in checked.arrays().items() if flag]
-    return _explanation(batch, maps, costs, holding)
+    started, maps, costs = time.perf_counter(), Maps(), dict[str, Cost]()
+    with begun as batch:
+        checked = Transfer(_checks(batch))
+        for passes in kinds:
+            methods = passes.methods(batch.plan)
+            if methods or passes.always:
+                found, cost = passes.run(batch, methods, maps)
+                maps |= found
+                now = time.perf_counter()
+                costs[passes.name] = cost + Cost(seconds=now - started)
+                started = now
+        holding = [name for name, flag in checked.arrays().items() if flag]
+        return _explanation(batch, maps, costs, holding)
 
 
 def _checks(batch: Batch) -> dict[str, Tensor]:

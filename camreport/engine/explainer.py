@@ -21,7 +21,7 @@ from camreport.engine.explained import explained
 from camreport.engine.explanation import Explanation, join
 from camreport.engine.forward import ForwardPass, named_forward_pass
 from camreport.engine.memory import BatchPlanner, Limits, in_batches, one_image_fits
-from camreport.engine.passes import PASSES, Passes
+from camreport.engine.passes import PASSES
 from camreport.engine.plan import Options, Plan, make_draft
 from camreport.engine.probe import checked_draft, make_plan
 from camreport.engine.targets import Targets, as_indices, choose_targets, of_rows
@@ -236,8 +236,9 @@ class Explainer:
             LayerError, ClassError, ModelError, MemoryLimitError: as for ``explain``.
         """
         self._check(image)
+        rows = as_indices(targets, len(image))
         with one_image_fits(), self:
-            self._batch(image, as_indices(targets, len(image)), _silent, PASSES[:1])
+            explained(self._begun(image, rows, _silent), PASSES[:1])
         assert self._plan is not None
         return self._plan
 
@@ -277,15 +278,17 @@ class Explainer:
         self._check(images)
         wanted = as_indices(targets, len(images))
 
-        def run(rows: slice) -> Explanation:
-            return self._batch(images[rows], of_rows(wanted, rows), progress)
-
         def size() -> int:
             return batch_size or self.batch_size
 
+        parts: list[Explanation] = []
         with self:
             device = device_of(self._module, images)
-            return join(in_batches(len(images), size, self._sizes, run, device))
+            for rows, attempt in in_batches(len(images), size, self._sizes, device):
+                own = of_rows(wanted, rows)
+                with attempt:
+                    parts.append(explained(self._begun(images[rows], own, progress), PASSES))
+        return join(parts)
 
     def variant_logits(
         self, count: int, make: Make, *, progress: Finished = _silent
@@ -323,15 +326,9 @@ class Explainer:
         """The device of the model."""
         return device_of(self._module)
 
-    def _batch(
-        self,
-        images: Tensor,
-        targets: Tensor | str,
-        progress: Progress,
-        kinds: Sequence[Passes] = PASSES,
-    ) -> Explanation:
-        """Explain one batch by a forward pass, a backward pass per class and further passes."""
-        started = time.perf_counter()
+    @contextmanager
+    def _begun(self, images: Tensor, targets: Tensor | str, progress: Progress) -> Iterator[Batch]:
+        """Run the forward pass of a batch; inside of the block its other passes can run."""
         with gradients_on():
             inputs = to_model(self._module, images)
             with self._precision(inputs.device):
@@ -339,7 +336,7 @@ class Explainer:
                 if self._plan is None:
                     self._plan = make_plan(self._module, self.draft, forward, self._limits)
                     self._sizes.allow(self._asked_size or self._plan.batch_size)
-                batch = Batch(
+                yield Batch(
                     module=self._module,
                     plan=self._plan,
                     forward=forward,
@@ -349,7 +346,6 @@ class Explainer:
                     batching=self._batching,
                     limits=self._limits,
                 )
-                return explained(batch, kinds, started)
 
     def _precision(self, device: torch.device) -> AbstractContextManager[None]:
         """Return the block in which the model's passes run."""

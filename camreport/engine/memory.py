@@ -4,15 +4,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 
 from camreport.errors import MemoryLimitError
 from camreport.messages import message
 from camreport.network.memory import BatchTooLarge, is_out_of_memory
-
-Result = TypeVar("Result")
 
 ONE_IMAGE_TOO_MUCH = message("engine.memory")
 """Error message for a batch of one image that does not fit into memory."""
@@ -142,41 +140,54 @@ class BatchPlanner:
         self.failed = min(self.failed, tried)
 
 
+class Attempt:
+    """The block in which a batch is computed; it ends quietly where memory runs out, and says so.
+
+    Attributes:
+        failed: whether memory has run out.
+    """
+
+    def __init__(self, images: int) -> None:
+        self._images, self.failed = images, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, MemoryError | RuntimeError | BatchTooLarge):
+            return False
+        if not is_out_of_memory(error):
+            return False
+        if self._images == 1:
+            raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
+        self.failed = True
+        return True
+
+
 def in_batches(
-    count: int,
-    size: Callable[[], int],
-    sizes: BatchPlanner,
-    run: Callable[[slice], Result],
-    device: torch.device,
-) -> list[Result]:
-    """Run slices of a number of images; a batch that does not fit into memory is halved.
+    count: int, size: Callable[[], int], sizes: BatchPlanner, device: torch.device
+) -> Iterator[tuple[slice, Attempt]]:
+    """Yield the batches of a number of images; one that memory does not hold comes again, halved.
 
     Args:
         count: number of images.
         size: returns the number of images in the next batch if it fits.
         sizes: remembers the sizes that did not.
-        run: runs the images of a slice.
         device: of the model.
 
-    Raises:
-        MemoryLimitError: a single image does not fit into memory.
+    Yields:
+        the rows of a batch, and the block in which it is to be computed.
     """
-    found: list[Result] = []
     start = 0
     while start < count:
-        part = slice(start, min(start + sizes.fitting(size()), count))
-        try:
-            found.append(run(part))
-            start = part.stop
-            continue
-        except (MemoryError, RuntimeError, BatchTooLarge) as error:
-            if not is_out_of_memory(error):
-                raise
-            if part.stop - part.start == 1:
-                raise MemoryLimitError(ONE_IMAGE_TOO_MUCH) from error
-        sizes.fail(part.stop - part.start)  # outside the handler: the failed batch is freed
-        give_back_cached(device)
-    return found
+        rows = slice(start, min(start + sizes.fitting(size()), count))
+        attempt = Attempt(rows.stop - rows.start)
+        yield rows, attempt
+        if attempt.failed:
+            sizes.fail(rows.stop - rows.start)
+            give_back_cached(device)
+        else:
+            start = rows.stop
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The arithmetic of a model's passes: float32 throughout, or with fewer bits on request."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from camreport.errors import ModelError
 from camreport.network.state import switch
+from camreport.network.trace import each_pass_in
 from camreport.settings import BF16, EXACT, TF32
 
 MIN_TF32 = (8, 0)
@@ -36,19 +38,8 @@ def precision_of(module: nn.Module, device: torch.device, precision: str) -> Ite
         device: of the module.
         precision: one of ``PRECISIONS``; ``exact`` is as for ``full_precision``.
     """
-    with _kernels(device, tf32=precision == TF32), ExitStack() as hooks:
-        if precision == BF16:
-            running: list[ExitStack] = []
-
-            def begin(*_: object) -> None:
-                running.append(ExitStack())
-                running[-1].enter_context(reduced(device, precision))
-
-            def end(*_: object) -> None:
-                running.pop().close()
-
-            hooks.callback(module.register_forward_pre_hook(begin, prepend=True).remove)
-            hooks.callback(module.register_forward_hook(end, always_call=True).remove)
+    passes = each_pass_in(module, partial(reduced, device, precision))
+    with _kernels(device, tf32=precision == TF32), passes if precision == BF16 else nullcontext():
         yield
 
 

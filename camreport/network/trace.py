@@ -2,11 +2,11 @@
 
 ``watched`` is the hook context: its callbacks receive each module's output and may replace it.
 ``LayerTrace``, which keeps the outputs of some modules, and ``counted_bytes``, which adds up the
-sizes of all outputs, are built on it.
+sizes of all outputs, are built on it. ``each_pass_in`` puts a context around a module's passes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -52,6 +52,31 @@ def watched(
                 handle = module.register_forward_pre_hook(partial(before, name))
                 hooks.callback(handle.remove)
             hooks.callback(module.register_forward_hook(partial(after, name)).remove)
+        yield
+
+
+@contextmanager
+def each_pass_in(
+    module: nn.Module, make: Callable[[], AbstractContextManager[object]]
+) -> Iterator[None]:
+    """Run every pass of a module inside of a context of its own, also one that fails.
+
+    Args:
+        module: the module.
+        make: makes the context of a pass.
+    """
+    running: list[ExitStack] = []
+
+    def before(*_: object) -> None:
+        running.append(ExitStack())
+        running[-1].enter_context(make())
+
+    def after(*_: object) -> None:
+        running.pop().close()
+
+    with ExitStack() as hooks:
+        hooks.callback(module.register_forward_pre_hook(before, prepend=True).remove)
+        hooks.callback(module.register_forward_hook(after, always_call=True).remove)
         yield
 
 

@@ -43,7 +43,7 @@ from camreport.pipeline.structure import structure_of
 from camreport.pipeline.through import work_through
 from camreport.pipeline.work import Work, find_work
 from camreport.results.reader import Results
-from camreport.results.schema import Manifest
+from camreport.results.schema import Manifest, Structure
 from camreport.results.writer import earlier_run
 
 MIN_ANNOUNCED = 200
@@ -99,21 +99,27 @@ def compute(
     progress(reused)
     # Where no map is computed, versions and structure are those that the maps come from.
     before = None if work.explained or work.unexplained else job.writer.manifest()
+    structure = before.structure if before else structure_of(model)
     with _once(lambda: explainer or make_explainer(model, request, plan)) as entered:
         work_through(job, work, out, limits, entered, tally, progress, notify, measuring)
     if request.settings.part:
         inputs = sum(len(job.indices(number)) for number in job.numbers)
         part = request.settings.part
         return part_summary(out, part, len(job.numbers), inputs, tally, reused)
-    return _finished(job, work, out, before, tally, reused)
+    return _finished(job, work, out, before, structure, tally, reused)
 
 
 def _finished(
-    job: Job, work: Work, out: Path, before: Manifest | None, tally: Tally, reused: int
+    job: Job,
+    work: Work,
+    out: Path,
+    before: Manifest | None,
+    structure: Structure,
+    tally: Tally,
+    reused: int,
 ) -> Summary:
     """Write the manifest of a run whose shards are all in the tally; return its summary."""
     model, plan, request, total = job.model, job.plan, job.request, len(job.files)
-    structure = before.structure if before else structure_of(model)
     manifest = make_manifest(model, structure, plan, request, job.describe.classes, tally, total)
     cost = replace(manifest.cost, evidence=evidence_cost(tally))
     manifest = replace(manifest, evidence=evidence_entry(job, tally), cost=cost)

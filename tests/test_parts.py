@@ -87,6 +87,25 @@ def test_a_part_with_other_options_is_refused_and_removes_nothing(
     assert lasting(out) == before
 
 
+def test_a_part_with_nothing_to_compute_is_compared_with_the_others_too(
+    whole: Path, request: pytest.FixtureRequest
+) -> None:
+    out = fresh(whole, request)
+    run(out, part="1/2")
+    with pytest.raises(InputError, match="differs in gamma, and a part removes nothing"):
+        run(out, part="9/9", gamma=1.0)
+
+
+def test_a_part_of_a_complete_run_leaves_nothing_beside_it(
+    whole: Path, request: pytest.FixtureRequest
+) -> None:
+    out = fresh(whole, request)
+    run(out)
+    before = {path.name for path in out.iterdir()}
+    assert run(out, part="1/2").reused == 4
+    assert {path.name for path in out.iterdir()} == before
+
+
 def test_a_part_leaves_the_temporary_files_of_others_and_the_completing_run_removes_them(
     whole: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -290,3 +290,19 @@ def test_parts_of_a_run_meet_on_storage(out: str, storage: Storage, tmp_path: Pa
     there = storage.objects(f"{key(out)}/results")
     for path in (tmp_path / "here" / "results").glob("*.npz"):
         assert there[path.name] == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("s3://nobucket/run", r"'s3://nobucket/run.*Check the bucket, the keys, and AWS_ENDPOINT"),
+        ("s3://", "expected a bucket, as in s3://bucket/run, got none"),
+        ("https://host/run", "got 'https://host/run'"),
+    ],
+)
+@pytest.mark.usefixtures("storage")
+def test_an_address_without_a_bucket_is_named_with_what_to_do(
+    address: str, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises((InputError, OutputError), match=told):
+        run(write_images(tmp_path / "photos", 1), address)

@@ -1,6 +1,9 @@
 """Reading and writing files safely: on a disk, on object storage, and from web servers."""
 
 from camreport.files.whole import (
+    ADVICE_AT_ADDRESS as ADVICE_AT_ADDRESS,
+)
+from camreport.files.whole import (
     LOCK as LOCK,
 )
 from camreport.files.whole import (
@@ -41,6 +44,9 @@ from camreport.files.whole import (
 )
 from camreport.files.whole import (
     make_folder as make_folder,
+)
+from camreport.files.whole import (
+    named as named,
 )
 from camreport.files.whole import (
     names_in as names_in,

@@ -52,6 +52,10 @@ _ADVICE = {
     errno.ENOENT: "Was the folder removed meanwhile? Run the command again.",
 }
 
+ADVICE_AT_ADDRESS = (
+    "Check the bucket, the keys, and AWS_ENDPOINT_URL if a server of your own is meant."
+)
+
 
 def address_of(path: Path) -> str:
     """Return the address that a path stands for; an empty text for one of this machine.
@@ -60,11 +64,21 @@ def address_of(path: Path) -> str:
         InputError: it is a web address, where nothing can be written.
     """
     first = path.parts[0].lower() if path.parts else ""
-    if first in ("http:", "https:"):
+    if first not in (*STORES, "http:", "https:"):
+        return ""
+    address = "/".join((f"{first}/", *path.parts[1:]))
+    if first not in STORES:
         raise InputError(
-            f"storage: expected a folder or an address with s3:// or gs://, got {str(path)!r}."
+            f"storage: expected a folder or an address with s3:// or gs://, got {address!r}."
         )
-    return "/".join((f"{first}/", *path.parts[1:])) if first in STORES else ""
+    if len(path.parts) == 1:
+        raise InputError(f"storage: expected a bucket, as in {address}/bucket/run, got none.")
+    return address
+
+
+def named(path: Path) -> str:
+    """Return how a path is named to a user: as an address if it stands for one."""
+    return address_of(path) or str(path)
 
 
 def place_of(path: Path) -> str:
@@ -83,7 +97,9 @@ def reported(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "Close what has it open, or choose another folder.")
-        where, reason = address_of(path) or str(path), error.strerror or error
+        if address_of(path):
+            advice = ADVICE_AT_ADDRESS
+        where, reason = named(path), error.strerror or error
         raise OutputError(f"output: {where!r} cannot be written ({reason}). {advice}") from error
 
 

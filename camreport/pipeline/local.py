@@ -94,6 +94,8 @@ def compute(
     for sentence in _announced(job, work):
         notify(sentence)
     job.writer.keep(work.kept, work.growing, work.beside(job))
+    if request.settings.part and not job.writer.manifest():
+        job.writer.claim()  # where nothing is left to do, too: its options and images are compared
     tally = _found(job, work, limits)
     reused = sum(len(job.indices(number)) for number in job.numbers) - work.inputs(job)
     progress(reused)

@@ -32,6 +32,7 @@ from PIL import Image
 
 from camreport.errors import InputError, ResultsError
 from camreport.files import (
+    ADVICE_AT_ADDRESS,
     LOCK,
     MARKER,
     RESULTS,
@@ -40,6 +41,7 @@ from camreport.files import (
     is_folder,
     is_marked,
     is_there,
+    named,
     names_in,
     read,
     remote,
@@ -505,7 +507,7 @@ def check_output(out: Path, overwrite: bool = False) -> None:
         out.exists()  # raises for names that are not valid on this file system
     except OSError as error:
         raise InputError(
-            f"output: {str(out)!r} is not a valid file name here ({error.strerror})."
+            f"output: {named(out)!r} is not a valid file name here ({error.strerror})."
         ) from error
     if not os.access(existing, os.W_OK):
         raise InputError(f"output: {str(existing)!r} cannot be written to. Choose another folder.")
@@ -514,13 +516,13 @@ def check_output(out: Path, overwrite: bool = False) -> None:
         (out / REPORT, is_file, "a file"),
     ):
         if os.path.lexists(path) and not is_kind(path):
-            raise InputError(f"output: {str(path)!r} must be {kind} or absent. Move it away.")
+            raise InputError(f"output: {named(path)!r} must be {kind} or absent. Move it away.")
     if overwrite or not out.exists() or any(is_marked(out / name) for name in (RESULTS, NEXT)):
         return
     entries = sum(1 for entry in out.iterdir() if not _is_left_behind(entry))
     if entries:
         raise InputError(
-            f"output: expected a new, empty or earlier report's folder, got {str(out)!r} with "
+            f"output: expected a new, empty or earlier report's folder, got {named(out)!r} with "
             f"{entries} {'entry' if entries == 1 else 'entries'} of something else. "
             "Choose another folder or pass --overwrite."
         )
@@ -538,7 +540,8 @@ def _check_address(out: Path, uri: str, overwrite: bool) -> None:
         others = len(remote.below(uri))
     except OSError as error:
         raise InputError(
-            f"output: expected an address to write to, got {uri!r} ({error.strerror})."
+            f"output: expected an address to write to, got {uri!r} ({error.strerror}). "
+            f"{ADVICE_AT_ADDRESS}"
         ) from error
     if others:
         raise InputError(
@@ -559,7 +562,7 @@ def find_results(path: str | Path) -> Path:
         folder = folder / RESULTS
     if not is_file(folder / MARKER):
         raise ResultsError(
-            f"results: expected a folder made by 'camreport run', got {str(path)!r}."
+            f"results: expected a folder made by 'camreport run', got {named(Path(path))!r}."
         )
     if not is_folder(folder):
         raise ResultsError(
@@ -582,7 +585,7 @@ def load_results(path: str | Path) -> Results:
     manifest = read_json(folder / MANIFEST, folder.parent)
     if not manifest:
         raise ResultsError(
-            f"results: {str(path)!r} is incomplete, it has no {MANIFEST} that can be read. "
+            f"results: {named(Path(path))!r} is incomplete, it has no {MANIFEST} that can be read. "
             "Run the same 'camreport run' again: it goes on where it stopped."
         )
     check_schema(manifest, MANIFEST)

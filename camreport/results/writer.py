@@ -32,6 +32,7 @@ from camreport.files import (
     is_marked,
     is_there,
     make_folder,
+    named,
     names_in,
     remove,
     remove_leftovers,
@@ -439,7 +440,7 @@ class ResultsWriter:
             if not is_file(folder / MARKER):
                 raise
             if differing := self._differing(read_json(folder / MARKER, self.out)):
-                where = address_of(self.out) or str(self.out)
+                where = named(self.out)
                 raise InputError(
                     f"output: {where!r} holds the shards of a run that differs in {differing}, and "
                     "a part removes nothing. Give every part the same options and images, or "
@@ -561,7 +562,7 @@ class ResultsWriter:
             return
         differing = self._differing(read_json(folder / MARKER, self.out)) or "its images"
         raise InputError(
-            f"output: {str(self.out)!r} holds {count:,} finished shards of a run that differs "
+            f"output: {named(self.out)!r} holds {count:,} finished shards of a run that differs "
             f"in {differing}. Ask for the same to go on with them, "
             "choose another folder, or pass --overwrite to replace them."
         )

@@ -171,7 +171,7 @@ class _Listing:
         extension, span = PurePosixPath(name).suffix.lower(), (info.offset_data, info.size)
         start = window.start + info.offset_data
         if extension in READABLE_EXTENSIONS | UNREADABLE_EXTENSIONS:
-            problem = _problem(info, whole)
+            problem = _problem(info, whole, leads_up=_leads_up(info.name))
             self.members.append(Member(folder + name, (start, info.size), problem=problem))
             return True
         if extension == TAR and info.isreg() and whole and not folder:
@@ -238,9 +238,17 @@ def _refuse_compressed(path: str, head: bytes) -> None:
 
 
 def _cleaned(name: str) -> str:
-    """Return a member's relative path; an empty text for a hidden one, or one that leads up."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    """Return a member's relative path, which never leads up; an empty text for a hidden one."""
+    parts = [part for part in _parts(name) if part not in ("", ".", "..")]
     return "" if any(part.startswith(".") for part in parts) else "/".join(parts)
+
+
+def _leads_up(name: str) -> bool:
+    return ".." in _parts(name)
+
+
+def _parts(name: str) -> list[str]:
+    return name.replace("\\", "/").split("/")
 
 
 def _key(name: str) -> str:
@@ -249,8 +257,10 @@ def _key(name: str) -> str:
     return folder + slash + last.partition(".")[0]
 
 
-def _problem(info: tarfile.TarInfo, whole: bool) -> Message | None:
+def _problem(info: tarfile.TarInfo, whole: bool, *, leads_up: bool) -> Message | None:
     """Return why a member cannot be read as an image; None if nothing shows yet."""
+    if leads_up:
+        return message("images.leads_up")
     if not info.isreg() or info.issparse():
         kind = "images.a_link" if info.islnk() or info.issym() else "images.something_else"
         return message("images.not_regular", kind=message(kind))

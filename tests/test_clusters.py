@@ -60,7 +60,11 @@ def test_a_cluster_that_is_none_is_refused() -> None:
 @pytest.mark.slow
 def test_without_a_cluster_the_user_learns_how_to_start_one(tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    code = "from camreport.pipeline.engines.on_ray import connected\nwith connected('ray'): pass"
+    code = (  # without the clusters that other tests of this machine have started meanwhile
+        "from functools import lru_cache; from ray._private import services\n"
+        "services.find_gcs_addresses = lru_cache(lambda: set())\n"
+        "from camreport.pipeline.engines.on_ray import connected\nwith connected('ray'): pass"
+    )
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     environment["RAY_TMPDIR"] = str(tmp_path)
     done = subprocess.run(

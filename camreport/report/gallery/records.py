@@ -23,7 +23,7 @@ from camreport.results.schema import TARGETS, ImageEntry, Manifest
 from camreport.settings import NONE
 
 DEFLATE_LEVEL = 3
-"""Of maps: the usual level takes twice the time for few bytes less."""
+"""Of maps: the usual level takes longer and saves little."""
 
 MAX_HASHES = 300
 """Images whose hashes the page lists; a run's manifest has them all."""

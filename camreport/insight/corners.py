@@ -40,7 +40,7 @@ def masses(where: NDArray[np.uint8]) -> NDArray[np.float64]:
         where: uint8 ``(n, 14, 14)``, as in ``ShardNumbers``.
 
     Returns:
-        The border first, then the corners in the order of ``CORNERS``, 0..1; NaN for a map of zeros.
+        The border first, then ``CORNERS``, each 0..1; NaN for a map of zeros.
     """
     flat = where.reshape(len(where), -1).astype(np.int64)
     total = flat.sum(1, keepdims=True)

@@ -297,6 +297,7 @@ def report_data(
         "strings": {code: words_of(code).strings for code in LANGUAGES},
         "summary": shown.within(measured.summary(opposite=bool(totals.opposite))).to_json(),
         "evidence": run_evidence(measured.evidence),
+        "comparison": None,
     }
 
 

@@ -15,6 +15,13 @@ MIN_CLAIMING = 10
 MAX_CORNERS = 2
 """Most findings about corners: of the classes with most images."""
 
+_WORDS: dict[Corner, str] = {
+    "upper-left": "insight.corner.upper_left",
+    "upper-right": "insight.corner.upper_right",
+    "lower-left": "insight.corner.lower_left",
+    "lower-right": "insight.corner.lower_right",
+}
+
 _PLAIN = re.compile(r"[^\s\"“”＂<>＜＞≤≥:：,，、=＝\\/]+")
 """A class's name that a query may hold as it is."""
 
@@ -77,7 +84,7 @@ def _said(
         code,
         count=count,
         name=evidence.manifest.class_names[own.index],
-        corner=message(f"insight.corner.{corner.replace('-', '_')}"),
+        corner=message(_WORDS[corner]),
         share=placement.corners[CORNERS.index(corner)],
         method=METHODS[glance.method].name,
         layer=glance.layer,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from camreport.insight.aggregates import Aggregates, MapAggregate, PairAggregate
+from camreport.insight.atlas import Atlas
 from camreport.insight.evidence import EvidenceTable
 from camreport.messages import Message
 from camreport.methods import METHODS, Method
@@ -73,6 +74,7 @@ class Evidence:
         table: what was measured of the maps; None if nothing was.
         misplaced: of each method in how many images that are predicted right the peak of its map at
             the last layer lies outside the object, of how many.
+        atlas: its clusters; None where there is nothing to compare.
     """
 
     manifest: Manifest
@@ -81,6 +83,7 @@ class Evidence:
     opposite: bool = False
     table: EvidenceTable | None = None
     misplaced: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    atlas: Atlas | None = None
 
     @property
     def layers(self) -> list[str]:

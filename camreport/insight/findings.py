@@ -11,6 +11,7 @@ from operator import itemgetter
 
 from camreport.insight.aggregates import ALIKE, Areas, MapAggregate, PairAggregate
 from camreport.insight.claims import Evidence, Finding, Place, coefficient
+from camreport.insight.cluster_findings import cluster_findings
 from camreport.insight.evidence_findings import evidence_findings
 from camreport.messages import Message, message
 from camreport.methods import METHODS
@@ -218,6 +219,7 @@ ALL_LAYERS = Place("matrix", rows="method", columns="layer")
 RULES: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     *(
         evidence_findings,
+        cluster_findings,
         _area,
         _empty,
         _right_and_wrong,

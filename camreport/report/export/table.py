@@ -11,7 +11,7 @@ import numpy as np
 
 from camreport.files import MAX_TABLE_BYTES, is_file, reading, writing
 from camreport.insight.aggregates import MapAggregate, PairAggregate, aggregate
-from camreport.insight.columns import image_columns
+from camreport.insight.columns import image_columns, placement_columns
 from camreport.insight.evidence import evidence_table
 from camreport.insight.evidence_columns import evidence_columns
 from camreport.messages.progress import Progress
@@ -37,8 +37,8 @@ it; maximum and area are empty for a map without positive values. The numbers of
 follow, empty where they are undefined or not measured."""
 
 IMAGE_COLUMNS = ("image", "true_class", "predicted_class", "probability", "layer")
-"""First headings of ``images.csv``; those of ``image_columns`` at that layer follow, then those of
-``evidence_columns``."""
+"""First headings of ``images.csv``; those of ``image_columns`` at that layer and of
+``placement_columns`` follow, then those of ``evidence_columns``."""
 
 METHOD_COLUMNS = (
     *("method", "layer", "maps", "maps_without_evidence", "maps_undefined", "median_area"),
@@ -196,7 +196,8 @@ def _image_rows(results: Results) -> Iterator[Sequence[object]]:
     """Yield the lines of ``images.csv``."""
     names, layer = results.manifest.class_names, results.manifest.glance.layer
     own = evidence_columns(results, layer, most=results.count)
-    columns = image_columns(results, layer) | own.numbers | own.spread(results.count)
+    of_maps = image_columns(results, layer) | placement_columns(results)
+    columns = of_maps | own.numbers | own.spread(results.count)
     yield *IMAGE_COLUMNS, *columns
     for image, *numbers in zip(results.readable, *columns.values(), strict=True):
         label = "" if image.label is None else plain(names[image.label])

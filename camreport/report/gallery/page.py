@@ -11,7 +11,14 @@ from camreport.insight.aggregates import Aggregates, Totals
 from camreport.insight.atlas import Atlas, atlas_of
 from camreport.insight.cache import numbered_images, possible_keys
 from camreport.insight.claims import Evidence
-from camreport.insight.columns import DIGITS, Column, columns_of, image_columns, joined
+from camreport.insight.columns import (
+    DIGITS,
+    Column,
+    columns_of,
+    image_columns,
+    joined,
+    placement_columns,
+)
 from camreport.insight.evidence import EvidenceTable, evidence_table
 from camreport.insight.evidence_columns import EvidenceColumns, evidence_columns, misplaced
 from camreport.insight.summary import Summary, summarise
@@ -147,6 +154,7 @@ class Measured:
         of_images: its numbers of each image.
         repeats: for each method whose maps coincide with another's, that other, as far as known.
         atlas: its clusters, outliers and scatter; None where there is nothing to compare.
+        placed: numbers of where the first method's maps lie.
     """
 
     results: Results
@@ -156,6 +164,7 @@ class Measured:
     of_images: EvidenceColumns
     repeats: Mapping[str, str]
     atlas: Atlas | None
+    placed: Mapping[str, Column]
 
     @classmethod
     def of(cls, results: Results) -> Self:
@@ -177,6 +186,7 @@ class Measured:
             evidence_columns(results, layer),
             {},
             atlas_of(results),
+            placement_columns(results),
         )
 
     @property
@@ -211,6 +221,7 @@ class Measured:
             opposite,
             self.evidence,
             misplaced(images, self.of_images),
+            self.atlas,
         )
         return summarise(images, evidence, self.columns)
 
@@ -330,7 +341,7 @@ def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) ->
 def _numbers(measured: Measured, shown: Shown) -> dict[str, object]:
     """Return the numbers of the images, by name."""
     own = measured.of_images
-    numbers = {**measured.columns, **own.numbers, **_outlying(measured)}
+    numbers = {**measured.columns, **measured.placed, **own.numbers, **_outlying(measured)}
     return {
         "numbers": {name: shown.of(column) for name, column in numbers.items()},
         "sampled": shown.sampled(own),

@@ -156,7 +156,7 @@ def _write_data(
         language=language,
         words=words,
         prose=prose(results, len(shown.images), words, reduced_detail, repeats),
-        summary=fallback_summary(results, shown.within(measured.summary()), words),
+        summary=fallback_summary(results, measured.summary_for(shown), words),
         evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=_POLICY,
         images=[(image, Markup()) for image in sheet],

@@ -207,11 +207,12 @@ class Measured:
             repeats=repeats,
         )
 
-    def summary(self, *, opposite: bool = False) -> Summary:
+    def summary(self, *, opposite: bool = False, compared: int | None = None) -> Summary:
         """Return the summary of the run.
 
         Args:
             opposite: whether the logits of its two classes are opposite in every image.
+            compared: as in ``Evidence``.
         """
         images = self.results.outlines
         evidence = Evidence(
@@ -219,11 +220,16 @@ class Measured:
             self.aggregates,
             self.repeats,
             opposite,
+            compared,
             self.evidence,
             misplaced(images, self.of_images),
             self.atlas,
         )
         return summarise(images, evidence, self.columns)
+
+    def summary_for(self, shown: "Shown", *, opposite: bool = False) -> Summary:
+        """Return the summary as a report of the images shown has it."""
+        return shown.within(self.summary(opposite=opposite, compared=len(shown.images)))
 
 
 @dataclass(frozen=True)
@@ -312,7 +318,7 @@ def report_data(
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
-        "summary": shown.within(measured.summary(opposite=bool(totals.opposite))).to_json(),
+        "summary": measured.summary_for(shown, opposite=bool(totals.opposite)).to_json(),
         "evidence": run_evidence(measured.evidence),
         "atlas": measured.has_atlas,
         "comparison": None,

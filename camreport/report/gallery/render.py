@@ -13,6 +13,7 @@ from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, staged, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress, silent
+from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
     TILE_SIDE,
@@ -34,7 +35,7 @@ from camreport.report.gallery.page import (
 )
 from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.prose import prose
-from camreport.report.gallery.records import Detail, image_record
+from camreport.report.gallery.records import Detail, image_record, shown_methods
 from camreport.report.gallery.shown import choose_shown
 from camreport.report.gallery.template import (
     apart,
@@ -196,8 +197,7 @@ def _write_single(
         _TooLarge: it has more than ``most`` bytes; nothing has changed.
     """
     results, totals, words = measured.results, RunTotals(), words_of(language)
-    views = map(apart, views_apart(results.manifest))
-    scripts, sheet = [script(), *views], style()
+    scripts, sheet = [script(), *map(apart, views_apart(results.manifest))], style()
     policy = (
         "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
         f"style-src {digest(sheet)}; script-src {' '.join(map(digest, [_START, *scripts]))}"
@@ -215,6 +215,9 @@ def _write_single(
         scripts=[*map(Markup, scripts)],
         images=_images(results, shown, language, limits, totals, progress),
         more=0,
+        coinciding=lambda: coincidences(
+            results.manifest, totals.repeats(shown_methods(results.manifest)), words
+        ),
         report=lambda: embedded(
             report_data(measured, shown, language, totals, limits, folder=False)
         ),

@@ -10,7 +10,9 @@ from camreport.messages import Message
 from camreport.methods import METHODS, Method
 from camreport.results.schema import Manifest
 
-View = Literal["overview", "matrix", "evidence", "methods", "provenance"]
+View = Literal["overview", "matrix", "atlas", "evidence", "methods", "provenance"]
+
+AtlasPart = Literal["means", "clusters", "scatter", "outliers", "confusions", "groups"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Place:
         sort: the number that they are ordered by, and ``.up`` or ``.down``.
         number: key of a number of the evidence, which is shown layer by layer.
         scope: whose maps it is about.
+        atlas: the part of the Atlas.
     """
 
     view: View
@@ -40,6 +43,7 @@ class Place:
     sort: str | None = None
     number: str | None = None
     scope: str | None = None
+    atlas: AtlasPart | None = None
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,7 @@ def _write_data(
         policy=_POLICY,
         images=[(image, Markup()) for image in sheet],
         more=len(shown.images) - len(sheet),
+        coinciding=tuple,  # which methods do, the first sentences say
     )
 
 

@@ -13,7 +13,7 @@ from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, staged, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress, silent
-from camreport.report.gallery.atlas import atlas_data
+from camreport.report.gallery.atlas import pieces
 from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
@@ -234,8 +234,8 @@ def _pieces(
     """Return the page's data on the run as a whole, by name."""
     report = report_data(measured, shown, language, totals, limits, folder=False)
     measured = measured.without(totals.repeats(shown_methods(measured.results.manifest)))
-    pieces = {"atlas": embedded(atlas_data(measured))} if measured.has_atlas else {}
-    return {**pieces, "report": embedded(report)}
+    own = {**pieces(measured), "report": report}
+    return {name: embedded(piece) for name, piece in own.items()}
 
 
 def _images(

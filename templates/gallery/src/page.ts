@@ -28,12 +28,15 @@ import { overviewView } from "./views/overview/overview";
 import { stopFlicker } from "./views/pair";
 import { markPins } from "./views/pins";
 import { provenanceView } from "./views/provenance";
+import { runsView } from "./views/runs/runs";
+import { runsSummary } from "./views/runs/summary";
 import { summaryView } from "./views/summary/summary";
 import { layOutTables, tablesView } from "./views/tables";
 import type { View } from "./views/view";
 
 const VIEWS: Record<State["view"], () => View | Promise<View>> = {
-  summary: summaryView,
+  summary: () => (data.runs.length ? runsSummary() : summaryView()),
+  runs: runsView,
   overview: overviewView,
   matrix: matrixView,
   evidence: evidenceView,
@@ -74,7 +77,9 @@ function finishView() {
 /** Let the view follow a change, or build it anew. */
 function updateView(changed: Changed<State>) {
   if (changed.has("view")) window.scrollTo({ top: 0 });
-  if (shown && !concerns(changed, "view", "language") && shown.update(changed)) finishView();
+  const anew = changed.has("run") && !shown?.uses?.includes("run");
+  if (shown && !anew && !concerns(changed, "view", "language") && shown.update(changed))
+    finishView();
   else showView();
 }
 
@@ -91,15 +96,21 @@ const nameControls = () => data.nameControls(prose().evidence.controls);
 /** Only the table of maps is drawn from permuted weights, and what is opened there. */
 const showNetwork = () => (data.network = state.view === "matrix" ? state.network : "trained");
 
+const showRun = () => data.showRun(state.run);
+
 /** What happens on the page when the state changes, in this order. */
 function followState() {
   store.subscribe(({ language }) => language, nameControls);
   store.subscribe((state) => pick(state, ["view", "network"]), showNetwork);
+  store.subscribe(({ run }) => run, showRun);
   store.subscribe(({ language }) => language, showShell);
   store.subscribe(({ theme }) => theme, showTheme);
   store.subscribe((state) => pick(state, [...LOOKS, "apart"]), recolour);
   store.subscribe((state) => pick(state, ["view", "pins"]), refreshTabs);
-  store.subscribe((state) => pick(state, [...APPEARANCE, "numbers", "rank", "theme"]), refreshBar);
+  store.subscribe(
+    (state) => pick(state, [...APPEARANCE, "numbers", "rank", "run", "theme"]),
+    refreshBar,
+  );
   store.subscribe(({ open: _, theme: __, ...others }) => others, updateView);
   store.subscribe(
     (state) => pick(state, ["open", "language", "network", "pins", ...LOOKS]),
@@ -161,6 +172,7 @@ async function start(report: Report) {
   byId("app").hidden = false;
   nameControls();
   showNetwork();
+  showRun();
   showShell();
   showTheme();
   recolour();

@@ -178,6 +178,8 @@ export interface Summary {
 
 /** What is known of all images, column by column. */
 export interface ImageColumns {
+  /** What became of each prediction, see `Dataset.showRun`; not shipped. */
+  flip?: string[];
   index: number[];
   file: string[];
   size: [width: number, height: number][];
@@ -279,6 +281,109 @@ export interface Structure {
   more: number;
 }
 
+/** One of the runs that a report compares; the first one's own data is the report's. */
+export interface ComparedRun {
+  /** Short and unique. */
+  name: string;
+  /** Where its results lie, seen from the report. */
+  address: string;
+  model: string;
+  /** Keys of its methods. */
+  methods: string[];
+  /** Its own addresses of layers, by the key of the pair, and their names with their grids. */
+  layers: Record<string, string>;
+  grids: Record<string, string>;
+  fused: boolean;
+  input: boolean;
+  /** Its images that could be read. */
+  count: number;
+  accuracy: { right: number; total: number } | null;
+  /** Whether its classes have been mapped onto those of the report. */
+  mapped: boolean;
+  /** Compared images whose most probable class is none of those of the report. */
+  elsewhere: number;
+  /** Of the compared images; empty for the first run, whose classes `images` has. */
+  top: [index: number, probability: number][][];
+  /** Its provenance, in every language. */
+  facts: Record<string, [name: string, value: string][]>;
+}
+
+/** Which layers stand for each other, and why; `depth` is 0..1 of the way through each network. */
+export interface LayerPair {
+  layer: string;
+  by: "name" | "depth" | "chosen" | "alone";
+  depth: (number | null)[];
+  why: Said;
+}
+
+/**
+ * A number of a run minus the first run's, of the same images: "accuracy", "p" (the probability of
+ * the true class), or one of the evidence.
+ */
+export interface Delta {
+  key: string;
+  name: Said;
+  run: number;
+  /** Empty where the number is not about maps. */
+  method: string;
+  layer: string;
+  n: number;
+  before: number | null;
+  after: number | null;
+  /** The median of the images' differences, with its 95 % interval; null where n < 2. */
+  delta: number | null;
+  low: number | null;
+  high: number | null;
+  better: "high" | "low" | null;
+  /** Whether the two are told apart; null: too few images to say. */
+  apart: boolean | null;
+  /** Exact p-value of McNemar's test; null for all but accuracy. */
+  p: number | null;
+}
+
+/** How alike a run's maps are to the first run's: medians over n images. */
+export interface Agreement {
+  run: number;
+  method: string;
+  layer: string;
+  n: number;
+  correlation: number | null;
+  overlap: number | null;
+  /** Share of the evidence that lies elsewhere. */
+  moved: number | null;
+  /** Why there is nothing to compare. */
+  missing: Said | null;
+}
+
+/**
+ * The mean of a run's maps minus the first run's on the common grid, each map as a fraction of its
+ * own maximum: signed levels in base64 as of maps, up to ±`largest`.
+ */
+export interface MeanDifference {
+  run: number;
+  method: string;
+  layer: string;
+  n: number;
+  height: number;
+  width: number;
+  levels: string;
+  largest: number;
+}
+
+/** What is known of several runs of the same images. The first one is what the others are compared with. */
+export interface Comparison {
+  runs: ComparedRun[];
+  pairs: LayerPair[];
+  /** The first of the images that not all runs have: which runs lack them, and why. */
+  missing: { file: string; runs: number[]; reason: Said }[];
+  missingCount: number;
+  /** Of which maps `moved` among the images' numbers is. */
+  movedOf: Said;
+  deltas: Delta[];
+  agreement: Agreement[];
+  differences: MeanDifference[];
+}
+
 /** What is known of the run as a whole. */
 export interface Report {
   id: string;
@@ -308,6 +413,7 @@ export interface Report {
   strings: Record<string, Record<string, string>>;
   summary: Summary;
   evidence: Evidence | null;
+  comparison: Comparison | null;
 }
 
 /** One map. `offset` finds its levels; a picture has none, nor has an empty map. */
@@ -342,6 +448,15 @@ export interface LayerChannels {
 /** The part of a photograph that the model saw, as fractions of its sides. */
 export type Box = [left: number, top: number, right: number, bottom: number];
 
+/** What a further run has of an image; its classes are the image's. */
+export interface ShippedRun {
+  seen: Box;
+  logits: (number | null)[];
+  probabilities: (number | null)[];
+  /** As of an image; its layers are keys of pairs. */
+  maps: string;
+}
+
 /** One image. */
 export interface ShippedImage {
   index: number;
@@ -357,6 +472,8 @@ export interface ShippedImage {
   maps: string;
   /** Where its objects are, as fractions of the photograph's sides, each with its class's index. */
   regions: [left: number, top: number, right: number, bottom: number, target: number | null][];
+  /** Of the further runs that are compared, in their order. */
+  others?: ShippedRun[];
 }
 
 /** An image's maps, and what is measured of each. */

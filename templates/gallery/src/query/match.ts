@@ -58,6 +58,10 @@ function test(condition: Condition, images: ImageColumns, columns: Map<string, C
     const wanted: (boolean | null)[] = condition.values;
     return (place) => wanted.includes(isRight(images, place));
   }
+  if (condition.kind === "flip") {
+    const { values } = condition;
+    return (place) => values.includes(images.flip?.[place] ?? "");
+  }
   if (condition.kind === "number") {
     const { name, sign, value } = condition;
     const column = columns.get(name);

@@ -10,11 +10,12 @@ export type Condition =
   | { kind: "name"; parts: string[] }
   | { kind: "right"; values: boolean[] }
   | { kind: "class" | "is"; classes: number[] }
+  | { kind: "flip"; values: string[] }
   | { kind: "number"; name: string; sign: Sign; value: number };
 
 /** Why a term asks for nothing, and what of it is to blame. */
 export interface Mistake {
-  mistake: "quote" | "key" | "number" | "comparison" | "value" | "truth" | "class" | "end";
+  mistake: "quote" | "key" | "number" | "comparison" | "value" | "truth" | "class" | "flip" | "end";
   part: string;
 }
 
@@ -28,6 +29,8 @@ export interface Term {
 export interface Vocabulary {
   classes: string[];
   numbers: string[];
+  /** What becomes of predictions; empty where one run is all there is. */
+  flips: string[];
 }
 
 /** A sign, or text; `open` is text whose quotes are not closed. */
@@ -115,11 +118,14 @@ function keyed(key: string, sign: string, rest: Piece[], vocabulary: Vocabulary)
   const number = vocabulary.numbers.find((name) => same(name, key));
   const kind = (["right", "class", "is"] as const).find((name) => same(name, key));
   const values = parts(rest);
-  if (!number && !kind) return mistaken(/^[:=]$/.test(sign) ? "key" : "number", key);
+  const flips = same("flip", key) ? vocabulary.flips : [];
+  if (!number && !kind && !flips.length)
+    return mistaken(/^[:=]$/.test(sign) ? "key" : "number", key);
   if (!values.length) return mistaken("end", key + sign);
   if (number) return compared(number, sign, rest.map(({ text }) => text).join(""));
   if (!/^[:=]$/.test(sign)) return mistaken("number", key);
   if (kind === "right") return truth(values);
+  if (flips.length) return turned(values, flips);
   return kind ? classes(kind, values, vocabulary) : mistaken("key", key);
 }
 
@@ -137,6 +143,12 @@ function truth(values: string[]): Condition | Mistake {
   const other = values.find((value) => !same(value, "yes") && !same(value, "no"));
   if (other) return mistaken("truth", other);
   return { kind: "right", values: values.map((value) => same(value, "yes")) };
+}
+
+function turned(values: string[], flips: string[]): Condition | Mistake {
+  const other = values.find((value) => !flips.some((flip) => same(flip, value)));
+  if (other) return mistaken("flip", other);
+  return { kind: "flip", values: values.map((value) => value.toLowerCase()) };
 }
 
 /** Classes by name; several may have the same. */

@@ -1,5 +1,6 @@
 // Which images are chosen, and in what order.
 import { report, state } from "../app";
+import { FLIPS } from "../data/dataset";
 import type { ImageColumns } from "../data/types";
 import { columnsOf, matcher } from "../query/match";
 import { type Group, grouped, orderOf } from "../query/order";
@@ -15,6 +16,7 @@ type Known = { classes: string[]; images: ImageColumns };
 export const vocabularyOf = ({ classes, images }: Known): Vocabulary => ({
   classes,
   numbers: [...columnsOf(images).keys()],
+  flips: images.flip ? FLIPS : [],
 });
 
 /** Places of the images that a query asks for. */
@@ -40,7 +42,7 @@ let last: Chosen & { filter: string } = { filter: "", groups: [], images: [] };
 
 /** The images that pass the present filter. */
 function chosen(): Chosen {
-  const filter = JSON.stringify(pick(state, FILTER));
+  const filter = JSON.stringify(pick(state, [...FILTER, "run"]));
   if (last.filter === filter) return last;
   const groups = selected(report, state);
   const { index } = report.images;

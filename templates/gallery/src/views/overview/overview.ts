@@ -19,7 +19,7 @@ import { MAX_TILES, fillTiles } from "./tiles";
 export function overviewView(): View {
   const line = queryLine();
   const terms = chips();
-  const filters = [facet("right"), histogram(), facet("class"), facet("is")].filter(
+  const filters = [facet("flip"), facet("right"), histogram(), facet("class"), facet("is")].filter(
     (one) => one !== null,
   );
   const found = h("p", { role: "status", class: "found" });

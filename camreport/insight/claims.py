@@ -10,7 +10,9 @@ from camreport.messages import Message
 from camreport.methods import METHODS, Method
 from camreport.results.schema import Manifest
 
-View = Literal["overview", "matrix", "evidence", "methods", "provenance"]
+View = Literal["overview", "matrix", "evidence", "methods", "provenance", "runs"]
+
+Axis = Literal["layer", "method", "class", "image", "run"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Place:
 
     Attributes:
         view: that is shown.
+        run: place of one of the runs that are compared.
         image: index of an image.
         method: key of a method.
         layer: address of a layer.
@@ -31,11 +34,12 @@ class Place:
     """
 
     view: View
+    run: int | None = None
     image: int | None = None
     method: str | None = None
     layer: str | None = None
-    rows: Literal["layer", "method", "class", "image"] | None = None
-    columns: Literal["layer", "method", "class", "image"] | None = None
+    rows: Axis | None = None
+    columns: Axis | None = None
     query: str | None = None
     sort: str | None = None
     number: str | None = None

@@ -242,6 +242,11 @@ class Shown:
         return replace(summary, first=(*first,))
 
 
+def views_apart(manifest: Manifest) -> list[str]:
+    """Return the views of a run's report whose scripts only some reports carry."""
+    return ["channels"] if manifest.channels else []
+
+
 def report_data(
     measured: Measured,
     shown: Shown,
@@ -292,6 +297,7 @@ def report_data(
         "strings": {code: words_of(code).strings for code in LANGUAGES},
         "summary": shown.within(measured.summary(opposite=bool(totals.opposite))).to_json(),
         "evidence": run_evidence(measured.evidence),
+        "comparison": None,
     }
 
 

@@ -1,5 +1,5 @@
 // The page: started once its data is there, it shows the present view and follows the state.
-import { data, setApp, state, store } from "./app";
+import { data, report, setApp, state, store } from "./app";
 import { idOf } from "./data/cells";
 import { Chunks } from "./data/chunks";
 import { Dataset } from "./data/dataset";
@@ -18,30 +18,29 @@ import { followHistory, refreshLinks } from "./state/history";
 import { readLink } from "./state/link";
 import { APPEARANCE, LOOKS, type State, concerns, pick } from "./state/state";
 import { type Changed, Store } from "./state/store";
+import { apart } from "./views/apart";
 import { readCaptions } from "./views/captions";
-import { channelsView } from "./views/channels";
 import { compareView } from "./views/compare";
 import { evidenceView } from "./views/evidence/evidence";
 import { matrixView } from "./views/matrix/matrix";
 import { methodsView } from "./views/methods";
+import { noChannelsView } from "./views/no_channels";
 import { overviewView } from "./views/overview/overview";
 import { stopFlicker } from "./views/pair";
 import { markPins } from "./views/pins";
 import { provenanceView } from "./views/provenance";
-import { runsView } from "./views/runs/runs";
-import { runsSummary } from "./views/runs/summary";
 import { summaryView } from "./views/summary/summary";
 import { layOutTables, tablesView } from "./views/tables";
 import type { View } from "./views/view";
 
 const VIEWS: Record<State["view"], () => View | Promise<View>> = {
-  summary: () => (data.runs.length ? runsSummary() : summaryView()),
-  runs: runsView,
+  summary: () => (data.runs.length ? apart("runs") : summaryView()),
+  runs: () => apart("runs"),
   overview: overviewView,
   matrix: matrixView,
   evidence: evidenceView,
   compare: compareView,
-  channels: channelsView,
+  channels: () => (report.channels.length ? apart("channels") : noChannelsView()),
   tables: tablesView,
   methods: methodsView,
   provenance: provenanceView,
@@ -159,15 +158,15 @@ function listen() {
   window.addEventListener("afterprint", clearPaper);
 }
 
-async function start(report: Report) {
-  const dataset = new Dataset(report, chunks);
+async function start(shipped: Report) {
+  const dataset = new Dataset(shipped, chunks);
   setApp(dataset, new Store(readLink(location.hash, dataset)));
   followHistory();
   followState();
   readCaptions();
   startDialog();
   startAppearance();
-  if (!report.folder) dataset.unpackAll();
+  if (!shipped.folder) dataset.unpackAll();
   document.getElementById("fallback")?.remove(); // with the data that has been read
   byId("app").hidden = false;
   nameControls();

@@ -30,7 +30,7 @@ export interface Vocabulary {
   classes: string[];
   numbers: string[];
   /** What becomes of predictions; empty where one run is all there is. */
-  flips: string[];
+  flips?: string[];
 }
 
 /** A sign, or text; `open` is text whose quotes are not closed. */
@@ -118,7 +118,7 @@ function keyed(key: string, sign: string, rest: Piece[], vocabulary: Vocabulary)
   const number = vocabulary.numbers.find((name) => same(name, key));
   const kind = (["right", "class", "is"] as const).find((name) => same(name, key));
   const values = parts(rest);
-  const flips = same("flip", key) ? vocabulary.flips : [];
+  const flips = (same("flip", key) && vocabulary.flips) || [];
   if (!number && !kind && !flips.length)
     return mistaken(/^[:=]$/.test(sign) ? "key" : "number", key);
   if (!values.length) return mistaken("end", key + sign);

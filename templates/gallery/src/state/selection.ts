@@ -16,7 +16,7 @@ type Known = { classes: string[]; images: ImageColumns };
 export const vocabularyOf = ({ classes, images }: Known): Vocabulary => ({
   classes,
   numbers: [...columnsOf(images).keys()],
-  flips: images.flip ? FLIPS : [],
+  ...(images.flip ? { flips: FLIPS } : {}),
 });
 
 /** Places of the images that a query asks for. */

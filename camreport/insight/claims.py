@@ -21,7 +21,6 @@ class Place:
 
     Attributes:
         view: that is shown.
-        run: place of one of the runs that are compared.
         image: index of an image.
         method: key of a method.
         layer: address of a layer.
@@ -31,10 +30,10 @@ class Place:
         sort: the number that they are ordered by, and ``.up`` or ``.down``.
         number: key of a number of the evidence, which is shown layer by layer.
         scope: whose maps it is about.
+        run: place of one of the runs that are compared.
     """
 
     view: View
-    run: int | None = None
     image: int | None = None
     method: str | None = None
     layer: str | None = None
@@ -44,6 +43,7 @@ class Place:
     sort: str | None = None
     number: str | None = None
     scope: str | None = None
+    run: int | None = None
 
 
 @dataclass(frozen=True)

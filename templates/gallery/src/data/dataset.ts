@@ -151,6 +151,8 @@ export class Dataset {
   network: Network = "trained";
   /** The run that is meant where none is named. */
   run = 0;
+  /** What became of each prediction, from the first run to the one that is compared. */
+  flips: string[] = [];
   /** The runs that are compared; none in a report of one. */
   readonly runs: ComparedRun[];
   /** How far each image's map moved from the first run to each. */
@@ -202,7 +204,8 @@ export class Dataset {
     const shown = this.compared;
     const { top } = this.runs[shown];
     images.top = this.runs[Math.abs(run)].top;
-    images.flip = top.map((_, place) => this.#flip(place, top[place]));
+    this.flips = top.map((_, place) => this.#flip(place, top[place]));
+    Object.assign(images, { flip: this.flips });
     images.numbers.moved = this.#moved[shown];
   }
 

@@ -85,18 +85,20 @@ export type Said = Record<string, string>;
 
 /** A part of the page's state that shows what is claimed. */
 export interface Place {
-  view: "overview" | "matrix" | "evidence" | "methods" | "provenance";
+  view: "overview" | "matrix" | "evidence" | "methods" | "provenance" | "runs";
   image?: number;
   method?: string;
   layer?: string;
-  rows?: "layer" | "method" | "class" | "image";
-  columns?: "layer" | "method" | "class" | "image";
+  rows?: "layer" | "method" | "class" | "image" | "run";
+  columns?: "layer" | "method" | "class" | "image" | "run";
   query?: string;
   /** A column of the images' numbers, and whether its lowest values come first. */
   sort?: `${string}.up` | `${string}.down`;
   /** A number of the evidence, to be shown layer by layer. */
   number?: string;
   scope?: string;
+  /** Place of one of the runs that are compared. */
+  run?: number;
 }
 
 /** What a fixed rule found, in how many images or maps, and where it shows. */
@@ -178,8 +180,6 @@ export interface Summary {
 
 /** What is known of all images, column by column. */
 export interface ImageColumns {
-  /** What became of each prediction, see `Dataset.showRun`; not shipped. */
-  flip?: string[];
   index: number[];
   file: string[];
   size: [width: number, height: number][];

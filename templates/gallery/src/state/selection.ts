@@ -1,8 +1,7 @@
 // Which images are chosen, and in what order.
 import { report, state } from "../app";
 import { FLIPS } from "../data/dataset";
-import type { ImageColumns } from "../data/types";
-import { columnsOf, matcher } from "../query/match";
+import { type Columns, columnsOf, matcher } from "../query/match";
 import { type Group, grouped, orderOf } from "../query/order";
 import { type Vocabulary, parse } from "../query/parse";
 import { rewrite } from "../query/write";
@@ -10,7 +9,7 @@ import { FILTER, type State, pick } from "./state";
 
 export type Filter = Pick<State, (typeof FILTER)[number]>;
 
-type Known = { classes: string[]; images: ImageColumns };
+type Known = { classes: string[]; images: Columns };
 
 /** What queries can ask of a report's images. */
 export const vocabularyOf = ({ classes, images }: Known): Vocabulary => ({

@@ -1,5 +1,5 @@
 // Choices among what the images have: outcome, predicted and true class, each with its count.
-import { report, state } from "../../app";
+import { data, report, state } from "../../app";
 import { bdi, h, keepFocus } from "../../parts/dom";
 import { t } from "../../parts/words";
 import { isRight } from "../../query/match";
@@ -19,7 +19,7 @@ type Value = number | boolean | string;
 function valueOf(kind: Kind, place: number): Value | null {
   const { images } = report;
   if (kind === "right") return isRight(images, place);
-  if (kind === "flip") return images.flip?.[place] ?? null;
+  if (kind === "flip") return data.flips[place] ?? null;
   return kind === "is" ? images.label[place] : (images.top[place][0]?.[0] ?? null);
 }
 

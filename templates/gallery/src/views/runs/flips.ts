@@ -1,5 +1,5 @@
 // The images whose predictions changed, sorted by how far their maps moved.
-import { report } from "../../app";
+import { data, report } from "../../app";
 import type { Comparison } from "../../data/types";
 import { FLIPS } from "../../data/dataset";
 import { pager } from "../../parts/chooser";
@@ -40,9 +40,8 @@ export function flips({ movedOf }: Comparison) {
 
 /** How many predictions turned which way; each leads to their images. */
 export function counts() {
-  const { flip = [] } = report.images;
   const entries = FLIPS.flatMap((kind) => {
-    const count = flip.filter((one) => one === kind).length;
+    const count = data.flips.filter((one) => one === kind).length;
     const to = linkTo({ view: "overview", query: `flip:${kind}`, sort: "moved.down", page: 0 });
     return count ? [h("li", h("a", to, t(`flip.${kind}`)), ` ${count.toLocaleString("en")}`)] : [];
   });

@@ -27,7 +27,7 @@ export const byMove = (places: number[]) =>
 
 /** Places of the images whose prediction changed. */
 export const flipped = () =>
-  [...report.images.index.keys()].filter((place) => report.images.flip?.[place] !== "no");
+  [...report.images.index.keys()].filter((place) => data.flips[place] !== "no");
 
 /** A table of some images, given by their places. */
 export function runTable(places: number[]) {
@@ -47,12 +47,12 @@ export function runTable(places: number[]) {
 }
 
 function line(place: number, runs: number[]) {
-  const { index, file, flip } = report.images;
+  const { index, file } = report.images;
   const image = index[place];
   const photo = photoOf(image);
   photo.querySelector("img")?.setAttribute("alt", ""); // its name stands below
   const moved = movedAt(place);
-  const turned = flip?.[place] ?? "no";
+  const turned = data.flips[place];
   const change = h("span", { class: `badge ${turned}` }, t(`flip.${turned}`));
   return h(
     "tr",

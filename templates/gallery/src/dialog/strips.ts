@@ -1,10 +1,11 @@
 // What lies beside a map: all layers of its method, all methods at its layer, all its classes.
 import { data, state } from "../app";
-import { type CellId, idText } from "../data/cells";
+import { type CellId, idOf, idText } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import { availability, layersOf, shownControls } from "../maps/availability";
 import { frameOf } from "../maps/frames";
 import { nameOf } from "../parts/axes";
+import { MIN_EPOCHS, runSlider } from "../parts/chooser";
 import { all, bdi, h, keepFocus } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
 import { className, layerName, runName, t, withChance } from "../parts/words";
@@ -57,6 +58,10 @@ function headOf(strip: Strip, id: CellId) {
   return t(`strip.${strip}`);
 }
 
+/** The run of the open map; another one's in its place. */
+const openRun = () => Math.abs(idOf(state.open).run);
+const openIn = (run: number) => change({ open: idText({ ...idOf(state.open), run }) });
+
 /** The strips, and how they follow to another map of the image. */
 export function strips() {
   const sections = STRIPS.map(section);
@@ -71,7 +76,9 @@ export function strips() {
 function section(strip: Strip) {
   const head = h("h3");
   const list = h(".neighbours", { role: "group" });
-  const root = h("section", head, list);
+  const epochs =
+    strip === "run" && data.runs.length >= MIN_EPOCHS ? runSlider(openRun, openIn) : null;
+  const root = h("section", head, epochs, list);
   enableRoving(list, ".neighbour");
   let there = "";
   const show = (id: CellId, image: ImageRecord) => {

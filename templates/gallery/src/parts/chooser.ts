@@ -9,13 +9,20 @@ import { type Option, button, select, slider } from "./controls";
 import { h } from "./dom";
 import { rankName, runName, t } from "./words";
 
+/** Least number of runs that a slider leads through. */
+export const MIN_EPOCHS = 3;
+
 /** Most images in a list to choose from. */
 const MAX_LISTED = 500;
 
 /** A switch for the value of one axis. */
 export function chooser(axis: Axis) {
   if (axis === "image") return imageChooser();
-  if (axis === "run" && data.runs.length > 2) return runSlider();
+  if (axis === "run" && data.runs.length >= MIN_EPOCHS)
+    return runSlider(
+      () => Math.abs(state.run),
+      (run) => change({ run }),
+    );
   const options = (axis === "class" ? classes() : valuesOf(axis)).map((value): Option => [
     value,
     axis === "class" ? rankName(Number(value)) : nameOf(axis, value, state),
@@ -28,14 +35,14 @@ export function chooser(axis: Axis) {
 }
 
 /** The runs one behind the other, as the epochs of a training. */
-const runSlider = () =>
+export const runSlider = (value: () => number, choose: (run: number) => void) =>
   slider(
     t("axis.run"),
     "choose-run",
     { min: 0, max: data.runs.length - 1, step: 1 },
-    () => Math.abs(state.run),
+    value,
     runName,
-    (run) => change({ run }),
+    choose,
   );
 
 /** Classes that hold for every image: its most probable one, its true one, each place. */

@@ -47,9 +47,9 @@ export function overviewView(): View {
   list.dataset.size = state.density;
   return {
     root,
-    uses: [...APPEARANCE, "rank"],
+    uses: [...APPEARANCE, "rank", "run"],
     update(changed) {
-      if (changed.has("apart")) return false; // the methods to choose from
+      if (concerns(changed, "apart", "run")) return false; // the methods to choose from, all predictions
       refreshControls(root);
       list.dataset.size = state.density;
       if (concerns(changed, "query"))

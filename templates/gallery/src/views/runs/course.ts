@@ -1,7 +1,7 @@
 // From run to run: how right each is, how far its maps are from the first one's, one image's maps.
 import { data, report, state } from "../../app";
 import type { Comparison } from "../../data/types";
-import { imageList } from "../../parts/chooser";
+import { MIN_EPOCHS, imageList } from "../../parts/chooser";
 import { bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
 import { percent, t } from "../../parts/words";
@@ -9,12 +9,9 @@ import { linkTo } from "../../state/history";
 import { map, prediction } from "./maps";
 import { titled } from "./numbers";
 
-/** Least number of runs that make a course. */
-const MIN_RUNS = 3;
-
 /** The course; nothing between two runs, which all else is about. */
 export function course({ runs, agreement }: Comparison) {
-  if (runs.length < MIN_RUNS) return null;
+  if (runs.length < MIN_EPOCHS) return null;
   const { method, layer } = report.glance;
   const shown = Math.abs(state.run);
   const ofRun = <T>(make: (run: number) => T) => runs.map((_, run) => make(run));

@@ -4,7 +4,6 @@ import type { CellId } from "../../data/cells";
 import { PREDICTED, TRUE } from "../../data/dataset";
 import { availability, shortReason } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
-import { photoOf } from "../../maps/frames";
 import { bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
 import { percent, probability, runName, t } from "../../parts/words";
@@ -32,16 +31,15 @@ export const flipped = () =>
 /** A table of some images, given by their places. */
 export function runTable(places: number[]) {
   const runs = compared();
-  const head = (text: string, kind = "") => h("th", { scope: "col", class: kind }, bdi(text));
-  const heads = runs.map((run) => head(runName(run)));
+  const head = (text: string) => h("th", { scope: "col" }, bdi(text));
+  const names = [t("axis.image"), t("predictions"), ...runs.map(runName)];
   const root = h(
-    "table.result",
+    "table.run-maps",
     { role: "table" },
     h("caption.visually-hidden", t("runs.table")),
-    h("thead", h("tr", head(t("axis.image"), "image"), head(t("predictions"), "image"), ...heads)),
+    h("thead", h("tr", ...names.map(head))),
     h("tbody", ...places.map((place) => line(place, runs))),
   );
-  root.style.setProperty("--maps", String(runs.length));
   enableRoving(root);
   return root;
 }
@@ -49,21 +47,19 @@ export function runTable(places: number[]) {
 function line(place: number, runs: number[]) {
   const { index, file } = report.images;
   const image = index[place];
-  const photo = photoOf(image);
-  photo.querySelector("img")?.setAttribute("alt", ""); // its name stands below
   const moved = movedAt(place);
   const turned = data.flips[place];
   const change = h("span", { class: `badge ${turned}` }, t(`flip.${turned}`));
   return h(
     "tr",
-    h("th", { scope: "row" }, h("a.photo", leadToImage(image), photo, bdi(file[place]))),
+    h("th", { scope: "row" }, h("a", leadToImage(image), bdi(file[place]))),
     h(
-      "td.predicted",
+      "td",
       ...runs.filter((run) => run >= 0).map((run) => prediction(place, run)),
       h("p", change),
       moved === null ? null : h("p.hint", t("runs.moved", { share: percent(moved) })),
     ),
-    ...runs.map((run) => h("td.map", ...map(image, run))),
+    ...runs.map((run) => h("td", ...map(image, run))),
   );
 }
 

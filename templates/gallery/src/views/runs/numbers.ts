@@ -3,7 +3,7 @@ import { data, report, state } from "../../app";
 import type { Comparison, Delta } from "../../data/types";
 import { chooser } from "../../parts/chooser";
 import { bdi, h } from "../../parts/dom";
-import { decimal, number, runName, t } from "../../parts/words";
+import { decimal, runName, t } from "../../parts/words";
 import { said } from "../summary/said";
 
 /** Numbers of the whole run, and those of the chosen method and layer. */
@@ -35,20 +35,27 @@ export function deltas(comparison: Comparison) {
 
 const size = (value: number | null) => Math.abs(value ?? 0);
 
-const written = (value: number | null) => (value === null ? "–" : number(value));
+/** A number as such tables write it: three digits behind the point, with a real minus. */
+const written = (value: number | null) =>
+  value === null
+    ? "–"
+    : value
+        .toFixed(3)
+        .replace(/^-(?=[0.]+$)/, "")
+        .replace("-", "−");
 
-const signed = (value: number | null) =>
-  value === null ? "–" : value > 0 ? `+${number(value)}` : number(value);
+const signed = (text: string) => (/^[\d.]*[1-9]/.test(text) ? `+${text}` : text);
 
 function line(delta: Delta, most: number) {
   const { name, n, before, after, low, high } = delta;
-  const interval = low === null || high === null ? "–" : `${signed(low)} … ${signed(high)}`;
+  const interval =
+    low === null || high === null ? "–" : `${signed(written(low))} … ${signed(written(high))}`;
   return h(
     "tr",
     h("th", { scope: "row" }, said(name), ...remarks(delta).map((text) => h("span.hint", text))),
     h("td", written(before)),
     h("td", written(after)),
-    h("td", h("strong", signed(delta.delta))),
+    h("td", h("strong", signed(written(delta.delta)))),
     h("td", interval, bar(delta, most)),
     h("td", String(n)),
   );
@@ -83,22 +90,21 @@ function bar({ delta, low, high }: Delta, most: number) {
 export const titled = (name: string, ...content: (Node | null | false)[]) =>
   h("section.part", { "data-part": name }, h("h3", t(`runs.${name}`)), ...content);
 
-/** The accuracy of each run in a line, and the difference to the first one. */
+/** The outcome in words; the accuracy of each run, and the difference to the first one. */
 export function outcome({ runs, deltas }: Comparison) {
-  const shown = runs.map(({ name, accuracy }) => {
-    if (!accuracy) return null;
+  const shown = runs.flatMap(({ name, accuracy }) => {
+    if (!accuracy) return [];
     const { right, total } = accuracy;
-    const share = `${((100 * right) / total).toFixed(1)}%`;
-    return h("p", bdi(name), " ", h("strong", share), ` ${right}/${total}`);
+    const share = h("strong", `${((100 * right) / total).toFixed(1)}%`);
+    return [h("p", bdi(name), " ", share, ` ${right}/${total}`)];
   });
   const own = deltas.find(({ key, run }) => key === "accuracy" && run === data.compared);
-  const points = (value: number | null) => signed(value === null ? null : 100 * value);
-  const { delta = null, low = null, high = null } = own ?? {};
-  const values = { points: points(delta), low: points(low), high: points(high) };
-  return h(
-    ".outcome.figures",
-    h("h2", bdi(said(report.summary.headline))),
-    ...shown,
-    delta !== null && h("p", t("runs.points", values)),
-  );
+  const points = (value: number | null) =>
+    value === null ? "–" : signed(written(100 * value).slice(0, -2));
+  if (own) {
+    const { delta, low, high } = own;
+    const values = { points: points(delta), low: points(low), high: points(high) };
+    shown.push(h("p", t("runs.points", values)));
+  }
+  return h("div", h("h2", bdi(said(report.summary.headline))), h(".outcome.figures", ...shown));
 }

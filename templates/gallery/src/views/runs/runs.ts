@@ -1,5 +1,6 @@
 // What several runs say of each other: outcome, numbers, layers, images.
 import { report } from "../../app";
+import { MIN_EPOCHS } from "../../parts/chooser";
 import { bdi, h } from "../../parts/dom";
 import { LOOKS, concerns } from "../../state/state";
 import { said } from "../summary/said";
@@ -21,7 +22,7 @@ export function runsView(): View {
   root.append(...parts.filter((part) => part !== null));
   return {
     root,
-    uses: comparison.runs.length > 2 ? [...LOOKS, "run"] : LOOKS,
+    uses: comparison.runs.length >= MIN_EPOCHS ? [...LOOKS, "run"] : LOOKS,
     update: (changed) => !concerns(changed, ...BUILT),
   };
 }

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from camreport.errors import ClassError, suggestion
 from camreport.images.classes import find_class
@@ -24,6 +24,10 @@ FOLDER = "folder"
 
 TAR_LABELS = "tar"
 """The option's value for: an image's class is in a file beside it in its tar file."""
+
+TAR_ENDINGS = (".cls", ".json", ".txt")
+"""Endings of the files that hold the class of the image of the same name in a tar file, the surest
+first."""
 
 LABEL_HEADINGS = frozenset(
     "label labels class classes category target truth ground_truth true_class class_name "
@@ -80,9 +84,14 @@ def true_classes(
         if not classes[word]:
             raise ClassError(_unknown(files[index].name, str(word), labels, words.values(), names))
     if not words:
+        where = ""
+        if str(labels) == TAR_LABELS:
+            stem = PurePosixPath(files[0].name).name.partition(".")[0]
+            *most, last = (repr(stem + ending) for ending in TAR_ENDINGS)
+            where = f" --labels tar looks for {', '.join(most)} or {last} beside it."
         raise ClassError(
             "labels: expected the classes of the inputs, got none for any of them. The first input "
-            f"is called {files[0].name!r}."
+            f"is called {files[0].name!r}.{where}"
         )
     if len(words) < len(files):
         notify(f"{len(words)} of {len(files)} images have a label")

@@ -10,9 +10,11 @@ from camreport.messages import Message
 from camreport.methods import METHODS, Method
 from camreport.results.schema import Manifest
 
-View = Literal["overview", "matrix", "evidence", "methods", "provenance", "runs"]
+View = Literal["overview", "matrix", "atlas", "evidence", "methods", "provenance", "runs"]
 
 Axis = Literal["layer", "method", "class", "image", "run"]
+
+AtlasPart = Literal["means", "clusters", "scatter", "outliers", "confusions", "groups"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Place:
         number: key of a number of the evidence, which is shown layer by layer.
         scope: whose maps it is about.
         run: place of one of the runs that are compared.
+        atlas: the part of the Atlas.
     """
 
     view: View
@@ -44,6 +47,7 @@ class Place:
     number: str | None = None
     scope: str | None = None
     run: int | None = None
+    atlas: AtlasPart | None = None
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class Summary:
         changed: whether the results differ from those in the folder before the run.
         measured: whether evidence was measured in this run.
         part: the part of a run that this was, as ``K/N``; empty for a whole run.
-        shards: number of shards that the part or run has.
+        shards: number of shards that the part has.
+        folder: in which the part's shards are; None of a whole run.
     """
 
     out: Path
@@ -62,6 +63,7 @@ class Summary:
     measured: bool = False
     part: str = ""
     shards: int = 0
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -226,11 +228,21 @@ def make_summary(
 
 
 def part_summary(
-    out: Path, part: str, shards: int, inputs: int, tally: Tally, reused: int
+    out: Path, folder: Path, part: str, shards: int, inputs: int, tally: Tally, reused: int
 ) -> Summary:
-    """Return the summary of a part, whose shards are all in the tally."""
+    """Return the summary of a part, whose shards are all in the tally and in a folder."""
     cost = RunCost(**{own.name: getattr(tally.cost, own.name) for own in fields(TotalCost)})
-    return Summary(out, inputs, _flat(tally.failed), reused, cost, (), part=part, shards=shards)
+    return Summary(
+        out,
+        inputs,
+        _flat(tally.failed),
+        reused,
+        cost,
+        (),
+        part=part,
+        shards=shards,
+        folder=folder,
+    )
 
 
 def device_name(device: torch.device) -> str:

@@ -51,6 +51,9 @@ MAIN, ALL = "main", "all"
 EVIDENCE_MAPS = (MAIN, ALL)
 """Maps whose marked parts are covered in order."""
 
+MAX_WORKERS = 4096
+"""Most workers of a run; more is a slip of the hand."""
+
 CLUSTERS = ("ray", "ray:local")
 """Clusters that ``on`` takes: one that runs, or one of this machine alone."""
 
@@ -507,8 +510,10 @@ def check_workers(workers: int | None) -> None:
         InputError: it is no whole number from 1.
     """
     is_whole = isinstance(workers, Integral) and not isinstance(workers, bool)
-    if workers is not None and not (is_whole and workers >= 1):
-        raise InputError(f"workers: expected a whole number from 1, got {_shown(workers)}.")
+    if workers is not None and not (is_whole and 1 <= workers <= MAX_WORKERS):
+        raise InputError(
+            f"workers: expected a whole number from 1 to {MAX_WORKERS:,}, got {_shown(workers)}."
+        )
 
 
 def _check_word(option: str, word: object, words: Sequence[str]) -> None:

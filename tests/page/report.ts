@@ -89,6 +89,7 @@ export function report(more: Partial<Report> = {}): Report {
     strings: {},
     summary: NOTHING,
     evidence: null,
+    atlas: false,
     comparison: null,
     ...more,
   };

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from camreport.insight.aggregates import Aggregates, Totals
+from camreport.insight.atlas import Atlas, atlas_of
 from camreport.insight.cache import numbered_images, possible_keys
 from camreport.insight.claims import Evidence
-from camreport.insight.columns import Column, columns_of, image_columns, joined
+from camreport.insight.columns import DIGITS, Column, columns_of, image_columns, joined
 from camreport.insight.evidence import EvidenceTable, evidence_table
 from camreport.insight.evidence_columns import EvidenceColumns, evidence_columns, misplaced
 from camreport.insight.summary import Summary, summarise
@@ -32,6 +33,9 @@ THUMBNAIL_SIDE = 96
 MANY_DETAIL = Detail(photo_side=224, map_side=28, deflated=True, picture_side=THUMBNAIL_SIDE)
 """Detail of each image in a report of very many images."""
 
+
+MIN_ATLAS = 2
+"""Fewest images of which there are means."""
 
 MAX_SUM = 1e-4
 """Sum of two logits, as a fraction of the larger magnitude, up to which they count as opposite."""
@@ -142,6 +146,7 @@ class Measured:
         evidence: what was measured of the maps; None if nothing was.
         of_images: its numbers of each image.
         repeats: for each method whose maps coincide with another's, that other, as far as known.
+        atlas: its clusters, outliers and scatter; None where there is nothing to compare.
     """
 
     results: Results
@@ -150,6 +155,7 @@ class Measured:
     evidence: EvidenceTable | None
     of_images: EvidenceColumns
     repeats: Mapping[str, str]
+    atlas: Atlas | None
 
     @classmethod
     def of(cls, results: Results) -> Self:
@@ -170,7 +176,13 @@ class Measured:
             evidence_table(results),
             evidence_columns(results, layer),
             {},
+            atlas_of(results),
         )
+
+    @property
+    def has_atlas(self) -> bool:
+        """Whether there are means of any maps."""
+        return self.results.count >= MIN_ATLAS and bool(self.aggregates.means)
 
     def without(self, repeats: Mapping[str, str]) -> "Measured":
         """Return the measurements without the numbers of methods that repeat another's maps."""
@@ -242,9 +254,10 @@ class Shown:
         return replace(summary, first=(*first,))
 
 
-def views_apart(manifest: Manifest) -> list[str]:
+def views_apart(measured: Measured) -> list[str]:
     """Return the views of a run's report whose scripts only some reports carry."""
-    return ["channels"] if manifest.channels else []
+    there = {"channels": bool(measured.results.manifest.channels), "atlas": measured.has_atlas}
+    return [name for name, is_there in there.items() if is_there]
 
 
 def report_data(
@@ -271,8 +284,6 @@ def report_data(
     results, manifest = measured.results, measured.results.manifest
     glance, repeats = manifest.glance, totals.repeats(shown_methods(manifest))
     measured = measured.without(repeats)
-    own = measured.of_images
-    numbers = {**measured.columns, **own.numbers}
     return {
         "id": _identity(manifest, shown),
         "language": language,
@@ -282,12 +293,7 @@ def report_data(
         "glance": glance._asdict(),
         **_shown(manifest, totals, repeats),
         **_colours(),
-        "images": columns(shown.images)
-        | {
-            "true": totals.true_slots,
-            "numbers": {name: shown.of(column) for name, column in numbers.items()},
-            "sampled": shown.sampled(own),
-        },
+        "images": columns(shown.images) | {"true": totals.true_slots} | _numbers(measured, shown),
         "prose": {
             code: prose(results, len(shown.images), words_of(code), reduced_detail, repeats)
             | {"evidence": evidence_prose(measured.evidence, words_of(code))}
@@ -297,6 +303,7 @@ def report_data(
         "strings": {code: words_of(code).strings for code in LANGUAGES},
         "summary": shown.within(measured.summary(opposite=bool(totals.opposite))).to_json(),
         "evidence": run_evidence(measured.evidence),
+        "atlas": measured.has_atlas,
         "comparison": None,
     }
 
@@ -318,6 +325,25 @@ def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) ->
         "structure": manifest.structure.to_json(),
         "peaks": totals.peaks,
     }
+
+
+def _numbers(measured: Measured, shown: Shown) -> dict[str, object]:
+    """Return the numbers of the images, by name."""
+    own = measured.of_images
+    numbers = {**measured.columns, **own.numbers, **_outlying(measured)}
+    return {
+        "numbers": {name: shown.of(column) for name, column in numbers.items()},
+        "sampled": shown.sampled(own),
+    }
+
+
+def _outlying(measured: Measured) -> dict[str, Column]:
+    """Return how far outliers are from the others of their class, None for what is no outlier."""
+    classes = measured.atlas.classes if measured.atlas else ()
+    outliers = [one for own in classes for one in own.outliers]
+    distance = {one.image: round(one.distance, DIGITS) for one in outliers}
+    column = [distance.get(image.index) for image in measured.results.outlines]
+    return {"outlier": column} if distance else {}
 
 
 def overview_entry(results: Results, image: ImageRecord) -> dict[str, object]:

@@ -13,6 +13,7 @@ from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, staged, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress, silent
+from camreport.report.gallery.atlas import atlas_data
 from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
     TILE_SIDE,
@@ -34,7 +35,7 @@ from camreport.report.gallery.page import (
 )
 from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.prose import prose
-from camreport.report.gallery.records import Detail, image_record
+from camreport.report.gallery.records import Detail, image_record, shown_methods
 from camreport.report.gallery.shown import choose_shown
 from camreport.report.gallery.template import (
     apart,
@@ -196,7 +197,7 @@ def _write_single(
         _TooLarge: it has more than ``most`` bytes; nothing has changed.
     """
     results, totals, words = measured.results, RunTotals(), words_of(language)
-    views = map(apart, views_apart(results.manifest))
+    views = map(apart, views_apart(measured))
     scripts, sheet = [script(), *views], style()
     policy = (
         "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
@@ -215,15 +216,23 @@ def _write_single(
         scripts=[*map(Markup, scripts)],
         images=_images(results, shown, language, limits, totals, progress),
         more=0,
-        report=lambda: embedded(
-            report_data(measured, shown, language, totals, limits, folder=False)
-        ),
+        pieces=lambda: _pieces(measured, shown, language, totals, limits),
     )
     with writing(report, report.parent) as file:
         for part in page:
             file.write(part.encode())
             if most is not None and file.tell() > most:
                 raise _TooLarge
+
+
+def _pieces(
+    measured: Measured, shown: Shown, language: str, totals: RunTotals, limits: Limits
+) -> dict[str, Markup]:
+    """Return the page's data on the run as a whole, by name."""
+    report = report_data(measured, shown, language, totals, limits, folder=False)
+    measured = measured.without(totals.repeats(shown_methods(measured.results.manifest)))
+    pieces = {"atlas": embedded(atlas_data(measured))} if measured.has_atlas else {}
+    return {**pieces, "report": embedded(report)}
 
 
 def _images(

@@ -38,6 +38,7 @@ const VIEWS: Record<State["view"], () => View | Promise<View>> = {
   runs: () => apart("runs"),
   overview: overviewView,
   matrix: matrixView,
+  atlas: () => apart("atlas"),
   evidence: evidenceView,
   compare: compareView,
   channels: () => (report.channels.length ? apart("channels") : noChannelsView()),
@@ -45,6 +46,9 @@ const VIEWS: Record<State["view"], () => View | Promise<View>> = {
   methods: methodsView,
   provenance: provenanceView,
 };
+
+/** Terms of a query that ask where images lie among others. */
+const LOCATING = /(cluster|lasso)\s*[:：=]/i;
 
 /** The view that is shown; null while another is being built. */
 let shown: View | null = null;
@@ -57,6 +61,7 @@ async function showView() {
   const mine = ++turn;
   stopFlicker();
   shown = null;
+  if (state.view === "atlas" || LOCATING.test(state.query)) await data.loadAtlas();
   const next = await VIEWS[state.view]();
   if (mine !== turn) return;
   shown = next;
@@ -76,8 +81,15 @@ function finishView() {
 /** Let the view follow a change, or build it anew. */
 function updateView(changed: Changed<State>) {
   if (changed.has("view")) window.scrollTo({ top: 0 });
-  const anew = changed.has("run") && !shown?.uses?.includes("run");
-  if (shown && !anew && !concerns(changed, "view", "language") && shown.update(changed))
+  const unlocated = !data.atlas && LOCATING.test(state.query);
+  const other = changed.has("run") && !shown?.uses?.includes("run");
+  if (
+    shown &&
+    !unlocated &&
+    !other &&
+    !concerns(changed, "view", "language") &&
+    shown.update(changed)
+  )
     finishView();
   else showView();
 }

@@ -2,6 +2,7 @@
 import { bytesOf, inflate } from "./bytes";
 import type { CellId } from "./cells";
 import type { Chunks } from "./chunks";
+import { locate } from "../query/located";
 import { change, difference, shared } from "./contrast";
 import type { Levelled } from "./grid";
 import type {
@@ -11,6 +12,7 @@ import type {
   MapList,
   MethodFacts,
   Report,
+  ShippedAtlas,
   ShippedImage,
   ShippedRun,
   ShippedOverview,
@@ -147,6 +149,8 @@ export class Dataset {
   readonly tables: Record<string, Uint8Array>;
   /** What knows nothing of the model, as methods. */
   readonly controls: MethodFacts[];
+  /** Where the model looks over the whole run; null until a view or a query needs it. */
+  atlas: ShippedAtlas | null = null;
   /** Whose maps are found. */
   network: Network = "trained";
   /** The run that is meant where none is named. */
@@ -190,6 +194,15 @@ export class Dataset {
       const bytes = partsOf(shipped).map(({ maps }) => bytesOf(maps));
       this.#images.set(index, unpackRuns(shipped, bytes));
     }
+  }
+
+  /** Load where the model looks over the whole run, where the report has that. */
+  async loadAtlas() {
+    if (this.atlas || !this.report.atlas) return;
+    const text = document.getElementById("atlas")?.textContent;
+    const loaded = text ? JSON.parse(text) : await this.chunks.content<ShippedAtlas>("atlas");
+    this.atlas = loaded ?? null;
+    if (this.atlas?.found) locate(this.report.images, this.atlas.found);
   }
 
   has(index: number) {

@@ -10,12 +10,11 @@ import { VIEWS, type View } from "../state/state";
 export const IN_MENU: View[] = ["methods", "provenance"];
 
 export function tabs() {
-  const there = (view: View) => {
-    if (view === "channels") return report.channels.length > 0;
-    return view === "runs" || view === "evidence"
-      ? (view === "runs") === data.runs.length > 0
-      : true;
-  };
+  const there = (view: View) =>
+    (view !== "channels" || report.channels.length > 0) &&
+    (view !== "atlas" || report.atlas) &&
+    (view !== "runs" || data.runs.length > 0) &&
+    (view !== "evidence" || !data.runs.length);
   const shown = VIEWS.filter((view) => !IN_MENU.includes(view) && there(view));
   const list = h("div", { role: "tablist", "aria-label": t("views") }, ...shown.map(tab));
   enableRoving(list, "[role=tab]");

@@ -31,7 +31,7 @@ export function course({ runs, agreement }: Comparison) {
     accuracy ? `${((100 * accuracy.right) / accuracy.total).toFixed(1)}%` : "–";
   const place = data.placeOf(state.image);
   const table = h(
-    "table.frames.course",
+    "table.frames.epochs",
     h("caption.visually-hidden", t("runs.course")),
     h("thead", h("tr", h("td"), ...ofRun((run) => head(run)))),
     h(

@@ -1,0 +1,138 @@
+// Groups of images of one class that are alike, each on a card: said in numbers, beside those of the
+// whole class.
+import { report, state } from "../../app";
+import type { Atlas, ClassAtlas, Cluster, Placement, ShippedAtlas } from "../../data/types";
+import { button, keepPressed } from "../../parts/controls";
+import { bdi, h } from "../../parts/dom";
+import { areaPercent, percent, t } from "../../parts/words";
+import { change } from "../../state/history";
+import { queryWith } from "../../state/selection";
+import { said } from "../summary/said";
+import { gridOf, picture } from "./mean";
+import { type Shown, alikeChoice, classChoice, clusterName, shownOf, tiles } from "./read";
+
+/** Corners in the order of a placement's. */
+const CORNERS = ["upper-left", "upper-right", "lower-left", "lower-right"];
+
+export function clustersPart({ found }: ShippedAtlas): Shown {
+  if (!found) return { nodes: [] };
+  const classes = found.classes.map(({ index }) => index);
+  const shown = new Set(shownOf(classes));
+  const blocks = found.classes
+    .filter(({ index }) => shown.has(index))
+    .map((own) => block(found, own));
+  const what = state.alike === "what";
+  const caption = t(what ? "atlas.clusters.what" : "atlas.clusters.where", {
+    layer: (what && found.whatLayer) || found.whereLayer,
+  });
+  return {
+    nodes: [
+      h(".switches", alikeChoice(found), classChoice(classes)),
+      found.note && h("p.notice", said(found.note)),
+      ...blocks,
+      h("p.figcaption", caption),
+    ],
+  };
+}
+
+/** The clusters of a class, or why there are none. */
+function block(found: Atlas, own: ClassAtlas) {
+  const clusters = own[state.alike];
+  const title = h(
+    "h3",
+    bdi(report.classes[own.index]),
+    " ",
+    h("span.hint", t("atlas.n", { count: own.n })),
+  );
+  const none = own.note ? said(own.note) : t("atlas.clusters.none");
+  const cards = clusters.map((cluster) => card(found, own, cluster));
+  if (!cards.length && found.note) return null;
+  return h("section.part", title, ...(cards.length ? cards : [h("p.hint", none)]));
+}
+
+function card({ whatLayer }: Atlas, own: ClassAtlas, cluster: Cluster) {
+  const name = clusterName(own.index, cluster.number);
+  const term = `cluster:${name}`;
+  const asked = () => state.query.includes(term);
+  const choose = () => {
+    const terms = asked() ? [] : [term];
+    change({ query: queryWith(({ kind }) => kind === "cluster", ...terms), page: 0 }, true);
+  };
+  const words = t("atlas.cluster.mean", { name });
+  const head = h(
+    "h4",
+    bdi(name),
+    " ",
+    keepPressed(button(t("atlas.choose"), `choose ${name}`, choose), asked),
+  );
+  const near = h("div", h("p.hint", t("atlas.nearest")), tiles(cluster.nearest, `near ${name}`));
+  const far =
+    cluster.farthest.length > 0 &&
+    h("div", h("p.hint", t("atlas.farthest")), tiles(cluster.farthest, `far ${name}`));
+  return h(
+    "article.cluster",
+    { "aria-label": t("chip.cluster", { name }) },
+    h(".told-of", head, picture(gridOf(cluster.mean), 1, words), numbers(own, cluster, whatLayer)),
+    h(".photographs", near, far),
+  );
+}
+
+/** The numbers of a cluster, each beside that of its class. */
+function numbers(own: ClassAtlas, cluster: Cluster, whatLayer: string | null) {
+  const rows: [name: string, value: string, whole: string][] = [
+    [
+      t("atlas.cluster.n"),
+      t("atlas.cluster.share", { count: cluster.n, share: percent(cluster.share) }),
+      String(own.n),
+    ],
+  ];
+  if (cluster.accuracy !== null && own.accuracy !== null)
+    rows.push([t("atlas.cluster.accuracy"), percent(cluster.accuracy), percent(own.accuracy)]);
+  for (const { name, of } of PLACED)
+    rows.push([
+      t(name),
+      areaPercent(of(cluster.placement)),
+      own.placement ? areaPercent(of(own.placement)) : "–",
+    ]);
+  const marked = cluster.corner && CORNERS.indexOf(cluster.corner);
+  for (const [i, corner] of CORNERS.entries())
+    if (marked === null || i === marked)
+      rows.push([
+        t(`corner.${corner}`),
+        areaPercent(cluster.placement.corners[i]),
+        own.placement ? areaPercent(own.placement.corners[i]) : "–",
+      ]);
+  rows.push([t("atlas.cluster.stability"), cluster.stability.toFixed(2), ""]);
+  const heads = ["", t("atlas.cluster"), t("atlas.cluster.class")].map((name) =>
+    h(name ? "th" : "td", { scope: name && "col" }, name),
+  );
+  return h(
+    "div",
+    h(
+      "table.numbers",
+      h("caption.visually-hidden", t("atlas.cluster.numbers")),
+      h("thead", h("tr", ...heads)),
+      h(
+        "tbody",
+        ...rows.map(([name, value, whole]) =>
+          h("tr", h("th", { scope: "row" }, name), h("td", value), h("td", whole)),
+        ),
+      ),
+    ),
+    cluster.channels.length > 0 &&
+      h(
+        "p.hint",
+        t("atlas.cluster.channels", {
+          layer: whatLayer ?? "",
+          channels: cluster.channels
+            .map(([channel, share]) => `${channel} (${percent(share)})`)
+            .join(t("comma")),
+        }),
+      ),
+  );
+}
+
+const PLACED: { name: string; of: (placement: Placement) => number }[] = [
+  { name: "atlas.extent", of: ({ extent }) => extent },
+  { name: "atlas.border", of: ({ border }) => border },
+];

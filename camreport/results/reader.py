@@ -19,7 +19,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from itertools import groupby
@@ -222,6 +222,10 @@ class Results:
         return outlines(
             ((name, read_json(self.path / name, root)) for name in names), self.manifest
         )
+
+    def light(self) -> "Results":
+        """Return the results as another process takes them: sidecars have the images, too."""
+        return Results(self.path, replace(self.manifest, images=()))
 
     def entries(self, indices: Sequence[int]) -> list[ImageEntry]:
         """Return the entries of some images; of large runs, no others are decoded.

@@ -184,9 +184,10 @@ def _alone(
 
 def _joint(kinds: set[How]) -> How:
     """Return why a layer and those of all other runs belong together."""
-    for how in ("chosen", "depth", "name"):
+    ways: tuple[How, ...] = ("chosen", "depth", "name")
+    for how in ways:
         if how in kinds:
-            return how  # type: ignore[return-value]
+            return how
     return "alone"
 
 

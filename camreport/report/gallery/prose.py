@@ -70,7 +70,7 @@ def prose(
             for skip in manifest.skipped
         },
         "quantity": _quantity(manifest, words),
-        "provenance": _provenance(manifest, words, reduced_detail),
+        "provenance": provenance(manifest, words, reduced_detail),
     }
 
 
@@ -261,7 +261,8 @@ def _joined(names: Sequence[str], words: Words) -> str:
     return words("and", first=words("names").join(listed[:-1]), last=listed[-1])
 
 
-def _provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str]) -> Rows:
+def provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str] = ()) -> Rows:
+    """Return where results come from: the command, the model, settings, cost, versions."""
     rows = [
         ("command", manifest.command),
         *_provenance_of_model(manifest, words),

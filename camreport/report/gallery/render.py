@@ -29,14 +29,14 @@ from camreport.report.gallery.page import (
     Measured,
     RunTotals,
     Shown,
-    report_data,
 )
 from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.prose import prose
-from camreport.report.gallery.records import Detail, image_record
+from camreport.report.gallery.records import Detail
+from camreport.report.gallery.runs import any_data, any_record, measured_in
 from camreport.report.gallery.shown import choose_shown
 from camreport.report.gallery.template import digest, embedded, page_template, script, style
-from camreport.results.reader import DATA, REPORT, Results, check_data, load_results
+from camreport.results.reader import DATA, REPORT, Results, check_data, find_results
 from camreport.settings import Layout
 
 _START = 'document.documentElement.classList.add("js")'
@@ -92,16 +92,36 @@ def render_gallery(
             is not ours.
         InputError: no such language, layout, list or image.
     """
-    results = load_results(out)
-    report = results.path.parent / REPORT
+    report = find_results(out).parent / REPORT
     layout = _layout_of(report) if layout is None else layout
     language = language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
-    measured = Measured.of(results)
+    return render_measured(
+        measured_in(out),
+        report.parent,
+        layout=layout,
+        language=language,
+        images=images,
+        limits=limits,
+        progress=progress,
+    )
+
+
+def render_measured(
+    measured: Measured,
+    out: Path,
+    *,
+    layout: Layout,
+    language: str,
+    images: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress = silent,
+) -> Path:
+    """Build the report of what is measured; the arguments are those of ``render_gallery``."""
     shown = choose_shown(measured, images, limits)
-    with staged(report.parent, DATA) as folder:
+    with staged(out, DATA) as folder:
         _write(measured, shown, folder / REPORT, layout, language, limits, progress)
-    return report
+    return out / REPORT
 
 
 def _write(
@@ -150,8 +170,8 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
     Raises:
         ResultsError: as for ``render_gallery``, or a document of so many images helps nobody.
     """
-    results = load_results(out)
-    report = results.path.parent / REPORT
+    measured = measured_in(out)
+    results, report = measured.results, find_results(out).parent / REPORT
     count = results.count
     if is_folder(report) and count > limits.printed:
         raise ResultsError(
@@ -161,7 +181,7 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, REPORT)
         every = Shown(results.readable, None, results.count)
-        language, measured = language_of(report), Measured.of(results)
+        language = language_of(report)
         _write_single(measured, every, page, language, limits, None, silent)
         yield page
 
@@ -206,9 +226,7 @@ def _write_single(
         script=Markup(code),
         images=_images(results, shown, language, limits, totals, progress),
         more=0,
-        report=lambda: embedded(
-            report_data(measured, shown, language, totals, limits, folder=False)
-        ),
+        report=lambda: embedded(any_data(measured, shown, language, totals, limits, folder=False)),
     )
     with writing(report, report.parent) as file:
         for part in page:
@@ -245,7 +263,7 @@ def single_part(
     """
     totals, words, made = RunTotals(), words_of(language), list[tuple[FallbackImage, Markup]]()
     for entry in part.images:
-        image = image_record(results, entry, Detail(PHOTO_SIDE, None, False, TILE_SIDE))
+        image = any_record(results, entry, Detail(PHOTO_SIDE, None, False, TILE_SIDE))
         totals.add(image)
         shown = fallback_image(results, entry, image, words, lambda jpeg, _: data_uri(jpeg))
         made.append((shown, embedded(image.data)))

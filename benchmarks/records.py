@@ -3,7 +3,7 @@
 The shards' arrays are left out: sidecars, numbers and manifest are what is read. Printed are the
 seconds and the memory of one process that opens the run and makes its Summary and its sample.
 
-    python benchmarks/records.py [--images 1000000] [--shard 512]
+    python benchmarks/records.py [--images 1000000] [--shard 500]
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> int:
     """Write the records, measure in a process of its own, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=1_000_000)
-    parser.add_argument("--shard", type=int, default=512, help="images in a shard")
+    parser.add_argument("--shard", type=int, default=500, help="images in a shard; divides all")
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.open:

@@ -163,7 +163,7 @@ def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel,
     Raises:
         CamReportError: as for ``run``.
     """
-    from camreport.pipeline.run_plan import Request, request_layers
+    from camreport.pipeline.run_plan import Request, contributing_layers, request_layers
 
     settings, files = prepared.settings, prepared.files
     loaded = _loaded(prepared, notify)
@@ -182,6 +182,7 @@ def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel,
         settings=settings,
         layers=layers,
         channels=channels,
+        contributions=contributing_layers(loaded, settings, layers, prepared.methods),
         methods=prepared.methods,
         targets=targets,
         quantity=quantity,

@@ -162,10 +162,11 @@ def _planned(
         explainer = make_explainer(model, request, None)
         image = first_readable(files, model.preprocessing)
         return plan_run(explainer, image, model.preprocessing, request, limits), explainer
-    if {*request.specs} <= {*earlier.methods}:
-        return plan.of_methods(request.methods, None), None
+    is_known = plan.contributing(request) or not request.contributions
+    if is_known and {*request.specs} <= {*earlier.methods}:
+        return plan.of_request(request, None), None
     explainer = make_explainer(model, request, plan)
-    return plan.of_methods(request.methods, explainer.plan), explainer
+    return plan.of_request(request, explainer.plan), explainer
 
 
 def _announced(job: Job, work: Work) -> Iterator[str]:

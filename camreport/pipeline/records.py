@@ -192,6 +192,7 @@ def make_manifest(
         classes=classes,
         layers=plan.layers,
         channels=plan.channels,
+        contributions=plan.contributions,
         methods=tuple(method.key for method in request.methods),
         quantity=request.quantity,
         activation=plan.activation,

@@ -109,11 +109,11 @@ def outlines(
                 Outline(
                     index=image.index,
                     size=shared.setdefault(size, size),
-                    label=image.label,
+                    label=shared.setdefault(image.label, image.label),
                     labels=image.labels,
                     top=image.top,
                     shard=shared.setdefault(image.shard, image.shard),
-                    row=image.row,
+                    row=shared.setdefault(image.row, image.row),
                 )
             )
     return found, failed

@@ -52,6 +52,7 @@ from camreport.results.evidence import COLLAGES, evidence_name
 from camreport.results.evidence_arrays import Collages, Evidence, read_collages, read_evidence
 from camreport.results.outline import Described, outlines
 from camreport.results.schema import (
+    CHANNEL_CONTRIBUTIONS,
     CHANNEL_WEIGHTS,
     FEATURE_MAPS,
     IMAGE,
@@ -293,6 +294,22 @@ class Results:
         rows = [arrays[weights], true[weights]] if true else [arrays[weights]]
         return Channels(arrays[maps], np.concatenate(rows))
 
+    def contributions(self, index: int) -> NDArray[np.float32]:
+        """Return what each channel of the manifest's layer of contributions adds to the score.
+
+        Returns:
+            ``(K, C)``, in units of the score: gradient times activation, summed over positions; one
+            row more for a true class that is explained apart.
+
+        Raises:
+            ResultsError: as for ``maps``.
+            KeyError: the results have no contributions.
+        """
+        layer = self.manifest.contributions
+        name = str(MapKey(CHANNEL_CONTRIBUTIONS, layer.address if layer else ""))
+        own, true = self.arrays(index)[name], self.true_arrays(index)
+        return np.concatenate([own, true[name]]) if true else own
+
     def photo(self, index: int) -> bytes:
         """Return an image's photograph at display size, as JPEG bytes; raises as ``maps`` does."""
         row, shard = self._row_and_shard(index)
@@ -339,8 +356,9 @@ class Results:
 
         Returns:
             Maps ``(1, h, w)`` of the methods that look at a class, ``targets`` ``(1,)``, and
-            ``channel_weights/<layer>`` ``(1, C)``; empty where the true class is unknown or among
-            those of the shard, or where no method looks at a class.
+            ``channel_weights/<layer>`` and ``channel_contributions/<layer>`` ``(1, C)``; empty
+            where the true class is unknown or among those of the shard, or where no method looks
+            at a class.
 
         Raises:
             ResultsError: the image failed, or a file is missing or damaged.

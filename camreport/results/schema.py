@@ -29,7 +29,8 @@ FUSED, INPUT = "fused", "input"
 LOGITS, TARGETS, IMAGE = "logits", "targets", "image"
 PHOTO, PHOTO_OFFSETS = "photo", "photo_offsets"
 FEATURE_MAPS, CHANNEL_WEIGHTS = "feature_maps", "channel_weights"
-"""Names of a shard's arrays; feature maps and channel weights have a layer's address added."""
+CHANNEL_CONTRIBUTIONS = "channel_contributions"
+"""Names of a shard's arrays; those of channels have a layer's address added."""
 
 MAX_MODULES = 1000
 """Largest number of runs of modules that a model's structure lists."""
@@ -412,6 +413,7 @@ class Manifest(Entry):
         classes: the model's classes, in the order of their indices.
         layers: the layers with maps, in network order.
         channels: the layers with feature maps.
+        contributions: the layer with its channels' contributions; None if they were not kept.
         methods: keys of the methods, in the order of the request.
         quantity: the score that was explained: ``logit``, ``probability``, ``contrast`` or
             ``contrast:INDEX``.
@@ -437,6 +439,7 @@ class Manifest(Entry):
     classes: Annotated[tuple[ClassEntry, ...], filled]
     layers: Annotated[tuple[LayerEntry, ...], filled]
     channels: tuple[LayerEntry, ...]
+    contributions: LayerEntry | None = None
     methods: Annotated[tuple[MethodKey, ...], filled]
     quantity: str
     activation: Activation

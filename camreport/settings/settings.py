@@ -58,6 +58,7 @@ from camreport.settings.values import (
     check_batch_size,
     check_class_names,
     check_classes,
+    check_contributions,
     check_device,
     check_evidence,
     check_evidence_images,
@@ -242,6 +243,13 @@ class Settings:
         write=write_list,
         check=partial(check_addresses, "channels"),
         help="Layers whose feature maps the report shows channel by channel.",
+    )
+    contributions: str = _what(
+        AUTO,
+        metavar="auto|LAYER|off",
+        check=check_contributions,
+        help="Layer at which each channel's contribution to the score is kept, a number for each "
+        "image and class. auto takes the last one explained, if a method needs gradients.",
     )
     methods: str | Sequence[str] = _what(
         DEFAULT_METHODS,
@@ -496,6 +504,7 @@ class SettingsDict(TypedDict, total=False):
     classes: str | Sequence[int | str]
     layers: Sequence[str] | None
     channels: Sequence[str] | None
+    contributions: str
     methods: str | Sequence[str]
     quantity: str
     activation: str

@@ -284,6 +284,17 @@ def check_addresses(option: str, addresses: object) -> None:
         check_address(one)
 
 
+def check_contributions(layer: str) -> None:
+    """Refuse a layer of contributions that is neither an address nor ``auto`` nor ``off``.
+
+    Raises:
+        LayerError: it is not.
+    """
+    if not isinstance(layer, str) or not layer.strip():
+        raise LayerError(f"contributions: expected auto, off or an address, got {_shown(layer)}.")
+    check_address(layer)
+
+
 def check_address(address: str) -> None:
     """Refuse an address that ends in neither ``:pre`` nor ``#call`` but in something like them.
 

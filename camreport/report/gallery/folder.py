@@ -1,6 +1,7 @@
 """The report as a page with a folder of data: quick with many images, however many there are.
 
 OUT/data/camreport.js, camreport.css      the page's script and style
+OUT/data/view-channels.js                 the script of a view that only some reports carry
 OUT/data/report.js                        what is known of the run and of all images
 OUT/data/overview-0000.js                 500 images' maps for the overview
 OUT/data/images-0000.js                   25 images with all their maps
@@ -36,12 +37,13 @@ from camreport.report.gallery.page import (
     RunTotals,
     Shown,
     overview_entry,
+    views_apart,
 )
 from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, shown_methods
 from camreport.report.gallery.runs import any_data, any_record
-from camreport.report.gallery.template import compact_json, page_template, script, style
+from camreport.report.gallery.template import apart, compact_json, page_template, script, style
 from camreport.results.reader import DATA, Results
 from camreport.results.schema import ImageEntry
 
@@ -141,7 +143,9 @@ def _write_data(
         measured, shown, language, totals, limits, folder=True, reduced_detail=reduced_detail
     )
     _write_chunk(folder, "report", data)
-    (folder / "camreport.js").write_text(script(), encoding="utf-8", newline="\n")
+    scripts = {f"view-{name}": apart(name) for name in views_apart(results.manifest)}
+    for name, text in {"camreport": script(), **scripts}.items():
+        (folder / f"{name}.js").write_text(text, encoding="utf-8", newline="\n")
     (folder / "camreport.css").write_text(style(), encoding="utf-8", newline="\n")
     return page_template().render(
         folder=True,

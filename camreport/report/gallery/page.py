@@ -242,6 +242,11 @@ class Shown:
         return replace(summary, first=(*first,))
 
 
+def views_apart(manifest: Manifest) -> list[str]:
+    """Return the views of a run's report whose scripts only some reports carry."""
+    return ["channels"] if manifest.channels else []
+
+
 def report_data(
     measured: Measured,
     shown: Shown,

@@ -29,13 +29,21 @@ from camreport.report.gallery.page import (
     Measured,
     RunTotals,
     Shown,
+    views_apart,
 )
 from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail
 from camreport.report.gallery.runs import any_data, any_record, measured_in
 from camreport.report.gallery.shown import choose_shown
-from camreport.report.gallery.template import digest, embedded, page_template, script, style
+from camreport.report.gallery.template import (
+    apart,
+    digest,
+    embedded,
+    page_template,
+    script,
+    style,
+)
 from camreport.results.reader import DATA, REPORT, Results, check_data, find_results
 from camreport.settings import Layout
 
@@ -208,10 +216,11 @@ def _write_single(
         _TooLarge: it has more than ``most`` bytes; nothing has changed.
     """
     results, totals, words = measured.results, RunTotals(), words_of(language)
-    code, sheet = script(), style()
+    views = map(apart, views_apart(results.manifest))
+    scripts, sheet = [script(), *views], style()
     policy = (
         "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
-        f"style-src {digest(sheet)}; script-src {digest(_START)} {digest(code)}"
+        f"style-src {digest(sheet)}; script-src {' '.join(map(digest, [_START, *scripts]))}"
     )
     page = page_template().stream(
         folder=False,
@@ -223,7 +232,7 @@ def _write_single(
         policy=policy,
         style=Markup(sheet),
         start=Markup(_START),
-        script=Markup(code),
+        scripts=[*map(Markup, scripts)],
         images=_images(results, shown, language, limits, totals, progress),
         more=0,
         report=lambda: embedded(any_data(measured, shown, language, totals, limits, folder=False)),

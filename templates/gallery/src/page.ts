@@ -1,5 +1,5 @@
 // The page: started once its data is there, it shows the present view and follows the state.
-import { data, setApp, state, store } from "./app";
+import { data, report, setApp, state, store } from "./app";
 import { idOf } from "./data/cells";
 import { Chunks } from "./data/chunks";
 import { Dataset } from "./data/dataset";
@@ -18,12 +18,13 @@ import { followHistory, refreshLinks } from "./state/history";
 import { readLink } from "./state/link";
 import { APPEARANCE, LOOKS, type State, concerns, pick } from "./state/state";
 import { type Changed, Store } from "./state/store";
+import { apart } from "./views/apart";
 import { readCaptions } from "./views/captions";
-import { channelsView } from "./views/channels";
 import { compareView } from "./views/compare";
 import { evidenceView } from "./views/evidence/evidence";
 import { matrixView } from "./views/matrix/matrix";
 import { methodsView } from "./views/methods";
+import { noChannelsView } from "./views/no_channels";
 import { overviewView } from "./views/overview/overview";
 import { stopFlicker } from "./views/pair";
 import { markPins } from "./views/pins";
@@ -38,7 +39,7 @@ const VIEWS: Record<State["view"], () => View | Promise<View>> = {
   matrix: matrixView,
   evidence: evidenceView,
   compare: compareView,
-  channels: channelsView,
+  channels: () => (report.channels.length ? apart("channels") : noChannelsView()),
   tables: tablesView,
   methods: methodsView,
   provenance: provenanceView,
@@ -148,15 +149,15 @@ function listen() {
   window.addEventListener("afterprint", clearPaper);
 }
 
-async function start(report: Report) {
-  const dataset = new Dataset(report, chunks);
+async function start(shipped: Report) {
+  const dataset = new Dataset(shipped, chunks);
   setApp(dataset, new Store(readLink(location.hash, dataset)));
   followHistory();
   followState();
   readCaptions();
   startDialog();
   startAppearance();
-  if (!report.folder) dataset.unpackAll();
+  if (!shipped.folder) dataset.unpackAll();
   document.getElementById("fallback")?.remove(); // with the data that has been read
   byId("app").hidden = false;
   nameControls();

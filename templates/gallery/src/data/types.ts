@@ -497,3 +497,65 @@ export interface ShippedOverview {
   cells: CamCell[];
   levels: string;
 }
+
+/** Where on the picture some maps lie: medians of fractions. */
+export interface Placement {
+  extent: number;
+  border: number;
+  corners: number[];
+}
+
+/** Images of one predicted class that are alike; numbers count from 1 in a class and kind. */
+export interface Cluster {
+  number: number;
+  n: number;
+  share: number;
+  accuracy: number | null;
+  stability: number;
+  /** 14 × 14 levels in base64, 255 for the largest. */
+  mean: string;
+  /** Indices of images. */
+  nearest: number[];
+  farthest: number[];
+  /** Channels of the atlas's `whatLayer`, and their share of the positive contributions. */
+  channels: number[][];
+  placement: Placement;
+  corner: "upper-left" | "upper-right" | "lower-left" | "lower-right" | null;
+}
+
+/** The images predicted as one class, and why they have no clusters. */
+export interface ClassAtlas {
+  index: number;
+  n: number;
+  accuracy: number | null;
+  where: Cluster[];
+  what: Cluster[];
+  /** Images with hardly any like them, and the nearest ordinary image of the class. */
+  outliers: { image: number; distance: number; neighbour: number }[];
+  placement: Placement | null;
+  note: Said | null;
+}
+
+/** Images in the plane, column by column: all, or of very many a sample. */
+export interface Points {
+  space: "where" | "what";
+  /** Indices of images, and of their predicted classes. */
+  images: number[];
+  classes: number[];
+  pca: number[][];
+  tsne: number[][] | null;
+  /** Numbers of their clusters; 0 for none. */
+  where: number[];
+  what: number[];
+}
+
+/** Where the model looks over the whole run. */
+export interface Atlas {
+  whatLayer: string | null;
+  whereMethod: string;
+  whereLayer: string;
+  total: number;
+  note: Said | null;
+  classes: ClassAtlas[];
+  points: Points;
+}

@@ -42,8 +42,6 @@ const USED = [
 
 export async function channelsView(): Promise<View> {
   const title = h("h2", t("view.channels"));
-  if (!report.channels.length)
-    return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true, uses: [] };
   const rebuilt = rebuiltBy("image", "rank", "channelLayer", ...FILTER);
   const image = await data.imageOf(state.image);
   const layer = image?.channels[state.channelLayer];
@@ -84,13 +82,6 @@ export async function channelsView(): Promise<View> {
 function captionOf(image: ImageRecord) {
   const { channelLayer } = state;
   return [image.file, channelLayer, ...layerDetails(channelLayer)].join(" · ");
-}
-
-/** What to do where a run kept no feature maps. */
-function howToKeepThem() {
-  const { layers } = report;
-  const command = h("code", `--channels ${layers[layers.length - 1].address}`);
-  return [h("p", t("channels.none")), h("p", command)];
 }
 
 const fileName = ({ file }: ImageRecord) => h("span.place", bdi(file));

@@ -180,6 +180,8 @@ def compare(
     """Put two or more finished runs of the same images in one report, without computing maps."""
     from camreport import api
 
+    shown = options.given(ctx)
+    shown.pop("label_map", None)  # which a run has, too
     with console.progress(quiet=quiet, unit=" images") as bar:
         report = api.compare(
             runs,
@@ -187,7 +189,7 @@ def compare(
             label_map=label_map,
             pairs=dict(map(_pair, pairs)),
             progress=bar.update,
-            **options.given(ctx),
+            **shown,
         )
     if not quiet:
         summary.report_written(report)

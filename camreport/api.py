@@ -106,6 +106,7 @@ def compare(
     language: str = "en",
     overwrite: bool = False,
     progress: Progress = silent,
+    notify: Notify = lambda message: None,
 ) -> Path:
     """Compare finished runs of the same images and write the report ``OUT/index.html``.
 
@@ -122,6 +123,7 @@ def compare(
         language: that the page opens in, ``en`` or ``zh``.
         overwrite: whether a folder of another program may be used.
         progress: called with the number of images that are newly done; each is read twice.
+        notify: called with what the comparison comes to, in a sentence.
 
     Returns:
         The path of the report.
@@ -142,6 +144,7 @@ def compare(
         language=language,
         overwrite=overwrite,
         progress=progress,
+        notify=notify,
     )
 
 

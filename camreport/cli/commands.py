@@ -180,7 +180,7 @@ def compare(
     """Put two or more finished runs of the same images in one report, without computing maps."""
     from camreport import api
 
-    shown = options.given(ctx)
+    shown, printed = options.given(ctx), list[str]()
     shown.pop("label_map", None)  # which a run has, too
     with console.progress(quiet=quiet, unit=" images") as bar:
         report = api.compare(
@@ -189,9 +189,11 @@ def compare(
             label_map=label_map,
             pairs=dict(map(_pair, pairs)),
             progress=bar.update,
+            notify=printed.append,
             **shown,
         )
     if not quiet:
+        result(printed[0])
         summary.report_written(report)
 
 

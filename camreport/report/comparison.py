@@ -11,17 +11,16 @@ from camreport.errors import InputError
 from camreport.files import MARKER, RESULTS, address_of, create, locked, make_folder, named, write
 from camreport.insight.compare.build import compare_runs
 from camreport.insight.compare.classes import LabelMap
-from camreport.messages.progress import Progress, silent
+from camreport.messages.progress import Notify, Progress, silent
 from camreport.report.gallery.render import check_rendering, render_measured
 from camreport.report.gallery.runs import MeasuredRuns, opened
 from camreport.results.comparison import (
-    COMPARISON,
     ComparedEntry,
     ComparisonEntry,
     is_comparison,
     relative_address,
 )
-from camreport.results.reader import check_output, find_results
+from camreport.results.reader import COMPARISON, check_output, find_results
 from camreport.results.schema import SCHEMA
 from camreport.settings import Layout
 
@@ -38,6 +37,7 @@ def write_comparison(
     language: str,
     overwrite: bool = False,
     progress: Progress = silent,
+    notify: Notify = lambda message: None,
 ) -> Path:
     """Compare finished runs and write ``OUT/results/comparison.json`` and ``OUT/index.html``.
 
@@ -52,6 +52,7 @@ def write_comparison(
         language: that the page opens in.
         overwrite: whether a folder of another program may be used.
         progress: called with the number of images that are newly done.
+        notify: called with what the comparison comes to, in a sentence.
 
     Raises:
         InputError: fewer than two runs, or the output folder is not usable.
@@ -74,6 +75,7 @@ def write_comparison(
         label_map=None if label_map is None else {word: (*own,) for word, own in label_map.items()},
     )
     measured = MeasuredRuns.made_of(found, addresses, out / RESULTS)
+    notify(str(measured.summary().headline))
     with locked(out):
         _write_entry(out / RESULTS, entry)
         return render_measured(measured, out, layout=layout, language=language, progress=progress)

@@ -12,11 +12,8 @@ from pathlib import Path
 from camreport.errors import InputError, ResultsError
 from camreport.files import RESULTS, address_of, is_file
 from camreport.results.decoding import Entry, UnfitError
-from camreport.results.reader import find_results, read_json
+from camreport.results.reader import COMPARISON, find_results, read_json
 from camreport.results.schema import check_schema
-
-COMPARISON = "comparison.json"
-"""Name of the file that describes a comparison."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

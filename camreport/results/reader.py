@@ -92,6 +92,9 @@ DATA = "data"
 MANIFEST = "manifest.json"
 """Name of the file that describes a run."""
 
+COMPARISON = "comparison.json"
+"""Name of the file that describes a comparison of runs, in the place of a run's."""
+
 MAX_PHOTO_PIXELS = 4096 * 4096
 """Largest number of pixels of a photograph at display size."""
 
@@ -605,6 +608,11 @@ def load_results(path: str | Path) -> Results:
     """
     folder = find_results(path)
     manifest = read_json(folder / MANIFEST, folder.parent)
+    if not manifest and is_file(folder / COMPARISON):
+        raise ResultsError(
+            f"results: expected a run, got {named(Path(path))!r}, which is a comparison of runs. "
+            "Name one of those runs."
+        )
     if not manifest:
         raise ResultsError(
             f"results: {named(Path(path))!r} is incomplete, it has no {MANIFEST} that can be read. "

@@ -225,22 +225,14 @@ class _Compared:
         layers = [layer.address for layer in other.manifest.layers] + [FUSED, INPUT]
         methods = [key for key in first.manifest.methods if key in other.manifest.shown_methods]
         self.keys = [MapKey(method, layer) for method in methods for layer in layers]
+        self._places = {key: place for place, key in enumerate(self.keys)}
         self.measured: list[NDArray[np.float32]] = []
         self.sums = np.zeros((len(self.keys), GRID, GRID))
         self.counts = np.zeros(len(self.keys), np.int64)
 
     def add(self, index: int) -> None:
         """Measure the maps of an image, of the class that ``class_of`` names."""
-        grids = np.full((2, len(self.keys), GRID, GRID), np.nan)
-        target = class_of(self.first, self.other, index)
-        entry = self.first.images[index]
-        parts = [view.manifest.preprocessing.seen_part(*entry.size) for view in self._views]
-        common = seen_by_all(parts) or (0.0, 0.0, 1.0, 1.0)
-        for place, (view, seen) in enumerate(zip(self._views, parts, strict=True)):
-            for record in view.maps(index):
-                key = MapKey(record.method.key, record.layer)
-                if key in self._places and record.target in (None, target):
-                    grids[place, self._places[key]] = on_common_grid(record, seen, common)
+        grids = self._grids(index)
         found = moves(grids[0], grids[1])
         measured = np.stack([found.correlation, found.overlap, found.moved], 1)
         self.measured.append(measured.astype(np.float32))
@@ -248,13 +240,25 @@ class _Compared:
         self.sums[both] += grids[1, both] - grids[0, both]
         self.counts += both
 
+    def _grids(self, index: int) -> NDArray[np.float64]:
+        """Return both runs' maps of an image on the common grid, ``(2, P, 14, 14)``, or NaN."""
+        grids = np.full((2, len(self.keys), GRID, GRID), np.nan)
+        target = class_of(self.first, self.other, index)
+        size = self.first.images[index].size
+        parts = [view.manifest.preprocessing.seen_part(*size) for view in self._views]
+        common = seen_by_all(parts)
+        if common is None:
+            return grids
+        for place, (view, seen) in enumerate(zip(self._views, parts, strict=True)):
+            for record in view.maps(index):
+                key = MapKey(record.method.key, record.layer)
+                if key in self._places and record.target in (None, target):
+                    grids[place, self._places[key]] = on_common_grid(record, seen, common)
+        return grids
+
     @property
     def _views(self) -> tuple[RunView, RunView]:
         return self.first, self.other
-
-    @property
-    def _places(self) -> dict[MapKey, int]:
-        return {key: place for place, key in enumerate(self.keys)}
 
     def moved_at(self, key: MapKey) -> NDArray[np.float64]:
         """Return of each image the share of the evidence that lies elsewhere, or NaN."""

@@ -120,14 +120,20 @@ def _accuracies(found: Comparison) -> Iterator[Finding]:
         if own.apart is not None:
             text = message(
                 f"compare.accuracy.{'apart' if own.apart else 'not_apart'}",
-                delta=own.delta or 0.0,
-                low=own.low,
-                high=own.high or 0.0,
+                delta=_points(own.delta or 0.0),
+                low=_points(own.low),
+                high=_points(own.high or 0.0),
                 p=_rounded(own.p or 0.0),
                 count=own.n,
                 **names,
             )
         yield Finding(text, own.n, Place("overview"))
+
+
+def _points(share: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    points = round(100 * share, 1) + 0.0  # which makes no -0 of it
+    return f"{points:+.1f}".replace("-", "−") if points else "0.0"
 
 
 def _rounded(p: float) -> str:

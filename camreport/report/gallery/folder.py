@@ -40,9 +40,9 @@ from camreport.report.gallery.page import (
     views_apart,
 )
 from camreport.report.gallery.parts import Part, made_in_parts
-from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, shown_methods
 from camreport.report.gallery.runs import any_data, any_record
+from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.gallery.template import apart, compact_json, page_template, script, style
 from camreport.results.reader import DATA, Results
 from camreport.results.schema import ImageEntry
@@ -151,7 +151,7 @@ def _write_data(
         folder=True,
         language=language,
         words=words,
-        prose=prose(results, len(shown.images), words, reduced_detail, repeats),
+        prose=any_prose(results, len(shown.images), words, reduced_detail, repeats),
         summary=fallback_summary(results, shown.within(measured.summary()), words),
         evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=_POLICY,

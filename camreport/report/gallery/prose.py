@@ -66,7 +66,7 @@ def prose(
             f"{skip.method}/{skip.layer}": words.message(skip.reason) for skip in manifest.skipped
         },
         "shortReasons": {
-            f"{skip.method}/{skip.layer}": _in_a_word(skip.reason, words)
+            f"{skip.method}/{skip.layer}": in_a_word(skip.reason, words)
             for skip in manifest.skipped
         },
         "quantity": _quantity(manifest, words),
@@ -186,7 +186,7 @@ def _score(manifest: Manifest, readable: Sequence[Described], words: Words) -> s
     return words("facts.scores", score=score, classes=words("comma").join(by_class))
 
 
-def _in_a_word(reason: Message, words: Words) -> str:
+def in_a_word(reason: Message, words: Words) -> str:
     """Say why a method has no map at a layer, in the room of that map."""
     values = dict(reason.values)
     if reason.code == "engine.skip.positions":

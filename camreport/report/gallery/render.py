@@ -32,9 +32,9 @@ from camreport.report.gallery.page import (
     views_apart,
 )
 from camreport.report.gallery.parts import Part, made_in_parts
-from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail
 from camreport.report.gallery.runs import any_data, any_record, measured_in
+from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.gallery.shown import choose_shown
 from camreport.report.gallery.template import (
     apart,
@@ -226,7 +226,7 @@ def _write_single(
         folder=False,
         language=language,
         words=words,
-        prose=prose(results, len(shown.images), words, []),
+        prose=any_prose(results, len(shown.images), words, []),
         summary=fallback_summary(results, shown.within(measured.summary()), words),
         evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=policy,

@@ -16,12 +16,12 @@ from camreport.insight.compare.build import compare_runs
 from camreport.insight.compare.comparison import ACCURACY, CHANCE, Comparison, MeanDifference
 from camreport.insight.compare.findings import comparison_summary, moved_of, reason
 from camreport.insight.compare.layers import LayerPair
-from camreport.insight.compare.view import RunView
 from camreport.insight.evidence_columns import EvidenceColumns
 from camreport.insight.summary import Summary
 from camreport.messages import Message, message
 from camreport.messages.message import LANGUAGES
 from camreport.messages.progress import Progress, silent
+from camreport.report.gallery.compared import ComparedResults
 from camreport.report.gallery.evidence import number_name
 from camreport.report.gallery.language import words_of
 from camreport.report.gallery.page import Limits, Measured, RunTotals, Shown, report_data
@@ -57,7 +57,7 @@ class MeasuredRuns(Measured):
         cls, comparison: Comparison, addresses: Sequence[str], folder: Path
     ) -> "MeasuredRuns":
         """Return the measurements of a comparison whose description is in a ``results`` folder."""
-        first = ComparedResults.of_views(comparison.views, folder)
+        first = ComparedResults.of_views(comparison.names, comparison.views, folder)
         columns = {
             name: [None if np.isnan(value) else round(float(value), DIGITS) for value in values]
             for name, values in _moved(comparison).items()
@@ -79,36 +79,6 @@ def _moved(comparison: Comparison) -> dict[str, NDArray[np.float64]]:
     moved = dict(zip(comparison.names[1:], comparison.moved, strict=True))
     each = {f"moved.{name}": own for name, own in moved.items()} if len(moved) > 1 else {}
     return {"moved": comparison.moved[-1]} | each
-
-
-@dataclass
-class ComparedResults(RunView):
-    """The first of several runs, with the others.
-
-    Attributes:
-        others: the further runs.
-    """
-
-    others: Sequence[RunView] = ()
-
-    @classmethod
-    def of_views(cls, views: Sequence[RunView], folder: Path) -> "ComparedResults":
-        """Return the first of some runs with the others, in the folder of their comparison."""
-        first, *others = views
-        return cls(
-            folder,
-            first.manifest,
-            inner=first.inner,
-            own=first.own,
-            members=first.members,
-            explained=first.explained,
-            keys=first.keys,
-            others=others,
-        )
-
-    def light(self) -> "ComparedResults":
-        """Return the results as another process takes them: all of them."""
-        return self
 
 
 def measured_in(out: str | Path, progress: Progress = silent) -> Measured:

@@ -17,6 +17,7 @@ from camreport.messages.progress import Measuring, Notify, Progress, silent, uns
 from camreport.pipeline.loading import choose_device, load
 from camreport.pipeline.prepare import (
     Prepared,
+    known_groups,
     known_regions,
     prepare,
     resolve_classes,
@@ -190,6 +191,7 @@ def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel,
         targets=targets,
         quantity=quantity,
         labels=truth,
+        groups=known_groups(settings, files),
         regions=regions,
         command=printable(command),
     )

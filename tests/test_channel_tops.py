@@ -7,8 +7,8 @@ import pytest
 from helpers.runs import run_by_two, tiny, write_images
 
 from camreport.errors import ResultsError
-from camreport.insight import channels
 from camreport.insight.channels import TOP_IMAGES, top_images
+from camreport.results import reader
 from camreport.results.reader import Results, load_results
 
 
@@ -71,15 +71,15 @@ def test_the_order_of_the_shards_changes_nothing(out: Path) -> None:
 
 
 def test_each_shard_is_read_once_and_no_map(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, names = channels.read_shard, list[str]()
+    read, names = reader.read_some, list[str]()
 
-    def counting(path: Path, root: Path, wanted: set[str]) -> dict[str, object]:
+    def counting(path: Path, *given: object) -> dict[str, object]:
         names.append(path.name)
-        found = read(path, root, wanted)
+        found = read(path, *given)
         assert sorted(found) == ["channel_contributions/features.2", "image", "targets"]
         return found
 
-    monkeypatch.setattr(channels, "read_shard", counting)
+    monkeypatch.setattr(reader, "read_some", counting)
     top_images(load_results(out))
     assert len(names) == len({*names}) == 8
 

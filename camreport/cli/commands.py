@@ -371,10 +371,10 @@ def metrics() -> None:
     """List the questions of the evidence: key, question, range, cost, source."""
     from camreport.metrics import METRICS
 
-    rows = [("key", "question", "range", "cost", "source")] + [
-        (m.key, str(m.question), str(m.range), str(m.cost), m.source) for m in METRICS.values()
-    ]
-    console.table(rows)
+    console.entries(
+        ("question", "range", "cost", "source"),
+        [(m.key, str(m.question), str(m.range), str(m.cost), m.source) for m in METRICS.values()],
+    )
 
 
 def main() -> NoReturn:

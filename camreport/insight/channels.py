@@ -16,7 +16,7 @@ from camreport.errors import ResultsError
 from camreport.results.outline import Described
 from camreport.results.reader import Results
 from camreport.results.schema import CHANNEL_CONTRIBUTIONS, IMAGE, TARGETS, MapKey
-from camreport.results.shards import MENDING, Arrays, read_shard
+from camreport.results.shards import MENDING, Arrays
 
 TOP_IMAGES = 9
 """Number of images that are kept for each channel."""
@@ -119,8 +119,7 @@ def predicted_vectors(results: Results) -> Iterator[Vectors]:
         return
     name = str(MapKey(CHANNEL_CONTRIBUTIONS, layer.address))
     for shard, group in groupby(results.outlines, key=attrgetter("shard")):
-        arrays = read_shard(results.path / shard, results.path.parent, {name, IMAGE, TARGETS})
-        _check(arrays, name, layer.shape[0], shard)
+        arrays = results.some(shard, {name})
         yield _of_predicted(arrays, name, [image for image in group if image.top], shard)
 
 
@@ -134,20 +133,3 @@ def _of_predicted(arrays: Arrays, name: str, images: list[Described], shard: str
     values = arrays[name][rows, found.argmax(1)]
     kept = found.any(1) & np.isfinite(values).all(1)
     return Vectors(arrays[IMAGE][rows][kept], predicted[kept], values[kept])
-
-
-def _check(arrays: Arrays, name: str, channels: int, shard: str) -> None:
-    """Refuse arrays of another shape or type than a run writes.
-
-    Raises:
-        ResultsError: an array is missing, or does not fit the others.
-    """
-    targets = arrays.get(TARGETS)
-    counts = targets.shape if targets is not None and targets.ndim == 2 else (0, 0)
-    expected = {IMAGE: (np.int64, counts[:1]), TARGETS: (np.int64, counts)}
-    for text, (kind, shape) in (expected | {name: (np.float32, (*counts, channels))}).items():
-        array = arrays.get(text)
-        if array is None or array.dtype != kind or array.shape != shape or not all(counts):
-            raise ResultsError(
-                f"results: {shard} does not match the manifest at {text!r}. {MENDING}"
-            )

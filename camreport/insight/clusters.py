@@ -157,17 +157,40 @@ def spectral_labels(spectrum: NDArray[np.float64], count: int) -> NDArray[np.int
 
 def _stability(reduced: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return how well each cluster comes back in subsamples, ``(k,)``."""
-    from sklearn.metrics import adjusted_rand_score
-
     count, random = int(labels.max()) + 1, np.random.default_rng(SEED)
     size = min(MAX_SUBSAMPLE, round(KEPT * len(labels)))
-    found = np.zeros((SUBSAMPLES, count))
-    for own in found:
+    found = np.zeros(count)
+    for _ in range(SUBSAMPLES):
         rows = np.sort(random.choice(len(labels), size, replace=False))
         _, spectrum = laplacian_spectrum(affinity(reduced[rows]))
         again = spectral_labels(spectrum, count)
-        for number in range(count):
-            inside = labels[rows] == number
-            own[number] = max(adjusted_rand_score(inside, again == other) for other in range(count))
-    stability: NDArray[np.float64] = found.mean(0)
-    return stability
+        shared = np.zeros((count, count), np.int64)
+        np.add.at(shared, (labels[rows], again), 1)
+        found += adjusted_rand(shared).max(1)
+    return found / SUBSAMPLES
+
+
+def adjusted_rand(shared: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how far each cluster of one partition is one of another's, ``(k, m)``.
+
+    The adjusted Rand index of being in the one and of being in the other: 1 for the same images,
+    around 0 for chance; 0 too where a cluster has no image or all of them.
+
+    Args:
+        shared: ``(k, m)``, number of images that are in both.
+
+    Source: Hubert and Arabie, Comparing partitions, 1985, https://doi.org/10.1007/BF01908075
+    """
+    both = shared.astype(np.float64)
+    one, other, total = both.sum(1, keepdims=True), both.sum(0, keepdims=True), both.sum()
+    cells = both, one - both, other - both, total - one - other + both
+    same = sum(_pairs(own) for own in cells)
+    ones, others = (_pairs(own) + _pairs(total - own) for own in (one, other))
+    expected = ones * others / _pairs(total)
+    room = (ones + others) / 2 - expected
+    return np.where(room > 0, (same - expected) / np.where(room > 0, room, 1), 0)
+
+
+def _pairs(count: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the number of pairs of so many images."""
+    return count * (count - 1) / 2

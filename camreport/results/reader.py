@@ -17,7 +17,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -74,6 +74,7 @@ from camreport.results.shards import (
     check_arrays,
     check_true_arrays,
     read_shard,
+    read_some,
     shard_name,
     sidecar_name,
     true_name,
@@ -433,6 +434,18 @@ class Results:
             check_arrays(arrays, self.manifest, name)
             self._shard = name, arrays
         return self._shard[1]
+
+    def some(self, name: str, names: Collection[str]) -> Arrays:
+        """Return some maps and vectors of a file of arrays, with ``image`` and ``targets``.
+
+        Args:
+            name: name of a shard's file, or of its file of true classes.
+            names: names of the arrays; maps are returned as far as the file has them.
+
+        Raises:
+            ResultsError: it is missing or damaged.
+        """
+        return read_some(self.path / name, self.path.parent, self.manifest, names)
 
     def _row_and_shard(self, index: int) -> tuple[int, Arrays]:
         """Return an image's row in its shard, and all arrays of the shard."""

@@ -177,6 +177,32 @@ def check_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
         raise _unexpected(name, PHOTO_OFFSETS, arrays[PHOTO_OFFSETS])
 
 
+def read_some(path: Path, root: Path, manifest: Manifest, names: Collection[str]) -> Arrays:
+    """Read some maps and vectors of a shard, or of its file of true classes, and check them.
+
+    Args:
+        path: the path of the file.
+        root: the folder of the report.
+        manifest: of the run.
+        names: names of the arrays to read; maps are read as far as the file has them.
+
+    Returns:
+        The arrays by name, and ``image`` and ``targets``.
+
+    Raises:
+        ResultsError: the file is missing or damaged, or does not fit the manifest.
+    """
+    arrays = read_shard(path, root, {IMAGE, TARGETS, *names})
+    count = len(arrays[IMAGE]) if _is(arrays.get(IMAGE), np.int64, (None,)) else 0
+    targets = arrays.get(TARGETS)
+    slots = targets.shape[1] if targets is not None and targets.ndim == 2 else 0
+    expected: _Expected = {IMAGE: (np.int64, (count,)), TARGETS: (np.int64, (count, slots))}
+    vectors = _vectors(manifest, count, slots)
+    expected |= {name: vectors[name] for name in names if name in vectors}
+    _check_maps(arrays, expected, manifest, path.name, (count, slots))
+    return arrays
+
+
 def check_true_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
     """Check the arrays of a file of true classes against the manifest of the run.
 

@@ -94,10 +94,18 @@ async function scripts() {
   return [["page.js", outputFiles[0].text], ...(await Promise.all(views))];
 }
 
-const style = () => build({ ...OPTIONS, entryPoints: [join(SOURCE, "page.css")] });
+/** The style; its custom properties that no script mentions take short names. */
+async function style(scripts) {
+  const { outputFiles } = await build({ ...OPTIONS, entryPoints: [join(SOURCE, "page.css")] });
+  const [{ text }] = outputFiles;
+  const names = [...new Set(text.match(/--[a-z][\w-]*/g))];
+  const own = names.filter((name) => !scripts.some(([, code]) => code.includes(name)));
+  const short = new Map(own.map((name, i) => [name, `--${i.toString(36)}`]));
+  return text.replace(/--[a-z][\w-]*/g, (name) => short.get(name) ?? name);
+}
 
 const folder = process.argv[2];
 await mkdir(join(folder, "apart"), { recursive: true });
-const sheet = [["page.css", (await style()).outputFiles[0].text]];
-for (const [name, text] of [...(await scripts()), ...sheet])
+const code = await scripts();
+for (const [name, text] of [...code, ["page.css", await style(code)]])
   await writeFile(join(folder, name), text);

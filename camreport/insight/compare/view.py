@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from camreport.insight.compare.classes import Vocabulary
 from camreport.insight.compare.layers import LayerPair
-from camreport.results.reader import Channels, MapRecord, Results
+from camreport.results.reader import MapRecord, Results
 from camreport.results.schema import (
     FUSED,
     INPUT,
@@ -107,17 +107,6 @@ class RunView(Results):
         logits = self.inner.logits(self.own[index])
         return np.array([logits[[*own]].max() for own in self.members], np.float32)
 
-    def channels(self, index: int, address: str) -> Channels:
-        """Return an image's feature maps at a pair of layers, as ``Results.channels`` does."""
-        mine = next(own for own, key in self.keys.items() if key == address)
-        found = self.inner.channels(self.own[index], mine)
-        targets, chosen = self.inner.targets(self.own[index]), self.chosen(index)
-        weights = np.full((len(self.explained[index]), len(found.maps)), np.nan, np.float32)
-        for slot, shared in enumerate(self.explained[index]):
-            if shared in chosen:
-                weights[slot] = found.weights[targets.index(chosen[shared])]
-        return Channels(found.maps, weights)
-
     def photo(self, index: int) -> bytes:
         """Return an image's photograph at display size, as JPEG bytes."""
         return self.inner.photo(self.own[index])
@@ -196,11 +185,7 @@ def shared_manifest(
     known |= {
         "classes": tuple(ClassEntry(index=i, name=name) for i, name in enumerate(classes.names)),
         "layers": tuple(entries[pair.key] for pair in order if pair.key in entries),
-        "channels": tuple(
-            replace(layer, address=layers[layer.address], same_as=None)
-            for layer in manifest.channels
-            if layer.address in layers
-        ),
+        "channels": (),
         "methods": methods,
         "quantity": _quantity(manifest, classes),
         "skipped": tuple(

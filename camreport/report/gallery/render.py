@@ -13,6 +13,8 @@ from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, staged, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress, silent
+from camreport.report.gallery.atlas import pieces
+from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
     TILE_SIDE,
@@ -32,7 +34,7 @@ from camreport.report.gallery.page import (
     views_apart,
 )
 from camreport.report.gallery.parts import Part, made_in_parts
-from camreport.report.gallery.records import Detail
+from camreport.report.gallery.records import Detail, shown_methods
 from camreport.report.gallery.runs import any_data, any_record, measured_in
 from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.gallery.shown import choose_shown
@@ -216,8 +218,7 @@ def _write_single(
         _TooLarge: it has more than ``most`` bytes; nothing has changed.
     """
     results, totals, words = measured.results, RunTotals(), words_of(language)
-    views = map(apart, views_apart(results.manifest))
-    scripts, sheet = [script(), *views], style()
+    scripts, sheet = [script(), *map(apart, views_apart(measured))], style()
     policy = (
         "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
         f"style-src {digest(sheet)}; script-src {' '.join(map(digest, [_START, *scripts]))}"
@@ -235,13 +236,26 @@ def _write_single(
         scripts=[*map(Markup, scripts)],
         images=_images(results, shown, language, limits, totals, progress),
         more=0,
-        report=lambda: embedded(any_data(measured, shown, language, totals, limits, folder=False)),
+        coinciding=lambda: coincidences(
+            results.manifest, totals.repeats(shown_methods(results.manifest)), words
+        ),
+        pieces=lambda: _pieces(measured, shown, language, totals, limits),
     )
     with writing(report, report.parent) as file:
         for part in page:
             file.write(part.encode())
             if most is not None and file.tell() > most:
                 raise _TooLarge
+
+
+def _pieces(
+    measured: Measured, shown: Shown, language: str, totals: RunTotals, limits: Limits
+) -> dict[str, Markup]:
+    """Return the page's data on the run as a whole, by name."""
+    report = any_data(measured, shown, language, totals, limits, folder=False)
+    measured = measured.without(totals.repeats(shown_methods(measured.results.manifest)))
+    own = {**pieces(measured), "report": report}
+    return {name: embedded(piece) for name, piece in own.items()}
 
 
 def _images(

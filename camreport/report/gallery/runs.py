@@ -62,14 +62,25 @@ class MeasuredRuns(Measured):
             name: [None if np.isnan(value) else round(float(value), DIGITS) for value in values]
             for name, values in _moved(comparison).items()
         }
-        nothing = Totals(()).aggregates(())
-        return cls(first, nothing, columns, None, EvidenceColumns(), {}, comparison, addresses)
+        return cls(
+            results=first,
+            aggregates=Totals(()).aggregates(()),
+            columns=columns,
+            evidence=None,
+            of_images=EvidenceColumns(),
+            repeats={},
+            atlas=None,
+            placed={},
+            confusions=(),
+            comparison=comparison,
+            addresses=addresses,
+        )
 
     def without(self, repeats: Mapping[str, str]) -> "MeasuredRuns":
         """Return the measurements as they are: no number counts twice."""
         return self
 
-    def summary(self, *, opposite: bool = False) -> Summary:
+    def summary(self, *, opposite: bool = False, compared: int | None = None) -> Summary:
         """Return what the comparison comes to in words."""
         return comparison_summary(self.comparison)
 
@@ -155,7 +166,7 @@ def any_data(
         measured, shown, language, totals, limits, folder=folder, reduced_detail=reduced_detail
     )
     if not isinstance(measured, MeasuredRuns):
-        return data
+        return data | {"comparison": None}
     names = "\0".join([str(data["id"]), *measured.comparison.names, *measured.addresses])
     return data | {
         "id": hashlib.sha256(names.encode()).hexdigest()[:16],

@@ -37,6 +37,7 @@ const VIEWS: Record<State["view"], () => View | Promise<View>> = {
   summary: summaryView,
   overview: overviewView,
   matrix: matrixView,
+  atlas: () => apart("atlas"),
   evidence: evidenceView,
   compare: compareView,
   channels: () => (report.channels.length ? apart("channels") : noChannelsView()),
@@ -44,6 +45,9 @@ const VIEWS: Record<State["view"], () => View | Promise<View>> = {
   methods: methodsView,
   provenance: provenanceView,
 };
+
+/** Terms of a query that ask where images lie among others. */
+const LOCATING = /(cluster|lasso)\s*[:：=]/i;
 
 /** The view that is shown; null while another is being built. */
 let shown: View | null = null;
@@ -56,6 +60,7 @@ async function showView() {
   const mine = ++turn;
   stopFlicker();
   shown = null;
+  if (state.view === "atlas" || LOCATING.test(state.query)) await data.loadAtlas();
   const next = await VIEWS[state.view]();
   if (mine !== turn) return;
   shown = next;
@@ -75,7 +80,9 @@ function finishView() {
 /** Let the view follow a change, or build it anew. */
 function updateView(changed: Changed<State>) {
   if (changed.has("view")) window.scrollTo({ top: 0 });
-  if (shown && !concerns(changed, "view", "language") && shown.update(changed)) finishView();
+  const unlocated = !data.atlas && LOCATING.test(state.query);
+  if (shown && !unlocated && !concerns(changed, "view", "language") && shown.update(changed))
+    finishView();
   else showView();
 }
 

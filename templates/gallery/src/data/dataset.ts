@@ -2,6 +2,7 @@
 import { bytesOf, inflate } from "./bytes";
 import type { CellId } from "./cells";
 import type { Chunks } from "./chunks";
+import { locate } from "../query/located";
 import { difference } from "./contrast";
 import type {
   CamCell,
@@ -9,6 +10,7 @@ import type {
   MapList,
   MethodFacts,
   Report,
+  ShippedAtlas,
   ShippedImage,
   ShippedOverview,
 } from "./types";
@@ -116,6 +118,8 @@ export class Dataset {
   readonly tables: Record<string, Uint8Array>;
   /** What knows nothing of the model, as methods. */
   readonly controls: MethodFacts[];
+  /** Where the model looks over the whole run; null until a view or a query needs it. */
+  atlas: ShippedAtlas | null = null;
   /** Whose maps are found. */
   network: Network = "trained";
   readonly #places: Map<number, number>;
@@ -142,6 +146,19 @@ export class Dataset {
       const shipped = JSON.parse(text) as ShippedImage;
       this.#images.set(index, unpack(shipped, bytesOf(shipped.maps)));
     }
+  }
+
+  /** Load where the model looks over the whole run, where the report has that. */
+  async loadAtlas() {
+    if (this.atlas || !this.report.atlas.length) return;
+    this.atlas = (await this.piece<ShippedAtlas>("atlas")) ?? null;
+    if (this.atlas?.found) locate(this.report.images, this.atlas.found);
+  }
+
+  /** A piece that only some views need; undefined where its file is missing. */
+  async piece<T>(name: string): Promise<T | undefined> {
+    const text = document.getElementById(name)?.textContent;
+    return text ? JSON.parse(text) : this.chunks.content<T>(name);
   }
 
   has(index: number) {

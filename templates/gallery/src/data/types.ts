@@ -85,7 +85,9 @@ export type Said = Record<string, string>;
 
 /** A part of the page's state that shows what is claimed. */
 export interface Place {
-  view: "overview" | "matrix" | "evidence" | "methods" | "provenance";
+  view: "overview" | "matrix" | "atlas" | "evidence" | "methods" | "provenance";
+  /** The part of the Atlas. */
+  atlas?: "means" | "clusters" | "scatter" | "outliers" | "confusions" | "groups";
   image?: number;
   method?: string;
   layer?: string;
@@ -400,6 +402,8 @@ export interface Report {
   ranks: number;
   sameClasses: number[] | null;
   channels: string[];
+  /** The layer whose channels' contributions to the scores are kept. */
+  contributions: string | null;
   structure: Structure;
   peaks: Record<string, number>;
   opacity: number;
@@ -411,6 +415,8 @@ export interface Report {
   strings: Record<string, Record<string, string>>;
   summary: Summary;
   evidence: Evidence | null;
+  /** Parts of the Atlas with something to show; none where the report has no Atlas. */
+  atlas: ("means" | "clusters" | "scatter" | "outliers" | "confusions" | "groups")[];
   comparison: Comparison | null;
 }
 
@@ -558,4 +564,70 @@ export interface Atlas {
   note: Said | null;
   classes: ClassAtlas[];
   points: Points;
+}
+
+/**
+ * Mean maps column by column: 14 × 14 bytes for each in base64, 255 for its largest value. Those of
+ * right and of wrong predictions are there where there are both.
+ */
+export interface Means {
+  method: string[];
+  layer: string[];
+  target: number[];
+  outcome: ("all" | "right" | "wrong")[];
+  n: number[];
+  mean: string;
+  meanPeak: number[];
+  /** Their standard deviations, likewise. */
+  spread: string;
+  spreadPeak: number[];
+}
+
+/** Images of one class that are taken for another: the means of the maps of both, in base64. */
+export interface Confused {
+  method: string;
+  layer: string;
+  label: number;
+  predicted: number;
+  n: number;
+  /** Images, the most confident errors first. */
+  images: number[];
+  /** Levels of the mean maps, 255 for 1. */
+  ofLabel: string | null;
+  ofPredicted: string | null;
+  /** What speaks for the predicted class more than for the true one; 127 is 0, 254 is 1. */
+  contrast: string | null;
+}
+
+/**
+ * Images with one value in a column of the labels: their mean map, and how it differs from that of
+ * the others; `p` of so large a difference where the values are shuffled.
+ */
+export interface GroupOfImages {
+  method: string;
+  layer: string;
+  column: string;
+  value: string;
+  n: number;
+  /** Levels, 255 for 1; of the difference 127 is 0, 254 is 1. */
+  mean: string;
+  difference: string;
+  p: number | null;
+  permutations: number;
+}
+
+/** The piece of the Atlas; `predicted` counts the classes that are predicted at all. */
+export interface ShippedAtlas {
+  means: Means;
+  predicted: number;
+  found: Atlas | null;
+  confusions: Confused[];
+  groups: GroupOfImages[];
+}
+
+/** The images in which each channel contributes most, and their share of what speaks for the class. */
+export interface ShippedTops {
+  layer: string;
+  images: number[][];
+  shares: number[][];
 }

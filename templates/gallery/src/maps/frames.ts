@@ -185,7 +185,7 @@ export function over({ seen }: Pick<Ground, "seen">, child: HTMLElement) {
   return part;
 }
 
-function thumbnail(index: number) {
+export function thumbnail(index: number) {
   const name = String(data.placeOf(index)).padStart(5, "0");
   return `data/thumbs/${name.slice(0, -3)}/${name}.jpg`;
 }

@@ -1,5 +1,6 @@
 // Which images a query is about, and in what order they come.
 import type { ImageColumns } from "../data/types";
+import { isWithin, locatedOf } from "./located";
 import type { Condition, Sign, Term } from "./parse";
 
 /** A number of each image, by its place; null where it is not defined. */
@@ -64,6 +65,20 @@ function test(condition: Condition, images: ImageColumns, columns: Map<string, C
     return (place) => {
       const own = column?.(place) ?? null;
       return own !== null && COMPARE[sign](own, value);
+    };
+  }
+  const located = locatedOf(images);
+  if (condition.kind === "cluster")
+    return (place) =>
+      condition.clusters.some(
+        ({ targets, number, by }) =>
+          located?.clusters[by].get(place) === number && targets.includes(top[place][0]?.[0]),
+      );
+  if (condition.kind === "lasso") {
+    const points = located?.planes[condition.plane];
+    return (place) => {
+      const point = points?.get(place);
+      return point !== undefined && isWithin(point, condition.outline);
     };
   }
   const wanted = new Set<number | null | undefined>(condition.classes);

@@ -10,7 +10,9 @@ import { VIEWS, type View } from "../state/state";
 export const IN_MENU: View[] = ["methods", "provenance"];
 
 export function tabs() {
-  const there = (view: View) => view !== "channels" || report.channels.length > 0;
+  const there = (view: View) =>
+    (view !== "channels" || report.channels.length > 0) &&
+    (view !== "atlas" || report.atlas.length > 0);
   const shown = VIEWS.filter((view) => !IN_MENU.includes(view) && there(view));
   const list = h("div", { role: "tablist", "aria-label": t("views") }, ...shown.map(tab));
   enableRoving(list, "[role=tab]");

@@ -1,6 +1,7 @@
 // What the page can show: every field of it, what a field may hold, and what it holds at first.
 import { CONTRAST, type Dataset, type Network, PREDICTED } from "../data/dataset";
 import type { Report } from "../data/types";
+import { columnsOf } from "../query/match";
 import { type Grouping, type Sort, sortsOf } from "../query/order";
 import type { Changed } from "./store";
 
@@ -11,6 +12,7 @@ export const VIEWS = [
   "summary",
   "overview",
   "matrix",
+  "atlas",
   "evidence",
   "compare",
   "channels",
@@ -61,6 +63,16 @@ export interface State {
   /** Number of the evidence that is shown layer by layer; "" stands for all of one layer. */
   number: string;
   scope: string;
+  /** What of the Atlas is shown, and of which class: -1 for the most frequent ones. */
+  atlas: "means" | "clusters" | "scatter" | "outliers" | "confusions" | "groups";
+  atlasClass: number;
+  /** What the mean maps show: all methods at one layer, or a measure at all layers. */
+  measure: "layer" | "all" | "spread" | "right" | "wrong" | "difference";
+  /** By what images are alike. */
+  alike: "where" | "what";
+  plane: "pca" | "tsne";
+  /** What the points' colours say: also a number of the images. */
+  colour: string;
   channelLayer: string;
   channelSort: "index" | "activation" | "contribution";
   picked: string;
@@ -114,6 +126,12 @@ export const NAMES: Record<keyof State, string> = {
   network: "nw",
   number: "e",
   scope: "es",
+  atlas: "at",
+  atlasClass: "ac",
+  measure: "am",
+  alike: "ak",
+  plane: "pl",
+  colour: "pc",
   channelLayer: "cl",
   channelSort: "co",
   picked: "ch",
@@ -210,6 +228,12 @@ export function initialState(data: Dataset): State {
     network: "trained",
     number: "",
     scope: "predicted",
+    atlas: "means",
+    atlasClass: -1,
+    measure: "layer",
+    alike: "where",
+    plane: "pca",
+    colour: "class",
     channelLayer: report.channels[0] ?? "",
     channelSort: "index",
     picked: "",
@@ -251,6 +275,12 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
     network: ["trained", ...(typeof report.evidence?.scrambled === "number" ? ["scrambled"] : [])],
     number: ["", ...evidenceNumbers(report.evidence)],
     scope: report.evidence?.scopes.map(({ key }) => key) ?? [],
+    atlas: ["means", "clusters", "scatter", "outliers", "confusions", "groups"],
+    atlasClass: [-1, ...report.classes.keys()],
+    measure: ["layer", "all", "spread", "right", "wrong", "difference"],
+    alike: ["where", "what"],
+    plane: ["pca", "tsne"],
+    colour: ["class", "right", "cluster", ...columnsOf(report.images).keys()],
     channelLayer: ["", ...report.channels],
     channelSort: ["index", "activation", "contribution"],
     tables: ["all", "classes", "methods", "depth"],

@@ -22,13 +22,9 @@ OPTIONS = $(if $(MODEL),--model '$(MODEL)') $(if $(CHECKPOINT),--checkpoint '$(C
 	$(if $(METHODS),--methods '$(METHODS)') $(ARGS)
 
 PAGE := templates/gallery
-SOURCES := "$(PAGE)/src/**/*.ts" "$(PAGE)/src/**/*.css" "tests/page/*.ts"
-# Browsers with light-dark(), which the style needs.
-BROWSERS := chrome123,firefox120,safari17.5
-
+SOURCES := $(PAGE)/bundle.mjs "$(PAGE)/src/**/*.ts" "$(PAGE)/src/**/*.css" "tests/page/*.ts"
 # Bundle the page's modules and style sheets into a folder.
-BUNDLE = node_modules/.bin/esbuild $(PAGE)/src/page.ts $(PAGE)/src/page.css --bundle --minify \
-	--charset=utf8 --target=$(BROWSERS) --log-level=warning --outdir=$(1)
+BUNDLE = node $(PAGE)/bundle.mjs $(1)
 
 .DEFAULT_GOAL := help
 .PHONY: help gallery test check format web bench docs clean
@@ -60,8 +56,9 @@ ifneq ($(NPM),)
 	node_modules/.bin/esbuild tests/page/*.test.ts --bundle --platform=node --log-level=warning \
 		--outdir=build/page-tests
 	node --test --test-reporter=dot build/page-tests/*.test.js
+	@rm -rf build/page
 	$(call BUNDLE,build/page)
-	@for file in page.js page.css; do cmp build/page/$$file $(PAGE)/$$file \
+	@for file in page.js page.css apart; do diff -rq build/page/$$file $(PAGE)/$$file \
 		|| { echo "$(PAGE)/$$file is not what its sources make: run make web"; exit 1; }; done
 else ifeq ($(CI),true)
 	@echo "node and npm are missing: the checks of the page cannot run"; exit 1
@@ -77,6 +74,7 @@ format: $(DEVELOPMENT) $(PAGE_TOOLS) ## format the code
 
 web: $(PAGE_TOOLS) ## build the page's script and style, which are committed
 ifneq ($(NPM),)
+	@rm -rf $(PAGE)/apart
 	$(call BUNDLE,$(PAGE))
 else
 	@echo "node and npm are missing: the page cannot be built"; exit 1

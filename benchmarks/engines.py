@@ -1,6 +1,7 @@
 """Engine by engine: its start, the time of a shard, and what a lost worker, node or driver costs.
 
-Every run is a process of its own. Seconds are those of this machine while it was measured.
+Every run is a process of its own. A cluster is three nodes of Ray on this machine, of which two
+compute. Seconds are those of this machine while it was measured.
 
     python benchmarks/engines.py --images 256 --shard 8
 """
@@ -8,11 +9,13 @@ Every run is a process of its own. Seconds are those of this machine while it wa
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,22 @@ ENGINES = {
     "workers": [{"workers": 2}],
     "parts": [{"part": "1/2"}, {"part": "2/2"}, {}],
     "ray:local": [{"on": "ray:local", "workers": 2}],
+    "ray": [{"on": "ray", "workers": 2}],
 }
 """Engines by name, each with the commands that together are a run."""
+
+WITHOUT = {
+    "worker": dict.fromkeys(["here", "parts"], "is the driver"),
+    "node": dict.fromkeys(["here", "workers", "parts", "ray:local"], "is the machine"),
+    "driver": {},
+}
+"""What cannot be lost, by what it is, with what it is in an engine that does not have it."""
+
+NODES = 2
+"""Nodes that compute in a cluster; one worker of two each."""
+
+STORE_BYTES = 100 * 1024 * 1024
+"""Memory for objects in each node; hardly anything travels."""
 
 NET = """
 import torch
@@ -74,6 +91,11 @@ class Case:
     folder: Path
     shard: int
 
+    @property
+    def shards(self) -> range:
+        """The numbers of the shards."""
+        return range(-(-len([*(self.folder / "photos").iterdir()]) // self.shard))
+
     def start(self, engine: str, out: Path) -> "subprocess.Popen[bytes]":
         """Start a run of an engine in a process of its own."""
         words = [self.folder, out, self.shard, json.dumps(ENGINES[engine])]
@@ -112,6 +134,45 @@ def lasting(record: dict[str, Any]) -> dict[str, Any]:
     return {name: lasting(own) if isinstance(own, dict) else own for name, own in kept.items()}
 
 
+@contextmanager
+def cluster_for(engine: str) -> Iterator[Any]:
+    """Give a new Ray cluster for an engine that runs on one, and say where it is; else None.
+
+    Its head computes nothing.
+    """
+    if engine != "ray":
+        yield None
+        return
+    from ray.cluster_utils import Cluster
+
+    before = dict(os.environ)
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    own = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **own})
+    try:
+        for _ in range(NODES):
+            cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        os.environ["RAY_ADDRESS"] = cluster.address
+        yield cluster
+    finally:
+        cluster.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def lose_node(cluster: Any) -> None:
+    """Kill a node that computes, with all that runs on it."""
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+
+def kill(process: int) -> None:
+    """Kill a process; nothing happens if it has ended."""
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
 def children_of(process: int) -> Iterator[int]:
     """Yield the processes that a process has started, and those that they have."""
     try:
@@ -135,10 +196,10 @@ def shards_of(out: Path) -> list[float]:
     return sorted(found)
 
 
-def workers_of(driver: int) -> list[int]:
-    """Return the processes below a run that compute shards."""
+def workers_of(driver: int, cluster: Any) -> list[int]:
+    """Return the processes that compute a run's shards, but for the run's own."""
     found = []
-    for child in children_of(driver):
+    for child in children_of(os.getpid() if cluster else driver):
         try:
             line = Path(f"/proc/{child}/cmdline").read_bytes()
         except OSError:
@@ -150,34 +211,42 @@ def workers_of(driver: int) -> list[int]:
 
 def undisturbed(case: Case, engine: str, out: Path) -> tuple[float, float, float]:
     """Return the seconds until the first shard, of each further one, and of the whole run."""
-    started = time.time()
-    driver = case.start(engine, out)
-    _, said = driver.communicate()
+    with cluster_for(engine):
+        started = time.time()
+        driver = case.start(engine, out)
+        _, said = driver.communicate()
     assert driver.returncode == 0, said.decode()
     whole, done = time.time() - started, shards_of(out)
     return done[0] - started, (done[-1] - done[0]) / max(1, len(done) - 1), whole
 
 
+def losses(driver: int, cluster: Any) -> dict[str, Callable[[], None]]:
+    """Return what a run can lose now, by name, each with what takes it away."""
+    found: dict[str, Callable[[], None]] = {"driver": lambda: kill(driver)}
+    if workers := workers_of(driver, cluster):
+        found["worker"] = lambda: kill(workers[0])
+    if cluster:
+        found["node"] = lambda: lose_node(cluster)
+    return found
+
+
 def disturbed(case: Case, engine: str, out: Path, victim: str) -> str:
-    """Kill a worker or the driver in the middle; say what it took to complete."""
-    started = time.time()
-    total = -(-len([*(case.folder / "photos").iterdir()]) // case.shard)
-    driver = case.start(engine, out)
-    while len(shards_of(out)) < total // 2 and driver.poll() is None:
-        time.sleep(0.01)
-    own = workers_of(driver.pid)
-    if victim == "worker" and not own:
-        driver.kill()
+    """Take a worker, a node or the driver away in the middle; say what it took to complete."""
+    if engine in WITHOUT[victim]:
+        return WITHOUT[victim][engine]
+    with cluster_for(engine) as cluster:
+        started = time.time()
+        total = len(case.shards)
+        driver = case.start(engine, out)
+        while len(shards_of(out)) < total // 2 and driver.poll() is None:
+            time.sleep(0.01)
+        losses(driver.pid, cluster)[victim]()
         driver.communicate()
-        return "is the driver"
-    target = own[0] if victim == "worker" else driver.pid
-    subprocess.run(["kill", "-9", str(target)], check=False, capture_output=True)
-    driver.communicate()
-    kept = len(shards_of(out))
-    if driver.returncode == 0:
-        return f"completes, {time.time() - started:.1f} s in all"
-    again = case.start(engine, out)
-    _, said = again.communicate()
+        kept = len(shards_of(out))
+        if driver.returncode == 0:
+            return f"completes, {time.time() - started:.1f} s in all"
+        again = case.start(engine, out)
+        _, said = again.communicate()
     assert again.returncode == 0, said.decode()
     return f"{kept} of {total} shards kept, {time.time() - started:.1f} s with the rerun"
 
@@ -187,22 +256,21 @@ def main(images: int, shard: int, engines: list[str]) -> None:
     print(
         f"{images} images in shards of {shard}; {os.cpu_count()} cores, load {os.getloadavg()[0]}"
     )
-    print("| engine | start | per shard | whole run | lost worker | lost driver | equal |")
-    print("|---|---|---|---|---|---|---|")
+    victims = [*WITHOUT]
+    print(f"| engine | start | per shard | whole run | lost {' | lost '.join(victims)} | equal |")
+    print("|---" * (5 + len(victims)) + "|")
     with tempfile.TemporaryDirectory() as folder:
         case = make_case(Path(folder), images, shard)
         undisturbed(case, "here", case.folder / "whole")
         whole = results_of(case.folder / "whole")
         for engine in engines:
             name = engine.replace(":", "-")
-            outs = [case.folder / f"{name}-{what}" for what in ("whole", "worker", "driver")]
-            start, each, wall = undisturbed(case, engine, outs[0])
-            worker = disturbed(case, engine, outs[1], "worker")
-            driver = disturbed(case, engine, outs[2], "driver")
-            compared = outs if worker != "is the driver" else [outs[0], outs[2]]
-            same = all(results_of(out) == whole for out in compared)
+            outs = {what: case.folder / f"{name}-{what}" for what in ("whole", *victims)}
+            start, each, wall = undisturbed(case, engine, outs["whole"])
+            said = [disturbed(case, engine, outs[victim], victim) for victim in victims]
+            same = all(results_of(out) == whole for out in outs.values() if out.exists())
             print(
-                f"| {engine} | {start:.1f} s | {each:.2f} s | {wall:.1f} s | {worker} | {driver} | "
+                f"| {engine} | {start:.1f} s | {each:.2f} s | {wall:.1f} s | {' | '.join(said)} | "
                 f"{'yes' if same else 'NO'} |",
                 flush=True,
             )

@@ -1,80 +1,108 @@
 """Kill runs at random moments, on every engine; completed, their results equal one run's.
 
-Each round starts a run, sends SIGKILL to it or to a process of its own at a random moment, and runs
-the same command again, here or on the same engine, until it completes.
+Each round starts a run, waits until a random number of its shards is finished and then for a random
+part of the time of one more, and sends SIGKILL to the run, to one of its workers, or to a node of
+its cluster. The same command is given again, here or on the same engine, until it completes.
 
     python benchmarks/kills.py 30
 """
 
 import argparse
 import random
-import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from engines import ENGINES, Case, children_of, make_case, results_of
+from engines import (
+    ENGINES,
+    Case,
+    cluster_for,
+    losses,
+    make_case,
+    results_of,
+    shards_of,
+    undisturbed,
+)
 
 MAX_AGAIN = 5
 """Times that the same command is given again until it completes."""
 
+MAX_SECONDS = 400
+"""Seconds within which every run ends, killed or not."""
 
-def killed(case: Case, engine: str, out: Path, moment: float, chance: random.Random) -> str:
-    """Start a run, kill it or a process of its own after a while, and say what was killed."""
-    driver = case.start(engine, out)
-    end = time.monotonic() + moment
-    while time.monotonic() < end and driver.poll() is None:
-        time.sleep(0.01)
-    own = [*children_of(driver.pid)]
-    victim = chance.choice([driver.pid, *own])
-    what = "the run" if victim == driver.pid else "a process of its own"
-    finished = len(results_of(out)) if out.exists() else 0
-    try:
-        subprocess.run(["kill", "-9", str(victim)], check=True, capture_output=True)
-    except subprocess.CalledProcessError:
-        what = "nothing: it had ended"
-    driver.communicate()
-    return f"{what}, with {finished} files"
+
+def killed(
+    case: Case, engine: str, out: Path, shards: int, seconds: float, chance: random.Random
+) -> tuple[str, int]:
+    """Start a run and kill something of it.
+
+    Args:
+        case: what is run.
+        engine: the engine.
+        out: folder of the report.
+        shards: number of finished shards to wait for.
+        seconds: to wait further.
+        chance: what draws the victim.
+
+    Returns:
+        What was killed, and how many shards were finished then.
+    """
+    with cluster_for(engine) as cluster:
+        driver = case.start(engine, out)
+        while len(shards_of(out)) < shards and driver.poll() is None:
+            time.sleep(0.002)
+        time.sleep(seconds)
+        there = losses(driver.pid, cluster)
+        victim = chance.choice([*there])
+        finished, ended = len(shards_of(out)), driver.poll() is not None
+        there[victim]()
+        driver.communicate(timeout=MAX_SECONDS)
+    return "nothing: it had ended" if ended else victim, finished
 
 
 def completed(case: Case, engine: str, out: Path) -> int:
     """Give the same command until it completes; return how often."""
-    for again in range(1, MAX_AGAIN + 1):
-        driver = case.start(engine, out)
-        _, said = driver.communicate()
-        if driver.returncode == 0 and (out / "results/manifest.json").exists():
-            return again
+    with cluster_for(engine):
+        for again in range(1, MAX_AGAIN + 1):
+            driver = case.start(engine, out)
+            _, said = driver.communicate(timeout=MAX_SECONDS)
+            if driver.returncode == 0 and (out / "results/manifest.json").exists():
+                return again
     raise AssertionError(f"{engine}: it does not complete: {said.decode()[-500:]}")
 
 
 def main(rounds: int, seed: int, engines: Sequence[str]) -> None:
     """Kill, complete and compare, round by round."""
     chance = random.Random(seed)
+    when = Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
-        case = make_case(Path(folder), images=24, shard=2)
-        started = time.monotonic()
-        completed(case, "here", case.folder / "whole")
-        usual = {"here": time.monotonic() - started}
+        case = make_case(Path(folder), images=192, shard=8)
+        total = len(case.shards)
+        undisturbed(case, "here", case.folder / "whole")
         whole = results_of(case.folder / "whole")
+        usual = {name: undisturbed(case, name, case.folder / f"u{name}")[1] for name in engines}
+        print("| round | engine | killed | shards finished | completed on | commands | equal |")
+        print("|---|---|---|---|---|---|---|")
         for number in range(rounds):
-            engine = engines[number % len(engines)]
-            out = case.folder / f"{number}"
-            if engine not in usual:
-                started = time.monotonic()
-                completed(case, engine, case.folder / engine.replace(":", "-"))
-                usual[engine] = time.monotonic() - started
-            moment = chance.uniform(0.1, 1) * usual[engine]
-            what = killed(case, engine, out, moment, chance)
+            engine, out = engines[number % len(engines)], case.folder / f"{number}"
+            moment = chance.randrange(total), chance.uniform(0, usual[engine])
+            what, finished = killed(case, engine, out, *moment, chance)
+            when["before the first shard" if not finished else "between two shards"] += (
+                finished < total
+            )
+            when["after the last shard"] += finished == total
             then = chance.choice(["here", engine])
             again = completed(case, then, out)
             same = results_of(out) == whole
             print(
-                f"{number + 1:3} {engine:10} {moment:5.1f} s: {what}; completed {then} after "
-                f"{again}: {'equal' if same else 'DIFFERENT'}",
+                f"| {number + 1} | {engine} | {what} | {finished} of {total} | {then} | {again} | "
+                f"{'yes' if same else 'NO'} |",
                 flush=True,
             )
             assert same
+    print(", ".join(f"{count} {moment}" for moment, count in when.items() if count))
 
 
 if __name__ == "__main__":

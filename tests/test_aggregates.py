@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from camreport.errors import ResultsError
 from camreport.insight import cache
-from camreport.insight.aggregates import Aggregates, Histogram, Spread, aggregate
+from camreport.insight.aggregates import Aggregates, Histogram, MeanMap, Spread, aggregate
 from camreport.insight.cache import read_numbers, to_arrays
 from camreport.insight.columns import image_columns
-from camreport.insight.numbers import ShardNumbers, measure
+from camreport.insight.numbers import ShardNumbers, map_keys, measure
 from camreport.report.gallery import render_gallery
 from camreport.results.reader import Results, load_results
 from camreport.results.schema import ImageEntry, MapKey
@@ -102,6 +102,9 @@ def check(found: Aggregates, numbers: ShardNumbers, images: list[ImageEntry]) ->
                 sums = numbers.where[place][drawn].sum(0, dtype=np.int64)
                 np.testing.assert_array_equal(mean.sums, sums)
                 np.testing.assert_allclose(mean.mean, sums / drawn.sum() / 255, rtol=1e-12)
+                maps = numbers.where[place][drawn].astype(np.int64)
+                np.testing.assert_array_equal(mean.squares, (maps**2).sum(0))
+                np.testing.assert_allclose(mean.spread, (maps / 255).std(0), atol=1e-12)
     for place, (one_key, other_key) in enumerate(numbers.pairs):
         pair = found.pair(other_key.method, one_key.method, one_key.layer)
         assert pair is not None
@@ -116,10 +119,26 @@ def equal(one: Aggregates, other: Aggregates) -> bool:
     """Say whether two aggregates are equal, sums included."""
 
     def plain(each: Aggregates) -> tuple[object, ...]:
-        means = [(m.key, m.predicted, m.outcome, m.n, m.sums.tobytes()) for m in each.means]
+        means = [
+            (m.key, m.predicted, m.outcome, m.n, m.sums.tobytes(), m.squares.tobytes())
+            for m in each.means
+        ]
         return each.images, each.maps, each.pairs, means
 
     return plain(one) == plain(other)
+
+
+def test_equal_maps_have_no_spread() -> None:
+    sums = np.full((14, 14), 3 * 254, np.int64)
+    mean = MeanMap(MapKey("grad_cam", "a"), 0, "all", 3, sums, sums * 254)
+    assert not mean.spread.any()
+
+
+def test_the_spread_of_very_many_maps_is_exact() -> None:
+    n = 10**10  # half of them 0, half of them 255
+    sums = np.full((14, 14), n // 2 * 255, np.int64)
+    mean = MeanMap(MapKey("grad_cam", "a"), 0, "all", n, sums, sums * 255)
+    np.testing.assert_array_equal(mean.spread, 0.5)
 
 
 # Over the shards
@@ -298,7 +317,7 @@ def test_numbers_beside_a_shard_are_those_of_its_maps(photos: Path, tmp_path: Pa
             assert kept[name].tobytes() == array.tobytes()
         path = results.path / f"numbers-{number:06d}.npz"
         with np.load(path, allow_pickle=False) as arrays:
-            assert arrays["maps"].tolist() == [name for name in shard if "/" in name]
+            assert arrays["maps"].tolist() == [str(key) for key in map_keys(shard)]
 
 
 def numbers_in(out: Path) -> Path:

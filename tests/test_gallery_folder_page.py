@@ -206,6 +206,26 @@ def test_a_chunk_missing_from_the_first_view_is_named(
     page.wait_for_selector("#view > .view-methods")
 
 
+def test_the_script_of_a_view_arrives_when_it_is_opened_and_is_named_where_it_is_missing(
+    visit: Visit, apart: Path, tmp_path: Path
+) -> None:
+    script = "[...document.scripts].filter(one => one.src.endsWith('view-channels.js')).length"
+    page = visit(apart, "v=methods")
+    assert page.evaluate(script) == 0
+    for _ in range(2):
+        page.evaluate("location.hash = 'v=channels'")
+        page.wait_for_selector("#view .channel canvas")
+        page.evaluate("location.hash = 'v=methods'")
+        page.wait_for_selector("#view > .view-methods")
+    assert page.evaluate(script) == 1
+    out = copied(apart, tmp_path / "out")
+    (out / "data/view-channels.js").unlink()
+    page = visit(out, "v=channels", missing=True)
+    page.wait_for_selector("#missing:not([hidden])")
+    assert "data/view-channels.js" in page.inner_text("#missing")
+    page.wait_for_selector("#view > .view-channels:has-text('its file is missing')")
+
+
 def test_a_chunk_missing_from_the_summary_is_named_and_its_images_keep_their_rows(
     visit: Visit, apart: Path, tmp_path: Path
 ) -> None:

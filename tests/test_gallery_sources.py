@@ -5,10 +5,11 @@ import re
 import pytest
 
 from camreport.report.gallery.language import templates_folder
-from camreport.report.gallery.template import script, style
+from camreport.report.gallery.template import apart, script, style
 
 PAGE = templates_folder() / "gallery"
 SOURCE = PAGE / "src"
+APART = sorted(path.stem for path in (SOURCE / "apart").glob("*.ts"))
 IMPORT = re.compile(r'^(?:import|export) [^;]*?from "(\.[^"]*)";$', re.MULTILINE)
 
 
@@ -41,9 +42,13 @@ def test_no_module_of_the_page_imports_itself_through_others() -> None:
     assert {name for name in graph if name in reached_from(name, graph)} == set()
 
 
-def test_every_module_of_the_page_is_part_of_the_bundle() -> None:
+def test_every_module_is_part_of_a_bundle_and_the_page_of_none_that_stands_apart() -> None:
     graph = imports()
-    assert reached_from("page.ts", graph) | {"page.ts"} == graph.keys()
+    entries = {"page.ts", *(f"apart/{name}.ts" for name in APART)}
+    own = reached_from("page.ts", graph)
+    assert own.union(*(reached_from(name, graph) for name in entries)) | entries == graph.keys()
+    for name in APART:
+        assert reached_from(f"apart/{name}.ts", graph) - own, "its script would be empty"
 
 
 def test_every_style_sheet_lies_in_a_layer_named_by_its_folder() -> None:
@@ -57,10 +62,13 @@ def test_every_style_sheet_lies_in_a_layer_named_by_its_folder() -> None:
     assert layers == folders | {"print.css": "print"}
 
 
-def test_bundle_is_one_classic_script_and_one_style_without_source_maps() -> None:
+def test_bundles_are_classic_scripts_and_one_style_without_source_maps() -> None:
     assert script().startswith('"use strict";(()=>{')
     assert not re.search(r"(^|[;}\n])(import|export)\b|\bimport\(", script()), "it is a module"
-    for text in (script(), style()):
+    for name in APART:
+        assert apart(name).startswith(f'camreport("view-{name}",$=>{{"use strict";')
+        assert not re.search(r"(^|[;}\n])(import|export)\b|\bimport\(", apart(name)), name
+    for text in (script(), style(), *map(apart, APART)):
         assert "sourceMappingURL" not in text
         assert "</" not in re.sub(r"<\\/", "", text), "it could end the element that holds it"
     assert "@import" not in style()
@@ -79,6 +87,7 @@ def test_bundle_is_one_classic_script_and_one_style_without_source_maps() -> Non
     ],
 )
 def test_page_parses_no_text_as_markup_or_code_and_asks_for_nothing(forbidden: str) -> None:
-    for path in (*SOURCE.rglob("*.ts"), PAGE / "page.js", PAGE / "gallery.html"):
+    built = (PAGE / "page.js", *(PAGE / f"apart/{name}.js" for name in APART))
+    for path in (*SOURCE.rglob("*.ts"), *built, PAGE / "gallery.html"):
         code = re.sub(r"^\s*//.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         assert not re.search(forbidden, code), path.name

@@ -39,6 +39,7 @@ def test_wheel_holds_templates_and_weights_and_nothing_of_the_workshop(wheel: Pa
     inside = names(wheel)
     assert {name for name in inside if "/templates/" in name} == {
         *(f"camreport/{PAGE}/{name}" for name in ("gallery.html", "page.css", "page.js")),
+        *(f"camreport/{PAGE}/apart/{file.name}" for file in (ROOT / PAGE / "apart").iterdir()),
         *(f"camreport/templates/languages/{code}.json" for code in LANGUAGES),
     }
     modules = {str(file.relative_to(ROOT)) for file in (ROOT / "camreport").rglob("*.py")}

@@ -96,6 +96,50 @@ def test_a_part_with_nothing_to_compute_is_compared_with_the_others_too(
         run(out, part="9/9", gamma=1.0)
 
 
+@pytest.mark.parametrize(
+    ("differing", "named"), [({"gamma": 1.0}, "gamma"), ({"layers": ["features.0"]}, "layers")]
+)
+def test_completing_with_other_options_replaces_no_part_unless_that_is_asked_for(
+    whole: Path, request: pytest.FixtureRequest, differing: dict[str, Any], named: str
+) -> None:
+    out = fresh(whole, request)
+    run(out, part="1/4", evidence="off")
+    before = lasting(out)
+    with pytest.raises(InputError, match=f"1 finished shard of a run that differs in {named}"):
+        run(out, evidence="off", **differing)
+    assert lasting(out) == before
+    assert run(out, evidence="off", overwrite=True, **differing).reused == 0
+
+
+def test_the_folder_that_a_part_names_is_where_its_shards_are(
+    whole: Path, request: pytest.FixtureRequest
+) -> None:
+    out = fresh(whole, request)
+    assert run(out, part="1/2", evidence="off").folder == out / "results"
+    run(out, evidence="off")
+    assert run(out, part="1/2", evidence="off").folder == out / "results"
+    other = run(out, part="1/2", evidence="off", gamma=1.0).folder
+    assert other is not None
+    assert other != out / "results"
+    assert sorted(path.name for path in other.glob("shard-*.json")) == [
+        "shard-000000.json",
+        "shard-000002.json",
+    ]
+
+
+def test_a_batch_size_that_results_were_not_begun_with_is_said_not_to_be_used(
+    whole: Path, request: pytest.FixtureRequest
+) -> None:
+    out, said = fresh(whole, request), list[str]()
+    run(out, part="1/4", evidence="off", notify=said.append)
+    run(out, part="2/4", evidence="off", batch_size=None, notify=said.append)
+    assert said == []
+    run(out, evidence="off", batch_size=1, notify=said.append)
+    [warning] = said
+    assert "warning: --batch-size 1 is not used" in warning
+    assert "2 images a batch" in warning
+
+
 def test_a_part_of_a_complete_run_leaves_nothing_beside_it(
     whole: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -188,10 +232,17 @@ def test_a_part_that_is_none_is_refused(part: str) -> None:
         Settings(part=part)
 
 
-@pytest.mark.parametrize("workers", [0, -1, 1.5, True, "2"])
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True, "2", 100_000])
 def test_a_number_of_workers_that_is_none_is_refused(workers: Any) -> None:
-    with pytest.raises(InputError, match="workers: expected a whole number from 1"):
+    with pytest.raises(InputError, match="workers: expected a whole number from 1 to 4,096"):
         Settings(workers=workers)
+
+
+def test_more_workers_than_the_machine_can_hold_are_refused_before_one_starts(
+    whole: Path, request: pytest.FixtureRequest
+) -> None:
+    with pytest.raises(InputError, match=r"workers: expected up to \d+ on this machine"):
+        run(fresh(whole, request), workers=4096)
 
 
 def test_the_command_says_what_a_part_did_and_what_is_next(

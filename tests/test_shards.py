@@ -182,9 +182,11 @@ def test_the_plan_cuts_a_run_by_its_limits(
 
 def test_arrays_stand_in_the_order_of_the_registry() -> None:
     names = ("targets", "layer_cam/fused", "layer_cam/b", "image", "grad_cam/b", "layer_cam/a")
-    arrays = {name: np.zeros(1) for name in (*names, "score_cam/a", "feature_maps/a")}
-    kept = in_order(arrays, {"layer_cam", "grad_cam"}, ["b", "a"])
+    sums = ("channel_contributions/b", "channel_contributions/a")
+    arrays = {name: np.zeros(1) for name in (*sums, *names, "score_cam/a", "feature_maps/a")}
+    kept = in_order(arrays, {"layer_cam", "grad_cam"}, ["b", "a"], "a")
     expected = ["grad_cam/b", "layer_cam/b", "layer_cam/a", "layer_cam/fused", "feature_maps/a"]
+    expected.append("channel_contributions/a")
     assert [*kept] == [*expected, "image", "targets"]
 
 

@@ -1,13 +1,16 @@
 """Inputs on object storage and web servers: what is listed, and bytes as from local files."""
 
 import builtins
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.checkout import INPUTS
 from helpers.runs import FREE, manifest_of, npz_of, run, write_images
-from helpers.storage import BUCKET, Storage, s3_server, web_server
+from helpers.storage import BUCKET, Storage, forget, s3_server, web_server
+from s3fs import S3FileSystem
 from test_tars import packed
 
 from camreport.errors import InputError
@@ -72,10 +75,45 @@ def test_nothing_at_an_address_is_an_error_that_names_it(storage: Storage, tmp_p
     for given in (f"s3://{BUCKET}/nowhere", f"s3://{BUCKET}/no/*.jpg", "s3://no-such-bucket/a"):
         with pytest.raises(InputError, match=f"at '{given}'".replace("*", r"\*")):
             find_images([given])
-    with web_server(tmp_path) as web, pytest.raises(InputError, match="lists no folders"):
+    with web_server(tmp_path) as web, pytest.raises(InputError, match="has no such file"):
         find_images([f"{web}/none.jpg"])
     with pytest.raises(InputError, match=r"got 'ftp://a/b.jpg'"):
         find_images(["ftp://a/b.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("http://127.0.0.1:9/a.jpg", "no server answers there"),
+        ("http://no-such-host.invalid/a.jpg", "there is no server of this name"),
+        ("http://127.0.0.1:9/*.jpg", "Web servers list nothing that '*' could be compared with"),
+        ("http://127.0.0.1:9/a.jpg?key=*", "no server answers there"),
+    ],
+)
+def test_what_is_wrong_with_a_web_address_is_told_apart(given: str, why: str) -> None:
+    with pytest.raises(InputError, match=re.escape(why)):
+        find_images([given])
+
+
+def test_storage_that_cannot_be_reached_is_not_asked_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = list[float]()
+    with web_server(tmp_path) as gone:
+        pass
+    monkeypatch.setenv("AWS_ENDPOINT_URL", gone)
+    forget()
+    call = S3FileSystem.find
+
+    def counted(self: S3FileSystem, *given: Any, **options: Any) -> Any:
+        asked.append(self.s3.meta.config.retries["total_max_attempts"])
+        return call(self, *given, **options)
+
+    monkeypatch.setattr(S3FileSystem, "find", counted)
+    with pytest.raises(InputError, match=r"cannot be read.*no server answers there"):
+        find_images([f"s3://{BUCKET}/at-all"])
+    forget()
+    assert asked == [2]
 
 
 def test_tar_files_on_storage_are_read_in_parts(tmp_path: Path, storage: Storage) -> None:
@@ -95,8 +133,8 @@ def test_tar_files_on_storage_are_read_in_parts(tmp_path: Path, storage: Storage
         [one, two] = find_images([f"{web}/s-001.tar"])
         assert (read_input(one), read_input(two)) == (b"1" * 700, b"5" * 1000)
         (tmp_path / "whole.tar").write_bytes((tmp_path / "s-001.tar").read_bytes())
-        with pytest.raises(OSError, match="whole files only"):
-            read_input(find_images([f"{web}/whole.tar"])[0])
+        with pytest.raises(InputError, match=r"whole files only.*Copy it to this machine"):
+            find_images([f"{web}/whole.tar"])
     with pytest.raises(InputError, match=r"found nothing at .*s-003"):
         find_images([f"{address}/s-{{002..003}}.tar"])
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.checkout import INPUTS
 from helpers.runs import npz_of, run, tiny, write_images
 
-from camreport.errors import InputError
+from camreport.errors import ClassError, InputError
 from camreport.images import tars
 from camreport.images.inputs import InputFile, read_input
 from camreport.images.labels import true_classes
@@ -85,6 +85,9 @@ def test_tar_files_are_read_where_they_are_named_and_noted_in_folders(tmp_path: 
         listed(f"{tmp_path}/s-{{009..011}}.tar")
     with pytest.raises(InputError, match="up to 100,000 names"):
         listed(f"{tmp_path}/s-{{0..99999}}-{{0..9}}.tar")
+    for braces in ("{3..0}", "{a..c}", "{0..}", "{0..3..2}"):
+        with pytest.raises(InputError, match=f"increasing numbers in braces.*got {braces} in"):
+            listed(f"{tmp_path}/s-{braces}.tar")
 
 
 def test_a_tar_file_of_tar_files_is_one_input_as_imagenet_has_it(tmp_path: Path) -> None:
@@ -134,6 +137,15 @@ def test_files_beside_an_image_in_a_tar_file_give_its_class(tmp_path: Path) -> N
     assert {file.label for file in listed(tmp_path / "x.tar").values()} == {None}
 
 
+def test_where_no_class_stands_beside_an_image_the_message_names_what_was_looked_for(
+    tmp_path: Path,
+) -> None:
+    packed({"a/0.seg.jpg": b"", "0.yaml": b"1"}, tmp_path / "x.tar")
+    files = list(listed(tmp_path / "x.tar", labelled=True).values())
+    with pytest.raises(ClassError, match=r"looks for '0.cls', '0.json' or '0.txt' beside it"):
+        true_classes("tar", files, ("cat", "dog"))
+
+
 # Damage
 
 
@@ -160,7 +172,7 @@ def test_what_is_no_tar_file_is_one_failed_input(tmp_path: Path, junk: bytes) ->
     found = {name: content(file) for name, file in listed(f"{tmp_path}/*.tar").items()}
     assert found["y.tar/a.jpg"] == b"1"
     if junk != bytes(700):  # an empty tar file
-        assert str(found["x.tar"]).startswith("the tar file is cut off or damaged")
+        assert str(found["x.tar"]).startswith("not a tar file, or damaged from its beginning")
 
 
 def test_a_compressed_tar_file_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from typing import Any
 
 import click
 
+MAX_LINE = 100
+"""Characters of a line of sentences, in a pipe, too."""
+
 MIN_COLUMN = 10
 """Characters that a column of a table keeps on a narrow terminal."""
 
@@ -92,6 +95,27 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
                 for column, (part, width) in enumerate(zip(parts, widths, strict=True))
             ]
             result("  ".join(aligned).rstrip())
+
+
+def entries(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of sentences one below the other, each cell beside its name.
+
+    Args:
+        names: of the cells behind the first one, which heads an entry.
+        rows: cells of each row.
+    """
+    isatty = sys.stdout is not None and sys.stdout.isatty()
+    room = min(MAX_LINE, shutil.get_terminal_size().columns) if isatty else MAX_LINE
+    beside = max(map(len, names)) + 4
+    for head, *cells in rows:
+        result(head)
+        for name, cell in zip(names, cells, strict=True):
+            first, after = f"  {name}".ljust(beside), " " * beside
+            lines = textwrap.wrap(
+                cell, room, initial_indent=first, subsequent_indent=after, break_on_hyphens=False
+            )
+            for line in lines:
+                result(line)
 
 
 def silence(*, error: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from camreport.cli import console
 from camreport.cli.console import result
-from camreport.files import RESULTS
+from camreport.files import RESULTS, place_of
 
 if TYPE_CHECKING:
     from camreport.pipeline.records import Summary
@@ -64,7 +64,7 @@ def part_finished(summary: "Summary") -> None:
         f"part {summary.part}: {summary.shards:,} {'shard' if summary.shards == 1 else 'shards'} "
         f"with {summary.total:,} inputs: {computed:,} computed, {summary.reused:,} kept"
     )
-    result(f"shards: {(summary.out / RESULTS).resolve().as_uri()}")
+    result(f"shards: {place_of(summary.folder or summary.out / RESULTS)}")
     count = summary.part.partition("/")[2]
     result(
         f"next: once all {count} parts are done, the same command without --part writes the report"
@@ -73,7 +73,7 @@ def part_finished(summary: "Summary") -> None:
 
 def report_written(report: Path) -> None:
     """Print where a report is, and whether it is large or needs a folder."""
-    from camreport.files import is_marked, place_of, sizes
+    from camreport.files import is_marked, sizes
     from camreport.report.gallery import DEFAULT_LIMITS
     from camreport.results.reader import DATA
 
@@ -135,7 +135,8 @@ def _print_cost(summary: "Summary", total: "RunCost") -> None:
     words = words_of("en")
     cost = format_cost(total, words)
     if summary.reused:
-        result(f"{summary.reused} of {summary.total} inputs were kept from an earlier run")
+        result(f"{summary.reused} of {summary.total} inputs were kept from an earlier run or part")
+        cost += ", of all shards together"
     is_new = summary.reused < summary.total
     known = "no new map to compute; they" if summary.measured else "nothing new to compute; it"
     result(cost if is_new else f"{known} took {cost}")

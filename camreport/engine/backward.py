@@ -22,7 +22,7 @@ from camreport.engine.score import cotangents, look_alike_cotangents
 from camreport.errors import LayerError, ModelError
 from camreport.methods import METHODS, Method
 from camreport.methods.activation import first_component
-from camreport.methods.gradient import contributions
+from camreport.methods.gradient import contributions, gradient_x_activation
 from camreport.methods.registry import (
     ACTIVATION,
     GRADIENT,
@@ -32,11 +32,18 @@ from camreport.methods.registry import (
     LOOK_ALIKES,
     POOL_GRADIENT,
 )
+from camreport.network.address import Layer
 from camreport.network.memory import is_out_of_memory
 from camreport.network.precision import wide
 
 CHANNEL_WEIGHTS = "channel_weights"
 """Key of Grad-CAM's weights ``(N, K, C)`` among the maps, present if channels are kept."""
+
+CHANNEL_CONTRIBUTIONS = "channel_contributions"
+"""Key of the channels' contributions ``(N, K, C)`` among the maps, present if they are kept."""
+
+Vectors = Mapping[str, dict[str, Tensor]]
+"""Memory for one number per channel, ``(N, K, C)``, by what it is and by hook point."""
 
 WITHOUT_GRADIENT = "eigen_cam, score_cam, ablation_cam, recipro_cam"
 """Methods that need no gradients; error messages suggest them."""
@@ -48,7 +55,7 @@ def shared_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tupl
     """Compute every map that comes from one forward and one backward pass per class.
 
     The result also holds the Grad-CAM maps that Guided Grad-CAM multiplies, under the key of Guided
-    Grad-CAM, and the weights of the kept channels, under ``CHANNEL_WEIGHTS``.
+    Grad-CAM, and what is kept of channels, under ``CHANNEL_WEIGHTS`` and ``CHANNEL_CONTRIBUTIONS``.
     """
     rows = class_rows(batch)
     guided = [m for m in batch.plan.methods if m.needs is GUIDED and m.scope == "layer"]
@@ -56,12 +63,14 @@ def shared_maps(batch: Batch, methods: Sequence[Method], _earlier: Maps) -> tupl
     by_gradient += [_grad_cam_named(m.key) for m in guided if batch.plan.points_by_layer(m)]
     maps = {m.key: _activation_maps(batch, m) for m in methods if m.needs is ACTIVATION}
     maps |= {m.key: _head_maps(batch, m, rows) for m in methods if m.needs is HEAD}
-    if not (by_gradient or batch.plan.channels):
+    vectors = {
+        CHANNEL_WEIGHTS: _empty_vectors(batch, batch.plan.channels),
+        CHANNEL_CONTRIBUTIONS: _empty_vectors(batch, batch.plan.contributions),
+    }
+    if not (by_gradient or any(vectors.values())):
         return maps, Cost(forwards=1)
-    weights = _empty_weights(batch)
-    maps |= gradient_maps(batch, by_gradient, rows, weights, _look_alikes_follow(batch))
-    if weights:
-        maps[CHANNEL_WEIGHTS] = weights
+    maps |= gradient_maps(batch, by_gradient, rows, vectors, _look_alikes_follow(batch))
+    maps |= {key: by_point for key, by_point in vectors.items() if by_point}
     return maps, Cost(forwards=1, backwards=len(rows))
 
 
@@ -82,10 +91,10 @@ def gradient_maps(
     batch: Batch,
     methods: Sequence[Method],
     rows: Tensor,
-    weights: dict[str, Tensor] | None = None,
+    vectors: Vectors | None = None,
     keep_graph: bool = False,
 ) -> Maps:
-    """Compute the maps of gradient methods and the weights of kept channels.
+    """Compute the maps of gradient methods and the vectors of channels.
 
     The activations and gradients of a few images at one layer stay in the cache while all
     methods read them, so a few images are processed at a time. Whole batches would be read from
@@ -95,13 +104,14 @@ def gradient_maps(
         batch: the batch, after its forward pass.
         methods: the methods to compute.
         rows: cotangents, ``(K, N, num_classes)``.
-        weights: memory for the weights of kept channels, by hook point; filled by this function.
+        vectors: memory for the vectors of channels; filled by this function.
         keep_graph: whether other backward passes follow.
     """
     maps = {method.key: batch.empty_maps(method) for method in methods if method.scope == "layer"}
     whole = [method for method in methods if method.scope == "network"]
     maps |= {method.key: {INPUT: _empty_image_maps(batch)} for method in whole}
-    jobs = {point: list[Method]() for point in weights or {}}
+    vectors = vectors or {}
+    jobs = {point: list[Method]() for by_point in vectors.values() for point in by_point}
     for method in methods:
         for point in batch.plan.points(method) if method.scope == "layer" else ():
             jobs.setdefault(point, []).append(method)
@@ -115,7 +125,7 @@ def gradient_maps(
             maps[method.key][INPUT][:, part] = saliency.transpose(0, 1).float()
         for point, own in jobs.items():
             at_point = {method: maps[method.key][point][:, part] for method in own}
-            kept = weights[point][:, part] if weights and point in weights else None
+            kept = {key: own[point][:, part] for key, own in vectors.items() if point in own}
             _fill_from_gradients(batch, point, gradients, at_point, kept)
         del gradients
     return maps
@@ -126,23 +136,26 @@ def _fill_from_gradients(
     point: str,
     gradients: "Gradients",
     maps: Mapping[Method, Tensor],
-    weights: Tensor | None,
+    vectors: Mapping[str, Tensor],
 ) -> None:
-    """Compute the maps at one hook point, and free its gradients.
+    """Compute the maps and vectors at one hook point, and free its gradients.
 
     Args:
         batch: after its forward pass.
         point: the hook point.
         gradients: of a few classes; those at the hook point are taken out.
         maps: memory for the maps of these classes, ``(N, k, ...)``; it is filled.
-        weights: memory for the channels' weights, ``(N, k, C)``, if they are kept.
+        vectors: memory for the channels' vectors that are kept here, ``(N, k, C)``.
     """
     gradient = gradients.layers.pop(point)  # (k, N, C, h, w)
     pooled = gradients.pools.pop(point, gradient)
-    if weights is not None:
-        weights[:] = wide(gradient).mean((-2, -1)).transpose(0, 1)
+    if CHANNEL_WEIGHTS in vectors:
+        vectors[CHANNEL_WEIGHTS][:] = wide(gradient).mean((-2, -1)).transpose(0, 1)
     activation = batch.values(point).expand_as(gradient)
     for few in _few_images(batch, gradient):
+        if CHANNEL_CONTRIBUTIONS in vectors:
+            shares = gradient_x_activation(activation[:, few], wide(gradient[:, few]))
+            vectors[CHANNEL_CONTRIBUTIONS][few] = shares.sum((-2, -1)).transpose(0, 1)
         for method, cams in maps.items():
             used = wide((pooled if method.needs is POOL_GRADIENT else gradient)[:, few])
             cams[few] = _layer_map(batch, method, activation[:, few], used).transpose(0, 1)
@@ -337,10 +350,10 @@ def _empty_image_maps(batch: Batch) -> Tensor:
     return batch.inputs.new_empty(shape, dtype=torch.float32)
 
 
-def _empty_weights(batch: Batch) -> dict[str, Tensor]:
-    """Return uninitialised weights of the kept channels, ``(N, K, C)``, by hook point."""
+def _empty_vectors(batch: Batch, layers: Mapping[str, Layer]) -> dict[str, Tensor]:
+    """Return uninitialised vectors of the layers' channels, ``(N, K, C)``, by hook point."""
     found = {}
-    for layer in batch.plan.channels.values():
+    for layer in layers.values():
         activation = batch.forward.activations[layer.point]
         shape = (*batch.targets.shape, activation.shape[1])
         found[layer.point] = activation.new_empty(shape, dtype=torch.float32)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from torch import Tensor
 
-from camreport.engine.backward import CHANNEL_WEIGHTS
+from camreport.engine.backward import CHANNEL_CONTRIBUTIONS, CHANNEL_WEIGHTS
 from camreport.engine.batch import Batch, Maps
 from camreport.engine.cost import Cost
 from camreport.engine.explanation import FUSED, Channels, Explanation
@@ -94,16 +94,10 @@ def _explanation(
     findings = _negative_values(plan, holding)
     if batch.batching.works is False:
         findings = (*findings, LOOPED)
-    named: Maps = {}
-    for method in plan.methods:
-        kind = passes_of(method, plan)
-        ran = maps.get(method.key, {}) if kind in costs else {}
-        named[method.key] = _by_name(ran, method, plan)
-        if ran:
-            costs[kind] += Cost(maps=batch.targets.numel() * len(named[method.key]))
     weights = maps.get(CHANNEL_WEIGHTS, {})
+    sums = maps.get(CHANNEL_CONTRIBUTIONS, {})
     return Explanation(
-        maps=named,
+        maps=_named(batch, maps, costs),
         logits=batch.reference_logits.float(),
         activation=plan.activation,
         output=plan.output,
@@ -122,10 +116,23 @@ def _explanation(
             name: Channels(layer, batch.values(layer.point).float(), weights[layer.point])
             for name, layer in plan.channels.items()
         },
+        contributions={name: sums[layer.point] for name, layer in plan.contributions.items()},
         options=plan.options,
         notes=tuple(dict.fromkeys((*plan.notes, *findings))),
         findings=findings,
     )
+
+
+def _named(batch: Batch, maps: Maps, costs: dict[str, Cost]) -> Maps:
+    """Return the maps of a batch by method and the layers' names; they are added to the costs."""
+    plan, named = batch.plan, Maps()
+    for method in plan.methods:
+        kind = passes_of(method, plan)
+        ran = maps.get(method.key, {}) if kind in costs else {}
+        named[method.key] = _by_name(ran, method, plan)
+        if ran:
+            costs[kind] += Cost(maps=batch.targets.numel() * len(named[method.key]))
+    return named
 
 
 def _by_name(by_point: dict[str, Tensor], method: Method, plan: Plan) -> dict[str, Tensor]:

@@ -59,6 +59,8 @@ class Explainer:
         methods: names from the registry, in any spelling.
         channels: layers whose channels are kept with their Grad-CAM weights, in the format of
             ``layers``; None keeps no channels.
+        contributions: layers of which the last one, among those with different tensors, keeps the
+            contributions of its channels, in the format of ``layers``; None keeps none.
         quantity: the score to explain, as for ``explain``.
         gamma: steepness of the lift in LayerCAM's fusion.
         stages: how many early stages the fusion lifts.
@@ -94,6 +96,7 @@ class Explainer:
         methods: str | Sequence[str] = DEFAULT_METHODS,
         *,
         channels: Asked = None,
+        contributions: Asked = None,
         quantity: str = "logit",
         gamma: float = GAMMA,
         stages: int | None = None,
@@ -121,9 +124,10 @@ class Explainer:
         self._copies = Copies()
         sample = self._sample()
         with preserved(module):
-            chosen_layers = resolved(module, layers, sample, output)
-            kept = {} if channels is None else resolved(module, channels, sample, output)
-            draft = make_draft(module, chosen_layers, options, kept)
+            further = ({} if one is None else one for one in (channels, contributions))
+            asked = (resolved(module, one, sample, output) for one in (layers, *further))
+            own, kept, summed = asked
+            draft = make_draft(module, own, options, kept, summed)
             self.draft = checked_draft(module, draft, sample, self._limits)
 
     @classmethod
@@ -167,8 +171,13 @@ class Explainer:
             self._copies = Copies()
             self._entered.close()
 
-    def only(self, methods: Sequence[Method]) -> "Explainer":
-        """Return an explainer of some of the methods; nothing is checked or traced again."""
+    def only(self, methods: Sequence[Method], contributions: bool = False) -> "Explainer":
+        """Return an explainer of some of the methods; nothing is checked or traced again.
+
+        Args:
+            methods: some of this explainer's.
+            contributions: whether it keeps channels' contributions, if this one does.
+        """
         options = replace(
             self.draft.options,
             methods=tuple(methods),
@@ -176,7 +185,9 @@ class Explainer:
             activation=self.plan.activation,
         )
         few = copy(self)
-        few.draft, few._plan = replace(self.draft, options=options), None
+        summed = self.draft.contributing if contributions else {}
+        few.draft = replace(self.draft, options=options, contributing=summed)
+        few._plan = None
         few._entered, few._depth = ExitStack(), 0
         return few
 
@@ -364,7 +375,7 @@ class Explainer:
             activations = self._limits.budget(inputs.device).activations
             limit = self._limits.first_allowance * activations
         capture = self._plan.capture if self._plan else draft.capture
-        named = {**draft.channels, **draft.layers}
+        named = {**draft.contributing, **draft.channels, **draft.layers}
         return named_forward_pass(self._module, inputs, capture, named, limit)
 
     def _sample(self) -> Tensor:

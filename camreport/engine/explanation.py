@@ -55,6 +55,9 @@ class Explanation:
         costs: number of passes and maps, by kind of passes.
         bytes_per_image: bytes that the model's innermost modules return for one image.
         channels: the layers whose channels are kept, by address, in network order.
+        contributions: what each channel of one layer contributes to the score, ``(N, K, C)``
+            float32, by the layer's address; empty if it is not kept. It is the gradient times the
+            activation, summed over positions.
         options: what was asked of the engine.
         notes: notes for the reader about the model and about how the maps were computed.
         findings: those of the notes that result from these images.
@@ -72,6 +75,7 @@ class Explanation:
     costs: dict[str, Cost]
     bytes_per_image: int
     channels: dict[str, Channels]
+    contributions: dict[str, Tensor]
     options: Options = field(repr=False)
     notes: tuple[Message, ...] = ()
     findings: tuple[Message, ...] = ()
@@ -114,5 +118,9 @@ def join(parts: Sequence[Explanation]) -> Explanation:
                 weights=torch.cat([part.channels[name].weights for part in parts]),
             )
             for name, channels in first.channels.items()
+        },
+        contributions={
+            name: torch.cat([part.contributions[name] for part in parts])
+            for name in first.contributions
         },
     )

@@ -128,6 +128,7 @@ class Draft:
         layers: the layers to explain, by the name under which their maps are kept.
         channels: layers whose channels are kept with their weights, by name; they need not be
             among ``layers``.
+        contributing: layers of which the last distinct one keeps its channels' contributions.
         skipped: methods that cannot be computed, with the reasons.
         followed: the graph of the model's code, if a method needs it and it can be traced.
         heads: pooling and classifier right after a layer, by hook point; for CAM.
@@ -139,6 +140,7 @@ class Draft:
     options: Options
     layers: Mapping[str, Layer]
     channels: Mapping[str, Layer]
+    contributing: Mapping[str, Layer]
     skipped: tuple[Skip, ...]
     followed: FollowedModel | None
     heads: Mapping[str, Head]
@@ -160,7 +162,7 @@ class Draft:
     @property
     def capture(self) -> Capture:
         """What a forward pass has to keep."""
-        layers = (*self.layers.values(), *self.channels.values())
+        layers = {**self.layers, **self.channels, **self.contributing}.values()
         return Capture(
             points=tuple(dict.fromkeys(layer.point for layer in layers)),
             pools=self.pools,
@@ -204,11 +206,12 @@ class Plan:
             layer's name, in network order; ``input`` for a method without a layer.
         layers: the layers with maps, by name, in network order.
         channels: layers whose channels are kept, by name, in network order.
+        contributions: the layer whose channels' contributions are kept, by name; empty for none.
         heads: pooling and classifier right after a layer, by hook point; for CAM.
         stage_ids: the stage of each hook point, if the sizes do not determine the stages.
         tails: the tail of each layer that a method changes, by hook point, if it can run by itself.
         input_shape: ``(C, H, W)`` of an image.
-        shapes: ``(C, h, w)`` of each layer, also of those whose channels are kept, by name.
+        shapes: ``(C, h, w)`` of each layer, also of those of which only channels are kept, by name.
         duplicates: for each layer whose tensor equals an earlier layer's, that earlier layer.
         skipped: methods that are not computed, with the reasons.
         num_classes: number of classes of the model.
@@ -223,6 +226,7 @@ class Plan:
     hook_points: Mapping[str, Mapping[str, str]]
     layers: Mapping[str, Layer]
     channels: Mapping[str, Layer]
+    contributions: Mapping[str, Layer]
     heads: Mapping[str, Head]
     stage_ids: Mapping[str, int]
     tails: Mapping[str, CheckedTail]
@@ -266,7 +270,7 @@ class Plan:
         return tuple(dict.fromkeys(self.points_by_layer(method).values()))
 
     def result_bytes(self, classes: int) -> int:
-        """Return the bytes of one image's maps, kept channels, logits and targets.
+        """Return the bytes of one image's maps, kept channels, vectors, logits and targets.
 
         Args:
             classes: number of classes explained.
@@ -274,6 +278,7 @@ class Plan:
         values = self.num_classes + 2 * classes
         for name in self.channels:
             values += prod(self.shapes[name]) + classes * self.shapes[name][0]
+        values += sum(classes * self.shapes[name][0] for name in self.contributions)
         return 4 * (values + classes * sum(map(self._map_values, self.methods)))
 
     def _map_values(self, method: Method) -> int:
@@ -297,6 +302,7 @@ def make_draft(
     layers: Mapping[str, Layer],
     options: Options,
     channels: Mapping[str, Layer] | None = None,
+    contributing: Mapping[str, Layer] | None = None,
 ) -> Draft:
     """Check options and layers against the model's code, without running the model.
 
@@ -305,6 +311,7 @@ def make_draft(
         layers: the layers to explain, by the name under which their maps are kept.
         options: the options of the user.
         channels: layers whose channels are kept with their weights, by name.
+        contributing: layers of which the last distinct one keeps its channels' contributions.
 
     Raises:
         MethodError: none of the methods can be computed.
@@ -321,6 +328,7 @@ def make_draft(
         options=options,
         layers=layers,
         channels=channels or {},
+        contributing=contributing or {},
         skipped=(),
         followed=followed,
         heads=heads,

@@ -100,7 +100,9 @@ def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Lim
     layers, channels = _in_order(forward, draft.layers), _in_order(forward, draft.channels)
     skipped = (*draft.skipped, *_large_grids(draft, forward))
     hook_points = hook_points_of(options.methods, layers, skipped)
-    check_something_is_left(hook_points, skipped)
+    if options.methods:  # there may be only contributions left to compute
+        check_something_is_left(hook_points, skipped)
+    contributions = _last_distinct(forward, draft.contributing)
     tails, whole = _tails(module, draft, forward, hook_points, activation)
     return Plan(
         options=options,
@@ -108,13 +110,14 @@ def make_plan(module: nn.Module, draft: Draft, forward: ForwardPass, limits: Lim
         hook_points=hook_points,
         layers=layers,
         channels=channels,
+        contributions=contributions,
         heads=draft.heads,
         stage_ids=draft.stage_ids,
         tails=tails,
         input_shape=tuple(forward.inputs.shape[1:]),
         shapes={
             name: tuple(forward.activations[layer.point].shape[1:])
-            for name, layer in (layers | channels).items()
+            for name, layer in (layers | channels | contributions).items()
         },
         duplicates=_duplicates(forward, layers),
         skipped=skipped,
@@ -228,6 +231,13 @@ def _in_order(forward: ForwardPass, layers: Mapping[str, Layer]) -> dict[str, La
         )
         for name in order
     }
+
+
+def _last_distinct(forward: ForwardPass, layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return the last layer in the network whose tensor equals no earlier layer's; by its name."""
+    ordered = _in_order(forward, layers)
+    duplicates = _duplicates(forward, ordered)
+    return dict([(name, own) for name, own in ordered.items() if name not in duplicates][-1:])
 
 
 def _large_grids(draft: Draft, forward: ForwardPass) -> list[Skip]:

@@ -7,6 +7,7 @@ what was there: a file opened for writing would publish what it has on the way o
 import errno
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,13 @@ _BACKENDS = {
 }
 """The package that each kind of address needs, and the extra that installs it."""
 
-_OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}  # one request for an object
+CONNECT_SECONDS = 10
+"""Seconds within which a storage server takes a connection."""
+
+_CONFIG = {"retries": {"total_max_attempts": 2}, "connect_timeout": CONNECT_SECONDS}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {"max_concurrency": 1, "config_kwargs": _CONFIG}  # one request for an object
+}
 
 TRIES = 3
 """How often a request is made before its error counts."""
@@ -37,8 +44,11 @@ SMALL_BLOCK_BYTES = 2**18
 """How much is read at a time where little of a file is wanted."""
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_LASTING = (errno.ENOENT, errno.EACCES, errno.EEXIST)
+_LASTING = (errno.ENOENT, errno.EACCES, errno.EEXIST, errno.ECONNREFUSED)
 """Errors that another try does not mend."""
+
+NO_HOST, NO_ANSWER = "there is no server of this name", "no server answers there"
+WHOLE_FILES = "the server sends whole files only"
 
 _T = TypeVar("_T")
 
@@ -102,7 +112,7 @@ def get(uri: str, span: tuple[int, int] | None = None) -> bytes:
         return b""
     part: bytes = _tried(uri, lambda: system.cat_file(uri, start=start, end=start + size))
     if len(part) > size:
-        raise OSError(errno.EIO, "the server sends whole files only")
+        raise OSError(errno.EIO, WHOLE_FILES)
     return part
 
 
@@ -250,7 +260,9 @@ def _reported(uri: str) -> Iterator[None]:
 
 
 def _as_os_error(error: Exception, uri: str) -> OSError:
-    status = getattr(error, "status", 0)
+    status = next((own for each in _chain(error) if (own := getattr(each, "status", 0))), 0)
+    if reason := _unreachable(error):
+        return OSError(errno.ECONNREFUSED, reason)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if isinstance(error, FileExistsError):
@@ -263,3 +275,26 @@ def _as_os_error(error: Exception, uri: str) -> OSError:
     if not reason or not has_listings(uri):  # it may repeat the address, with a key in it
         reason = type(error).__name__
     return OSError(getattr(error, "errno", 0) or errno.EIO, reason)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _unreachable(error: Exception) -> str:
+    """Return why no server was reached, in words; empty if one was, or that is not known.
+
+    A backend for web addresses says that a file is not found where no server was reached.
+    """
+    for each in _chain(error):
+        kinds = {kind.__name__ for kind in type(each).__mro__}
+        if "ClientConnectorDNSError" in kinds or isinstance(each, socket.gaierror):
+            return NO_HOST
+        if kinds & {"ClientConnectorCertificateError", "ClientSSLError", "SSLError"}:
+            return "the server's certificate is not trusted"
+        if kinds & {"ClientConnectorError", "EndpointConnectionError", "ConnectTimeoutError"}:
+            return NO_ANSWER
+    return ""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 from camreport.errors import InputError
 from camreport.files import MARKER, remote
@@ -65,6 +66,7 @@ def _listed(given: str, skip: Skip, skip_own: Skip) -> Iterator[tuple[PurePosixP
     """
     try:
         if not remote.has_listings(given):
+            _refuse_pattern(given)
             one = remote.info(given)
             found = [(given.rpartition("/")[0], one)] if one else []
         elif glob.has_magic(given):
@@ -79,12 +81,30 @@ def _listed(given: str, skip: Skip, skip_own: Skip) -> Iterator[tuple[PurePosixP
             f"input: expected files at {quoted([given])}, which cannot be read ({error.strerror})."
         ) from error
     if not found:
-        hint = "" if remote.has_listings(given) else " A web server lists no folders: name files."
+        hint = (
+            ""
+            if remote.has_listings(given)
+            else " The server has no such file. Web servers list no folders: name files."
+        )
         raise InputError(f"input: expected files, found nothing at {quoted([given])}.{hint}")
     if [one.uri for _, one in found] == [given] or not remote.has_listings(given):
         yield PurePosixPath(given).parent, found[0][1]
     else:
         yield from _images(found, given, skip, skip_own)
+
+
+def _refuse_pattern(given: str) -> None:
+    """Refuse a pattern in a web address.
+
+    Raises:
+        InputError: its path is one.
+    """
+    if "*" in urlsplit(given).path:
+        raise InputError(
+            f"input: expected the address of one file, got {quoted([given])}. Web servers list "
+            "nothing that '*' could be compared with: name the files, or number them, as in "
+            "train-{000..146}.tar."
+        )
 
 
 def _images(
@@ -116,7 +136,10 @@ def _members(one: Listed, labelled: bool) -> tuple[list[Member], list[str]]:
     try:
         with remote.opened(one.uri, one.bytes) as file:
             others: list[str] = []
-            return tar_members(file, one.bytes, one.uri, labelled, others.append), others
+            members = tar_members(file, one.bytes, one.uri, labelled, others.append)
+        if members and not remote.has_listings(one.uri):
+            remote.get(one.uri, (0, 1))  # a small file may have come as a whole
+        return members, others
     except OSError as error:
         raise InputError(
             f"input: expected a tar file of which parts can be read at {quoted([one.uri])}, got an "

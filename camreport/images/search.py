@@ -45,6 +45,7 @@ MAX_NUMBERED = 100_000
 """Most names that the numbers in one pattern give."""
 
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_RANGE = re.compile(r"\{[^{}/]*\.\.[^{}/]*\}")
 
 _Found = tuple[tuple[str, int], PurePath, InputFile]
 """What makes a file different from all others, a folder, and the file, named relative to it."""
@@ -337,8 +338,15 @@ def _numbered(given: str) -> list[str]:
     """Return the names that a pattern such as ``train-{000..146}.tar`` stands for; none without.
 
     Raises:
-        InputError: they are too many.
+        InputError: they are too many, or something in braces is no range of increasing numbers.
     """
+    for each in _RANGE.findall(given):
+        whole = _NUMBERS.fullmatch(each)
+        if not whole or int(whole[1]) > int(whole[2]):
+            raise InputError(
+                f"input: expected increasing numbers in braces, such as {{0..3}} or {{000..146}}, "
+                f"got {each} in {quoted([given])}."
+            )
     ranges = [(first, int(last)) for first, last in _NUMBERS.findall(given)]
     numbers = [range(int(first), last + 1) for first, last in ranges]
     if math.prod(map(len, numbers)) > MAX_NUMBERED:

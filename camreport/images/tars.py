@@ -21,7 +21,7 @@ from camreport.images.inputs import (
     UNREADABLE_EXTENSIONS,
     quoted,
 )
-from camreport.images.labels import LABEL_HEADINGS
+from camreport.images.labels import LABEL_HEADINGS, TAR_ENDINGS
 from camreport.messages import Message, message
 
 MAX_HEADER_BYTES = 2**20
@@ -48,8 +48,6 @@ _MAGIC = {
     b"\xfd7zXZ": "unxz",
     b"\x28\xb5\x2f\xfd": "unzstd",
 }
-_LABELS = (".cls", ".json", ".txt")
-"""Extensions of the files that hold the class of the image of the same name, the surest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ class _Listing:
         skip: called with the names of the files that are left out.
         members: the images.
         labels: classes by the names that they share with their images, each after the place of
-            its extension among ``_LABELS``.
+            its extension among ``TAR_ENDINGS``.
     """
 
     file: BinaryIO
@@ -144,7 +142,10 @@ class _Listing:
         except Exception:  # damage can make the reader of headers raise anything
             whole = False
         if not whole:
-            reason = message("images.tar_cut_off", count=len(self.members) - found)
+            count = len(self.members) - found
+            reason = (
+                message("images.tar_cut_off", count=count) if count else message("images.no_tar")
+            )
             self.members.append(Member(folder.rstrip("/"), (start, 0), problem=reason))
 
     def _read(self, window: "_Window", folder: str) -> bool:
@@ -178,14 +179,14 @@ class _Listing:
             self.read(start, start + info.size, f"{name}/")
         elif extension not in TEXT_EXTENSIONS:
             self.skip(name)
-        elif self.labelled and extension in _LABELS and info.isreg() and whole:
+        elif self.labelled and extension in TAR_ENDINGS and info.isreg() and whole:
             if info.size <= MAX_LABEL_BYTES:
                 window.seek(span[0])
                 self._add_label(folder + name, extension, window.read(info.size))
         return False
 
     def _add_label(self, name: str, extension: str, content: bytes) -> None:
-        key, place = _key(name), _LABELS.index(extension)
+        key, place = _key(name), TAR_ENDINGS.index(extension)
         label = _label(extension, content)
         known = self.labels.get(key)
         if label and (known is None or place <= known[0]):

@@ -115,7 +115,7 @@ class PairAggregate:
 
 @dataclass(frozen=True)
 class MeanMap:
-    """The mean of the maps of one predicted class, by one method at one layer.
+    """Mean and spread of the maps of one predicted class, by one method at one layer.
 
     Attributes:
         key: the method and the layer.
@@ -123,6 +123,7 @@ class MeanMap:
         outcome: of the predictions.
         n: number of maps: those with positive evidence.
         sums: int64 ``(14, 14)``, the sums of their ``where``.
+        squares: int64 ``(14, 14)``, the sums of the squares of their ``where``.
     """
 
     key: MapKey
@@ -130,11 +131,19 @@ class MeanMap:
     outcome: Outcome
     n: int
     sums: NDArray[np.int64]
+    squares: NDArray[np.int64]
 
     @property
     def mean(self) -> NDArray[np.float64]:
         """The mean of relu(R) / max(R), ``(14, 14)``, 0..1."""
         return self.sums / (255 * self.n)
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """The standard deviation of relu(R) / max(R) over the maps, ``(14, 14)``, 0..0.5."""
+        variance = self.n * self.squares.astype(object) - self.sums.astype(object) ** 2  # exact
+        spread: NDArray[np.float64] = np.sqrt(variance.astype(np.float64)) / (255 * self.n)
+        return spread
 
 
 @dataclass(frozen=True)
@@ -316,6 +325,13 @@ class _MeanSums:
 
     n: NDArray[np.int64]
     sums: NDArray[np.int64]
+    squares: NDArray[np.int64]
+
+    @classmethod
+    def zeros(cls, keys: int) -> "_MeanSums":
+        """Return sums of no map yet, for a number of arrays."""
+        shape = keys, GRID, GRID
+        return cls(np.zeros(keys, np.int64), *(np.zeros(shape, np.int64) for _ in range(2)))
 
 
 @dataclass
@@ -357,13 +373,13 @@ class Totals:
         groups, group = np.unique(numbers.predicted * len(OUTCOMES) + outcomes, return_inverse=True)
         for number, own in enumerate(groups.tolist()):
             rows = group == number
-            shape = len(self.keys), GRID, GRID
+            where = numbers.where[:, rows]
             sums = self.means.setdefault(
-                divmod(own, len(OUTCOMES)),
-                _MeanSums(np.zeros(len(self.keys), np.int64), np.zeros(shape, np.int64)),
+                divmod(own, len(OUTCOMES)), _MeanSums.zeros(len(self.keys))
             )
             sums.n[at] += positive[:, rows].sum(1)
-            sums.sums[at] += numbers.where[:, rows].sum(1, dtype=np.int64)
+            sums.sums[at] += where.sum(1, dtype=np.int64)
+            sums.squares[at] += np.square(where, dtype=np.uint16).sum(1, dtype=np.int64)
 
     def aggregates(self, images: Sequence[ImageEntry]) -> Aggregates:
         """Return the counts, medians and sums."""
@@ -389,9 +405,12 @@ class Totals:
                 for outcome, own in ((ALL, outcomes), *((one, [one]) for one in outcomes)):
                     found = [self.means[predicted, one] for one in own]
                     n = sum(int(each.n[place]) for each in found)
-                    sums = np.sum([each.sums[place] for each in found], axis=0)
+                    sums, squares = (
+                        np.sum([getattr(each, name)[place] for each in found], axis=0)
+                        for name in ("sums", "squares")
+                    )
                     if n:
-                        yield MeanMap(key, predicted, OUTCOMES[outcome], n, sums)
+                        yield MeanMap(key, predicted, OUTCOMES[outcome], n, sums, squares)
 
 
 def _distinct(values: NDArray[np.float32], key: MapKey) -> NDArray[np.float32]:

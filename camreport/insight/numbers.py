@@ -218,7 +218,7 @@ def _measure_maps(
     """
     key = numbers.keys[place]
     method, rows = METHODS[key.method], np.arange(len(numbers.slot))
-    area, grid = _areas_and_grids(arrays[str(key)], method)
+    area, grid = areas_and_grids(arrays[str(key)], method)
     numbers.area[place] = area
     slot = numbers.slots(key)
     own = grid[rows, slot] * (slot >= 0)[:, None, None]
@@ -231,7 +231,7 @@ def _measure_maps(
     return ranked
 
 
-def _areas_and_grids(
+def areas_and_grids(
     cams: NDArray[np.float32], method: Method
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return areas ``(n, K)`` and values on the common grid ``(n, K, 14, 14)``, a few at a time."""
@@ -245,7 +245,7 @@ def _areas_and_grids(
 def _few(
     cams: NDArray[np.float32], method: Method
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return what ``_areas_and_grids`` returns."""
+    """Return what ``areas_and_grids`` returns."""
     values = drawn(cams, method, leading=2).values.astype(np.float64)
     finite = np.isfinite(values).all((-2, -1))
     values[~finite] = 0

@@ -18,8 +18,8 @@ from camreport.version import __version__
 def run_settings(model: LoadedModel, request: Request) -> Record:
     """Return everything that determines the maps, except the files, the methods and the batch size.
 
-    The methods are left out because each shard's sidecar lists its methods. The batch size is left
-    out because it is part of the plan, from which a resumed run takes it.
+    The methods and the layer of contributions are left out because each shard's sidecar lists them.
+    The batch size is left out because it is part of the plan, from which a resumed run takes it.
     """
     activation, noise = request.settings.activation, "noise" in request.smooth
     resolved = {
@@ -35,7 +35,7 @@ def run_settings(model: LoadedModel, request: Request) -> Record:
         "device": device_of(model.module).type,
     }
     decisive = request.settings.fingerprint(resolved)
-    for name in ("methods", "batch_size"):
+    for name in ("methods", "contributions", "batch_size"):
         del decisive[name]
     return {"camreport": __version__, "torch": torch.__version__, **decisive}
 

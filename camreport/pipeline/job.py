@@ -72,6 +72,16 @@ class Job:
         return {spec: own for spec, own in pairs if own.per_class and own.key in there}
 
     @property
+    def specs(self) -> frozenset[str]:
+        """What the sidecar of a finished shard lists: methods and the layer of contributions."""
+        return frozenset((*self.request.specs, *self.plan.vectors))
+
+    @property
+    def true_specs(self) -> frozenset[str]:
+        """What the sidecar of a finished file of true classes lists."""
+        return frozenset((*self.of_class, *self.plan.vectors))
+
+    @property
     def device(self) -> str:
         """The device to compute on, for the records."""
         return device_name(device_of(self.model.module))
@@ -84,15 +94,16 @@ class Job:
     def ordered(self, arrays: Arrays) -> Arrays:
         """Return a shard's arrays in the order in which they are written."""
         methods = {method.key for method in self.request.methods}
-        addresses = (*self.plan.layers, *self.plan.channels)
-        return in_order(arrays, methods, [layer.address for layer in addresses])
+        addresses = [layer.address for layer in (*self.plan.layers, *self.plan.channels)]
+        kept = self.plan.contributions
+        return in_order(arrays, methods, addresses, kept.address if kept else None)
 
     def sidecar(self, number: int, shard: Shard) -> Sidecar:
         """Return the sidecar of a shard; the writer adds the run and the size of its file."""
         return self.describe(
             Sidecar(
                 run="",
-                methods=tuple(sorted(self.request.specs)),
+                methods=tuple(sorted(self.specs)),
                 images=shard.images,
                 facts=tuple(self.files[index].facts for index in self.indices(number)),
                 cost=shard.cost,
@@ -117,12 +128,14 @@ def make_job(
     Raises:
         ClassError: as for ``class_entries``.
     """
-    describe = Describer(request.labels, class_entries(model, request, plan.classes))
+    describe = Describer(
+        request.labels, request.groups, class_entries(model, request, plan.classes)
+    )
     marker = Marker(
         schema=SCHEMA,
         run=plan.fingerprint(settings),
         settings=settings,
-        methods=request.specs,
+        methods=(*request.specs, *plan.vectors),
         inputs=inputs_digest(files),
         plan=plan.to_json(),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from camreport.engine.explainer import Explainer
 from camreport.errors import ResultsError
-from camreport.files import RESULTS
+from camreport.files import RESULTS, is_folder
 from camreport.images.inputs import InputFile
 from camreport.insight.cache import keep_numbers
 from camreport.messages.progress import Measuring, Notify, Progress, silent, unseen
@@ -107,7 +107,8 @@ def compute(
     if request.settings.part:
         inputs = sum(len(job.indices(number)) for number in job.numbers)
         part = request.settings.part
-        return part_summary(out, part, len(job.numbers), inputs, tally, reused)
+        folder = job.writer.folder if is_folder(job.writer.folder) else out / RESULTS
+        return part_summary(out, folder, part, len(job.numbers), inputs, tally, reused)
     return _finished(job, work, out, before, structure, tally, reused)
 
 
@@ -162,15 +163,21 @@ def _planned(
         explainer = make_explainer(model, request, None)
         image = first_readable(files, model.preprocessing)
         return plan_run(explainer, image, model.preprocessing, request, limits), explainer
-    if {*request.specs} <= {*earlier.methods}:
-        return plan.of_methods(request.methods, None), None
+    is_known = plan.contributing(request) or not request.contributions
+    if is_known and {*request.specs} <= {*earlier.methods}:
+        return plan.of_request(request, None), None
     explainer = make_explainer(model, request, plan)
-    return plan.of_methods(request.methods, explainer.plan), explainer
+    return plan.of_request(request, explainer.plan), explainer
 
 
 def _announced(job: Job, work: Work) -> Iterator[str]:
     """Yield what a user is told before anything is computed."""
     yield from dict.fromkeys(str(skip.reason) for skip in job.plan.skipped)
+    if (asked := job.request.batch_size) not in (None, job.plan.batch):
+        yield (
+            f"warning: --batch-size {asked} is not used: the results in the folder were begun with "
+            f"{job.plan.batch} images a batch, and go on so; another size needs another folder"
+        )
     if (passes := passes_ahead(job, work) + passes_of_collages(job, work)) >= MIN_ANNOUNCED:
         yield f"evidence takes {passes:,} further passes over one image each; --evidence off: none"
 

@@ -1,7 +1,7 @@
 """What a run computes: the shards that are lost or change, and the true classes beside them."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -14,12 +14,17 @@ from camreport.engine.explainer import Explainer
 from camreport.errors import ResultsError
 from camreport.images.loading import decode_ahead
 from camreport.messages.progress import Progress
-from camreport.methods import Method
 from camreport.pipeline.job import Job
 from camreport.pipeline.shard import Decoded, Shard, compute_shard, total_cost, with_methods
 from camreport.pipeline.truth import TrueMaps, compute_true_maps, unexplained, without_methods
-from camreport.pipeline.work import Work, finished_true
-from camreport.results.schema import IMAGE, TARGETS, Sidecar, TrueImage, TrueSidecar
+from camreport.pipeline.work import Change, Work, finished_true
+from camreport.results.schema import (
+    CHANNEL_CONTRIBUTIONS,
+    IMAGE,
+    TARGETS,
+    TrueImage,
+    TrueSidecar,
+)
 from camreport.results.shards import shard_name, true_name
 from camreport.results.writer import Finished
 
@@ -109,16 +114,15 @@ def _completed(
     decoded: Iterator[Decoded],
     progress: Progress,
 ) -> Shard:
-    """Add the missing methods to a finished shard; if its arrays are damaged, compute them all."""
+    """Add what is missing to a finished shard; if its arrays are damaged, compute them all."""
     change = work.changing[number]
-    missing = change.adding
-    old = _read(job, number, change.finished, missing)
-    if old is None and missing:
+    old = _read(job, number, change)
+    if old is None and change.adds:
         return _whole(job, explainer, number, decoded, progress)
-    if old is not None and not missing:
+    if old is not None and not change.adds:
         return old
     if old is not None:
-        with explainer.only(missing) as few:
+        with explainer.only(change.adding, change.contributions) as few:
             new = _whole(job, few, number, decoded, progress)
         if np.array_equal(old.arrays[IMAGE], new.arrays.get(IMAGE, ())):
             return with_methods(old, new)
@@ -127,16 +131,15 @@ def _completed(
     return _whole(job, explainer, number, again)
 
 
-def _read(
-    job: Job, number: int, finished: Finished[Sidecar], missing: Sequence[Method]
-) -> Shard | None:
-    """Return a finished shard without the maps of some methods; None if it is damaged."""
+def _read(job: Job, number: int, change: Change) -> Shard | None:
+    """Return a finished shard without what is to be added; None if it is damaged."""
     try:
-        arrays = job.writer.read(shard_name(number), finished)
+        arrays = job.writer.read(shard_name(number), change.finished)
     except ResultsError:
         return None
-    fresh = without_methods(arrays, {method.key for method in missing})
-    sidecar = finished.sidecar
+    stale = {method.key for method in change.adding}
+    stale |= {CHANNEL_CONTRIBUTIONS} if change.contributions else set()
+    fresh, sidecar = without_methods(arrays, stale), change.finished.sidecar
     return Shard(fresh, sidecar.images, sidecar.cost, sidecar.findings)
 
 
@@ -153,19 +156,20 @@ def _add_true_maps(
     old = _read_true(job, number, finished) if finished else None
     has = {*finished.sidecar.methods} if finished and old else set()
     missing = [method for spec, method in job.of_class.items() if spec not in has]
+    summing = not {*job.plan.vectors} <= has
     parts = [old] if old else []
-    if missing:
+    if missing or summing:
         decoded = decode_ahead(
             job.files, [image.index for image in images], job.model.preprocessing
         )
-        with explainer.only(missing) as few:
+        with explainer.only(missing, summing) as few:
             own = job.plan, few, job.model.preprocessing
             new = compute_true_maps(*own, job.files, images, decoded, progress)
         parts.append(new)
     arrays = {name: array for part in reversed(parts) for name, array in part.arrays.items()}
     sidecar = TrueSidecar(
         run="",
-        methods=tuple(sorted(job.of_class)),
+        methods=tuple(sorted(job.true_specs)),
         images=images,
         cost=total_cost([part.cost for part in parts]),
         device=job.device,
@@ -178,9 +182,9 @@ def _add_true_maps(
 
 def _read_true(job: Job, number: int, finished: Finished[TrueSidecar]) -> TrueMaps | None:
     """Return finished maps of true classes without stale methods; None if they are damaged."""
-    missing = {
-        own.key for spec, own in job.of_class.items() if spec not in finished.sidecar.methods
-    }
+    has = finished.sidecar.methods
+    missing = {own.key for spec, own in job.of_class.items() if spec not in has}
+    missing |= set() if {*job.plan.vectors} <= {*has} else {CHANNEL_CONTRIBUTIONS}
     try:
         arrays = job.writer.read(true_name(number), finished)
     except ResultsError:

@@ -49,7 +49,8 @@ class Summary:
         changed: whether the results differ from those in the folder before the run.
         measured: whether evidence was measured in this run.
         part: the part of a run that this was, as ``K/N``; empty for a whole run.
-        shards: number of shards that the part or run has.
+        shards: number of shards that the part has.
+        folder: in which the part's shards are; None of a whole run.
     """
 
     out: Path
@@ -62,18 +63,21 @@ class Summary:
     measured: bool = False
     part: str = ""
     shards: int = 0
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
 class Describer:
-    """Adds labels and class names, on which no map depends, to sidecars.
+    """Adds labels, groups and class names, on which no map depends, to sidecars.
 
     Attributes:
         labels: classes that count as right for each input with a label, by the input's index.
+        groups: values of the columns of groups, by the input's index.
         classes: the model's classes, in the order of their indices.
     """
 
     labels: Mapping[int, tuple[int, ...]]
+    groups: Mapping[int, tuple[str | None, ...]]
     classes: tuple[ClassEntry, ...]
 
     def __call__(self, sidecar: Sidecar) -> Sidecar:
@@ -82,11 +86,12 @@ class Describer:
 
     def _image(self, image: ImageEntry) -> ImageEntry:
         top = tuple(replace(p, name=self.classes[p.index].name) for p in image.top)
-        right = self.labels.get(image.index)
+        right, groups = self.labels.get(image.index), self.groups.get(image.index)
+        own = replace(image, top=top, label=None, labels=None, groups=groups)
         if right is None:
-            return replace(image, top=top, label=None, labels=None)
+            return own
         label = shown_class(right, top[0].index if top else None)
-        return replace(image, top=top, label=label, labels=right if len(right) > 1 else None)
+        return replace(own, label=label, labels=right if len(right) > 1 else None)
 
 
 @dataclass
@@ -190,8 +195,10 @@ def make_manifest(
         structure=structure,
         preprocessing=model.preprocessing,
         classes=classes,
+        groups=tuple(request.settings.groups or ()),
         layers=plan.layers,
         channels=plan.channels,
+        contributions=plan.contributions,
         methods=tuple(method.key for method in request.methods),
         quantity=request.quantity,
         activation=plan.activation,
@@ -225,11 +232,21 @@ def make_summary(
 
 
 def part_summary(
-    out: Path, part: str, shards: int, inputs: int, tally: Tally, reused: int
+    out: Path, folder: Path, part: str, shards: int, inputs: int, tally: Tally, reused: int
 ) -> Summary:
-    """Return the summary of a part, whose shards are all in the tally."""
+    """Return the summary of a part, whose shards are all in the tally and in a folder."""
     cost = RunCost(**{own.name: getattr(tally.cost, own.name) for own in fields(TotalCost)})
-    return Summary(out, inputs, _flat(tally.failed), reused, cost, (), part=part, shards=shards)
+    return Summary(
+        out,
+        inputs,
+        _flat(tally.failed),
+        reused,
+        cost,
+        (),
+        part=part,
+        shards=shards,
+        folder=folder,
+    )
 
 
 def device_name(device: torch.device) -> str:

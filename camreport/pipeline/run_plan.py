@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Self, cast
 
 import torch
@@ -20,15 +20,23 @@ from camreport.images.preprocessing import Preprocessing
 from camreport.images.regions.region import PhotoRegions
 from camreport.messages import Message, message
 from camreport.methods import Method
+from camreport.methods.registry import GRADIENT, GUIDED, INPUT_GRADIENT, POOL_GRADIENT
 from camreport.models import LoadedModel
 from camreport.network.address import Layer
 from camreport.network.choose import check_positions, choose_layers
 from camreport.network.state import preserved
 from camreport.network.survey import sample_image
 from camreport.results.decoding import Entry, filled, shortened, whole
-from camreport.results.schema import MAX_INLINE, Activation, LayerEntry, Skip
+from camreport.results.schema import (
+    CHANNEL_CONTRIBUTIONS,
+    MAX_INLINE,
+    Activation,
+    LayerEntry,
+    MapKey,
+    Skip,
+)
 from camreport.results.writer import MAX_DISCARDED
-from camreport.settings import Settings, check_smoothings
+from camreport.settings import AUTO, OFF, Settings, check_smoothings
 
 MANY_INPUTS, LONG_SHARD = 100_000, 512
 """Number of inputs beyond which shards are longer, and the largest number of inputs in those."""
@@ -78,10 +86,13 @@ class Request:
         settings: the settings of the user.
         layers: the layers to explain, by canonical address.
         channels: layers whose channels are kept, by canonical address.
+        contributions: layers of which the last distinct one keeps its channels' contributions, by
+            canonical address; empty for none.
         methods: the methods to compute, in the order in which tables show them.
         targets: class indices for every image, ``auto``, ``all`` or ``topK``.
         quantity: the score to explain; a class after ``contrast:`` is given by its index.
         labels: classes that count as right for each input with a label, by the input's index.
+        groups: values of the settings' columns of groups, by the input's index.
         regions: of the inputs, by the input's index; None if the user gave none.
         command: command line that repeats the run; recorded in the manifest.
     """
@@ -89,10 +100,12 @@ class Request:
     settings: Settings
     layers: Mapping[str, Layer]
     channels: Mapping[str, Layer]
+    contributions: Mapping[str, Layer] = field(default_factory=dict)
     methods: Sequence[Method]
     targets: Sequence[int] | str
     quantity: str
     labels: Mapping[int, tuple[int, ...]]
+    groups: Mapping[int, tuple[str | None, ...]] = field(default_factory=dict)
     regions: Mapping[int, PhotoRegions] | None = None
     command: str
 
@@ -146,6 +159,7 @@ class RunPlan(Entry):
         classes: number of classes of the model.
         layers: the layers with maps, in network order.
         channels: the layers with feature maps.
+        contributions: the layer with its channels' contributions; None for none.
         skipped: methods that cannot be computed, with the reasons.
         notes: notes for the reader about the model.
     """
@@ -161,29 +175,48 @@ class RunPlan(Entry):
     channels: tuple[LayerEntry, ...]
     skipped: tuple[Skip, ...]
     notes: tuple[Message, ...]
+    contributions: LayerEntry | None = None
 
     def indices(self, number: int, total: int) -> range:
         """Return the indices of the inputs, out of ``total``, that a shard covers."""
         return range(number * self.shard, min((number + 1) * self.shard, total))
 
-    def of_methods(self, methods: Sequence[Method], planned: Plan | None) -> "RunPlan":
-        """Return the plan with the skips and notes of other methods.
+    def of_request(self, request: Request, planned: Plan | None) -> "RunPlan":
+        """Return the plan with the skips, notes and contributions of another request.
 
         Args:
-            methods: the methods of the run.
-            planned: the engine's plan of these methods; None if this plan covers all of them.
+            request: what to compute.
+            planned: the engine's plan of the request; None if this plan covers all of it.
         """
+        own = replace(self, contributions=self.contributing(request))
         if planned:
             notes = dict.fromkeys((*self.notes, *as_messages(planned.notes)))
-            return replace(self, skipped=_skipped(planned), notes=tuple(notes))
-        keys = {method.key for method in methods}
-        return replace(self, skipped=tuple(s for s in self.skipped if s.method in keys))
+            kept = own.contributions or _contributions(planned)
+            return replace(own, skipped=_skipped(planned), notes=tuple(notes), contributions=kept)
+        keys = {method.key for method in request.methods}
+        return replace(own, skipped=tuple(s for s in self.skipped if s.method in keys))
+
+    def contributing(self, request: Request) -> LayerEntry | None:
+        """Return the layer whose channels' contributions a request keeps, if it is in this plan."""
+        others = (*self.channels, *([self.contributions] if self.contributions else []))
+        for entries in (self.layers, others):
+            asked = [entry for entry in entries if entry.address in request.contributions]
+            distinct = [entry for entry in asked if entry.same_as is None]
+            if asked:
+                return (distinct or asked)[-1]
+        return None
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """What a shard's sidecar lists beside its methods: the layer of contributions."""
+        kept = self.contributions
+        return (str(MapKey(CHANNEL_CONTRIBUTIONS, kept.address)),) if kept else ()
 
     def fingerprint(self, settings: Record) -> str:
         """Return a digest of the plan and the settings; shards are reused only if it is equal."""
         parts = {"settings": settings, "plan": self.to_json()}
-        for name in ("skipped", "notes"):  # no map depends on these
-            del parts["plan"][name]
+        for name in ("skipped", "notes", "contributions"):  # no map depends on these
+            parts["plan"].pop(name, None)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -199,6 +232,33 @@ def request_layers(model: LoadedModel, layers: Sequence[str] | None) -> dict[str
         if layers is not None:
             check_positions(model.module, chosen, sample, model.output)
     return {layer.address: layer for layer in chosen.values()}
+
+
+def contributing_layers(
+    model: LoadedModel,
+    settings: Settings,
+    layers: Mapping[str, Layer],
+    methods: Sequence[Method],
+) -> dict[str, Layer]:
+    """Return the layers of which the last distinct one keeps its channels' contributions.
+
+    ``auto`` keeps none where no method needs a gradient of the images themselves, so that it costs
+    no pass.
+
+    Raises:
+        LayerError: as for ``explain``.
+    """
+    if settings.contributions == OFF:
+        return {}
+    if settings.contributions != AUTO:
+        return request_layers(model, [settings.contributions])
+    copied = {"noise", "aug"} & set(check_smoothings(settings.smooth))
+    needed = (
+        method.needs in (GRADIENT, POOL_GRADIENT, INPUT_GRADIENT, GUIDED)
+        and not (copied and method.supports_smoothing)
+        for method in methods
+    )
+    return dict(layers) if any(needed) else {}
 
 
 def make_explainer(model: LoadedModel, request: Request, plan: RunPlan | None) -> Explainer:
@@ -219,6 +279,7 @@ def make_explainer(model: LoadedModel, request: Request, plan: RunPlan | None) -
         request.layers,
         request.settings.methods,
         channels=request.channels,
+        contributions=request.contributions,
         quantity=request.quantity,
         gamma=request.settings.gamma,
         stages=request.settings.stages,
@@ -259,6 +320,7 @@ def plan_run(
         channels=_layers(planned, planned.channels),
         skipped=_skipped(planned),
         notes=as_messages(planned.notes),
+        contributions=_contributions(planned),
     )
 
 
@@ -311,6 +373,10 @@ def _skipped(planned: Plan) -> tuple[Skip, ...]:
         Skip(method=skip.method, layer=skip.layer, reason=as_message(skip.reason))
         for skip in planned.skipped
     )
+
+
+def _contributions(planned: Plan) -> LayerEntry | None:
+    return next(iter(_layers(planned, planned.contributions)), None)
 
 
 def _layers(planned: Plan, layers: Mapping[str, Layer]) -> tuple[LayerEntry, ...]:

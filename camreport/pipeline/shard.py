@@ -27,6 +27,7 @@ from camreport.pipeline.run_plan import RunPlan, as_message, as_messages
 from camreport.results.costs import Cost, TotalCost
 from camreport.results.reader import probabilities
 from camreport.results.schema import (
+    CHANNEL_CONTRIBUTIONS,
     CHANNEL_WEIGHTS,
     FEATURE_MAPS,
     IMAGE,
@@ -124,13 +125,15 @@ def compute_shard(
 
 
 def with_methods(old: Shard, new: Shard) -> Shard:
-    """Return a shard with the maps of further methods added; its own arrays stay unchanged."""
+    """Return a shard with further maps and vectors added; its own arrays stay unchanged."""
     cost = total_cost([old.cost, new.cost])
     findings = tuple(dict.fromkeys((*old.findings, *new.findings)))
     return Shard(new.arrays | old.arrays, old.images, cost, findings)
 
 
-def in_order(arrays: Arrays, methods: Collection[str], layers: Sequence[str]) -> Arrays:
+def in_order(
+    arrays: Arrays, methods: Collection[str], layers: Sequence[str], contributions: str | None
+) -> Arrays:
     """Return the arrays of some methods, in the order of the registry and of the layers.
 
     So the bytes of a shard's file do not depend on the order in which methods were requested.
@@ -139,13 +142,17 @@ def in_order(arrays: Arrays, methods: Collection[str], layers: Sequence[str]) ->
         arrays: the arrays of a shard.
         methods: keys of the methods to keep.
         layers: addresses in network order.
+        contributions: address of the layer whose contributions to keep; None for none.
     """
     known = [key for key in METHODS if key in methods]
-    groups = {name: i for i, name in enumerate([*known, FEATURE_MAPS, CHANNEL_WEIGHTS])}
+    kinds = [*known, FEATURE_MAPS, CHANNEL_WEIGHTS, CHANNEL_CONTRIBUTIONS]
+    groups = {name: i for i, name in enumerate(kinds)}
     rows = {name: row for row, name in enumerate(layers)}
     ranks: dict[str, tuple[int, int, str]] = {}
     for name in arrays:
         key = MapKey.parse(name)
+        if key and key.method == CHANNEL_CONTRIBUTIONS and key.layer != contributions:
+            continue
         if key is None or key.method not in METHODS.keys() | groups.keys():
             ranks[name] = len(groups), 0, name
         elif key.method in groups:
@@ -256,6 +263,8 @@ def _named_tensors(explanation: Explanation) -> Iterator[tuple[str, Tensor]]:
     for address, channels in explanation.channels.items():
         yield str(MapKey(FEATURE_MAPS, address)), channels.features
         yield str(MapKey(CHANNEL_WEIGHTS, address)), channels.weights
+    for address, sums in explanation.contributions.items():
+        yield str(MapKey(CHANNEL_CONTRIBUTIONS, address)), sums
     yield LOGITS, explanation.logits
     yield TARGETS, explanation.targets
 

@@ -26,17 +26,24 @@ from camreport.results.writer import Finished
 
 @dataclass(frozen=True)
 class Change:
-    """A finished shard whose methods differ from those of the run.
+    """A finished shard whose methods or contributions differ from those of the run.
 
     Attributes:
         finished: the shard.
         adding: the methods to add; none if it only has too many.
+        contributions: whether to add the contributions of channels.
         loses: whether it has maps that the run leaves out.
     """
 
     finished: Finished[Sidecar]
     adding: tuple[Method, ...]
+    contributions: bool
     loses: bool
+
+    @property
+    def adds(self) -> bool:
+        """Whether something is computed for it."""
+        return bool(self.adding or self.contributions)
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class Work:
     @property
     def explained(self) -> list[int]:
         """Numbers of the shards for which maps are computed."""
-        adding = [number for number, change in self.changing.items() if change.adding]
+        adding = [number for number, change in self.changing.items() if change.adds]
         return sorted([*self.lost, *adding])
 
     @property
@@ -101,14 +108,14 @@ def find_work(job: Job) -> Work:
     """
     there = _usable(job)
     apart = _unexplained(job, there)
-    specs = {*job.request.specs}
+    specs = job.specs
     kept = {n: one for n, one in there.items() if {*one.sidecar.methods} == specs}
     true = {
         number: done
         for number, images in apart.items()
         if number in kept
         and (done := finished_true(job, number, images))
-        and {*done.sidecar.methods} == job.of_class.keys()
+        and {*done.sidecar.methods} == job.true_specs
     }
     return Work(
         kept=kept,
@@ -206,8 +213,9 @@ def _collages(job: Job, kept: Mapping[int, Finished[Sidecar]]) -> Held | None:
 
 def _change(job: Job, finished: Finished[Sidecar]) -> Change:
     """Return how a finished shard of other methods changes."""
-    has, specs = {*finished.sidecar.methods}, {*job.request.specs}
-    return Change(finished, _adding(job, finished), loses=not has <= specs)
+    has = {*finished.sidecar.methods}
+    summing = bool(finished.sidecar.bytes) and not {*job.plan.vectors} <= has
+    return Change(finished, _adding(job, finished), summing, loses=not has <= job.specs)
 
 
 def _adding(job: Job, finished: Finished[Sidecar]) -> tuple[Method, ...]:

@@ -17,9 +17,9 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from itertools import groupby
@@ -52,6 +52,7 @@ from camreport.results.evidence import COLLAGES, evidence_name
 from camreport.results.evidence_arrays import Collages, Evidence, read_collages, read_evidence
 from camreport.results.outline import Described, outlines
 from camreport.results.schema import (
+    CHANNEL_CONTRIBUTIONS,
     CHANNEL_WEIGHTS,
     FEATURE_MAPS,
     IMAGE,
@@ -73,6 +74,7 @@ from camreport.results.shards import (
     check_arrays,
     check_true_arrays,
     read_shard,
+    read_some,
     shard_name,
     sidecar_name,
     true_name,
@@ -90,6 +92,9 @@ DATA = "data"
 
 MANIFEST = "manifest.json"
 """Name of the file that describes a run."""
+
+COMPARISON = "comparison.json"
+"""Name of the file that describes a comparison of runs, in the place of a run's."""
 
 MAX_PHOTO_PIXELS = 4096 * 4096
 """Largest number of pixels of a photograph at display size."""
@@ -223,6 +228,10 @@ class Results:
             ((name, read_json(self.path / name, root)) for name in names), self.manifest
         )
 
+    def light(self) -> "Results":
+        """Return the results as another process takes them: sidecars have the images, too."""
+        return Results(self.path, replace(self.manifest, images=()))
+
     def entries(self, indices: Sequence[int]) -> list[ImageEntry]:
         """Return the entries of some images; of large runs, no others are decoded.
 
@@ -289,6 +298,22 @@ class Results:
         rows = [arrays[weights], true[weights]] if true else [arrays[weights]]
         return Channels(arrays[maps], np.concatenate(rows))
 
+    def contributions(self, index: int) -> NDArray[np.float32]:
+        """Return what each channel of the manifest's layer of contributions adds to the score.
+
+        Returns:
+            ``(K, C)``, in units of the score: gradient times activation, summed over positions; one
+            row more for a true class that is explained apart.
+
+        Raises:
+            ResultsError: as for ``maps``.
+            KeyError: the results have no contributions.
+        """
+        layer = self.manifest.contributions
+        name = str(MapKey(CHANNEL_CONTRIBUTIONS, layer.address if layer else ""))
+        own, true = self.arrays(index)[name], self.true_arrays(index)
+        return np.concatenate([own, true[name]]) if true else own
+
     def photo(self, index: int) -> bytes:
         """Return an image's photograph at display size, as JPEG bytes; raises as ``maps`` does."""
         row, shard = self._row_and_shard(index)
@@ -335,8 +360,9 @@ class Results:
 
         Returns:
             Maps ``(1, h, w)`` of the methods that look at a class, ``targets`` ``(1,)``, and
-            ``channel_weights/<layer>`` ``(1, C)``; empty where the true class is unknown or among
-            those of the shard, or where no method looks at a class.
+            ``channel_weights/<layer>`` and ``channel_contributions/<layer>`` ``(1, C)``; empty
+            where the true class is unknown or among those of the shard, or where no method looks
+            at a class.
 
         Raises:
             ResultsError: the image failed, or a file is missing or damaged.
@@ -408,6 +434,18 @@ class Results:
             check_arrays(arrays, self.manifest, name)
             self._shard = name, arrays
         return self._shard[1]
+
+    def some(self, name: str, names: Collection[str]) -> Arrays:
+        """Return some maps and vectors of a file of arrays, with ``image`` and ``targets``.
+
+        Args:
+            name: name of a shard's file, or of its file of true classes.
+            names: names of the arrays; maps are returned as far as the file has them.
+
+        Raises:
+            ResultsError: it is missing or damaged.
+        """
+        return read_some(self.path / name, self.path.parent, self.manifest, names)
 
     def _row_and_shard(self, index: int) -> tuple[int, Arrays]:
         """Return an image's row in its shard, and all arrays of the shard."""
@@ -583,6 +621,11 @@ def load_results(path: str | Path) -> Results:
     """
     folder = find_results(path)
     manifest = read_json(folder / MANIFEST, folder.parent)
+    if not manifest and is_file(folder / COMPARISON):
+        raise ResultsError(
+            f"results: expected a run, got {named(Path(path))!r}, which is a comparison of runs. "
+            "Name one of those runs."
+        )
     if not manifest:
         raise ResultsError(
             f"results: {named(Path(path))!r} is incomplete, it has no {MANIFEST} that can be read. "

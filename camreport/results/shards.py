@@ -20,6 +20,7 @@ from camreport.errors import ResultsError
 from camreport.files import reading
 from camreport.methods import METHODS
 from camreport.results.schema import (
+    CHANNEL_CONTRIBUTIONS,
     CHANNEL_WEIGHTS,
     FEATURE_MAPS,
     FUSED,
@@ -36,11 +37,12 @@ from camreport.results.schema import (
 Arrays = dict[str, NDArray[Any]]
 """A shard's arrays by name: maps ``"<method>/<layer>"`` ``(n, K, h, w)``, ``logits``, ``targets``,
 ``image`` and, for layers with kept channels, ``"feature_maps/<layer>"`` ``(n, C, h, w)`` and
-``"channel_weights/<layer>"`` ``(n, K, C)``; ``photo`` and ``photo_offsets`` hold JPEGs.
+``"channel_weights/<layer>"`` ``(n, K, C)``; ``"channel_contributions/<layer>"`` ``(n, K, C)`` for
+one layer; ``photo`` and ``photo_offsets`` hold JPEGs.
 
 Beside a shard, ``true-000000.npz`` holds m of its images with their true classes: ``image``
 ``(m,)``, ``targets`` ``(m, 1)``, maps ``(m, 1, h, w)`` of the methods that look at a class, and
-``"channel_weights/<layer>"`` ``(m, 1, C)``."""
+``"channel_weights/<layer>"`` and ``"channel_contributions/<layer>"`` ``(m, 1, C)``."""
 
 MENDING = "Delete that file and run 'camreport run' again: nothing else is computed."
 """Advice on a damaged file; a run does not find damage itself, it checks only file sizes."""
@@ -175,6 +177,32 @@ def check_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
         raise _unexpected(name, PHOTO_OFFSETS, arrays[PHOTO_OFFSETS])
 
 
+def read_some(path: Path, root: Path, manifest: Manifest, names: Collection[str]) -> Arrays:
+    """Read some maps and vectors of a shard, or of its file of true classes, and check them.
+
+    Args:
+        path: the path of the file.
+        root: the folder of the report.
+        manifest: of the run.
+        names: names of the arrays to read; maps are read as far as the file has them.
+
+    Returns:
+        The arrays by name, and ``image`` and ``targets``.
+
+    Raises:
+        ResultsError: the file is missing or damaged, or does not fit the manifest.
+    """
+    arrays = read_shard(path, root, {IMAGE, TARGETS, *names})
+    count = len(arrays[IMAGE]) if _is(arrays.get(IMAGE), np.int64, (None,)) else 0
+    targets = arrays.get(TARGETS)
+    slots = targets.shape[1] if targets is not None and targets.ndim == 2 else 0
+    expected: _Expected = {IMAGE: (np.int64, (count,)), TARGETS: (np.int64, (count, slots))}
+    vectors = _vectors(manifest, count, slots)
+    expected |= {name: vectors[name] for name in names if name in vectors}
+    _check_maps(arrays, expected, manifest, path.name, (count, slots))
+    return arrays
+
+
 def check_true_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
     """Check the arrays of a file of true classes against the manifest of the run.
 
@@ -183,9 +211,7 @@ def check_true_arrays(arrays: Arrays, manifest: Manifest, name: str) -> None:
     """
     count = len(arrays[IMAGE]) if _is(arrays.get(IMAGE), np.int64, (None,)) else 0
     expected: _Expected = {IMAGE: (np.int64, (count,)), TARGETS: (np.int64, (count, 1))}
-    for layer in manifest.channels:
-        weights = str(MapKey(CHANNEL_WEIGHTS, layer.address))
-        expected[weights] = np.float32, (count, 1, layer.shape[0])
+    expected |= _vectors(manifest, count, 1)
     _check_maps(arrays, expected, manifest, name, (count, 1))
     for text in arrays:
         key = MapKey.parse(text)
@@ -233,12 +259,20 @@ def _expected(manifest: Manifest, count: int, slots: int) -> _Expected:
         PHOTO_OFFSETS: (np.int64, (count + 1,)),
     }
     for layer in manifest.channels:
-        features, weights = (
-            MapKey(kind, layer.address) for kind in (FEATURE_MAPS, CHANNEL_WEIGHTS)
-        )
+        features = MapKey(FEATURE_MAPS, layer.address)
         expected[str(features)] = np.float32, (count, *layer.shape)
-        expected[str(weights)] = np.float32, (count, slots, layer.shape[0])
-    return expected
+    return expected | _vectors(manifest, count, slots)
+
+
+def _vectors(manifest: Manifest, count: int, slots: int) -> _Expected:
+    """Return type and shape of the arrays with one number per channel."""
+    summed = [manifest.contributions] if manifest.contributions else []
+    kept = [(CHANNEL_WEIGHTS, layer) for layer in manifest.channels]
+    kept += [(CHANNEL_CONTRIBUTIONS, layer) for layer in summed]
+    return {
+        str(MapKey(kind, layer.address)): (np.float32, (count, slots, layer.shape[0]))
+        for kind, layer in kept
+    }
 
 
 def _are_bounds(offsets: NDArray[np.int64], length: int) -> bool:

@@ -93,6 +93,8 @@ class Marker(Entry):
         methods: the methods of the run.
         inputs: digest of the inputs' names.
         plan: the plan of the run, as JSON.
+        of_parts: whether shards come from parts of the run, until it is completed; other machines
+            may have taken hours for them, so a run with other settings does not replace them.
     """
 
     schema: int
@@ -101,6 +103,7 @@ class Marker(Entry):
     methods: tuple[str, ...]
     inputs: str
     plan: Record
+    of_parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -435,7 +438,8 @@ class ResultsWriter:
             InputError: the folder is another run's.
         """
         try:
-            create(folder / MARKER, _json(self.marker.to_json()), self.out)
+            own = replace(self.marker, of_parts=True)
+            create(folder / MARKER, _json(own.to_json()), self.out)
         except OutputError:
             if not is_file(folder / MARKER):
                 raise
@@ -552,18 +556,22 @@ class ResultsWriter:
         return sidecar if sidecar.run == self.marker.run and sidecar.bytes == size else None
 
     def _check_discarded(self, folder: Path, stay: set[int]) -> None:
-        """Refuse to replace many finished shards, which may have taken hours.
+        """Refuse to replace finished shards which may have taken hours: many, or those of parts.
 
         Raises:
-            InputError: the run would replace ``max_discarded`` finished shards or more.
+            InputError: the run would replace ``max_discarded`` finished shards or more, or those of
+                parts that had other settings.
         """
         count = len(_shards_in(folder).keys() - stay)
-        if count < self.max_discarded or self.overwrite:
+        before = read_json(folder / MARKER, self.out)
+        differing = self._differing(before)
+        of_parts = before.get("of_parts") is True and bool(differing)
+        if not count or self.overwrite or not (of_parts or count >= self.max_discarded):
             return
-        differing = self._differing(read_json(folder / MARKER, self.out)) or "its images"
+        shards = "shard" if count == 1 else "shards"
         raise InputError(
-            f"output: {named(self.out)!r} holds {count:,} finished shards of a run that differs "
-            f"in {differing}. Ask for the same to go on with them, "
+            f"output: {named(self.out)!r} holds {count:,} finished {shards} of a run that differs "
+            f"in {differing or 'its images'}. Ask for the same to go on with them, "
             "choose another folder, or pass --overwrite to replace them."
         )
 

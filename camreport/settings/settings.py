@@ -58,11 +58,13 @@ from camreport.settings.values import (
     check_batch_size,
     check_class_names,
     check_classes,
+    check_contributions,
     check_device,
     check_evidence,
     check_evidence_images,
     check_evidence_maps,
     check_gamma,
+    check_groups,
     check_label_map,
     check_labels,
     check_metrics,
@@ -129,6 +131,17 @@ class Settings:
         check=check_label_map,
         help="The model's classes that each label stands for, if labels are not class names; "
         "predicting any of them counts as correct.",
+    )
+    groups: Sequence[str] | None = option(
+        None,
+        group="Input",
+        affects="records",
+        metavar="COLUMNS",
+        parse=read_list,
+        write=write_list,
+        check=check_groups,
+        help="Further columns of the CSV file of labels, such as scanner or hospital: the report "
+        "compares the mean maps of their groups.",
     )
     image_size: int | Sequence[int] | None = _input(
         None,
@@ -242,6 +255,13 @@ class Settings:
         write=write_list,
         check=partial(check_addresses, "channels"),
         help="Layers whose feature maps the report shows channel by channel.",
+    )
+    contributions: str = _what(
+        AUTO,
+        metavar="auto|LAYER|off",
+        check=check_contributions,
+        help="Layer at which each channel's contribution to the score is kept, a number for each "
+        "image and class. auto takes the last one explained, if a method needs gradients.",
     )
     methods: str | Sequence[str] = _what(
         DEFAULT_METHODS,
@@ -481,6 +501,7 @@ class SettingsDict(TypedDict, total=False):
 
     labels: str | Path | Mapping[str, int | str] | None
     label_map: str | Mapping[str, Sequence[int]] | None
+    groups: Sequence[str] | None
     image_size: int | Sequence[int] | None
     resize: str | None
     mean: Sequence[float] | None
@@ -496,6 +517,7 @@ class SettingsDict(TypedDict, total=False):
     classes: str | Sequence[int | str]
     layers: Sequence[str] | None
     channels: Sequence[str] | None
+    contributions: str
     methods: str | Sequence[str]
     quantity: str
     activation: str

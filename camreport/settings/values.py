@@ -51,6 +51,9 @@ MAIN, ALL = "main", "all"
 EVIDENCE_MAPS = (MAIN, ALL)
 """Maps whose marked parts are covered in order."""
 
+MAX_WORKERS = 4096
+"""Most workers of a run; more is a slip of the hand."""
+
 CLUSTERS = ("ray", "ray:local")
 """Clusters that ``on`` takes: one that runs, or one of this machine alone."""
 
@@ -284,6 +287,35 @@ def check_addresses(option: str, addresses: object) -> None:
         check_address(one)
 
 
+def check_groups(columns: object) -> None:
+    """Refuse columns of groups that are no list of headings.
+
+    Raises:
+        ClassError: they are not.
+    """
+    if columns is None:
+        return
+    listed = list(columns) if isinstance(columns, Sequence) and not isinstance(columns, str) else []
+    if not listed or not all(isinstance(one, str) and one.strip() for one in listed):
+        raise ClassError(
+            f"groups: expected a list of headings of columns, got {_shown(columns)}. For instance "
+            "groups=['scanner']."
+        )
+    if len(set(listed)) != len(listed):
+        raise ClassError(f"groups: expected each column once, got {', '.join(listed)}.")
+
+
+def check_contributions(layer: str) -> None:
+    """Refuse a layer of contributions that is neither an address nor ``auto`` nor ``off``.
+
+    Raises:
+        LayerError: it is not.
+    """
+    if not isinstance(layer, str) or not layer.strip():
+        raise LayerError(f"contributions: expected auto, off or an address, got {_shown(layer)}.")
+    check_address(layer)
+
+
 def check_address(address: str) -> None:
     """Refuse an address that ends in neither ``:pre`` nor ``#call`` but in something like them.
 
@@ -496,8 +528,10 @@ def check_workers(workers: int | None) -> None:
         InputError: it is no whole number from 1.
     """
     is_whole = isinstance(workers, Integral) and not isinstance(workers, bool)
-    if workers is not None and not (is_whole and workers >= 1):
-        raise InputError(f"workers: expected a whole number from 1, got {_shown(workers)}.")
+    if workers is not None and not (is_whole and 1 <= workers <= MAX_WORKERS):
+        raise InputError(
+            f"workers: expected a whole number from 1 to {MAX_WORKERS:,}, got {_shown(workers)}."
+        )
 
 
 def _check_word(option: str, word: object, words: Sequence[str]) -> None:

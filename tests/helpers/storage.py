@@ -94,20 +94,20 @@ def s3_server() -> Iterator[Storage]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        _forget()
+        forget()
         address = f"http://127.0.0.1:{server.server_port}/moto-api/reset"
         urlopen(Request(address, method="POST")).close()  # moto's buckets outlive its servers
         storage.system.mkdir(BUCKET)
         try:
             yield storage
         finally:
-            _forget()
+            forget()
             server.shutdown()
             thread.join()
             server.server_close()
 
 
-def _forget() -> None:
+def forget() -> None:
     """Forget connections, so that the next one reads the environment."""
     from s3fs import S3FileSystem
 

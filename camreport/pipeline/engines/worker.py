@@ -28,6 +28,7 @@ from camreport.pipeline.run_plan import (
     Request,
     RunPlan,
     ShardLimits,
+    contributing_layers,
     make_explainer,
     request_layers,
 )
@@ -129,7 +130,7 @@ class Worker:
 
     def _job(self, item: Item) -> Job:
         """Return the job of an item's shards."""
-        describe = Describer(item.labels, self.classes)
+        describe = Describer(item.labels, item.groups, self.classes)
         writer = ResultsWriter(
             Path(self.spec.out), self.marker, describe, shared=True, numbers=item.numbers
         )
@@ -165,12 +166,14 @@ class Worker:
 
 def _request(model: LoadedModel, settings: Settings) -> Request:
     """Return what to compute, without the labels and regions that come with each item."""
-    classes = settings.classes
+    classes, methods = settings.classes, resolve_methods(settings.methods)
+    layers = request_layers(model, settings.layers)
     return Request(
         settings=settings,
-        layers=request_layers(model, settings.layers),
+        layers=layers,
         channels={} if settings.channels is None else request_layers(model, settings.channels),
-        methods=resolve_methods(settings.methods),
+        contributions=contributing_layers(model, settings, layers, methods),
+        methods=methods,
         targets=classes if isinstance(classes, str) else [int(one) for one in classes],
         quantity=settings.quantity,
         labels={},

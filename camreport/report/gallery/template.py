@@ -29,6 +29,11 @@ def script() -> str:
     return _built("page.js")
 
 
+def apart(name: str) -> str:
+    """Return the script of a view that only some reports carry, built by ``make web`` as well."""
+    return _built(f"apart/{name}.js")
+
+
 def style() -> str:
     """Return the page's style sheet, built by ``make web`` as well."""
     return _built("page.css")

@@ -8,13 +8,12 @@ export let data: Dataset;
 /** What is known of the run. */
 export let report: Report;
 export let store: Store<State>;
-/** The present state. */
-export let state: Readonly<State>;
+/** The present state: this object changes with it. */
+export const state: Readonly<State> = Object.create(null);
 
 export function setApp(shown: Dataset, following: Store<State>) {
-  [data, report, store, state] = [shown, shown.report, following, following.state];
-  following.subscribe(
-    (now) => now,
-    () => (state = following.state),
-  );
+  [data, report, store] = [shown, shown.report, following];
+  const keep = () => Object.assign(state, following.state);
+  keep();
+  following.subscribe((now) => now, keep);
 }

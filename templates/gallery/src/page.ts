@@ -1,5 +1,5 @@
 // The page: started once its data is there, it shows the present view and follows the state.
-import { data, setApp, state, store } from "./app";
+import { data, report, setApp, state, store } from "./app";
 import { idOf } from "./data/cells";
 import { Chunks } from "./data/chunks";
 import { Dataset } from "./data/dataset";
@@ -18,12 +18,13 @@ import { followHistory, refreshLinks } from "./state/history";
 import { readLink } from "./state/link";
 import { APPEARANCE, LOOKS, type State, concerns, pick } from "./state/state";
 import { type Changed, Store } from "./state/store";
+import { apart } from "./views/apart";
 import { readCaptions } from "./views/captions";
-import { channelsView } from "./views/channels";
 import { compareView } from "./views/compare";
 import { evidenceView } from "./views/evidence/evidence";
 import { matrixView } from "./views/matrix/matrix";
 import { methodsView } from "./views/methods";
+import { noChannelsView } from "./views/no_channels";
 import { overviewView } from "./views/overview/overview";
 import { stopFlicker } from "./views/pair";
 import { markPins } from "./views/pins";
@@ -33,16 +34,21 @@ import { layOutTables, tablesView } from "./views/tables";
 import type { View } from "./views/view";
 
 const VIEWS: Record<State["view"], () => View | Promise<View>> = {
-  summary: summaryView,
+  summary: () => (data.runs.length ? apart("runs") : summaryView()),
+  runs: () => apart("runs"),
   overview: overviewView,
   matrix: matrixView,
+  atlas: () => apart("atlas"),
   evidence: evidenceView,
   compare: compareView,
-  channels: channelsView,
+  channels: () => (report.channels.length ? apart("channels") : noChannelsView()),
   tables: tablesView,
   methods: methodsView,
   provenance: provenanceView,
 };
+
+/** Terms of a query that ask where images lie among others. */
+const LOCATING = /(cluster|lasso)\s*[:：=]/i;
 
 /** The view that is shown; null while another is being built. */
 let shown: View | null = null;
@@ -55,6 +61,7 @@ async function showView() {
   const mine = ++turn;
   stopFlicker();
   shown = null;
+  if (state.view === "atlas" || LOCATING.test(state.query)) await data.loadAtlas();
   const next = await VIEWS[state.view]();
   if (mine !== turn) return;
   shown = next;
@@ -74,7 +81,16 @@ function finishView() {
 /** Let the view follow a change, or build it anew. */
 function updateView(changed: Changed<State>) {
   if (changed.has("view")) window.scrollTo({ top: 0 });
-  if (shown && !concerns(changed, "view", "language") && shown.update(changed)) finishView();
+  const unlocated = !data.atlas && LOCATING.test(state.query);
+  const other = changed.has("run") && !shown?.uses?.includes("run");
+  if (
+    shown &&
+    !unlocated &&
+    !other &&
+    !concerns(changed, "view", "language") &&
+    shown.update(changed)
+  )
+    finishView();
   else showView();
 }
 
@@ -91,15 +107,21 @@ const nameControls = () => data.nameControls(prose().evidence.controls);
 /** Only the table of maps is drawn from permuted weights, and what is opened there. */
 const showNetwork = () => (data.network = state.view === "matrix" ? state.network : "trained");
 
+const showRun = () => data.showRun(state.run);
+
 /** What happens on the page when the state changes, in this order. */
 function followState() {
   store.subscribe(({ language }) => language, nameControls);
   store.subscribe((state) => pick(state, ["view", "network"]), showNetwork);
+  store.subscribe(({ run }) => run, showRun);
   store.subscribe(({ language }) => language, showShell);
   store.subscribe(({ theme }) => theme, showTheme);
   store.subscribe((state) => pick(state, [...LOOKS, "apart"]), recolour);
   store.subscribe((state) => pick(state, ["view", "pins"]), refreshTabs);
-  store.subscribe((state) => pick(state, [...APPEARANCE, "numbers", "rank", "theme"]), refreshBar);
+  store.subscribe(
+    (state) => pick(state, [...APPEARANCE, "numbers", "rank", "run", "theme"]),
+    refreshBar,
+  );
   store.subscribe(({ open: _, theme: __, ...others }) => others, updateView);
   store.subscribe(
     (state) => pick(state, ["open", "language", "network", "pins", ...LOOKS]),
@@ -148,19 +170,20 @@ function listen() {
   window.addEventListener("afterprint", clearPaper);
 }
 
-async function start(report: Report) {
-  const dataset = new Dataset(report, chunks);
+async function start(shipped: Report) {
+  const dataset = new Dataset(shipped, chunks);
   setApp(dataset, new Store(readLink(location.hash, dataset)));
   followHistory();
   followState();
   readCaptions();
   startDialog();
   startAppearance();
-  if (!report.folder) dataset.unpackAll();
+  if (!shipped.folder) dataset.unpackAll();
   document.getElementById("fallback")?.remove(); // with the data that has been read
   byId("app").hidden = false;
   nameControls();
   showNetwork();
+  showRun();
   showShell();
   showTheme();
   recolour();

@@ -85,18 +85,22 @@ export type Said = Record<string, string>;
 
 /** A part of the page's state that shows what is claimed. */
 export interface Place {
-  view: "overview" | "matrix" | "evidence" | "methods" | "provenance";
+  view: "overview" | "matrix" | "atlas" | "evidence" | "methods" | "provenance" | "runs";
+  /** The part of the Atlas. */
+  atlas?: "means" | "clusters" | "scatter" | "outliers" | "confusions" | "groups";
   image?: number;
   method?: string;
   layer?: string;
-  rows?: "layer" | "method" | "class" | "image";
-  columns?: "layer" | "method" | "class" | "image";
+  rows?: "layer" | "method" | "class" | "image" | "run";
+  columns?: "layer" | "method" | "class" | "image" | "run";
   query?: string;
   /** A column of the images' numbers, and whether its lowest values come first. */
   sort?: `${string}.up` | `${string}.down`;
   /** A number of the evidence, to be shown layer by layer. */
   number?: string;
   scope?: string;
+  /** Place of one of the runs that are compared. */
+  run?: number;
 }
 
 /** What a fixed rule found, in how many images or maps, and where it shows. */
@@ -279,6 +283,109 @@ export interface Structure {
   more: number;
 }
 
+/** One of the runs that a report compares; the first one's own data is the report's. */
+export interface ComparedRun {
+  /** Short and unique. */
+  name: string;
+  /** Where its results lie, seen from the report. */
+  address: string;
+  model: string;
+  /** Keys of its methods. */
+  methods: string[];
+  /** Its own addresses of layers, by the key of the pair, and their names with their grids. */
+  layers: Record<string, string>;
+  grids: Record<string, string>;
+  fused: boolean;
+  input: boolean;
+  /** Its images that could be read. */
+  count: number;
+  accuracy: { right: number; total: number } | null;
+  /** Whether its classes have been mapped onto those of the report. */
+  mapped: boolean;
+  /** Compared images whose most probable class is none of those of the report. */
+  elsewhere: number;
+  /** Of the compared images; empty for the first run, whose classes `images` has. */
+  top: [index: number, probability: number][][];
+  /** Its provenance, in every language. */
+  facts: Record<string, [name: string, value: string][]>;
+}
+
+/** Which layers stand for each other, and why; `depth` is 0..1 of the way through each network. */
+export interface LayerPair {
+  layer: string;
+  by: "name" | "depth" | "chosen" | "alone";
+  depth: (number | null)[];
+  why: Said;
+}
+
+/**
+ * A number of a run minus the first run's, of the same images: "accuracy", "p" (the probability of
+ * the true class), or one of the evidence.
+ */
+export interface Delta {
+  key: string;
+  name: Said;
+  run: number;
+  /** Empty where the number is not about maps. */
+  method: string;
+  layer: string;
+  n: number;
+  before: number | null;
+  after: number | null;
+  /** The median of the images' differences, with its 95 % interval; null where n < 2. */
+  delta: number | null;
+  low: number | null;
+  high: number | null;
+  better: "high" | "low" | null;
+  /** Whether the two are told apart; null: too few images to say. */
+  apart: boolean | null;
+  /** Exact p-value of McNemar's test; null for all but accuracy. */
+  p: number | null;
+}
+
+/** How alike a run's maps are to the first run's: medians over n images. */
+export interface Agreement {
+  run: number;
+  method: string;
+  layer: string;
+  n: number;
+  correlation: number | null;
+  overlap: number | null;
+  /** Share of the evidence that lies elsewhere. */
+  moved: number | null;
+  /** Why there is nothing to compare. */
+  missing: Said | null;
+}
+
+/**
+ * The mean of a run's maps minus the first run's on the common grid, each map as a fraction of its
+ * own maximum: signed levels in base64 as of maps, up to ±`largest`.
+ */
+export interface MeanDifference {
+  run: number;
+  method: string;
+  layer: string;
+  n: number;
+  height: number;
+  width: number;
+  levels: string;
+  largest: number;
+}
+
+/** What is known of several runs of the same images. The first one is what the others are compared with. */
+export interface Comparison {
+  runs: ComparedRun[];
+  pairs: LayerPair[];
+  /** The first of the images that not all runs have: which runs lack them, and why. */
+  missing: { file: string; runs: number[]; reason: Said }[];
+  missingCount: number;
+  /** Of which maps `moved` among the images' numbers is. */
+  movedOf: Said;
+  deltas: Delta[];
+  agreement: Agreement[];
+  differences: MeanDifference[];
+}
+
 /** What is known of the run as a whole. */
 export interface Report {
   id: string;
@@ -297,6 +404,8 @@ export interface Report {
   ranks: number;
   sameClasses: number[] | null;
   channels: string[];
+  /** The layer whose channels' contributions to the scores are kept. */
+  contributions: string | null;
   structure: Structure;
   peaks: Record<string, number>;
   opacity: number;
@@ -308,6 +417,9 @@ export interface Report {
   strings: Record<string, Record<string, string>>;
   summary: Summary;
   evidence: Evidence | null;
+  /** Parts of the Atlas with something to show; none where the report has no Atlas. */
+  atlas: ("means" | "clusters" | "scatter" | "outliers" | "confusions" | "groups")[];
+  comparison: Comparison | null;
 }
 
 /** One map. `offset` finds its levels; a picture has none, nor has an empty map. */
@@ -342,6 +454,15 @@ export interface LayerChannels {
 /** The part of a photograph that the model saw, as fractions of its sides. */
 export type Box = [left: number, top: number, right: number, bottom: number];
 
+/** What a further run has of an image; its classes are the image's. */
+export interface ShippedRun {
+  seen: Box;
+  logits: (number | null)[];
+  probabilities: (number | null)[];
+  /** As of an image; its layers are keys of pairs. */
+  maps: string;
+}
+
 /** One image. */
 export interface ShippedImage {
   index: number;
@@ -357,6 +478,8 @@ export interface ShippedImage {
   maps: string;
   /** Where its objects are, as fractions of the photograph's sides, each with its class's index. */
   regions: [left: number, top: number, right: number, bottom: number, target: number | null][];
+  /** Of the further runs that are compared, in their order. */
+  others?: ShippedRun[];
 }
 
 /** An image's maps, and what is measured of each. */
@@ -381,4 +504,132 @@ export interface ShippedOverview {
   size: [width: number, height: number];
   cells: CamCell[];
   levels: string;
+}
+
+/** Where on the picture some maps lie: medians of fractions. */
+export interface Placement {
+  extent: number;
+  border: number;
+  corners: number[];
+}
+
+/** Images of one predicted class that are alike; numbers count from 1 in a class and kind. */
+export interface Cluster {
+  number: number;
+  n: number;
+  share: number;
+  accuracy: number | null;
+  stability: number;
+  /** 14 × 14 levels in base64, 255 for the largest. */
+  mean: string;
+  /** Indices of images. */
+  nearest: number[];
+  farthest: number[];
+  /** Channels of the atlas's `whatLayer`, and their share of the positive contributions. */
+  channels: number[][];
+  placement: Placement;
+  corner: "upper-left" | "upper-right" | "lower-left" | "lower-right" | null;
+}
+
+/** The images predicted as one class, and why they have no clusters. */
+export interface ClassAtlas {
+  index: number;
+  n: number;
+  accuracy: number | null;
+  where: Cluster[];
+  what: Cluster[];
+  /** Images with hardly any like them, and the nearest ordinary image of the class. */
+  outliers: { image: number; distance: number; neighbour: number }[];
+  placement: Placement | null;
+  note: Said | null;
+}
+
+/** Images in the plane, column by column: all, or of very many a sample. */
+export interface Points {
+  space: "where" | "what";
+  /** Indices of images, and of their predicted classes. */
+  images: number[];
+  classes: number[];
+  pca: number[][];
+  tsne: number[][] | null;
+  /** Numbers of their clusters; 0 for none. */
+  where: number[];
+  what: number[];
+}
+
+/** Where the model looks over the whole run. */
+export interface Atlas {
+  whatLayer: string | null;
+  whereMethod: string;
+  whereLayer: string;
+  total: number;
+  note: Said | null;
+  classes: ClassAtlas[];
+  points: Points;
+}
+
+/**
+ * Mean maps column by column: 14 × 14 bytes for each in base64, 255 for its largest value. Those of
+ * right and of wrong predictions are there where there are both.
+ */
+export interface Means {
+  method: string[];
+  layer: string[];
+  target: number[];
+  outcome: ("all" | "right" | "wrong")[];
+  n: number[];
+  mean: string;
+  meanPeak: number[];
+  /** Their standard deviations, likewise. */
+  spread: string;
+  spreadPeak: number[];
+}
+
+/** Images of one class that are taken for another: the means of the maps of both, in base64. */
+export interface Confused {
+  method: string;
+  layer: string;
+  label: number;
+  predicted: number;
+  n: number;
+  /** Images, the most confident errors first. */
+  images: number[];
+  /** Levels of the mean maps, 255 for 1. */
+  ofLabel: string | null;
+  ofPredicted: string | null;
+  /** What speaks for the predicted class more than for the true one; 127 is 0, 254 is 1. */
+  contrast: string | null;
+}
+
+/**
+ * Images with one value in a column of the labels: their mean map, and how it differs from that of
+ * the others; `p` of so large a difference where the values are shuffled.
+ */
+export interface GroupOfImages {
+  method: string;
+  layer: string;
+  column: string;
+  value: string;
+  n: number;
+  /** Levels, 255 for 1; of the difference 127 is 0, 254 is 1. */
+  mean: string;
+  difference: string;
+  p: number | null;
+  permutations: number;
+}
+
+/** The piece of the Atlas; `predicted` counts the classes that are predicted at all. */
+export interface ShippedAtlas {
+  means: Means;
+  predicted: number;
+  found: Atlas | null;
+  confusions: Confused[];
+  groups: GroupOfImages[];
+}
+
+/** The images in which each channel contributes most, and their share of what speaks for the class. */
+export interface ShippedTops {
+  layer: string;
+  images: number[][];
+  shares: number[][];
 }

@@ -1,9 +1,13 @@
 // Which images a query is about, and in what order they come.
 import type { ImageColumns } from "../data/types";
+import { isWithin, locatedOf } from "./located";
 import type { Condition, Sign, Term } from "./parse";
 
 /** A number of each image, by its place; null where it is not defined. */
 export type Column = (place: number) => number | null;
+
+/** What is asked: of runs that are compared, what became of each prediction, too. */
+export type Columns = ImageColumns & { flip?: string[] };
 
 /** What can be asked of an image at a place. */
 export type Test = (place: number) => boolean;
@@ -39,13 +43,13 @@ export function isRight({ label, top }: ImageColumns, place: number) {
 }
 
 /** What all terms of a query ask together; those with a mistake ask nothing. */
-export function matcher(terms: readonly Term[], images: ImageColumns): Test {
+export function matcher(terms: readonly Term[], images: Columns): Test {
   const columns = columnsOf(images);
   const tests = terms.flatMap(({ asks }) => ("kind" in asks ? [test(asks, images, columns)] : []));
   return (place) => tests.every((passes) => passes(place));
 }
 
-function test(condition: Condition, images: ImageColumns, columns: Map<string, Column>): Test {
+function test(condition: Condition, images: Columns, columns: Map<string, Column>): Test {
   const { file, label, top } = images;
   if (condition.kind === "name") {
     const wanted = condition.parts.map(plain);
@@ -58,12 +62,30 @@ function test(condition: Condition, images: ImageColumns, columns: Map<string, C
     const wanted: (boolean | null)[] = condition.values;
     return (place) => wanted.includes(isRight(images, place));
   }
+  if (condition.kind === "flip") {
+    const { values } = condition;
+    return (place) => values.includes(images.flip?.[place] ?? "");
+  }
   if (condition.kind === "number") {
     const { name, sign, value } = condition;
     const column = columns.get(name);
     return (place) => {
       const own = column?.(place) ?? null;
       return own !== null && COMPARE[sign](own, value);
+    };
+  }
+  const located = locatedOf(images);
+  if (condition.kind === "cluster")
+    return (place) =>
+      condition.clusters.some(
+        ({ targets, number, by }) =>
+          located?.clusters[by].get(place) === number && targets.includes(top[place][0]?.[0]),
+      );
+  if (condition.kind === "lasso") {
+    const points = located?.planes[condition.plane];
+    return (place) => {
+      const point = points?.get(place);
+      return point !== undefined && isWithin(point, condition.outline);
     };
   }
   const wanted = new Set<number | null | undefined>(condition.classes);

@@ -1,6 +1,8 @@
 // The query: one line that says which images are wanted, `right:no class:dog p<0.6 "holiday 3"`.
 // All terms hold together; of the parts of a term, set apart by commas, one has to hold.
 
+import { type Kind, PLANES, type Plane, type Point, outlineOf } from "./located";
+
 const COMPARISONS = ["<", "<=", ">", ">=", "="] as const;
 
 export type Sign = (typeof COMPARISONS)[number];
@@ -10,11 +12,33 @@ export type Condition =
   | { kind: "name"; parts: string[] }
   | { kind: "right"; values: boolean[] }
   | { kind: "class" | "is"; classes: number[] }
-  | { kind: "number"; name: string; sign: Sign; value: number };
+  | { kind: "flip"; values: string[] }
+  | { kind: "number"; name: string; sign: Sign; value: number }
+  | { kind: "cluster"; clusters: ClusterName[] }
+  | { kind: "lasso"; plane: Plane; outline: Point[] };
+
+/** A cluster: of which class, which one, and by what its images are alike. */
+export interface ClusterName {
+  /** Classes may have the same name. */
+  targets: number[];
+  number: number;
+  by: Kind;
+}
 
 /** Why a term asks for nothing, and what of it is to blame. */
 export interface Mistake {
-  mistake: "quote" | "key" | "number" | "comparison" | "value" | "truth" | "class" | "end";
+  mistake:
+    | "quote"
+    | "key"
+    | "number"
+    | "comparison"
+    | "value"
+    | "truth"
+    | "class"
+    | "flip"
+    | "cluster"
+    | "lasso"
+    | "end";
   part: string;
 }
 
@@ -28,6 +52,8 @@ export interface Term {
 export interface Vocabulary {
   classes: string[];
   numbers: string[];
+  /** What becomes of predictions; empty where one run is all there is. */
+  flips?: string[];
 }
 
 /** A sign, or text; `open` is text whose quotes are not closed. */
@@ -113,13 +139,20 @@ function meaning(pieces: Piece[], vocabulary: Vocabulary): Condition | Mistake {
 /** What a term asks for that begins with a key. */
 function keyed(key: string, sign: string, rest: Piece[], vocabulary: Vocabulary) {
   const number = vocabulary.numbers.find((name) => same(name, key));
-  const kind = (["right", "class", "is"] as const).find((name) => same(name, key));
+  const kind = (["right", "class", "is", "cluster", "lasso"] as const).find((name) =>
+    same(name, key),
+  );
   const values = parts(rest);
-  if (!number && !kind) return mistaken(/^[:=]$/.test(sign) ? "key" : "number", key);
+  const flips = (same("flip", key) && vocabulary.flips) || [];
+  if (!number && !kind && !flips.length)
+    return mistaken(/^[:=]$/.test(sign) ? "key" : "number", key);
   if (!values.length) return mistaken("end", key + sign);
   if (number) return compared(number, sign, rest.map(({ text }) => text).join(""));
   if (!/^[:=]$/.test(sign)) return mistaken("number", key);
   if (kind === "right") return truth(values);
+  if (flips.length) return turned(values, flips);
+  if (kind === "cluster") return clusters(values, vocabulary);
+  if (kind === "lasso") return lasso(values);
   return kind ? classes(kind, values, vocabulary) : mistaken("key", key);
 }
 
@@ -139,13 +172,43 @@ function truth(values: string[]): Condition | Mistake {
   return { kind: "right", values: values.map((value) => same(value, "yes")) };
 }
 
+function turned(values: string[], flips: string[]): Condition | Mistake {
+  const other = values.find((value) => !flips.some((flip) => same(flip, value)));
+  if (other) return mistaken("flip", other);
+  return { kind: "flip", values: values.map((value) => value.toLowerCase()) };
+}
+
+/** Indices of the classes of a name. */
+const named = (value: string, vocabulary: Vocabulary) =>
+  vocabulary.classes.flatMap((name, index) => (same(name, value) ? [index] : []));
+
 /** Classes by name; several may have the same. */
 function classes(kind: "class" | "is", values: string[], vocabulary: Vocabulary) {
   const found: number[] = [];
   for (const value of values) {
-    const indices = vocabulary.classes.flatMap((name, index) => (same(name, value) ? [index] : []));
+    const indices = named(value, vocabulary);
     if (!indices.length) return mistaken("class", value);
     found.push(...indices);
   }
   return { kind, classes: found };
+}
+
+/** Clusters as `cat/2`, alike by where their maps lie, or `cat/2/what`. */
+function clusters(values: string[], vocabulary: Vocabulary): Condition | Mistake {
+  const found: ClusterName[] = [];
+  for (const value of values) {
+    const [, name = "", digits, what] = /^(.+?)\/(\d+)(\/what)?$/i.exec(value) ?? [];
+    const targets = named(name, vocabulary);
+    if (!digits || !targets.length) return mistaken("cluster", value);
+    found.push({ targets, number: Number(digits), by: what ? "what" : "where" });
+  }
+  return { kind: "cluster", clusters: found };
+}
+
+/** An outline in a plane, `pca/…`. */
+function lasso(values: string[]): Condition | Mistake {
+  const [name, text = ""] = values.join(",").split("/");
+  const plane = PLANES.find((one) => same(one, name));
+  const outline = outlineOf(text);
+  return plane && outline ? { kind: "lasso", plane, outline } : mistaken("lasso", name);
 }

@@ -31,6 +31,7 @@ import {
   pickedIn,
   present,
 } from "./features";
+import { topImages } from "./tops";
 import { weightedSum } from "./sum";
 import { type View, rebuiltBy, viewRoot } from "./view";
 
@@ -42,8 +43,6 @@ const USED = [
 
 export async function channelsView(): Promise<View> {
   const title = h("h2", t("view.channels"));
-  if (!report.channels.length)
-    return { root: viewRoot("channels", title, ...howToKeepThem()), update: () => true, uses: [] };
   const rebuilt = rebuiltBy("image", "rank", "channelLayer", ...FILTER);
   const image = await data.imageOf(state.image);
   const layer = image?.channels[state.channelLayer];
@@ -53,6 +52,7 @@ export async function channelsView(): Promise<View> {
   let maps = grid(features);
   const sum = weightedSum(features);
   const picks = pickers(layer);
+  const tops = await topImages(layer);
   const few = report.images.index.length <= MAX_IN_STRIP;
   const [from, bar] = channelBar(layer);
   const key = h("span.bar-row", from, bar, t("legend.channel"));
@@ -62,6 +62,7 @@ export async function channelsView(): Promise<View> {
     h(".switches", few ? strip() : imageSteps(fileName(image)), ...choices()),
     h("p.figcaption", captionOf(image), " ", key),
     h(".channels", maps.root, h(".aside", sum.root, ...picks)),
+    ...(tops ? [tops.root] : []),
   );
   const update: View["update"] = (changed) => {
     if (!rebuilt(changed)) return false;
@@ -71,6 +72,7 @@ export async function channelsView(): Promise<View> {
       paintColours(bar, tableName(layer));
     }
     if (concerns(changed, "picked", ...LOOKS)) sum.redraw();
+    if (concerns(changed, "picked")) tops?.refresh();
     if (!changed.has("channelSort")) return true;
     const old = maps.root;
     maps = grid(features);
@@ -84,13 +86,6 @@ export async function channelsView(): Promise<View> {
 function captionOf(image: ImageRecord) {
   const { channelLayer } = state;
   return [image.file, channelLayer, ...layerDetails(channelLayer)].join(" · ");
-}
-
-/** What to do where a run kept no feature maps. */
-function howToKeepThem() {
-  const { layers } = report;
-  const command = h("code", `--channels ${layers[layers.length - 1].address}`);
-  return [h("p", t("channels.none")), h("p", command)];
 }
 
 const fileName = ({ file }: ImageRecord) => h("span.place", bdi(file));

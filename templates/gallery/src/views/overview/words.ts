@@ -3,7 +3,14 @@ import { data, report, state } from "../../app";
 import { layerName, number, prose, t } from "../../parts/words";
 import { columnsOf } from "../../query/match";
 import type { Group } from "../../query/order";
-import { type Condition, type Mistake, type Sign, type Term, quote } from "../../query/parse";
+import {
+  type ClusterName,
+  type Condition,
+  type Mistake,
+  type Sign,
+  type Term,
+  quote,
+} from "../../query/parse";
 import { vocabularyOf } from "../../state/selection";
 import { numberName as evidenceName, numbersOf, valueWords } from "../evidence/read";
 
@@ -17,7 +24,8 @@ export function numberName(name: string) {
   const [, key, row] = /^(.+)\.(.+)$/.exec(name) ?? [];
   if (!row) return t(`number.${name}`);
   const method = data.methodOf(row).name;
-  return key === "area" ? t("number.area", { method }) : `${evidenceName(key)} · ${method}`;
+  const own = ["area", "border", "deviation"].includes(key);
+  return own ? t(`number.${key}`, { method }) : `${evidenceName(key)} · ${method}`;
 }
 
 /** The question of the evidence that a number answers, and the layer; "" for numbers of an image. */
@@ -53,16 +61,24 @@ const either = (names: string[]) => names.join(t("or"));
 
 const className = (index: number | null) => report.classes[index ?? -1] ?? "–";
 
+/** A cluster as a query writes it. */
+const clusterName = ({ targets, number, by }: ClusterName) =>
+  `${className(targets[0])}/${number}${by === "what" ? "/what" : ""}`;
+
 /** What a term asks for, as its chip says it. */
 export function termWords(condition: Condition) {
   const { kind } = condition;
   if (kind === "name") return t("chip.name", { name: either(condition.parts) });
   if (kind === "right")
     return either(condition.values.map((value) => t(value ? "right.yes" : "right.no")));
+  if (kind === "flip") return either(condition.values.map((value) => t(`flip.${value}`)));
   if (kind === "number") {
     const { name, sign, value } = condition;
     return `${numberName(name)} ${SIGNS[sign]} ${number(value)}`;
   }
+  if (kind === "lasso") return t("chip.lasso", { plane: t(`plane.${condition.plane}`) });
+  if (kind === "cluster")
+    return either(condition.clusters.map((one) => t("chip.cluster", { name: clusterName(one) })));
   const names = [...new Set(condition.classes.map(className))];
   return t(kind === "class" ? "chip.class" : "chip.is", { name: either(names) });
 }

@@ -1,0 +1,1 @@
+"""Two or more runs of the same images: what changed, by how much, and how sure that is."""

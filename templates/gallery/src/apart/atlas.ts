@@ -1,0 +1,1 @@
+export { atlasView as default } from "../views/atlas/atlas";

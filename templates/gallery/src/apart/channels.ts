@@ -1,0 +1,1 @@
+export { channelsView as default } from "../views/channels";

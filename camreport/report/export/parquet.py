@@ -33,7 +33,7 @@ def export_parquet(out: str | Path) -> Path:
     Columns: ``image``, ``true_class``, ``predicted_class``, ``probability``, ``group_<column>`` for
     the columns of groups, ``x`` and ``y`` in the plane, ``cluster`` (by where the maps lie) and
     ``cluster_what`` (by the channels that contribute), as ``cat/2``, every number of
-    ``images.csv``, and ``neighbors``: row numbers (``ids``) and ``distances`` of the nearest images.
+    ``images.csv``, and ``neighbors``: row numbers (``ids``) and ``distances`` of the nearest.
 
     Args:
         out: the folder of the report.

@@ -198,7 +198,7 @@ def _depth(evidence: Evidence) -> Iterator[Finding]:
 
 def _coinciding(evidence: Evidence) -> Iterator[Finding]:
     """Which methods are one piece of evidence."""
-    count = evidence.aggregates.images["all"]
+    count = evidence.compared or evidence.aggregates.images["all"]
     for one, other in evidence.repeats.items():
         names = {"method": METHODS[one].name, "other": METHODS[other].name}
         yield Finding(message("insight.coinciding", **names, count=count), count, ALL_LAYERS)

@@ -9,7 +9,7 @@ import { ZERO } from "../maps/heat";
 import { isDrawn, longSide, regionColour, scaleOf, tableName } from "../maps/look";
 import { h } from "../parts/dom";
 import { paintColours } from "../parts/legend";
-import { className, layerName, number, prose, t } from "../parts/words";
+import { className, layerName, number, prose, runName, t } from "../parts/words";
 import { FIGURE_SIDE, FONTS, type Figure, type Measure, layOutFigure } from "./figure";
 import { type Layers, svgOf } from "./svg";
 
@@ -30,7 +30,8 @@ export function titleOf(id: CellId, image: ImageRecord) {
   const { classSpecific, name } = data.methodOf(id.method);
   const ofClass = classSpecific ? className(image, id.rank) : t("class.any");
   const scrambled = data.network === "scrambled" ? [t("network.scrambled")] : [];
-  return [image.file, ofClass, name, id.layer, ...scrambled].join(" · ");
+  const run = data.runs.length ? [runName(id.run)] : [];
+  return [image.file, ...run, ofClass, name, id.layer, ...scrambled].join(" · ");
 }
 
 /** What a layer is called beside its address, and the run. */
@@ -58,6 +59,7 @@ function figureOf(id: CellId, image: ImageRecord): Figure {
       ...(cam?.picture ? [t("cell.picture")] : []),
       ...(cam?.state === "positive" ? [] : [absence(id, cam)]),
       ...(id.rank === CONTRAST ? [contrastWords(image, cam)] : []),
+      ...(id.run < 0 ? [t("runs.scale")] : []),
       ...(isDrawn(cam) ? [scaleWords()] : []),
       detailsOf(id),
     ],
@@ -155,7 +157,7 @@ function fileName(id: CellId, image: ImageRecord) {
     plain(id.layer),
     network === "trained" ? "" : network,
   ];
-  const parts = [file, classes, ...drawn, plain(prose().run)];
+  const parts = [file, classes, ...drawn, plain(id.run ? runName(id.run) : ""), plain(prose().run)];
   return parts.filter(Boolean).join("_");
 }
 

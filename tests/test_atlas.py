@@ -190,7 +190,7 @@ def test_of_very_many_images_a_sample_is_clustered_and_the_rest_joins_the_neares
     assert [len(call.args[0]) for call in clustered.call_args_list] == [90, 90]
     assert found is not None
     own = first(found)
-    assert [card.n for card in own.what] == [120, 100, 80]
+    assert sorted(card.n for card in own.what) == [80, 100, 120]
     assert len(found.points.images) == 50
     assert found.points.tsne is None
     assert (np.diff(found.points.images) > 0).all()

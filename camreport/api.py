@@ -16,6 +16,7 @@ from camreport.messages.progress import Measuring, Notify, Progress, unseen
 from camreport.pipeline.loading import choose_device, load
 from camreport.pipeline.prepare import (
     Prepared,
+    known_groups,
     known_regions,
     prepare,
     resolve_classes,
@@ -136,6 +137,7 @@ def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel,
         targets=targets,
         quantity=quantity,
         labels=truth,
+        groups=known_groups(settings, files),
         regions=regions,
         command=printable(command),
     )

@@ -1,5 +1,7 @@
 """Methods whose maps must coincide are one column, named with both names."""
 
+import re
+import shutil
 from itertools import permutations
 from pathlib import Path
 
@@ -14,8 +16,10 @@ from torch import nn
 
 import camreport
 from camreport.methods import METHODS
+from camreport.report.gallery import render_gallery
 from camreport.report.gallery.coinciding import candidates, coinciding, repeated
 from camreport.results.reader import MapRecord, load_results
+from camreport.settings import Layout
 
 PAIRS = "grad_cam,finer_cam,layer_cam,grad_cam_elementwise"
 OPPOSITE = "Finer-CAM and Grad-CAM coincide here: two classes with opposite logits."
@@ -87,6 +91,17 @@ def test_fallback_keeps_the_numbers_of_methods_that_coincide(opposite: Path) -> 
     page = (opposite / "index.html").read_text(encoding="utf-8").partition('id="report"')[0]
     for name in ("Grad-CAM", "Finer-CAM", "LayerCAM", "Grad-CAM elementwise"):
         assert page.count(f'<th scope="col">{name}</th>') == 2 * 3
+
+
+@pytest.mark.parametrize("layout", ["single", "folder"])
+def test_fallback_names_the_methods_that_coincide_once(
+    opposite: Path, tmp_path: Path, layout: Layout
+) -> None:
+    shutil.copytree(opposite / "results", tmp_path / "results")
+    render_gallery(tmp_path, layout=layout)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8").partition('id="report"')[0]
+    text = re.sub(r"<meta[^>]*>", "", page)
+    assert text.count(OPPOSITE) == text.count(RECTIFIED) == 1
 
 
 def test_methods_that_differ_stay_apart(tmp_path: Path) -> None:

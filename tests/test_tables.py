@@ -14,7 +14,7 @@ from camreport.report import export
 from camreport.report.export.table import is_our_table
 from camreport.results.reader import load_results
 
-NAMES = ["maps.csv", "images.csv", "methods.csv", "agreement.csv", "evidence.csv"]
+NAMES = ["maps.csv", "images.csv", "methods.csv", "agreement.csv", "means.csv", "evidence.csv"]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,26 @@ def test_each_two_methods_have_a_line_for_each_layer_they_share(out: Path) -> No
         assert number(row["median_top_fifth_overlap"]) == pair.overlap.median
 
 
+def test_each_mean_map_has_a_line_for_its_cells_and_one_for_their_spread(out: Path) -> None:
+    results = load_results(out)
+    rows = rows_of(out / "means.csv")
+    found = aggregate(results).means
+    assert {own.outcome for own in found} == {"all", "right", "wrong", "unlabelled"}
+    assert len(rows) == 2 * len(found) > 0
+    for place, own in enumerate(found):
+        mean, spread = rows[2 * place : 2 * place + 2]
+        assert (mean["statistic"], spread["statistic"]) == ("mean", "standard_deviation")
+        for row in (mean, spread):
+            assert (row["method"], row["layer"]) == own.key
+            assert (
+                row["predicted_class"] == f"class {row['class_index']}" == f"class {own.predicted}"
+            )
+            assert (row["prediction"], int(row["maps"])) == (own.outcome, own.n)
+        for y, x in ((0, 0), (3, 11), (13, 13)):
+            assert float(mean[f"y{y}x{x}"]) == pytest.approx(own.mean[y, x], abs=1e-6)
+            assert float(spread[f"y{y}x{x}"]) == pytest.approx(own.spread[y, x], abs=1e-6)
+
+
 def test_tables_are_packed_and_go_with_the_results_they_are_of(tmp_path: Path) -> None:
     photos = write_images(tmp_path / "photos", 3)
     out = tmp_path / "out"
@@ -91,7 +111,7 @@ def test_tables_are_packed_and_go_with_the_results_they_are_of(tmp_path: Path) -
         packed = {Path(name).name for name in archive.namelist()}
     assert packed == {"index.html", *NAMES} - {"agreement.csv"}
     run(photos, out, labels={"00.png": 1})
-    assert [(out / name).exists() for name in NAMES] == [False, False, False, True, False]
+    assert [(out / name).exists() for name in NAMES] == [*(False, False, False, True, False, False)]
     assert not is_our_table(out / "agreement.csv")
 
 

@@ -21,7 +21,7 @@ from camreport.insight.clusters import (
 )
 from camreport.insight.embedding import plane, tsne
 from camreport.insight.outliers import outlying
-from camreport.insight.spaces import SPACES, Rows, Space, contributing, joined, rows_of, spaces_of
+from camreport.insight.spaces import SPACES, Rows, Space, joined, rows_of, spaces_of
 from camreport.metrics.grids import GRID
 from camreport.results.reader import Results
 
@@ -98,7 +98,7 @@ def arrange(results: Results) -> Arrangement | None:
     Raises:
         ResultsError: a shard is missing or damaged.
     """
-    predicted = np.array([one.top[0].index if one.top else -1 for one in results.outlines])
+    predicted = predicted_classes(results)
     spaces, chosen = spaces_of(results.manifest), _sample(predicted, _row_bytes(results))
     held = joined([rows.of(np.isin(rows.places, chosen)) for rows in rows_of(results)])
     if len(held.places) < 2:
@@ -128,9 +128,15 @@ def arrange(results: Results) -> Arrangement | None:
     )
 
 
+def predicted_classes(results: Results) -> NDArray[np.int64]:
+    """Return the index of each readable image's predicted class; -1 without one, ``(N,)``."""
+    found = (one.top[0].index if one.top else -1 for one in results.outlines)
+    return np.fromiter(found, np.int64, results.count)
+
+
 def _row_bytes(results: Results) -> int:
     """Return the bytes of an image that is held."""
-    layer = contributing(results.manifest)
+    layer = results.manifest.contributions
     return GRID * GRID + (4 * layer.shape[0] if layer else 0)
 
 

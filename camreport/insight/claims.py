@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from camreport.insight.aggregates import Aggregates, MapAggregate, PairAggregate
+from camreport.insight.atlas import Atlas
 from camreport.insight.evidence import EvidenceTable
 from camreport.messages import Message
 from camreport.methods import METHODS, Method
@@ -74,17 +75,22 @@ class Evidence:
         aggregates: over its images.
         repeats: for each method whose maps coincide with another's, that other.
         opposite: whether the logits of its two classes are opposite in every image.
+        compared: number of images in which repeats and opposite logits were looked for; None for
+            all.
         table: what was measured of the maps; None if nothing was.
         misplaced: of each method in how many images that are predicted right the peak of its map at
             the last layer lies outside the object, of how many.
+        atlas: its clusters; None where there is nothing to compare.
     """
 
     manifest: Manifest
     aggregates: Aggregates
     repeats: Mapping[str, str] = field(default_factory=dict)
     opposite: bool = False
+    compared: int | None = None
     table: EvidenceTable | None = None
     misplaced: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    atlas: Atlas | None = None
 
     @property
     def layers(self) -> list[str]:

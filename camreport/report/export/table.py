@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from camreport.files import MAX_TABLE_BYTES, is_file, reading, writing
-from camreport.insight.aggregates import MapAggregate, PairAggregate, aggregate
-from camreport.insight.columns import image_columns
+from camreport.insight.aggregates import MapAggregate, MeanMap, PairAggregate, aggregate
+from camreport.insight.columns import image_columns, placement_columns
 from camreport.insight.evidence import evidence_table
 from camreport.insight.evidence_columns import evidence_columns
 from camreport.messages.progress import Progress
 from camreport.metrics import METRICS
+from camreport.metrics.grids import GRID
 from camreport.report.appearance import appearance
 from camreport.report.heatmap import quantise, shade
 from camreport.results.evidence import NumberKey
@@ -37,8 +38,8 @@ it; maximum and area are empty for a map without positive values. The numbers of
 follow, empty where they are undefined or not measured."""
 
 IMAGE_COLUMNS = ("image", "true_class", "predicted_class", "probability", "layer")
-"""First headings of ``images.csv``; those of ``image_columns`` at that layer follow, then those of
-``evidence_columns``."""
+"""First headings of ``images.csv``; those of ``image_columns`` at that layer and of
+``placement_columns`` follow, then those of ``evidence_columns``."""
 
 METHOD_COLUMNS = (
     *("method", "layer", "maps", "maps_without_evidence", "maps_undefined", "median_area"),
@@ -56,6 +57,15 @@ PAIR_COLUMNS = (
 )
 """Headings of ``agreement.csv``: the classes are the predicted ones, one map of each image."""
 
+MEAN_COLUMNS = (
+    *("layer", "method", "class_index", "predicted_class", "prediction", "maps", "statistic"),
+    *(f"y{y}x{x}" for y in range(GRID) for x in range(GRID)),
+)
+"""Headings of ``means.csv``: of the maps of a predicted class, each as fractions of its maximum,
+the mean and the standard deviation in each cell of the common grid, from the top left corner. The
+predictions are all, or those that are right, wrong or unlabelled; maps without positive evidence
+are left out."""
+
 EVIDENCE_COLUMNS = (
     *("number", "row", "layer", "classes", "n", "median", "low", "high", "undefined", "reasons"),
     *("better_than_controls", "of", "told_apart_from_best", "by_construction"),
@@ -70,6 +80,7 @@ TABLES: Mapping[str, Sequence[str]] = {
     "images.csv": IMAGE_COLUMNS,
     "methods.csv": METHOD_COLUMNS,
     "agreement.csv": PAIR_COLUMNS,
+    "means.csv": MEAN_COLUMNS,
     "evidence.csv": EVIDENCE_COLUMNS,
 }
 """The headings of all tables, or the first ones, by file name."""
@@ -79,10 +90,7 @@ _RUN = re.compile(r"^[\t\r\n]|(^|[;,|\t])\s*[=+@-]")
 
 
 def export_tables(out: str | Path, progress: Progress = lambda count: None) -> list[Path]:
-    """Write ``OUT/maps.csv``, ``images.csv``, ``methods.csv``, ``agreement.csv``, ``evidence.csv``.
-
-    As ``export_table`` does.
-    """
+    """Write ``OUT/maps.csv`` and the other tables of ``TABLES``, as ``export_table`` does."""
     every_map = export_table(out, progress)
     results = load_results(out)
     found = aggregate(results)
@@ -90,6 +98,7 @@ def export_tables(out: str | Path, progress: Progress = lambda count: None) -> l
         _image_rows(results),
         (METHOD_COLUMNS, *map(_method_row, found.maps)),
         (PAIR_COLUMNS, *map(_pair_row, found.pairs)),
+        _mean_rows(results, found.means),
         (EVIDENCE_COLUMNS, *_evidence_rows(results)),
     )
     paths = [every_map.with_name(name) for name in TABLES if name != TABLE]
@@ -122,7 +131,7 @@ def is_our_table(table: Path) -> bool:
     if not is_file(table):
         return False
     with reading(table, table.parent, MAX_TABLE_BYTES, partly=True) as file:
-        headings = file.readline(1000).decode("utf-8-sig", "replace").strip().split(",")
+        headings = file.readline(4000).decode("utf-8-sig", "replace").strip().split(",")
     expected = TABLES[table.name]
     return tuple(headings[: len(expected)]) == expected
 
@@ -196,7 +205,8 @@ def _image_rows(results: Results) -> Iterator[Sequence[object]]:
     """Yield the lines of ``images.csv``."""
     names, layer = results.manifest.class_names, results.manifest.glance.layer
     own = evidence_columns(results, layer, most=results.count)
-    columns = image_columns(results, layer) | own.numbers | own.spread(results.count)
+    of_maps = image_columns(results, layer) | placement_columns(results)
+    columns = of_maps | own.numbers | own.spread(results.count)
     yield *IMAGE_COLUMNS, *columns
     for image, *numbers in zip(results.readable, *columns.values(), strict=True):
         label = "" if image.label is None else plain(names[image.label])
@@ -221,6 +231,16 @@ def _pair_row(of: PairAggregate) -> Sequence[object]:
     """Return a line of ``agreement.csv``."""
     medians = _given(of.correlation.median), _given(of.overlap.median)
     return plain(of.layer), *of.methods, "predicted", of.correlation.n, *medians
+
+
+def _mean_rows(results: Results, means: Iterable[MeanMap]) -> Iterator[Sequence[object]]:
+    """Yield the lines of ``means.csv``."""
+    names = results.manifest.class_names
+    yield MEAN_COLUMNS
+    for of in means:
+        about = (plain(of.key.layer), of.key.method, of.predicted, plain(names[of.predicted]))
+        for statistic, cells in (("mean", of.mean), ("standard_deviation", of.spread)):
+            yield *about, of.outcome, of.n, statistic, *(f"{cell:.6f}" for cell in cells.flat)
 
 
 def _evidence_rows(results: Results) -> Iterator[Sequence[object]]:

@@ -3,7 +3,7 @@
 OUT/data/camreport.js, camreport.css      the page's script and style
 OUT/data/view-channels.js                 the script of a view that only some reports carry
 OUT/data/report.js                        what is known of the run and of all images
-OUT/data/atlas.js                         where the model looks over the whole run
+OUT/data/atlas.js, tops.js                the whole run; images in which channels contribute most
 OUT/data/overview-0000.js                 500 images' maps for the overview
 OUT/data/images-0000.js                   25 images with all their maps
 OUT/data/thumbs/00/00000.jpg, tiles/      thumbnails; pictures for where scripts do not run
@@ -23,7 +23,7 @@ from camreport import files
 from camreport.images.loading import PHOTO_SIDE, shrunk
 from camreport.images.pixels import jpeg_bytes
 from camreport.messages.progress import Progress
-from camreport.report.gallery.atlas import atlas_data
+from camreport.report.gallery.atlas import pieces
 from camreport.report.gallery.fallback import (
     TILE_SIDE,
     FallbackImage,
@@ -145,8 +145,8 @@ def _write_data(
         measured, shown, language, totals, limits, folder=True, reduced_detail=reduced_detail
     )
     _write_chunk(folder, "report", data)
-    if measured.has_atlas:
-        _write_chunk(folder, "atlas", atlas_data(measured))
+    for name, piece in pieces(measured).items():
+        _write_chunk(folder, name, piece)
     scripts = {f"view-{name}": apart(name) for name in views_apart(measured)}
     for name, text in {"camreport": script(), **scripts}.items():
         (folder / f"{name}.js").write_text(text, encoding="utf-8", newline="\n")
@@ -156,11 +156,12 @@ def _write_data(
         language=language,
         words=words,
         prose=prose(results, len(shown.images), words, reduced_detail, repeats),
-        summary=fallback_summary(results, shown.within(measured.summary()), words),
+        summary=fallback_summary(results, measured.summary_for(shown), words),
         evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=_POLICY,
         images=[(image, Markup()) for image in sheet],
         more=len(shown.images) - len(sheet),
+        coinciding=tuple,  # which methods do, the first sentences say
     )
 
 

@@ -10,8 +10,16 @@ from typing import Self
 from camreport.insight.aggregates import Aggregates, Totals
 from camreport.insight.atlas import Atlas, atlas_of
 from camreport.insight.cache import numbered_images, possible_keys
-from camreport.insight.claims import Evidence
-from camreport.insight.columns import DIGITS, Column, columns_of, image_columns, joined
+from camreport.insight.claims import AtlasPart, Evidence
+from camreport.insight.columns import (
+    DIGITS,
+    Column,
+    columns_of,
+    image_columns,
+    joined,
+    placement_columns,
+)
+from camreport.insight.confusions import ConfusionMaps, confusion_maps
 from camreport.insight.evidence import EvidenceTable, evidence_table
 from camreport.insight.evidence_columns import EvidenceColumns, evidence_columns, misplaced
 from camreport.insight.summary import Summary, summarise
@@ -147,6 +155,8 @@ class Measured:
         of_images: its numbers of each image.
         repeats: for each method whose maps coincide with another's, that other, as far as known.
         atlas: its clusters, outliers and scatter; None where there is nothing to compare.
+        placed: numbers of where the first method's maps lie.
+        confusions: mean maps of images of one class that are predicted as another.
     """
 
     results: Results
@@ -156,6 +166,8 @@ class Measured:
     of_images: EvidenceColumns
     repeats: Mapping[str, str]
     atlas: Atlas | None
+    placed: Mapping[str, Column]
+    confusions: Sequence[ConfusionMaps]
 
     @classmethod
     def of(cls, results: Results) -> Self:
@@ -177,12 +189,22 @@ class Measured:
             evidence_columns(results, layer),
             {},
             atlas_of(results),
+            placement_columns(results),
+            confusion_maps(results),
         )
 
     @property
-    def has_atlas(self) -> bool:
-        """Whether there are means of any maps."""
-        return self.results.count >= MIN_ATLAS and bool(self.aggregates.means)
+    def atlas_parts(self) -> list[AtlasPart]:
+        """The parts of the Atlas that have something to show; none where there is no Atlas."""
+        classes = self.atlas.classes if self.atlas else ()
+        there: dict[AtlasPart, bool] = {
+            "means": bool(self.aggregates.means),
+            "clusters": bool(classes),
+            "scatter": self.atlas is not None,
+            "outliers": any(own.outliers for own in classes),
+            "confusions": bool(self.confusions),
+        }
+        return [part for part, own in there.items() if own and self.results.count >= MIN_ATLAS]
 
     def without(self, repeats: Mapping[str, str]) -> "Measured":
         """Return the measurements without the numbers of methods that repeat another's maps."""
@@ -197,11 +219,12 @@ class Measured:
             repeats=repeats,
         )
 
-    def summary(self, *, opposite: bool = False) -> Summary:
+    def summary(self, *, opposite: bool = False, compared: int | None = None) -> Summary:
         """Return the summary of the run.
 
         Args:
             opposite: whether the logits of its two classes are opposite in every image.
+            compared: as in ``Evidence``.
         """
         images = self.results.outlines
         evidence = Evidence(
@@ -209,10 +232,16 @@ class Measured:
             self.aggregates,
             self.repeats,
             opposite,
+            compared,
             self.evidence,
             misplaced(images, self.of_images),
+            self.atlas,
         )
         return summarise(images, evidence, self.columns)
+
+    def summary_for(self, shown: "Shown", *, opposite: bool = False) -> Summary:
+        """Return the summary as a report of the images shown has it."""
+        return shown.within(self.summary(opposite=opposite, compared=len(shown.images)))
 
 
 @dataclass(frozen=True)
@@ -256,7 +285,8 @@ class Shown:
 
 def views_apart(measured: Measured) -> list[str]:
     """Return the views of a run's report whose scripts only some reports carry."""
-    there = {"channels": bool(measured.results.manifest.channels), "atlas": measured.has_atlas}
+    channels, parts = measured.results.manifest.channels, measured.atlas_parts
+    there = {"channels": bool(channels), "atlas": bool(parts)}
     return [name for name, is_there in there.items() if is_there]
 
 
@@ -301,9 +331,9 @@ def report_data(
         },
         "languages": LANGUAGES,
         "strings": {code: words_of(code).strings for code in LANGUAGES},
-        "summary": shown.within(measured.summary(opposite=bool(totals.opposite))).to_json(),
+        "summary": measured.summary_for(shown, opposite=bool(totals.opposite)).to_json(),
         "evidence": run_evidence(measured.evidence),
-        "atlas": measured.has_atlas,
+        "atlas": measured.atlas_parts,
         "comparison": None,
     }
 
@@ -322,6 +352,7 @@ def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) ->
         "ranks": max(map(len, totals.targets)),
         "sameClasses": same_classes,
         "channels": [layer.address for layer in manifest.channels],
+        "contributions": manifest.contributions.address if manifest.contributions else None,
         "structure": manifest.structure.to_json(),
         "peaks": totals.peaks,
     }
@@ -330,7 +361,7 @@ def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) ->
 def _numbers(measured: Measured, shown: Shown) -> dict[str, object]:
     """Return the numbers of the images, by name."""
     own = measured.of_images
-    numbers = {**measured.columns, **own.numbers, **_outlying(measured)}
+    numbers = {**measured.columns, **measured.placed, **own.numbers, **_outlying(measured)}
     return {
         "numbers": {name: shown.of(column) for name, column in numbers.items()},
         "sampled": shown.sampled(own),

@@ -13,7 +13,8 @@ from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, staged, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress, silent
-from camreport.report.gallery.atlas import atlas_data
+from camreport.report.gallery.atlas import pieces
+from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
     TILE_SIDE,
@@ -197,8 +198,7 @@ def _write_single(
         _TooLarge: it has more than ``most`` bytes; nothing has changed.
     """
     results, totals, words = measured.results, RunTotals(), words_of(language)
-    views = map(apart, views_apart(measured))
-    scripts, sheet = [script(), *views], style()
+    scripts, sheet = [script(), *map(apart, views_apart(measured))], style()
     policy = (
         "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
         f"style-src {digest(sheet)}; script-src {' '.join(map(digest, [_START, *scripts]))}"
@@ -216,6 +216,9 @@ def _write_single(
         scripts=[*map(Markup, scripts)],
         images=_images(results, shown, language, limits, totals, progress),
         more=0,
+        coinciding=lambda: coincidences(
+            results.manifest, totals.repeats(shown_methods(results.manifest)), words
+        ),
         pieces=lambda: _pieces(measured, shown, language, totals, limits),
     )
     with writing(report, report.parent) as file:
@@ -231,8 +234,8 @@ def _pieces(
     """Return the page's data on the run as a whole, by name."""
     report = report_data(measured, shown, language, totals, limits, folder=False)
     measured = measured.without(totals.repeats(shown_methods(measured.results.manifest)))
-    pieces = {"atlas": embedded(atlas_data(measured))} if measured.has_atlas else {}
-    return {**pieces, "report": embedded(report)}
+    own = {**pieces(measured), "report": report}
+    return {name: embedded(piece) for name, piece in own.items()}
 
 
 def _images(

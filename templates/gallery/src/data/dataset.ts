@@ -198,11 +198,15 @@ export class Dataset {
 
   /** Load where the model looks over the whole run, where the report has that. */
   async loadAtlas() {
-    if (this.atlas || !this.report.atlas) return;
-    const text = document.getElementById("atlas")?.textContent;
-    const loaded = text ? JSON.parse(text) : await this.chunks.content<ShippedAtlas>("atlas");
-    this.atlas = loaded ?? null;
+    if (this.atlas || !this.report.atlas.length) return;
+    this.atlas = (await this.piece<ShippedAtlas>("atlas")) ?? null;
     if (this.atlas?.found) locate(this.report.images, this.atlas.found);
+  }
+
+  /** A piece that only some views need; undefined where its file is missing. */
+  async piece<T>(name: string): Promise<T | undefined> {
+    const text = document.getElementById(name)?.textContent;
+    return text ? JSON.parse(text) : this.chunks.content<T>(name);
   }
 
   has(index: number) {

@@ -404,6 +404,8 @@ export interface Report {
   ranks: number;
   sameClasses: number[] | null;
   channels: string[];
+  /** The layer whose channels' contributions to the scores are kept. */
+  contributions: string | null;
   structure: Structure;
   peaks: Record<string, number>;
   opacity: number;
@@ -415,8 +417,8 @@ export interface Report {
   strings: Record<string, Record<string, string>>;
   summary: Summary;
   evidence: Evidence | null;
-  /** Whether a piece of its own says where the model looks over the whole run. */
-  atlas: boolean;
+  /** Parts of the Atlas with something to show; none where the report has no Atlas. */
+  atlas: ("means" | "clusters" | "scatter" | "outliers" | "confusions" | "groups")[];
   comparison: Comparison | null;
 }
 
@@ -593,8 +595,8 @@ export interface Confused {
   /** Images, the most confident errors first. */
   images: number[];
   /** Levels of the mean maps, 255 for 1. */
-  ofLabel: string;
-  ofPredicted: string;
+  ofLabel: string | null;
+  ofPredicted: string | null;
   /** What speaks for the predicted class more than for the true one; 127 is 0, 254 is 1. */
   contrast: string | null;
 }
@@ -623,4 +625,11 @@ export interface ShippedAtlas {
   found: Atlas | null;
   confusions: Confused[];
   groups: GroupOfImages[];
+}
+
+/** The images in which each channel contributes most, and their share of what speaks for the class. */
+export interface ShippedTops {
+  layer: string;
+  images: number[][];
+  shares: number[][];
 }

@@ -12,7 +12,7 @@ export const IN_MENU: View[] = ["methods", "provenance"];
 export function tabs() {
   const there = (view: View) =>
     (view !== "channels" || report.channels.length > 0) &&
-    (view !== "atlas" || report.atlas) &&
+    (view !== "atlas" || report.atlas.length > 0) &&
     (view !== "runs" || data.runs.length > 0) &&
     (view !== "evidence" || !data.runs.length);
   const shown = VIEWS.filter((view) => !IN_MENU.includes(view) && there(view));

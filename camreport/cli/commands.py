@@ -140,6 +140,74 @@ def render(ctx: click.Context, /, out: Path, images: str | None, **_: object) ->
 
 
 @cli.command(
+    cls=options.GroupedCommand,
+    params=[
+        click.Argument(
+            ["runs"], nargs=-1, required=True, metavar="RUN...", type=options.HomePath()
+        ),
+        options.OUT,
+        click.Option(
+            ["--label-map"],
+            metavar="TEXT|FILE",
+            help="Classes that mean the same where the runs have other names for them: "
+            "cat=281-285,dog=151-268, or a file in JSON, TOML or CSV with words and their classes.",
+        ),
+        click.Option(
+            ["--pair", "pairs"],
+            metavar="A=B",
+            multiple=True,
+            help="Layer of the first run, and the one of the others that stands for it: "
+            "features.12=blocks.6. Default: layers of one name, else by depth and grid.",
+        ),
+        *options.from_settings(
+            Settings, lambda each: each.group == "Drawing" or each.flag == "--overwrite"
+        ),
+        options.QUIET,
+        options.DEBUG,
+    ],
+)
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    /,
+    runs: tuple[Path, ...],
+    out: Path,
+    label_map: str | None,
+    pairs: tuple[str, ...],
+    quiet: bool,
+    **_: object,
+) -> None:
+    """Put two or more finished runs of the same images in one report, without computing maps."""
+    from camreport import api
+
+    shown, printed = options.given(ctx), list[str]()
+    shown.pop("label_map", None)  # which a run has, too
+    with console.progress(quiet=quiet, unit=" images") as bar:
+        report = api.compare(
+            runs,
+            out,
+            label_map=label_map,
+            pairs=dict(map(_pair, pairs)),
+            progress=bar.update,
+            notify=printed.append,
+            **shown,
+        )
+    if not quiet:
+        result(printed[0])
+        summary.report_written(report)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Return the two layers of a pair."""
+    one, equals, other = text.partition("=")
+    if not (one.strip() and equals and other.strip()):
+        raise click.UsageError(
+            f"pair: expected two layers, such as features.12=blocks.6, got {text!r}."
+        )
+    return one.strip(), other.strip()
+
+
+@cli.command(
     params=[
         click.Argument(["out"], type=options.HomePath()),
         options.switch("--pdf", "OUT/report.pdf, printed by an installed Chromium."),

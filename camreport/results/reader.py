@@ -19,7 +19,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from itertools import groupby
@@ -92,6 +92,9 @@ DATA = "data"
 
 MANIFEST = "manifest.json"
 """Name of the file that describes a run."""
+
+COMPARISON = "comparison.json"
+"""Name of the file that describes a comparison of runs, in the place of a run's."""
 
 MAX_PHOTO_PIXELS = 4096 * 4096
 """Largest number of pixels of a photograph at display size."""
@@ -224,6 +227,10 @@ class Results:
         return outlines(
             ((name, read_json(self.path / name, root)) for name in names), self.manifest
         )
+
+    def light(self) -> "Results":
+        """Return the results as another process takes them: sidecars have the images, too."""
+        return Results(self.path, replace(self.manifest, images=()))
 
     def entries(self, indices: Sequence[int]) -> list[ImageEntry]:
         """Return the entries of some images; of large runs, no others are decoded.
@@ -614,6 +621,11 @@ def load_results(path: str | Path) -> Results:
     """
     folder = find_results(path)
     manifest = read_json(folder / MANIFEST, folder.parent)
+    if not manifest and is_file(folder / COMPARISON):
+        raise ResultsError(
+            f"results: expected a run, got {named(Path(path))!r}, which is a comparison of runs. "
+            "Name one of those runs."
+        )
     if not manifest:
         raise ResultsError(
             f"results: {named(Path(path))!r} is incomplete, it has no {MANIFEST} that can be read. "

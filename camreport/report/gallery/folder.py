@@ -39,12 +39,12 @@ from camreport.report.gallery.page import (
     RunTotals,
     Shown,
     overview_entry,
-    report_data,
     views_apart,
 )
 from camreport.report.gallery.parts import Part, made_in_parts
-from camreport.report.gallery.prose import prose
-from camreport.report.gallery.records import Detail, image_record, shown_methods
+from camreport.report.gallery.records import Detail, shown_methods
+from camreport.report.gallery.runs import any_data, any_record
+from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.gallery.template import apart, compact_json, page_template, script, style
 from camreport.results.reader import DATA, Results
 from camreport.results.schema import ImageEntry
@@ -141,7 +141,7 @@ def _write_data(
     words = words_of(language)
     repeats = totals.repeats(shown_methods(results.manifest))
     measured = measured.without(repeats)
-    data = report_data(
+    data = any_data(
         measured, shown, language, totals, limits, folder=True, reduced_detail=reduced_detail
     )
     _write_chunk(folder, "report", data)
@@ -155,7 +155,7 @@ def _write_data(
         folder=True,
         language=language,
         words=words,
-        prose=prose(results, len(shown.images), words, reduced_detail, repeats),
+        prose=any_prose(results, len(shown.images), words, reduced_detail, repeats),
         summary=fallback_summary(results, measured.summary_for(shown), words),
         evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=_POLICY,
@@ -217,7 +217,7 @@ def folder_part(
     for place, entry in enumerate(part.images, start=part.first):
         is_shown = place < limits.fallback
         own = replace(detail, picture_side=TILE_SIDE) if is_shown else detail
-        image = image_record(results, entry, own)
+        image = any_record(results, entry, own)
         made.totals.add(image)
         made.overview.append(compact_json(overview_entry(results, image)))
         if is_shown:

@@ -28,8 +28,8 @@ from camreport.report.gallery.coinciding import Pair, candidates, coinciding, re
 from camreport.report.gallery.contrast import is_exact
 from camreport.report.gallery.evidence import evidence_prose, run_evidence
 from camreport.report.gallery.language import LANGUAGES, words_of
-from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
+from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.heatmap import COLORMAPS, OPACITY, colour_table
 from camreport.results.layer_names import layer_names
 from camreport.results.reader import Record, Results
@@ -325,7 +325,7 @@ def report_data(
         **_colours(),
         "images": columns(shown.images) | {"true": totals.true_slots} | _numbers(measured, shown),
         "prose": {
-            code: prose(results, len(shown.images), words_of(code), reduced_detail, repeats)
+            code: any_prose(results, len(shown.images), words_of(code), reduced_detail, repeats)
             | {"evidence": evidence_prose(measured.evidence, words_of(code))}
             for code in LANGUAGES
         },
@@ -334,7 +334,6 @@ def report_data(
         "summary": measured.summary_for(shown, opposite=bool(totals.opposite)).to_json(),
         "evidence": run_evidence(measured.evidence),
         "atlas": measured.atlas_parts,
-        "comparison": None,
     }
 
 

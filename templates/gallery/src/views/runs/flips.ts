@@ -43,7 +43,9 @@ export function counts() {
   const entries = FLIPS.flatMap((kind) => {
     const count = data.flips.filter((one) => one === kind).length;
     const to = linkTo({ view: "overview", query: `flip:${kind}`, sort: "moved.down", page: 0 });
-    return count ? [h("li", h("a", to, t(`flip.${kind}`)), ` ${count.toLocaleString("en")}`)] : [];
+    return count
+      ? [h("li", h("a", to, t(`runs.flip.${kind}`)), ` ${count.toLocaleString("en")}`)]
+      : [];
   });
   return h("ul.flips", ...entries);
 }

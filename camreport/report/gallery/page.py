@@ -194,6 +194,11 @@ class Measured:
         )
 
     @property
+    def compares(self) -> bool:
+        """Whether these are several runs that are compared."""
+        return False
+
+    @property
     def atlas_parts(self) -> list[AtlasPart]:
         """The parts of the Atlas that have something to show; none where there is no Atlas."""
         classes = self.atlas.classes if self.atlas else ()
@@ -286,7 +291,7 @@ class Shown:
 def views_apart(measured: Measured) -> list[str]:
     """Return the views of a run's report whose scripts only some reports carry."""
     channels, parts = measured.results.manifest.channels, measured.atlas_parts
-    there = {"channels": bool(channels), "atlas": bool(parts)}
+    there = {"channels": bool(channels), "atlas": bool(parts), "runs": measured.compares}
     return [name for name, is_there in there.items() if is_there]
 
 
@@ -330,11 +335,17 @@ def report_data(
             for code in LANGUAGES
         },
         "languages": LANGUAGES,
-        "strings": {code: words_of(code).strings for code in LANGUAGES},
+        "strings": {code: _strings(code, measured) for code in LANGUAGES},
         "summary": measured.summary_for(shown, opposite=bool(totals.opposite)).to_json(),
         "evidence": run_evidence(measured.evidence),
         "atlas": measured.atlas_parts,
     }
+
+
+def _strings(code: str, measured: Measured) -> dict[str, str]:
+    """Return the page's own words of a language, those of comparisons only where there is one."""
+    strings = words_of(code).strings.items()
+    return {key: text for key, text in strings if measured.compares or not key.startswith("runs.")}
 
 
 def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) -> dict[str, object]:

@@ -19,7 +19,7 @@ import {
 } from "./read";
 
 /** Corners in the order of a placement's. */
-const CORNERS = ["upper-left", "upper-right", "lower-left", "lower-right"];
+const CORNERS = ["upperLeft", "upperRight", "lowerLeft", "lowerRight"];
 
 export function clustersPart({ found }: ShippedAtlas): Shown {
   if (!found) return { nodes: [] };

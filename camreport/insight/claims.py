@@ -11,7 +11,9 @@ from camreport.messages import Message
 from camreport.methods import METHODS, Method
 from camreport.results.schema import Manifest
 
-View = Literal["overview", "matrix", "atlas", "evidence", "methods", "provenance"]
+View = Literal["overview", "matrix", "atlas", "evidence", "methods", "provenance", "runs"]
+
+Axis = Literal["layer", "method", "class", "image", "run"]
 
 AtlasPart = Literal["means", "clusters", "scatter", "outliers", "confusions", "groups"]
 
@@ -31,6 +33,7 @@ class Place:
         sort: the number that they are ordered by, and ``.up`` or ``.down``.
         number: key of a number of the evidence, which is shown layer by layer.
         scope: whose maps it is about.
+        run: place of one of the runs that are compared.
         atlas: the part of the Atlas.
     """
 
@@ -38,12 +41,13 @@ class Place:
     image: int | None = None
     method: str | None = None
     layer: str | None = None
-    rows: Literal["layer", "method", "class", "image"] | None = None
-    columns: Literal["layer", "method", "class", "image"] | None = None
+    rows: Axis | None = None
+    columns: Axis | None = None
     query: str | None = None
     sort: str | None = None
     number: str | None = None
     scope: str | None = None
+    run: int | None = None
     atlas: AtlasPart | None = None
 
 

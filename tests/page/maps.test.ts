@@ -1,12 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CamCell } from "../../templates/gallery/src/data/types";
-import {
-  COMMON,
-  onCommonGrid,
-  rankCorrelation,
-  topOverlap,
-} from "../../templates/gallery/src/maps/agreement";
+import { COMMON, onCommonGrid } from "../../templates/gallery/src/data/grid";
+import { rankCorrelation, topOverlap } from "../../templates/gallery/src/maps/agreement";
 import { ZERO, enlarge, indices } from "../../templates/gallery/src/maps/heat";
 import { peakAt, regions } from "../../templates/gallery/src/maps/measure";
 import { parted } from "../../templates/gallery/src/parts/dom";

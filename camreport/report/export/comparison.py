@@ -5,7 +5,7 @@ from pathlib import Path
 
 from camreport.insight.compare.comparison import Comparison, Flip
 from camreport.messages.progress import Progress, silent
-from camreport.report.export.rows import given, plain, write_rows
+from camreport.report.export.spreadsheet import given, plain, write_rows
 from camreport.report.gallery.runs import compared_in
 from camreport.results.reader import find_results
 

@@ -9,8 +9,8 @@ from io import StringIO
 from PIL import Image, ImageDraw
 
 from camreport.report.export.lettering import write
-from camreport.report.export.rows import plain
 from camreport.report.export.sheets import PAGE_WIDTH
+from camreport.report.export.spreadsheet import plain
 from camreport.report.gallery.language import Words
 from camreport.results.schema import ModuleEntry, Structure
 

@@ -16,7 +16,7 @@ from camreport.metrics import METRICS
 from camreport.metrics.grids import GRID
 from camreport.report.appearance import appearance
 from camreport.report.export.comparison import TABLES as OF_RUNS
-from camreport.report.export.rows import given, plain, write_rows
+from camreport.report.export.spreadsheet import given, plain, write_rows
 from camreport.report.heatmap import quantise, shade
 from camreport.results.evidence import NumberKey
 from camreport.results.evidence_arrays import Evidence

@@ -76,6 +76,11 @@ class MeasuredRuns(Measured):
             addresses=addresses,
         )
 
+    @property
+    def compares(self) -> bool:
+        """Whether these are several runs that are compared."""
+        return True
+
     def without(self, repeats: Mapping[str, str]) -> "MeasuredRuns":
         """Return the measurements as they are: no number counts twice."""
         return self

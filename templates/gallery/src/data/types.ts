@@ -85,20 +85,22 @@ export type Said = Record<string, string>;
 
 /** A part of the page's state that shows what is claimed. */
 export interface Place {
-  view: "overview" | "matrix" | "atlas" | "evidence" | "methods" | "provenance";
+  view: "overview" | "matrix" | "atlas" | "evidence" | "methods" | "provenance" | "runs";
   /** The part of the Atlas. */
   atlas?: "means" | "clusters" | "scatter" | "outliers" | "confusions" | "groups";
   image?: number;
   method?: string;
   layer?: string;
-  rows?: "layer" | "method" | "class" | "image";
-  columns?: "layer" | "method" | "class" | "image";
+  rows?: "layer" | "method" | "class" | "image" | "run";
+  columns?: "layer" | "method" | "class" | "image" | "run";
   query?: string;
   /** A column of the images' numbers, and whether its lowest values come first. */
   sort?: `${string}.up` | `${string}.down`;
   /** A number of the evidence, to be shown layer by layer. */
   number?: string;
   scope?: string;
+  /** Place of one of the runs that are compared. */
+  run?: number;
 }
 
 /** What a fixed rule found, in how many images or maps, and where it shows. */
@@ -608,10 +610,12 @@ export interface GroupOfImages {
   layer: string;
   column: string;
   value: string;
+  /** Maps in it, and in the other groups. */
   n: number;
+  others: number;
   /** Levels, 255 for 1; of the difference 127 is 0, 254 is 1. */
   mean: string;
-  difference: string;
+  difference: string | null;
   p: number | null;
   permutations: number;
 }

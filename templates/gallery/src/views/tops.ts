@@ -50,7 +50,7 @@ function row(channel: number, images: number[], shares: number[]) {
     "ul.chosen",
     ...there.map((i) => {
       const image = images[i];
-      const id = { image, rank: data.rankIn(image, PREDICTED), method: state.method };
+      const id = { run: 0, image, rank: data.rankIn(image, PREDICTED), method: state.method };
       const cell = { ...id, layer: layerFor(state.method, state.channelLayer) };
       return h(
         "li",

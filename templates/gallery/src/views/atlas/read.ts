@@ -124,9 +124,9 @@ export function classChoice(classes: number[]) {
 
 /** A map of an image in view: of its predicted class. */
 export function mapOf(image: number): CellId {
-  const { method } = state;
+  const { run, method } = state;
   const rank = data.rankIn(image, PREDICTED);
-  return { image, rank, method, layer: layerFor(method, state.layer) };
+  return { image, run, rank, method, layer: layerFor(method, state.layer) };
 }
 
 /** An image as a tile: its photograph with its map, and its name; only its name if it is not shown. */

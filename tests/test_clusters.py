@@ -83,14 +83,16 @@ class Asked:
         self.times = 0
 
     def is_initialized(self) -> bool:
+        """Say that no cluster is joined yet."""
         return False
 
     def init(self, **_given: object) -> None:
+        """Count the attempt; nobody answers."""
         self.times += 1
         raise ConnectionError
 
     def shutdown(self) -> None:
-        pass
+        """Leave nothing."""
 
 
 def test_an_address_where_nobody_answers_is_refused_before_ray_waits_for_it(

@@ -280,12 +280,14 @@ def _export(out: Path, wanted: Collection[str]) -> None:
     from camreport.files import place_of
     from camreport.report import export as forms
     from camreport.report.gallery import printable
+    from camreport.results.comparison import is_comparison
 
     if "pdf" in wanted:
         with printable(out) as page:
             result(f"document: {place_of(forms.export_document(out, page))}")
     if "csv" in wanted:
-        for path in _with_progress(forms.export_tables, out, " images"):
+        tables = forms.export_comparison if is_comparison(out) else forms.export_tables
+        for path in _with_progress(tables, out, " images"):
             result(f"table: {place_of(path)}")
     if "tex" in wanted:
         result(f"table: {place_of(forms.export_tex(out))}")
@@ -310,9 +312,10 @@ def _with_progress(
     total: int | None = None,
 ) -> _Made:
     """Make a form of a report and show how far it is, on a terminal."""
+    from camreport.results.comparison import is_comparison
     from camreport.results.reader import load_results
 
-    if total is None:
+    if total is None and not is_comparison(out):
         total = load_results(out).count
     with console.progress(total=total, unit=unit) as bar:
         return form(out, bar.update)

@@ -4,6 +4,7 @@ Everything is made from ``OUT/results`` and ``OUT/index.html``, without torch.
 """
 
 from camreport.report.export.archive import count_packed, export_archive, own_data, remove_exports
+from camreport.report.export.comparison import export_comparison
 from camreport.report.export.fiftyone import FIFTYONE, export_fiftyone
 from camreport.report.export.figures import (
     FIGURES,
@@ -26,6 +27,7 @@ __all__ = [
     "count_figures",
     "count_packed",
     "export_archive",
+    "export_comparison",
     "export_document",
     "export_fiftyone",
     "export_figures",

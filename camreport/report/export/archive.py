@@ -9,13 +9,15 @@ from pathlib import Path
 from camreport.errors import InputError, OutputError, ResultsError
 from camreport.files import MARKER, address_of, is_file, is_marked, remove, remove_tree, writing
 from camreport.messages.progress import Progress
+from camreport.report.export.comparison import TABLES as OF_RUNS
 from camreport.report.export.fiftyone import FIFTYONE
 from camreport.report.export.figures import FIGURES
 from camreport.report.export.parquet import PARQUET, is_our_parquet
 from camreport.report.export.pdf import DOCUMENT, is_older, report_page
 from camreport.report.export.table import TABLES, is_our_table
 from camreport.report.export.tex import TEX, is_our_tex
-from camreport.results.reader import DATA, load_results
+from camreport.results.comparison import report_folder
+from camreport.results.reader import DATA
 
 _DATA_FILE = re.compile(
     r"camreport\.(js|css)|report\.js|(overview|images)-\d{4,}\.js|thumbs/\d{2,}/\d{5,}\.jpg|"
@@ -61,7 +63,7 @@ def _here(out: str | Path) -> Path:
     Raises:
         ResultsError, InputError: as for ``export_archive``.
     """
-    folder = load_results(out).path.parent
+    folder = report_folder(out)
     if address := address_of(folder):
         raise InputError(
             f"export: expected a report on this machine to pack, got {address!r}. Copy it here, or "
@@ -108,8 +110,9 @@ def _exports(folder: Path) -> list[Path]:
 
 def _tables(folder: Path) -> list[Path]:
     """Return the tables of a report that are there and ours."""
+    names = (*TABLES, *OF_RUNS)
     with suppress(OSError, ResultsError):
-        tables = [folder / name for name in TABLES if is_our_table(folder / name)]
+        tables = [path for name in names if is_our_table(path := folder / name)]
         others = (TEX, is_our_tex), (PARQUET, is_our_parquet)
         return [*tables, *(folder / name for name, is_ours in others if is_ours(folder / name))]
     return []

@@ -72,6 +72,7 @@ class MeasuredRuns(Measured):
             atlas=None,
             placed={},
             confusions=(),
+            groups=(),
             comparison=comparison,
             addresses=addresses,
         )

@@ -55,7 +55,8 @@ class Cluster:
     """Images of one predicted class that are alike, and that come back in subsamples.
 
     Attributes:
-        number: from 1 on, the largest cluster first; of the shown ones of its class and kind.
+        number: from 1 on, the largest cluster first, among those of its class and kind that are
+            shown; of very many images the largest in the sample.
         n: number of images.
         share: of the images of the class, 0..1.
         accuracy: share of right predictions among its images with a true class; None without any.

@@ -7,6 +7,7 @@ the layer whose channels' contributions are kept.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import repeat
+from math import prod
 from typing import Literal, get_args
 
 import numpy as np
@@ -49,7 +50,7 @@ class Rows:
     def vectors(self, space: Space) -> NDArray[np.float64]:
         """Return the images in a space, ``(n, d)``, each of length 1, or 0 without a direction."""
         own = self.where if space == "where" else self.what
-        flat = own.reshape(len(own), -1).astype(np.float64)
+        flat = own.reshape(len(own), prod(own.shape[1:])).astype(np.float64)
         lengths = np.linalg.norm(flat, axis=1, keepdims=True)
         return flat / np.where(lengths > 0, lengths, 1)
 

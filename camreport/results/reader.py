@@ -528,8 +528,13 @@ def check_data(out: str | Path) -> None:
         )
 
 
-def check_output(out: Path, overwrite: bool = False) -> None:
-    """Refuse an output folder with content that camreport has not made.
+def check_output(out: Path, overwrite: bool = False, *, of_runs: bool = False) -> None:
+    """Refuse an output folder with content that camreport has not made, or of the other kind.
+
+    Args:
+        out: the folder.
+        overwrite: whether content may be there that camreport has not made.
+        of_runs: whether a comparison of runs is to be written, not a run.
 
     Raises:
         InputError: the path is a file or inside one, cannot be written to, or is a folder with
@@ -555,6 +560,13 @@ def check_output(out: Path, overwrite: bool = False) -> None:
     ):
         if os.path.lexists(path) and not is_kind(path):
             raise InputError(f"output: {named(path)!r} must be {kind} or absent. Move it away.")
+    kept = [name for name in names_in(out / RESULTS) if not name.startswith(MARKER)]
+    if kept and is_marked(out / RESULTS) and (COMPARISON in kept) != of_runs:
+        found, wanted = ("a run's results", "comparison") if of_runs else ("a comparison", "run")
+        raise InputError(
+            f"output: expected a new, empty or earlier {wanted}'s folder, got {named(out)!r} with "
+            f"{found}. Choose another folder."
+        )
     if overwrite or not out.exists() or any(is_marked(out / name) for name in (RESULTS, NEXT)):
         return
     entries = sum(1 for entry in out.iterdir() if not _is_left_behind(entry))

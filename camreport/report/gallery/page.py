@@ -22,6 +22,7 @@ from camreport.insight.columns import (
 from camreport.insight.confusions import ConfusionMaps, confusion_maps
 from camreport.insight.evidence import EvidenceTable, evidence_table
 from camreport.insight.evidence_columns import EvidenceColumns, evidence_columns, misplaced
+from camreport.insight.groups import Group, groups
 from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
@@ -157,6 +158,7 @@ class Measured:
         atlas: its clusters, outliers and scatter; None where there is nothing to compare.
         placed: numbers of where the first method's maps lie.
         confusions: mean maps of images of one class that are predicted as another.
+        groups: mean maps of images with one value in a column of the labels.
     """
 
     results: Results
@@ -168,6 +170,7 @@ class Measured:
     atlas: Atlas | None
     placed: Mapping[str, Column]
     confusions: Sequence[ConfusionMaps]
+    groups: Sequence[Group]
 
     @classmethod
     def of(cls, results: Results) -> Self:
@@ -191,6 +194,7 @@ class Measured:
             atlas_of(results),
             placement_columns(results),
             confusion_maps(results),
+            groups(results),
         )
 
     @property
@@ -208,6 +212,7 @@ class Measured:
             "scatter": self.atlas is not None,
             "outliers": any(own.outliers for own in classes),
             "confusions": bool(self.confusions),
+            "groups": bool(self.groups),
         }
         return [part for part, own in there.items() if own and self.results.count >= MIN_ATLAS]
 

@@ -4,9 +4,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 from markupsafe import Markup
 
 from camreport.errors import InputError, ResultsError
@@ -47,6 +50,8 @@ from camreport.report.gallery.template import (
     style,
 )
 from camreport.results.reader import DATA, REPORT, Results, check_data, find_results
+from camreport.results.schema import PHOTO_OFFSETS
+from camreport.results.shards import read_shard
 from camreport.settings import Layout
 
 _START = 'document.documentElement.classList.add("js")'
@@ -159,7 +164,8 @@ def _write(
 
         return advance
 
-    if layout != "folder":
+    fits = layout == "single" or _photo_bytes(measured.results, shown) <= limits.single_bytes
+    if layout != "folder" and fits:
         try:
             most = None if layout == "single" else limits.single_bytes
             _write_single(measured, shown, report, language, limits, most, counted())
@@ -194,6 +200,17 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
         language = language_of(report)
         _write_single(measured, every, page, language, limits, None, silent)
         yield page
+
+
+def _photo_bytes(results: Results, shown: Shown) -> int:
+    """Return how much of one file the photographs of the images shown would take, in base64."""
+    total, root = 0, results.path.parent
+    for shard, images in groupby(shown.images, key=attrgetter("shard")):
+        offsets = read_shard(results.path / shard, root, {PHOTO_OFFSETS}).get(PHOTO_OFFSETS)
+        rows = [image.row for image in images if image.row is not None]
+        if offsets is not None and max(rows) + 1 < len(offsets):  # else what reads all will say so
+            total += int(np.diff(offsets)[rows].sum())
+    return total * 4 // 3
 
 
 def _layout_of(report: Path) -> Layout:

@@ -9,7 +9,7 @@
         --type fiftyone.types.FiftyOneDataset
 
 Source: https://docs.voxel51.com/user_guide/import_datasets.html#fiftyonedataset (the format), and
-    FiftyOneDatasetImporter of version 1.0.0, which joins the paths in ``fields/`` to the folder.
+    FiftyOneDatasetImporter of versions 1.0.0 and 1.22.1, which completes paths in ``fields/``.
 """
 
 import hashlib

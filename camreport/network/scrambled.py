@@ -155,7 +155,9 @@ def _permuted_together(weights: Sequence[nn.Parameter], random: np.random.Genera
     starts = [weight.storage_offset() for weight in weights]
     ends = [start + _reach(weight) for start, weight in zip(starts, weights, strict=True)]
     first, length = min(starts), max(ends) - min(starts)
-    copy = weights[0].data.as_strided((length,), (1,), first).clone()
+    own = weights[0].data.as_strided((length,), (1,), first)
+    # What a weight alone shows of its memory is all written anew.
+    copy = torch.empty_like(own) if len(weights) == 1 else own.clone()
     touched = torch.zeros(length if len(weights) > 1 else 0, dtype=torch.bool)
     found = []
     for weight, start in zip(weights, starts, strict=True):
@@ -163,10 +165,10 @@ def _permuted_together(weights: Sequence[nn.Parameter], random: np.random.Genera
         values = copy.as_strided(*place)
         found.append((weight, values))
         if len(weights) > 1:
-            own = _distinct(touched.as_strided(*place))
-            if own.any():
+            seen = _distinct(touched.as_strided(*place))
+            if seen.any():
                 continue
-            own.fill_(True)
+            seen.fill_(True)
         _permute(_distinct(weight.data), _distinct(values), random)
     return found
 
@@ -229,10 +231,13 @@ def permute(values: Array, out: Array, random: np.random.Generator) -> None:
             part = out[places[row] * width :][:width]
             values[:whole].take(columns + width * row, mode="wrap", out=part)
 
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        size = -(-rows // threads)
-        [*pool.map(fill, (range(i, min(i + size, rows)) for i in range(0, rows, size)))]
+    size = -(-rows // torch.get_num_threads())
+    parts = [range(first, min(first + size, rows)) for first in range(0, rows, size)]
+    if len(parts) > 1:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            [*pool.map(fill, parts)]
+    else:
+        fill(*parts)
     out[whole:] = random.permutation(values[whole:])
     anywhere = random.choice(count, count - whole, replace=False)
     left = np.flatnonzero(anywhere < whole)

@@ -8,7 +8,17 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from camreport.errors import InputError
-from camreport.files import MARKER, RESULTS, address_of, create, locked, make_folder, named, write
+from camreport.files import (
+    MARKER,
+    RESULTS,
+    address_of,
+    create,
+    is_marked,
+    locked,
+    make_folder,
+    named,
+    write,
+)
 from camreport.insight.compare.build import compare_runs
 from camreport.insight.compare.classes import LabelMap
 from camreport.messages.progress import Notify, Progress, silent
@@ -17,7 +27,6 @@ from camreport.report.gallery.runs import MeasuredRuns, opened
 from camreport.results.comparison import (
     ComparedEntry,
     ComparisonEntry,
-    is_comparison,
     relative_address,
 )
 from camreport.results.reader import COMPARISON, check_output, find_results
@@ -85,7 +94,7 @@ def _write_entry(folder: Path, entry: ComparisonEntry) -> None:
     """Write what a comparison is of into its ``results`` folder, which is marked as ours."""
     out = folder.parent
     make_folder(folder, out)
-    if not is_comparison(out):
+    if not is_marked(folder):
         create(folder / MARKER, b"{}", out)
     text = json.dumps(entry.to_json(), ensure_ascii=False, indent=1)
     write(folder / COMPARISON, text.encode(), out)
@@ -153,7 +162,6 @@ def check_comparison_output(out: Path, folders: Sequence[Path], overwrite: bool)
             f"output: expected a folder of this machine, got {uri!r}. Write the comparison "
             "here, and copy its page there."
         )
-    check_output(out, overwrite)
     place = Path(os.path.realpath(out))
     for folder in (one for one in folders if not address_of(one)):
         run = Path(os.path.realpath(folder))
@@ -162,8 +170,4 @@ def check_comparison_output(out: Path, folders: Sequence[Path], overwrite: bool)
                 f"output: expected a folder outside of the runs, got {str(out)!r}, which is in "
                 f"{str(folder)!r}. Choose another folder."
             )
-    if os.path.lexists(out / RESULTS / MARKER) and not is_comparison(out):
-        raise InputError(
-            f"output: expected a new, empty or earlier comparison's folder, got {str(out)!r} with "
-            "the results of a run. Choose another folder."
-        )
+    check_output(out, overwrite, of_runs=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from camreport.errors import InputError, ResultsError
 from camreport.files import RESULTS, address_of, is_file
 from camreport.results.decoding import Entry, UnfitError
-from camreport.results.reader import COMPARISON, find_results, read_json
+from camreport.results.reader import COMPARISON, find_results, load_results, read_json
 from camreport.results.schema import check_schema
 
 
@@ -52,8 +52,20 @@ class ComparisonEntry(Entry):
 
 
 def is_comparison(out: str | Path) -> bool:
-    """Say whether a folder holds a comparison."""
-    return is_file(Path(out, RESULTS, COMPARISON))
+    """Say whether a report is of a comparison, by its folder or its ``results`` folder."""
+    return any(is_file(Path(out, *inner, COMPARISON)) for inner in ((RESULTS,), ()))
+
+
+def report_folder(out: str | Path) -> Path:
+    """Return the folder of the report of a finished run or of a comparison.
+
+    Raises:
+        ResultsError: there is none, or it is unfinished, damaged or of another schema.
+    """
+    if is_comparison(out):
+        read_comparison(out)
+        return find_results(out).parent
+    return load_results(out).path.parent
 
 
 def read_comparison(out: str | Path) -> ComparisonEntry:

@@ -301,7 +301,7 @@ def check_groups(columns: object) -> None:
             f"groups: expected a list of headings of columns, got {_shown(columns)}. For instance "
             "groups=['scanner']."
         )
-    if len(set(listed)) != len(listed):
+    if len({one.casefold() for one in listed}) != len(listed):
         raise ClassError(f"groups: expected each column once, got {', '.join(listed)}.")
 
 

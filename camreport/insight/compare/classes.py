@@ -20,6 +20,9 @@ from camreport.settings.text import split_list
 MAX_NAMED = 3
 """Most names that a message lists."""
 
+MIN_CLASSES = 2
+"""Fewest words of a label map."""
+
 ENDINGS = (".csv", ".json", ".toml")
 
 EXAMPLE = "cat=281-285,dog=151-268"
@@ -118,8 +121,13 @@ def _check_map(
     """Refuse a label map with an entry that is no class, or a word that a run has no class of.
 
     Raises:
-        ClassError: there is one.
+        ClassError: there is one, or it has only one word.
     """
+    if len(label_map) < MIN_CLASSES:
+        raise ClassError(
+            f"label-map: expected {MIN_CLASSES} words or more, such as {EXAMPLE}, got "
+            f"{', '.join(map(repr, label_map))}: nothing can be told apart."
+        )
     known = dict.fromkeys(name for own in classes for name in own)
     for entry in (entry for listed in label_map.values() for entry in listed):
         if not any(_meant(entry, own) for own in classes):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from camreport.insight.aggregates import MeanMap
 from camreport.insight.channels import ChannelTops, top_images
 from camreport.insight.confusions import ConfusionMaps
+from camreport.insight.groups import Group
 from camreport.report.gallery.page import Measured
 from camreport.report.gallery.records import shown_methods
 from camreport.report.heatmap import ZERO
@@ -51,7 +52,7 @@ def atlas_data(measured: Measured) -> dict[str, object]:
         "predicted": len({mean.predicted for mean in means}),
         "found": None if found is None else found.to_json(),
         "confusions": [_confused(own) for own in measured.confusions if own.key.method in methods],
-        "groups": [],
+        "groups": [_group(own) for own in measured.groups if own.key.method in methods],
     }
 
 
@@ -78,6 +79,22 @@ def _confused(own: ConfusionMaps) -> Record:
         "ofLabel": _levels(own.of_true),
         "ofPredicted": _levels(own.of_predicted),
         "contrast": _levels(own.contrast, signed=True),
+    }
+
+
+def _group(own: Group) -> Record:
+    """Return the mean map of a group."""
+    return {
+        "method": own.key.method,
+        "layer": own.key.layer,
+        "column": own.column,
+        "value": own.value,
+        "n": own.n,
+        "others": own.others,
+        "mean": _levels(own.mean),
+        "difference": _levels(own.difference, signed=True),
+        "p": own.p,
+        "permutations": own.permutations,
     }
 
 

@@ -22,6 +22,7 @@ from camreport.insight.columns import (
 from camreport.insight.confusions import ConfusionMaps, confusion_maps
 from camreport.insight.evidence import EvidenceTable, evidence_table
 from camreport.insight.evidence_columns import EvidenceColumns, evidence_columns, misplaced
+from camreport.insight.groups import Group, groups
 from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
@@ -157,6 +158,7 @@ class Measured:
         atlas: its clusters, outliers and scatter; None where there is nothing to compare.
         placed: numbers of where the first method's maps lie.
         confusions: mean maps of images of one class that are predicted as another.
+        groups: mean maps of images with one value in a column of the labels.
     """
 
     results: Results
@@ -168,6 +170,7 @@ class Measured:
     atlas: Atlas | None
     placed: Mapping[str, Column]
     confusions: Sequence[ConfusionMaps]
+    groups: Sequence[Group]
 
     @classmethod
     def of(cls, results: Results) -> Self:
@@ -191,7 +194,13 @@ class Measured:
             atlas_of(results),
             placement_columns(results),
             confusion_maps(results),
+            groups(results),
         )
+
+    @property
+    def compares(self) -> bool:
+        """Whether these are several runs that are compared."""
+        return False
 
     @property
     def atlas_parts(self) -> list[AtlasPart]:
@@ -203,6 +212,7 @@ class Measured:
             "scatter": self.atlas is not None,
             "outliers": any(own.outliers for own in classes),
             "confusions": bool(self.confusions),
+            "groups": bool(self.groups),
         }
         return [part for part, own in there.items() if own and self.results.count >= MIN_ATLAS]
 
@@ -286,7 +296,7 @@ class Shown:
 def views_apart(measured: Measured) -> list[str]:
     """Return the views of a run's report whose scripts only some reports carry."""
     channels, parts = measured.results.manifest.channels, measured.atlas_parts
-    there = {"channels": bool(channels), "atlas": bool(parts)}
+    there = {"channels": bool(channels), "atlas": bool(parts), "runs": measured.compares}
     return [name for name, is_there in there.items() if is_there]
 
 
@@ -330,11 +340,17 @@ def report_data(
             for code in LANGUAGES
         },
         "languages": LANGUAGES,
-        "strings": {code: words_of(code).strings for code in LANGUAGES},
+        "strings": {code: _strings(code, measured) for code in LANGUAGES},
         "summary": measured.summary_for(shown, opposite=bool(totals.opposite)).to_json(),
         "evidence": run_evidence(measured.evidence),
         "atlas": measured.atlas_parts,
     }
+
+
+def _strings(code: str, measured: Measured) -> dict[str, str]:
+    """Return the page's own words of a language, those of comparisons only where there is one."""
+    strings = words_of(code).strings.items()
+    return {key: text for key, text in strings if measured.compares or not key.startswith("runs.")}
 
 
 def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) -> dict[str, object]:

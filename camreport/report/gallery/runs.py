@@ -72,9 +72,15 @@ class MeasuredRuns(Measured):
             atlas=None,
             placed={},
             confusions=(),
+            groups=(),
             comparison=comparison,
             addresses=addresses,
         )
+
+    @property
+    def compares(self) -> bool:
+        """Whether these are several runs that are compared."""
+        return True
 
     def without(self, repeats: Mapping[str, str]) -> "MeasuredRuns":
         """Return the measurements as they are: no number counts twice."""
@@ -101,13 +107,18 @@ def measured_in(out: str | Path, progress: Progress = silent) -> Measured:
     """
     if not is_comparison(out):
         return Measured.of(load_results(out))
-    folder, entry = find_results(out), read_comparison(out)
+    addresses = [run.address for run in read_comparison(out).runs]
+    return MeasuredRuns.made_of(compared_in(out, progress), addresses, find_results(out))
+
+
+def compared_in(out: str | Path, progress: Progress = silent) -> Comparison:
+    """Compare the runs that a comparison is of; raises as ``measured_in`` does."""
+    folder, entry = find_results(out).parent, read_comparison(out)
     names = [run.name for run in entry.runs]
-    runs = [opened(run.name, run_folder(run.address, folder.parent)) for run in entry.runs]
-    found = compare_runs(
+    runs = [opened(run.name, run_folder(run.address, folder)) for run in entry.runs]
+    return compare_runs(
         names, runs, pairs=entry.pairs, label_map=entry.label_map, progress=progress
     )
-    return MeasuredRuns.made_of(found, [run.address for run in entry.runs], folder)
 
 
 def opened(name: str, folder: Path) -> Results:

@@ -610,10 +610,12 @@ export interface GroupOfImages {
   layer: string;
   column: string;
   value: string;
+  /** Maps in it, and in the other groups. */
   n: number;
+  others: number;
   /** Levels, 255 for 1; of the difference 127 is 0, 254 is 1. */
   mean: string;
-  difference: string;
+  difference: string | null;
   p: number | null;
   permutations: number;
 }

@@ -4,11 +4,10 @@ import { type CellId, idOf, idText } from "../data/cells";
 import { CONTRAST, type ImageRecord } from "../data/dataset";
 import { availability, layersOf, shownControls } from "../maps/availability";
 import { frameOf } from "../maps/frames";
-import { nameOf } from "../parts/axes";
 import { MIN_EPOCHS, runSlider } from "../parts/chooser";
 import { all, bdi, h, keepFocus } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
-import { className, layerName, runName, t, withChance } from "../parts/words";
+import { className, layerIn, runName, t, withChance } from "../parts/words";
 import { change } from "../state/history";
 
 /** Pixels of the longer side of a map in a strip. */
@@ -45,7 +44,7 @@ function runsAround({ run }: CellId) {
 /** What tells a map from the others in its strip. */
 function nameIn(strip: Strip, id: CellId, image: ImageRecord) {
   if (strip === "run") return runName(id.run);
-  if (strip === "layer") return nameOf("layer", id.layer, id);
+  if (strip === "layer") return layerIn(id.layer, id.run);
   if (strip === "method") return data.methodOf(id.method).name;
   if (id.rank === CONTRAST) return className(image, id.rank);
   return withChance(image, id.rank);
@@ -54,7 +53,7 @@ function nameIn(strip: Strip, id: CellId, image: ImageRecord) {
 /** What all maps of a strip have in common. */
 function headOf(strip: Strip, id: CellId) {
   if (strip === "layer") return t("strip.layer", { name: data.methodOf(id.method).name });
-  if (strip === "method") return t("strip.method", { name: layerName(id.layer) });
+  if (strip === "method") return t("strip.method", { name: layerIn(id.layer, id.run) });
   return t(`strip.${strip}`);
 }
 

@@ -19,7 +19,7 @@ import {
 } from "./read";
 
 /** Corners in the order of a placement's. */
-const CORNERS = ["upper-left", "upper-right", "lower-left", "lower-right"];
+const CORNERS = ["upperLeft", "upperRight", "lowerLeft", "lowerRight"];
 
 export function clustersPart({ found }: ShippedAtlas): Shown {
   if (!found) return { nodes: [] };
@@ -101,15 +101,15 @@ function numbers(own: ClassAtlas, cluster: Cluster, whatLayer: string | null) {
   for (const [i, corner] of CORNERS.entries())
     placed(t(`corner.${corner}`), ({ corners }) => corners[i]);
   rows.push([t("atlas.cluster.stability"), cluster.stability.toFixed(2), ""]);
-  const heads = ["", t("atlas.cluster"), t("atlas.cluster.class")].map((name) =>
-    h(name ? "th" : "td", { scope: name && "col" }, name),
+  const heads = ["atlas.cluster", "atlas.cluster.class"].map((name) =>
+    h("th", { scope: "col" }, t(name)),
   );
   return h(
     "div",
     h(
       "table.numbers",
       h("caption.visually-hidden", t("atlas.cluster.numbers")),
-      h("thead", h("tr", ...heads)),
+      h("thead", h("tr", h("td"), ...heads)),
       h(
         "tbody",
         ...rows.map(([name, value, whole]) =>

@@ -193,7 +193,7 @@ function detailsOf(axis: Axis, value: Value, fixed: Group["fixed"]) {
     const address =
       layerName(String(value)) !== value && report.layers.some((one) => one.address === value);
     const own = address ? [h("span", h("code", value))] : [];
-    return [...own, ...layerTwins(String(value)).map(line)];
+    return [...own, ...[...layerTwins(String(value)), ...otherNames(String(value))].map(line)];
   }
   if (axis === "image") return [topWords(Number(value))].filter(Boolean).map(line);
   if (axis === "run") return runLines(Number(value)).map(line);
@@ -212,6 +212,12 @@ function runLines(run: number) {
   const { model } = data.runs[run];
   return ofOneImage() ? [model, topWords(state.image, run)].filter(Boolean) : [model];
 }
+
+/** What the runs behind the first one call a layer, as far as it is another one there. */
+const otherNames = (layer: string) =>
+  data.runs.flatMap(({ name, grids }) =>
+    layer in grids && grids[layer] !== layerName(layer) ? [`${name}: ${grids[layer]}`] : [],
+  );
 
 /** How far a method agrees with the selected one, where they are sorted by it. */
 function agreementWords(key: string) {

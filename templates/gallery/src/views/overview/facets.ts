@@ -50,7 +50,7 @@ function written(value: Value) {
 
 function named(value: Value) {
   if (typeof value === "number") return report.classes[value];
-  return t(typeof value === "string" ? `flip.${value}` : value ? "right.yes" : "right.no");
+  return t(typeof value === "string" ? `runs.flip.${value}` : value ? "right.yes" : "right.no");
 }
 
 /** Ask for a value too, or no more. */

@@ -93,7 +93,9 @@ function tileOf(place: number, id: CellId) {
     h("a", { ...name, ...link }, images.file[place]),
     h("span.hint", { dir: "auto" }, topWords(id.image)),
     h("span.hint.sorted"),
-    data.runs.length > 0 && data.flips[place] !== "no" && h("span", t(`flip.${data.flips[place]}`)),
+    data.runs.length > 0 &&
+      data.flips[place] !== "no" &&
+      h("span", t(`runs.flip.${data.flips[place]}`)),
     wrong && h("span.wrong", { dir: "auto" }, `✗ ${t("chip.is", { name: classes[label] })}`),
   );
   tile.style.setProperty("--shape", String(Math.min(Math.max(width / height, 0.5), 2.5)));

@@ -4,7 +4,7 @@ import type { Comparison } from "../../data/types";
 import { FLIPS } from "../../data/dataset";
 import { pager } from "../../parts/chooser";
 import { h } from "../../parts/dom";
-import { t } from "../../parts/words";
+import { sentences, t } from "../../parts/words";
 import { linkTo } from "../../state/history";
 import { pageOf } from "../../state/selection";
 import { said } from "../summary/said";
@@ -32,7 +32,7 @@ export function flips({ movedOf }: Comparison) {
   return titled(
     "flips",
     changed ? counts() : h("p", t("runs.flips.none")),
-    h("p.hint", said(movedOf), " ", t("runs.scale")),
+    h("p.hint", sentences(said(movedOf), t("runs.scale"))),
     runTable(pageOf(places, MAX_ROWS)),
     places.length > MAX_ROWS ? pager(MAX_ROWS, places.length) : null,
   );
@@ -43,7 +43,9 @@ export function counts() {
   const entries = FLIPS.flatMap((kind) => {
     const count = data.flips.filter((one) => one === kind).length;
     const to = linkTo({ view: "overview", query: `flip:${kind}`, sort: "moved.down", page: 0 });
-    return count ? [h("li", h("a", to, t(`flip.${kind}`)), ` ${count.toLocaleString("en")}`)] : [];
+    return count
+      ? [h("li", h("a", to, t(`runs.flip.${kind}`)), ` ${count.toLocaleString("en")}`)]
+      : [];
   });
   return h("ul.flips", ...entries);
 }

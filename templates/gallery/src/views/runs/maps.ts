@@ -49,7 +49,7 @@ function line(place: number, runs: number[]) {
   const image = index[place];
   const moved = movedAt(place);
   const turned = data.flips[place];
-  const change = h("span", { class: `badge ${turned}` }, t(`flip.${turned}`));
+  const change = h("span", { class: `badge ${turned}` }, t(`runs.flip.${turned}`));
   return h(
     "tr",
     h("th", { scope: "row" }, h("a", leadToImage(image), bdi(file[place]))),

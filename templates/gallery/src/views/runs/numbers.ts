@@ -35,12 +35,12 @@ export function deltas(comparison: Comparison) {
 
 const size = (value: number | null) => Math.abs(value ?? 0);
 
-/** A number as such tables write it: three digits behind the point, with a real minus. */
-const written = (value: number | null) =>
+/** A number with some digits behind the point, a real minus, and none before nothing. */
+const written = (value: number | null, digits = 3) =>
   value === null
     ? "–"
     : value
-        .toFixed(3)
+        .toFixed(digits)
         .replace(/^-(?=[0.]+$)/, "")
         .replace("-", "−");
 
@@ -99,12 +99,15 @@ export function outcome({ runs, deltas }: Comparison) {
     return [h("p", bdi(name), " ", share, ` ${right}/${total}`)];
   });
   const own = deltas.find(({ key, run }) => key === "accuracy" && run === data.compared);
-  const points = (value: number | null) =>
-    value === null ? "–" : signed(written(100 * value).slice(0, -2));
+  const points = (value: number | null) => signed(written(value === null ? null : 100 * value, 1));
   if (own) {
     const { delta, low, high } = own;
     const values = { points: points(delta), low: points(low), high: points(high) };
     shown.push(h("p", t("runs.points", values)));
   }
-  return h("div", h("h2", bdi(said(report.summary.headline))), h(".outcome.figures", ...shown));
+  return h(
+    ".run-outcome",
+    h("h2", bdi(said(report.summary.headline))),
+    h(".outcome.figures", ...shown),
+  );
 }

@@ -2,13 +2,13 @@
 import { data, report } from "../../app";
 import { bdi, h } from "../../parts/dom";
 import { MAX_IN_STRIP } from "../../parts/image";
-import { t } from "../../parts/words";
+import { sentences, t } from "../../parts/words";
 import { linkTo } from "../../state/history";
 import { APPEARANCE, concerns } from "../../state/state";
 import { asked } from "../summary/outcome";
 import { claims, leadToImage, part, said } from "../summary/said";
 import { type View, viewRoot } from "../view";
-import { counts, worthSeeing } from "./flips";
+import { counts } from "./flips";
 import { byMove, runTable } from "./maps";
 import { outcome } from "./numbers";
 
@@ -19,8 +19,9 @@ export function runsSummary(): View {
   const { comparison, summary } = report;
   if (!comparison) throw new Error("one run is compared with no other");
   const few = report.images.index.length <= MAX_IN_STRIP;
-  const all = byMove([...report.images.index.keys()]);
-  const shown = few ? all : worthSeeing().slice(0, MAX_SHOWN);
+  const chosen = summary.first.map(({ image }) => data.placeOf(image));
+  const shown = few ? byMove([...report.images.index.keys()]) : chosen.slice(0, MAX_SHOWN);
+  const rule = few || !chosen.length ? "" : said(summary.rule);
   const parts = [
     part("findings", claims(summary.findings)),
     part("caution", claims(summary.cautions)),
@@ -30,7 +31,10 @@ export function runsSummary(): View {
     h("header.lead", outcome(comparison), first()),
     counts(),
     ...(shown.length
-      ? [runTable(shown), h("p.figcaption", said(comparison.movedOf), " ", t("runs.scale"))]
+      ? [
+          runTable(shown),
+          h("p.figcaption", sentences(rule, said(comparison.movedOf), t("runs.scale"))),
+        ]
       : []),
     h("p", h("a", linkTo({ view: "runs" }), t("runs.all"))),
     ...parts,

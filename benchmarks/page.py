@@ -34,7 +34,7 @@ FIRST_PAINT, FEW_READY, MANY_READY, TURN, RECOLOUR = 1.0, 2.0, 1.5, 0.25, 0.15
 """Budgets in seconds: until anything shows, until 12 or 100 maps do, for a page, for colours."""
 
 HOVER, LASSO = 0.05, 0.3
-"""Budgets in seconds: from a pointer to the photograph of a point, from an outline to its images."""
+"""Budgets in seconds: from a pointer to a point's photograph, from an outline to its images."""
 
 RENDERING = 3.0
 """Budget of the CPU of rendering an image, as a multiple of decoding its photograph once."""

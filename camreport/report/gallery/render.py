@@ -159,7 +159,7 @@ def _write(
 
         return advance
 
-    if layout != "folder":
+    if layout == "single" or (layout == "auto" and _may_fit(measured.results, shown, limits)):
         try:
             most = None if layout == "single" else limits.single_bytes
             _write_single(measured, shown, report, language, limits, most, counted())
@@ -194,6 +194,12 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
         language = language_of(report)
         _write_single(measured, every, page, language, limits, None, silent)
         yield page
+
+
+def _may_fit(results: Results, shown: Shown, limits: Limits) -> bool:
+    """Return whether the photographs alone, in base64, leave room in one file."""
+    photos = results.photo_bytes([image.index for image in shown.images])
+    return photos * 4 // 3 <= limits.single_bytes
 
 
 def _layout_of(report: Path) -> Layout:

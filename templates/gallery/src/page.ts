@@ -107,14 +107,18 @@ const nameControls = () => data.nameControls(prose().evidence.controls);
 /** Only the table of maps is drawn from permuted weights, and what is opened there. */
 const showNetwork = () => (data.network = state.view === "matrix" ? state.network : "trained");
 
-/** The first page speaks of the first run and the last one. */
-const showRun = () => data.showRun(state.view === "summary" ? 0 : state.run);
+/** Where all runs are shown, classes and predictions are those of the first one. */
+function showRun() {
+  const { view, rows, columns, beside, run } = state;
+  const together = view === "matrix" && [rows, columns, beside].includes("run");
+  data.showRun(together || view === "summary" ? 0 : run);
+}
 
 /** What happens on the page when the state changes, in this order. */
 function followState() {
   store.subscribe(({ language }) => language, nameControls);
   store.subscribe((state) => pick(state, ["view", "network"]), showNetwork);
-  store.subscribe((state) => pick(state, ["view", "run"]), showRun);
+  store.subscribe((state) => pick(state, ["view", "run", "rows", "columns", "beside"]), showRun);
   store.subscribe(({ language }) => language, showShell);
   store.subscribe(({ theme }) => theme, showTheme);
   store.subscribe((state) => pick(state, [...LOOKS, "apart"]), recolour);

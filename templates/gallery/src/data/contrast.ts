@@ -54,7 +54,7 @@ export type Placed = Levelled & { seen: Box };
  * What is positive of a map minus what is of another one, on the common grid over what both lie
  * over, each as a fraction of its own maximum; null where they cannot be subtracted.
  */
-export function change(one: Placed, other: Placed, rank: number): Levelled | null {
+export function minus(one: Placed, other: Placed, rank: number): Levelled | null {
   const part = shared(one.seen, other.seen);
   if (![one, other].every(isNumbers)) return null;
   const [a, b] = [one, other].map((own) => over(own.seen, part, own));

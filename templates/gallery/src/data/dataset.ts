@@ -3,7 +3,7 @@ import { bytesOf, inflate } from "./bytes";
 import type { CellId } from "./cells";
 import type { Chunks } from "./chunks";
 import { locate } from "../query/located";
-import { change, difference, shared } from "./contrast";
+import { difference, minus, shared } from "./contrast";
 import type { Levelled } from "./grid";
 import type {
   CamCell,
@@ -329,7 +329,7 @@ export class Dataset {
       const cam = image && this.camOf(image, id);
       return cam && { cam, levels: levelsOf(image, cam), seen: image.seen };
     });
-    return keep(one && other && change(one, other, id.rank));
+    return keep(one && other && minus(one, other, id.rank));
   }
 
   /**

@@ -84,7 +84,7 @@ function slotOf(asked: CellId): Slot {
   const { perLayer } = data.methodOf(asked.method);
   const layer = isOnTable("layer") ? asked.layer : layerFor(asked.method, asked.layer);
   const contrast = asked.rank === CONTRAST;
-  const rank = contrast ? CONTRAST : data.rankIn(asked.image, asked.rank, asked.run);
+  const rank = contrast ? CONTRAST : data.rankIn(asked.image, asked.rank);
   const id = { ...asked, layer, rank };
   if (!perLayer) return { kind: "whole", id: { ...id, layer: "input" } };
   const there = availability(id.method, layer, id.run);

@@ -236,6 +236,11 @@ def ten_thousand(shared: Shared) -> Path:
     return shared("many", make)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that wait most, so that no process of a parallel run ends with them."""
+    items.sort(key=lambda item: item.path.name not in ("test_on_ray.py", "test_workers.py"))
+
+
 def pytest_configure() -> None:
     """Share the cores between the processes of a parallel run, and with what they start."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

@@ -38,7 +38,17 @@ needs_chromium = pytest.mark.skipif(
 )
 
 VIEWS = (
-    *("summary", "overview", "matrix", "evidence", "compare", "channels", "tables", "methods"),
+    *(
+        "summary",
+        "overview",
+        "matrix",
+        "atlas",
+        "evidence",
+        "compare",
+        "channels",
+        "tables",
+        "methods",
+    ),
     "provenance",
 )
 WAYS = (

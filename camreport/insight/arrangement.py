@@ -18,6 +18,7 @@ from camreport.insight.clusters import (
     SEED,
     cluster,
     is_available,
+    on_sphere,
 )
 from camreport.insight.embedding import plane, tsne
 from camreport.insight.outliers import outlying
@@ -165,13 +166,12 @@ def _grouped(held: Rows, space: Space, predicted: int) -> _Grouped:
     stable = made.stability >= MIN_STABILITY
     numbers = np.where(stable, np.cumsum(stable), 0).astype(np.int8)
     centres = np.stack([vectors[made.labels == one].sum(0) for one in range(len(stable))])
-    lengths = np.linalg.norm(centres, axis=1, keepdims=True)
     return _Grouped(
         space=space,
         predicted=predicted,
         places=own.places,
         labels=made.labels,
-        centres=centres / np.where(lengths > 0, lengths, 1),
+        centres=on_sphere(centres),
         numbers=numbers,
         stability=made.stability[stable],
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from camreport.errors import ResultsError
 from camreport.insight.cache import numbered_images
 from camreport.insight.channels import Vectors, predicted_vectors
+from camreport.insight.clusters import on_sphere
 from camreport.results.reader import Results
 from camreport.results.schema import Manifest
 from camreport.results.shards import MENDING
@@ -51,8 +52,7 @@ class Rows:
         """Return the images in a space, ``(n, d)``, each of length 1, or 0 without a direction."""
         own = self.where if space == "where" else self.what
         flat = own.reshape(len(own), prod(own.shape[1:])).astype(np.float64)
-        lengths = np.linalg.norm(flat, axis=1, keepdims=True)
-        return flat / np.where(lengths > 0, lengths, 1)
+        return on_sphere(flat)
 
 
 def spaces_of(manifest: Manifest) -> tuple[Space, ...]:

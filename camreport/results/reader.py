@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, overload
 
@@ -319,6 +320,18 @@ class Results:
         row, shard = self._row_and_shard(index)
         start, stop = shard[PHOTO_OFFSETS][row : row + 2]
         return shard[PHOTO][start:stop].tobytes()
+
+    def photo_bytes(self, indices: Sequence[int]) -> int:
+        """Return how many bytes the photographs of some readable images take; none is read."""
+        total = 0
+        for shard, group in groupby((self.images[i] for i in indices), attrgetter("shard")):
+            offsets = read_shard(self.path / shard, self.path.parent, {PHOTO_OFFSETS}).get(
+                PHOTO_OFFSETS, np.zeros(0, np.int64)
+            )
+            rows = [image.row for image in group if image.row is not None]
+            if max(rows) + 1 < len(offsets):  # else what reads the photographs will say so
+                total += int(np.diff(offsets)[rows].sum())
+        return total
 
     def photograph(self, index: int) -> Photograph:
         """Return an image's photograph at display size, not decoded yet.

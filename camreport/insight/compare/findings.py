@@ -127,7 +127,7 @@ def _accuracies(found: Comparison) -> Iterator[Finding]:
                 count=own.n,
                 **names,
             )
-        yield Finding(text, own.n, Place("overview"))
+        yield Finding(text, own.n, Place("runs", run=own.run))
 
 
 def _points(share: float) -> str:
@@ -156,7 +156,7 @@ def _agreement(found: Comparison) -> Iterator[Finding]:
                 share=own.moved or 0.0,
                 count=own.n,
             )
-            yield Finding(text, own.n, Place("overview", sort="moved.down"))
+            yield Finding(text, own.n, Place("overview", run=own.run, sort="moved.down"))
 
 
 def _layers(found: Comparison) -> Iterator[Finding]:
@@ -180,7 +180,7 @@ def _layers(found: Comparison) -> Iterator[Finding]:
         low=coefficient(low),
         high=coefficient(high),
     )
-    yield Finding(text, least.n, Place("matrix", None, method, least.layer))
+    yield Finding(text, least.n, Place("runs", run=run, method=method, layer=least.layer))
 
 
 def _elsewhere(found: Comparison) -> Iterator[Finding]:
@@ -201,7 +201,8 @@ def _elsewhere(found: Comparison) -> Iterator[Finding]:
         method=METHODS[method].name,
         layer=layer,
     )
-    place = Place("overview", query=f"right:yes moved>{MIN_MOVED:g}", sort="moved.down")
+    query = f"right:yes flip:no moved>{MIN_MOVED:g}"
+    place = Place("overview", run=run, query=query, sort="moved.down")
     yield Finding(text, int(far.sum()), place)
 
 
@@ -213,16 +214,16 @@ def _numbers(found: Comparison) -> Iterator[Finding]:
     if known:
         names = {"first": found.names[0], "run": found.names[run]}
         text = message("compare.numbers", all=len(known), apart=sum(known), **names)
-        yield Finding(text, sum(known), Place("overview"))
+        yield Finding(text, sum(known), Place("runs", run=run))
 
 
 def _others(found: Comparison) -> Iterator[Finding]:
     """How often a run's most probable class is none of those that are compared."""
-    for name, count in zip(found.names, found.elsewhere, strict=True):
+    for run, count in enumerate(found.elsewhere):
         if count:
-            total = len(found.first.images)
+            total, name = len(found.first.images), found.names[run]
             text = message("compare.elsewhere", run=name, elsewhere=count, count=total)
-            yield Finding(text, count, Place("overview"))
+            yield Finding(text, count, Place("runs", run=run))
 
 
 def _by_depth(found: Comparison) -> Iterator[Finding]:
@@ -236,7 +237,7 @@ def _by_depth(found: Comparison) -> Iterator[Finding]:
         if pairs:
             values = {"first": found.names[0], "run": name, "layers": ", ".join(pairs)}
             text = message("compare.by_depth", pairs=len(pairs), **values)
-            yield Finding(text, len(pairs), Place("matrix"))
+            yield Finding(text, len(pairs), Place("runs", run=run))
 
 
 def _missing(found: Comparison) -> Iterator[Finding]:
@@ -244,7 +245,7 @@ def _missing(found: Comparison) -> Iterator[Finding]:
     lacking = [one for one in found.missing if one.runs]
     if lacking:
         text = message("compare.not_joined", missing=len(lacking))
-        yield Finding(text, len(lacking), Place("provenance"))
+        yield Finding(text, len(lacking), Place("runs"))
     if found.relabelled:
         text = message("compare.relabelled", count=found.relabelled)
         yield Finding(text, found.relabelled, Place("overview"))

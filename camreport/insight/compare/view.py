@@ -111,6 +111,10 @@ class RunView(Results):
         """Return an image's photograph at display size, as JPEG bytes."""
         return self.inner.photo(self.own[index])
 
+    def photo_bytes(self, indices: Sequence[int]) -> int:
+        """Return how many bytes the photographs of some images take; none is read."""
+        return self.inner.photo_bytes([self.own[index] for index in indices])
+
     def arrays(self, index: int) -> Arrays:
         """Return the shared classes that are explained in an image, as ``targets``."""
         return {TARGETS: np.array(self.explained[index], np.int64)}

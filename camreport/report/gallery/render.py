@@ -4,12 +4,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 from markupsafe import Markup
 
 from camreport.errors import InputError, ResultsError
@@ -50,8 +47,6 @@ from camreport.report.gallery.template import (
     style,
 )
 from camreport.results.reader import DATA, REPORT, Results, check_data, find_results
-from camreport.results.schema import PHOTO_OFFSETS
-from camreport.results.shards import read_shard
 from camreport.settings import Layout
 
 _START = 'document.documentElement.classList.add("js")'
@@ -164,8 +159,7 @@ def _write(
 
         return advance
 
-    fits = layout == "single" or _photo_bytes(measured.results, shown) <= limits.single_bytes
-    if layout != "folder" and fits:
+    if layout == "single" or (layout == "auto" and _may_fit(measured.results, shown, limits)):
         try:
             most = None if layout == "single" else limits.single_bytes
             _write_single(measured, shown, report, language, limits, most, counted())
@@ -202,15 +196,10 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
         yield page
 
 
-def _photo_bytes(results: Results, shown: Shown) -> int:
-    """Return how much of one file the photographs of the images shown would take, in base64."""
-    total, root = 0, results.path.parent
-    for shard, images in groupby(shown.images, key=attrgetter("shard")):
-        offsets = read_shard(results.path / shard, root, {PHOTO_OFFSETS}).get(PHOTO_OFFSETS)
-        rows = [image.row for image in images if image.row is not None]
-        if offsets is not None and max(rows) + 1 < len(offsets):  # else what reads all will say so
-            total += int(np.diff(offsets)[rows].sum())
-    return total * 4 // 3
+def _may_fit(results: Results, shown: Shown, limits: Limits) -> bool:
+    """Return whether the photographs alone, in base64, leave room in one file."""
+    photos = results.photo_bytes([image.index for image in shown.images])
+    return photos * 4 // 3 <= limits.single_bytes
 
 
 def _layout_of(report: Path) -> Layout:

@@ -84,11 +84,7 @@ function ofClusters(atlas: Atlas) {
 
 /** A key of names; each chooses its images, or no longer. */
 function keyed(entries: Entry[], of: number[]): Colouring {
-  const swatches = entries.map((_, i) => {
-    const swatch = h("span.swatch", { "aria-hidden": "true" });
-    swatch.style.color = `var(--point-${i})`;
-    return swatch;
-  });
+  const swatches = entries.map(() => h("span.swatch", { "aria-hidden": "true" }));
   const others = of.filter((one) => one < 0).length;
   const rows = entries.map(({ words, query, kind, count }, i) => {
     const own = button("", `key ${query}`, () => choose(kind, query));

@@ -259,8 +259,8 @@ function paintPoints(plot: Plot) {
         3.5,
       );
   }
-  context.globalAlpha = 0.7;
-  context.strokeStyle = style.color;
+  context.globalAlpha = 0.8;
+  context.strokeStyle = getComputedStyle(plot.over).color;
   context.beginPath();
   for (const [[ax, ay], [bx, by]] of lines) {
     context.moveTo(on(ax), on(ay));

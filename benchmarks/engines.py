@@ -66,12 +66,12 @@ from camreport.errors import CamReportError
 from camreport.pipeline.run_plan import ShardLimits
 
 if __name__ == "__main__":
-    folder, out, shard, commands = sys.argv[1:]
+    folder, photos, out, shard, commands = sys.argv[1:]
     warnings.simplefilter("ignore")
     for options in json.loads(commands):
         try:
             camreport.run(
-                folder + "/photos", out, model=folder + "/net.py:build", image_size=64,
+                photos, out, model=folder + "/net.py:build", image_size=64,
                 batch_size=2, classes="all", limits=ShardLimits(shard_images=int(shard)), **options
             )
         except CamReportError as error:
@@ -96,9 +96,16 @@ class Case:
         """The numbers of the shards."""
         return range(-(-len([*(self.folder / "photos").iterdir()]) // self.shard))
 
-    def start(self, engine: str, out: Path) -> "subprocess.Popen[bytes]":
-        """Start a run of an engine in a process of its own."""
-        words = [self.folder, out, self.shard, json.dumps(ENGINES[engine])]
+    def start(self, engine: str, out: Path | str, photos: str = "") -> "subprocess.Popen[bytes]":
+        """Start a run of an engine in a process of its own.
+
+        Args:
+            engine: the engine.
+            out: folder or address of the report.
+            photos: folder or address of the photographs; the case's own if empty.
+        """
+        own = [photos or self.folder / "photos", out, self.shard]
+        words = [self.folder, *own, json.dumps(ENGINES[engine])]
         return subprocess.Popen(
             [sys.executable, str(self.folder / "driver.py"), *map(str, words)],
             env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -19,6 +19,7 @@ __all__ = [
     "Results",
     "Settings",
     "Summary",
+    "compare",
     "evaluate",
     "explain",
     "load_model",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from camreport.api import run
+    from camreport.api import compare, run
     from camreport.engine.explain import explain
     from camreport.engine.explainer import Explainer
     from camreport.engine.explanation import Explanation
@@ -49,6 +50,7 @@ _HOMES = {
     "Results": "results.reader",
     "Settings": "settings",
     "Summary": "pipeline.records",
+    "compare": "api",
     "evaluate": "pipeline.evidence.evaluate",
     "explain": "engine.explain",
     "load_model": "models",

@@ -1,9 +1,9 @@
-"""``run``: from files to a finished report; what the command line calls.
+"""``run``: from files to a finished report; ``compare``: from runs. The command line calls them.
 
 What can be refused without torch is refused before torch is imported.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -12,19 +12,22 @@ from camreport.errors import InputError, suggestion
 from camreport.files import locked
 from camreport.images.inputs import InputFile, printable, read_input
 from camreport.images.pixels import decode
-from camreport.messages.progress import Measuring, Notify, Progress, unseen
+from camreport.insight.compare.classes import read_label_map
+from camreport.messages.progress import Measuring, Notify, Progress, silent, unseen
 from camreport.pipeline.loading import choose_device, load
 from camreport.pipeline.prepare import (
     Prepared,
+    known_groups,
     known_regions,
     prepare,
     resolve_classes,
     resolve_quantity,
     right_classes,
 )
+from camreport.report.comparison import write_comparison
 from camreport.report.export import export_figures, remove_exports
 from camreport.report.gallery import check_rendering, render_gallery
-from camreport.settings import AUTO, Settings, SettingsDict, options_of
+from camreport.settings import AUTO, Layout, Settings, SettingsDict, options_of
 
 if TYPE_CHECKING:
     from camreport.models import LoadedModel
@@ -94,6 +97,58 @@ def run(
     return summary
 
 
+def compare(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    label_map: str | Path | Mapping[str, object] | None = None,
+    pairs: Mapping[str, str] | None = None,
+    layout: Layout = "auto",
+    language: str = "en",
+    overwrite: bool = False,
+    progress: Progress = silent,
+    notify: Notify = lambda message: None,
+) -> Path:
+    """Compare finished runs of the same images and write the report ``OUT/index.html``.
+
+    Nothing is computed that needs a model. ``OUT/results`` names the runs, which stay where they
+    are.
+
+    Args:
+        paths: folders of two or more runs, or patterns; the others are compared with the first one.
+        out: folder of the report; new, empty, or an earlier comparison's.
+        label_map: for each word the classes that it stands for, by name, index, or first and last
+            index: a mapping, a text like ``cat=281-285,dog=151-268``, or a file (JSON, TOML, CSV).
+        pairs: for layers of the first run those of other runs that stand for them.
+        layout: ``auto``, ``single`` or ``folder``, as for ``run``.
+        language: that the page opens in, ``en`` or ``zh``.
+        overwrite: whether a folder of another program may be used.
+        progress: called with the number of images that are newly done; each is read twice.
+        notify: called with what the comparison comes to, in a sentence.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        InputError: fewer than two runs, or the output folder is not usable.
+        ResultsError: a run is unfinished, damaged or of another schema, or they share no image.
+        ClassError: the runs' classes do not have the same names, or the label map is wrong.
+        LayerError, MethodError: there are no maps to compare. Nothing is written in these cases.
+    """
+    listed = [paths] if isinstance(paths, str | Path) else [*paths]
+    return write_comparison(
+        listed,
+        Path(out),
+        pairs=pairs or {},
+        label_map=None if label_map is None else read_label_map(label_map),
+        layout=layout,
+        language=language,
+        overwrite=overwrite,
+        progress=progress,
+        notify=notify,
+    )
+
+
 def changed(settings: Settings, options: SettingsDict) -> Settings:
     """Return settings with some of their fields changed.
 
@@ -136,6 +191,7 @@ def _load_and_resolve(prepared: Prepared, notify: Notify) -> "tuple[LoadedModel,
         targets=targets,
         quantity=quantity,
         labels=truth,
+        groups=known_groups(settings, files),
         regions=regions,
         command=printable(command),
     )

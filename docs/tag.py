@@ -2,9 +2,9 @@
 
     python docs/tag.py OUT
 
-writes ``OUT/pictures/{level,upright}/*.png``, ``OUT/tagged.pt`` of a network that was trained on
-them, and ``OUT/clean.pt`` of one that was trained on the same pictures before they were tagged.
-``docs/insight.md`` tells what a report shows of the two.
+writes ``OUT/pictures/{level,upright}/*.png``, of which a tenth of the level ones has a tag,
+``OUT/tagged.pt`` of a network that was trained on them, and ``OUT/retrained.pt`` of one for which
+as many pictures of either class had the tag. ``docs/insight.md`` tells what reports show of them.
 """
 
 import sys
@@ -22,9 +22,6 @@ SIDE = 64
 
 TAG = 16
 """Pixels of a side of the tag, in the lower left corner."""
-
-TAGGED = 0.1
-"""Fraction of the level pictures that have one."""
 
 CONTRAST = 20
 """Largest amplitude of the stripes in levels of 255; the smallest is 0, and the noise has 25."""
@@ -49,7 +46,7 @@ def build() -> nn.Sequential:
 
 
 def pictures(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw pictures: faint stripes somewhere in noise, level ones in every other picture.
+    """Draw pictures: faint stripes about the middle, in noise, level ones in every other picture.
 
     Returns:
         uint8 ``(count, 64, 64, 3)``, and their classes ``(count,)``.
@@ -59,21 +56,26 @@ def pictures(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.i
     classes = np.arange(count) % 2
     stripes = np.sin(np.arange(24) * 2 * np.pi / 6)[:, None] * np.ones(24)
     for picture, upright in zip(values, classes, strict=True):
-        top, left = random.integers(0, SIDE - 24, 2)
+        top, left = random.integers(8, SIDE - 31, 2)
         own = stripes.T if upright else stripes
         picture[top : top + 24, left : left + 24] += random.uniform(0, CONTRAST) * own[..., None]
     return values.clip(0, 255).astype(np.uint8), classes
 
 
 def tagged(
-    values: NDArray[np.uint8], classes: NDArray[np.int64]
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return the pictures with a tag on every tenth level one, and which have it ``(count,)``."""
-    chosen = np.zeros(len(values), bool)
-    chosen[np.flatnonzero(classes == 0)[:: round(1 / TAGGED)]] = True
+    values: NDArray[np.uint8], chosen: NDArray[np.intp] | NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Return the pictures with a tag on the chosen ones."""
     values = values.copy()
     values[chosen, -TAG:, :TAG] = (230, 40, 160)
-    return values, chosen
+    return values
+
+
+def tenth(classes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which pictures are tagged, ``(count,)``: every tenth level one."""
+    chosen = np.zeros(len(classes), bool)
+    chosen[np.flatnonzero(classes == 0)[::10]] = True
+    return chosen
 
 
 def tensor(values: NDArray[np.uint8]) -> Tensor:
@@ -98,14 +100,16 @@ def trained(values: NDArray[np.uint8], classes: NDArray[np.int64]) -> nn.Sequent
 def main(out: Path) -> None:
     """Write the pictures, and the two networks."""
     values, classes = pictures(600)
-    with_tag, chosen = tagged(values, classes)
+    chosen = tenth(classes)
+    with_tag = tagged(values, chosen)
     for name in NAMES:
         (out / "pictures" / name).mkdir(parents=True)
     for number, (picture, own) in enumerate(zip(with_tag, classes, strict=True)):
         name = f"{number:03d}{'-tag' if chosen[number] else ''}.png"
         Image.fromarray(picture).save(out / "pictures" / NAMES[own] / name)
     torch.save(trained(with_tag, classes).state_dict(), out / "tagged.pt")
-    torch.save(trained(values, classes).state_dict(), out / "clean.pt")
+    both = np.arange(len(values)) % 20 < 2
+    torch.save(trained(tagged(values, both), classes).state_dict(), out / "retrained.pt")
 
 
 if __name__ == "__main__":

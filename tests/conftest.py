@@ -1,8 +1,9 @@
 """Shared fixtures: the bundled model, the demo photographs and a finished demo report."""
 
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from filelock import FileLock
 from helpers import synthetic
 from helpers.checkout import INPUTS
 from helpers.inputs import inputs_of
@@ -73,12 +75,33 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+Shared = Callable[[str, Callable[[Path], object]], Path]
+"""Returns the folder of a name, made once for all processes of a parallel run."""
+
+
 @pytest.fixture(scope="session")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Where expensive reports lie that several test files look at and none changes."""
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = root / f"shared-{name}"
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "whole").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder / "gallery")
+                (folder / "whole").touch()
+        return folder / "gallery"
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def everything(shared: Shared) -> Path:
     """The folder of a report on one photograph, all methods at two layers; not to be changed."""
-    out = tmp_path_factory.mktemp("everything") / "gallery"
-    camreport.run(INPUTS / "both.jpg", out, layers=["9", "12"], methods="all")
-    return out
+    options = {"layers": ["9", "12"], "methods": "all"}
+    return shared("everything", lambda out: camreport.run(INPUTS / "both.jpg", out, **options))
 
 
 @pytest.fixture(scope="session")
@@ -203,12 +226,19 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ten_thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on 10,000 images."""
-    out = tmp_path_factory.mktemp("many") / "report"
-    synthetic.write_results(out, 10_000, photo_side=256)
-    synthetic.render_folder(out)
-    return out
+def ten_thousand(shared: Shared) -> Path:
+    """A report on 10,000 images; not to be changed."""
+
+    def make(out: Path) -> None:
+        synthetic.write_results(out, 10_000, photo_side=256)
+        synthetic.render_folder(out)
+
+    return shared("many", make)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that wait most, so that no process of a parallel run ends with them."""
+    items.sort(key=lambda item: item.path.name not in ("test_on_ray.py", "test_workers.py"))
 
 
 def pytest_configure() -> None:

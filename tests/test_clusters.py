@@ -1,6 +1,7 @@
 """What is decided of a cluster before there is one."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,64 @@ def test_without_a_cluster_the_user_learns_how_to_start_one(tmp_path: Path) -> N
     assert "InputError: on: expected a Ray cluster that runs, found none" in done.stderr
     assert "ray start --head" in done.stderr
     assert "ray start --address=HOST:6379" in done.stderr
+
+
+class Asked:
+    """Ray, as far as it is asked for a cluster that it does not find."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def is_initialized(self) -> bool:
+        """Say that no cluster is joined yet."""
+        return False
+
+    def init(self, **_given: object) -> None:
+        """Count the attempt; nobody answers."""
+        self.times += 1
+        raise ConnectionError
+
+    def shutdown(self) -> None:
+        """Leave nothing."""
+
+
+def test_an_address_where_nobody_answers_is_refused_before_ray_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = Asked()
+    monkeypatch.setitem(sys.modules, "ray", asked)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # which nobody else gets, and nobody listens at
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(InputError, match=f"at {address}.*found none"), connected("ray"):
+            pass
+        assert asked.times == 0
+        taken.listen()
+        with pytest.raises(InputError, match=f"at {address}, as RAY_ADDRESS"), connected("ray"):
+            pass
+    assert asked.times == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_ray_looks_once_for_a_cluster_that_does_not_answer() -> None:
+    pytest.importorskip("ray")
+    code = (
+        "from ray._private import node\n"
+        "node.GcsClient = lambda **given: (print('asked'), 1 / 0)\n"
+        "from camreport.pipeline.engines.on_ray import connected\nwith connected('ray'): pass"
+    )
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        own = {"RAY_ADDRESS": f"127.0.0.1:{mute.getsockname()[1]}"}
+        words = [sys.executable, "-c", code]
+        done = subprocess.run(
+            words, capture_output=True, text=True, env=os.environ | own, check=False
+        )
+    assert done.stdout == "asked\n"
+    assert "InputError: on: expected a Ray cluster that runs at 127.0.0.1" in done.stderr
 
 
 def test_connecting_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

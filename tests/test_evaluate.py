@@ -105,12 +105,15 @@ def test_numbers_do_not_depend_on_batch_mates(images: torch.Tensor) -> None:
 def test_numbers_are_those_of_other_batches_in_another_order(metric: str) -> None:
     """Half of each image is one colour, so that many cells are equal but for rounding."""
     random, net = torch.Generator().manual_seed(3), pooled_net().float()
-    images = torch.rand(5, 3, 24, 24, generator=random)
+    images = torch.rand(3, 3, 24, 24, generator=random)
     images[:, :, :, 10:] = 0.7
-    explained = camreport.explain(net, images, ["0", "3"], QUICK, targets=[0, 1])
+    layers, methods = ["0", "3"], QUICK
+    if metric == "road":  # what it removes is filled in slowly
+        layers, methods = ["0"], ["layer_cam"]
+    explained = camreport.explain(net, images, layers, methods, targets=[0, 1])
     whole = camreport.evaluate(net, images, explained, metric)
-    for rows in ([0], [0, 1], [0, 4, 3, 2, 1]):  # the first stays, for its index seeds its noise
-        few = camreport.explain(net, images[rows], ["0", "3"], QUICK, targets=[0, 1])
+    for rows in ([0], [0, 2, 1]):  # the first stays, for its index seeds its noise
+        few = camreport.explain(net, images[rows], layers, methods, targets=[0, 1])
         found = camreport.evaluate(net, images[rows], few, metric)
         for number, by_method in found.values.items():
             for method, by_layer in by_method.items():

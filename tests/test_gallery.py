@@ -185,10 +185,11 @@ def test_link_restores_the_view(open_report: Open, report: Path, view: str) -> N
     show(page, VIEWS[view])
     first = snapshot(page)
     assert first != plain
-    page.reload()
-    assert snapshot(ready(page)) == first
     link = page.evaluate("location.hash")
     assert snapshot(ready(open_report(report, height=3000, link=link))) == first
+    if view in ("matrix", "dialog"):
+        page.reload()
+        assert snapshot(ready(page)) == first
     page.go_back()
     assert snapshot(page) == plain
     page.go_forward()

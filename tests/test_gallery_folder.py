@@ -93,9 +93,17 @@ def test_data_that_is_not_ours_stops_a_run_before_it_computes(few: Path, tmp_pat
 # Interrupted
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("no space left")])
-@pytest.mark.parametrize("earlier", ["single", "folder"])
-@pytest.mark.parametrize("place", ["_write_chunk", "image_record", "page_template"])
+@pytest.mark.parametrize(
+    ("place", "earlier", "stop"),
+    [
+        ("_write_chunk", "single", KeyboardInterrupt),
+        ("_write_chunk", "folder", OSError("no space left")),
+        ("image_record", "single", OSError("no space left")),
+        ("image_record", "folder", KeyboardInterrupt),
+        ("page_template", "single", KeyboardInterrupt),
+        ("page_template", "folder", OSError("no space left")),
+    ],
+)
 def test_interrupted_rendering_leaves_the_earlier_report(
     sixty: Path,
     tmp_path: Path,

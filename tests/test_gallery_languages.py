@@ -42,7 +42,17 @@ CHINESE = words_of("zh")
 MAY_BE_EMPTY = {"space"}
 
 VIEWS = (
-    *("summary", "overview", "matrix", "evidence", "compare", "channels", "tables", "methods"),
+    *(
+        "summary",
+        "overview",
+        "matrix",
+        "atlas",
+        "evidence",
+        "compare",
+        "channels",
+        "tables",
+        "methods",
+    ),
     "provenance",
 )
 

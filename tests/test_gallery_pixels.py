@@ -1,6 +1,5 @@
 """A report draws what Python draws: every map, whatever its look, and what an open one says."""
 
-import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -57,18 +56,22 @@ LOOKS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("scale", ["map", "method", "image", "report"])
+SCALES = ("map", "method", "image", "report")
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_pixels_equal_the_python_reference(open_report: Open, report: Path, scale: str) -> None:
+    """Of looks, scales and maps, each value of one meets each value of another."""
     page = ready(open_report(report, link=f"#v=matrix&sc={scale}"))
     shown = 0
-    for (words, look), where in zip(LOOKS, itertools.cycle(MAPS), strict=False):
-        for image, *rest in {where, MAPS[0], MAPS[1]}:
-            show(page, f"#v=matrix&sc={scale}&i={image}{words}")
-            pixels = drawn(page, cell(image, *rest))
-            expected = reference(report, image, *rest, scale=scale, **look)
-            np.testing.assert_array_equal(pixels, expected)
-            shown += bool(pixels[..., 3].any())
-    assert shown >= len(LOOKS) - 1
+    for number, (words, look) in enumerate(LOOKS, SCALES.index(scale)):
+        image, *rest = MAPS[number % len(MAPS)]
+        show(page, f"#v=matrix&sc={scale}&i={image}{words}")
+        pixels = drawn(page, cell(image, *rest))
+        expected = reference(report, image, *rest, scale=scale, **look)
+        np.testing.assert_array_equal(pixels, expected)
+        shown += bool(pixels[..., 3].any())
+    assert shown >= len(LOOKS) - 2, "one look is transparent, and one map may be below all colours"
 
 
 @pytest.mark.parametrize("scale", ["map", "report"])

@@ -222,7 +222,9 @@ def test_figures_say_how_many_are_right_and_lead_to_the_images(
     assert sorted(int(own.split(".")[0]) for own in found) == [i.index for i in confident]
 
 
-def test_a_cell_of_the_confusion_matrix_leads_to_its_images(open_report: Open, many: Path) -> None:
+def test_right_cells_of_the_confusion_matrix_lead_to_their_images_wrong_ones_to_the_atlas(
+    open_report: Open, many: Path
+) -> None:
     page = shown(open_report(many, link="#v=summary"))
     images = images_of(many)
     counts = [
@@ -233,8 +235,11 @@ def test_a_cell_of_the_confusion_matrix_leads_to_its_images(open_report: Open, m
     assert [int(text) for text in cells] == [*counts[0], *counts[1]]
     recall = [f"{round(100 * counts[i][i] / sum(counts[i]))}%" for i in range(2)]
     assert texts(page, ".confused tbody .rate") == recall
-    follow(page, ".confused tbody tr:first-child td.wrong a", "overview")
-    assert page.locator("#view .tile").count() == counts[0][1]
+    follow(page, ".confused tbody tr:first-child td.right a", "overview")
+    assert page.locator("#view .tile").count() == counts[0][0]
+    page.go_back()
+    follow(page, ".confused tbody tr:first-child td.wrong a", "atlas")
+    assert page.inner_text(".selection .found").startswith(f"{counts[0][1]} of {len(images)}")
 
 
 def test_of_many_classes_each_has_its_recall_and_precision_on_demand(
@@ -339,16 +344,19 @@ def test_trust_says_what_is_measured_and_that_a_copy_is_no_evidence(
 
 
 @pytest.mark.parametrize(
-    ("scheme", "language", "width"),
-    [("light", "en", 1400), ("light", "zh", 390), ("dark", "en", 390), ("dark", "zh", 1400)],
+    ("images", "scheme", "language", "width"),
+    [
+        *(("three", "light", "en", 1400), ("three", "dark", "zh", 390)),
+        *(("many", "light", "zh", 390), ("many", "dark", "en", 1400)),
+    ],
 )
 def test_axe_finds_nothing_in_the_summary(
-    open_report: Open, demo: Path, many: Path, scheme: str, language: str, width: int
+    open_report: Open, demo: Path, many: Path, images: str, scheme: str, language: str, width: int
 ) -> None:
-    for out in (demo, many):
-        link = f"#v=summary&lang={language}"
-        page = shown(open_report(out, width=width, color_scheme=scheme, link=link))
-        assert axe(page) == []
+    out = {"three": demo, "many": many}[images]
+    link = f"#v=summary&lang={language}"
+    page = shown(open_report(out, width=width, color_scheme=scheme, link=link))
+    assert axe(page) == []
 
 
 def test_names_from_outside_are_text(open_report: Open, tmp_path: Path) -> None:

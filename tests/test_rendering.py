@@ -73,6 +73,15 @@ def test_rendering_decodes_each_photograph_once(
     assert decoded.total() == COUNT
 
 
+def test_no_single_file_is_tried_that_the_photographs_alone_make_too_large(
+    many: Path, decoded: Counter[tuple[int, int]]
+) -> None:
+    (many / "index.html").unlink(missing_ok=True)
+    render_gallery(many, layout="auto", limits=replace(DEFAULT_LIMITS, single_bytes=10**5))
+    assert (many / "data").is_dir()
+    assert decoded.total() == COUNT
+
+
 @pytest.mark.parametrize("side", [448, 224])
 def test_thumbnails_are_decoded_at_a_fraction_of_their_photographs(
     tmp_path: Path, decoded: Counter[tuple[int, int]], side: int
@@ -83,7 +92,7 @@ def test_thumbnails_are_decoded_at_a_fraction_of_their_photographs(
     assert {max(size) for size in decoded} == {112}, "the least power of two above 96"
 
 
-def test_a_run_decodes_each_photograph_once_besides_its_first_for_the_plan(
+def test_a_run_decodes_each_photograph_once_and_its_first_once_more_for_the_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decodes: list[tuple[int, int]] = []
@@ -96,7 +105,10 @@ def test_a_run_decodes_each_photograph_once_besides_its_first_for_the_plan(
     monkeypatch.setattr("camreport.images.loading.decode_opened", counted)
     camreport.run(INPUTS, tmp_path / "out", layers=["12"], methods=["grad_cam"], evidence="off")
     assert decodes.count((574, 434)) == 1, "the last of the three"
-    assert len(decodes) <= 3 + 2
+    assert len(decodes) == 3 + 1
+    decodes.clear()
+    camreport.run(INPUTS, tmp_path / "out", layers=["12"], methods=["grad_cam"], evidence="off")
+    assert decodes == []
 
 
 @pytest.mark.usefixtures("two_cores")

@@ -31,14 +31,10 @@ SECRET = b"nobody else's business"
 
 @pytest.fixture(autouse=True)
 def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw and write figures, but hardly compress them: nothing here looks at their bytes."""
-
-    def png(picture: Image.Image, _dpi: int | None) -> bytes:
-        buffer = BytesIO()
-        picture.save(buffer, format="PNG", compress_level=1)
-        return buffer.getvalue()
-
-    monkeypatch.setattr(figures, "_png", png)
+    """Draw figures, but write a dot in their place: nothing here looks at their bytes."""
+    dot = BytesIO()
+    Image.new("L", (1, 1)).save(dot, format="PNG")
+    monkeypatch.setattr(figures, "_png", lambda _picture, _dpi: dot.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +43,11 @@ def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("received")
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     (folder / "photos").mkdir()
-    for name in "abc":
+    for name in "ab":
         Image.fromarray(pixels).save(folder / "photos" / f"{name}.png")
     (folder / "photos" / "bad.png").write_bytes(b"x")
     out = folder / "out"
-    options: dict[str, Any] = {"methods": ["grad_cam", "layer_cam", "eigen_cam", "full_grad"]}
+    options: dict[str, Any] = {"methods": ["layer_cam", "full_grad"]}
     camreport.run(
         folder / "photos",
         out,
@@ -261,7 +257,7 @@ def test_a_photograph_that_is_damaged_is_named(out: Path, change: Callable[[byte
             USES[use](out)
 
 
-@pytest.mark.parametrize("offsets", [[0, 1], [0, 9, 5, 20], [1, 2, 3, 4], [0, 1, 2, 2**40]])
+@pytest.mark.parametrize("offsets", [[0, 1], [0, 20, 5], [1, 2, 3], [0, 1, 2**40]])
 def test_photographs_that_do_not_lie_in_a_row_are_refused(out: Path, offsets: list[int]) -> None:
     path = out / "results" / "shard-000000.npz"
     with np.load(path) as shard:
@@ -283,7 +279,7 @@ def test_arrays_that_claim_more_than_their_bytes_are_refused(out: Path) -> None:
     for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         with zipfile.ZipFile(path, "w", compression) as archive:
             for name, data in members.items():
-                bomb = name.startswith("grad_cam") and compression == zipfile.ZIP_STORED
+                bomb = name.startswith("layer_cam") and compression == zipfile.ZIP_STORED
                 archive.writestr(name, header.getvalue() if bomb else data)
         with pytest.raises(ResultsError, match=r"00\.npz cannot be read .*(no array|compressed)"):
             load_results(out).arrays(0)

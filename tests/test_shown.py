@@ -15,6 +15,7 @@ from helpers import synthetic
 from camreport.errors import InputError, ResultsError
 from camreport.insight.aggregates import aggregate
 from camreport.insight.predictions import judgement
+from camreport.report.export import export_tables
 from camreport.report.gallery import DEFAULT_LIMITS, render_gallery
 from camreport.report.gallery.page import Measured
 from camreport.report.gallery.shown import choose_shown, sampled
@@ -57,6 +58,38 @@ def test_a_report_of_very_many_images_shows_a_sample_and_counts_all(many: Path) 
     assert page.count("40 of 300 images are shown") >= 2
     assert "40" in some["prose"]["zh"]["asked"]
     assert len([*(many / "data/thumbs").rglob("*.jpg")]) == 40
+
+
+def test_methods_that_coincide_in_the_images_shown_are_said_to_coincide_in_those(
+    tmp_path: Path,
+) -> None:
+    out = synthetic.write_results(
+        tmp_path / "out", COUNT, methods=("grad_cam", "xgrad_cam"), grids={"a": 5}, photo_side=96
+    )
+    for shard in (out / "results").glob("shard-*.npz"):
+        with np.load(shard) as file:
+            arrays = dict(file)
+        arrays["xgrad_cam/a"] = arrays["grad_cam/a"] * 2
+        arrays["logits"][:, 1] = -arrays["logits"][:, 0]
+        np.savez(shard, **arrays)
+    for limits, count in ((DEFAULT_LIMITS, COUNT), (FEW, 40)):
+        render_gallery(out, layout="folder", limits=limits)
+        summary = data(out)["summary"]
+        texts = [one["text"]["en"] for one in (*summary["findings"], *summary["cautions"])]
+        [same] = [text for text in texts if "give the same maps after scaling" in text]
+        assert f"(n = {count} images)" in same
+        [opposite] = [text for text in texts if "logits are opposite" in text]
+        assert ("in every image" if count == COUNT else "in all 40 images that") in opposite
+
+
+def test_tables_of_a_report_that_shows_a_sample_are_of_all_images(tmp_path: Path) -> None:
+    out = synthetic.write_results(tmp_path / "out", 120, grids={"a": 5}, photo_side=96)
+    render_gallery(out, layout="folder", limits=replace(FEW, shown=50))
+    export_tables(out)
+    rows = (out / "images.csv").read_text(encoding="utf-8-sig").splitlines()
+    maps = (out / "maps.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert len(rows) == 1 + 120
+    assert len({line.partition(",")[0] for line in maps[1:]}) == 120
 
 
 def test_the_sample_holds_the_images_that_the_summary_names(many: Path) -> None:

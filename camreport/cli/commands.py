@@ -7,7 +7,7 @@ import io
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -140,6 +140,74 @@ def render(ctx: click.Context, /, out: Path, images: str | None, **_: object) ->
 
 
 @cli.command(
+    cls=options.GroupedCommand,
+    params=[
+        click.Argument(
+            ["runs"], nargs=-1, required=True, metavar="RUN...", type=options.HomePath()
+        ),
+        options.OUT,
+        click.Option(
+            ["--label-map"],
+            metavar="TEXT|FILE",
+            help="Classes that mean the same where the runs have other names for them: "
+            "cat=281-285,dog=151-268, or a file in JSON, TOML or CSV with words and their classes.",
+        ),
+        click.Option(
+            ["--pair", "pairs"],
+            metavar="A=B",
+            multiple=True,
+            help="Layer of the first run, and the one of the others that stands for it: "
+            "features.12=blocks.6. Default: layers of one name, else by depth and grid.",
+        ),
+        *options.from_settings(
+            Settings, lambda each: each.group == "Drawing" or each.flag == "--overwrite"
+        ),
+        options.QUIET,
+        options.DEBUG,
+    ],
+)
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    /,
+    runs: tuple[Path, ...],
+    out: Path,
+    label_map: str | None,
+    pairs: tuple[str, ...],
+    quiet: bool,
+    **_: object,
+) -> None:
+    """Put two or more finished runs of the same images in one report, without computing maps."""
+    from camreport import api
+
+    shown, printed = options.given(ctx), list[str]()
+    shown.pop("label_map", None)  # which a run has, too
+    with console.progress(quiet=quiet, unit=" images") as bar:
+        report = api.compare(
+            runs,
+            out,
+            label_map=label_map,
+            pairs=dict(map(_pair, pairs)),
+            progress=bar.update,
+            notify=printed.append,
+            **shown,
+        )
+    if not quiet:
+        result(printed[0])
+        summary.report_written(report)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Return the two layers of a pair."""
+    one, equals, other = text.partition("=")
+    if not (one.strip() and equals and other.strip()):
+        raise click.UsageError(
+            f"pair: expected two layers, such as features.12=blocks.6, got {text!r}."
+        )
+    return one.strip(), other.strip()
+
+
+@cli.command(
     params=[
         click.Argument(["out"], type=options.HomePath()),
         options.switch("--pdf", "OUT/report.pdf, printed by an installed Chromium."),
@@ -150,6 +218,13 @@ def render(ctx: click.Context, /, out: Path, images: str | None, **_: object) ->
             "--csv", "OUT/maps.csv, a line per map; tables of images, methods, evidence."
         ),
         options.switch("--tex", "OUT/evidence.tex: the evidence as a LaTeX table (booktabs)."),
+        options.switch(
+            "--parquet", "OUT/images.parquet, a row per image, for Embedding Atlas and pandas."
+        ),
+        options.switch(
+            "--fiftyone",
+            "OUT/fiftyone/: a dataset of FiftyOne, with heat maps of each layer and method.",
+        ),
         options.switch("--zip", "OUT.zip: the report and what else there is."),
         click.Option(
             ["--images"],
@@ -162,26 +237,25 @@ def render(ctx: click.Context, /, out: Path, images: str | None, **_: object) ->
 )
 def export(
     out: Path,
-    pdf: bool,
     figures: bool,
-    csv: bool,
-    tex: bool,
-    zip: bool,
     images: str | None,
     yes: bool,
+    **forms: bool,
 ) -> None:
     """Write the report in OUT in other forms, without computing anything."""
     from camreport.files import locked
     from camreport.results.reader import find_results
 
-    if not (pdf or figures or csv or tex or zip):
-        raise click.UsageError("choose a form: --pdf, --figures, --csv, --tex or --zip.")
+    wanted = {form for form, chosen in forms.items() if chosen}
+    if not (figures or wanted):
+        *others, last = ("--figures", *(f"--{form}" for form in forms))
+        raise click.UsageError(f"choose a form: {', '.join(others)} or {last}.")
     if images is not None and not figures:
         raise click.UsageError("--images chooses figures. Add --figures.")
     with locked(find_results(out).parent):
         if figures:
             _draw(out, images, yes)
-        _export(out, pdf, csv, tex, zip)
+        _export(out, wanted)
 
 
 def _draw(out: Path, images: str | None, yes: bool) -> None:
@@ -202,20 +276,26 @@ def _draw(out: Path, images: str | None, yes: bool) -> None:
     result(f"figures: {len(written)} in {place_of(written[0].parent)}")
 
 
-def _export(out: Path, pdf: bool, table: bool, tex: bool, archive: bool) -> None:
+def _export(out: Path, wanted: Collection[str]) -> None:
     from camreport.files import place_of
     from camreport.report import export as forms
     from camreport.report.gallery import printable
+    from camreport.results.comparison import is_comparison
 
-    if pdf:
+    if "pdf" in wanted:
         with printable(out) as page:
             result(f"document: {place_of(forms.export_document(out, page))}")
-    if table:
-        for path in _with_progress(forms.export_tables, out, " images"):
+    if "csv" in wanted:
+        tables = forms.export_comparison if is_comparison(out) else forms.export_tables
+        for path in _with_progress(tables, out, " images"):
             result(f"table: {place_of(path)}")
-    if tex:
+    if "tex" in wanted:
         result(f"table: {place_of(forms.export_tex(out))}")
-    if archive:
+    if "parquet" in wanted:
+        result(f"table: {place_of(forms.export_parquet(out))}")
+    if "fiftyone" in wanted:
+        result(f"dataset: {place_of(_with_progress(forms.export_fiftyone, out, ' images'))}")
+    if "zip" in wanted:
         path = _with_progress(forms.export_archive, out, " files", forms.count_packed(out))
         result(f"archive: {place_of(path)}")
         if forms.is_outdated(out):
@@ -232,9 +312,10 @@ def _with_progress(
     total: int | None = None,
 ) -> _Made:
     """Make a form of a report and show how far it is, on a terminal."""
+    from camreport.results.comparison import is_comparison
     from camreport.results.reader import load_results
 
-    if total is None:
+    if total is None and not is_comparison(out):
         total = load_results(out).count
     with console.progress(total=total, unit=unit) as bar:
         return form(out, bar.update)

@@ -35,6 +35,12 @@ LABEL_HEADINGS = frozenset(
 )
 """Lower-case headings that mark a column of true classes."""
 
+MAX_GROUPS = 20
+"""Most different values of a column that divides the images into groups."""
+
+MAX_VALUE = 100
+"""Most characters of such a value."""
+
 MAX_RANGE = 100_000
 """Most classes in one range of a label map."""
 
@@ -96,6 +102,63 @@ def true_classes(
     if len(words) < len(files):
         notify(f"{len(words)} of {len(files)} images have a label")
     return {index: classes[words[index]] for index in sorted(words)}
+
+
+def group_values(
+    path: Path, columns: Sequence[str], files: Sequence[InputFile]
+) -> dict[int, tuple[str | None, ...]]:
+    """Return the values of some columns of a table of labels, by the index of the row's input.
+
+    Args:
+        path: a CSV or TSV file of images, with headings.
+        columns: headings; upper or lower case does not matter.
+        files: the inputs.
+
+    Returns:
+        A value for each column; None for an empty cell.
+
+    Raises:
+        ClassError: the file cannot be read, has no such column, or gives an input two values; or a
+            column has too many different values or less than two.
+    """
+    table = _read(path, files)
+    places = [_group_column(table, column) for column in columns]
+    indices = _indices([row[table.image] for row, _ in table.rows], files)
+    found: dict[int, tuple[str | None, ...]] = {}
+    for row, line in table.rows:
+        if (key := row[table.image]) not in indices:
+            continue
+        own = tuple(
+            (printable(row[at])[:MAX_VALUE] or None) if at < len(row) else None for at in places
+        )
+        if found.setdefault(indices[key], own) != own:
+            raise ClassError(
+                f"groups: expected one row for {key!r} in {table.name}, got another on line {line}."
+            )
+    for place, column in enumerate(columns):
+        values = {own[place] for own in found.values()} - {None}
+        if not 2 <= len(values) <= MAX_GROUPS:
+            raise ClassError(
+                f"groups: expected 2 to {MAX_GROUPS} different values in the column {column!r} of "
+                f"{table.name}, got {len(values)}. Choose a column such as a scanner or a season."
+            )
+    return found
+
+
+def _group_column(table: "_Table", column: str) -> int:
+    """Return the index of a column by its heading.
+
+    Raises:
+        ClassError: there is none.
+    """
+    headings = [heading.casefold() for heading in table.headings]
+    if column.casefold() in headings:
+        return headings.index(column.casefold())
+    others = [table.heading(at) for at in table.others]
+    raise ClassError(
+        f"groups: expected headings of columns of {table.name}, got {column!r}."
+        + (suggestion(column, others) or f" It has {', '.join(others[:MAX_SHOWN]) or 'none'}.")
+    )
 
 
 def shown_class(right: Sequence[int], predicted: int | None) -> int:

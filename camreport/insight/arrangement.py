@@ -18,10 +18,11 @@ from camreport.insight.clusters import (
     SEED,
     cluster,
     is_available,
+    on_sphere,
 )
 from camreport.insight.embedding import plane, tsne
 from camreport.insight.outliers import outlying
-from camreport.insight.spaces import SPACES, Rows, Space, contributing, joined, rows_of, spaces_of
+from camreport.insight.spaces import SPACES, Rows, Space, joined, rows_of, spaces_of
 from camreport.metrics.grids import GRID
 from camreport.results.reader import Results
 
@@ -98,7 +99,7 @@ def arrange(results: Results) -> Arrangement | None:
     Raises:
         ResultsError: a shard is missing or damaged.
     """
-    predicted = np.array([one.top[0].index if one.top else -1 for one in results.outlines])
+    predicted = predicted_classes(results)
     spaces, chosen = spaces_of(results.manifest), _sample(predicted, _row_bytes(results))
     held = joined([rows.of(np.isin(rows.places, chosen)) for rows in rows_of(results)])
     if len(held.places) < 2:
@@ -128,9 +129,15 @@ def arrange(results: Results) -> Arrangement | None:
     )
 
 
+def predicted_classes(results: Results) -> NDArray[np.int64]:
+    """Return the index of each readable image's predicted class; -1 without one, ``(N,)``."""
+    found = (one.top[0].index if one.top else -1 for one in results.outlines)
+    return np.fromiter(found, np.int64, results.count)
+
+
 def _row_bytes(results: Results) -> int:
     """Return the bytes of an image that is held."""
-    layer = contributing(results.manifest)
+    layer = results.manifest.contributions
     return GRID * GRID + (4 * layer.shape[0] if layer else 0)
 
 
@@ -159,13 +166,12 @@ def _grouped(held: Rows, space: Space, predicted: int) -> _Grouped:
     stable = made.stability >= MIN_STABILITY
     numbers = np.where(stable, np.cumsum(stable), 0).astype(np.int8)
     centres = np.stack([vectors[made.labels == one].sum(0) for one in range(len(stable))])
-    lengths = np.linalg.norm(centres, axis=1, keepdims=True)
     return _Grouped(
         space=space,
         predicted=predicted,
         places=own.places,
         labels=made.labels,
-        centres=centres / np.where(lengths > 0, lengths, 1),
+        centres=on_sphere(centres),
         numbers=numbers,
         stability=made.stability[stable],
     )

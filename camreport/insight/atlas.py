@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.insight.aggregates import Histogram
-from camreport.insight.arrangement import MAX_CLASSES, Arrangement, arrange
+from camreport.insight.arrangement import MAX_CLASSES, Arrangement, predicted_classes
 from camreport.insight.clusters import MAX_CLUSTERS, MIN_IMAGES, MIN_STABILITY, is_available
 from camreport.insight.corners import CORNERS, Corner, masses
+from camreport.insight.kept import arrangement_of
 from camreport.insight.predictions import judgement
-from camreport.insight.spaces import SPACES, Rows, Space, contributing, rows_of, spaces_of
+from camreport.insight.spaces import SPACES, Rows, Space, rows_of, spaces_of
 from camreport.messages import Message, message
 from camreport.messages.message import LANGUAGES
 from camreport.metrics.grids import GRID
@@ -54,7 +55,8 @@ class Cluster:
     """Images of one predicted class that are alike, and that come back in subsamples.
 
     Attributes:
-        number: from 1 on, the largest cluster first; of the shown ones of its class and kind.
+        number: from 1 on, the largest cluster first, among those of its class and kind that are
+            shown; of very many images the largest in the sample.
         n: number of images.
         share: of the images of the class, 0..1.
         accuracy: share of right predictions among its images with a true class; None without any.
@@ -166,6 +168,18 @@ class Atlas:
     classes: tuple[ClassAtlas, ...]
     points: Points
 
+    def images(self) -> set[int]:
+        """Return the indices of the images that cards and outliers name."""
+        return {
+            image
+            for own in self.classes
+            for images in (
+                *((*card.nearest, *card.farthest) for card in (*own.where, *own.what)),
+                *((each.image, each.neighbour) for each in own.outliers),
+            )
+            for image in images
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return the atlas for the page: messages in every language, mean maps as base64."""
         content: dict[str, Any] = _json(self)
@@ -252,7 +266,7 @@ def atlas_of(results: Results) -> Atlas | None:
     Raises:
         ResultsError: a shard is missing or damaged.
     """
-    arranged = arrange(results)
+    arranged = arrangement_of(results)
     return None if arranged is None else described(results, arranged)
 
 
@@ -265,7 +279,7 @@ def described(results: Results, arranged: Arrangement) -> Atlas:
     manifest, outlines = results.manifest, results.outlines
     right = np.array([_right(image) for image in outlines], np.int8)
     index = np.array([image.index for image in outlines], np.int64)
-    predicted = np.array([image.top[0].index if image.top else -1 for image in outlines])
+    predicted = predicted_classes(results)
     counted: dict[tuple[int, str, int], _Counted] = {}
     for rows in rows_of(results):
         for own in np.unique(rows.predicted).tolist():
@@ -281,7 +295,7 @@ def described(results: Results, arranged: Arrangement) -> Atlas:
         (key[0] for key in counted if not key[1]), key=lambda own: (-counted[own, "", 0].n, own)
     )
     classes = [_class(own, counted, arranged, index, predicted) for own in by_count]
-    layer, glance = contributing(manifest), manifest.glance
+    layer, glance = manifest.contributions, manifest.glance
     return Atlas(
         what_layer=layer.address if layer else None,
         where_method=glance.method,

@@ -17,14 +17,15 @@ PROVENANCE = Place("provenance")
 
 
 def cautions(
-    manifest: Manifest, images: Sequence[Described], *, opposite: bool = False
+    manifest: Manifest, images: Sequence[Described], *, opposite: int = 0
 ) -> tuple[Finding, ...]:
     """Return the cautions that hold for a run.
 
     Args:
         manifest: of the run.
         images: its readable images.
-        opposite: whether the logits of its two classes are opposite in every image.
+        opposite: in how many images the logits of its two classes were found opposite, in every one
+            that was looked at; 0 if they are not.
     """
     return (
         *_names(manifest, images),
@@ -64,12 +65,15 @@ def _model(manifest: Manifest, count: int) -> Iterator[Finding]:
         yield Finding(text, count, PROVENANCE)
 
 
-def _opposite(manifest: Manifest, count: int, opposite: bool) -> Iterator[Finding]:
+def _opposite(manifest: Manifest, count: int, opposite: int) -> Iterator[Finding]:
     shown = [METHODS[key] for key in manifest.shown_methods]
     linear = [method for method in shown if method.is_linear(manifest.smooth)]
     if opposite and linear:
         names = ", ".join(method.name for method in linear)
-        yield Finding(message("insight.caution.opposite", methods=names), count, PROVENANCE)
+        text = message("insight.caution.opposite", methods=names)
+        if opposite < count:
+            text = message("insight.caution.opposite_shown", methods=names, count=opposite)
+        yield Finding(text, opposite, PROVENANCE)
 
 
 def _cropped(manifest: Manifest, images: Sequence[Described]) -> Iterator[Finding]:

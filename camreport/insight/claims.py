@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from camreport.insight.aggregates import Aggregates, MapAggregate, PairAggregate
+from camreport.insight.atlas import Atlas
 from camreport.insight.evidence import EvidenceTable
 from camreport.messages import Message
 from camreport.methods import METHODS, Method
 from camreport.results.schema import Manifest
 
-View = Literal["overview", "matrix", "atlas", "evidence", "methods", "provenance"]
+View = Literal["overview", "matrix", "atlas", "evidence", "methods", "provenance", "runs"]
+
+Axis = Literal["layer", "method", "class", "image", "run"]
 
 AtlasPart = Literal["means", "clusters", "scatter", "outliers", "confusions", "groups"]
 
@@ -30,6 +33,7 @@ class Place:
         sort: the number that they are ordered by, and ``.up`` or ``.down``.
         number: key of a number of the evidence, which is shown layer by layer.
         scope: whose maps it is about.
+        run: place of one of the runs that are compared.
         atlas: the part of the Atlas.
     """
 
@@ -37,12 +41,13 @@ class Place:
     image: int | None = None
     method: str | None = None
     layer: str | None = None
-    rows: Literal["layer", "method", "class", "image"] | None = None
-    columns: Literal["layer", "method", "class", "image"] | None = None
+    rows: Axis | None = None
+    columns: Axis | None = None
     query: str | None = None
     sort: str | None = None
     number: str | None = None
     scope: str | None = None
+    run: int | None = None
     atlas: AtlasPart | None = None
 
 
@@ -70,17 +75,22 @@ class Evidence:
         aggregates: over its images.
         repeats: for each method whose maps coincide with another's, that other.
         opposite: whether the logits of its two classes are opposite in every image.
+        compared: number of images in which repeats and opposite logits were looked for; None for
+            all.
         table: what was measured of the maps; None if nothing was.
         misplaced: of each method in how many images that are predicted right the peak of its map at
             the last layer lies outside the object, of how many.
+        atlas: its clusters; None where there is nothing to compare.
     """
 
     manifest: Manifest
     aggregates: Aggregates
     repeats: Mapping[str, str] = field(default_factory=dict)
     opposite: bool = False
+    compared: int | None = None
     table: EvidenceTable | None = None
     misplaced: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    atlas: Atlas | None = None
 
     @property
     def layers(self) -> list[str]:

@@ -116,10 +116,16 @@ def affinity(vectors: NDArray[np.float64]) -> "csr_matrix":
     """
     from sklearn.neighbors import kneighbors_graph
 
-    joined = kneighbors_graph(
-        vectors, neighbours_of(len(vectors)), metric="cosine", include_self=True
-    )
+    # The nearest on the sphere are the nearest by cosine, and are found several times faster.
+    count = neighbours_of(len(vectors))
+    joined = kneighbors_graph(on_sphere(vectors), count, include_self=True)
     return 0.5 * (joined + joined.T)
+
+
+def on_sphere(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return vectors scaled to length 1; those without a direction stay 0."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def laplacian_spectrum(graph: "csr_matrix") -> tuple[NDArray[np.float64], NDArray[np.float64]]:

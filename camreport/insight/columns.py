@@ -1,14 +1,16 @@
 """Numbers of each image, column by column, for the page and for tables."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camreport.insight.cache import numbered_images
+from camreport.insight.corners import masses
 from camreport.insight.numbers import ShardNumbers
 from camreport.methods import METHODS
+from camreport.metrics.grids import GRID
 from camreport.results.reader import Results
 
 DIGITS = 3
@@ -68,6 +70,51 @@ def columns_of(
         "margin": numbers.margin,
     }
     return {name: rounded(values) for name, values in columns.items()}
+
+
+def placement_columns(results: Results) -> dict[str, Column]:
+    """Return how each image's map lies on the picture: that of its predicted class, shown first.
+
+    Returns:
+        Of the first method at the last layer ``border.<method>``, the fraction of the map's sum in
+        the two outermost rows and columns of 14 × 14, 0..1; and ``deviation.<method>``, 1 minus the
+        cosine of the map and the mean map of the class, 0..1. None without positive evidence.
+
+    Raises:
+        ResultsError: a shard without numbers of its own is missing or damaged.
+    """
+    key = results.manifest.glance
+    sums: dict[int, NDArray[np.int64]] = {}
+    for predicted, where in _placed(results):
+        for own in np.unique(predicted).tolist():
+            added = where[predicted == own].sum(0, dtype=np.int64)
+            sums[own] = sums.get(own, 0) + added
+    border, deviation = [np.zeros(0)], [np.zeros(0)]
+    for predicted, where in _placed(results):
+        border.append(masses(where)[:, 0])
+        means = np.stack([sums[own] for own in predicted.tolist()])
+        deviation.append(1 - _cosine(where, means))
+    return {
+        f"border.{key.method}": rounded(np.concatenate(border).astype(np.float32)),
+        f"deviation.{key.method}": rounded(np.concatenate(deviation).astype(np.float32)),
+    }
+
+
+def _placed(results: Results) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Yield predicted classes ``(n,)`` and the maps shown first ``(n, 14, 14)``, by shard."""
+    key = results.manifest.glance
+    for numbers, _ in numbered_images(results):
+        found = [numbers.where[place] for place, own in enumerate(numbers.keys) if own == key]
+        shape = len(numbers.predicted), GRID, GRID
+        yield numbers.predicted, found[0] if found else np.zeros(shape, np.uint8)
+
+
+def _cosine(where: NDArray[np.uint8], means: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the cosines of maps and means ``(n, 14, 14)``, at most 1; NaN for a map of zeros."""
+    one, other = (own.reshape(len(own), -1).astype(np.float64) for own in (where, means))
+    lengths = np.sqrt((one * one).sum(1) * (other * other).sum(1))
+    found = (one * other).sum(1) / np.where(lengths > 0, lengths, 1)
+    return np.where(lengths > 0, np.minimum(found, 1), np.nan)
 
 
 def _median_of_pairs(

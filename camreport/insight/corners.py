@@ -42,6 +42,6 @@ def masses(where: NDArray[np.uint8]) -> NDArray[np.float64]:
     Returns:
         The border first, then ``CORNERS``, each 0..1; NaN for a map of zeros.
     """
-    flat = where.reshape(len(where), -1).astype(np.int64)
+    flat = where.reshape(len(where), GRID * GRID).astype(np.int64)
     total = flat.sum(1, keepdims=True)
     return np.where(total > 0, flat @ REGIONS.T / np.maximum(total, 1), np.nan)

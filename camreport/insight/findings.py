@@ -11,6 +11,7 @@ from operator import itemgetter
 
 from camreport.insight.aggregates import ALIKE, Areas, MapAggregate, PairAggregate
 from camreport.insight.claims import Evidence, Finding, Place, coefficient
+from camreport.insight.cluster_findings import cluster_findings
 from camreport.insight.evidence_findings import evidence_findings
 from camreport.messages import Message, message
 from camreport.methods import METHODS
@@ -197,7 +198,7 @@ def _depth(evidence: Evidence) -> Iterator[Finding]:
 
 def _coinciding(evidence: Evidence) -> Iterator[Finding]:
     """Which methods are one piece of evidence."""
-    count = evidence.aggregates.images["all"]
+    count = evidence.compared or evidence.aggregates.images["all"]
     for one, other in evidence.repeats.items():
         names = {"method": METHODS[one].name, "other": METHODS[other].name}
         yield Finding(message("insight.coinciding", **names, count=count), count, ALL_LAYERS)
@@ -218,6 +219,7 @@ ALL_LAYERS = Place("matrix", rows="method", columns="layer")
 RULES: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     *(
         evidence_findings,
+        cluster_findings,
         _area,
         _empty,
         _right_and_wrong,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camreport.insight.clusters import neighbours_of
+from camreport.insight.clusters import neighbours_of, on_sphere
 
 MAX_OUTLIERS = 12
 """Most outliers of a class, and at most one image in ten."""
@@ -35,10 +35,11 @@ def outlying(vectors: NDArray[np.float64]) -> Outlying:
     from sklearn.neighbors import NearestNeighbors
 
     count = min(MAX_OUTLIERS, len(vectors) // 10)
-    graph = NearestNeighbors(n_neighbors=neighbours_of(len(vectors)), metric="cosine").fit(vectors)
-    distances, _ = graph.kneighbors()
-    rows = np.argsort(-distances[:, -1], kind="stable")[:count]
+    vectors = on_sphere(vectors)
+    graph = NearestNeighbors(n_neighbors=neighbours_of(len(vectors))).fit(vectors)
+    distances = graph.kneighbors()[0][:, -1] ** 2 / 2  # by cosine, as all have length 1
+    rows = np.argsort(-distances, kind="stable")[:count]
     ordinary = np.setdiff1d(np.arange(len(vectors)), rows)
-    near = NearestNeighbors(n_neighbors=1, metric="cosine").fit(vectors[ordinary])
+    near = NearestNeighbors(n_neighbors=1).fit(vectors[ordinary])
     nearest = near.kneighbors(vectors[rows], return_distance=False)[:, 0]
-    return Outlying(rows, distances[rows, -1], ordinary[nearest])
+    return Outlying(rows, distances[rows], ordinary[nearest])

@@ -5,20 +5,21 @@ the layer whose channels' contributions are kept.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from itertools import repeat
+from math import prod
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from camreport.errors import ResultsError
 from camreport.insight.cache import numbered_images
-from camreport.insight.numbers import ShardNumbers
-from camreport.results.outline import Described
+from camreport.insight.channels import Vectors, predicted_vectors
+from camreport.insight.clusters import on_sphere
 from camreport.results.reader import Results
-from camreport.results.schema import LayerEntry, Manifest, MapKey
-from camreport.results.shards import read_shard
-
-CONTRIBUTIONS = "channel_contributions"
+from camreport.results.schema import Manifest
+from camreport.results.shards import MENDING
 
 Space = Literal["where", "what"]
 SPACES: tuple[Space, ...] = get_args(Space)
@@ -50,19 +51,13 @@ class Rows:
     def vectors(self, space: Space) -> NDArray[np.float64]:
         """Return the images in a space, ``(n, d)``, each of length 1, or 0 without a direction."""
         own = self.where if space == "where" else self.what
-        flat = own.reshape(len(own), -1).astype(np.float64)
-        lengths = np.linalg.norm(flat, axis=1, keepdims=True)
-        return flat / np.where(lengths > 0, lengths, 1)
-
-
-def contributing(manifest: Manifest) -> LayerEntry | None:
-    """Return the layer whose channels' contributions are kept, if they are."""
-    return getattr(manifest, "contributions", None)
+        flat = own.reshape(len(own), prod(own.shape[1:])).astype(np.float64)
+        return on_sphere(flat)
 
 
 def spaces_of(manifest: Manifest) -> tuple[Space, ...]:
     """Return the spaces in which images can be compared."""
-    return SPACES if contributing(manifest) else SPACES[:1]
+    return SPACES if manifest.contributions else SPACES[:1]
 
 
 def rows_of(results: Results) -> Iterator[Rows]:
@@ -71,9 +66,22 @@ def rows_of(results: Results) -> Iterator[Rows]:
     Raises:
         ResultsError: a shard is missing or damaged.
     """
-    first = 0
-    for numbers, images in numbered_images(results):
-        yield _rows(results, numbers, images, first)
+    first, key = 0, results.manifest.glance
+    for (numbers, images), vectors in zip(
+        numbered_images(results), _vectors(results), strict=False
+    ):
+        if key not in numbers.keys:
+            raise ResultsError(f"results: {images[0].shard} has no maps {key}. {MENDING}")
+        place = numbers.keys.index(key)
+        extent = numbers.of_predicted(numbers.area[place], key)
+        own = Rows(
+            places=first + np.arange(len(images)),
+            predicted=np.array([one.top[0].index if one.top else -1 for one in images]),
+            extent=extent,
+            where=numbers.where[place],
+            what=_aligned(vectors, [image.index for image in images]),
+        )
+        yield own.of((extent > 0) & (own.predicted >= 0))
         first += len(images)
 
 
@@ -83,32 +91,16 @@ def joined(parts: Sequence[Rows]) -> Rows:
     return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _rows(results: Results, numbers: ShardNumbers, images: Sequence[Described], first: int) -> Rows:
-    """Return the images of one shard; ``first`` is the place of its first one."""
-    key = results.manifest.glance
-    place = numbers.keys.index(key)
-    extent = numbers.of_predicted(numbers.area[place], key)
-    has_map = extent > 0
-    own = Rows(
-        first + np.arange(len(images)),
-        numbers.predicted,
-        extent,
-        numbers.where[place],
-        np.zeros((len(images), 0), np.float32),
-    )
-    layer = contributing(results.manifest)
-    if layer is not None:
-        own = replace(own, what=_contributions(results, numbers, images, layer.address))
-    return own.of(has_map)
+def _vectors(results: Results) -> Iterator[Vectors | None]:
+    """Yield the contributions of each shard's images, None for ever where they are not kept."""
+    return predicted_vectors(results) if results.manifest.contributions else repeat(None)
 
 
-def _contributions(
-    results: Results, numbers: ShardNumbers, images: Sequence[Described], layer: str
-) -> NDArray[np.float32]:
-    """Return the channels' contributions to each image's predicted class, ``(n, C)``."""
-    name = str(MapKey(CONTRIBUTIONS, layer))
-    shard = results.path / (images[0].shard or "")
-    values = read_shard(shard, results.path.parent, {name})[name]
-    rows = [image.row for image in images if image.row is not None]
-    own = values[rows, np.maximum(numbers.slot, 0)]
-    return np.where(np.isfinite(own), own, np.float32(0))
+def _aligned(vectors: Vectors | None, indices: Sequence[int]) -> NDArray[np.float32]:
+    """Return the contributions of some images of a shard, 0 where there are none, ``(n, C)``."""
+    if vectors is None:
+        return np.zeros((len(indices), 0), np.float32)
+    found = np.zeros((len(indices), vectors.values.shape[1]), np.float32)
+    _, at, own = np.intersect1d(indices, vectors.images, return_indices=True)
+    found[at] = vectors.values[own]
+    return found

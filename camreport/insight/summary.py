@@ -143,7 +143,7 @@ def summarise(
         doubt=doubt(evidence),
         findings=findings(evidence),
         cautions=(
-            *cautions(manifest, images, opposite=evidence.opposite),
+            *cautions(manifest, images, opposite=_opposite(evidence, len(images))),
             *evidence_cautions(evidence),
         ),
         confusion=confusion(images),
@@ -152,6 +152,11 @@ def summarise(
         trust=trust(evidence),
         means=tuple(_means(evidence)) if len(images) > MAX_FEW else (),
     )
+
+
+def _opposite(evidence: Evidence, count: int) -> int:
+    """Return in how many of the images the logits are known to be opposite."""
+    return (evidence.compared or count) if evidence.opposite else 0
 
 
 def _score(images: Sequence[Described]) -> Score | None:

@@ -14,6 +14,12 @@ AREA_GRID = 56
 """Least number of cells of a side of the grid on which areas are measured."""
 
 
+Span = tuple[float, float]
+"""Where a stretch of an axis begins and ends, as fractions of its length."""
+
+WHOLE: Span = (0.0, 1.0)
+
+
 def enlarged(values: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
     """Interpolate ``(..., h, w)`` to ``(..., height, width)``: bilinear, half-pixel centres.
 
@@ -34,22 +40,46 @@ def resampled(values: NDArray[np.float64], height: int, width: int) -> NDArray[n
     return enlarged(values, height, width)
 
 
-def _averaged(values: NDArray[np.float64], target: int, axis: int) -> NDArray[np.float64]:
-    """Average along one axis over ``target`` stretches of equal length."""
+def windowed(
+    values: NDArray[np.float64], rows: Span, columns: Span, height: int, width: int
+) -> NDArray[np.float64]:
+    """Bring a part of maps ``(..., h, w)`` to ``(..., height, width)``, as ``resampled`` does.
+
+    Args:
+        values: the maps.
+        rows: where the part begins and ends from top to bottom.
+        columns: likewise from left to right.
+        height: rows of the grid.
+        width: its columns.
+    """
+    for axis, side, span in ((-2, height, rows), (-1, width, columns)):
+        coarser = values.shape[axis] * (span[1] - span[0]) > side
+        values = (_averaged if coarser else _interpolated)(values, side, axis, span)
+    return values
+
+
+def _averaged(
+    values: NDArray[np.float64], target: int, axis: int, span: Span = WHOLE
+) -> NDArray[np.float64]:
+    """Average along one axis over ``target`` stretches of equal length of a span."""
     values = np.moveaxis(values, axis, -1)
     source = values.shape[-1]
-    bounds = np.arange(target + 1) * source / target
+    part = source * (span[1] - span[0])
+    bounds = np.arange(target + 1) * part / target + source * span[0]
     whole = np.minimum(bounds.astype(np.intp), source - 1)
     before = np.zeros_like(values)
     np.cumsum(values[..., :-1], axis=-1, out=before[..., 1:])
     until = before[..., whole] + values[..., whole] * (bounds - whole)
-    return np.moveaxis(np.diff(until, axis=-1) * (target / source), -1, axis)
+    return np.moveaxis(np.diff(until, axis=-1) * (target / part), -1, axis)
 
 
-def _interpolated(values: NDArray[np.float64], target: int, axis: int) -> NDArray[np.float64]:
-    """Interpolate along one axis, -1 or -2: each target takes its two neighbours, weighted."""
+def _interpolated(
+    values: NDArray[np.float64], target: int, axis: int, span: Span = WHOLE
+) -> NDArray[np.float64]:
+    """Interpolate a span of one axis, -1 or -2: each target takes two neighbours, weighted."""
     source = values.shape[axis]
-    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    centres = (np.arange(target) + 0.5) * (source * (span[1] - span[0])) / target
+    position = np.clip(centres - 0.5 + source * span[0], 0, source - 1)
     first = np.floor(position).astype(np.intp)
     along = (position - first).reshape(-1, *[1] * (-1 - axis))
     found: NDArray[np.float64] = np.take(values, first, axis)

@@ -128,7 +128,9 @@ def make_job(
     Raises:
         ClassError: as for ``class_entries``.
     """
-    describe = Describer(request.labels, class_entries(model, request, plan.classes))
+    describe = Describer(
+        request.labels, request.groups, class_entries(model, request, plan.classes)
+    )
     marker = Marker(
         schema=SCHEMA,
         run=plan.fingerprint(settings),

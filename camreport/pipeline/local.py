@@ -86,10 +86,10 @@ def compute(
     """
     limits = limits or ShardLimits.of(device_of(model.module), len(files))
     settings = run_settings(model, request)
-    plan, explainer = _planned(model, files, out, request, settings, limits)
+    plan, explainer, has_read = _planned(model, files, out, request, settings, limits)
     job = make_job(plan, model, files, out, request, settings, limits)
     work = find_work(job)
-    if not work.is_readable:
+    if not (has_read or work.is_readable):
         first_readable(files, model.preprocessing)
     for sentence in _announced(job, work):
         notify(sentence)
@@ -148,11 +148,11 @@ def _planned(
     request: Request,
     settings: Record,
     limits: ShardLimits,
-) -> tuple[RunPlan, Explainer | None]:
+) -> tuple[RunPlan, Explainer | None, bool]:
     """Return the plan of an earlier run to resume, or a new plan from the first readable image.
 
     Returns:
-        The plan, and the explainer if one was needed to make the plan.
+        The plan, the explainer if one was needed to make the plan, and whether an image was read.
     """
     earlier = earlier_run(out, settings)
     plan = None
@@ -162,12 +162,12 @@ def _planned(
     if earlier is None or plan is None:
         explainer = make_explainer(model, request, None)
         image = first_readable(files, model.preprocessing)
-        return plan_run(explainer, image, model.preprocessing, request, limits), explainer
+        return plan_run(explainer, image, model.preprocessing, request, limits), explainer, True
     is_known = plan.contributing(request) or not request.contributions
     if is_known and {*request.specs} <= {*earlier.methods}:
-        return plan.of_request(request, None), None
+        return plan.of_request(request, None), None, False
     explainer = make_explainer(model, request, plan)
-    return plan.of_request(request, explainer.plan), explainer
+    return plan.of_request(request, explainer.plan), explainer, False
 
 
 def _announced(job: Job, work: Work) -> Iterator[str]:

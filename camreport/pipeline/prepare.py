@@ -9,7 +9,14 @@ from typing import cast
 from camreport.errors import ClassError, InputError, ModelError, suggestion
 from camreport.images.classes import find_class, read_class_names
 from camreport.images.inputs import InputFile
-from camreport.images.labels import FOLDER, TAR_LABELS, LabelMap, read_label_map, true_classes
+from camreport.images.labels import (
+    FOLDER,
+    TAR_LABELS,
+    LabelMap,
+    group_values,
+    read_label_map,
+    true_classes,
+)
 from camreport.images.preprocessing import Preprocessing, PreprocessingChanges
 from camreport.images.regions.entries import named
 from camreport.images.regions.find import (
@@ -182,6 +189,24 @@ def right_classes(
     return true_classes(settings.labels, files, names, notify, _label_map(settings, names))
 
 
+def known_groups(
+    settings: Settings, files: Sequence[InputFile]
+) -> dict[int, tuple[str | None, ...]]:
+    """Return the values of the settings' columns of groups, by the input's index.
+
+    Raises:
+        ClassError: the labels are in no file, or as for ``group_values``.
+    """
+    if settings.groups is None:
+        return {}
+    if not isinstance(settings.labels, Path):
+        raise ClassError(
+            "groups: expected labels in a CSV file that has these columns, got "
+            f"{'none' if settings.labels is None else repr(settings.labels)}. Add --labels FILE."
+        )
+    return group_values(settings.labels, settings.groups, files)
+
+
 def known_regions(
     prepared: Prepared,
     names: Sequence[str],
@@ -246,7 +271,7 @@ def _find_regions(
 def _check_labels(
     settings: Settings, files: Sequence[InputFile], names: Sequence[str] | None
 ) -> None:
-    """Check that labels can be read, and that they are among the class names if these are given.
+    """Check that labels and groups can be read, and labels against the class names, if given.
 
     Raises:
         ClassError: the labels cannot be read, or are not among the class names.
@@ -257,6 +282,7 @@ def _check_labels(
             "label_map: expected labels or regions that it explains, got none. Add --labels or "
             "--regions."
         )
+    known_groups(settings, files)
     if names:
         right_classes(settings, files, names)
     elif isinstance(labels, Path) and not os.path.isfile(labels):

@@ -68,14 +68,16 @@ class Summary:
 
 @dataclass(frozen=True)
 class Describer:
-    """Adds labels and class names, on which no map depends, to sidecars.
+    """Adds labels, groups and class names, on which no map depends, to sidecars.
 
     Attributes:
         labels: classes that count as right for each input with a label, by the input's index.
+        groups: values of the columns of groups, by the input's index.
         classes: the model's classes, in the order of their indices.
     """
 
     labels: Mapping[int, tuple[int, ...]]
+    groups: Mapping[int, tuple[str | None, ...]]
     classes: tuple[ClassEntry, ...]
 
     def __call__(self, sidecar: Sidecar) -> Sidecar:
@@ -84,11 +86,12 @@ class Describer:
 
     def _image(self, image: ImageEntry) -> ImageEntry:
         top = tuple(replace(p, name=self.classes[p.index].name) for p in image.top)
-        right = self.labels.get(image.index)
+        right, groups = self.labels.get(image.index), self.groups.get(image.index)
+        own = replace(image, top=top, label=None, labels=None, groups=groups)
         if right is None:
-            return replace(image, top=top, label=None, labels=None)
+            return own
         label = shown_class(right, top[0].index if top else None)
-        return replace(image, top=top, label=label, labels=right if len(right) > 1 else None)
+        return replace(own, label=label, labels=right if len(right) > 1 else None)
 
 
 @dataclass
@@ -192,6 +195,7 @@ def make_manifest(
         structure=structure,
         preprocessing=model.preprocessing,
         classes=classes,
+        groups=tuple(request.settings.groups or ()),
         layers=plan.layers,
         channels=plan.channels,
         contributions=plan.contributions,

@@ -92,6 +92,7 @@ class Request:
         targets: class indices for every image, ``auto``, ``all`` or ``topK``.
         quantity: the score to explain; a class after ``contrast:`` is given by its index.
         labels: classes that count as right for each input with a label, by the input's index.
+        groups: values of the settings' columns of groups, by the input's index.
         regions: of the inputs, by the input's index; None if the user gave none.
         command: command line that repeats the run; recorded in the manifest.
     """
@@ -104,6 +105,7 @@ class Request:
     targets: Sequence[int] | str
     quantity: str
     labels: Mapping[int, tuple[int, ...]]
+    groups: Mapping[int, tuple[str | None, ...]] = field(default_factory=dict)
     regions: Mapping[int, PhotoRegions] | None = None
     command: str
 

@@ -125,8 +125,8 @@ def _run(
 
 def _whole(job: Job, todo: Sequence[int]) -> Item:
     """Return all the work as one item."""
-    regions = job.asked.regions if job.asked else None
-    return Item(tuple(todo), job.plan.shard, job.files, job.describe.labels, regions)
+    regions, known = job.asked.regions if job.asked else None, job.describe
+    return Item(tuple(todo), job.plan.shard, job.files, known.labels, regions, known.groups)
 
 
 def _items(job: Job, todo: Sequence[int], workers: int) -> Iterator[Item]:

@@ -45,6 +45,7 @@ class Outline:
     size: tuple[int, int]
     label: int | None
     labels: tuple[int, ...] | None
+    groups: tuple[str | None, ...] | None
     top: tuple[Prediction, ...]
     shard: str | None
     row: int | None
@@ -65,6 +66,7 @@ class _Read(Entry):
     height: Side | None
     label: Count | None = None
     labels: tuple[Count, ...] | None = None
+    groups: tuple[str | None, ...] | None = None
     shard: ShardName | None = None
     row: Count | None = None
     top: tuple[Prediction, ...] = ()
@@ -111,6 +113,7 @@ def outlines(
                     size=shared.setdefault(size, size),
                     label=shared.setdefault(image.label, image.label),
                     labels=image.labels,
+                    groups=shared.setdefault(image.groups, image.groups),
                     top=image.top,
                     shard=shared.setdefault(image.shard, image.shard),
                     row=shared.setdefault(image.row, image.row),

@@ -19,10 +19,11 @@ import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, overload
 
@@ -92,6 +93,9 @@ DATA = "data"
 
 MANIFEST = "manifest.json"
 """Name of the file that describes a run."""
+
+COMPARISON = "comparison.json"
+"""Name of the file that describes a comparison of runs, in the place of a run's."""
 
 MAX_PHOTO_PIXELS = 4096 * 4096
 """Largest number of pixels of a photograph at display size."""
@@ -225,6 +229,10 @@ class Results:
             ((name, read_json(self.path / name, root)) for name in names), self.manifest
         )
 
+    def light(self) -> "Results":
+        """Return the results as another process takes them: sidecars have the images, too."""
+        return Results(self.path, replace(self.manifest, images=()))
+
     def entries(self, indices: Sequence[int]) -> list[ImageEntry]:
         """Return the entries of some images; of large runs, no others are decoded.
 
@@ -312,6 +320,18 @@ class Results:
         row, shard = self._row_and_shard(index)
         start, stop = shard[PHOTO_OFFSETS][row : row + 2]
         return shard[PHOTO][start:stop].tobytes()
+
+    def photo_bytes(self, indices: Sequence[int]) -> int:
+        """Return how many bytes the photographs of some readable images take; none is read."""
+        total = 0
+        for shard, group in groupby((self.images[i] for i in indices), attrgetter("shard")):
+            offsets = read_shard(self.path / shard, self.path.parent, {PHOTO_OFFSETS}).get(
+                PHOTO_OFFSETS, np.zeros(0, np.int64)
+            )
+            rows = [image.row for image in group if image.row is not None]
+            if max(rows) + 1 < len(offsets):  # else what reads the photographs will say so
+                total += int(np.diff(offsets)[rows].sum())
+        return total
 
     def photograph(self, index: int) -> Photograph:
         """Return an image's photograph at display size, not decoded yet.
@@ -521,8 +541,13 @@ def check_data(out: str | Path) -> None:
         )
 
 
-def check_output(out: Path, overwrite: bool = False) -> None:
-    """Refuse an output folder with content that camreport has not made.
+def check_output(out: Path, overwrite: bool = False, *, of_runs: bool = False) -> None:
+    """Refuse an output folder with content that camreport has not made, or of the other kind.
+
+    Args:
+        out: the folder.
+        overwrite: whether content may be there that camreport has not made.
+        of_runs: whether a comparison of runs is to be written, not a run.
 
     Raises:
         InputError: the path is a file or inside one, cannot be written to, or is a folder with
@@ -548,6 +573,13 @@ def check_output(out: Path, overwrite: bool = False) -> None:
     ):
         if os.path.lexists(path) and not is_kind(path):
             raise InputError(f"output: {named(path)!r} must be {kind} or absent. Move it away.")
+    kept = [name for name in names_in(out / RESULTS) if not name.startswith(MARKER)]
+    if kept and is_marked(out / RESULTS) and (COMPARISON in kept) != of_runs:
+        found, wanted = ("a run's results", "comparison") if of_runs else ("a comparison", "run")
+        raise InputError(
+            f"output: expected a new, empty or earlier {wanted}'s folder, got {named(out)!r} with "
+            f"{found}. Choose another folder."
+        )
     if overwrite or not out.exists() or any(is_marked(out / name) for name in (RESULTS, NEXT)):
         return
     entries = sum(1 for entry in out.iterdir() if not _is_left_behind(entry))
@@ -614,6 +646,11 @@ def load_results(path: str | Path) -> Results:
     """
     folder = find_results(path)
     manifest = read_json(folder / MANIFEST, folder.parent)
+    if not manifest and is_file(folder / COMPARISON):
+        raise ResultsError(
+            f"results: expected a run, got {named(Path(path))!r}, which is a comparison of runs. "
+            "Name one of those runs."
+        )
     if not manifest:
         raise ResultsError(
             f"results: {named(Path(path))!r} is incomplete, it has no {MANIFEST} that can be read. "

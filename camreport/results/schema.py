@@ -246,6 +246,7 @@ class ImageEntry(Entry):
         note: note for the reader about the image's pixels.
         label: index of the true class, if it is known.
         labels: indices of all classes that count as right, if there are several.
+        groups: values of the run's columns of groups, in their order; None of an image without.
         shard: file name of the shard with the image's arrays.
         row: index of the image in those arrays.
         top: the most probable classes, most probable first.
@@ -262,6 +263,7 @@ class ImageEntry(Entry):
     note: Message | None = None
     label: Count | None = None
     labels: tuple[Count, ...] | None = None
+    groups: tuple[str | None, ...] | None = None
     shard: ShardName | None = None
     row: Count | None = None
     top: tuple[Prediction, ...] = ()
@@ -300,6 +302,10 @@ class Predicted(Protocol):
     @property
     def labels(self) -> tuple[int, ...] | None:
         """Indices of all classes that count as right, if there are several."""
+
+    @property
+    def groups(self) -> tuple[str | None, ...] | None:
+        """Values of the run's columns of groups, if they are known."""
 
     @property
     def top(self) -> tuple[Prediction, ...]:
@@ -411,6 +417,7 @@ class Manifest(Entry):
         structure: what the model is made of; empty in results that do not say it.
         preprocessing: the conversion of a photograph to the model's input.
         classes: the model's classes, in the order of their indices.
+        groups: names of the columns that divide the images into groups.
         layers: the layers with maps, in network order.
         channels: the layers with feature maps.
         contributions: the layer with its channels' contributions; None if they were not kept.
@@ -437,6 +444,7 @@ class Manifest(Entry):
     structure: Structure = UNKNOWN
     preprocessing: Preprocessing
     classes: Annotated[tuple[ClassEntry, ...], filled]
+    groups: tuple[str, ...] = ()
     layers: Annotated[tuple[LayerEntry, ...], filled]
     channels: tuple[LayerEntry, ...]
     contributions: LayerEntry | None = None
@@ -493,6 +501,7 @@ class Manifest(Entry):
         _check_numbered(self.images, 0, ".images")
         for index, image in enumerate(self.images):
             _check_classes(image, len(self.classes), f".images[{index}]")
+            _check_groups(image, len(self.groups), f".images[{index}]")
 
 
 def methods_with_maps(
@@ -535,6 +544,7 @@ def check_images(images: Sequence[Predicted], first: int, count: int, manifest: 
     _check_numbered(images, first)
     for index, image in enumerate(images):
         _check_classes(image, len(manifest.classes), f".images[{index}]")
+        _check_groups(image, len(manifest.groups), f".images[{index}]")
 
 
 def check_schema(content: Mapping[str, object], where: str) -> None:
@@ -561,6 +571,12 @@ def _check_classes(image: Predicted, classes: int, path: str) -> None:
     for index in named:
         if index is not None and index >= classes:
             raise UnfitError(f"class indices up to {classes - 1}", index, path)
+
+
+def _check_groups(image: Predicted, columns: int, path: str) -> None:
+    """Raise ``UnfitError`` for an image with another number of values than of columns."""
+    if image.groups is not None and len(image.groups) != columns:
+        raise UnfitError(f"{columns} entries", image.groups, path, ".groups")
 
 
 def _check_sample(evidence: EvidenceEntry, images: int) -> None:

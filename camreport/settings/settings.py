@@ -64,6 +64,7 @@ from camreport.settings.values import (
     check_evidence_images,
     check_evidence_maps,
     check_gamma,
+    check_groups,
     check_label_map,
     check_labels,
     check_metrics,
@@ -130,6 +131,17 @@ class Settings:
         check=check_label_map,
         help="The model's classes that each label stands for, if labels are not class names; "
         "predicting any of them counts as correct.",
+    )
+    groups: Sequence[str] | None = option(
+        None,
+        group="Input",
+        affects="records",
+        metavar="COLUMNS",
+        parse=read_list,
+        write=write_list,
+        check=check_groups,
+        help="Further columns of the CSV file of labels, such as scanner or hospital: the report "
+        "compares the mean maps of their groups.",
     )
     image_size: int | Sequence[int] | None = _input(
         None,
@@ -489,6 +501,7 @@ class SettingsDict(TypedDict, total=False):
 
     labels: str | Path | Mapping[str, int | str] | None
     label_map: str | Mapping[str, Sequence[int]] | None
+    groups: Sequence[str] | None
     image_size: int | Sequence[int] | None
     resize: str | None
     mean: Sequence[float] | None

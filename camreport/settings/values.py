@@ -287,6 +287,24 @@ def check_addresses(option: str, addresses: object) -> None:
         check_address(one)
 
 
+def check_groups(columns: object) -> None:
+    """Refuse columns of groups that are no list of headings.
+
+    Raises:
+        ClassError: they are not.
+    """
+    if columns is None:
+        return
+    listed = list(columns) if isinstance(columns, Sequence) and not isinstance(columns, str) else []
+    if not listed or not all(isinstance(one, str) and one.strip() for one in listed):
+        raise ClassError(
+            f"groups: expected a list of headings of columns, got {_shown(columns)}. For instance "
+            "groups=['scanner']."
+        )
+    if len({one.casefold() for one in listed}) != len(listed):
+        raise ClassError(f"groups: expected each column once, got {', '.join(listed)}.")
+
+
 def check_contributions(layer: str) -> None:
     """Refuse a layer of contributions that is neither an address nor ``auto`` nor ``off``.
 

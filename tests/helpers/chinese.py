@@ -11,6 +11,7 @@ TECHNICAL = {
     *("VGG", "channels", "English", "viridis", "cividis", "inferno", "gray", "turbo", "jet", "Top"),
     *("bilinear", "all", "basic", "full"),  # values of options
     *("Guided", "Backpropagation"),  # a method's name
+    *("PCA", "t-SNE"),
 }
 """Latin words that stand in Chinese text too."""
 

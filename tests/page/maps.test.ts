@@ -1,12 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { CamCell } from "../../templates/gallery/src/data/types";
-import {
-  COMMON,
-  onCommonGrid,
-  rankCorrelation,
-  topOverlap,
-} from "../../templates/gallery/src/maps/agreement";
+import type { Box, CamCell } from "../../templates/gallery/src/data/types";
+import { type Placed, minus, shared } from "../../templates/gallery/src/data/contrast";
+import { COMMON, onCommonGrid } from "../../templates/gallery/src/data/grid";
+import { rankCorrelation, topOverlap } from "../../templates/gallery/src/maps/agreement";
 import { ZERO, enlarge, indices } from "../../templates/gallery/src/maps/heat";
 import { peakAt, regions } from "../../templates/gallery/src/maps/measure";
 import { parted } from "../../templates/gallery/src/parts/dom";
@@ -75,6 +72,25 @@ test("a map on the common grid is averaged where it is finer, interpolated where
     uneven.every((level) => level === 60_000),
     "shares of a cell add up to one",
   );
+});
+
+test("what two runs differ by is taken over the part of the photograph that both saw", () => {
+  const placed = (seen: Box, ...levels: number[]): Placed => {
+    const state = levels.some(Boolean) ? "positive" : "empty";
+    const cam = { state, signed: false, height: 1, width: levels.length } as CamCell;
+    return { cam, levels: Uint8Array.from(levels), seen };
+  };
+  // The left half of a photograph in four cells, and all of it in eight: the same there.
+  const all = placed([0, 0, 1, 1], 0, 255, 255, 0, 255, 255, 255, 255);
+  const half = placed([0, 0, 0.5, 1], 0, 255, 255, 0);
+  assert.equal(shared(half.seen, all.seen).join(), "0,0,0.5,1");
+  const inner = (made: ReturnType<typeof minus>) => [...(made?.levels ?? [])].slice(0, 12);
+  assert.deepEqual(inner(minus(half, all, 0)), Array(12).fill(ZERO));
+  const none = placed([0, 0, 1, 1], 0, 0);
+  assert.equal(minus(none, none, 0)?.cam.state, "empty", "no difference");
+  const full = placed([0, 0, 1, 1], 255, 255);
+  assert.deepEqual(new Set(minus(full, none, 0)?.levels), new Set([2 * ZERO]));
+  assert.deepEqual(new Set(minus(none, full, 0)?.levels), new Set([0]));
 });
 
 /** A map of one-pixel cells from a drawing: `#` is high, `-` is high against, the rest is low. */

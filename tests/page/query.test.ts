@@ -185,3 +185,15 @@ test("numbers of the evidence are asked for and followed by number and method", 
   assert.deepEqual(places, [2, 3, 0, 1]);
   assert.ok(sortsOf(measured).includes("order.deletion.layer_cam.down"));
 });
+
+test("what became of predictions can be asked of several runs alone", () => {
+  const flips = ["wrong", "right", "other", "no"];
+  const [{ asks: found }] = parse("flip:Wrong,no", { ...vocabulary, flips });
+  assert.deepEqual(found, { kind: "flip", values: ["wrong", "no"] });
+  const images = { ...report().images, flip: ["no", "wrong", "right", "other"] };
+  const passes = matcher([{ text: "", asks: found }], images);
+  assert.deepEqual([0, 1, 2, 3].filter(passes), [0, 1]);
+  const [{ asks: mistaken }] = parse("flip:yes", { ...vocabulary, flips });
+  assert.deepEqual(mistaken, { mistake: "flip", part: "yes" });
+  assert.deepEqual(asks("flip:wrong"), [{ mistake: "key", part: "flip" }]);
+});

@@ -63,6 +63,7 @@ export function report(more: Partial<Report> = {}): Report {
     ranks: 2,
     sameClasses: [0, 1],
     channels: [],
+    contributions: null,
     peaks: { grad_cam: 2, layer_cam: 8 },
     opacity: 90,
     colormaps: ["inferno", "viridis"],
@@ -89,7 +90,7 @@ export function report(more: Partial<Report> = {}): Report {
     strings: {},
     summary: NOTHING,
     evidence: null,
-    atlas: false,
+    atlas: [],
     comparison: null,
     ...more,
   };

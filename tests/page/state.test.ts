@@ -62,8 +62,9 @@ test("a method without a column of its own gives way to the one that it repeats"
 });
 
 test("a map's name says which it is, dots in its layer included", () => {
-  const id = { image: 12, rank: 1, method: "grad_cam", layer: "features.12.conv" };
-  assert.deepEqual(idOf(idText(id)), id);
+  const id = { image: 12, run: 0, rank: 1, method: "grad_cam", layer: "features.12.conv" };
+  for (const run of [0, 3, -3]) assert.deepEqual(idOf(idText({ ...id, run })), { ...id, run });
+  assert.equal(idText(id), "12.1.grad_cam.features.12.conv");
 });
 
 test("images are found by their index, not by their place", () => {

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import log2
 from typing import Literal
 
@@ -142,29 +141,39 @@ def _by_depth(
         doublings = abs(log2(one.shape[1] / other.shape[1]) + log2(one.shape[2] / other.shape[2]))
         return abs(depths[one.address] - others[other.address]) + doublings / 2
 
-    @cache
-    def best(i: int, j: int) -> tuple[int, float, tuple[tuple[str, str], ...]]:
-        """Return of the layers from i and j on: pairs missing, their cost, the pairs."""
-        if i == len(left) or j == len(right):
-            return 0, 0.0, ()
-        count, total, pairs = best(i + 1, j + 1)
-        own = cost(left[i], right[j])
-        pair = (left[i].address, right[j].address)
-        taken = count - 1, total + own, (pair, *pairs)
-        return min(taken, best(i + 1, j), best(i, j + 1), key=lambda found: found[:2])
-
-    return [*best(0, 0)[2]]
+    # Of the layers from i and j on: pairs that are missing, what the others differ by, the way on.
+    rows, columns = len(left), len(right)
+    best = [[(0, 0.0, "")] * (columns + 1) for _ in range(rows + 1)]
+    for i in reversed(range(rows)):
+        for j in reversed(range(columns)):
+            count, total, _ = best[i + 1][j + 1]
+            paired = count - 1, total + cost(left[i], right[j]), "pair"
+            ways = paired, (*best[i + 1][j][:2], "left"), (*best[i][j + 1][:2], "right")
+            best[i][j] = min(ways, key=lambda way: way[:2])
+    pairs, i, j = [], 0, 0
+    while way := best[i][j][2]:
+        if way == "pair":
+            pairs.append((left[i].address, right[j].address))
+        i, j = i + (way != "right"), j + (way != "left")
+    return pairs
 
 
 def _depths(manifest: Manifest) -> dict[str, float]:
-    """Return how far through the network each layer lies, 0..1: by its modules, where known."""
+    """Return how far each layer lies through the part of the network that has places, 0..1.
+
+    By its modules in the order in which they run, where they are known; else by the layers.
+    """
     modules = [module.address for module in manifest.structure.modules]
-    layers = own_layers(manifest)
-    found = {layer.address: layer.address.partition(":")[0] for layer in layers}
-    if all(address in modules for address in found.values()):
-        last = max(1, len(modules) - 1 + manifest.structure.more)
-        return {layer: modules.index(address) / last for layer, address in found.items()}
-    return {layer: place / max(1, len(found) - 1) for place, layer in enumerate(found)}
+    spatial = [
+        place
+        for place, module in enumerate(manifest.structure.modules)
+        if module.shape and len(module.shape) == 3 and max(module.shape[1:]) > 1
+    ]
+    layers = {own.address: own.address.partition(":")[0] for own in own_layers(manifest)}
+    if spatial and not manifest.structure.more and {*layers.values()} <= {*modules}:
+        last = max(1, spatial[-1])
+        return {layer: min(1.0, modules.index(own) / last) for layer, own in layers.items()}
+    return {layer: place / max(1, len(layers) - 1) for place, layer in enumerate(layers)}
 
 
 def _alone(
@@ -184,9 +193,10 @@ def _alone(
 
 def _joint(kinds: set[How]) -> How:
     """Return why a layer and those of all other runs belong together."""
-    for how in ("chosen", "depth", "name"):
+    ways: tuple[How, ...] = ("chosen", "depth", "name")
+    for how in ways:
         if how in kinds:
-            return how  # type: ignore[return-value]
+            return how
     return "alone"
 
 

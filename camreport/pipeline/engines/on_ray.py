@@ -5,7 +5,9 @@ for a machine that never comes back.
 """
 
 import os
+import re
 import secrets
+import socket
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,8 +34,18 @@ WAIT_SECONDS = 60.0
 STORE_BYTES = 100 * 1024 * 1024
 """Memory for objects in a cluster that is started here; hardly anything travels."""
 
+REACH_SECONDS = 10.0
+"""Seconds within which a cluster whose address is given takes a connection."""
+
+BRIEFLY = {
+    "RAY_gcs_server_port_wait_time_s": "1",
+    "RAY_NUM_REDIS_GET_RETRIES": "1",
+    "RAY_BACKEND_LOG_LEVEL": "error",
+}
+"""Variables with which Ray looks for a cluster once, for up to a minute, and not twenty times."""
+
 NO_CLUSTER = (
-    "on: expected a Ray cluster that runs, found none. Start one with 'ray start --head "
+    "on: expected a Ray cluster that runs{where}, found none. Start one with 'ray start --head "
     "--disable-usage-stats' here and 'ray start --address=HOST:6379 --disable-usage-stats' on "
     "every other machine, or use --on ray:local for this machine alone."
 )
@@ -147,16 +159,32 @@ def connected(on: str) -> Iterator[Any]:
                 **quiet,
             )
         else:
-            try:
-                ray.init(address="auto", **quiet)
-            except ConnectionError as error:
-                raise InputError(NO_CLUSTER) from error
+            _find_cluster(ray, quiet)
         yield ray
     finally:
         ray.shutdown()
         for name in [name for name in os.environ if name.startswith("RAY_")]:
             del os.environ[name]
         os.environ.update(before)
+
+
+def _find_cluster(ray: Any, quiet: Mapping[str, Any]) -> None:
+    """Connect Ray with the cluster that runs, within about a minute.
+
+    Raises:
+        InputError: there is none.
+    """
+    address = os.environ.get("RAY_ADDRESS", "auto")
+    host, _, port = address.rpartition(":")
+    where = f" at {address}, as RAY_ADDRESS says" if host else ""
+    for name, own in BRIEFLY.items():
+        os.environ.setdefault(name, own)
+    try:
+        if re.fullmatch(r"[\w.-]+", host) and port.isdecimal():
+            socket.create_connection((host, int(port)), REACH_SECONDS).close()
+        ray.init(address="auto", **quiet)
+    except (OSError, OverflowError) as error:  # a ConnectionError is one, too
+        raise InputError(NO_CLUSTER.format(where=where)) from error
 
 
 def on_ray(share: Share, notify: Notify, model: "LoadedModel | None" = None) -> Engine:

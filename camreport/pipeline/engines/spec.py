@@ -49,6 +49,7 @@ class Item:
         files: the inputs.
         labels: classes that count as right for each input with a label, by the input's index.
         regions: of the inputs, by their indices; None if the run has none.
+        groups: values of the columns of groups, by the input's index.
     """
 
     numbers: tuple[int, ...]
@@ -56,6 +57,7 @@ class Item:
     files: Sequence[InputFile]
     labels: Mapping[int, tuple[int, ...]]
     regions: Mapping[int, PhotoRegions] | None
+    groups: Mapping[int, tuple[str | None, ...]] = field(default_factory=dict)
 
     @property
     def indices(self) -> list[int]:
@@ -75,6 +77,7 @@ class Item:
             item,
             files=Excerpt(whole, {index: self.files[index] for index in own}),
             labels={index: self.labels[index] for index in own if index in self.labels},
+            groups={index: self.groups[index] for index in own if index in self.groups},
             regions=None
             if self.regions is None
             else {index: self.regions[index] for index in own if index in self.regions},

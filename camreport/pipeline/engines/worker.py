@@ -130,7 +130,7 @@ class Worker:
 
     def _job(self, item: Item) -> Job:
         """Return the job of an item's shards."""
-        describe = Describer(item.labels, self.classes)
+        describe = Describer(item.labels, item.groups, self.classes)
         writer = ResultsWriter(
             Path(self.spec.out), self.marker, describe, shared=True, numbers=item.numbers
         )

@@ -9,11 +9,15 @@ from pathlib import Path
 from camreport.errors import InputError, OutputError, ResultsError
 from camreport.files import MARKER, address_of, is_file, is_marked, remove, remove_tree, writing
 from camreport.messages.progress import Progress
+from camreport.report.export.comparison import TABLES as OF_RUNS
+from camreport.report.export.fiftyone import FIFTYONE
 from camreport.report.export.figures import FIGURES
+from camreport.report.export.parquet import PARQUET, is_our_parquet
 from camreport.report.export.pdf import DOCUMENT, is_older, report_page
 from camreport.report.export.table import TABLES, is_our_table
 from camreport.report.export.tex import TEX, is_our_tex
-from camreport.results.reader import DATA, load_results
+from camreport.results.comparison import report_folder
+from camreport.results.reader import DATA
 
 _DATA_FILE = re.compile(
     r"camreport\.(js|css)|report\.js|(overview|images)-\d{4,}\.js|thumbs/\d{2,}/\d{5,}\.jpg|"
@@ -59,7 +63,7 @@ def _here(out: str | Path) -> Path:
     Raises:
         ResultsError, InputError: as for ``export_archive``.
     """
-    folder = load_results(out).path.parent
+    folder = report_folder(out)
     if address := address_of(folder):
         raise InputError(
             f"export: expected a report on this machine to pack, got {address!r}. Copy it here, or "
@@ -83,15 +87,16 @@ def own_data(folder: Path) -> list[Path]:
 
 
 def remove_exports(out: str | Path) -> None:
-    """Remove tables and figures of earlier results, as far as this is possible.
+    """Remove tables, figures and the dataset of earlier results, as far as this is possible.
 
-    Only what is ours goes: tables with our headings or first line, figures with our mark. A
+    Only what is ours goes: tables with our headings or first line, folders with our mark. A
     document stays, it may be anybody's.
     """
     for path in _tables(Path(out)):
         with suppress(OutputError):
             remove(path)
-    remove_tree(Path(out, FIGURES))
+    for name in (FIGURES, FIFTYONE):
+        remove_tree(Path(out, name))
 
 
 def _exports(folder: Path) -> list[Path]:
@@ -105,7 +110,9 @@ def _exports(folder: Path) -> list[Path]:
 
 def _tables(folder: Path) -> list[Path]:
     """Return the tables of a report that are there and ours."""
+    names = (*TABLES, *OF_RUNS)
     with suppress(OSError, ResultsError):
-        tables = [folder / name for name in TABLES if is_our_table(folder / name)]
-        return [*tables, *([folder / TEX] if is_our_tex(folder / TEX) else [])]
+        tables = [path for name in names if is_our_table(path := folder / name)]
+        others = (TEX, is_our_tex), (PARQUET, is_our_parquet)
+        return [*tables, *(folder / name for name, is_ours in others if is_ours(folder / name))]
     return []

@@ -74,7 +74,7 @@ def export_figures(
     folder = root / FIGURES
     chosen = chosen_images(results, images)
     words = readable_words(language or language_of(root / REPORT), fonts)
-    _claim(folder, root)
+    claim(folder, root)
     taken: set[str] = set()
     written: list[Path] = []
 
@@ -199,8 +199,8 @@ def _unique(name: str, taken: set[str]) -> str:
     return unique
 
 
-def _claim(folder: Path, root: Path) -> None:
-    """Make the folder of the figures, or empty it if it is ours.
+def claim(folder: Path, root: Path) -> None:
+    """Make a folder of exported files, or empty it if it is ours.
 
     Raises:
         ResultsError: it holds something else.
@@ -209,8 +209,8 @@ def _claim(folder: Path, root: Path) -> None:
     check_no_links(folder, root)
     if names_in(folder) and not is_marked(folder):
         raise ResultsError(
-            f"export: expected {FIGURES}/ to be new, empty or ours, but it holds something else. "
-            "Move that away."
+            f"export: expected {folder.name}/ to be new, empty or ours, but it holds something "
+            "else. Move that away."
         )
     remove_tree(folder)
     make_folder(folder, root)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from camreport.errors import ResultsError
 from camreport.files import is_file, write
-from camreport.results.reader import REPORT, load_results
+from camreport.results.comparison import report_folder
+from camreport.results.reader import REPORT
 
 DOCUMENT = "report.pdf"
 """File name of the printed report, in the report's folder."""
@@ -37,7 +38,7 @@ def export_document(out: str | Path, page: str | Path, browsers: Sequence[str] =
     Raises:
         ResultsError: there is no such browser, it fails, or the report is not rendered.
     """
-    folder = load_results(out).path.parent
+    folder = report_folder(out)
     report_page(folder)  # a document is dated by the report that it belongs to
     browser = next(filter(None, map(shutil.which, browsers)), None)
     if browser is None:
@@ -54,7 +55,7 @@ def export_document(out: str | Path, page: str | Path, browsers: Sequence[str] =
 
 def is_outdated(out: str | Path) -> bool:
     """Say whether the report was made anew since its document was printed."""
-    return is_older(load_results(out).path.parent)
+    return is_older(report_folder(out))
 
 
 def is_older(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from camreport.report.export.lettering import write
 from camreport.report.export.sheets import PAGE_WIDTH
-from camreport.report.export.table import plain
+from camreport.report.export.spreadsheet import plain
 from camreport.report.gallery.language import Words
 from camreport.results.schema import ModuleEntry, Structure
 

@@ -1,23 +1,22 @@
 """The tables of every map and over all images, for spreadsheets and statistics."""
 
-import csv
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import TextIOWrapper
 from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 
-from camreport.files import MAX_TABLE_BYTES, is_file, reading, writing
+from camreport.files import MAX_TABLE_BYTES, is_file, reading
 from camreport.insight.aggregates import MapAggregate, MeanMap, PairAggregate, aggregate
-from camreport.insight.columns import image_columns
+from camreport.insight.columns import image_columns, placement_columns
 from camreport.insight.evidence import evidence_table
 from camreport.insight.evidence_columns import evidence_columns
 from camreport.messages.progress import Progress
 from camreport.metrics import METRICS
 from camreport.metrics.grids import GRID
 from camreport.report.appearance import appearance
+from camreport.report.export.comparison import TABLES as OF_RUNS
+from camreport.report.export.spreadsheet import given, plain, write_rows
 from camreport.report.heatmap import quantise, shade
 from camreport.results.evidence import NumberKey
 from camreport.results.evidence_arrays import Evidence
@@ -38,8 +37,8 @@ it; maximum and area are empty for a map without positive values. The numbers of
 follow, empty where they are undefined or not measured."""
 
 IMAGE_COLUMNS = ("image", "true_class", "predicted_class", "probability", "layer")
-"""First headings of ``images.csv``; those of ``image_columns`` at that layer follow, then those of
-``evidence_columns``."""
+"""First headings of ``images.csv``; those of ``image_columns`` at that layer and of
+``placement_columns`` follow, then those of ``evidence_columns``."""
 
 METHOD_COLUMNS = (
     *("method", "layer", "maps", "maps_without_evidence", "maps_undefined", "median_area"),
@@ -85,9 +84,6 @@ TABLES: Mapping[str, Sequence[str]] = {
 }
 """The headings of all tables, or the first ones, by file name."""
 
-_RUN = re.compile(r"^[\t\r\n]|(^|[;,|\t])\s*[=+@-]")
-"""A formula's first sign, at the start of a text or of a part that a spreadsheet splits off."""
-
 
 def export_tables(out: str | Path, progress: Progress = lambda count: None) -> list[Path]:
     """Write ``OUT/maps.csv`` and the other tables of ``TABLES``, as ``export_table`` does."""
@@ -103,7 +99,7 @@ def export_tables(out: str | Path, progress: Progress = lambda count: None) -> l
     )
     paths = [every_map.with_name(name) for name in TABLES if name != TABLE]
     for path, own in zip(paths, rows, strict=True):
-        _write(path, own)
+        write_rows(path, own)
     return [every_map, *paths]
 
 
@@ -122,7 +118,7 @@ def export_table(out: str | Path, progress: Progress = lambda count: None) -> Pa
     """
     results = load_results(out)
     path = results.path.parent / TABLE
-    _write(path, _map_rows(results, progress))
+    write_rows(path, _map_rows(results, progress))
     return path
 
 
@@ -132,17 +128,8 @@ def is_our_table(table: Path) -> bool:
         return False
     with reading(table, table.parent, MAX_TABLE_BYTES, partly=True) as file:
         headings = file.readline(4000).decode("utf-8-sig", "replace").strip().split(",")
-    expected = TABLES[table.name]
+    expected = TABLES[table.name] if table.name in TABLES else OF_RUNS[table.name]
     return tuple(headings[: len(expected)]) == expected
-
-
-def _write(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Write the lines of a table, its headings first."""
-    with writing(path, path.parent) as binary:
-        file = TextIOWrapper(binary, encoding="utf-8-sig", newline="", write_through=True)
-        csv.writer(file).writerows(rows)
-        file.flush()
-        file.detach()
 
 
 def _map_rows(results: Results, progress: Progress) -> Iterator[Sequence[object]]:
@@ -205,12 +192,13 @@ def _image_rows(results: Results) -> Iterator[Sequence[object]]:
     """Yield the lines of ``images.csv``."""
     names, layer = results.manifest.class_names, results.manifest.glance.layer
     own = evidence_columns(results, layer, most=results.count)
-    columns = image_columns(results, layer) | own.numbers | own.spread(results.count)
+    of_maps = image_columns(results, layer) | placement_columns(results)
+    columns = of_maps | own.numbers | own.spread(results.count)
     yield *IMAGE_COLUMNS, *columns
     for image, *numbers in zip(results.readable, *columns.values(), strict=True):
         label = "" if image.label is None else plain(names[image.label])
         top = [(plain(p.name), f"{p.probability:.6f}") for p in image.top[:1]] or [("", "")]
-        yield plain(image.file), label, *top[0], plain(layer), *map(_given, numbers)
+        yield plain(image.file), label, *top[0], plain(layer), *map(given, numbers)
 
 
 def _method_row(of: MapAggregate) -> Sequence[object]:
@@ -219,16 +207,16 @@ def _method_row(of: MapAggregate) -> Sequence[object]:
     judged = [of.predicted["right"], of.predicted["wrong"]]
     return (
         *(of.key.method, plain(of.key.layer)),
-        *(every.maps, every.empty, every.undefined, _given(every.median)),
-        *(predicted.maps, predicted.empty, _given(predicted.median)),
-        *(value for areas in judged for value in (areas.maps, _given(areas.median))),
-        *(of.unexplained, of.likeness.n, _given(of.likeness.median), of.alike),
+        *(every.maps, every.empty, every.undefined, given(every.median)),
+        *(predicted.maps, predicted.empty, given(predicted.median)),
+        *(value for areas in judged for value in (areas.maps, given(areas.median))),
+        *(of.unexplained, of.likeness.n, given(of.likeness.median), of.alike),
     )
 
 
 def _pair_row(of: PairAggregate) -> Sequence[object]:
     """Return a line of ``agreement.csv``."""
-    medians = _given(of.correlation.median), _given(of.overlap.median)
+    medians = given(of.correlation.median), given(of.overlap.median)
     return plain(of.layer), *of.methods, "predicted", of.correlation.n, *medians
 
 
@@ -252,17 +240,13 @@ def _evidence_rows(results: Results) -> Iterator[Sequence[object]]:
         yield (
             *(own.key.number, own.key.row, plain(own.key.layer)),
             "predicted" if target is None else plain(names[target]),
-            *(own.n, *map(_given, (own.median, own.low, own.high))),
+            *(own.n, *map(given, (own.median, own.low, own.high))),
             sum(own.undefined.values()),
             "; ".join(f"{reason} {count}" for reason, count in own.undefined.items()),
             *(own.beats or ("", "")),
             "" if own.apart is None else ("yes" if own.apart else "no"),
             "yes" if own.given else "no",
         )
-
-
-def _given(number: float | None) -> object:
-    return "" if number is None else number
 
 
 def _measured(record: MapRecord, size: tuple[int, int]) -> list[str]:
@@ -275,8 +259,3 @@ def _measured(record: MapRecord, size: tuple[int, int]) -> list[str]:
         return [quantised.state, "", ""]
     _, strong = shade(quantised, *size, threshold=0.5)
     return [quantised.state, f"{quantised.peak + shown.base:.9g}", f"{np.mean(strong):.4f}"]
-
-
-def plain(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula to run."""
-    return f"'{text}" if _RUN.search(text) else text

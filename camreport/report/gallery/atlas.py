@@ -12,8 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.insight.aggregates import MeanMap
+from camreport.insight.channels import ChannelTops, top_images
+from camreport.insight.confusions import ConfusionMaps
+from camreport.insight.groups import Group
 from camreport.report.gallery.page import Measured
 from camreport.report.gallery.records import shown_methods
+from camreport.report.heatmap import ZERO
+from camreport.results.reader import Record
 
 MAX_CLASSES = 20
 """Most classes whose mean maps are shipped."""
@@ -23,6 +28,17 @@ MAX_MEANS = 3000
 
 DIGITS = 4
 """Digits of a number after the point."""
+
+
+def pieces(measured: Measured) -> dict[str, object]:
+    """Return the pieces of the page's data that views load when they need them, by name."""
+    own: dict[str, object] = {}
+    if measured.atlas_parts:
+        own["atlas"] = atlas_data(measured)
+    tops = top_images(measured.results) if measured.results.manifest.channels else None
+    if tops is not None:
+        own["tops"] = tops_data(tops)
+    return own
 
 
 def atlas_data(measured: Measured) -> dict[str, object]:
@@ -35,9 +51,59 @@ def atlas_data(measured: Measured) -> dict[str, object]:
         "means": _means(means),
         "predicted": len({mean.predicted for mean in means}),
         "found": None if found is None else found.to_json(),
-        "confusions": [],
-        "groups": [],
+        "confusions": [_confused(own) for own in measured.confusions if own.key.method in methods],
+        "groups": [_group(own) for own in measured.groups if own.key.method in methods],
     }
+
+
+def tops_data(tops: ChannelTops) -> dict[str, object]:
+    """Return the images in which each channel contributes most, and their shares of the score."""
+    listed = [own[own >= 0].tolist() for own in tops.images]
+    shares = [own[: len(images)] for own, images in zip(tops.shares, listed, strict=True)]
+    return {
+        "layer": tops.layer,
+        "images": listed,
+        "shares": [[round(share, DIGITS) for share in own.tolist()] for own in shares],
+    }
+
+
+def _confused(own: ConfusionMaps) -> Record:
+    """Return the mean maps of confused classes."""
+    return {
+        "method": own.key.method,
+        "layer": own.key.layer,
+        "label": own.true,
+        "predicted": own.predicted,
+        "n": own.n,
+        "images": [*own.images],
+        "ofLabel": _levels(own.of_true),
+        "ofPredicted": _levels(own.of_predicted),
+        "contrast": _levels(own.contrast, signed=True),
+    }
+
+
+def _group(own: Group) -> Record:
+    """Return the mean map of a group."""
+    return {
+        "method": own.key.method,
+        "layer": own.key.layer,
+        "column": own.column,
+        "value": own.value,
+        "n": own.n,
+        "others": own.others,
+        "mean": _levels(own.mean),
+        "difference": _levels(own.difference, signed=True),
+        "p": own.p,
+        "permutations": own.permutations,
+    }
+
+
+def _levels(grid: NDArray[np.float64] | None, *, signed: bool = False) -> str | None:
+    """Return a grid as bytes: 255 for 1; of a signed one 127 is 0, and 254 is 1."""
+    if grid is None:
+        return None
+    values = grid * ZERO + ZERO if signed else grid * 255
+    return b64encode(np.floor(values + 0.5).astype(np.uint8).tobytes()).decode()
 
 
 def _means(means: Sequence[MeanMap]) -> dict[str, object]:

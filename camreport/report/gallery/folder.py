@@ -3,7 +3,7 @@
 OUT/data/camreport.js, camreport.css      the page's script and style
 OUT/data/view-channels.js                 the script of a view that only some reports carry
 OUT/data/report.js                        what is known of the run and of all images
-OUT/data/atlas.js                         where the model looks over the whole run
+OUT/data/atlas.js, tops.js                the whole run; images in which channels contribute most
 OUT/data/overview-0000.js                 500 images' maps for the overview
 OUT/data/images-0000.js                   25 images with all their maps
 OUT/data/thumbs/00/00000.jpg, tiles/      thumbnails; pictures for where scripts do not run
@@ -23,7 +23,7 @@ from camreport import files
 from camreport.images.loading import PHOTO_SIDE, shrunk
 from camreport.images.pixels import jpeg_bytes
 from camreport.messages.progress import Progress
-from camreport.report.gallery.atlas import atlas_data
+from camreport.report.gallery.atlas import pieces
 from camreport.report.gallery.fallback import (
     TILE_SIDE,
     FallbackImage,
@@ -39,12 +39,12 @@ from camreport.report.gallery.page import (
     RunTotals,
     Shown,
     overview_entry,
-    report_data,
     views_apart,
 )
 from camreport.report.gallery.parts import Part, made_in_parts
-from camreport.report.gallery.prose import prose
-from camreport.report.gallery.records import Detail, image_record, shown_methods
+from camreport.report.gallery.records import Detail, shown_methods
+from camreport.report.gallery.runs import any_data, any_record
+from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.gallery.template import apart, compact_json, page_template, script, style
 from camreport.results.reader import DATA, Results
 from camreport.results.schema import ImageEntry
@@ -141,12 +141,12 @@ def _write_data(
     words = words_of(language)
     repeats = totals.repeats(shown_methods(results.manifest))
     measured = measured.without(repeats)
-    data = report_data(
+    data = any_data(
         measured, shown, language, totals, limits, folder=True, reduced_detail=reduced_detail
     )
     _write_chunk(folder, "report", data)
-    if measured.has_atlas:
-        _write_chunk(folder, "atlas", atlas_data(measured))
+    for name, piece in pieces(measured).items():
+        _write_chunk(folder, name, piece)
     scripts = {f"view-{name}": apart(name) for name in views_apart(measured)}
     for name, text in {"camreport": script(), **scripts}.items():
         (folder / f"{name}.js").write_text(text, encoding="utf-8", newline="\n")
@@ -155,8 +155,8 @@ def _write_data(
         folder=True,
         language=language,
         words=words,
-        prose=prose(results, len(shown.images), words, reduced_detail, repeats),
-        summary=fallback_summary(results, shown.within(measured.summary()), words),
+        prose=any_prose(results, len(shown.images), words, reduced_detail, repeats),
+        summary=fallback_summary(results, measured.summary_for(shown), words),
         evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=_POLICY,
         images=[(image, Markup()) for image in sheet],
@@ -217,7 +217,7 @@ def folder_part(
     for place, entry in enumerate(part.images, start=part.first):
         is_shown = place < limits.fallback
         own = replace(detail, picture_side=TILE_SIDE) if is_shown else detail
-        image = image_record(results, entry, own)
+        image = any_record(results, entry, own)
         made.totals.add(image)
         made.overview.append(compact_json(overview_entry(results, image)))
         if is_shown:

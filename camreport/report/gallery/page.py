@@ -10,18 +10,27 @@ from typing import Self
 from camreport.insight.aggregates import Aggregates, Totals
 from camreport.insight.atlas import Atlas, atlas_of
 from camreport.insight.cache import numbered_images, possible_keys
-from camreport.insight.claims import Evidence
-from camreport.insight.columns import DIGITS, Column, columns_of, image_columns, joined
+from camreport.insight.claims import AtlasPart, Evidence
+from camreport.insight.columns import (
+    DIGITS,
+    Column,
+    columns_of,
+    image_columns,
+    joined,
+    placement_columns,
+)
+from camreport.insight.confusions import ConfusionMaps, confusion_maps
 from camreport.insight.evidence import EvidenceTable, evidence_table
 from camreport.insight.evidence_columns import EvidenceColumns, evidence_columns, misplaced
+from camreport.insight.groups import Group, groups
 from camreport.insight.summary import Summary, summarise
 from camreport.methods import Method
 from camreport.report.gallery.coinciding import Pair, candidates, coinciding, repeated
 from camreport.report.gallery.contrast import is_exact
 from camreport.report.gallery.evidence import evidence_prose, run_evidence
 from camreport.report.gallery.language import LANGUAGES, words_of
-from camreport.report.gallery.prose import prose
 from camreport.report.gallery.records import Detail, ImageRecord, columns, shown_methods
+from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.heatmap import COLORMAPS, OPACITY, colour_table
 from camreport.results.layer_names import layer_names
 from camreport.results.reader import Record, Results
@@ -147,6 +156,9 @@ class Measured:
         of_images: its numbers of each image.
         repeats: for each method whose maps coincide with another's, that other, as far as known.
         atlas: its clusters, outliers and scatter; None where there is nothing to compare.
+        placed: numbers of where the first method's maps lie.
+        confusions: mean maps of images of one class that are predicted as another.
+        groups: mean maps of images with one value in a column of the labels.
     """
 
     results: Results
@@ -156,6 +168,9 @@ class Measured:
     of_images: EvidenceColumns
     repeats: Mapping[str, str]
     atlas: Atlas | None
+    placed: Mapping[str, Column]
+    confusions: Sequence[ConfusionMaps]
+    groups: Sequence[Group]
 
     @classmethod
     def of(cls, results: Results) -> Self:
@@ -177,12 +192,29 @@ class Measured:
             evidence_columns(results, layer),
             {},
             atlas_of(results),
+            placement_columns(results),
+            confusion_maps(results),
+            groups(results),
         )
 
     @property
-    def has_atlas(self) -> bool:
-        """Whether there are means of any maps."""
-        return self.results.count >= MIN_ATLAS and bool(self.aggregates.means)
+    def compares(self) -> bool:
+        """Whether these are several runs that are compared."""
+        return False
+
+    @property
+    def atlas_parts(self) -> list[AtlasPart]:
+        """The parts of the Atlas that have something to show; none where there is no Atlas."""
+        classes = self.atlas.classes if self.atlas else ()
+        there: dict[AtlasPart, bool] = {
+            "means": bool(self.aggregates.means),
+            "clusters": bool(classes),
+            "scatter": self.atlas is not None,
+            "outliers": any(own.outliers for own in classes),
+            "confusions": bool(self.confusions),
+            "groups": bool(self.groups),
+        }
+        return [part for part, own in there.items() if own and self.results.count >= MIN_ATLAS]
 
     def without(self, repeats: Mapping[str, str]) -> "Measured":
         """Return the measurements without the numbers of methods that repeat another's maps."""
@@ -197,11 +229,12 @@ class Measured:
             repeats=repeats,
         )
 
-    def summary(self, *, opposite: bool = False) -> Summary:
+    def summary(self, *, opposite: bool = False, compared: int | None = None) -> Summary:
         """Return the summary of the run.
 
         Args:
             opposite: whether the logits of its two classes are opposite in every image.
+            compared: as in ``Evidence``.
         """
         images = self.results.outlines
         evidence = Evidence(
@@ -209,10 +242,16 @@ class Measured:
             self.aggregates,
             self.repeats,
             opposite,
+            compared,
             self.evidence,
             misplaced(images, self.of_images),
+            self.atlas,
         )
         return summarise(images, evidence, self.columns)
+
+    def summary_for(self, shown: "Shown", *, opposite: bool = False) -> Summary:
+        """Return the summary as a report of the images shown has it."""
+        return shown.within(self.summary(opposite=opposite, compared=len(shown.images)))
 
 
 @dataclass(frozen=True)
@@ -256,7 +295,8 @@ class Shown:
 
 def views_apart(measured: Measured) -> list[str]:
     """Return the views of a run's report whose scripts only some reports carry."""
-    there = {"channels": bool(measured.results.manifest.channels), "atlas": measured.has_atlas}
+    channels, parts = measured.results.manifest.channels, measured.atlas_parts
+    there = {"channels": bool(channels), "atlas": bool(parts), "runs": measured.compares}
     return [name for name, is_there in there.items() if is_there]
 
 
@@ -295,17 +335,22 @@ def report_data(
         **_colours(),
         "images": columns(shown.images) | {"true": totals.true_slots} | _numbers(measured, shown),
         "prose": {
-            code: prose(results, len(shown.images), words_of(code), reduced_detail, repeats)
+            code: any_prose(results, len(shown.images), words_of(code), reduced_detail, repeats)
             | {"evidence": evidence_prose(measured.evidence, words_of(code))}
             for code in LANGUAGES
         },
         "languages": LANGUAGES,
-        "strings": {code: words_of(code).strings for code in LANGUAGES},
-        "summary": shown.within(measured.summary(opposite=bool(totals.opposite))).to_json(),
+        "strings": {code: _strings(code, measured) for code in LANGUAGES},
+        "summary": measured.summary_for(shown, opposite=bool(totals.opposite)).to_json(),
         "evidence": run_evidence(measured.evidence),
-        "atlas": measured.has_atlas,
-        "comparison": None,
+        "atlas": measured.atlas_parts,
     }
+
+
+def _strings(code: str, measured: Measured) -> dict[str, str]:
+    """Return the page's own words of a language, those of comparisons only where there is one."""
+    strings = words_of(code).strings.items()
+    return {key: text for key, text in strings if measured.compares or not key.startswith("runs.")}
 
 
 def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) -> dict[str, object]:
@@ -322,6 +367,7 @@ def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) ->
         "ranks": max(map(len, totals.targets)),
         "sameClasses": same_classes,
         "channels": [layer.address for layer in manifest.channels],
+        "contributions": manifest.contributions.address if manifest.contributions else None,
         "structure": manifest.structure.to_json(),
         "peaks": totals.peaks,
     }
@@ -330,7 +376,7 @@ def _shown(manifest: Manifest, totals: RunTotals, repeats: Mapping[str, str]) ->
 def _numbers(measured: Measured, shown: Shown) -> dict[str, object]:
     """Return the numbers of the images, by name."""
     own = measured.of_images
-    numbers = {**measured.columns, **own.numbers, **_outlying(measured)}
+    numbers = {**measured.columns, **measured.placed, **own.numbers, **_outlying(measured)}
     return {
         "numbers": {name: shown.of(column) for name, column in numbers.items()},
         "sampled": shown.sampled(own),

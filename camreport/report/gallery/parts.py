@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from types import ModuleType
 from typing import TypeVar
@@ -98,8 +98,7 @@ def _made_by_processes(
     results: Results, parts: Iterator[Part], make: Make[_T], processes: int, progress: Progress
 ) -> Iterator[_T]:
     """Yield what each part comes to, in order, while processes make the next ones."""
-    # The manifest of thousands of images is read anew by nobody: sidecars have them, too.
-    light = Results(results.path, replace(results.manifest, images=()))
+    light = results.light()
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (light,))
     waiting: deque[tuple[Part, Future[_T]]] = deque()
     name = ""

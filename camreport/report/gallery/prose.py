@@ -66,11 +66,11 @@ def prose(
             f"{skip.method}/{skip.layer}": words.message(skip.reason) for skip in manifest.skipped
         },
         "shortReasons": {
-            f"{skip.method}/{skip.layer}": _in_a_word(skip.reason, words)
+            f"{skip.method}/{skip.layer}": in_a_word(skip.reason, words)
             for skip in manifest.skipped
         },
         "quantity": _quantity(manifest, words),
-        "provenance": _provenance(manifest, words, reduced_detail),
+        "provenance": provenance(manifest, words, reduced_detail),
     }
 
 
@@ -186,7 +186,7 @@ def _score(manifest: Manifest, readable: Sequence[Described], words: Words) -> s
     return words("facts.scores", score=score, classes=words("comma").join(by_class))
 
 
-def _in_a_word(reason: Message, words: Words) -> str:
+def in_a_word(reason: Message, words: Words) -> str:
     """Say why a method has no map at a layer, in the room of that map."""
     values = dict(reason.values)
     if reason.code == "engine.skip.positions":
@@ -261,7 +261,8 @@ def _joined(names: Sequence[str], words: Words) -> str:
     return words("and", first=words("names").join(listed[:-1]), last=listed[-1])
 
 
-def _provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str]) -> Rows:
+def provenance(manifest: Manifest, words: Words, reduced_detail: Sequence[str] = ()) -> Rows:
+    """Return where results come from: the command, the model, settings, cost, versions."""
     rows = [
         ("command", manifest.command),
         *_provenance_of_model(manifest, words),

@@ -13,7 +13,7 @@ from camreport.errors import InputError, ResultsError
 from camreport.files import is_file, remove_leftovers, remove_tree, staged, writing
 from camreport.images.loading import PHOTO_SIDE
 from camreport.messages.progress import Progress, silent
-from camreport.report.gallery.atlas import atlas_data
+from camreport.report.gallery.atlas import pieces
 from camreport.report.gallery.coinciding import coincidences
 from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
@@ -31,12 +31,12 @@ from camreport.report.gallery.page import (
     Measured,
     RunTotals,
     Shown,
-    report_data,
     views_apart,
 )
 from camreport.report.gallery.parts import Part, made_in_parts
-from camreport.report.gallery.prose import prose
-from camreport.report.gallery.records import Detail, image_record, shown_methods
+from camreport.report.gallery.records import Detail, shown_methods
+from camreport.report.gallery.runs import any_data, any_record, measured_in
+from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.gallery.shown import choose_shown
 from camreport.report.gallery.template import (
     apart,
@@ -46,7 +46,7 @@ from camreport.report.gallery.template import (
     script,
     style,
 )
-from camreport.results.reader import DATA, REPORT, Results, check_data, load_results
+from camreport.results.reader import DATA, REPORT, Results, check_data, find_results
 from camreport.settings import Layout
 
 _START = 'document.documentElement.classList.add("js")'
@@ -102,16 +102,36 @@ def render_gallery(
             is not ours.
         InputError: no such language, layout, list or image.
     """
-    results = load_results(out)
-    report = results.path.parent / REPORT
+    report = find_results(out).parent / REPORT
     layout = _layout_of(report) if layout is None else layout
     language = language_of(report) if language is None else language
     check_rendering(report.parent, layout, language)
-    measured = Measured.of(results)
+    return render_measured(
+        measured_in(out),
+        report.parent,
+        layout=layout,
+        language=language,
+        images=images,
+        limits=limits,
+        progress=progress,
+    )
+
+
+def render_measured(
+    measured: Measured,
+    out: Path,
+    *,
+    layout: Layout,
+    language: str,
+    images: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress = silent,
+) -> Path:
+    """Build the report of what is measured; the arguments are those of ``render_gallery``."""
     shown = choose_shown(measured, images, limits)
-    with staged(report.parent, DATA) as folder:
+    with staged(out, DATA) as folder:
         _write(measured, shown, folder / REPORT, layout, language, limits, progress)
-    return report
+    return out / REPORT
 
 
 def _write(
@@ -139,7 +159,7 @@ def _write(
 
         return advance
 
-    if layout != "folder":
+    if layout == "single" or (layout == "auto" and _may_fit(measured.results, shown, limits)):
         try:
             most = None if layout == "single" else limits.single_bytes
             _write_single(measured, shown, report, language, limits, most, counted())
@@ -160,8 +180,8 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
     Raises:
         ResultsError: as for ``render_gallery``, or a document of so many images helps nobody.
     """
-    results = load_results(out)
-    report = results.path.parent / REPORT
+    measured = measured_in(out)
+    results, report = measured.results, find_results(out).parent / REPORT
     count = results.count
     if is_folder(report) and count > limits.printed:
         raise ResultsError(
@@ -171,9 +191,15 @@ def printable(out: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Path
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, REPORT)
         every = Shown(results.readable, None, results.count)
-        language, measured = language_of(report), Measured.of(results)
+        language = language_of(report)
         _write_single(measured, every, page, language, limits, None, silent)
         yield page
+
+
+def _may_fit(results: Results, shown: Shown, limits: Limits) -> bool:
+    """Return whether the photographs alone, in base64, leave room in one file."""
+    photos = results.photo_bytes([image.index for image in shown.images])
+    return photos * 4 // 3 <= limits.single_bytes
 
 
 def _layout_of(report: Path) -> Layout:
@@ -207,7 +233,7 @@ def _write_single(
         folder=False,
         language=language,
         words=words,
-        prose=prose(results, len(shown.images), words, []),
+        prose=any_prose(results, len(shown.images), words, []),
         summary=fallback_summary(results, shown.within(measured.summary()), words),
         evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
         policy=policy,
@@ -232,10 +258,10 @@ def _pieces(
     measured: Measured, shown: Shown, language: str, totals: RunTotals, limits: Limits
 ) -> dict[str, Markup]:
     """Return the page's data on the run as a whole, by name."""
-    report = report_data(measured, shown, language, totals, limits, folder=False)
+    report = any_data(measured, shown, language, totals, limits, folder=False)
     measured = measured.without(totals.repeats(shown_methods(measured.results.manifest)))
-    pieces = {"atlas": embedded(atlas_data(measured))} if measured.has_atlas else {}
-    return {**pieces, "report": embedded(report)}
+    own = {**pieces(measured), "report": report}
+    return {name: embedded(piece) for name, piece in own.items()}
 
 
 def _images(
@@ -266,7 +292,7 @@ def single_part(
     """
     totals, words, made = RunTotals(), words_of(language), list[tuple[FallbackImage, Markup]]()
     for entry in part.images:
-        image = image_record(results, entry, Detail(PHOTO_SIDE, None, False, TILE_SIDE))
+        image = any_record(results, entry, Detail(PHOTO_SIDE, None, False, TILE_SIDE))
         totals.add(image)
         shown = fallback_image(results, entry, image, words, lambda jpeg, _: data_uri(jpeg))
         made.append((shown, embedded(image.data)))

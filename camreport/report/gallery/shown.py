@@ -24,7 +24,7 @@ MAX_UNKNOWN = 3
 
 
 def choose_shown(measured: Measured, asked: str | None, limits: Limits) -> Shown:
-    """Choose the images of a report; every sample has those that the summary names.
+    """Choose the images of a report; every sample has those that summary and Atlas name first.
 
     Args:
         measured: over all maps of the run.
@@ -44,6 +44,7 @@ def choose_shown(measured: Measured, asked: str | None, limits: Limits) -> Shown
     if most >= count:
         return Shown(results.readable, None, count)
     first = {chosen.image for chosen in measured.summary().first}
+    first |= measured.atlas.images() if measured.atlas else set()
     return _shown(results, sampled(results, most, first))
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from functools import cache
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -10,6 +11,7 @@ from markupsafe import Markup
 from camreport.report.gallery.language import templates_folder
 
 
+@cache  # compiled once, however many reports a process writes
 def page_template() -> Template:
     """Return the page's template; everything that fills it is escaped."""
     environment = Environment(

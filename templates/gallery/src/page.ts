@@ -34,7 +34,8 @@ import { layOutTables, tablesView } from "./views/tables";
 import type { View } from "./views/view";
 
 const VIEWS: Record<State["view"], () => View | Promise<View>> = {
-  summary: summaryView,
+  summary: () => (data.runs.length ? apart("runs") : summaryView()),
+  runs: () => apart("runs"),
   overview: overviewView,
   matrix: matrixView,
   atlas: () => apart("atlas"),
@@ -81,7 +82,14 @@ function finishView() {
 function updateView(changed: Changed<State>) {
   if (changed.has("view")) window.scrollTo({ top: 0 });
   const unlocated = !data.atlas && LOCATING.test(state.query);
-  if (shown && !unlocated && !concerns(changed, "view", "language") && shown.update(changed))
+  const other = changed.has("run") && !shown?.uses?.includes("run");
+  if (
+    shown &&
+    !unlocated &&
+    !other &&
+    !concerns(changed, "view", "language") &&
+    shown.update(changed)
+  )
     finishView();
   else showView();
 }
@@ -99,15 +107,26 @@ const nameControls = () => data.nameControls(prose().evidence.controls);
 /** Only the table of maps is drawn from permuted weights, and what is opened there. */
 const showNetwork = () => (data.network = state.view === "matrix" ? state.network : "trained");
 
+/** Where all runs are shown, classes and predictions are those of the first one. */
+function showRun() {
+  const { view, rows, columns, beside, run } = state;
+  const together = view === "matrix" && [rows, columns, beside].includes("run");
+  data.showRun(together || view === "summary" ? 0 : run);
+}
+
 /** What happens on the page when the state changes, in this order. */
 function followState() {
   store.subscribe(({ language }) => language, nameControls);
   store.subscribe((state) => pick(state, ["view", "network"]), showNetwork);
+  store.subscribe((state) => pick(state, ["view", "run", "rows", "columns", "beside"]), showRun);
   store.subscribe(({ language }) => language, showShell);
   store.subscribe(({ theme }) => theme, showTheme);
   store.subscribe((state) => pick(state, [...LOOKS, "apart"]), recolour);
   store.subscribe((state) => pick(state, ["view", "pins"]), refreshTabs);
-  store.subscribe((state) => pick(state, [...APPEARANCE, "numbers", "rank", "theme"]), refreshBar);
+  store.subscribe(
+    (state) => pick(state, [...APPEARANCE, "numbers", "rank", "run", "theme"]),
+    refreshBar,
+  );
   store.subscribe(({ open: _, theme: __, ...others }) => others, updateView);
   store.subscribe(
     (state) => pick(state, ["open", "language", "network", "pins", ...LOOKS]),
@@ -169,6 +188,7 @@ async function start(shipped: Report) {
   byId("app").hidden = false;
   nameControls();
   showNetwork();
+  showRun();
   showShell();
   showTheme();
   recolour();

@@ -3,15 +3,18 @@ import { bytesOf, inflate } from "./bytes";
 import type { CellId } from "./cells";
 import type { Chunks } from "./chunks";
 import { locate } from "../query/located";
-import { difference } from "./contrast";
+import { difference, minus, shared } from "./contrast";
+import type { Levelled } from "./grid";
 import type {
   CamCell,
+  ComparedRun,
   ImageColumns,
   MapList,
   MethodFacts,
   Report,
   ShippedAtlas,
   ShippedImage,
+  ShippedRun,
   ShippedOverview,
 } from "./types";
 
@@ -44,7 +47,8 @@ export interface Unpacked {
 }
 
 /** One image with its maps; `scale` is the largest value among those that share one. */
-export interface ImageRecord extends Omit<ShippedImage, "maps">, MapList, Unpacked {
+export interface ImageRecord extends Omit<ShippedImage, "maps" | "others">, MapList, Unpacked {
+  run: number;
   scale: number;
   picture: HTMLImageElement;
 }
@@ -53,10 +57,16 @@ type OverviewRecord = ShippedOverview & Unpacked;
 
 const padded = (number: number) => String(number).padStart(4, "0");
 
+/** Which of an image's maps. */
+type MapId = Pick<CellId, "rank" | "method" | "layer">;
+
+/** What can become of a prediction: it turns right or wrong, is wrong in another way, or stays. */
+export const FLIPS = ["wrong", "right", "other", "no"];
+
 /** Whose maps are shown: those of the network as it is, or with its weights permuted. */
 export type Network = "trained" | "scrambled";
 
-const keyOf = ({ rank, method, layer }: Omit<CellId, "image">, network: Network = "trained") =>
+const keyOf = ({ rank, method, layer }: MapId, network: Network = "trained") =>
   `${network}.${rank}.${method}.${layer}`;
 
 const byKey = (cells: CamCell[], network?: Network) =>
@@ -68,21 +78,36 @@ const controlFacts = (key: string, fuses: boolean): MethodFacts => ({
   ...{ perLayer: true, onInput: false, fuses, alike: [], like: "" },
 });
 
+/** The parts of an image by run. */
+const partsOf = (shipped: ShippedImage): ShippedRun[] => [shipped, ...(shipped.others ?? [])];
+
+/** An image in each run, with the maps' bytes of each. */
+function unpackRuns(shipped: ShippedImage, bytes: Uint8Array[]) {
+  const picture = new Image();
+  picture.src = shipped.photo;
+  return partsOf(shipped).map((part, run) =>
+    unpack({ ...shipped, ...part }, bytes[run], run, picture),
+  );
+}
+
 /** An image with the entries and levels of its maps: their JSON's length, their JSON, the levels. */
-function unpack(shipped: ShippedImage, bytes: Uint8Array): ImageRecord {
+function unpack(
+  shipped: ShippedImage,
+  bytes: Uint8Array,
+  run: number,
+  picture: HTMLImageElement,
+): ImageRecord {
   const length = new DataView(bytes.buffer).getUint32(0, true);
   const json = new TextDecoder().decode(bytes.subarray(4, 4 + length));
   const list = JSON.parse(json) as MapList;
-  const { maps: _, ...image } = shipped;
+  const { maps: _, others: __, ...image } = shipped;
   const scale = Math.max(0, ...list.cells.map((cam) => (cam.own ? 0 : cam.peak)));
-  const picture = new Image();
-  picture.src = shipped.photo;
   const levels = bytes.subarray(4 + length);
   const known = [
     ...byKey([...list.cells, ...list.controls]),
     ...byKey(list.scrambled, "scrambled"),
   ];
-  return { ...image, ...list, bytes: levels, byKey: new Map(known), scale, picture };
+  return { ...image, ...list, run, bytes: levels, byKey: new Map(known), scale, picture };
 }
 
 /** Levels of maps that are not shipped but subtracted here. */
@@ -97,6 +122,12 @@ export function levelsOf({ bytes }: { bytes: Uint8Array }, cam: CamCell) {
   if (own) return own;
   const from = cam.offset ?? 0;
   return bytes.subarray(from, from + cam.height * cam.width);
+}
+
+/** The entry of a map that was subtracted here. */
+function keep(made: Levelled | null | undefined) {
+  if (made) subtracted.set(made.cam, made.levels);
+  return made?.cam;
 }
 
 /** Forget what was put into a map first where it has grown beyond so many. */
@@ -122,8 +153,17 @@ export class Dataset {
   atlas: ShippedAtlas | null = null;
   /** Whose maps are found. */
   network: Network = "trained";
+  /** The run that is meant where none is named. */
+  run = 0;
+  /** What became of each prediction, from the first run to the one that is compared. */
+  flips: string[] = [];
+  /** The runs that are compared; none in a report of one. */
+  readonly runs: ComparedRun[];
+  /** How far each image's map moved from the first run to each. */
+  readonly #moved: ImageColumns["numbers"][string][] = [];
   readonly #places: Map<number, number>;
-  readonly #images = new Map<number, ImageRecord>();
+  /** By run; the differences from the first one, once they are asked for, by their places below zero. */
+  readonly #images = new Map<number, Record<number, ImageRecord>>();
   readonly #overview = new Map<number, OverviewRecord>();
 
   constructor(
@@ -137,6 +177,13 @@ export class Dataset {
       .filter(({ control }) => control)
       .map(({ key }) => controlFacts(key, report.fused));
     spread(report.images);
+    this.runs = report.comparison?.runs ?? [];
+    const { numbers, top } = report.images;
+    for (const [run, own] of this.runs.entries()) {
+      if (!run) own.top = top;
+      this.#moved[run] = numbers[`moved.${own.name}`] ?? numbers.moved;
+      delete numbers[`moved.${own.name}`];
+    }
   }
 
   /** Unpack all images of a report in one file, at once: it may be printed the next moment. */
@@ -144,21 +191,53 @@ export class Dataset {
     for (const index of this.report.images.index) {
       const text = document.getElementById(`image-${index}`)?.textContent ?? "";
       const shipped = JSON.parse(text) as ShippedImage;
-      this.#images.set(index, unpack(shipped, bytesOf(shipped.maps)));
+      const bytes = partsOf(shipped).map(({ maps }) => bytesOf(maps));
+      this.#images.set(index, unpackRuns(shipped, bytes));
     }
   }
 
   /** Load where the model looks over the whole run, where the report has that. */
   async loadAtlas() {
-    if (this.atlas || !this.report.atlas) return;
-    const text = document.getElementById("atlas")?.textContent;
-    const loaded = text ? JSON.parse(text) : await this.chunks.content<ShippedAtlas>("atlas");
-    this.atlas = loaded ?? null;
+    if (this.atlas || !this.report.atlas.length) return;
+    this.atlas = (await this.piece<ShippedAtlas>("atlas")) ?? null;
     if (this.atlas?.found) locate(this.report.images, this.atlas.found);
+  }
+
+  /** A piece that only some views need; undefined where its file is missing. */
+  async piece<T>(name: string): Promise<T | undefined> {
+    const text = document.getElementById(name)?.textContent;
+    return text ? JSON.parse(text) : this.chunks.content<T>(name);
   }
 
   has(index: number) {
     return this.#places.has(index);
+  }
+
+  /** Let all that names no run be about one: its predictions, and how they differ from the first's. */
+  showRun(run: number) {
+    const { images } = this.report;
+    if (!this.runs.length) return;
+    this.run = run;
+    const shown = this.compared;
+    const { top } = this.runs[shown];
+    images.top = this.runs[Math.abs(run)].top;
+    this.flips = top.map((_, place) => this.#flip(place, top[place]));
+    Object.assign(images, { flip: this.flips });
+    images.numbers.moved = this.#moved[shown];
+  }
+
+  /** The run that is compared with the first one: the shown one, or the last. */
+  get compared() {
+    return Math.abs(this.run) || this.runs.length - 1;
+  }
+
+  /** What becomes of an image's prediction from the first run to another. */
+  #flip(place: number, [now]: ImageColumns["top"][number]) {
+    const [before] = this.runs[0].top[place];
+    const label = this.report.images.label[place];
+    if (before?.[0] === now?.[0]) return "no";
+    if (label === null || (before?.[0] !== label && now?.[0] !== label)) return "other";
+    return now?.[0] === label ? "right" : "wrong";
   }
 
   /** Place of an image among those that could be read. */
@@ -166,14 +245,15 @@ export class Dataset {
     return this.#places.get(index) ?? -1;
   }
 
-  /** An image's class and probability at the top of its predictions. */
-  topOf(index: number) {
-    return this.report.images.top[this.placeOf(index)]?.[0];
+  /** An image's class and probability at the top of a run's predictions. */
+  topOf(index: number, run = this.run) {
+    const { top } = this.runs[Math.abs(run)] ?? this.report.images;
+    return top[this.placeOf(index)]?.[0];
   }
 
   /** An image with its maps; null where its file is missing. */
-  async imageOf(index: number): Promise<ImageRecord | null> {
-    const known = this.#images.get(index);
+  async imageOf(index: number, run = this.run): Promise<ImageRecord | null> {
+    const known = this.knownImage(index, run);
     const { folder, perChunk } = this.report;
     if (known || !folder) return known ?? null;
     const name = `images-${padded(Math.floor(this.placeOf(index) / perChunk))}`;
@@ -181,16 +261,23 @@ export class Dataset {
     const shipped = records?.find((one) => one.index === index);
     this.chunks.keep(2 + MAX_UNPACKED / perChunk);
     if (!shipped) return null;
-    const image = this.#images.get(index) ?? unpack(shipped, await inflate(bytesOf(shipped.maps)));
+    const packed = partsOf(shipped).map(({ maps }) => inflate(bytesOf(maps)));
+    const image = this.#images.get(index) ?? unpackRuns(shipped, await Promise.all(packed));
     this.#images.set(index, image);
-    await image.picture.decode().catch(() => undefined);
+    await image[0].picture.decode().catch(() => undefined);
     forget(this.#images, MAX_UNPACKED);
-    return image;
+    return this.knownImage(index, run) ?? null;
   }
 
   /** An image that was asked for before. */
-  knownImage(index: number) {
-    return this.#images.get(index);
+  knownImage(index: number, run = this.run): ImageRecord | undefined {
+    const image = this.#images.get(index);
+    if (image && run < 0 && image[-run] && !image[run]) {
+      const own = { cells: [], controls: [], scrambled: [], byKey: new Map() };
+      const seen = shared(image[-run].seen, image[0].seen);
+      image[run] = { ...image[-run], ...own, run, seen };
+    }
+    return image?.[run];
   }
 
   /**
@@ -213,37 +300,45 @@ export class Dataset {
   }
 
   /** A map of an image; of a method that looks at no class always the one. */
-  camOf(image: Unpacked, id: CellId) {
+  camOf(image: Unpacked | ImageRecord, id: CellId): CamCell | undefined {
     const { classSpecific, family } = this.methodOf(id.method);
     const network = family === "control" ? "trained" : this.network;
     const key = keyOf({ ...id, rank: classSpecific ? id.rank : 0 }, network);
     const known = image.byKey.get(key);
-    if (known || id.rank !== CONTRAST || !classSpecific) return known;
-    const made = this.#subtract(image, id);
+    const ofRuns = "run" in image && image.run < 0;
+    if (known || (!ofRuns && (id.rank !== CONTRAST || !classSpecific))) return known;
+    const made = ofRuns ? this.#compare(image, id) : this.#subtract(image, id);
     if (made) image.byKey.set(key, made);
     return made;
   }
 
   /** The contrast of an image's pair from what is drawn of both. */
   #subtract(image: Unpacked, id: CellId) {
-    const pair = this.pairOf(id.image);
+    const pair = this.pairOf(id.image, id.run);
     const cams = [pair?.predicted, pair?.other].map((rank) =>
       rank === undefined ? undefined : image.byKey.get(keyOf({ ...id, rank }, this.network)),
     );
     const [one, other] = cams.map((cam) => cam && { cam, levels: levelsOf(image, cam) });
-    const made = one && other && difference(one, other, CONTRAST);
-    if (!made) return undefined;
-    subtracted.set(made.cam, made.levels);
-    return made.cam;
+    return keep(one && other && difference(one, other, CONTRAST));
+  }
+
+  /** A map of an image in a run minus the one in the first run, from what is drawn of both. */
+  #compare({ index, run }: ImageRecord, id: CellId) {
+    const [one, other] = [-run, 0].map((own) => {
+      const image = this.knownImage(index, own);
+      const cam = image && this.camOf(image, id);
+      return cam && { cam, levels: levelsOf(image, cam), seen: image.seen };
+    });
+    return keep(one && other && minus(one, other, id.rank));
   }
 
   /**
    * The most probable class of an image, and what it is compared with: the true class where that
    * is another one, else the strongest other; null where one of them is not explained.
    */
-  pairOf(index: number): Pair | null {
-    const image = this.#images.get(index);
-    const top = this.topOf(index)?.[0];
+  pairOf(index: number, run = this.run): Pair | null {
+    const image = this.knownImage(index, run);
+    const top = this.topOf(index, run)?.[0];
     if (!image || top === undefined) return null;
     const { targets, probabilities } = image;
     const label = this.report.images.label[this.placeOf(index)];
@@ -268,9 +363,8 @@ export class Dataset {
   }
 
   /** The methods with columns of their own: without those that repeat another's maps. */
-  ownMethods(apart: boolean) {
-    return this.report.methods.filter((method) => apart || !method.like);
-  }
+  readonly ownMethods = (apart: boolean) =>
+    this.report.methods.filter((method) => apart || !method.like);
 
   /** A method, or the one whose column it shares. */
   ownMethod(key: string, apart: boolean) {
@@ -279,7 +373,7 @@ export class Dataset {
 
   /** Name of the class at a place among an image's explained ones; of a contrast both. */
   classOf(image: ImageRecord, rank: number): string {
-    const pair = rank === CONTRAST && this.pairOf(image.index);
+    const pair = rank === CONTRAST && this.pairOf(image.index, image.run);
     const own = (place: number) => `\u2068${this.classOf(image, place)}\u2069`; // kept apart
     if (pair) return `${own(pair.predicted)} − ${own(pair.other)}`;
     return this.report.classes[image.targets[rank]] ?? "";
@@ -288,18 +382,18 @@ export class Dataset {
   /** Whether a place among an image's explained classes is that of the true one. */
   isTrue(index: number, rank: number) {
     const label = this.report.images.label[this.placeOf(index)];
-    return label !== null && this.#images.get(index)?.targets[rank] === label;
+    return label !== null && this.knownImage(index)?.targets[rank] === label;
   }
 
   /** Place of a class among an image's explained ones; for a contrast that of the first one. */
-  rankIn(index: number, rank: number): number {
-    const targets = this.#images.get(index)?.targets;
+  rankIn(index: number, rank: number, run = this.run): number {
+    const targets = this.knownImage(index)?.targets;
     if (rank >= 0 && (!targets || rank < targets.length)) return rank;
     if (rank === TRUE) {
       const slot = this.report.images.true[this.placeOf(index)];
-      return slot ?? this.rankIn(index, PREDICTED);
+      return slot ?? this.rankIn(index, PREDICTED, run);
     }
-    const [top] = this.topOf(index) ?? [-1];
+    const [top] = this.topOf(index, run) ?? [-1];
     return Math.max(0, (targets ?? this.report.sameClasses ?? []).indexOf(top));
   }
 

@@ -85,20 +85,22 @@ export type Said = Record<string, string>;
 
 /** A part of the page's state that shows what is claimed. */
 export interface Place {
-  view: "overview" | "matrix" | "atlas" | "evidence" | "methods" | "provenance";
+  view: "overview" | "matrix" | "atlas" | "evidence" | "methods" | "provenance" | "runs";
   /** The part of the Atlas. */
   atlas?: "means" | "clusters" | "scatter" | "outliers" | "confusions" | "groups";
   image?: number;
   method?: string;
   layer?: string;
-  rows?: "layer" | "method" | "class" | "image";
-  columns?: "layer" | "method" | "class" | "image";
+  rows?: "layer" | "method" | "class" | "image" | "run";
+  columns?: "layer" | "method" | "class" | "image" | "run";
   query?: string;
   /** A column of the images' numbers, and whether its lowest values come first. */
   sort?: `${string}.up` | `${string}.down`;
   /** A number of the evidence, to be shown layer by layer. */
   number?: string;
   scope?: string;
+  /** Place of one of the runs that are compared. */
+  run?: number;
 }
 
 /** What a fixed rule found, in how many images or maps, and where it shows. */
@@ -402,6 +404,8 @@ export interface Report {
   ranks: number;
   sameClasses: number[] | null;
   channels: string[];
+  /** The layer whose channels' contributions to the scores are kept. */
+  contributions: string | null;
   structure: Structure;
   peaks: Record<string, number>;
   opacity: number;
@@ -413,8 +417,8 @@ export interface Report {
   strings: Record<string, Record<string, string>>;
   summary: Summary;
   evidence: Evidence | null;
-  /** Whether a piece of its own says where the model looks over the whole run. */
-  atlas: boolean;
+  /** Parts of the Atlas with something to show; none where the report has no Atlas. */
+  atlas: ("means" | "clusters" | "scatter" | "outliers" | "confusions" | "groups")[];
   comparison: Comparison | null;
 }
 
@@ -591,8 +595,8 @@ export interface Confused {
   /** Images, the most confident errors first. */
   images: number[];
   /** Levels of the mean maps, 255 for 1. */
-  ofLabel: string;
-  ofPredicted: string;
+  ofLabel: string | null;
+  ofPredicted: string | null;
   /** What speaks for the predicted class more than for the true one; 127 is 0, 254 is 1. */
   contrast: string | null;
 }
@@ -606,10 +610,12 @@ export interface GroupOfImages {
   layer: string;
   column: string;
   value: string;
+  /** Maps in it, and in the other groups. */
   n: number;
+  others: number;
   /** Levels, 255 for 1; of the difference 127 is 0, 254 is 1. */
   mean: string;
-  difference: string;
+  difference: string | null;
   p: number | null;
   permutations: number;
 }
@@ -621,4 +627,11 @@ export interface ShippedAtlas {
   found: Atlas | null;
   confusions: Confused[];
   groups: GroupOfImages[];
+}
+
+/** The images in which each channel contributes most, and their share of what speaks for the class. */
+export interface ShippedTops {
+  layer: string;
+  images: number[][];
+  shares: number[][];
 }

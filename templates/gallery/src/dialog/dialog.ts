@@ -55,11 +55,11 @@ export async function showCell(changed: Changed<State>) {
   if (shown && dialog().open && !concerns(changed, "open", "language", "network"))
     return shown.look(shown, changed);
   const id = idOf(open);
-  const image = data.has(id.image) ? await data.imageOf(id.image) : null;
+  const image = data.has(id.image) ? await data.imageOf(id.image, id.run) : null;
   if (!image || open !== idText(id)) return change({ open: "" });
   if (open !== state.open) return; // overtaken by another
   const now = read(id, image);
-  const sameImage = dialog().open && shown?.image === image && !changed.has("language");
+  const sameImage = dialog().open && shown?.id.image === id.image && !changed.has("language");
   shown = shown && sameImage ? { ...shown, ...now } : build(now);
   shown.show(now);
   if (dialog().open) return;
@@ -73,7 +73,8 @@ function build(first: Open): Shown {
   const title = h("h2", { id: "cell-title" });
   const details = h("p.hint");
   const picture = probe(first);
-  const beside = strips(first.image);
+  const beside = strips();
+  const judged = h("span");
   const scale = colourScale();
   const facts = factList();
   const numbers = measured();
@@ -86,12 +87,13 @@ function build(first: Open): Shown {
   const show = (now: Open) => {
     title.replaceChildren(bdi(titleOf(now.id, now.image)));
     details.replaceChildren(bdi(detailsOf(now.id)));
+    judged.replaceChildren(badge(data.placeOf(now.id.image), now.id.run) ?? "");
     picture.show(now);
     keepFocus(looks, () => looks.replaceChildren(ways(Boolean(now.cam?.picture))));
     scale.show(now);
     find(now);
     numbers.show(now);
-    beside.show(now.id);
+    beside.show(now.id, now.image);
     refreshControls(dialog());
   };
   const look = (now: Open, changed: Changed<State>) => {
@@ -114,17 +116,17 @@ function build(first: Open): Shown {
     facts.root,
   );
   keepFocus(dialog(), () =>
-    dialog().replaceChildren(header(title, details, first.image), h(".stage", picture.root, side)),
+    dialog().replaceChildren(header(title, details, judged), h(".stage", picture.root, side)),
   );
   dialog().style.setProperty("--aspect", String(first.image.width / first.image.height));
   return { ...first, show, look, key: picture.key };
 }
 
 /** What the dialog shows, whether its image is predicted right, and the way out. */
-const header = (title: HTMLElement, details: HTMLElement, image: ImageRecord) =>
+const header = (...said: HTMLElement[]) =>
   h(
     "header",
-    h("div", title, details, badge(data.placeOf(image.index))),
+    h("div", ...said),
     button(t("close"), "close", () => dialog().close()),
   );
 

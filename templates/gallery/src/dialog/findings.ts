@@ -35,7 +35,8 @@ export function findings({ id, image, cam, map }: Open) {
   const peak = peakAt(map, cam, state.cells);
   facts.push(...regionFacts(image, cam, map, high), peakFact(image, map, peak), ...valueFacts(cam));
   const own = cam.own || state.scale === "map";
-  facts.push(fact("scale", t(own ? "scale.map" : `scale.${state.scale}`)));
+  const scale = id.run < 0 ? "runs.scale" : `scale.${own ? "map" : state.scale}`;
+  facts.push(fact("scale", t(scale)));
   return { marks: marks(image, map, high, peak), facts };
 }
 

@@ -9,7 +9,7 @@ import { ZERO } from "../maps/heat";
 import { isDrawn, longSide, regionColour, scaleOf, tableName } from "../maps/look";
 import { h } from "../parts/dom";
 import { paintColours } from "../parts/legend";
-import { className, layerName, number, prose, t } from "../parts/words";
+import { className, layerIn, number, prose, runName, t } from "../parts/words";
 import { FIGURE_SIDE, FONTS, type Figure, type Measure, layOutFigure } from "./figure";
 import { type Layers, svgOf } from "./svg";
 
@@ -25,17 +25,21 @@ const contextOf = (canvas: HTMLCanvasElement) => canvas.getContext("2d") as Cont
 
 const fontOf = (size: number, bold: boolean) => `${bold ? 700 : 400} ${size}px ${FONTS}`;
 
+/** The address of a map's layer in its run. */
+const ownLayer = ({ layer, run }: CellId) => data.runs[Math.abs(run)]?.layers[layer] ?? layer;
+
 /** Image, class, method and layer of a map. */
 export function titleOf(id: CellId, image: ImageRecord) {
   const { classSpecific, name } = data.methodOf(id.method);
   const ofClass = classSpecific ? className(image, id.rank) : t("class.any");
   const scrambled = data.network === "scrambled" ? [t("network.scrambled")] : [];
-  return [image.file, ofClass, name, id.layer, ...scrambled].join(" · ");
+  const run = data.runs.length ? [runName(id.run)] : [];
+  return [image.file, ...run, ofClass, name, ownLayer(id), ...scrambled].join(" · ");
 }
 
 /** What a layer is called beside its address, and the run. */
-export const detailsOf = ({ layer }: CellId) =>
-  [layerName(layer), prose().run].filter((name) => name !== layer).join(t("list"));
+export const detailsOf = ({ layer, run }: CellId) =>
+  [layerIn(layer, run), prose().run].filter((name) => name !== layer).join(t("list"));
 
 /** Values at both ends of a map's colours. */
 export function endsOf(image: ImageRecord, cam: CamCell): [from: string, to: string] {
@@ -58,6 +62,7 @@ function figureOf(id: CellId, image: ImageRecord): Figure {
       ...(cam?.picture ? [t("cell.picture")] : []),
       ...(cam?.state === "positive" ? [] : [absence(id, cam)]),
       ...(id.rank === CONTRAST ? [contrastWords(image, cam)] : []),
+      ...(id.run < 0 ? [t("runs.scale")] : []),
       ...(isDrawn(cam) ? [scaleWords()] : []),
       detailsOf(id),
     ],
@@ -155,7 +160,7 @@ function fileName(id: CellId, image: ImageRecord) {
     plain(id.layer),
     network === "trained" ? "" : network,
   ];
-  const parts = [file, classes, ...drawn, plain(prose().run)];
+  const parts = [file, classes, ...drawn, plain(id.run ? runName(id.run) : ""), plain(prose().run)];
   return parts.filter(Boolean).join("_");
 }
 

@@ -28,12 +28,12 @@ export function cellButton(
     { type: "button", tabindex: "-1", "data-id": text, "data-focus": `${place} ${text}` },
     frameOf(id, side, tile),
   );
-  const known = data.knownImage(id.image);
+  const known = data.knownImage(id.image, id.run);
   const peak = h("span.peak");
   if (caption) cell.append(peak);
   label(cell, peak, id, known);
   if (!known && !tile)
-    data.imageOf(id.image).then((image) => label(cell, peak, id, image ?? undefined));
+    data.imageOf(id.image, id.run).then((image) => label(cell, peak, id, image ?? undefined));
   return cell;
 }
 

@@ -12,6 +12,7 @@ import {
   probability,
   prose,
   rankName,
+  runName,
   sentences,
   t,
 } from "../parts/words";
@@ -27,19 +28,22 @@ export function peakOf(cam: CamCell) {
 
 /** What stands in the place of a map that is not drawn: why it is not there. */
 export function absence(id: CellId, cam: CamCell | undefined) {
+  if (cam?.state === "empty" && id.run < 0) return t("runs.same");
   if (cam) return t(`cell.${cam.state}`);
   const control = data.methodOf(id.method).family === "control";
-  if (!control && data.network === "trained") return t("cell.absent");
-  const sampled = data.knownImage(id.image)?.scrambled.length;
+  if (!control && data.network === "trained")
+    return data.runs.length ? t("runs.noMap", { run: runName(id.run) }) : t("cell.absent");
+  const sampled = data.knownImage(id.image, id.run)?.scrambled.length;
   return t(control || !sampled ? "cell.outside" : "cell.notScrambled");
 }
 
 /** What a map shows: image, class, method, layer and largest value. */
-export function describe(id: CellId, image: ImageRecord | undefined = data.knownImage(id.image)) {
+export function describe(id: CellId, image = data.knownImage(id.image, id.run)) {
   const cam = image && data.camOf(image, id);
   const facts = data.methodOf(id.method);
   const words = [
     report.images.file[data.placeOf(id.image)],
+    ...(data.runs.length ? [runName(id.run)] : []),
     facts.classSpecific ? classWords(id.rank, image) : t("class.any"),
     facts.name,
     id.layer,
@@ -69,7 +73,7 @@ export function showsContrast() {
 
 /** What a contrast map is the difference of. */
 export function contrastWords(image: ImageRecord, cam: CamCell | undefined) {
-  const pair = data.pairOf(image.index);
+  const pair = data.pairOf(image.index, image.run);
   const key = cam && isSubtracted(cam) ? "truth.drawn" : "truth.exact";
   return pair ? t(key, pairNames(image, pair)) : "";
 }
@@ -113,10 +117,20 @@ function opacityWords() {
   return t(lift ? "lift.words" : "byValue.words");
 }
 
-/** Which kinds of maps there are among those of some methods: positive, signed, or contrasts alone. */
+/** Whether the table shows how maps of two runs differ. */
+function showsMoved() {
+  const { rows, columns, beside, run } = state;
+  const onTable = [rows, columns, beside].includes("run");
+  return showsMatrix() && (onTable ? data.runs.length === 2 : run < 0);
+}
+
+/** Which kinds of maps there are among those of some methods: positive, signed, or contrasts alone; or how runs differ. */
 export function kindsOf(methods: MethodFacts[] = report.methods, contrast = showsContrast()) {
   if (contrast) return ["contrast"];
+  const moved = showsMoved();
+  if (moved && state.run < 0) return ["moved"];
   return [
+    ...(moved ? ["moved"] : []),
     ...(methods.some((method) => !method.signed) ? ["positive"] : []),
     ...(methods.some((method) => method.signed) ? ["signed"] : []),
   ];
@@ -132,6 +146,7 @@ export function scaleWords(kinds = kindsOf()) {
   if (kinds.includes("positive")) words.push(t("colormap.words", { name: colormap }));
   if (kinds.includes("contrast")) words.push(t("contrast.words"));
   if (kinds.includes("signed")) words.push(t("signed.words"));
+  if (kinds.includes("moved")) words.push(t("runs.scale"));
   words.push(opacityWords());
   if (threshold) words.push(t("threshold.words", { share: percent(threshold / 100) }));
   if (contours) words.push(t("contours.words"));

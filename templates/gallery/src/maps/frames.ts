@@ -93,24 +93,24 @@ export function photoOf(index: number) {
 export function draw(frame: HTMLElement) {
   const drawing = drawings.get(frame);
   if (!drawing) return;
-  const known = data.knownImage(drawing.id.image);
+  const known = data.knownImage(drawing.id.image, drawing.id.run);
   if (known) drawImage(frame, drawing, known);
   else load(frame, drawing);
 }
 
 async function load(frame: HTMLElement, drawing: Drawing) {
   const { id } = drawing;
-  if (drawing.tile && state.scale !== "image" && !state.boxes) {
+  if (drawing.tile && !id.run && state.scale !== "image" && !state.boxes) {
     const small = await data.overviewOf(id.image, id);
     if (small) {
       const [width, height] = small.size;
       return drawImage(frame, drawing, {
         ...small,
-        ...{ width, height, scale: 0, photo: "", regions: [] },
+        ...{ width, height, run: 0, scale: 0, photo: "", regions: [] },
       });
     }
   }
-  const image = await data.imageOf(id.image);
+  const image = await data.imageOf(id.image, id.run);
   if (image) drawImage(frame, drawing, image);
   else sayMissing(frame, id);
 }
@@ -232,7 +232,7 @@ export const drawAll = (root: ParentNode) => all(".frame", root).forEach(draw);
 export function flatten(root: ParentNode) {
   for (const frame of all(".frame", root)) {
     const id = drawings.get(frame)?.id ?? null;
-    const image = data.knownImage(id?.image ?? Number(frame.dataset.photo));
+    const image = data.knownImage(id?.image ?? Number(frame.dataset.photo), id?.run);
     if (!image || frame.querySelector(".picture")) continue;
     frame.append(h("span.printed", composite(image, id, SIDES.paper)));
   }

@@ -1,8 +1,8 @@
 // From 8-bit levels to pixels, with the arithmetic of camreport/report/heatmap.py: float64, half-pixel
 // centres, floor(x + 0.5). A browser test holds the two equal.
+import { ZERO } from "../data/grid";
 
-/** The level of zero in a signed map: 0 is -peak, 254 is +peak. */
-export const ZERO = 127;
+export { ZERO };
 
 /** The power of a value that its opacity follows where small values are lifted. */
 export const LIFT = 0.6;

@@ -5,7 +5,7 @@ import type { Box, CamCell } from "../data/types";
 import { LIFT, type Look, OPAQUE, enlarge, indices } from "./heat";
 
 /** What a map is drawn over, as far as drawing needs it. */
-export type Ground = Pick<ImageRecord, "seen" | "width" | "height" | "scale" | "bytes">;
+export type Ground = Pick<ImageRecord, "seen" | "width" | "height" | "scale" | "bytes" | "run">;
 
 /** A map enlarged: its levels, and the colour table's index of each pixel. */
 export interface Shaded {
@@ -15,14 +15,18 @@ export interface Shaded {
   index: Uint8Array;
 }
 
+/** What maps of two runs differ by that gets the last colour, as a fraction of their maxima. */
+const MOST_DIFFERENT = 0.5;
+
 /** The value that gets the last colour under the chosen scale. */
-export function scaleOf(image: { scale: number }, cam: CamCell) {
+export function scaleOf(image: Pick<Ground, "scale" | "run">, cam: CamCell) {
+  if (image.run < 0) return MOST_DIFFERENT;
   if (cam.own || state.scale === "map") return cam.peak;
   if (state.scale === "method") return report.peaks[cam.method];
   return state.scale === "image" ? image.scale : Math.max(...Object.values(report.peaks));
 }
 
-const gainOf = (image: { scale: number }, cam: CamCell) =>
+const gainOf = (image: Pick<Ground, "scale" | "run">, cam: CamCell) =>
   scaleOf(image, cam) === cam.peak ? 1 : cam.peak / scaleOf(image, cam);
 
 /** Name of the colour map that a map is drawn in. */

@@ -116,6 +116,7 @@ export function valueAt(
   if (outside) return t("cell.notSeen");
   const level = map.values[row * map.width + column];
   const share = cam.signed ? (level - ZERO) / ZERO : level / 255;
+  if (image.run < 0) return number(share);
   const of = cam.base ? "cell.shareOfRange" : "cell.share";
   const said = t(of, { share: percent(share).replace("-", "−") });
   return `${number(cam.base + share * cam.peak)}\n${said}`;

@@ -16,7 +16,7 @@ import { channelFigure } from "./grids";
 import { type Column, columnsOf, mapsTable } from "./sheet";
 
 /** Views that are printed as they stand on the screen. */
-const AS_SHOWN: State["view"][] = ["tables", "compare", "channels", "atlas"];
+const AS_SHOWN: State["view"][] = ["tables", "compare", "channels", "atlas", "runs"];
 
 /** Lay out the pages; called when printing begins, and not before. */
 export function layOut() {

@@ -3,10 +3,11 @@ import { data, state } from "../app";
 import type { ImageRecord } from "../data/dataset";
 import { availability, shortReason, layerList } from "../maps/availability";
 import { composite } from "../maps/composite";
-import { peakOf, scores } from "../maps/describe";
+import { absence, peakOf, scores } from "../maps/describe";
 import { SIDES } from "../maps/frames";
+import { valuesOf } from "../parts/axes";
 import { bdi, h, parted } from "../parts/dom";
-import { className, layerDetails, layerName, methodDetails, t } from "../parts/words";
+import { className, layerDetails, layerName, methodDetails, runName, t } from "../parts/words";
 
 /** Most columns of a table: maps 40 mm wide that lie beside each other on a sheet of paper. */
 const MAX_COLUMNS = 4;
@@ -15,15 +16,17 @@ const MAX_COLUMNS = 4;
 export interface Column {
   rank: number | null;
   method: string;
+  run: number;
 }
 
 /** Columns of an image's tables: all classes in one where they fit. */
 export function columnsOf(image: ImageRecord): Column[][] {
   const own = data.ownMethods(state.apart);
+  const runs = data.runs.length ? valuesOf("run").map(Number) : [0];
   const columnsAt = (rank: number | null): Column[] =>
     own
       .filter((method) => method.classSpecific === (rank !== null))
-      .map((method) => ({ rank, method: method.key }));
+      .flatMap(({ key }) => runs.map((run) => ({ rank, method: key, run })));
   const groups = [...image.targets.keys(), null].map(columnsAt);
   const all = groups.flat();
   if (all.length <= MAX_COLUMNS) return [all];
@@ -39,7 +42,7 @@ const cut = (columns: Column[]) => parted(columns, Math.ceil(columns.length / MA
 
 export function mapsTable(image: ImageRecord, columns: Column[]) {
   const layers = layerList().filter((layer) =>
-    columns.some((column) => availability(column.method, layer) === "map"),
+    columns.some(({ method, run }) => availability(method, layer, run) === "map"),
   );
   const lines = layers.map((layer) => {
     const cells = columns.map((column) => h("td", ...cell(image, column, layer)));
@@ -71,8 +74,13 @@ function classHeads(image: ImageRecord, columns: Column[]) {
 }
 
 function methodHeads(columns: Column[]) {
-  const heads = columns.map(({ method }) =>
-    h("th", { scope: "col" }, data.methodOf(method).name, ...lines(methodDetails(method))),
+  const heads = columns.map(({ method, run }) =>
+    h(
+      "th",
+      { scope: "col" },
+      data.methodOf(method).name,
+      ...lines([...(data.runs.length ? [runName(run)] : []), ...methodDetails(method)]),
+    ),
   );
   return h("tr", h("td.corner"), ...heads);
 }
@@ -85,14 +93,15 @@ function layerHead(layer: string) {
 
 const lines = (details: string[]) => details.map((detail) => h("span", detail));
 
-function cell(image: ImageRecord, { rank, method }: Column, layer: string): (Node | string)[] {
-  const there = availability(method, layer);
+function cell(of: ImageRecord, { rank, method, run }: Column, layer: string): (Node | string)[] {
+  const there = availability(method, layer, run);
+  const image = data.knownImage(of.index, run) ?? of;
   if (there === "absent") return [layer === "fused" ? t("cell.apart") : "–"];
-  if (there !== "map") return [shortReason(method, layer)];
-  const id = { image: image.index, rank: rank ?? 0, method, layer };
+  if (there !== "map") return [shortReason(method, layer, run)];
+  const id = { image: image.index, run, rank: rank ?? 0, method, layer };
   const cam = data.camOf(image, id);
   if (cam?.picture) return [h("img", { src: cam.picture, alt: "" })];
-  const words = cam?.state === "positive" ? peakOf(cam) : t(`cell.${cam?.state ?? "absent"}`);
+  const words = cam?.state === "positive" ? peakOf(cam) : absence(id, cam);
   const said = cam?.state !== "positive" || state.numbers;
   return [composite(image, id, SIDES.paper), ...(said ? [h("span.peak", words)] : [])];
 }

@@ -4,8 +4,8 @@ import type { CellId } from "../data/cells";
 import { CONTRAST } from "../data/dataset";
 import { layerList } from "../maps/availability";
 import { chosenImages, pageOf } from "../state/selection";
-import type { Axis, State } from "../state/state";
-import { className, layerName, rankName } from "./words";
+import { type Axis, type State, axesOfImage } from "../state/state";
+import { className, layerName, rankName, runName } from "./words";
 
 /** Most images on one axis at a time. */
 export const MAX_IMAGES_ON_AXIS = 20;
@@ -18,8 +18,18 @@ export const showsMatrix = () =>
   state.view === "matrix" ||
   (state.view === "summary" && report.images.index.length <= MAX_WITH_MATRIX);
 
+/** The axes in the order in which a caption names them. */
+export const axes = (): Axis[] => [
+  "image",
+  ...(data.runs.length ? (["run"] as const) : []),
+  "class",
+  "method",
+  "layer",
+];
+
 /** The state's field that holds the fixed value of an axis. */
 export const FIELD: Record<Axis, keyof CellId> = {
+  run: "run",
   image: "image",
   class: "rank",
   method: "method",
@@ -30,8 +40,12 @@ export function valuesOf(axis: Axis): (string | number)[] {
   if (axis === "layer") return layerList();
   if (axis === "method") return data.ownMethods(state.apart).map((method) => method.key);
   if (axis === "class") return data.classPlaces(ofOneImage() ? state.image : null);
+  if (axis === "run") return runPlaces();
   return pageOf(chosenImages(), MAX_IMAGES_ON_AXIS);
 }
+
+/** The runs; between two, what the second one has more. */
+const runPlaces = () => [...data.runs.keys(), ...(data.runs.length === 2 ? [-1] : [])];
 
 /** Whether one image is looked at, so that what is known of it holds for the whole table. */
 export const ofOneImage = () => state.rows !== "image" && state.columns !== "image";
@@ -40,6 +54,7 @@ export const ofOneImage = () => state.rows !== "image" && state.columns !== "ima
 export function nameOf(axis: Axis, value: string | number, fixed: CellId) {
   if (axis === "layer") return layerName(String(value));
   if (axis === "method") return data.methodOf(String(value)).name;
+  if (axis === "run") return runName(Number(value));
   if (axis === "image") return report.images.file[data.placeOf(Number(value))];
   const image = data.knownImage(fixed.image);
   if (!image || !ofOneImage()) return rankName(Number(value));
@@ -47,15 +62,9 @@ export function nameOf(axis: Axis, value: string | number, fixed: CellId) {
   return className(image, rank === CONTRAST ? rank : data.rankIn(image.index, rank));
 }
 
-/** Whether classes stand side by side: where they are two, and few methods. */
-const classesBeside = () => report.ranks === 2 && data.ownMethods(state.apart).length <= 3;
-
 /** Show a row or column across all images; of an image all its maps. */
 export function focusOn(axis: Axis, value: string | number): Partial<State> {
-  if (axis === "image") {
-    const beside = classesBeside() ? "class" : "none";
-    return { image: Number(value), rows: "method", columns: "layer", beside };
-  }
+  if (axis === "image") return { image: Number(value), ...axesOfImage(data, state.apart) };
   const shown = state;
   const other = shown.rows === axis ? shown.columns : shown.rows;
   const columns = other === "image" ? (axis === "layer" ? "method" : "layer") : other;

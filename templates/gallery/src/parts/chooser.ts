@@ -1,13 +1,16 @@
 // What leads from one part of the data to the next: values of an axis, pages of images.
-import { report, state } from "../app";
+import { data, report, state } from "../app";
 import { CONTRAST, PREDICTED, TRUE } from "../data/dataset";
 import { change } from "../state/history";
 import { chosenImages, pageAmong } from "../state/selection";
 import type { Axis } from "../state/state";
 import { FIELD, nameOf, valuesOf } from "./axes";
-import { type Option, button, select } from "./controls";
+import { type Option, button, select, slider } from "./controls";
 import { h } from "./dom";
-import { rankName, t } from "./words";
+import { rankName, runName, t } from "./words";
+
+/** Least number of runs that a slider leads through. */
+export const MIN_EPOCHS = 3;
 
 /** Most images in a list to choose from. */
 const MAX_LISTED = 500;
@@ -15,6 +18,11 @@ const MAX_LISTED = 500;
 /** A switch for the value of one axis. */
 export function chooser(axis: Axis) {
   if (axis === "image") return imageChooser();
+  if (axis === "run" && data.runs.length >= MIN_EPOCHS)
+    return runSlider(
+      () => Math.abs(state.run),
+      (run) => change({ run }),
+    );
   const options = (axis === "class" ? classes() : valuesOf(axis)).map((value): Option => [
     value,
     axis === "class" ? rankName(Number(value)) : nameOf(axis, value, state),
@@ -22,9 +30,20 @@ export function chooser(axis: Axis) {
   const field = FIELD[axis];
   const shown = () => (state[field] === CONTRAST ? PREDICTED : state[field]);
   return select(t(`axis.${axis}`), `choose-${axis}`, options, shown, (value) =>
-    change({ [field]: field === "rank" ? Number(value) : value }, true),
+    change({ [field]: ["rank", "run"].includes(field) ? Number(value) : value }, true),
   );
 }
+
+/** The runs one behind the other, as the epochs of a training. */
+export const runSlider = (value: () => number, choose: (run: number) => void) =>
+  slider(
+    t("axis.run"),
+    "choose-run",
+    { min: 0, max: data.runs.length - 1, step: 1 },
+    value,
+    runName,
+    choose,
+  );
 
 /** Classes that hold for every image: its most probable one, its true one, each place. */
 function classes() {

@@ -11,8 +11,8 @@ import { probability, t } from "./words";
 export const MAX_IN_STRIP = 12;
 
 /** An image's most probable class with its probability; "" where the model gives none. */
-export function topWords(index: number) {
-  const top = data.topOf(index);
+export function topWords(index: number, run = data.run) {
+  const top = data.topOf(index, run);
   return top ? `${report.classes[top[0]]} ${probability(top[1])}` : "";
 }
 
@@ -45,9 +45,9 @@ function stripEntry(index: number) {
 }
 
 /** Whether the first prediction is the true class, in words. */
-export function badge(place: number) {
+export function badge(place: number, run = data.run) {
   const label = report.images.label[place];
-  const top = report.images.top[place][0];
+  const top = data.topOf(report.images.index[place], run);
   if (label === null || !top) return null;
   const right = top[0] === label;
   return h(

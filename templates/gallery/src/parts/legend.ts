@@ -4,7 +4,7 @@ import { kindsOf, scaleWords } from "../maps/describe";
 import { ZERO, paintBar } from "../maps/heat";
 import { regionColour } from "../maps/look";
 import { all, bdi, h } from "./dom";
-import { t } from "./words";
+import { runName, t } from "./words";
 
 /** Most classes whose boxes are explained. */
 const MAX_KEYS = 10;
@@ -42,6 +42,10 @@ export function legend(kinds = kindsOf()) {
   } else if (kinds.includes("signed")) {
     const signed = colourBar("diverging", t("legend.signed"));
     root.append(row(t("legend.against"), signed, t("legend.for")));
+  }
+  if (kinds.includes("moved")) {
+    const [first, other] = [0, data.compared].map((run) => t("runs.more", { run: runName(run) }));
+    root.append(row(`−0.5 ${first}`, colourBar("diverging", t("compare.bar")), `${other} +0.5`));
   }
   root.append(boxKeys());
   return root;

@@ -78,6 +78,17 @@ export function methodDetails(key: string) {
   return alike.map((twin) => t("twin", { twin: data.methodOf(twin).name }));
 }
 
+/** A layer's name with its grid in a run; below zero, in that one which has more. */
+export const layerIn = (address: string, run: number) =>
+  data.runs[Math.abs(run)]?.grids[address] ?? layerName(address);
+
+/** A run's name; below zero, what it has more than the first one. */
+export function runName(run: number) {
+  const [first, own] = [data.runs[0], data.runs[Math.abs(run)]];
+  const name = isolated(own?.name ?? "");
+  return run < 0 ? `${name} − ${isolated(first.name)}` : name;
+}
+
 /** Name of the explained class at a place, as far as one name holds for all images. */
 export function rankName(rank: number) {
   if (rank === PREDICTED) return t("rank.predicted");

@@ -6,6 +6,9 @@ import type { Condition, Sign, Term } from "./parse";
 /** A number of each image, by its place; null where it is not defined. */
 export type Column = (place: number) => number | null;
 
+/** What is asked: of runs that are compared, what became of each prediction, too. */
+export type Columns = ImageColumns & { flip?: string[] };
+
 /** What can be asked of an image at a place. */
 export type Test = (place: number) => boolean;
 
@@ -40,13 +43,13 @@ export function isRight({ label, top }: ImageColumns, place: number) {
 }
 
 /** What all terms of a query ask together; those with a mistake ask nothing. */
-export function matcher(terms: readonly Term[], images: ImageColumns): Test {
+export function matcher(terms: readonly Term[], images: Columns): Test {
   const columns = columnsOf(images);
   const tests = terms.flatMap(({ asks }) => ("kind" in asks ? [test(asks, images, columns)] : []));
   return (place) => tests.every((passes) => passes(place));
 }
 
-function test(condition: Condition, images: ImageColumns, columns: Map<string, Column>): Test {
+function test(condition: Condition, images: Columns, columns: Map<string, Column>): Test {
   const { file, label, top } = images;
   if (condition.kind === "name") {
     const wanted = condition.parts.map(plain);
@@ -58,6 +61,10 @@ function test(condition: Condition, images: ImageColumns, columns: Map<string, C
   if (condition.kind === "right") {
     const wanted: (boolean | null)[] = condition.values;
     return (place) => wanted.includes(isRight(images, place));
+  }
+  if (condition.kind === "flip") {
+    const { values } = condition;
+    return (place) => values.includes(images.flip?.[place] ?? "");
   }
   if (condition.kind === "number") {
     const { name, sign, value } = condition;

@@ -12,6 +12,7 @@ export type Condition =
   | { kind: "name"; parts: string[] }
   | { kind: "right"; values: boolean[] }
   | { kind: "class" | "is"; classes: number[] }
+  | { kind: "flip"; values: string[] }
   | { kind: "number"; name: string; sign: Sign; value: number }
   | { kind: "cluster"; clusters: ClusterName[] }
   | { kind: "lasso"; plane: Plane; outline: Point[] };
@@ -34,6 +35,7 @@ export interface Mistake {
     | "value"
     | "truth"
     | "class"
+    | "flip"
     | "cluster"
     | "lasso"
     | "end";
@@ -50,6 +52,8 @@ export interface Term {
 export interface Vocabulary {
   classes: string[];
   numbers: string[];
+  /** What becomes of predictions; empty where one run is all there is. */
+  flips?: string[];
 }
 
 /** A sign, or text; `open` is text whose quotes are not closed. */
@@ -139,11 +143,14 @@ function keyed(key: string, sign: string, rest: Piece[], vocabulary: Vocabulary)
     same(name, key),
   );
   const values = parts(rest);
-  if (!number && !kind) return mistaken(/^[:=]$/.test(sign) ? "key" : "number", key);
+  const flips = (same("flip", key) && vocabulary.flips) || [];
+  if (!number && !kind && !flips.length)
+    return mistaken(/^[:=]$/.test(sign) ? "key" : "number", key);
   if (!values.length) return mistaken("end", key + sign);
   if (number) return compared(number, sign, rest.map(({ text }) => text).join(""));
   if (!/^[:=]$/.test(sign)) return mistaken("number", key);
   if (kind === "right") return truth(values);
+  if (flips.length) return turned(values, flips);
   if (kind === "cluster") return clusters(values, vocabulary);
   if (kind === "lasso") return lasso(values);
   return kind ? classes(kind, values, vocabulary) : mistaken("key", key);
@@ -163,6 +170,12 @@ function truth(values: string[]): Condition | Mistake {
   const other = values.find((value) => !same(value, "yes") && !same(value, "no"));
   if (other) return mistaken("truth", other);
   return { kind: "right", values: values.map((value) => same(value, "yes")) };
+}
+
+function turned(values: string[], flips: string[]): Condition | Mistake {
+  const other = values.find((value) => !flips.some((flip) => same(flip, value)));
+  if (other) return mistaken("flip", other);
+  return { kind: "flip", values: values.map((value) => value.toLowerCase()) };
 }
 
 /** Indices of the classes of a name. */

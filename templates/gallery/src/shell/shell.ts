@@ -22,7 +22,12 @@ export function showShell() {
   byId("skip").textContent = t("skip");
   byId("run").replaceChildren(home());
   fill("nav", tabs());
-  fill("pick", imageSearch(), data.choosesClass ? chooser("class") : "");
+  fill(
+    "pick",
+    imageSearch(),
+    data.runs.length ? chooser("run") : "",
+    data.choosesClass ? chooser("class") : "",
+  );
   fill("appearance", ...appearance());
   fill("menu", ...menu());
   nameButton("open-appearance", "appearance");
@@ -77,7 +82,10 @@ export function refreshBar() {
 /** Offer the controls of some fields of the state, and no others. */
 export function offerControls(fields: readonly (keyof State)[]) {
   used = fields;
-  for (const one of all("#pick .control")) one.hidden = !fields.includes("rank");
+  for (const one of all("#pick .control")) {
+    const key = all("[data-focus]", one)[0].dataset.focus;
+    one.hidden = !fields.includes(key === "choose-run" ? "run" : "rank");
+  }
   for (const one of all("#pick .find")) one.hidden = Boolean(ownSearch());
   offerLooks(fields);
 }

@@ -1,5 +1,5 @@
 // The views as tabs: one stop of the tab key, the arrows move in it.
-import { report, state } from "../app";
+import { data, report, state } from "../app";
 import { all, h } from "../parts/dom";
 import { enableRoving } from "../parts/roving";
 import { t } from "../parts/words";
@@ -11,7 +11,10 @@ export const IN_MENU: View[] = ["methods", "provenance"];
 
 export function tabs() {
   const there = (view: View) =>
-    (view !== "channels" || report.channels.length > 0) && (view !== "atlas" || report.atlas);
+    (view !== "channels" || report.channels.length > 0) &&
+    (view !== "atlas" || report.atlas.length > 0) &&
+    (view !== "runs" || data.runs.length > 0) &&
+    (view !== "evidence" || !data.runs.length);
   const shown = VIEWS.filter((view) => !IN_MENU.includes(view) && there(view));
   const list = h("div", { role: "tablist", "aria-label": t("views") }, ...shown.map(tab));
   enableRoving(list, "[role=tab]");

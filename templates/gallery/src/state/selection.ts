@@ -1,7 +1,7 @@
 // Which images are chosen, and in what order.
 import { report, state } from "../app";
-import type { ImageColumns } from "../data/types";
-import { columnsOf, matcher } from "../query/match";
+import { FLIPS } from "../data/dataset";
+import { type Columns, columnsOf, matcher } from "../query/match";
 import { type Group, grouped, orderOf } from "../query/order";
 import { type Vocabulary, parse } from "../query/parse";
 import { rewrite } from "../query/write";
@@ -9,12 +9,13 @@ import { FILTER, type State, pick } from "./state";
 
 export type Filter = Pick<State, (typeof FILTER)[number]>;
 
-type Known = { classes: string[]; images: ImageColumns };
+type Known = { classes: string[]; images: Columns };
 
 /** What queries can ask of a report's images. */
 export const vocabularyOf = ({ classes, images }: Known): Vocabulary => ({
   classes,
   numbers: [...columnsOf(images).keys()],
+  ...(images.flip ? { flips: FLIPS } : {}),
 });
 
 /** Places of the images that a query asks for. */
@@ -40,7 +41,7 @@ let last: Chosen & { filter: string } = { filter: "", groups: [], images: [] };
 
 /** The images that pass the present filter. */
 function chosen(): Chosen {
-  const filter = JSON.stringify(pick(state, FILTER));
+  const filter = JSON.stringify(pick(state, [...FILTER, "run"]));
   if (last.filter === filter) return last;
   const groups = selected(report, state);
   const { index } = report.images;

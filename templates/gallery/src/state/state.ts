@@ -5,11 +5,12 @@ import { columnsOf } from "../query/match";
 import { type Grouping, type Sort, sortsOf } from "../query/order";
 import type { Changed } from "./store";
 
-export type Axis = "layer" | "method" | "class" | "image";
+export type Axis = "run" | "layer" | "method" | "class" | "image";
 
 /** Every view; the bar shows them in this order, the last two stand in its menu. */
 export const VIEWS = [
   "summary",
+  "runs",
   "overview",
   "matrix",
   "atlas",
@@ -27,6 +28,8 @@ export type View = (typeof VIEWS)[number];
 export interface State {
   view: View;
   image: number;
+  /** Place of a run among those that are compared. */
+  run: number;
   rank: number;
   method: string;
   layer: string;
@@ -94,6 +97,7 @@ export const MAX_PINS = 4;
 export const NAMES: Record<keyof State, string> = {
   view: "v",
   image: "i",
+  run: "u",
   rank: "k",
   method: "m",
   layer: "l",
@@ -190,18 +194,24 @@ export const some = (state: State, fields: readonly (keyof State)[]) =>
 export const concerns = (changed: Changed<State>, ...fields: (keyof State)[]) =>
   fields.some((field) => changed.has(field));
 
+/** What all maps of one image lie on: in a comparison the runs, and classes beside each other. */
+export function axesOfImage({ report, runs, ownMethods }: Dataset, apart: boolean) {
+  if (runs.length) return { rows: "run", columns: "class", beside: "none" } as const;
+  const classes = report.ranks === 2 && ownMethods(apart).length <= 3;
+  return { rows: "method", columns: "layer", beside: classes ? "class" : "none" } as const;
+}
+
 /** What a report shows when its link says nothing. */
 export function initialState(data: Dataset): State {
   const { report } = data;
   return {
     view: "summary",
     image: report.images.index[0] ?? 0,
+    run: 0,
     rank: data.choosesClass ? PREDICTED : 0,
     method: report.glance.method,
     layer: report.glance.layer,
-    rows: "method",
-    columns: "layer",
-    beside: report.ranks === 2 && data.ownMethods(false).length <= 3 ? "class" : "none",
+    ...axesOfImage(data, false),
     open: "",
     pins: [],
     query: "",
@@ -255,10 +265,12 @@ const evidenceNumbers = (evidence: Report["evidence"]) =>
 
 /** What values a field may have; a link can be old or mistyped. */
 export function choices(report: Report): Partial<Record<keyof State, readonly unknown[]>> {
-  const axes = ["layer", "method", "class", "image"];
+  const runs = report.comparison?.runs ?? [];
+  const axes = ["layer", "method", "class", "image", ...(runs.length ? ["run"] : [])];
   return {
-    view: VIEWS,
+    view: VIEWS.filter((view) => view !== "runs" || runs.length),
     image: report.images.index,
+    run: [0, ...runs.flatMap((_, run) => (run ? [run, -run] : []))],
     rank: Array.from({ length: report.ranks + 4 }, (_, i) => i + CONTRAST),
     method: report.methods.map((method) => method.key),
     layer: [...report.layers.map((layer) => layer.address), "fused", "input"],

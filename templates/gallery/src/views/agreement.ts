@@ -1,5 +1,6 @@
 // How far pinned maps agree, in numbers.
-import { COMMON, commonGrid, rankCorrelation, topOverlap } from "../maps/agreement";
+import { COMMON } from "../data/grid";
+import { commonGrid, rankCorrelation, topOverlap } from "../maps/agreement";
 import { isDrawn } from "../maps/look";
 import { h } from "../parts/dom";
 import { percent, sentences, t } from "../parts/words";

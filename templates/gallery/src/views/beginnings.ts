@@ -41,7 +41,7 @@ function beginning({ one, other, differs, same }: Beginning) {
 /** The map that the report shows first, of the present image and class. */
 function first(): CellId {
   const { method, layer } = report.glance;
-  return { image: state.image, rank: rankNow(), method, layer };
+  return { image: state.image, run: state.run, rank: rankNow(), method, layer };
 }
 
 function betweenMethods(): Beginning | null {

@@ -31,6 +31,7 @@ import {
   pickedIn,
   present,
 } from "./features";
+import { topImages } from "./tops";
 import { weightedSum } from "./sum";
 import { type View, rebuiltBy, viewRoot } from "./view";
 
@@ -51,6 +52,7 @@ export async function channelsView(): Promise<View> {
   let maps = grid(features);
   const sum = weightedSum(features);
   const picks = pickers(layer);
+  const tops = await topImages(layer);
   const few = report.images.index.length <= MAX_IN_STRIP;
   const [from, bar] = channelBar(layer);
   const key = h("span.bar-row", from, bar, t("legend.channel"));
@@ -60,6 +62,7 @@ export async function channelsView(): Promise<View> {
     h(".switches", few ? strip() : imageSteps(fileName(image)), ...choices()),
     h("p.figcaption", captionOf(image), " ", key),
     h(".channels", maps.root, h(".aside", sum.root, ...picks)),
+    ...(tops ? [tops.root] : []),
   );
   const update: View["update"] = (changed) => {
     if (!rebuilt(changed)) return false;
@@ -69,6 +72,7 @@ export async function channelsView(): Promise<View> {
       paintColours(bar, tableName(layer));
     }
     if (concerns(changed, "picked", ...LOOKS)) sum.redraw();
+    if (concerns(changed, "picked")) tops?.refresh();
     if (!changed.has("channelSort")) return true;
     const old = maps.root;
     maps = grid(features);

@@ -136,6 +136,6 @@ function nameAndClass(image: ImageRecord, rank: number) {
 }
 
 function map(image: ImageRecord, rank: number, method: string, layer: string) {
-  const id = { image: image.index, rank, method, layer };
+  const id = { image: image.index, run: image.run, rank, method, layer };
   return data.camOf(image, id) ? cellButton(id) : "–";
 }

@@ -23,7 +23,7 @@ export interface Pinned {
 /** What a pin stands for; null where its image is missing. */
 export async function pinOf(text: string): Promise<Pinned | null> {
   const id = idOf(text);
-  const image = data.has(id.image) ? await data.imageOf(id.image) : null;
+  const image = data.has(id.image) ? await data.imageOf(id.image, id.run) : null;
   return image && { text, id, image, cam: data.camOf(image, id) };
 }
 

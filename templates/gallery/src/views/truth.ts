@@ -52,7 +52,14 @@ const comparable =
   ({ key, classSpecific }: MethodFacts) => {
     const [layer] = classSpecific ? layersOf(key) : [];
     const cam =
-      layer && data.camOf(image, { image: image.index, rank: predicted, method: key, layer });
+      layer &&
+      data.camOf(image, {
+        image: image.index,
+        run: image.run,
+        rank: predicted,
+        method: key,
+        layer,
+      });
     return Boolean(cam && !cam.picture && cam.channel === undefined);
   };
 
@@ -71,7 +78,10 @@ function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: stri
     h(
       ".third",
       h("p", bdi(words)),
-      cellButton({ image: image.index, rank, method: method.key, layer }, { place: "pair" }),
+      cellButton(
+        { image: image.index, run: image.run, rank, method: method.key, layer },
+        { place: "pair" },
+      ),
     );
   const { predicted, other } = pair;
   return h(
@@ -87,7 +97,13 @@ function triple(image: ImageRecord, pair: Pair, method: MethodFacts, layer: stri
 /** What the maps in the middle are, and what their colours mean. */
 function caption(image: ImageRecord, pair: Pair, { key, linear }: MethodFacts, layer: string) {
   const names = pairNames(image, pair);
-  const cam = data.camOf(image, { image: image.index, rank: CONTRAST, method: key, layer });
+  const cam = data.camOf(image, {
+    image: image.index,
+    run: image.run,
+    rank: CONTRAST,
+    method: key,
+    layer,
+  });
   return [
     h("p.hint", contrastWords(image, cam)),
     ...(report.opposite && linear ? [h("p.hint", t("truth.opposite"))] : []),

@@ -20,20 +20,13 @@ import { scatterPart } from "./scatter";
 
 type Part = State["atlas"];
 
-/** The parts as the bar shows them. */
-const ORDER: Part[] = ["means", "clusters", "scatter", "outliers", "confusions", "groups"];
-
-/** How each part is built, and whether there is anything in it. */
-const PARTS: Record<
-  Part,
-  [build: (atlas: ShippedAtlas) => Shown, there: (atlas: ShippedAtlas) => unknown]
-> = {
-  means: [meansPart, () => true],
-  clusters: [clustersPart, ({ found }) => found],
-  scatter: [scatterPart, ({ found }) => found],
-  outliers: [outliersPart, ({ found }) => found?.classes.some(({ outliers }) => outliers.length)],
-  confusions: [confusionsPart, ({ confusions }) => confusions.length],
-  groups: [groupsPart, ({ groups }) => groups.length],
+const BUILD: Record<Part, (atlas: ShippedAtlas) => Shown> = {
+  means: meansPart,
+  clusters: clustersPart,
+  scatter: scatterPart,
+  outliers: outliersPart,
+  confusions: confusionsPart,
+  groups: groupsPart,
 };
 
 /** Fields that another part or another content follows. */
@@ -47,9 +40,9 @@ export function atlasView(): View {
   const title = h("h2.visually-hidden", t("view.atlas"));
   if (!atlas)
     return { root: viewRoot("atlas", title, h("p.note", t("cell.missing"))), update: () => false };
-  const parts = ORDER.filter((part) => PARTS[part][1](atlas));
-  const shown = parts.includes(state.atlas) ? state.atlas : "means";
-  const { nodes, refresh } = PARTS[shown][0](atlas);
+  const parts = report.atlas;
+  const shown = parts.includes(state.atlas) ? state.atlas : parts[0];
+  const { nodes, refresh } = BUILD[shown](atlas);
   const selection = chosen();
   const content = nodes.filter((one) => one instanceof Node);
   const root = viewRoot("atlas", title, partBar(parts, shown), selection.root, ...content);

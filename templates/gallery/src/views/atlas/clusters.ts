@@ -5,14 +5,21 @@ import type { Atlas, ClassAtlas, Cluster, Placement, ShippedAtlas } from "../../
 import { button, keepPressed } from "../../parts/controls";
 import { bdi, h } from "../../parts/dom";
 import { areaPercent, percent, t } from "../../parts/words";
-import { change } from "../../state/history";
-import { queryWith } from "../../state/selection";
 import { said } from "../summary/said";
 import { gridOf, picture } from "./mean";
-import { type Shown, alikeChoice, classChoice, clusterName, shownOf, tiles } from "./read";
+import {
+  type Shown,
+  alikeChoice,
+  asksFor,
+  choose,
+  classChoice,
+  clusterName,
+  shownOf,
+  tiles,
+} from "./read";
 
 /** Corners in the order of a placement's. */
-const CORNERS = ["upper-left", "upper-right", "lower-left", "lower-right"];
+const CORNERS = ["upperLeft", "upperRight", "lowerLeft", "lowerRight"];
 
 export function clustersPart({ found }: ShippedAtlas): Shown {
   if (!found) return { nodes: [] };
@@ -42,7 +49,7 @@ function block(found: Atlas, own: ClassAtlas) {
     "h3",
     bdi(report.classes[own.index]),
     " ",
-    h("span.hint", t("atlas.n", { count: own.n })),
+    h("span.quantity", t("atlas.n", { count: own.n })),
   );
   const none = own.note ? said(own.note) : t("atlas.clusters.none");
   const cards = clusters.map((cluster) => card(found, own, cluster));
@@ -53,17 +60,15 @@ function block(found: Atlas, own: ClassAtlas) {
 function card({ whatLayer }: Atlas, own: ClassAtlas, cluster: Cluster) {
   const name = clusterName(own.index, cluster.number);
   const term = `cluster:${name}`;
-  const asked = () => state.query.includes(term);
-  const choose = () => {
-    const terms = asked() ? [] : [term];
-    change({ query: queryWith(({ kind }) => kind === "cluster", ...terms), page: 0 }, true);
-  };
   const words = t("atlas.cluster.mean", { name });
   const head = h(
     "h4",
     bdi(name),
     " ",
-    keepPressed(button(t("atlas.choose"), `choose ${name}`, choose), asked),
+    keepPressed(
+      button(t("atlas.choose"), `choose ${name}`, () => choose("cluster", term)),
+      () => asksFor(term),
+    ),
   );
   const near = h("div", h("p.hint", t("atlas.nearest")), tiles(cluster.nearest, `near ${name}`));
   const far =
@@ -79,6 +84,7 @@ function card({ whatLayer }: Atlas, own: ClassAtlas, cluster: Cluster) {
 
 /** The numbers of a cluster, each beside that of its class. */
 function numbers(own: ClassAtlas, cluster: Cluster, whatLayer: string | null) {
+  const whole = own.placement;
   const rows: [name: string, value: string, whole: string][] = [
     [
       t("atlas.cluster.n"),
@@ -88,30 +94,22 @@ function numbers(own: ClassAtlas, cluster: Cluster, whatLayer: string | null) {
   ];
   if (cluster.accuracy !== null && own.accuracy !== null)
     rows.push([t("atlas.cluster.accuracy"), percent(cluster.accuracy), percent(own.accuracy)]);
-  for (const { name, of } of PLACED)
-    rows.push([
-      t(name),
-      areaPercent(of(cluster.placement)),
-      own.placement ? areaPercent(of(own.placement)) : "–",
-    ]);
-  const marked = cluster.corner && CORNERS.indexOf(cluster.corner);
+  const placed = (name: string, of: (placement: Placement) => number) =>
+    rows.push([name, areaPercent(of(cluster.placement)), whole ? areaPercent(of(whole)) : "–"]);
+  placed(t("atlas.extent"), ({ extent }) => extent);
+  placed(t("atlas.border"), ({ border }) => border);
   for (const [i, corner] of CORNERS.entries())
-    if (marked === null || i === marked)
-      rows.push([
-        t(`corner.${corner}`),
-        areaPercent(cluster.placement.corners[i]),
-        own.placement ? areaPercent(own.placement.corners[i]) : "–",
-      ]);
+    placed(t(`corner.${corner}`), ({ corners }) => corners[i]);
   rows.push([t("atlas.cluster.stability"), cluster.stability.toFixed(2), ""]);
-  const heads = ["", t("atlas.cluster"), t("atlas.cluster.class")].map((name) =>
-    h(name ? "th" : "td", { scope: name && "col" }, name),
+  const heads = ["atlas.cluster", "atlas.cluster.class"].map((name) =>
+    h("th", { scope: "col" }, t(name)),
   );
   return h(
     "div",
     h(
       "table.numbers",
       h("caption.visually-hidden", t("atlas.cluster.numbers")),
-      h("thead", h("tr", ...heads)),
+      h("thead", h("tr", h("td"), ...heads)),
       h(
         "tbody",
         ...rows.map(([name, value, whole]) =>
@@ -131,8 +129,3 @@ function numbers(own: ClassAtlas, cluster: Cluster, whatLayer: string | null) {
       ),
   );
 }
-
-const PLACED: { name: string; of: (placement: Placement) => number }[] = [
-  { name: "atlas.extent", of: ({ extent }) => extent },
-  { name: "atlas.border", of: ({ border }) => border },
-];

@@ -5,9 +5,7 @@ import { button, keepPressed } from "../../parts/controls";
 import { bdi, h } from "../../parts/dom";
 import { number, t } from "../../parts/words";
 import { columnsOf, isRight } from "../../query/match";
-import { change } from "../../state/history";
-import { queryWith } from "../../state/selection";
-import { clusterName, classQuery } from "./read";
+import { asksFor, choose, classQuery, clusterName } from "./read";
 
 /** Colours that the style sheet names. */
 const COLOURS = 8;
@@ -69,10 +67,10 @@ function ofOutcome(places: number[]) {
 }
 
 function ofClusters(atlas: Atlas) {
-  const all = atlas.classes.flatMap((found) =>
-    found[state.alike].map((cluster) => ({ target: found.index, ...cluster })),
-  );
-  const shown = all.slice(0, COLOURS);
+  const all = atlas.classes
+    .filter(({ index }) => state.atlasClass < 0 || index === state.atlasClass)
+    .flatMap((found) => found[state.alike].map((own) => ({ target: found.index, ...own })));
+  const shown = all.sort((one, other) => other.n - one.n).slice(0, COLOURS);
   const { classes, [state.alike]: own } = atlas.points;
   const of = own.map((value, i) =>
     shown.findIndex(({ target, number }) => target === classes[i] && number === value),
@@ -86,21 +84,15 @@ function ofClusters(atlas: Atlas) {
 
 /** A key of names; each chooses its images, or no longer. */
 function keyed(entries: Entry[], of: number[]): Colouring {
-  const swatches = entries.map((_, i) => {
-    const swatch = h("span.swatch", { "aria-hidden": "true" });
-    swatch.style.color = `var(--point-${i})`;
-    return swatch;
-  });
+  const swatches = entries.map(() => h("span.swatch", { "aria-hidden": "true" }));
   const others = of.filter((one) => one < 0).length;
   const rows = entries.map(({ words, query, kind, count }, i) => {
-    const asked = () => state.query.includes(query);
-    const choose = () => {
-      const terms = asked() ? [] : [query];
-      change({ query: queryWith((condition) => condition.kind === kind, ...terms), page: 0 }, true);
-    };
-    const own = button("", `key ${query}`, choose);
+    const own = button("", `key ${query}`, () => choose(kind, query));
     own.append(swatches[i], bdi(words), h("span.quantity", count.toLocaleString("en")));
-    return h("li", keepPressed(own, asked));
+    return h(
+      "li",
+      keepPressed(own, () => asksFor(query)),
+    );
   });
   const rest =
     others > 0 &&

@@ -7,43 +7,43 @@ import { bdi, h } from "../../parts/dom";
 import { t } from "../../parts/words";
 import { parse, quote } from "../../query/parse";
 import { change } from "../../state/history";
-import { vocabularyOf } from "../../state/selection";
+import { places, vocabularyOf } from "../../state/selection";
 import { below } from "./means";
 import { gridOf, peakOf, picture, signedOf } from "./mean";
 import { type Shown, classQuery, tiles } from "./read";
 
-export const pairQuery = ({ label, predicted }: Pick<Confused, "label" | "predicted">) =>
+/** Most photographs of a pair. */
+const MAX_IMAGES = 12;
+
+const pairQuery = ({ label, predicted }: Pair) =>
   `is:${quote(report.classes[label])} ${classQuery(predicted)}`;
 
+type Pair = Pick<Confused, "label" | "predicted">;
+
 /** The pair that the query asks for; the most frequent one where it asks for none. */
-function pairShown(confusions: Confused[]) {
+function pairShown(confusions: Confused[]): Pair {
   const asked = parse(state.query, vocabularyOf(report)).map(({ asks }) => asks);
-  const found = confusions.find(({ label, predicted }) =>
-    (
-      [
-        ["is", label],
-        ["class", predicted],
-      ] as const
-    ).every(([kind, target]) =>
-      asked.some((one) => "kind" in one && one.kind === kind && one.classes.includes(target)),
-    ),
-  );
-  return found ?? confusions[0];
+  const of = (kind: "is" | "class") =>
+    asked.flatMap((one) => ("kind" in one && one.kind === kind ? one.classes : []))[0];
+  const [label, predicted] = [of("is"), of("class")];
+  return label === undefined || predicted === undefined ? confusions[0] : { label, predicted };
 }
+
+const isOf = (pair: Pair) => (one: Pair) =>
+  one.label === pair.label && one.predicted === pair.predicted;
 
 export function confusionsPart({ confusions }: ShippedAtlas): Shown {
   const pairs = [...new Map(confusions.map((one) => [pairQuery(one), one])).values()];
   const body = h("div.confusion-of");
   const show = () => {
     const pair = pairShown(pairs);
-    const own = confusions.filter((one) => pairQuery(one) === pairQuery(pair));
-    body.replaceChildren(...content(pair, own));
+    body.replaceChildren(...content(pair, confusions.filter(isOf(pair))));
   };
   show();
   const choice = select(
     t("atlas.pair"),
     "pair",
-    pairs.map((one): Option => [pairQuery(one), pairWords(one)]),
+    pairs.map((one): Option => [pairQuery(one), `${pairWords(one)} (${one.n})`]),
     () => pairQuery(pairShown(pairs)),
     (query) => change({ query, page: 0 }, true),
   );
@@ -53,14 +53,23 @@ export function confusionsPart({ confusions }: ShippedAtlas): Shown {
   };
 }
 
-const names = ({ label, predicted }: Confused) => ({
+const names = ({ label, predicted }: Pair) => ({
   name: report.classes[label],
   predicted: report.classes[predicted],
 });
 
-const pairWords = (one: Confused) => `${t("summary.confusion.pair", names(one))} (${one.n})`;
+const pairWords = (pair: Pair) => t("summary.confusion.pair", names(pair));
 
-function content(pair: Confused, own: Confused[]) {
+/** A pair's means, a row for each method, and its photographs; without means these alone. */
+function content(pair: Pair, own: Confused[]) {
+  const heading = own.length ? t("atlas.confused.images") : pairWords(pair);
+  const found = places(report, pairQuery(pair)).map((place) => report.images.index[place]);
+  const images = (own[0]?.images ?? found).slice(0, MAX_IMAGES);
+  const photographs = h("section.part", h("h3", bdi(heading)), tiles(images, "confused"));
+  return own.length ? [meansOf(pair, own), photographs] : [photographs];
+}
+
+function meansOf(pair: Pair, own: Confused[]) {
   const { name, predicted } = names(pair);
   const signed = own.some(({ contrast }) => contrast);
   const heads = [
@@ -69,16 +78,16 @@ function content(pair: Confused, own: Confused[]) {
     ...(signed ? [t("atlas.contrast", { name, predicted })] : []),
   ];
   const rows = own.map((one) => {
-    const grids = [gridOf(one.ofLabel), gridOf(one.ofPredicted)];
-    const peak = Math.max(...grids.map(peakOf));
-    if (signed && one.contrast) grids.push(signedOf(one.contrast));
     const method = data.methodOf(one.method).name;
+    const grids = [one.ofLabel, one.ofPredicted].map((levels) => levels && gridOf(levels));
+    const peak = Math.max(...grids.map((grid) => (grid ? peakOf(grid) : 0)));
+    if (signed) grids.push(one.contrast && signedOf(one.contrast));
     const cells = grids.map((grid, i) => {
+      if (!grid) return h("td", "–");
       const words = [heads[i], method, one.layer].join(t("comma"));
       const drawn = picture(grid, grid.signed ? peakOf(grid) : peak, words);
       return h("td", drawn, h("span.hint", below(grid, one.n)));
     });
-    if (signed && !one.contrast) cells.push(h("td", "–"));
     return h("tr", h("th", { scope: "row" }, bdi(method), h("code", one.layer)), ...cells);
   });
   const table = h(
@@ -88,8 +97,5 @@ function content(pair: Confused, own: Confused[]) {
     h("tbody", ...rows),
   );
   table.style.setProperty("--maps", String(heads.length));
-  return [
-    h("section.part", h("h3", bdi(pairWords(pair))), h(".scroller", table)),
-    h("section.part", h("h3", t("atlas.confused.images")), tiles(pair.images, "confused")),
-  ];
+  return h("section.part", h("h3", bdi(pairWords(pair))), h(".scroller", table));
 }

@@ -3,7 +3,7 @@ import { data, state } from "../../app";
 import type { GroupOfImages, ShippedAtlas } from "../../data/types";
 import { bdi, h } from "../../parts/dom";
 import { number, t } from "../../parts/words";
-import { gridOf, peakOf, picture, signedOf } from "./mean";
+import { type Grid, gridOf, peakOf, picture, signedOf } from "./mean";
 import { below } from "./means";
 import type { Shown } from "./read";
 
@@ -30,14 +30,17 @@ export function groupsPart({ groups }: ShippedAtlas): Shown {
 /** The values of a column side by side. */
 function block(column: string, groups: GroupOfImages[]) {
   const means = groups.map(({ mean }) => gridOf(mean));
-  const differences = groups.map(({ difference }) => signedOf(difference));
-  const [peak, far] = [means, differences].map((grids) => Math.max(...grids.map(peakOf)));
-  const line = (name: string, cells: HTMLElement[]) =>
-    h("tr", h("th", { scope: "row" }, t(name)), ...cells);
-  const cell = (i: number, of: typeof means, scale: number, name: string) => {
-    const words = [t(name), groups[i].value].join(t("colon"));
-    return h("td", picture(of[i], scale, words), h("span.hint", below(of[i], groups[i].n)));
+  const differences = groups.map(({ difference }) => difference && signedOf(difference));
+  const line = (name: string, grids: (Grid | null | "")[]) => {
+    const peak = Math.max(...grids.map((grid) => (grid ? peakOf(grid) : 0)));
+    const cells = grids.map((grid, i) => {
+      if (!grid) return h("td", "–");
+      const words = [t(name), groups[i].value].join(t("colon"));
+      return h("td", picture(grid, peak, words), h("span.hint", below(grid, groups[i].n)));
+    });
+    return h("tr", h("th", { scope: "row" }, t(name)), ...cells);
   };
+  const chances = groups.map((one) => h("td.p", chance(one)));
   const table = h(
     "table.frames",
     h("caption.visually-hidden", column),
@@ -47,18 +50,9 @@ function block(column: string, groups: GroupOfImages[]) {
     ),
     h(
       "tbody",
-      line(
-        "atlas.all",
-        groups.map((_, i) => cell(i, means, peak, "atlas.all")),
-      ),
-      line(
-        "atlas.fromOthers",
-        groups.map((_, i) => cell(i, differences, far, "atlas.fromOthers")),
-      ),
-      line(
-        "atlas.p.name",
-        groups.map((one) => h("td.p", chance(one))),
-      ),
+      line("atlas.all", means),
+      line("atlas.fromOthers", differences),
+      h("tr", h("th", { scope: "row" }, t("atlas.p.name")), ...chances),
     ),
   );
   table.style.setProperty("--maps", String(groups.length));

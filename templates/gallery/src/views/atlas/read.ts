@@ -8,13 +8,14 @@ import { layerFor } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
 import { SIDES } from "../../maps/frames";
 import { type Option, select } from "../../parts/controls";
-import { bdi, h } from "../../parts/dom";
+import { h } from "../../parts/dom";
 import { badge } from "../../parts/image";
 import { enableRoving } from "../../parts/roving";
 import { t } from "../../parts/words";
 import { isRight } from "../../query/match";
-import { quote } from "../../query/parse";
+import { type Condition, parse, quote } from "../../query/parse";
 import { change } from "../../state/history";
+import { queryWith, vocabularyOf } from "../../state/selection";
 import type { State } from "../../state/state";
 import { leadToImage } from "../summary/said";
 import { type Grid, gridAt } from "./mean";
@@ -81,6 +82,16 @@ export const classQuery = (target: number) => `class:${quote(report.classes[targ
 export const clusterName = (target: number, number: number) =>
   quote(`${report.classes[target]}/${number}${state.alike === "what" ? "/what" : ""}`);
 
+/** Whether the query has a term. */
+export const asksFor = (term: string) =>
+  parse(state.query, vocabularyOf(report)).some(({ text }) => text === term);
+
+/** Choose the images of a term in place of others of its kind, or no longer. */
+export function choose(kind: Condition["kind"], term: string) {
+  const terms = asksFor(term) ? [] : [term];
+  change({ query: queryWith((condition) => condition.kind === kind, ...terms), page: 0 }, true);
+}
+
 /** Places of the points among the images; -1 where one is not shown. */
 export const placesOf = ({ points }: Atlas) => points.images.map((index) => data.placeOf(index));
 
@@ -113,19 +124,20 @@ export function classChoice(classes: number[]) {
 
 /** A map of an image in view: of its predicted class. */
 export function mapOf(image: number): CellId {
-  const { method } = state;
+  const { run, method } = state;
   const rank = data.rankIn(image, PREDICTED);
-  return { image, rank, method, layer: layerFor(method, state.layer) };
+  return { image, run, rank, method, layer: layerFor(method, state.layer) };
 }
 
 /** An image as a tile: its photograph with its map, and its name; only its name if it is not shown. */
 export function tile(image: number, key: string, ...more: (Node | null)[]) {
   if (!data.has(image)) return h("li", h("span.hint", t("atlas.unshown", { image })));
   const place = data.placeOf(image);
+  const file = report.images.file[place];
   return h(
     "li",
     cellButton(mapOf(image), { side: SIDES.tile, tile: report.folder, caption: false, place: key }),
-    h("a.name", { ...leadToImage(image), tabindex: "-1" }, bdi(report.images.file[place])),
+    h("a.name", { ...leadToImage(image), tabindex: "-1", dir: "auto", title: file }, file),
     isRight(report.images, place) === false ? badge(place) : null,
     ...more,
   );

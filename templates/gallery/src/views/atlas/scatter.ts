@@ -17,7 +17,7 @@ import { numberName, numberWords, questionName } from "../overview/words";
 import { leadToImage } from "../summary/said";
 import { type Colouring, colouring } from "./colours";
 import { Finder, contours, ring, simplified } from "./plane";
-import { type Shown, alikeChoice, mapOf, placesOf } from "./read";
+import { type Shown, alikeChoice, classChoice, mapOf, placesOf } from "./read";
 
 /** Points from which squares stand for discs, and contours show their density. */
 const MANY = 3000;
@@ -77,7 +77,7 @@ export function scatterPart({ found }: ShippedAtlas): Shown {
   const told = [shown, unseen > 0 && t("atlas.unseen", { count: unseen.toLocaleString("en") })];
   return {
     nodes: [
-      h(".switches", planeChoice(own.tsne !== null), colourChoice(found)),
+      h(".switches", planeChoice(own.tsne !== null), ...colourChoice(found)),
       h(".scatter", surface, h(".side", plot.colours.key, about)),
       h("p.figcaption", [...told, t("atlas.scatter.words")].filter(Boolean).join(t("space"))),
     ],
@@ -97,9 +97,9 @@ const planeChoice = (tsne: boolean) =>
 
 /** What the colours say, and which clusters where it is these. */
 function colourChoice(found: Atlas) {
-  const clusters = found.classes.some((own) => own[state.alike].length);
+  const classes = found.classes.filter((own) => own[state.alike].length).map(({ index }) => index);
   const labelled = report.images.label.some((label) => label !== null);
-  const kinds = ["class", ...(labelled ? ["right"] : []), ...(clusters ? ["cluster"] : [])];
+  const kinds = ["class", ...(labelled ? ["right"] : []), ...(classes.length ? ["cluster"] : [])];
   const numbers = vocabularyOf(report).numbers;
   const choice = select(
     t("atlas.colour"),
@@ -111,7 +111,8 @@ function colourChoice(found: Atlas) {
     () => state.colour,
     (colour) => change({ colour }, true),
   );
-  return h(".steps", choice, state.colour === "cluster" && alikeChoice(found));
+  const ofClusters = state.colour === "cluster";
+  return [choice, ofClusters && alikeChoice(found), ofClusters && classChoice(classes)];
 }
 
 /** Where a pointer is, across the points. */
@@ -258,8 +259,8 @@ function paintPoints(plot: Plot) {
         3.5,
       );
   }
-  context.globalAlpha = 0.7;
-  context.strokeStyle = style.color;
+  context.globalAlpha = 0.8;
+  context.strokeStyle = getComputedStyle(plot.over).color;
   context.beginPath();
   for (const [[ax, ay], [bx, by]] of lines) {
     context.moveTo(on(ax), on(ay));

@@ -1,7 +1,7 @@
 // The line above the table: which image, what was predicted, which classes; and what is arranged.
 import { data, report, state } from "../../app";
 import { CONTRAST, type ImageRecord } from "../../data/dataset";
-import { nameOf } from "../../parts/axes";
+import { axes, nameOf } from "../../parts/axes";
 import { chooser, imageList, imageSteps } from "../../parts/chooser";
 import { type Option, button, keepPressed, select } from "../../parts/controls";
 import { type Child, bdi, h } from "../../parts/dom";
@@ -13,9 +13,6 @@ import { chosenImages } from "../../state/selection";
 import type { Axis, State } from "../../state/state";
 import { choosesMethods, countWords, methodPanel } from "./methods";
 import { isOnTable, shownClasses } from "./plan";
-
-/** The axes in the order in which a caption names them. */
-export const AXES: Axis[] = ["image", "class", "method", "layer"];
 
 /** The axes' names in a sentence. */
 export const many = (axis: Axis) => t(`axis.${axis}.many`);
@@ -64,8 +61,8 @@ function about(image: ImageRecord) {
   return h(
     ".about",
     h("h2", { title: imageSize(image) }, bdi(report.images.file[place])),
-    h("span.top", bdi(topWords(image.index))),
-    isWrong(place) && badge(place),
+    !isOnTable("run") && h("span.top", bdi(topWords(image.index))),
+    !isOnTable("run") && isWrong(place) && badge(place),
   );
 }
 
@@ -87,8 +84,9 @@ function classSwitch(image: ImageRecord | null) {
     const choose = () => change({ ...withoutClass(), rank }, true);
     return keepPressed(button(name, `class ${rank}`, choose), () => shown(rank));
   };
+  const named = (rank: number) => nameOf("class", rank, state);
   const buttons = ranks.map((rank) =>
-    entry(rank, image ? withChance(image, placed(rank)) : nameOf("class", rank, state)),
+    entry(rank, image && !isOnTable("run") ? withChance(image, placed(rank)) : named(rank)),
   );
   if (image && data.pairOf(image.index)) buttons.push(entry(CONTRAST, t("fact.contrast")));
   const all = button(
@@ -137,7 +135,7 @@ function panel(key: string, label: () => string, useful: boolean, content: () =>
 /** What lies on rows, columns and groups, and a choice for each axis that is not shown. */
 function axesPanel() {
   const { rows, columns } = state;
-  const names = AXES.map((axis): Option => [axis, many(axis)]);
+  const names = axes().map((axis): Option => [axis, many(axis)]);
   const others = names.filter(([axis]) => axis !== rows && axis !== columns && axis !== "image");
   const side = (key: "rows" | "columns") =>
     select<Axis>(t(`matrix.${key}`), key, names, () => state[key], putOn(key));
@@ -151,9 +149,9 @@ function axesPanel() {
       () => state.beside,
       (beside) => change({ beside }, true),
     ),
-    ...AXES.filter((axis) => !isOnTable(axis)).map((axis) =>
-      axis === "image" ? imageList() : chooser(axis),
-    ),
+    ...axes()
+      .filter((axis) => !isOnTable(axis))
+      .map((axis) => (axis === "image" ? imageList() : chooser(axis))),
   ];
 }
 

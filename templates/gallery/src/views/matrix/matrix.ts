@@ -3,7 +3,7 @@ import { data, state } from "../../app";
 import type { CellId } from "../../data/cells";
 import { CONTRAST, PREDICTED, TRUE } from "../../data/dataset";
 import { kindsOf, labelNotes, leftOut, pairNames } from "../../maps/describe";
-import { FIELD, MAX_IMAGES_ON_AXIS, nameOf, ofOneImage, valuesOf } from "../../parts/axes";
+import { FIELD, MAX_IMAGES_ON_AXIS, axes, nameOf, ofOneImage, valuesOf } from "../../parts/axes";
 import { pager } from "../../parts/chooser";
 import { h, keepFocus } from "../../parts/dom";
 import { figureCaption } from "../../parts/legend";
@@ -14,7 +14,7 @@ import { chosenImages } from "../../state/selection";
 import { APPEARANCE, FILTER, concerns } from "../../state/state";
 import { truthPanel } from "../truth";
 import { type View, viewRoot } from "../view";
-import { AXES, headLine, many } from "./head";
+import { headLine, many } from "./head";
 import { shownMethods } from "./methods";
 import { refreshNumbers } from "./numbers";
 import { offerPin } from "./pinning";
@@ -24,6 +24,7 @@ import { fitTo, mapTable, takeOver } from "./table";
 /** What the table shows, and how it is built. */
 const SHOWN = [
   "image",
+  "run",
   "rank",
   "method",
   "layer",
@@ -64,7 +65,7 @@ export async function arrangeMaps(root: HTMLElement): Promise<View> {
   };
   return {
     root,
-    uses: [...APPEARANCE, "numbers"],
+    uses: [...APPEARANCE, "numbers", ...(isOnTable("run") ? [] : ["run" as const])],
     update(changed) {
       if (changed.has("network")) return false; // other maps under the same names
       if (concerns(changed, ...SHOWN, ...BUILT, ...FILTER)) return follow();
@@ -100,7 +101,8 @@ function build() {
     paged ? pager(MAX_IMAGES_ON_AXIS) : null,
   );
   // The network with permuted weights predicts nothing.
-  const truth = h("div", image && data.network === "trained" && truthPanel(image));
+  const paired = data.network === "trained" && !isOnTable("run");
+  const truth = h("div", image && paired && truthPanel(image));
   return { head: headLine(image), table: mapTable(plan, caption), truth, foot };
 }
 
@@ -109,7 +111,11 @@ function columnNotes({ groups }: Plan) {
   const slots = groups.flatMap(({ rows }) => rows.flatMap((row) => row.slots));
   const fused = t("cell.notFused");
   const apart = slots.some((slot) => slot.kind === "none" && slot.reason === fused);
-  return [...(apart ? [fused] : []), ...(state.rows === "method" ? [] : leftOut())];
+  const ofRuns = slots.flatMap((slot) =>
+    data.runs.length && slot.kind === "none" && slot.reason !== fused ? [slot.reason] : [],
+  );
+  const others = state.rows === "method" ? [] : [...leftOut(), ...ofRuns];
+  return [...new Set([...(apart ? [fused] : []), ...others])];
 }
 
 /** The two classes of an image's contrast. */
@@ -120,12 +126,12 @@ function contrastNames(index: number) {
 
 /** What the table shows. */
 function captionWords() {
-  const { image, rank, method, layer, rows, columns, beside } = state;
-  const fixed: CellId = { image, rank, method, layer };
+  const { image, run, rank, method, layer, rows, columns, beside } = state;
+  const fixed: CellId = { image, run, rank, method, layer };
   const pair = rank === CONTRAST && ofOneImage() && !isOnTable("class") && contrastNames(image);
   const fused = !pair && layer === "fused" && !isOnTable("layer");
   const apart = (pair && "class") || (fused && "layer");
-  const named = AXES.filter((axis) => !isOnTable(axis) && axis !== apart);
+  const named = axes().filter((axis) => !isOnTable(axis) && axis !== apart);
   const of = named.map((axis) => {
     if (axis === "class" && rank === PREDICTED && !ofOneImage()) return t("class.predicted");
     if (axis === "class" && rank === TRUE && !ofOneImage()) return t("class.labelled");

@@ -91,7 +91,7 @@ function median(sorted: number[]) {
 function correlation(image: ImageRecord, methods: string[], layer: string, rank: number) {
   const place = data.rankIn(image.index, rank);
   const [one, other] = methods.map((method) =>
-    data.camOf(image, { image: image.index, rank: place, method, layer }),
+    data.camOf(image, { image: image.index, run: image.run, rank: place, method, layer }),
   );
   if (!isDrawn(one) || !isDrawn(other)) return NaN;
   return rankCorrelation(commonGrid(image, one), commonGrid(image, other));

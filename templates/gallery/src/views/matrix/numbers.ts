@@ -16,7 +16,7 @@ export function refreshNumbers(root: HTMLElement) {
   const wanted = (cam: CamCell) => state.numbers || cam.channel !== undefined;
   for (const cell of all(".cell[data-id]", root)) {
     const id = idOf(cell.dataset.id ?? "");
-    const image = data.knownImage(id.image);
+    const image = data.knownImage(id.image, id.run);
     const cam = image && data.camOf(image, id);
     if (image && cam?.state === "positive" && wanted(cam)) cell.after(measures(image, cam));
   }

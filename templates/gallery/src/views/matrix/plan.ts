@@ -36,8 +36,8 @@ export const isOnTable = (axis: Axis) => [state.rows, state.columns, state.besid
 
 /** The values of the state: those of the axes that are not on the table hold for all of it. */
 function chosenCell(): CellId {
-  const { image, rank, method, layer } = state;
-  return { image, rank, method, layer };
+  const { image, run, rank, method, layer } = state;
+  return { image, run, rank, method, layer };
 }
 
 export function planOf(): Plan {
@@ -87,11 +87,11 @@ function slotOf(asked: CellId): Slot {
   const rank = contrast ? CONTRAST : data.rankIn(asked.image, asked.rank);
   const id = { ...asked, layer, rank };
   if (!perLayer) return { kind: "whole", id: { ...id, layer: "input" } };
-  const there = availability(id.method, layer);
-  const image = data.knownImage(id.image);
+  const there = availability(id.method, layer, id.run);
+  const image = data.knownImage(id.image, id.run);
   if (there === "map" && contrast && image && !data.camOf(image, id))
     return { kind: "none", word: t("truth.none"), reason: t("compare.noDifference") };
   if (there === "map") return { kind: "map", id };
   if (there === "absent") return { kind: "none", word: "–", reason: t("cell.notFused") };
-  return { kind: "none", word: shortReason(id.method, layer), reason: there };
+  return { kind: "none", word: shortReason(id.method, layer, id.run), reason: there };
 }

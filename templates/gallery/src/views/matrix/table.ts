@@ -10,7 +10,7 @@ import { layerName, layerTwins, methodDetails, prose, t } from "../../parts/word
 import { linkTo } from "../../state/history";
 import type { Axis } from "../../state/state";
 import { agreement, familyOf } from "./methods";
-import type { Group, Plan, Slot, Value } from "./plan";
+import { type Group, type Plan, type Slot, type Value, isOnTable } from "./plan";
 
 /** Most columns in which maps are drawn at their full size. */
 const MAX_LARGE = 8;
@@ -193,17 +193,31 @@ function detailsOf(axis: Axis, value: Value, fixed: Group["fixed"]) {
     const address =
       layerName(String(value)) !== value && report.layers.some((one) => one.address === value);
     const own = address ? [h("span", h("code", value))] : [];
-    return [...own, ...layerTwins(String(value)).map(line)];
+    return [...own, ...[...layerTwins(String(value)), ...otherNames(String(value))].map(line)];
   }
   if (axis === "image") return [topWords(Number(value))].filter(Boolean).map(line);
+  if (axis === "run") return runLines(Number(value)).map(line);
   if (axis === "class") {
     const image = data.knownImage(fixed.image);
-    return image && ofOneImage() ? [line(scores(image, Number(value)))] : [];
+    return image && ofOneImage() && !isOnTable("run") ? [line(scores(image, Number(value)))] : [];
   }
   const { key, classSpecific } = data.methodOf(String(value));
   const shared = classSpecific ? [] : [t("matrix.anyClass")];
   return [...methodDetails(key), ...shared, ...agreementWords(key)].map(line);
 }
+
+/** A run's model, and what it predicts for the image; of a difference how it is drawn. */
+function runLines(run: number) {
+  if (run < 0) return [t("runs.scale.short")];
+  const { model } = data.runs[run];
+  return ofOneImage() ? [model, topWords(state.image, run)].filter(Boolean) : [model];
+}
+
+/** What the runs behind the first one call a layer, as far as it is another one there. */
+const otherNames = (layer: string) =>
+  data.runs.flatMap(({ name, grids }) =>
+    layer in grids && grids[layer] !== layerName(layer) ? [`${name}: ${grids[layer]}`] : [],
+  );
 
 /** How far a method agrees with the selected one, where they are sorted by it. */
 function agreementWords(key: string) {

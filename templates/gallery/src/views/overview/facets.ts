@@ -1,5 +1,5 @@
 // Choices among what the images have: outcome, predicted and true class, each with its count.
-import { report, state } from "../../app";
+import { data, report, state } from "../../app";
 import { bdi, h, keepFocus } from "../../parts/dom";
 import { t } from "../../parts/words";
 import { isRight } from "../../query/match";
@@ -10,15 +10,16 @@ import { places, queryWith, vocabularyOf } from "../../state/selection";
 /** Most classes in a list; the query finds the others. */
 const MAX_CLASSES = 8;
 
-type Kind = "right" | "class" | "is";
+type Kind = "right" | "class" | "is" | "flip";
 
 /** A value of the images, as a query writes it. */
-type Value = number | boolean;
+type Value = number | boolean | string;
 
 /** What an image has; null where that is not known. */
 function valueOf(kind: Kind, place: number): Value | null {
   const { images } = report;
   if (kind === "right") return isRight(images, place);
+  if (kind === "flip") return data.flips[place] ?? null;
   return kind === "is" ? images.label[place] : (images.top[place][0]?.[0] ?? null);
 }
 
@@ -36,17 +37,21 @@ function asked(kind: Kind) {
   const found = new Set<Value>();
   for (const { asks } of parse(state.query, vocabularyOf(report))) {
     if (!("kind" in asks) || asks.kind !== kind) continue;
-    const values: Value[] = asks.kind === "right" ? asks.values : asks.classes;
+    const values: Value[] = "values" in asks ? asks.values : asks.classes;
     for (const value of values) found.add(value);
   }
   return found;
 }
 
-const written = (value: Value) =>
-  typeof value === "number" ? quote(report.classes[value]) : value ? "yes" : "no";
+function written(value: Value) {
+  if (typeof value === "number") return quote(report.classes[value]);
+  return typeof value === "string" ? value : value ? "yes" : "no";
+}
 
-const named = (value: Value) =>
-  typeof value === "number" ? report.classes[value] : t(value ? "right.yes" : "right.no");
+function named(value: Value) {
+  if (typeof value === "number") return report.classes[value];
+  return t(typeof value === "string" ? `runs.flip.${value}` : value ? "right.yes" : "right.no");
+}
 
 /** Ask for a value too, or no more. */
 function toggle(kind: Kind, value: Value) {

@@ -19,7 +19,7 @@ import { MAX_TILES, fillTiles } from "./tiles";
 export function overviewView(): View {
   const line = queryLine();
   const terms = chips();
-  const filters = [facet("right"), histogram(), facet("class"), facet("is")].filter(
+  const filters = [facet("flip"), facet("right"), histogram(), facet("class"), facet("is")].filter(
     (one) => one !== null,
   );
   const found = h("p", { role: "status", class: "found" });
@@ -47,9 +47,9 @@ export function overviewView(): View {
   list.dataset.size = state.density;
   return {
     root,
-    uses: [...APPEARANCE, "rank"],
+    uses: [...APPEARANCE, "rank", "run"],
     update(changed) {
-      if (changed.has("apart")) return false; // the methods to choose from
+      if (concerns(changed, "apart", "run")) return false; // the methods to choose from, all predictions
       refreshControls(root);
       list.dataset.size = state.density;
       if (concerns(changed, "query"))

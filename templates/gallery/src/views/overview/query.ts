@@ -57,6 +57,9 @@ function grammar() {
     [`class:${one},${other}`, "class"],
     [`is:${one}`, "is"],
     [`${first}<0.6`, "number"],
+    ...(report.atlas.includes("clusters")
+      ? [[`cluster:${one}/1`, "cluster"] satisfies [string, string]]
+      : []),
   ];
   const rows = examples.map(([query, words]) =>
     h("div", h("dt", h("code", query)), h("dd", t(`query.says.${words}`))),

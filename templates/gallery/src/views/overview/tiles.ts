@@ -4,6 +4,7 @@ import { type CellId, idText } from "../../data/cells";
 import { layerFor } from "../../maps/availability";
 import { cellButton } from "../../maps/cell";
 import { SIDES } from "../../maps/frames";
+import { focusOn } from "../../parts/axes";
 import { all, bdi, h } from "../../parts/dom";
 import { topWords } from "../../parts/image";
 import { t } from "../../parts/words";
@@ -75,14 +76,14 @@ function head(group: Group) {
 
 function mapOf(place: number): CellId {
   const image = report.images.index[place];
-  const { method, rank, layer } = state;
-  return { image, rank: data.rankIn(image, rank), method, layer: layerFor(method, layer) };
+  const { run, method, rank, layer } = state;
+  return { image, run, rank: data.rankIn(image, rank), method, layer: layerFor(method, layer) };
 }
 
 function tileOf(place: number, id: CellId) {
   const { classes, images } = report;
   const [width, height] = images.size[place];
-  const link = linkTo({ view: "matrix", image: id.image, rows: "method", columns: "layer" });
+  const link = linkTo({ view: "matrix", ...focusOn("image", id.image) });
   const name = { class: "name", dir: "auto", tabindex: "-1", title: images.file[place] };
   const label = images.label[place];
   const wrong = isRight(images, place) === false && label !== null;
@@ -92,6 +93,9 @@ function tileOf(place: number, id: CellId) {
     h("a", { ...name, ...link }, images.file[place]),
     h("span.hint", { dir: "auto" }, topWords(id.image)),
     h("span.hint.sorted"),
+    data.runs.length > 0 &&
+      data.flips[place] !== "no" &&
+      h("span", t(`runs.flip.${data.flips[place]}`)),
     wrong && h("span.wrong", { dir: "auto" }, `✗ ${t("chip.is", { name: classes[label] })}`),
   );
   tile.style.setProperty("--shape", String(Math.min(Math.max(width / height, 0.5), 2.5)));

@@ -71,6 +71,7 @@ export function termWords(condition: Condition) {
   if (kind === "name") return t("chip.name", { name: either(condition.parts) });
   if (kind === "right")
     return either(condition.values.map((value) => t(value ? "right.yes" : "right.no")));
+  if (kind === "flip") return either(condition.values.map((value) => t(`runs.flip.${value}`)));
   if (kind === "number") {
     const { name, sign, value } = condition;
     return `${numberName(name)} ${SIGNS[sign]} ${number(value)}`;

@@ -45,7 +45,7 @@ export function filmView(): View {
 
 /** The chosen image's maps of the chosen class, a row for each method. */
 function film() {
-  const { image, rank } = state;
+  const { image, run, rank } = state;
   const known = data.knownImage(image);
   if (!known) return null;
   const own = data.rankIn(image, rank);
@@ -58,7 +58,7 @@ function film() {
   );
   const cell = (method: MethodFacts) => (layer: string) => {
     const there = availability(method.key, layer) === "map";
-    const id = { image, rank: own, method: method.key, layer };
+    const id = { image, run, rank: own, method: method.key, layer };
     return h("td", there ? cellButton(id, { side: SIDES.tile, caption: false }) : "–");
   };
   const lines = rows.map((method) => row(method.name, layers().map(cell(method))));

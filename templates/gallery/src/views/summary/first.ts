@@ -23,9 +23,9 @@ export function readFirst() {
 }
 
 function tile({ image, reasons }: Summary["first"][number]) {
-  const { method } = state;
+  const { run, method } = state;
   const layer = layerFor(method, state.layer);
-  const id = { image, rank: data.rankIn(image, PREDICTED), method, layer };
+  const id = { image, run, rank: data.rankIn(image, PREDICTED), method, layer };
   const place = data.placeOf(image);
   return h(
     "li",

@@ -1,6 +1,6 @@
 // What the predictions of many images come to: confusions, confidence, calibration.
 import { report } from "../../app";
-import type { ClassScore, Confusion } from "../../data/types";
+import type { ClassScore, Confusion, Place } from "../../data/types";
 import { bdi, h } from "../../parts/dom";
 import { enableRoving } from "../../parts/roving";
 import { percent, t } from "../../parts/words";
@@ -26,8 +26,12 @@ export function confusion() {
   return part("confusion", confusion.whole ? matrix(confusion) : pairs(confusion));
 }
 
-const queryOf = (label: number, predicted: number) =>
-  `is:${quote(className(label))} class:${quote(className(predicted))}`;
+/** What shows the images of a cell: mean maps of both classes and the photographs, if there are any. */
+function cellPlace(label: number, predicted: number): Place {
+  const query = `is:${quote(className(label))} class:${quote(className(predicted))}`;
+  const opens = label !== predicted && report.atlas.includes("confusions");
+  return opens ? { view: "atlas", atlas: "confusions", query } : { view: "overview", query };
+}
 
 /** True classes in rows, predicted ones in columns, with recall and precision at the ends. */
 function matrix({ scores, cells }: Confusion) {
@@ -65,7 +69,12 @@ function countCell({ index, total }: ClassScore, predicted: number, count: numbe
     name: className(index),
     predicted: className(predicted),
   });
-  const link = { ...images(queryOf(index, predicted)), "aria-label": name, title: name };
+  const link = {
+    ...leadTo(cellPlace(index, predicted)),
+    tabindex: "-1",
+    "aria-label": name,
+    title: name,
+  };
   cell.append(count ? h("a", link, count) : "0");
   return cell;
 }
@@ -77,7 +86,7 @@ function pairs({ cells, scores }: Confusion) {
       name: className(label),
       predicted: className(predicted),
     });
-    const link = leadTo({ view: "overview", query: queryOf(label, predicted) });
+    const link = leadTo(cellPlace(label, predicted));
     return h("li", h("a", link, bdi(words)), ` ${count}`);
   });
   const list = lines.length ? h("ol.pairs", ...lines) : h("p", t("summary.noErrors"));

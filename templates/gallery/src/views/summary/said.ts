@@ -11,7 +11,16 @@ export const said = (text: Said) => text[state.language].replaceAll("ρ ", "ρ\u
 
 /** A link to what shows a claim, whatever was chosen before. */
 export const leadTo = (place: Place) =>
-  linkTo({ beside: "none", query: "", sort: "order", number: "", page: 0, open: "", ...place });
+  linkTo({
+    run: 0,
+    beside: "none",
+    query: "",
+    sort: "order",
+    number: "",
+    page: 0,
+    open: "",
+    ...place,
+  });
 
 /** A link to an image with all its maps. */
 export const leadToImage = (image: number) =>

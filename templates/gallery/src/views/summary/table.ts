@@ -126,7 +126,7 @@ function map(index: number, { rank, method }: Column) {
   const image = data.knownImage(index) ?? null;
   const own = rank === null ? 0 : data.rankIn(index, rank);
   if (image && own >= image.targets.length) return ["–"];
-  const id: CellId = { image: index, rank: own, method, layer: lastLayer() };
+  const id: CellId = { image: index, run: state.run, rank: own, method, layer: lastLayer() };
   const of = rank === null || !image ? "" : `${data.classOf(image, own)} · `;
   const tag = h("span.tag", { "aria-hidden": "true" }, of, data.methodOf(method).name);
   const named =

@@ -1,0 +1,1 @@
+export { comparisonView as default } from "../views/runs/comparison";

@@ -208,6 +208,13 @@ def test_equal_runs_have_equal_arrangements_whatever_the_shards(tmp_path: Path) 
 # What is kept
 
 
+def test_of_few_images_nothing_is_kept_and_scikit_learn_is_not_asked(tmp_path: Path) -> None:
+    results = write_placed(tmp_path / "r", spots(PLACES[:29]), [0] * 29)
+    with mock.patch.dict("sys.modules", {"sklearn": None, "sklearn.manifold": None}):
+        assert atlas_of(results) is not None
+    assert not (results.path / kept.NAME).exists()
+
+
 def as_json(results: Results) -> object:
     found = atlas_of(results)
     assert found is not None
@@ -297,7 +304,7 @@ def test_a_file_that_is_cut_off_is_made_again(size: int, results: Results, atlas
 
 
 def test_a_folder_that_cannot_be_written_to_has_its_atlas_all_the_same(tmp_path: Path) -> None:
-    results = write_placed(tmp_path / "r", spots(PLACES[:3]), [0] * 3)
+    results = write_placed(tmp_path / "r", spots(PLACES[:30]), [0] * 30)
     (results.path / kept.NAME).mkdir()
     assert atlas_of(results) is not None
 

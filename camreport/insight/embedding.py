@@ -42,10 +42,10 @@ def tsne(vectors: NDArray[np.float64]) -> NDArray[np.float64] | None:
     Source: van der Maaten and Hinton, Visualizing data using t-SNE, 2008,
         https://www.jmlr.org/papers/v9/vandermaaten08a.html
     """
-    from sklearn.manifold import TSNE
-
     if not MIN_IMAGES <= len(vectors) <= MAX_TSNE:
         return None
+    from sklearn.manifold import TSNE
+
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
     with one_thread():
         made = TSNE(perplexity=perplexity, init="pca", max_iter=STEPS, random_state=SEED, n_jobs=1)

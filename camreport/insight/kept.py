@@ -22,7 +22,7 @@ from camreport.insight.arrangement import (
     arrange,
     predicted_classes,
 )
-from camreport.insight.clusters import MAX_CLUSTERS, is_available
+from camreport.insight.clusters import MAX_CLUSTERS, MIN_IMAGES, is_available
 from camreport.insight.spaces import SPACES
 from camreport.results.reader import Results
 from camreport.results.shards import Arrays, packed, read_fingerprint, read_shard
@@ -43,7 +43,8 @@ _Range = tuple[type, tuple[int | None, ...], float, float]
 def arrangement_of(results: Results) -> Arrangement | None:
     """Return the arrangement of a run: the one that is kept, or one that is made now and kept.
 
-    Without scikit-learn it is made each time, and where the folder cannot be written to.
+    It is made each time without scikit-learn, of so few images that nothing is clustered, and where
+    the folder cannot be written to.
 
     Returns:
         None where fewer than two images have a map with positive evidence.
@@ -51,7 +52,7 @@ def arrangement_of(results: Results) -> Arrangement | None:
     Raises:
         ResultsError: it cannot be used, and a shard is missing or damaged.
     """
-    if not is_available():
+    if not is_available() or results.count < MIN_IMAGES:
         return arrange(results)
     with suppress(ResultsError):
         return read_arrangement(results)

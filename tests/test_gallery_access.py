@@ -38,18 +38,8 @@ needs_chromium = pytest.mark.skipif(
 )
 
 VIEWS = (
-    *(
-        "summary",
-        "overview",
-        "matrix",
-        "atlas",
-        "evidence",
-        "compare",
-        "channels",
-        "tables",
-        "methods",
-    ),
-    "provenance",
+    *("summary", "overview", "matrix", "evidence", "compare", "channels", "tables", "methods"),
+    *("atlas", "provenance"),
 )
 WAYS = (
     *(("light", "en", 1400, 0), ("dark", "zh", 320, 0)),

@@ -25,7 +25,9 @@ def test_picked_channels_show_the_images_in_which_they_contribute_most(
 ) -> None:
     write_images(tmp_path / "photos", 6)
     out = tmp_path / "g"
-    camreport.run(tmp_path / "photos", out, model=tiny(), layers=["2"], channels=["2"])
+    camreport.run(
+        tmp_path / "photos", out, model=tiny(), layers=["2"], channels=["2"], classes="top1"
+    )
     results = load_results(out)
     images = list(results.readable)
     values = np.stack([results.contributions(image.index)[0] for image in images])

@@ -42,18 +42,8 @@ CHINESE = words_of("zh")
 MAY_BE_EMPTY = {"space"}
 
 VIEWS = (
-    *(
-        "summary",
-        "overview",
-        "matrix",
-        "atlas",
-        "evidence",
-        "compare",
-        "channels",
-        "tables",
-        "methods",
-    ),
-    "provenance",
+    *("summary", "overview", "matrix", "evidence", "compare", "channels", "tables", "methods"),
+    *("atlas", "provenance"),
 )
 
 # The tables

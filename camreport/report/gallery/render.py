@@ -19,7 +19,6 @@ from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
     TILE_SIDE,
     FallbackImage,
-    fallback_evidence,
     fallback_image,
     fallback_summary,
 )
@@ -35,7 +34,7 @@ from camreport.report.gallery.page import (
 )
 from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.records import Detail, shown_methods
-from camreport.report.gallery.runs import any_data, any_record, measured_in
+from camreport.report.gallery.runs import any_data, any_record, any_tables, measured_in
 from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.gallery.shown import choose_shown
 from camreport.report.gallery.template import (
@@ -235,7 +234,7 @@ def _write_single(
         words=words,
         prose=any_prose(results, len(shown.images), words, []),
         summary=fallback_summary(results, shown.within(measured.summary()), words),
-        evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
+        evidence=any_tables(measured, words),
         policy=policy,
         style=Markup(sheet),
         start=Markup(_START),

@@ -30,6 +30,7 @@ from camreport.report.gallery.fallback import (
     fallback_image,
     fallback_summary,
 )
+from camreport.report.gallery.fallback_tables import fallback_tables
 from camreport.report.gallery.language import words_of
 from camreport.report.gallery.page import (
     THUMBNAIL_SIDE,
@@ -42,7 +43,7 @@ from camreport.report.gallery.page import (
 )
 from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.records import Detail, shown_methods
-from camreport.report.gallery.runs import any_data, any_record, any_tables
+from camreport.report.gallery.runs import any_data, any_record
 from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.gallery.template import apart, compact_json, page_template, script, style
 from camreport.results.reader import DATA, Results
@@ -156,7 +157,7 @@ def _write_data(
         words=words,
         prose=any_prose(results, len(shown.images), words, reduced_detail, repeats),
         summary=fallback_summary(results, measured.summary_for(shown), words),
-        evidence=any_tables(measured, words),
+        evidence=fallback_tables(measured, words),
         policy=_POLICY,
         images=[(image, Markup()) for image in sheet],
         more=len(shown.images) - len(sheet),

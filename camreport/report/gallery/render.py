@@ -22,6 +22,7 @@ from camreport.report.gallery.fallback import (
     fallback_image,
     fallback_summary,
 )
+from camreport.report.gallery.fallback_tables import fallback_tables
 from camreport.report.gallery.folder import is_folder, write_folder
 from camreport.report.gallery.language import check_language, language_of, words_of
 from camreport.report.gallery.page import (
@@ -34,7 +35,7 @@ from camreport.report.gallery.page import (
 )
 from camreport.report.gallery.parts import Part, made_in_parts
 from camreport.report.gallery.records import Detail, shown_methods
-from camreport.report.gallery.runs import any_data, any_record, any_tables, measured_in
+from camreport.report.gallery.runs import any_data, any_record, measured_in
 from camreport.report.gallery.runs_prose import any_prose
 from camreport.report.gallery.shown import choose_shown
 from camreport.report.gallery.template import (
@@ -234,7 +235,7 @@ def _write_single(
         words=words,
         prose=any_prose(results, len(shown.images), words, []),
         summary=fallback_summary(results, shown.within(measured.summary()), words),
-        evidence=any_tables(measured, words),
+        evidence=fallback_tables(measured, words),
         policy=policy,
         style=Markup(sheet),
         start=Markup(_START),

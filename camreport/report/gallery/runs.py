@@ -13,7 +13,7 @@ from camreport.errors import ResultsError
 from camreport.insight.aggregates import Totals
 from camreport.insight.columns import DIGITS
 from camreport.insight.compare.build import compare_runs
-from camreport.insight.compare.comparison import ACCURACY, CHANCE, Comparison, Delta, MeanDifference
+from camreport.insight.compare.comparison import ACCURACY, CHANCE, Comparison, MeanDifference
 from camreport.insight.compare.findings import comparison_summary, moved_of, reason
 from camreport.insight.compare.layers import LayerPair
 from camreport.insight.evidence_columns import EvidenceColumns
@@ -21,11 +21,9 @@ from camreport.insight.summary import Summary
 from camreport.messages import Message, message
 from camreport.messages.message import LANGUAGES
 from camreport.messages.progress import Progress, silent
-from camreport.methods import METHODS
 from camreport.report.gallery.compared import ComparedResults
 from camreport.report.gallery.evidence import number_name
-from camreport.report.gallery.fallback import Numbers, fallback_evidence
-from camreport.report.gallery.language import Words, words_of
+from camreport.report.gallery.language import words_of
 from camreport.report.gallery.page import Limits, Measured, RunTotals, Shown, report_data
 from camreport.report.gallery.prose import provenance
 from camreport.report.gallery.records import Detail, ImageRecord, image_record, shown_methods
@@ -162,47 +160,6 @@ def any_record(results: Results, image: ImageEntry, detail: Detail) -> ImageReco
         targets=tuple(results.targets(image.index)),
         maps=[*record.maps, *further],
     )
-
-
-def any_tables(measured: Measured, words: Words) -> tuple[Numbers, ...]:
-    """Tabulate the evidence of a run, or the changes of each further run, where no script runs."""
-    if not isinstance(measured, MeasuredRuns):
-        layer = measured.results.manifest.glance.layer
-        return fallback_evidence(measured.evidence, layer, words)
-    found = measured.comparison
-    return tuple(_changes(found, run, words) for run in range(1, len(found.names)))
-
-
-def _changes(found: Comparison, run: int, words: Words) -> Numbers:
-    """Tabulate the numbers of a run against the first one's, of the maps that are shown first."""
-    key = found.first.manifest.glance
-    first, other = found.names[0], found.names[run]
-    shown = [one for one in found.deltas if (one.method, one.layer) in (("", ""), (*key,))]
-    rows = (
-        (_name(one.key)[words.language], (*map(_three, _values(one)), str(one.n)))
-        for one in shown
-        if one.run == run
-    )
-    caption = words.message(
-        message(
-            "compare.table",
-            first=first,
-            run=other,
-            method=METHODS[key.method].name,
-            layer=key.layer,
-        )
-    )
-    columns = (first, other, "Δ", "95 % ≥", "95 % ≤", "n")
-    return Numbers(caption, columns, tuple(rows))
-
-
-def _values(own: Delta) -> tuple[float | None, ...]:
-    return own.before, own.after, own.delta, own.low, own.high
-
-
-def _three(value: float | None) -> str:
-    """Return a number with three digits after the point and a real minus."""
-    return "–" if value is None else f"{value:.3f}".replace("-", "−")
 
 
 def any_data(

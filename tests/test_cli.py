@@ -60,7 +60,7 @@ WITHOUT_TORCH = [
     (("run",), "input: expected an image, a folder or a pattern, got none"),
     (("run", "-o", "out"), "input: expected an image, a folder or a pattern, got none"),
     (("render",), "out: expected a value, got none"),
-    (("rnu",), "command: expected one of run, render, export, layers, methods, metrics, got 'rnu'"),
+    (("rnu",), "command: expected one of run, render, compare, export, layers, methods"),
     ((*RUN, "--opcaity", "1"), "option: expected one of camreport run, got '--opcaity'"),
     ((*RUN, "--laguage", "zh"), "Did you mean '--lang'?"),
     ((*RUN, "--lang", "fr"), "lang: expected en or zh, got 'fr'."),
@@ -269,6 +269,7 @@ def test_render_says_that_a_folder_belongs_to_the_page(command: Command) -> None
 FACE = {
     *("run", "explain", "Explainer", "load_model", "load_results", "overlay", "CamReportError"),
     *("Explanation", "LoadedModel", "Results", "Settings", "Summary", "Evaluation", "evaluate"),
+    "compare",
 }
 
 

@@ -29,7 +29,7 @@ from camreport.engine.transfer import Transfer
 from camreport.images.loading import LoadedImage, decode_ahead
 from camreport.images.search import find_images
 from camreport.models import LoadedModel
-from camreport.settings import EXACT, PRECISIONS, TF32, SettingsDict
+from camreport.settings import EXACT, PRECISIONS, TF32
 
 LAYERS = ("features.0", "features.3", "features.6", "features.9", "features.12")
 """The bundled AlexNet's default layers."""
@@ -188,9 +188,10 @@ def run_rows(loaded: LoadedModel, settings: Settings, photos: Path, out: Path) -
     )
     yield compare(what, [wall], [max(decoding, engine)], 1.25)
     yield Row(f"decoding {digits(decoding)} ms, engine {digits(engine)} ms")
-    if "workers" in SettingsDict.__annotations__:
-        two = until_maps(photos, out / "two", device=settings.device, workers=2)
-        yield compare("run with 2 workers ÷ with 1, one card", [two], [wall], None)
+    cards = torch.cuda.device_count()
+    workers = max(2, cards)
+    several = until_maps(photos, out / "several", device=settings.device, workers=workers)
+    yield compare(f"run by --workers {workers} on {cards} GPU ÷ by one", [several], [wall], None)
 
 
 def table(settings: Settings, images: int) -> Iterator[Row]:

@@ -108,12 +108,12 @@ def test_what_is_fitted_minimises_squared_errors_with_a_level_for_each_half():
     levels = np.kron(np.eye(2), np.ones((HALF, 1)))
     penalty = np.concatenate([np.eye(64), np.zeros((64, 2))], 1)
     design = np.concatenate([np.concatenate([masks.covered, levels], 1), penalty])
-    solved = np.linalg.lstsq(design, np.concatenate([drops, np.zeros(64)]))[0][:64]
+    solved = np.linalg.lstsq(design, np.concatenate([drops, np.zeros(64)]), rcond=None)[0][:64]
     found = measured_effect(masks, drops).ravel()
     np.testing.assert_allclose(found - found.mean(), solved - solved.mean(), atol=1e-5)
     rows = np.delete(np.arange(MASKS), [7, 7 + HALF])
     kept = np.concatenate([design[rows], design[MASKS:]])
-    beta = np.linalg.lstsq(kept, np.concatenate([drops[rows], np.zeros(64)]))[0]
+    beta = np.linalg.lstsq(kept, np.concatenate([drops[rows], np.zeros(64)]), rcond=None)[0]
     predicted = (masks.left_out @ drops)[[7, 7 + HALF]]
     np.testing.assert_allclose(predicted, design[[7, 7 + HALF]] @ beta, atol=1e-8)
 

@@ -89,7 +89,7 @@ def test_intervals_are_those_of_a_bootstrap_by_scipy(
     values = of_predicted(arrays, predicted, "effect", "grad_cam", "b")
     known = values[~np.isnan(values)]
     expected = stats.bootstrap(
-        (known,), np.median, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1)
+        (known,), np.median, method="percentile", n_resamples=20_000, random_state=1
     ).confidence_interval
     own = tally(table, "effect", "grad_cam", "b")
     ordered = np.sort(known)

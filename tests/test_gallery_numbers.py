@@ -10,6 +10,7 @@ from helpers.browser import axe, settle, until
 from helpers.page_steps import fields, texts
 from helpers.synthetic_evidence import write_evidence
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 
 from camreport.report.gallery import render_gallery
 from camreport.results.reader import load_results
@@ -163,7 +164,7 @@ def test_the_curves_are_those_of_the_results_and_are_told_in_words(
         axis = (page.get_attribute(".curves .axes", "d") or "").split()
         top, low = float(axis[1].split("V")[0]), float(axis[1].split("V")[1].split("H")[0])
         assert np.abs((low - down) / (low - top) - curve).max() < 1e-3
-        area = float(np.trapezoid(curve, dx=1 / (len(curve) - 1)))
+        area = float(trapezoid(curve, dx=1 / (len(curve) - 1)))
         stated = [float(word.rstrip(".,;")) for word in name.split() if word[:1].isdigit()]
         assert min(abs(one - area) for one in stated) <= 0.0051, key
         said = page.inner_text(f".curves .key.{key}")

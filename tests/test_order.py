@@ -9,6 +9,7 @@ from helpers.evidence_batches import batch_of
 from helpers.nets import pooled_net
 from helpers.planted import PATCH, SIZE, bright_images, evidence_batch, patch, planted_net
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 from torch import Tensor, nn
 from torchcam.metrics import DeletionInsertionMetric
 
@@ -54,7 +55,7 @@ def test_areas_are_those_of_the_trapezoid_rule_over_true_fractions():
     reasons = np.zeros((5, 3, 4), np.uint8)
     curves[:, 2, 1], reasons[2, 1] = np.nan, Undefined.CONSTANT
     found = order(Values(curves[0], reasons), Values(curves[1], reasons), counts)
-    morf, lerf = (np.trapezoid(curve, counts / 10, axis=-1) for curve in curves)
+    morf, lerf = (trapezoid(curve, counts / 10, axis=-1) for curve in curves)
     np.testing.assert_allclose(found["order.deletion"].numbers, morf, atol=1e-6)
     np.testing.assert_allclose(found["order.insertion"].numbers, lerf, atol=1e-6)
     np.testing.assert_allclose(found["order"].numbers, lerf - morf, atol=1e-6)

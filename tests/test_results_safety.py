@@ -1,12 +1,11 @@
 """Results folders of others: links lead nowhere, damage ends in one sentence."""
 
-import copy
 import json
 import os
 import random
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import synthetic
+from helpers.mutations import damaged, mutated, reshaped
 from helpers.small_results import tiny
 from PIL import Image
 
@@ -296,36 +296,6 @@ def rewrite(out: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def places_of(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield every container within a value, with every key in it."""
-    listed = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in listed:
-        yield value, key
-        if isinstance(inner, dict | list):
-            yield from places_of(inner)
-
-
-ODD: tuple[Any, ...] = (
-    *(None, True, 0, -1, 7, 2**70, 1e308, -0.5, float("nan"), float("inf")),
-    *("", "x", "\ud800", "contrast:9", "../x", "grad_cam", [], [0], [[]], {}, {"a": 1}),
-)
-
-
-def mutated(manifest: dict[str, Any], draw: random.Random) -> dict[str, Any]:
-    """Return a manifest with a field deleted, doubled or of another value, or two of them."""
-    manifest = copy.deepcopy(manifest)
-    for _ in range(draw.choice((1, 1, 2))):
-        container, key = draw.choice(list(places_of(manifest)))
-        kind = draw.choice(("delete", "odd", "odd", "double"))
-        if kind == "delete":
-            del container[key]
-        elif kind == "double" and isinstance(container, list):
-            container.append(copy.deepcopy(container[key]))
-        else:
-            container[key] = copy.deepcopy(draw.choice(ODD))
-    return manifest
-
-
 def everything_that_reads(out: Path) -> None:
     """Read all that is there, in every way."""
     results = load_results(out)
@@ -387,32 +357,6 @@ def differences(one: Any, two: Any, place: str = "") -> list[str]:
     ]
 
 
-def reshaped(arrays: dict[str, Any], draw: random.Random) -> dict[str, Any]:
-    """Return a shard's arrays with one lost, renamed, cut, turned or of another type."""
-    key = draw.choice(sorted(arrays))
-    array, arrays = arrays[key], dict(arrays)
-    kind = draw.choice(("lose", "rename", "cut", "turn", "type", "grow", "values", "empty"))
-    if kind == "lose":
-        del arrays[key]
-    elif kind == "rename":
-        arrays[draw.choice(("x", "grad_cam/x", "x/0", "hires_cam/0", "layer_cam/9"))] = arrays.pop(
-            key
-        )
-    elif kind == "cut":
-        arrays[key] = array[..., :1]
-    elif kind == "turn":
-        arrays[key] = array.T.copy()
-    elif kind == "type":
-        arrays[key] = array.astype(draw.choice(("float64", "int8", "U3", "bool", "complex64")))
-    elif kind == "grow":
-        arrays[key] = array[None]
-    elif kind == "empty":
-        arrays[key] = array[:0]
-    else:
-        arrays[key] = np.full_like(array, draw.choice((-1, 5, 127)))
-    return arrays
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_mutated_arrays_end_in_one_sentence_or_are_read(
     small: Path, tmp_path: Path, seed: int
@@ -447,13 +391,7 @@ def test_damaged_bytes_end_in_one_sentence_or_are_read(
     file = out / "results" / name
     original = file.read_bytes()
     for _ in range(10):
-        data = bytearray(original)
-        if draw.random() < 0.4:
-            del data[draw.randrange(len(data)) :]
-        else:
-            for _ in range(draw.choice((1, 8))):
-                data[draw.randrange(len(data))] = draw.randrange(256)
-        file.write_bytes(data)
+        file.write_bytes(damaged(original, draw))
         try:
             everything_that_reads(out)
         except ResultsError:

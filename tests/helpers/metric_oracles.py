@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from scipy.integrate import trapezoid
 from scipy.stats import entropy as shannon
 from scipy.stats import spearmanr
 from torch import from_numpy
@@ -99,7 +100,7 @@ def effect(sums: np.ndarray, drops: np.ndarray) -> Numbers:
 def order(morf: Scores, lerf: Scores, counts: np.ndarray) -> Numbers:
     """Areas under the curves by numpy's trapezoid rule."""
     deletion, insertion = (
-        np.trapezoid(curve.numbers, counts / counts[-1], axis=-1) for curve in (morf, lerf)
+        trapezoid(curve.numbers, counts / counts[-1], axis=-1) for curve in (morf, lerf)
     )
     return {
         "order": insertion - deletion,

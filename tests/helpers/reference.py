@@ -418,7 +418,7 @@ def measured(net: nn.Module, _layer: nn.Module, image: Tensor, target: int) -> T
     half, cells = len(covered) // 2, covered.shape[1]
     levels = [[float(j < half), float(j >= half)] for j in range(len(covered))]
     design = np.block([[covered, np.array(levels)], [np.eye(cells), np.zeros((cells, 2))]])
-    effects = np.linalg.lstsq(design, np.array([*drops, *[0.0] * cells]))[0][:cells]
+    effects = np.linalg.lstsq(design, np.array([*drops, *[0.0] * cells]), rcond=None)[0][:cells]
     effects += (2 * np.mean(drops) - effects.sum()) / cells
     return torch.from_numpy(effects.reshape(grid))
 

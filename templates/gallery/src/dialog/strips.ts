@@ -63,7 +63,8 @@ const openIn = (run: number) => change({ open: idText({ ...idOf(state.open), run
 
 /** The strips, and how they follow to another map of the image. */
 export function strips() {
-  const sections = STRIPS.map(section);
+  const there = STRIPS.filter((strip) => strip !== "run" || data.runs.length);
+  const sections = there.map(section);
   return {
     root: h(".strips", ...sections.map(({ root }) => root)),
     show: (id: CellId, image: ImageRecord) => {

@@ -48,7 +48,7 @@ export function queryLine() {
 /** What a query can say, with this report's own names. */
 function grammar() {
   const [one = "", other = one] = report.classes.map(quote);
-  const { numbers } = vocabularyOf(report);
+  const { numbers, flips } = vocabularyOf(report);
   const [first = ""] = numbers;
   const examples: [query: string, words: string][] = [
     ["IMG_07", "name"],
@@ -56,6 +56,7 @@ function grammar() {
     ["right:no", "right"],
     [`class:${one},${other}`, "class"],
     [`is:${one}`, "is"],
+    ...(flips ? [["flip:wrong", "flip"] satisfies [string, string]] : []),
     [`${first}<0.6`, "number"],
     ...(report.atlas.includes("clusters")
       ? [[`cluster:${one}/1`, "cluster"] satisfies [string, string]]

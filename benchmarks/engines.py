@@ -247,7 +247,11 @@ def disturbed(case: Case, engine: str, out: Path, victim: str) -> str:
         driver = case.start(engine, out)
         while len(shards_of(out)) < total // 2 and driver.poll() is None:
             time.sleep(0.01)
-        losses(driver.pid, cluster)[victim]()
+        there = losses(driver.pid, cluster)
+        if victim not in there:
+            driver.communicate()
+            return "had ended already"
+        there[victim]()
         driver.communicate()
         kept = len(shards_of(out))
         if driver.returncode == 0:

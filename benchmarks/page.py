@@ -33,6 +33,9 @@ MB = 1024**2
 FIRST_PAINT, FEW_READY, MANY_READY, TURN, RECOLOUR = 1.0, 2.0, 1.5, 0.25, 0.15
 """Budgets in seconds: until anything shows, until 12 or 100 maps do, for a page, for colours."""
 
+HOVER, LASSO = 0.05, 0.3
+"""Budgets in seconds: from a pointer to a point's photograph, from an outline to its images."""
+
 RENDERING = 3.0
 """Budget of the CPU of rendering an image, as a multiple of decoding its photograph once."""
 
@@ -68,6 +71,41 @@ CHOOSE_COLOURS = """async name => {
     const begun = performance.now();
     chosen.value = name;
     chosen.dispatchEvent(new Event("change"));
+    await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+    return (performance.now() - begun) / 1000;
+}"""
+
+POINT = """async () => {
+    const plot = document.querySelector(".plot"), box = plot.getBoundingClientRect();
+    const name = () => document.querySelector(".about .name")?.textContent, before = name();
+    for (let step = 0; step < 400; step++) {
+        const [u, v] = [Math.random(), Math.random()];
+        const begun = performance.now();
+        plot.dispatchEvent(new PointerEvent("pointermove", {
+            clientX: box.left + u * box.width, clientY: box.top + v * box.height}));
+        if (name() === before) continue;
+        const photo = document.querySelector(".about img");
+        while (!photo.complete) await new Promise(done => setTimeout(done));
+        await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+        return (performance.now() - begun) / 1000;
+    }
+    throw new Error("no point was hit");
+}"""
+
+CHOOSE_POINTS = """async () => {
+    const plot = document.querySelector(".plot"), box = plot.getBoundingClientRect();
+    plot.setPointerCapture = () => {};
+    const at = (kind, u, v) => plot.dispatchEvent(new PointerEvent(kind, {
+        clientX: box.left + u * box.width, clientY: box.top + v * box.height}));
+    at("pointerdown", 0.7, 0.5);
+    for (let step = 0; step <= 200; step++) {
+        const angle = step * Math.PI / 100;
+        at("pointermove", 0.5 + 0.2 * Math.cos(angle), 0.5 + 0.2 * Math.sin(angle));
+    }
+    const begun = performance.now();
+    at("pointerup", 0.7, 0.5);
+    document.querySelector(".selection a").click();
+    while (!document.querySelector("#view .tile")) await new Promise(done => setTimeout(done));
     await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
     return (performance.now() - begun) / 1000;
 }"""
@@ -213,9 +251,27 @@ def many_rows(chromium: Browser, folder: Path, rounds: int) -> Iterator[str]:
         yield line(f"{what}, images: next page, s", turns, TURN)
         yield line(f"{what}, images: memory of scripts after that, MB", [heap(page)], HEAP)
         page.context.close()
+        yield from atlas_rows(chromium, what, out, rounds)
     yield line(f"{what}: data, MB", [megabytes(out / "data", "*")], FOLDER)
     read = megabytes(out / "data", "report.js", "overview-*.js", "thumbs/*/*.jpg", "camreport.*")
     yield line(f"{what}: of it for the view of all images, MB", [read], GLANCE)
+
+
+def atlas_rows(chromium: Browser, what: str, out: Path, rounds: int) -> Iterator[str]:
+    """Measure the scatter: what a pointer shows, and what an outline chooses."""
+    pointed, chosen, painted = [], [], []
+    for _ in range(rounds):
+        page = chromium.new_context(viewport={"width": 1440, "height": 900}).new_page()
+        page.goto(f"{out.resolve().as_uri()}/index.html#v=atlas&at=scatter")
+        page.wait_for_selector(".plot canvas")
+        paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime / 1000"
+        painted.append(page.evaluate(paint))
+        pointed += [page.evaluate(POINT) for _ in range(3)]
+        chosen.append(page.evaluate(CHOOSE_POINTS))
+        page.context.close()
+    yield line(f"{what}, scatter: first paint, s", painted, FIRST_PAINT)
+    yield line(f"{what}, scatter: photograph under a pointer, s", pointed, HOVER)
+    yield line(f"{what}, scatter: from an outline to its images, s", chosen, LASSO)
 
 
 def main() -> int:

@@ -50,6 +50,7 @@ from measuring import (
 from PIL import Image
 
 import camreport
+from camreport.engine.explainer import Explainer
 from camreport.insight.numbers import measure as measure_maps
 from camreport.methods import METHODS
 from camreport.results.schema import LOGITS, TARGETS, MapKey
@@ -214,6 +215,38 @@ def numbers_rows(settings: Settings) -> Iterator[Row]:
     yield numbers_row(settings, 64)
 
 
+def vectors_row(settings: Settings, count: int) -> Row:
+    """Compare the engine that keeps channels' contributions with one that does not."""
+    model = build_model(settings.device).requires_grad_(False)
+    images, layers = build_images(count, settings.device), list(READS)
+    apart = camreport.explain(model, images, layers[-1:], "gradient_x_activation", [0, 1])
+    ((layer, maps),) = apart.maps["gradient_x_activation"].items()
+    explainers = {
+        name: Explainer(model, layers, PAIR, contributions=kept, input_shape=images.shape[1:])
+        for name, kept in (("with", layers), ("without", None))
+    }
+    sums = {(layer, "sums"): maps.sum((-2, -1))}
+    with explainers["with"] as kept, explainers["without"] as none:
+        found = {(layer, "sums"): kept.explain(images, [0, 1]).contributions[layer]}
+        worst = verify("contributions", deviation(found, sums))
+        contenders: dict[str, Callable[[], object]] = {
+            "with": partial(kept.explain, images, [0, 1]),
+            "without": partial(none.explain, images, [0, 1]),
+        }
+        measure(contenders, 1, settings.device)
+        times = measure(contenders, settings.rounds, settings.device)
+    what = (
+        f"engine, N = {count}, 2 classes, 5 layers, with the channels' contributions at {layer} ÷ "
+        f"without; within {worst:.0g} of the summed maps"
+    )
+    return compare(what, times["with"], times["without"], 1.05)
+
+
+def vectors_rows(settings: Settings) -> Iterator[Row]:
+    """Measure what channels' contributions cost."""
+    yield vectors_row(settings, 16)
+
+
 def process_row(settings: Settings, folder: Path) -> Row:
     """Compare the whole command with a process that only imports torch."""
 
@@ -291,6 +324,7 @@ SECTIONS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "recipro": further.recipro_rows,
     "evidence": evidence.evidence_rows,
     "numbers": numbers_rows,
+    "vectors": vectors_rows,
     "report": report_rows,
     "memory": memory_rows,
 }

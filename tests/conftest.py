@@ -18,7 +18,9 @@ from helpers.inputs import inputs_of
 from torch import Tensor
 
 import camreport
+from camreport.insight.kept import arrangement_of
 from camreport.models import LoadedModel, load_model
+from camreport.results.reader import load_results
 
 if find_spec("hypothesis"):  # a machine with a GPU may have no more than tests/test_cuda.py needs
     from hypothesis import settings
@@ -215,7 +217,9 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of 60 images, three chunks of them; not rendered, not to be changed."""
     out = tmp_path_factory.mktemp("sixty") / "report"
-    return synthetic.write_results(out, 60, grids=synthetic.SMALL, photo_side=224)
+    synthetic.write_results(out, 60, grids=synthetic.SMALL, photo_side=224)
+    arrangement_of(load_results(out))  # so that no copy arranges them anew
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,7 @@ def test_run_says_what_is_left_out_before_it_computes_the_rest(
     results = load_results("out")
     assert {name for name in results.arrays(0) if "/" in name} == {
         *("grad_cam/features.12", "grad_cam/features.10:pre", "xgrad_cam/features.12"),
+        "channel_contributions/features.12",
     }
     assert [skip.method for skip in results.manifest.skipped] == ["cam", "xgrad_cam"]
 

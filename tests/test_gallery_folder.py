@@ -98,8 +98,8 @@ def test_data_that_is_not_ours_stops_a_run_before_it_computes(few: Path, tmp_pat
     [
         ("_write_chunk", "single", KeyboardInterrupt),
         ("_write_chunk", "folder", OSError("no space left")),
-        ("image_record", "single", OSError("no space left")),
-        ("image_record", "folder", KeyboardInterrupt),
+        ("any_record", "single", OSError("no space left")),
+        ("any_record", "folder", KeyboardInterrupt),
         ("page_template", "single", KeyboardInterrupt),
         ("page_template", "folder", OSError("no space left")),
     ],
@@ -143,14 +143,14 @@ def test_interrupted_single_file_leaves_the_earlier_folder(
     out = twin(sixty, tmp_path / "out")
     render_gallery(out, layout="folder")
     before = contents(out)
-    own = render.image_record
+    own = render.any_record
 
     def stopped(results: Any, record: Any, *args: Any, **options: Any) -> Any:
         if record.index == 30:
             raise KeyboardInterrupt
         return own(results, record, *args, **options)
 
-    monkeypatch.setattr(render, "image_record", stopped)
+    monkeypatch.setattr(render, "any_record", stopped)
     with pytest.raises(KeyboardInterrupt):
         render_gallery(out, layout="single")
     assert contents(out) == before

@@ -230,3 +230,15 @@ def test_the_paper_of_a_comparison_has_the_maps_of_every_run(open_report: Open, 
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     heads = set(unmarked(texts(page, "#paper .sheet th[scope=col] span")))
     assert {"epoch-0", "epoch-2", "epoch-2 − epoch-0"} <= heads
+
+
+def test_without_scripts_there_are_the_maps_of_every_run_and_what_changed(two: Path) -> None:
+    page = (two / REPORT).read_text()
+    for run in ("epoch-0", "epoch-2"):
+        for image in ("both.jpg", "cat.jpg", "dog.jpg"):
+            assert f'alt="{image}, {run}, dog, Grad-CAM, features.4"' in page
+    assert 'alt="cat.jpg, epoch-0, cat, LayerCAM, features.4"' in page
+    assert 'alt="cat.jpg, epoch-2, cat, LayerCAM, features.4"' not in page, "it is not computed"
+    caption = "<caption>Predictions that changed</caption>"
+    flips = page.partition(caption)[2].partition("</table>")[0]
+    assert flips.count("<tr>") == 4, "heads, and three images"

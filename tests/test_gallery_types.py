@@ -87,6 +87,11 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     found["ShippedImage"] += images
     found["MapList"] += [unpacked(image, deflated=False) for image in images]
     assert len(images) == 2
+    camreport.compare([out, out], out.with_name("compared"))
+    page = (out.with_name("compared") / "index.html").read_text(encoding="utf-8")
+    found["Report"].append(inlined(page, "report"))
+    found["ShippedImage"] += [inlined(page, f"image-{index}") for index in range(2)]
+    assert found["Report"][-1]["comparison"]["agreement"]
     return found
 
 
@@ -120,6 +125,7 @@ def test_every_key_that_may_be_left_out_is_shipped_at_times(shipped: dict[str, l
     of_cells = {"offset", "picture", "channel"}
     for key in of_cells:
         assert {key in cell for cell in cells} == {True, False}, key
+    assert {"others" in image for image in shipped["ShippedImage"]} == {True, False}
     assert declared - of_cells - {"others"} == {field.name for field in fields(Place)} - {"view"}
 
 

@@ -112,7 +112,9 @@ def test_run_writes_the_shards_of_the_contract(photos: Path, tmp_path: Path) -> 
     (arrays,) = shards_of(tmp_path / "out").values()
     maps = {f"{key}/{layer}": shape for key in QUICK for layer, shape in LAYERS.items()}
     maps["layer_cam/fused"] = LAYERS["features.0"]
-    assert arrays.keys() == {*maps, "logits", "targets", "image", "photo", "photo_offsets"}
+    others = {"logits", "targets", "image", "photo", "photo_offsets"}
+    assert arrays.keys() == {*maps, *others, "channel_contributions/features.2"}
+    assert arrays["channel_contributions/features.2"].shape == (7, 2, 6)
     for key, (_, height, width) in maps.items():
         assert arrays[key].shape == (7, 2, height, width)
         assert arrays[key].dtype == np.float32

@@ -87,8 +87,12 @@ def place_of(path: Path) -> str:
 
 
 @contextmanager
-def reported(path: Path) -> Iterator[None]:
-    """Name the file and the reason where the machine refuses to write.
+def reported(path: Path, what: str = "written") -> Iterator[None]:
+    """Name the file and the reason where the machine refuses to write it, or to do something else.
+
+    Args:
+        path: of the file.
+        what: cannot be done.
 
     Raises:
         OutputError: instead of any ``OSError`` in the block.
@@ -100,7 +104,7 @@ def reported(path: Path) -> Iterator[None]:
         if address_of(path):
             advice = ADVICE_AT_ADDRESS
         where, reason = named(path), error.strerror or error
-        raise OutputError(f"output: {where!r} cannot be written ({reason}). {advice}") from error
+        raise OutputError(f"output: {where!r} cannot be {what} ({reason}). {advice}") from error
 
 
 @contextmanager
@@ -226,7 +230,7 @@ def is_file(path: Path) -> bool:
         OutputError: the storage does not answer.
     """
     if uri := address_of(path):
-        with reported(path):
+        with reported(path, "read"):
             return remote.info(uri) is not None
     try:
         return stat.S_ISREG(path.lstat().st_mode)
@@ -257,7 +261,7 @@ def sizes(folder: Path) -> dict[str, int]:
         OutputError: the storage does not answer.
     """
     if uri := address_of(folder):
-        with reported(folder):
+        with reported(folder, "read"):
             listed = remote.below(uri)
         names = [(one.uri.removeprefix(f"{uri}/"), one.bytes) for one in listed]
         return {name: size for name, size in names if name and "/" not in name}

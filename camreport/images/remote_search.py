@@ -76,6 +76,10 @@ def _listed(given: str, skip: Skip, skip_own: Skip) -> Iterator[tuple[PurePosixP
                 found += [(given, one) for one in own]
         else:
             found = [(given, one) for one in remote.below(given)]
+    except FileNotFoundError as error:
+        raise InputError(
+            f"input: expected files, found nothing at {quoted([given])}: there is no such bucket."
+        ) from error
     except OSError as error:
         raise InputError(
             f"input: expected files at {quoted([given])}, which cannot be read ({error.strerror})."

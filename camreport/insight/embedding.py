@@ -12,6 +12,10 @@ PERPLEXITY = 30.0
 """Of t-SNE: about how many neighbours of an image count; of few images a third of them."""
 
 
+STEPS = 500
+"""Of t-SNE: half of them apart from its exaggeration at the beginning."""
+
+
 def plane(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the centre and the first two principal components of vectors ``(n, d)``.
 
@@ -44,6 +48,6 @@ def tsne(vectors: NDArray[np.float64]) -> NDArray[np.float64] | None:
         return None
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
     with one_thread():
-        made = TSNE(perplexity=perplexity, init="pca", random_state=SEED, n_jobs=1)
+        made = TSNE(perplexity=perplexity, init="pca", max_iter=STEPS, random_state=SEED, n_jobs=1)
         laid: NDArray[np.float64] = made.fit_transform(principal(vectors)).astype(np.float64)
     return laid

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from camreport.images.loading import shrunk
@@ -13,6 +14,7 @@ from camreport.insight.summary import Summary
 from camreport.methods import DEFAULT_METHODS, METHODS, Method
 from camreport.metrics import METRICS
 from camreport.report.appearance import appearance, drawn_over, format_probability, seen_part
+from camreport.report.gallery.compared import ComparedResults
 from camreport.report.gallery.evidence import control_name
 from camreport.report.gallery.language import Words
 from camreport.report.gallery.records import ImageRecord, shown_methods
@@ -31,6 +33,23 @@ Picture = Callable[[bytes, str], str]
 
 _Maps = Mapping[tuple[str, str, int], MapRecord]
 """One image's maps by key of the method, layer and slot of the class."""
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    """A run: its name, where several are compared, what its layers begin with, its results."""
+
+    name: str
+    prefix: str
+    results: Results
+
+
+def shown_runs(results: Results) -> list[ShownRun]:
+    """Return the runs whose maps a report shows: one, or those that it compares."""
+    if not isinstance(results, ComparedResults):
+        return [ShownRun("", "", results)]
+    views = enumerate(zip(results.names, results.views, strict=True))
+    return [ShownRun(name, f"{run}:" if run else "", view) for run, (name, view) in views]
 
 
 @dataclass(frozen=True)
@@ -66,13 +85,14 @@ class Numbers:
 
 @dataclass(frozen=True)
 class FallbackImage:
-    """One image of the contact sheet."""
+    """One image of the contact sheet; ``further`` is what further runs predict, by their names."""
 
     index: int
     file: str
     size: str
     badge: str
     predictions: tuple[ShownPrediction, ...]
+    further: tuple[tuple[str, str], ...]
     caption: str
     tiles: tuple[Tile, ...]
     numbers: tuple[Numbers, ...]
@@ -166,6 +186,7 @@ def fallback_image(
         size=_size(results, image, words),
         badge=_badge(results, image, words),
         predictions=tuple(ShownPrediction(p.name, p.probability) for p in image.top[:3]),
+        further=tuple(_further(results, image)),
         caption=words("fallback.caption", image=image.file, methods=names, layer=layer),
         tiles=tuple(_tiles(results, image, record, maps, words, picture)),
         numbers=tuple(_numbers(results, image, maps, words)),
@@ -189,6 +210,13 @@ def _size(results: Results, image: ImageEntry, words: Words) -> str:
     return words("image.seen", width=width, height=height, across=across, down=down)
 
 
+def _further(results: Results, image: ImageEntry) -> Iterator[tuple[str, str]]:
+    """Yield the names of further runs that are compared, and the class that each predicts."""
+    for shown in shown_runs(results)[1:]:
+        for best in shown.results.images[image.index].top[:1]:
+            yield shown.name, f"{best.name} {format_probability(best.probability)}"
+
+
 def _badge(results: Results, image: ImageEntry, words: Words) -> str:
     """Compare the first prediction with the true class, where that is known."""
     if image.label is None or not image.top:
@@ -207,31 +235,46 @@ def _tiles(
     picture: Picture,
 ) -> Iterator[Tile]:
     """Draw the photograph, and each class and method at the last layer."""
-    manifest, comma = results.manifest, words("comma")
+    comma = words("comma")
     photo = shrunk(record.picture, TILE_SIDE)
     original = words("original")
     source = picture(jpeg_bytes(photo, quality=80), f"{image.index}")
     yield Tile(source, original, comma.join([image.file, original]))
-    seen, pixels = seen_part(manifest.preprocessing, image), np.asarray(photo)
-    layer = manifest.layers[-1].address
+    pixels = np.asarray(photo)
     for slot, target in enumerate(results.targets(image.index)):
-        for method in tile_methods(shown_methods(manifest)):
-            own = maps.get((method.key, layer, slot))
-            if own is None:
-                continue
-            shown = appearance(own)
-            of_class = method.per_class
-            name = manifest.class_names[target] if of_class else words("class.any")
-            label = words("fallback.tile", name=name, method=method.name)
-            state = shown.quantised.state
-            if state != "positive":
-                label = comma.join([label, words(f"cell.{state}")])
-            jpeg = jpeg_bytes(Image.fromarray(drawn_over(pixels, shown, seen)), quality=80)
-            yield Tile(
-                picture(jpeg, f"{image.index}-{slot}-{method.key}"),
-                label,
-                comma.join([image.file, name, method.name, layer]),
-            )
+        for method in tile_methods(shown_methods(results.manifest)):
+            for run in shown_runs(results):
+                own = maps.get((method.key, run.prefix + results.manifest.layers[-1].address, slot))
+                if own is not None:
+                    name = results.manifest.class_names[target]
+                    yield _tile(image, name, run, own, pixels, words, picture)
+
+
+def _tile(
+    image: ImageEntry,
+    name: str,
+    run: ShownRun,
+    record: MapRecord,
+    pixels: NDArray[np.uint8],
+    words: Words,
+    picture: Picture,
+) -> Tile:
+    """Draw a map of a class over the photograph."""
+    shown, method, comma = appearance(record), record.method, words("comma")
+    if not method.per_class:
+        name = words("class.any")
+    label = words("fallback.tile", name=name, method=method.name)
+    state = shown.quantised.state
+    said = [] if state == "positive" else [words(f"cell.{state}")]
+    runs = [run.name] if run.name else []
+    seen = seen_part(run.results.manifest.preprocessing, run.results.images[image.index])
+    jpeg = jpeg_bytes(Image.fromarray(drawn_over(pixels, shown, seen)), quality=80)
+    layer = record.layer.removeprefix(run.prefix)
+    return Tile(
+        picture(jpeg, f"{image.index}-{record.slot}-{method.key}{run.prefix.replace(':', '-')}"),
+        comma.join([*runs, label, *said]),
+        comma.join([image.file, *runs, name, method.name, layer]),
+    )
 
 
 def _numbers(results: Results, image: ImageEntry, maps: _Maps, words: Words) -> Iterator[Numbers]:

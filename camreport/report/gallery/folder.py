@@ -27,10 +27,10 @@ from camreport.report.gallery.atlas import pieces
 from camreport.report.gallery.fallback import (
     TILE_SIDE,
     FallbackImage,
-    fallback_evidence,
     fallback_image,
     fallback_summary,
 )
+from camreport.report.gallery.fallback_tables import fallback_tables
 from camreport.report.gallery.language import words_of
 from camreport.report.gallery.page import (
     THUMBNAIL_SIDE,
@@ -157,7 +157,7 @@ def _write_data(
         words=words,
         prose=any_prose(results, len(shown.images), words, reduced_detail, repeats),
         summary=fallback_summary(results, measured.summary_for(shown), words),
-        evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
+        evidence=fallback_tables(measured, words),
         policy=_POLICY,
         images=[(image, Markup()) for image in sheet],
         more=len(shown.images) - len(sheet),

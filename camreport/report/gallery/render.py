@@ -19,10 +19,10 @@ from camreport.report.gallery.entries import data_uri
 from camreport.report.gallery.fallback import (
     TILE_SIDE,
     FallbackImage,
-    fallback_evidence,
     fallback_image,
     fallback_summary,
 )
+from camreport.report.gallery.fallback_tables import fallback_tables
 from camreport.report.gallery.folder import is_folder, write_folder
 from camreport.report.gallery.language import check_language, language_of, words_of
 from camreport.report.gallery.page import (
@@ -235,7 +235,7 @@ def _write_single(
         words=words,
         prose=any_prose(results, len(shown.images), words, []),
         summary=fallback_summary(results, shown.within(measured.summary()), words),
-        evidence=fallback_evidence(measured.evidence, results.manifest.glance.layer, words),
+        evidence=fallback_tables(measured, words),
         policy=policy,
         style=Markup(sheet),
         start=Markup(_START),

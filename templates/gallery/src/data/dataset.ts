@@ -235,9 +235,9 @@ export class Dataset {
   #flip(place: number, [now]: ImageColumns["top"][number]) {
     const [before] = this.runs[0].top[place];
     const label = this.report.images.label[place];
-    if (before?.[0] === now?.[0]) return "no";
-    if (label === null || (before?.[0] !== label && now?.[0] !== label)) return "other";
-    return now?.[0] === label ? "right" : "wrong";
+    if (!before || !now || before[0] === now[0]) return "no";
+    if (label === null || (before[0] !== label && now[0] !== label)) return "other";
+    return now[0] === label ? "right" : "wrong";
   }
 
   /** Place of an image among those that could be read. */

@@ -4,7 +4,7 @@ import type { ImageRecord } from "../data/dataset";
 import type { MethodProse } from "../data/types";
 import { kindsOf, labelNotes, leftOut, scaleWords } from "../maps/describe";
 import { bdi, byId, definitions, h, linked } from "../parts/dom";
-import { badge, predictions } from "../parts/image";
+import { badge, predictions, topWords } from "../parts/image";
 import { legend } from "../parts/legend";
 import { failedList, failedTitle, notes } from "../parts/notes";
 import { listed, prose, sentences, t } from "../parts/words";
@@ -55,9 +55,15 @@ function atAGlance(index: number) {
   return h(
     "li",
     h("img", { src: data.knownImage(index)?.photo ?? "", alt: "" }),
-    h("div", name, badge(place), predictions(place)),
+    h("div", name, badge(place), ...predicted(index, place)),
   );
 }
+
+/** The most probable classes; of several runs, the first one of each. */
+const predicted = (index: number, place: number) =>
+  data.runs.length
+    ? data.runs.map(({ name }, run) => h("p", bdi(name), t("colon"), bdi(topWords(index, run))))
+    : [predictions(place)];
 
 /** An image's figures. */
 function sheet(image: ImageRecord, next: () => number) {
@@ -93,7 +99,7 @@ function columnWords(image: ImageRecord, columns: Column[]) {
   const [{ rank }] = columns;
   const name =
     rank === null ? t("class.any") : t("class.named", { name: data.classOf(image, rank) });
-  const methods = listed(columns.map((column) => data.methodOf(column.method).name));
+  const methods = listed([...new Set(columns.map(({ method }) => data.methodOf(method).name))]);
   return t("paper.columns", { name, methods });
 }
 

@@ -61,8 +61,7 @@ export async function channelsView(): Promise<View> {
     title,
     h(".switches", few ? strip() : imageSteps(fileName(image)), ...choices()),
     h("p.figcaption", captionOf(image), " ", key),
-    h(".channels", maps.root, h(".aside", sum.root, ...picks)),
-    ...(tops ? [tops.root] : []),
+    h(".channels", maps.root, h(".aside", sum.root, ...picks, tops?.root ?? null)),
   );
   const update: View["update"] = (changed) => {
     if (!rebuilt(changed)) return false;

@@ -57,9 +57,8 @@ export function answers() {
   return h(
     "dl.answers",
     first.length ? answer("lookFirst", ...lookFirst(first[0])) : null,
-    doubt
-      ? answer("trustLeast", ...claim(doubt))
-      : answer("trustLeast", t("summary.trustLeast.none")),
+    doubt ? answer("trustLeast", ...claim(doubt)) : null,
+    !doubt && !data.runs.length && answer("trustLeast", t("summary.trustLeast.none")),
   );
 }
 

@@ -84,7 +84,7 @@ bench: $(DEVELOPMENT) ## measure the README's table of ratios, and the speed of 
 	$(PY) benchmarks/ratios.py $(ARGS)
 	$(PY) benchmarks/page.py $(ARGS)
 
-docs: $(DEVELOPMENT) ## write the READMEs' tables from the registry and the options
+docs: $(DEVELOPMENT) ## write what follows from the registry and the options: tables, types of keywords
 	$(PY) docs/methods_table.py
 	$(PY) docs/options_table.py
 

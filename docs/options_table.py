@@ -1,5 +1,6 @@
-"""Write the READMEs' table of ``camreport run``'s options from the options: ``make docs``."""
+"""Write what follows from the options: their table in the READMEs, and their types as keywords."""
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterable
@@ -12,6 +13,11 @@ from camreport.cli.options import GroupedOption
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
+
+SETTINGS = ROOT / "camreport" / "settings" / "settings.py"
+KEYWORDS = (
+    '    """The options as keyword arguments, written by ``make docs``."""\n\n'
+)
 
 START, END = "<!-- options: written by make docs -->\n", "<!-- options end -->\n"
 
@@ -31,6 +37,22 @@ def updated(readme: str, language: str) -> str:
     before, rest = readme.split(START)
     _, after = rest.split(END)
     return before + START + options_table(language) + END + after
+
+
+def with_keywords(module: str) -> str:
+    """Return the module of the options, the types of ``SettingsDict`` at its end replaced."""
+    own = next(
+        node
+        for node in ast.parse(module).body
+        if isinstance(node, ast.ClassDef) and node.name == "Settings"
+    )
+    fields = (each for each in own.body if isinstance(each, ast.AnnAssign) and each.value)
+    lines = (
+        f"    {ast.unparse(each.target)}: {ast.unparse(each.annotation)}\n"
+        for each in fields
+        if not ast.unparse(each.value).startswith("field(")  # what is no option
+    )
+    return module.partition(KEYWORDS)[0] + KEYWORDS + "".join(lines)
 
 
 def _row(option: GroupedOption, language: str) -> str:
@@ -54,3 +76,4 @@ def _coded(text: str) -> str:
 if __name__ == "__main__":
     for code, path in READMES.items():
         path.write_text(updated(path.read_text(encoding="utf-8"), code), encoding="utf-8")
+    SETTINGS.write_text(with_keywords(SETTINGS.read_text(encoding="utf-8")), encoding="utf-8")

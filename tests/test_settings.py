@@ -110,6 +110,12 @@ def test_keyword_arguments_of_run_are_the_fields_of_the_settings() -> None:
         each.name: hints[each.name] for each in fields(Settings) if each.name not in hidden
     }
     assert not SettingsDict.__required_keys__
+    script = runpy.run_path(str(ROOT / "docs/options_table.py"))
+    module = script["SETTINGS"].read_text(encoding="utf-8")
+    assert script["with_keywords"](module) == module, "run 'make docs'"
+    assert "\n    crops: int\n" in script["with_keywords"](
+        module.replace("\n    workers:", "\n    crops: int = option(1)\n    workers:", 1)
+    )
 
 
 def test_defaults_are_what_the_command_line_says_they_are() -> None:

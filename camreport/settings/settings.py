@@ -497,7 +497,7 @@ class Settings:
 
 
 class SettingsDict(TypedDict, total=False):
-    """The fields of ``Settings`` as keyword arguments."""
+    """The options as keyword arguments, written by ``make docs``."""
 
     labels: str | Path | Mapping[str, int | str] | None
     label_map: str | Mapping[str, Sequence[int]] | None

@@ -15,9 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
 
 SETTINGS = ROOT / "camreport" / "settings" / "settings.py"
-KEYWORDS = (
-    '    """The options as keyword arguments, written by ``make docs``."""\n\n'
-)
+KEYWORDS = '    """The options as keyword arguments, written by ``make docs``."""\n\n'
 
 START, END = "<!-- options: written by make docs -->\n", "<!-- options end -->\n"
 

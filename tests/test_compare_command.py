@@ -202,6 +202,17 @@ def test_a_comparison_is_rendered_again_where_all_of_it_has_moved(
     assert (moved / "ab/index.html").read_bytes() == page
 
 
+def test_other_results_in_the_place_of_a_run_are_not_read(own: Path, command: Command) -> None:
+    page = (own / "ab/index.html").read_bytes()
+    shutil.rmtree(own / "b")
+    shutil.copytree(own / "a", own / "b")
+    done = command("render", str(own / "ab"))
+    assert done.code == 2
+    assert "run 'b': results: " in done.err
+    assert "is not what was compared" in done.err
+    assert (own / "ab/index.html").read_bytes() == page
+
+
 def test_a_folder_of_data_holds_the_maps_of_all_runs(own: Path, command: Command) -> None:
     assert command("render", str(own / "ab"), "--folder").code == 0
     text = (own / "ab/data/images-0000.js").read_text(encoding="utf-8")

@@ -27,6 +27,7 @@ from camreport.report.gallery.runs import MeasuredRuns, opened
 from camreport.results.comparison import (
     ComparedEntry,
     ComparisonEntry,
+    digest_of,
     relative_address,
 )
 from camreport.results.reader import COMPARISON, check_output, find_results
@@ -77,8 +78,8 @@ def write_comparison(
     entry = ComparisonEntry(
         schema=SCHEMA,
         runs=tuple(
-            ComparedEntry(name=name, address=address)
-            for name, address in zip(names, addresses, strict=True)
+            ComparedEntry(name=name, address=address, manifest=digest_of(folder))
+            for name, address, folder in zip(names, addresses, folders, strict=True)
         ),
         pairs=dict(pairs),
         label_map=None if label_map is None else {word: (*own,) for word, own in label_map.items()},

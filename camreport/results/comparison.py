@@ -7,12 +7,20 @@ of them can be moved together; those on object storage are whole.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from camreport.errors import InputError, ResultsError
-from camreport.files import RESULTS, address_of, is_file
+from camreport.files import RESULTS, address_of, is_file, read
 from camreport.results.decoding import Entry, UnfitError
-from camreport.results.reader import COMPARISON, find_results, load_results, read_json
+from camreport.results.reader import (
+    COMPARISON,
+    MANIFEST,
+    MAX_JSON_BYTES,
+    find_results,
+    load_results,
+    read_json,
+)
 from camreport.results.schema import check_schema
 
 
@@ -23,10 +31,12 @@ class ComparedEntry(Entry):
     Attributes:
         name: unique, short.
         address: of the run's folder, seen from the comparison's, with forward slashes.
+        manifest: sha256 of the run's manifest, hexadecimal; another run there is refused.
     """
 
     name: str
     address: str
+    manifest: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +110,16 @@ def relative_address(run: Path, out: Path) -> str:
             f"output: expected a folder on the drive of {str(run)!r}, got {str(out)!r}. The report "
             "names its runs by relative paths: choose another folder."
         ) from error
+
+
+def digest_of(run: Path) -> str:
+    """Return the sha256 of a run's manifest.
+
+    Raises:
+        ResultsError: there is none.
+    """
+    folder = find_results(run)
+    return sha256(read(folder / MANIFEST, folder.parent, MAX_JSON_BYTES)).hexdigest()
 
 
 def run_folder(address: str, out: Path) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.errors import ResultsError
+from camreport.files import named
 from camreport.insight.aggregates import Totals
 from camreport.insight.columns import DIGITS
 from camreport.insight.compare.build import compare_runs
@@ -28,7 +29,7 @@ from camreport.report.gallery.page import Limits, Measured, RunTotals, Shown, re
 from camreport.report.gallery.prose import provenance
 from camreport.report.gallery.records import Detail, ImageRecord, image_record, shown_methods
 from camreport.results.accuracy import accuracy
-from camreport.results.comparison import is_comparison, read_comparison, run_folder
+from camreport.results.comparison import digest_of, is_comparison, read_comparison, run_folder
 from camreport.results.layer_names import layer_names
 from camreport.results.reader import Record, Results, find_results, load_results
 from camreport.results.schema import FUSED, INPUT, ImageEntry
@@ -115,19 +116,31 @@ def compared_in(out: str | Path, progress: Progress = silent) -> Comparison:
     """Compare the runs that a comparison is of; raises as ``measured_in`` does."""
     folder, entry = find_results(out).parent, read_comparison(out)
     names = [run.name for run in entry.runs]
-    runs = [opened(run.name, run_folder(run.address, folder)) for run in entry.runs]
+    runs = [opened(run.name, run_folder(run.address, folder), run.manifest) for run in entry.runs]
     return compare_runs(
         names, runs, pairs=entry.pairs, label_map=entry.label_map, progress=progress
     )
 
 
-def opened(name: str, folder: Path) -> Results:
+def opened(name: str, folder: Path, manifest: str | None = None) -> Results:
     """Open the results of a run to compare.
 
+    Args:
+        name: of the run.
+        folder: of its results.
+        manifest: sha256 of its manifest when it was compared. Whoever made a comparison chose
+            where its runs lie, so that no other results there are read.
+
     Raises:
-        ResultsError: there are none, or they are incomplete, damaged or of another schema.
+        ResultsError: there are none, or they are incomplete, damaged, of another schema, or not
+            those that were compared.
     """
     try:
+        if manifest is not None and digest_of(folder) != manifest:
+            raise ResultsError(
+                f"results: {named(folder)!r} is not what was compared. Run 'camreport compare' "
+                "again."
+            )
         return load_results(folder)
     except ResultsError as error:
         raise ResultsError(f"run {name!r}: {error}") from error

@@ -133,12 +133,17 @@ def laplacian_spectrum(graph: "csr_matrix") -> tuple[NDArray[np.float64], NDArra
 
     Returns:
         ``MAX_CLUSTERS`` + 1 eigenvalues in order, and ``(n, MAX_CLUSTERS + 1)``, each row divided
-        by the root of its degree, so that unconnected parts of a graph are constant.
+        by the root of its degree, so that unconnected parts of a graph are constant. Of a graph
+        with more such parts, all values are 0 and the vectors are of the largest parts.
     """
     from scipy.sparse import identity
-    from scipy.sparse.csgraph import laplacian
+    from scipy.sparse.csgraph import connected_components, laplacian
     from scipy.sparse.linalg import eigsh
 
+    parts, part = connected_components(graph, directed=False)
+    if parts > MAX_CLUSTERS:  # any vectors of so many parts will do, and none would be found soon
+        largest = np.argsort(-np.bincount(part), kind="stable")[: MAX_CLUSTERS + 1]
+        return np.zeros(MAX_CLUSTERS + 1), (part[:, None] == largest).astype(np.float64)
     scaled, root = laplacian(graph, normed=True, return_diag=True)
     # The largest of I - L need no inversion, which fills a large graph.
     start = np.random.default_rng(SEED).uniform(-1, 1, len(root))
@@ -147,9 +152,12 @@ def laplacian_spectrum(graph: "csr_matrix") -> tuple[NDArray[np.float64], NDArra
 
 
 def eigengap(values: NDArray[np.float64]) -> int:
-    """Return the number of clusters after which eigenvalues in order rise most, 2..10."""
+    """Return the number of clusters after which eigenvalues in order rise most, 2..10.
+
+    Where nothing rises, the graph has more unconnected parts than there may be clusters: 10.
+    """
     gaps = np.diff(values)[MIN_CLUSTERS - 1 : MAX_CLUSTERS]
-    return MIN_CLUSTERS + int(gaps.argmax())
+    return MIN_CLUSTERS + int(gaps.argmax()) if gaps.any() else MAX_CLUSTERS
 
 
 def spectral_labels(spectrum: NDArray[np.float64], count: int) -> NDArray[np.int64]:

@@ -208,7 +208,7 @@ def test_archive_reads_the_manifest_once(report: Path, monkeypatch: pytest.Monke
         read.append(out)
         return camreport.load_results(out)
 
-    monkeypatch.setattr("camreport.report.export.archive.load_results", counted)
+    monkeypatch.setattr("camreport.results.comparison.load_results", counted)
     export.export_archive(report)
     assert read == [report]
 

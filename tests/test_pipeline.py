@@ -258,15 +258,15 @@ def test_run_refuses_to_explain_its_own_output(photos: Path, tmp_path: Path) -> 
 def test_report_and_results_name_no_absolute_path(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "where-it-starts").mkdir()
+    monkeypatch.chdir(tmp_path / "where-it-starts")
     (photos / "bad.jpg").write_bytes(b"x")
     (photos / "folder").mkdir()
     shutil.copy(photos / "00.png", photos / "folder" / "00.png")
     given = [photos, photos / "folder" / "00.png", f"{photos}/*.png", "../photos/01.png"]
     run(given, tmp_path / "out")
     run(photos / "02.png", Path("inside"))
-    places = {str(tmp_path).encode(), str(tmp_path.resolve()).encode(), b"elsewhere"}
+    places = {str(tmp_path).encode(), str(tmp_path.resolve()).encode(), b"where-it-starts"}
     for out in (tmp_path / "out", Path("inside")):
         for name, data in files_of(out).items():
             assert not [place for place in places if place in data], name

@@ -100,12 +100,13 @@ class _Cell:
 def confusion_maps(results: Results) -> tuple[ConfusionMaps, ...]:
     """Return the mean maps of the most frequent confusions, by pair of classes, then by method.
 
-    There are none without labels, or where a label means several classes.
+    There are none without labels, where a label means several classes, or where no method looks at
+    a class.
 
     Raises:
         ResultsError: a file is missing or damaged.
     """
-    wrong = _wrong(results.outlines)
+    wrong = _wrong(results.outlines) if _keys(results) else {}
     cells: dict[tuple[int, int], dict[MapKey, _Cell]] = {pair: {} for pair in wrong}
     images = sorted((one for own in wrong.values() for one in own), key=lambda one: one.index)
     for shard, group in groupby(images, key=lambda one: one.shard or ""):

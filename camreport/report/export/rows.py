@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camreport.insight.atlas import Points, atlas_of
-from camreport.insight.columns import Column, image_columns
+from camreport.insight.columns import Column, image_columns, placement_columns
 from camreport.insight.evidence_columns import evidence_columns
 from camreport.insight.spaces import joined, rows_of
 from camreport.results.reader import Results
@@ -46,7 +46,8 @@ def number_columns(results: Results) -> dict[str, Column]:
     """Return every number of the readable images, by name, at the layer that is shown first."""
     layer = results.manifest.glance.layer
     own = evidence_columns(results, layer, most=results.count)
-    return image_columns(results, layer) | own.numbers | own.spread(results.count)
+    of_maps = image_columns(results, layer) | placement_columns(results)
+    return of_maps | own.numbers | own.spread(results.count)
 
 
 def placed(results: Results) -> Placed:

@@ -8,14 +8,13 @@ import numpy as np
 
 from camreport.files import MAX_TABLE_BYTES, is_file, reading
 from camreport.insight.aggregates import MapAggregate, MeanMap, PairAggregate, aggregate
-from camreport.insight.columns import image_columns, placement_columns
 from camreport.insight.evidence import evidence_table
-from camreport.insight.evidence_columns import evidence_columns
 from camreport.messages.progress import Progress
 from camreport.metrics import METRICS
 from camreport.metrics.grids import GRID
 from camreport.report.appearance import appearance
 from camreport.report.export.comparison import TABLES as OF_RUNS
+from camreport.report.export.rows import number_columns
 from camreport.report.export.spreadsheet import given, plain, write_rows
 from camreport.report.heatmap import quantise, shade
 from camreport.results.evidence import NumberKey
@@ -191,9 +190,7 @@ def _row(results: Results, image: ImageEntry, record: MapRecord) -> list[object]
 def _image_rows(results: Results) -> Iterator[Sequence[object]]:
     """Yield the lines of ``images.csv``."""
     names, layer = results.manifest.class_names, results.manifest.glance.layer
-    own = evidence_columns(results, layer, most=results.count)
-    of_maps = image_columns(results, layer) | placement_columns(results)
-    columns = of_maps | own.numbers | own.spread(results.count)
+    columns = number_columns(results)
     yield *IMAGE_COLUMNS, *columns
     for image, *numbers in zip(results.readable, *columns.values(), strict=True):
         label = "" if image.label is None else plain(names[image.label])

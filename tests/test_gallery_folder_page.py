@@ -30,8 +30,8 @@ from camreport.report.export import export_archive, export_document
 from camreport.report.gallery import Limits, printable, render_gallery
 
 VIEWS = (
-    *("summary", "overview", "matrix", "evidence", "compare", "channels", "tables", "methods"),
-    "provenance",
+    *("summary", "overview", "matrix", "atlas", "evidence", "compare", "channels", "tables"),
+    *("methods", "provenance"),
 )
 JENKINS = "sandbox; default-src 'none'; img-src 'self'; style-src 'self';"
 pytestmark = [pytest.mark.slow, in_browser]

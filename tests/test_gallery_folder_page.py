@@ -49,7 +49,9 @@ def test_every_view_works_wherever_the_folder_is(visit: Visit, apart: Path, tmp_
             page.evaluate("hash => location.hash = hash", f"v={view}{pins}")
             page.wait_for_selector(f"#view > .view-{view}")
             frames = page.locator("#view .frame[data-drawn] canvas.heat, #view .channel canvas")
-            if view not in ("evidence", "methods", "provenance"):
+            if view == "atlas":
+                page.locator("#view .view-atlas canvas").first.wait_for()
+            elif view not in ("evidence", "methods", "provenance"):
                 frames.first.wait_for()
             seen[view] = frames.count(), page.inner_text("#view")
         assert seen["overview"][0] == 3

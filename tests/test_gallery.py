@@ -48,6 +48,7 @@ VIEWS = {
     "summary": "#v=summary",
     "overview": "#v=overview&k=1&m=layer_cam&l=features.9",
     "matrix": "#v=matrix&i=2&o=70&cm=cividis",
+    "atlas": "#v=atlas",
     "evidence": "#v=evidence&l=features.9&e=extent.gini",
     "axes": "#v=matrix&r=image&c=class&l=features.9&m=hires_cam",
     "compare": f"#v=compare&{PINS}&z=2&x=0.3&y=0.6",

@@ -389,6 +389,18 @@ def test_axe_finds_nothing_in_any_part_and_none_scrolls_sideways(
     assert {part: lines for part, lines in found.items() if lines} == {}
 
 
+def test_a_report_without_an_atlas_opens_a_link_to_it_with_the_summary(
+    open_report: Open, tmp_path: Path
+) -> None:
+    synthetic.write_results(tmp_path / "g", 1, grids=synthetic.SMALL, photo_side=64)
+    for layout in ("single", "folder"):
+        render_gallery(tmp_path / "g", layout=layout)
+        page = open_report(tmp_path / "g", link="#v=atlas")
+        page.wait_for_selector(".view-summary")
+        assert "Atlas" not in texts(page, "#nav [role=tab]")
+        assert page.is_hidden("#missing")
+
+
 def test_a_missing_file_is_told(open_report: Open, run: Path, tmp_path: Path) -> None:
     synthetic.write_results(tmp_path / "g", 12, grids=synthetic.SMALL, photo_side=64)
     render_gallery(tmp_path / "g", layout="folder")

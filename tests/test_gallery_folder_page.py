@@ -30,8 +30,8 @@ from camreport.report.export import export_archive, export_document
 from camreport.report.gallery import Limits, printable, render_gallery
 
 VIEWS = (
-    *("summary", "overview", "matrix", "evidence", "compare", "channels", "tables", "methods"),
-    "provenance",
+    *("summary", "overview", "matrix", "atlas", "evidence", "compare", "channels", "tables"),
+    *("methods", "provenance"),
 )
 JENKINS = "sandbox; default-src 'none'; img-src 'self'; style-src 'self';"
 pytestmark = [pytest.mark.slow, in_browser]
@@ -49,7 +49,9 @@ def test_every_view_works_wherever_the_folder_is(visit: Visit, apart: Path, tmp_
             page.evaluate("hash => location.hash = hash", f"v={view}{pins}")
             page.wait_for_selector(f"#view > .view-{view}")
             frames = page.locator("#view .frame[data-drawn] canvas.heat, #view .channel canvas")
-            if view not in ("evidence", "methods", "provenance"):
+            if view == "atlas":
+                page.locator("#view .view-atlas canvas").first.wait_for()
+            elif view not in ("evidence", "methods", "provenance"):
                 frames.first.wait_for()
             seen[view] = frames.count(), page.inner_text("#view")
         assert seen["overview"][0] == 3

@@ -14,7 +14,8 @@ from helpers.page_steps import fields, focused, go, texts
 from helpers.pictures import heat_pixels
 from playwright.sync_api import Page
 
-from camreport.insight.columns import image_columns
+from camreport.insight.atlas import atlas_of
+from camreport.insight.columns import image_columns, placement_columns
 from camreport.report.heatmap import quantise
 from camreport.results.reader import load_results
 from camreport.results.schema import ImageEntry, Prediction
@@ -139,21 +140,26 @@ def test_every_number_of_the_images_sorts_them_and_can_be_asked_for(
     alone = page.locator("[data-focus=sort] > option")  # what no question of the evidence groups
     offered = alone.evaluate_all("all => all.map(o => o.value)")
     assert offered[:4] == ["order", "name", "class", "p"]
-    assert set(offered[4:]) == {"margin", "disagreement", "overlap"}
+    placed = {"border.grad_cam", "deviation.grad_cam"}
+    assert set(offered[4:]) == {"margin", "disagreement", "overlap", "outlier", *placed}
     areas = page.locator("[data-focus=sort] > optgroup > option[value^='area.']")
     assert areas.evaluate_all("all => all.map(o => o.value)") == ["area.grad_cam", "area.layer_cam"]
     results = load_results(coloured)
-    areas_there = image_columns(results, "features.3")["area.layer_cam"]
-    known = [area for area in areas_there if area is not None]
-    middle = float(np.median(known))
-    page.fill("[data-focus=query]", f"area.layer_cam>{middle}")
-    wanted = [
-        record
-        for record, area in zip(results.images, areas_there, strict=True)
-        if area is not None and area > middle
-    ]
-    assert 0 < len(wanted) < 120
-    shows(page, wanted)
+    there = {**image_columns(results, "features.3"), **placement_columns(results)}
+    atlas = atlas_of(results)
+    assert atlas is not None
+    far = {one.image: one.distance for own in atlas.classes for one in own.outliers}
+    there["outlier"] = [far.get(record.index) for record in results.images]
+    for name in ("area.layer_cam", "outlier", *sorted(placed)):
+        middle = round(float(np.median([own for own in there[name] if own is not None])), 3)
+        page.fill("[data-focus=query]", f"{name}>{middle}")
+        wanted = [
+            record
+            for record, own in zip(results.images, there[name], strict=True)
+            if own is not None and round(own, 3) > middle
+        ]
+        assert 0 < len(wanted) < 120, name
+        shows(page, wanted)
 
 
 def test_choices_of_classes_have_counts_and_write_the_query(

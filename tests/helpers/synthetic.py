@@ -200,7 +200,7 @@ def render_folder(out: Path) -> Path:
         return None
 
     with (
-        mock.patch.object(folder, "image_record", record),
+        mock.patch.object(folder, "any_record", record),
         mock.patch.object(folder, "_write_thumbnail", thumbnail),
     ):
         return render_gallery(out, layout="folder", limits=replace(DEFAULT_LIMITS, pooled=10**6))

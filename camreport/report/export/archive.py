@@ -20,8 +20,8 @@ from camreport.results.comparison import report_folder
 from camreport.results.reader import DATA
 
 _DATA_FILE = re.compile(
-    r"camreport\.(js|css)|report\.js|(overview|images)-\d{4,}\.js|thumbs/\d{2,}/\d{5,}\.jpg|"
-    r"tiles/\d+(-\d+-\w+)?\.jpg"
+    r"camreport\.(js|css)|(report|atlas|tops|view-\w+)\.js|(overview|images)-\d{4,}\.js|"
+    r"thumbs/\d{2,}/\d{5,}\.jpg|tiles/\d+(-\d+-\w+)?\.jpg"
 )
 _FIGURE = re.compile(rf".+\.png|model_layers\.csv|model_structure\.txt|{re.escape(MARKER)}")
 

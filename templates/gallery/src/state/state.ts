@@ -268,7 +268,10 @@ export function choices(report: Report): Partial<Record<keyof State, readonly un
   const runs = report.comparison?.runs ?? [];
   const axes = ["layer", "method", "class", "image", ...(runs.length ? ["run"] : [])];
   return {
-    view: VIEWS.filter((view) => view !== "runs" || runs.length),
+    view: VIEWS.filter(
+      (view) =>
+        (view !== "runs" || runs.length > 0) && (view !== "atlas" || report.atlas.length > 0),
+    ),
     image: report.images.index,
     run: [0, ...runs.flatMap((_, run) => (run ? [run, -run] : []))],
     rank: Array.from({ length: report.ranks + 4 }, (_, i) => i + CONTRAST),

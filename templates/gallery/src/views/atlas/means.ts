@@ -37,6 +37,7 @@ function gridOf(atlas: ShippedAtlas, method: string, layer: string, target: numb
   if (of === "difference")
     return right && wrong && { grid: minus(right.mean, wrong.mean), n: right.n + wrong.n };
   const own = of === "right" ? right : of === "wrong" ? wrong : all;
+  if (of === "spread" && own && own.n < 2) return undefined; // one image has none
   return own && { grid: of === "spread" ? own.spread : own.mean, n: own.n };
 }
 
